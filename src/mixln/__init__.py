@@ -1,0 +1,48 @@
+"""mixln: any normalization placement on a Hugging Face transformer, compared on equal terms.
+
+    import mixln
+    model = mixln.from_config(LlamaConfig(...), placement="mix(0.25)")
+    model.save_pretrained("folder")
+    model = mixln.from_pretrained("folder")        # or AutoModelForCausalLM.from_pretrained("folder")
+
+Importing mixln makes the `Auto*` classes of transformers know the placed models. It imports neither torch nor transformers
+by itself, so that the command line answers at once: what needs them is loaded when it is first used.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from mixln._register import when_imported
+from mixln.errors import CheckpointError, DataError, MixlnError, PlacementError, SettingsError, StoreError
+from mixln.placement import Placement, placement
+
+if TYPE_CHECKING:
+    from mixln.hosts import from_config, from_pretrained, placed_config
+
+__version__ = version("mixln")
+
+_LAZY = {name: "mixln.hosts" for name in ("from_config", "from_pretrained", "placed_config")}
+
+__all__ = [
+    "CheckpointError",
+    "DataError",
+    "MixlnError",
+    "Placement",
+    "PlacementError",
+    "SettingsError",
+    "StoreError",
+    "from_config",
+    "from_pretrained",
+    "placed_config",
+    "placement",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'mixln' has no attribute {name!r}")
+
+
+when_imported("transformers", lambda: import_module("mixln.hosts"))

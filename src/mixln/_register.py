@@ -1,0 +1,61 @@
+"""Runs a function once another module has been imported, or at once if it already is.
+
+The `Auto*` classes must know our models after `import mixln`, whichever of the two packages comes first; but importing
+transformers and torch only to register there would make `mixln --help` take seconds.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from types import ModuleType
+
+
+def when_imported(name: str, action: Callable[[], object]) -> None:
+    """Calls `action` after the module `name` has been imported; at once if that has happened.
+
+    :param name: a top-level module.
+    """
+    if name in sys.modules:
+        action()
+    else:
+        sys.meta_path.insert(0, _Finder(name, action))
+
+
+class _Finder(MetaPathFinder):
+    def __init__(self, name: str, action: Callable[[], object]) -> None:
+        self.name, self.action = name, action
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname != self.name:
+            return None
+        sys.meta_path.remove(self)
+        spec = find_spec(fullname)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Then(spec.loader, self.action)
+        return spec
+
+
+class _Then(Loader):
+    """Another loader, and an action after it; attributes that others read from a loader are the other one's."""
+
+    def __init__(self, loader: Loader, action: Callable[[], object]) -> None:
+        self._loader, self._action = loader, action
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._loader, name)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        spec = module.__spec__
+        assert spec is not None
+        spec.loader = module.__loader__ = self._loader
+        self._loader.exec_module(module)
+        self._action()

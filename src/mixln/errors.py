@@ -1,0 +1,40 @@
+"""The mistakes that `mixln` explains to its user.
+
+    MixlnError (ValueError)
+    ├── SettingsError     a setting, or a combination of settings, that cannot work
+    │   └── PlacementError    a placement that does not exist or does not fit the model
+    ├── DataError         text that cannot be read or is too short
+    ├── StoreError        a folder that holds another experiment, or has no room
+    └── CheckpointError   a checkpoint that does not fit its own placement
+
+Each message is one line that gives the field, the rule, the value and the remedy. The command line prints it and exits with 2.
+"""
+
+
+class MixlnError(ValueError):
+    """Root of every error that the user can mend."""
+
+
+class SettingsError(MixlnError):
+    """A setting, or a combination of settings, that cannot work."""
+
+
+class PlacementError(SettingsError):
+    """A placement that does not exist or does not fit the model."""
+
+
+class DataError(MixlnError):
+    """Text that cannot be read, or is too short to train on."""
+
+
+class StoreError(MixlnError):
+    """A folder that holds another experiment, or a disk without room for this one."""
+
+
+class CheckpointError(MixlnError):
+    """A checkpoint whose weights do not fit the placement in its config."""
+
+
+def unknown(field: str, value: str, known: object) -> str:
+    """The message for a name that is not in a list: `field 'value' is not known; known: a, b, c`."""
+    return f"{field} {value!r} is not known; known: {', '.join(map(str, known))}"  # type: ignore[call-overload]

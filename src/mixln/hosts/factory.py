@@ -1,0 +1,181 @@
+"""Makes the placed classes of a host family and registers them with the `Auto*` classes of transformers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers.initialization import no_init_weights
+
+from mixln.errors import CheckpointError, PlacementError
+from mixln.hosts.family import Host
+from mixln.nn.initialisation import initialise
+from mixln.nn.residual import PlacedLayer
+from mixln.placement import Placement
+
+
+REFUSAL = "one per entry of placement.layers: this checkpoint opens with `import mixln` only"
+"""What `config.json` holds in place of the number of layers, which the placement gives. The `Auto*` classes of a plain
+transformers refuse the model type; this makes a stock class that is named outright refuse too, where it would only
+warn about missing norms and go on without them.
+"""
+
+
+def placed_classes(host: Host, module: str) -> dict[str, type]:
+    """Makes the family's placed config, base model and heads, and registers them with the `Auto*` classes.
+
+    :param module: name of the module that will hold them, so that they can be pickled.
+    :returns: class name → class, for example `PlacedLlamaForCausalLM`.
+    """
+    config = _config_class(host, module)
+    base = _base_class(host, config, module)
+    AutoConfig.register(config.model_type, config)
+    host.auto_base.register(config, base)
+    classes: dict[str, type] = {config.__name__: config, base.__name__: base}
+    for stock, auto in host.heads.values():
+        head = _head_class(stock, base, config, module)
+        auto.register(config, head)
+        classes[head.__name__] = head
+    return classes
+
+
+def _config_class(host: Host, module: str) -> type[PreTrainedConfig]:
+    depth = host.config.attribute_map.get("num_hidden_layers", "num_hidden_layers")
+
+    def __post_init__(self: Any, **kwargs: Any) -> None:
+        host.config.__post_init__(self, **kwargs)
+        if self.placement is not None:
+            check(self)
+
+    def to_diff_dict(self: Any) -> dict[str, Any]:
+        return {**host.config.to_diff_dict(self), depth: REFUSAL}
+
+    def from_dict(cls: Any, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        if config_dict.get(depth) == REFUSAL:
+            layers = (config_dict.get("placement") or {}).get("layers", ())
+            config_dict = {**config_dict, depth: len(layers)}
+        return super(config, cls).from_dict(config_dict, **kwargs)
+
+    namespace = {
+        "__module__": module,
+        "__doc__": f"Config of a placed {host.config.__name__}: `placement` holds one record a layer, `init` its initialisation.",
+        "__annotations__": {"placement": "dict | None", "init": "str"},
+        "model_type": f"placed_{host.model_type}",
+        "placement": None,
+        "init": "normal",
+        "__post_init__": __post_init__,
+        "to_diff_dict": to_diff_dict,
+        "from_dict": classmethod(from_dict),
+    }
+    config = type(f"Placed{host.config.__name__}", (host.config,), namespace)
+    return config
+
+
+def check(config: Any) -> Placement:
+    """The placement in a placed config, checked against the config's number of layers.
+
+    :raises PlacementError: if it is missing, malformed, or has another number of layers.
+    """
+    if config.placement is None:
+        raise PlacementError(
+            f"config of type {config.model_type!r} has no placement; build it with mixln.from_config(config, placement=...)"
+        )
+    placement = Placement.from_json(config.placement)
+    if len(placement.layers) != config.num_hidden_layers:
+        raise PlacementError(
+            f"placement {placement.name!r} has {len(placement.layers)} layers, but num_hidden_layers is {config.num_hidden_layers}"
+        )
+    return placement
+
+
+class PlacedModel:
+    """What every placed class adds to its stock class: its own initialisation and strict loading."""
+
+    host: Host
+
+    @torch.no_grad()
+    def _init_weights(self, module: torch.nn.Module) -> None:
+        # Matrices are drawn in initialize_weights, by name; this leaves the vectors, and what the family does besides.
+        if isinstance(module, torch.nn.Linear | torch.nn.Embedding):
+            if getattr(module, "bias", None) is not None:
+                torch.nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+            return
+        super()._init_weights(module)  # type: ignore[misc]
+
+    def initialize_weights(self) -> None:
+        """transformers calls this once on the outermost model, and again for what a checkpoint lacks."""
+        super().initialize_weights()  # type: ignore[misc]
+        config = self.config  # type: ignore[attr-defined]
+        initialise(
+            self,  # type: ignore[arg-type]
+            config.init,
+            role=self.host.role,
+            canonical=self.host.canonical,
+            hidden_size=config.hidden_size,
+            layers=config.num_hidden_layers,
+            initializer_range=config.initializer_range,
+        )
+
+    @classmethod
+    def from_pretrained(cls, path: Any, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
+        """As transformers', but strict: a missing, extra or misshapen weight below the head is an error.
+
+        :raises CheckpointError: naming the first such weight.
+        """
+        model, info = super().from_pretrained(path, *args, output_loading_info=True, **kwargs)  # type: ignore[misc]
+        prefix = cls.base_model_prefix + "."  # type: ignore[attr-defined]
+        for what in ("missing", "unexpected", "mismatched"):
+            for key in sorted(map(str, info[f"{what}_keys"])):
+                if prefix in key or (what != "missing" and "layers." in key):
+                    raise CheckpointError(
+                        f"checkpoint {path} does not fit the placement in its config: weight {key} is {what}; "
+                        "it was written with another placement, or damaged"
+                    )
+        return (model, info) if output_loading_info else model
+
+
+def _base_class(host: Host, config_class: type, module: str) -> type[PreTrainedModel]:
+    stock = host.base
+
+    def __init__(self: Any, config: Any) -> None:
+        placement = check(config)
+        with no_init_weights():
+            stock.__init__(self, config)
+            layers = getattr(self, host.layers)
+            for index, record in enumerate(placement.layers):
+                stream_in = placement.embedding_norm if index == 0 else None
+                layers[index] = host.place(layers[index], record, config, stream_in)
+        self.post_init()
+
+    recorded = {**(stock._can_record_outputs or {}), "hidden_states": PlacedLayer}
+    namespace = {
+        "__init__": __init__,
+        "__module__": module,
+        "__doc__": f"{stock.__name__} with a placement.",
+        "host": host,
+        "config_class": config_class,
+        "_can_record_outputs": recorded,
+        "_no_split_modules": [PlacedLayer.__name__],
+    }
+    return type(f"Placed{stock.__name__}", (PlacedModel, stock), namespace)
+
+
+def _head_class(stock: type[PreTrainedModel], base: type, config_class: type, module: str) -> type[PreTrainedModel]:
+    def __init__(self: Any, config: Any) -> None:
+        # Nothing is drawn and no memory touched until post_init: the stock model inside is built only to be replaced.
+        with no_init_weights():
+            stock.__init__(self, config)
+            setattr(self, self.base_model_prefix, base(config))
+        self.post_init()
+
+    namespace = {
+        "__init__": __init__,
+        "__module__": module,
+        "__doc__": f"{stock.__name__} with a placement.",
+        "host": base.host,  # type: ignore[attr-defined]
+        "config_class": config_class,
+        "_can_record_outputs": base._can_record_outputs,  # type: ignore[attr-defined]
+        "_no_split_modules": base._no_split_modules,  # type: ignore[attr-defined]
+    }
+    return type(f"Placed{stock.__name__}", (PlacedModel, stock), namespace)

@@ -1,0 +1,20 @@
+"""Placements as data: records, the zoo, and the little language that names them. Nothing here needs torch."""
+
+from mixln.placement.drawing import draw
+from mixln.placement.language import canonical, placement
+from mixln.placement.records import Layer, Norm, Placement, ProjectionNorm, Projections, Sublayer
+from mixln.placement.zoo import MODIFIERS, ZOO
+
+__all__ = [
+    "MODIFIERS",
+    "ZOO",
+    "Layer",
+    "Norm",
+    "Placement",
+    "ProjectionNorm",
+    "Projections",
+    "Sublayer",
+    "canonical",
+    "draw",
+    "placement",
+]

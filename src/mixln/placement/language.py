@@ -1,0 +1,115 @@
+"""The little language of placements.
+
+    pre                     every layer
+    mix(0.25)               with an argument
+    post*3,pre*9            3 layers, then 9; one part may leave its count out and takes the rest
+    hybrid**2,pre           2 layers of HybridNorm*, then Pre-LN
+    qknorm+pre              modified: norms on q and k as well
+
+A part of a mixture is cut out of its placement built for the whole model, so that what depends on the layer's index
+or on the number of layers (LayerNorm Scaling, DeepNorm) is what it would be there.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+from mixln.errors import PlacementError, unknown
+from mixln.placement.records import Placement
+from mixln.placement.zoo import MODIFIERS, ZOO
+
+_TERM = re.compile(r"(?P<name>[a-z][a-z0-9-]*\*?)(?:\((?P<arguments>[^()]*)\))?")
+_COUNTED = re.compile(r"(?P<term>.*?)\*(?P<count>\d+)")
+
+
+def placement(text: str | Placement, layers: int) -> Placement:
+    """Builds the placement that `text` names for a model of `layers` layers.
+
+    :param text: for example `mix(0.25)`, `post*3,pre*9` or `qknorm+pre`; a finished placement is checked and passed on.
+    :param layers: number of layers of the model, at least 1.
+    :raises PlacementError: if a name is unknown, an argument is wrong, or the counts do not add up to `layers`.
+    """
+    if layers < 1:
+        raise PlacementError(f"layers must be at least 1, got {layers}")
+    if isinstance(text, Placement):
+        if len(text.layers) != layers:
+            raise PlacementError(f"placement {text.name!r} has {len(text.layers)} layers, the model has {layers}")
+        return text
+    name = canonical(text)
+    parts = [_split_count(part) for part in _split(name, ",")]
+    counts = _fill_counts(name, [count for _, count in parts], layers)
+    built = [_part(term, layers) for term, _ in parts]
+    records, start = [], 0
+    for part, count in zip(built, counts, strict=True):
+        records += part.layers[start : start + count]
+        start += count
+    inits = {part.init for part in built}
+    return Placement(
+        name=name,
+        layers=tuple(records),
+        embedding_norm=built[0].embedding_norm,
+        init=inits.pop() if len(inits) == 1 else "normal",
+    )
+
+
+def canonical(text: str) -> str:
+    """The one spelling of a placement's text: without blanks, in lower case."""
+    return re.sub(r"\s+", "", text).lower()
+
+
+def _part(term: str, layers: int) -> Placement:
+    """One term of a mixture, modifiers applied, for all layers of the model."""
+    *modifiers, base = _split(term, "+")
+    name, arguments = _parse(base)
+    if name not in ZOO:
+        known = [entry.name + entry.arguments.split(" ")[0] for entry in ZOO.values()]
+        raise PlacementError(unknown("placement", name, known))
+    built = replace(_apply(base, ZOO[name].build, layers, arguments), init=ZOO[name].init)
+    for modifier in reversed(modifiers):
+        name, arguments = _parse(modifier)
+        if name not in MODIFIERS:
+            raise PlacementError(unknown("placement modifier", name, MODIFIERS))
+        built = _apply(modifier, MODIFIERS[name].apply, built, arguments)
+    return built
+
+
+def _apply(
+    term: str, build: Callable[..., Placement], subject: int | Placement, arguments: tuple[str, ...]
+) -> Placement:
+    most = len(inspect.signature(build).parameters) - 1
+    if len(arguments) > most:
+        raise PlacementError(f"{term}: takes {most or 'no'} argument{'s' * (most > 1)}, got {len(arguments)}")
+    return build(subject, *arguments)
+
+
+def _parse(term: str) -> tuple[str, tuple[str, ...]]:
+    match = _TERM.fullmatch(term)
+    if match is None:
+        raise PlacementError(f"placement {term!r} cannot be read; write for example pre, mix(0.25), post*3,pre*9 or qknorm+pre")
+    arguments = match["arguments"]
+    if arguments == "":
+        raise PlacementError(f"placement {term!r} has empty brackets; leave them out, or write for example mix(0.25)")
+    return match["name"], tuple(arguments.split(",")) if arguments else ()
+
+
+def _split(text: str, separator: str) -> list[str]:
+    """Splits at the separators that stand outside brackets."""
+    return re.split(rf"{re.escape(separator)}(?![^()]*\))", text)
+
+
+def _split_count(part: str) -> tuple[str, int | None]:
+    match = _COUNTED.fullmatch(part)
+    return (match["term"], int(match["count"])) if match else (part, None)
+
+
+def _fill_counts(name: str, counts: list[int | None], layers: int) -> list[int]:
+    given = sum(count for count in counts if count is not None)
+    open_parts = counts.count(None)
+    if open_parts > 1:
+        raise PlacementError(f"{name}: only one part of a mixture may leave out its count, {open_parts} do")
+    if given > layers or (not open_parts and given != layers):
+        raise PlacementError(f"{name}: its parts have {given} layers, the model has {layers}; change the counts to add up")
+    return [layers - given if count is None else count for count in counts]

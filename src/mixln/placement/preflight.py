@@ -1,0 +1,44 @@
+"""Warnings about combinations that are known to go wrong, given before any compute is spent."""
+
+from __future__ import annotations
+
+from mixln.placement.records import Layer, Placement
+
+DEEP = 32
+"""Layers from which the Mix-LN paper itself lowers α (0.0625 at its 32-layer 7B model)."""
+
+
+def warnings(placement: Placement, *, init: str, warmup_steps: int) -> list[str]:
+    """What is known against training this placement with this init and warm-up, one sentence each.
+
+    :param init: name of the initialisation that will be used.
+    :param warmup_steps: optimizer steps of learning-rate warm-up.
+    """
+    layers, found = placement.layers, []
+    post = [layer for layer in layers if is_post(layer)]
+    name = placement.name
+    if name.startswith("mix") and not post and name not in ("mix(0)", "mix(0.0)"):
+        found.append(f"{name} rounds to no Post-LN layer among {len(layers)}: it is Pre-LN")
+    if post and warmup_steps == 0:
+        found.append(f"{name} has Post-LN layers and no warm-up: Post-LN usually fails without (arXiv:2002.04745)")
+    if len(layers) >= DEEP and len(layers) / 4 <= len(post) < len(layers):
+        found.append(
+            f"{name} has {len(post)} Post-LN layers below Pre-LN in a model of {len(layers)}: "
+            "the Mix-LN paper uses α = 0.0625 at 32 layers, and α = 0.25 diverged for others (arXiv:2502.05795)"
+        )
+    if any(is_post(layer) and layer.projections.letters == "qk" for layer in layers):
+        found.append(f"{name} has QK-norm in Post-LN layers: reported to diverge (arXiv:2503.04598)")
+    if init != "megatron" and any(_is_hybrid(layer) for layer in layers):
+        found.append(f"{name} with init {init!r}: HybridNorm is published with 'megatron' and loses without (arXiv:2503.04598)")
+    if init in ("scaled", "megatron") and any(layer.attention.branch_scale != 1.0 for layer in layers):
+        found.append(f"{name} scales its norms by depth and init {init!r} scales again: not meant together (arXiv:2502.05795)")
+    return found
+
+
+def is_post(layer: Layer) -> bool:
+    """Whether both sublayers end in a norm of the stream, with an unscaled skip (Post-LN)."""
+    return all(sub.stream_out is not None and sub.skip_scale == 1.0 for sub in (layer.attention, layer.feed_forward))
+
+
+def _is_hybrid(layer: Layer) -> bool:
+    return layer.attention.stream_out is not None and layer.feed_forward.stream_out is None
