@@ -1,0 +1,213 @@
+"""What a comparison found, as frozen records: `result.json` is one :class:`TrialResult`, `results.json` one :class:`Summary`.
+
+Losses are in nats per token, token-weighted means over the whole held-out set.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Status = Literal["finished", "diverged", "stalled", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One model to train: a placement with an init, at one learning rate, from one seed."""
+
+    placement: str
+    init: str
+    learning_rate: float
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerProfile:
+    """One figure a layer, at one step of the training.
+
+    :param step: optimizer steps done when it was measured.
+    :param attention: per layer, first layer first; for the residual stream, what enters the attention's sublayer.
+    :param feed_forward: the same for the feed-forward.
+    """
+
+    step: int
+    attention: tuple[float, ...]
+    feed_forward: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialResult:
+    """How one trial ended.
+
+    :param status: `finished`; `diverged` (non-finite, or long above its start); `stalled` (ends no better than a unigram model);
+        `failed` (an error, not a result).
+    :param reason: why, in words; empty for `finished`.
+    :param step: optimizer steps done.
+    :param tokens: training tokens seen.
+    :param loss: held-out loss at the end, nats per token; `None` where there is none.
+    :param bits_per_byte: held-out loss per byte of text, bits.
+    :param tokens_per_second: training tokens per second of training steps, evaluation excluded.
+    :param train_curve: (step, mean training loss since the row before).
+    :param eval_curve: (step, held-out loss).
+    :param gradient_norms: L2 norm of the gradient before clipping, first and last record of the training.
+    :param residual_variance: variance over features of the residual stream, mean over tokens, first and last evaluation.
+    """
+
+    trial: Trial
+    status: Status
+    reason: str = ""
+    step: int
+    tokens: int
+    loss: float | None
+    bits_per_byte: float | None
+    tokens_per_second: float | None
+    seconds: float
+    train_curve: tuple[tuple[int, float], ...] = ()
+    eval_curve: tuple[tuple[int, float], ...] = ()
+    gradient_norms: tuple[LayerProfile, ...] = ()
+    residual_variance: tuple[LayerProfile, ...] = ()
+
+    @property
+    def perplexity(self) -> float | None:
+        """exp(loss); infinite where that is too large to represent."""
+        return perplexity(self.loss)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A mean of paired differences with a 95% confidence interval (Student's t).
+
+    :param mean: mean over pairs of (loss - baseline's loss at the same seed), nats per token; negative is better.
+    :param low: lower end; `None` with fewer than two pairs.
+    :param high: upper end.
+    :param pairs: number of seeds at which both trials have a loss.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    pairs: int
+
+    @property
+    def excludes_zero(self) -> bool:
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """All seeds of one placement at one learning rate.
+
+    :param loss: mean held-out loss over the seeds that have one (stalled ones do), nats per token; `None` without any.
+    :param loss_deviation: standard deviation of that loss over seeds; `None` with fewer than two.
+    :param difference: paired difference from the baseline placement at the baseline's learning rate of the same column
+        (best against best, common against common); `None` for the baseline itself or without pairs.
+    """
+
+    learning_rate: float
+    seeds: int
+    finished: int
+    stalled: int
+    diverged: int
+    failed: int
+    loss: float | None
+    loss_deviation: float | None
+    bits_per_byte: float | None
+    tokens_per_second: float | None
+    difference: Interval | None = None
+
+    @property
+    def perplexity(self) -> float | None:
+        """exp(mean loss)."""
+        return perplexity(self.loss)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlacementSummary:
+    """One row of the table.
+
+    :param placement: its text, for example `mix(0.25)`.
+    :param title: the name of the field, for example `Mix-LN`.
+    :param best: its best learning rate, compared with the baseline's best.
+    :param common: the learning rate that all placements share in the table, compared with the baseline there.
+    :param cells: every learning rate, in ascending order.
+    """
+
+    placement: str
+    title: str
+    init: str
+    best: Cell
+    common: Cell
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unigram:
+    """The held-out loss of a unigram model counted on the training text: what a model that learnt only frequencies gets."""
+
+    loss: float
+    bits_per_byte: float
+
+    @property
+    def perplexity(self) -> float:
+        return math.exp(self.loss)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """A whole comparison: everything that the table, the figures and the page show.
+
+    :param settings: the settings of the experiment, as `experiment.json` holds them.
+    :param facts: versions, machine and data in words, label → value.
+    :param verdict: what can and cannot be concluded, one sentence each, the most important first.
+    :param warnings: what was known before the training to go wrong, one sentence each.
+    """
+
+    settings: dict[str, Any]
+    facts: dict[str, str]
+    baseline: str
+    unigram: Unigram
+    placements: tuple[PlacementSummary, ...]
+    trials: tuple[TrialResult, ...]
+    verdict: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def perplexity(loss: float | None) -> float | None:
+    """exp(loss) for a loss in nats per token; `None` for none, infinity where it overflows."""
+    if loss is None:
+        return None
+    return math.exp(loss) if loss < 700 else math.inf
+
+
+def to_json(record: Any) -> Any:
+    """A record as plain JSON types, with its derived perplexities written out."""
+    if dataclasses.is_dataclass(record) and not isinstance(record, type):
+        entries = {item.name: to_json(getattr(record, item.name)) for item in dataclasses.fields(record)}
+        if hasattr(type(record), "perplexity"):
+            entries["perplexity"] = to_json(record.perplexity)  # type: ignore[attr-defined]
+        return entries
+    if isinstance(record, dict):
+        return {key: to_json(value) for key, value in record.items()}
+    if isinstance(record, list | tuple):
+        return [to_json(value) for value in record]
+    if isinstance(record, float) and not math.isfinite(record):
+        return None
+    return record
+
+
+def trial_result(data: dict[str, Any]) -> TrialResult:
+    """Reads what :func:`to_json` wrote of a :class:`TrialResult`."""
+    entries = {item.name: data[item.name] for item in dataclasses.fields(TrialResult) if item.name in data}
+    for name in ("gradient_norms", "residual_variance"):
+        entries[name] = tuple(
+            LayerProfile(
+                step=row["step"], attention=tuple(row["attention"]), feed_forward=tuple(row["feed_forward"])
+            )
+            for row in entries.get(name, ())
+        )
+    for name in ("train_curve", "eval_curve"):
+        entries[name] = tuple((step, loss) for step, loss in entries.get(name, ()))
+    entries["trial"] = Trial(**entries["trial"])
+    return TrialResult(**entries)
