@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __version__ = version("mixln")
 
-_LAZY = {name: "mixln.hosts" for name in ("from_config", "from_pretrained", "placed_config")}
+_LAZY = dict.fromkeys(("from_config", "from_pretrained", "placed_config"), "mixln.hosts")
 
 __all__ = [
     "CheckpointError",

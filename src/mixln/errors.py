@@ -38,3 +38,8 @@ class CheckpointError(MixlnError):
 def unknown(field: str, value: str, known: object) -> str:
     """The message for a name that is not in a list: `field 'value' is not known; known: a, b, c`."""
     return f"{field} {value!r} is not known; known: {', '.join(map(str, known))}"  # type: ignore[call-overload]
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, for a message of one line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -8,9 +8,25 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-Status = Literal["finished", "diverged", "stalled", "failed"]
+from mixln.diagnostics.profile import LayerProfile
+from mixln.training.outcome import Outcome, Status, perplexity
+
+__all__ = [
+    "Cell",
+    "Interval",
+    "LayerProfile",
+    "PlacementSummary",
+    "Status",
+    "Summary",
+    "Trial",
+    "TrialResult",
+    "Unigram",
+    "perplexity",
+    "to_json",
+    "trial_result",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,55 +40,10 @@ class Trial:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LayerProfile:
-    """One figure a layer, at one step of the training.
-
-    :param step: optimizer steps done when it was measured.
-    :param attention: per layer, first layer first; for the residual stream, what enters the attention's sublayer.
-    :param feed_forward: the same for the feed-forward.
-    """
-
-    step: int
-    attention: tuple[float, ...]
-    feed_forward: tuple[float, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrialResult:
-    """How one trial ended.
-
-    :param status: `finished`; `diverged` (non-finite, or long above its start); `stalled` (ends no better than a unigram model);
-        `failed` (an error, not a result).
-    :param reason: why, in words; empty for `finished`.
-    :param step: optimizer steps done.
-    :param tokens: training tokens seen.
-    :param loss: held-out loss at the end, nats per token; `None` where there is none.
-    :param bits_per_byte: held-out loss per byte of text, bits.
-    :param tokens_per_second: training tokens per second of training steps, evaluation excluded.
-    :param train_curve: (step, mean training loss since the row before).
-    :param eval_curve: (step, held-out loss).
-    :param gradient_norms: L2 norm of the gradient before clipping, first and last record of the training.
-    :param residual_variance: variance over features of the residual stream, mean over tokens, first and last evaluation.
-    """
+class TrialResult(Outcome):
+    """How one trial ended: the outcome of its training, and which trial it was."""
 
     trial: Trial
-    status: Status
-    reason: str = ""
-    step: int
-    tokens: int
-    loss: float | None
-    bits_per_byte: float | None
-    tokens_per_second: float | None
-    seconds: float
-    train_curve: tuple[tuple[int, float], ...] = ()
-    eval_curve: tuple[tuple[int, float], ...] = ()
-    gradient_norms: tuple[LayerProfile, ...] = ()
-    residual_variance: tuple[LayerProfile, ...] = ()
-
-    @property
-    def perplexity(self) -> float | None:
-        """exp(loss); infinite where that is too large to represent."""
-        return perplexity(self.loss)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,13 +145,6 @@ class Summary:
     warnings: tuple[str, ...]
 
 
-def perplexity(loss: float | None) -> float | None:
-    """exp(loss) for a loss in nats per token; `None` for none, infinity where it overflows."""
-    if loss is None:
-        return None
-    return math.exp(loss) if loss < 700 else math.inf
-
-
 def to_json(record: Any) -> Any:
     """A record as plain JSON types, with its derived perplexities written out."""
     if dataclasses.is_dataclass(record) and not isinstance(record, type):
@@ -202,9 +166,7 @@ def trial_result(data: dict[str, Any]) -> TrialResult:
     entries = {item.name: data[item.name] for item in dataclasses.fields(TrialResult) if item.name in data}
     for name in ("gradient_norms", "residual_variance"):
         entries[name] = tuple(
-            LayerProfile(
-                step=row["step"], attention=tuple(row["attention"]), feed_forward=tuple(row["feed_forward"])
-            )
+            LayerProfile(step=row["step"], attention=tuple(row["attention"]), feed_forward=tuple(row["feed_forward"]))
             for row in entries.get(name, ())
         )
     for name in ("train_curve", "eval_curve"):

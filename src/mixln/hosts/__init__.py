@@ -18,9 +18,7 @@ from mixln.placement import placement as build_placement
 HOSTS: dict[str, Host] = {host.model_type: host for host in (LLAMA,)}
 
 
-def placed_config(
-    config: PreTrainedConfig, placement: str | Placement, init: str | None = None
-) -> PreTrainedConfig:
+def placed_config(config: PreTrainedConfig, placement: str | Placement, init: str | None = None) -> PreTrainedConfig:
     """The config of the placed model that corresponds to a stock config.
 
     :param config: config of a known family, stock or already placed (its placement is then replaced).

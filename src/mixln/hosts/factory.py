@@ -14,7 +14,6 @@ from mixln.nn.initialisation import initialise
 from mixln.nn.residual import PlacedLayer
 from mixln.placement import Placement
 
-
 REFUSAL = "one per entry of placement.layers: this checkpoint opens with `import mixln` only"
 """What `config.json` holds in place of the number of layers, which the placement gives. The `Auto*` classes of a plain
 transformers refuse the model type; this makes a stock class that is named outright refuse too, where it would only

@@ -105,5 +105,7 @@ def stock_weights(host: Host, stock: PreTrainedModel, placed: PreTrainedModel) -
     source = {host.canonical(name): value for name, value in stock.state_dict().items()}
     target = {host.canonical(name): name for name in placed.state_dict()}
     if difference := sorted(source.keys() ^ target.keys()):
-        raise PlacementError(f"the stock model and the placed one do not have the same weights: {difference[0]} has no counterpart")
+        raise PlacementError(
+            f"the stock model and the placed one do not have the same weights: {difference[0]} has no counterpart"
+        )
     placed.load_state_dict({target[name]: value for name, value in source.items()})

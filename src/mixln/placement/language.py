@@ -88,7 +88,9 @@ def _apply(
 def _parse(term: str) -> tuple[str, tuple[str, ...]]:
     match = _TERM.fullmatch(term)
     if match is None:
-        raise PlacementError(f"placement {term!r} cannot be read; write for example pre, mix(0.25), post*3,pre*9 or qknorm+pre")
+        raise PlacementError(
+            f"placement {term!r} cannot be read; write for example pre, mix(0.25), post*3,pre*9 or qknorm+pre"
+        )
     arguments = match["arguments"]
     if arguments == "":
         raise PlacementError(f"placement {term!r} has empty brackets; leave them out, or write for example mix(0.25)")
@@ -111,5 +113,7 @@ def _fill_counts(name: str, counts: list[int | None], layers: int) -> list[int]:
     if open_parts > 1:
         raise PlacementError(f"{name}: only one part of a mixture may leave out its count, {open_parts} do")
     if given > layers or (not open_parts and given != layers):
-        raise PlacementError(f"{name}: its parts have {given} layers, the model has {layers}; change the counts to add up")
+        raise PlacementError(
+            f"{name}: its parts have {given} layers, the model has {layers}; change the counts to add up"
+        )
     return [layers - given if count is None else count for count in counts]

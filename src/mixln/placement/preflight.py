@@ -29,9 +29,13 @@ def warnings(placement: Placement, *, init: str, warmup_steps: int) -> list[str]
     if any(is_post(layer) and layer.projections.letters == "qk" for layer in layers):
         found.append(f"{name} has QK-norm in Post-LN layers: reported to diverge (arXiv:2503.04598)")
     if init != "megatron" and any(_is_hybrid(layer) for layer in layers):
-        found.append(f"{name} with init {init!r}: HybridNorm is published with 'megatron' and loses without (arXiv:2503.04598)")
+        found.append(
+            f"{name} with init {init!r}: HybridNorm is published with 'megatron' and loses without (arXiv:2503.04598)"
+        )
     if init in ("scaled", "megatron") and any(layer.attention.branch_scale != 1.0 for layer in layers):
-        found.append(f"{name} scales its norms by depth and init {init!r} scales again: not meant together (arXiv:2502.05795)")
+        found.append(
+            f"{name} scales its norms by depth and init {init!r} scales again: not meant together (arXiv:2502.05795)"
+        )
     return found
 
 

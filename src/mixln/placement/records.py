@@ -35,7 +35,9 @@ class Norm:
         if self.kind not in NORM_KINDS:
             raise PlacementError(f"norm kind must be one of {', '.join(NORM_KINDS)}, got {self.kind!r}")
         if (self.kind == "group") != (self.groups is not None):
-            raise PlacementError(f"groups belongs to the norm kind 'group' only, got kind={self.kind!r}, groups={self.groups}")
+            raise PlacementError(
+                f"groups belongs to the norm kind 'group' only, got kind={self.kind!r}, groups={self.groups}"
+            )
         if self.groups is not None and self.groups < 1:
             raise PlacementError(f"groups must be at least 1, got {self.groups}")
 

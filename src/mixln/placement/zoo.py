@@ -56,7 +56,9 @@ def post_layers(alpha: Fraction | int, layers: int) -> int:
     """
     if isinstance(alpha, int) and alpha > 1:
         if alpha > layers:
-            raise PlacementError(f"mix({alpha}): the count of Post-LN layers must be at most the model's {layers}, got {alpha}")
+            raise PlacementError(
+                f"mix({alpha}): the count of Post-LN layers must be at most the model's {layers}, got {alpha}"
+            )
         return alpha
     if not 0 <= alpha <= 1:
         raise PlacementError(
@@ -271,4 +273,6 @@ def _fraction(text: str) -> Fraction | int:
     try:
         return int(text) if text.lstrip("+-").isdecimal() else Fraction(text)
     except (ValueError, ZeroDivisionError):
-        raise PlacementError(f"mix({text}): α must be a number such as 0.25, 1/4 or a count such as 3, got {text!r}") from None
+        raise PlacementError(
+            f"mix({text}): α must be a number such as 0.25, 1/4 or a count such as 3, got {text!r}"
+        ) from None

@@ -1,0 +1,78 @@
+"""The command line: one small file a command. A mistake of the user's is one line on standard error and exit code 2."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+from contextlib import redirect_stderr
+from typing import Annotated
+
+import tyro
+
+from mixln.cli.compare import Compare
+from mixln.cli.placements import Placements
+from mixln.errors import MixlnError
+
+Command = (
+    Annotated[Compare, tyro.conf.subcommand("compare", prefix_name=False)]
+    | Annotated[Placements, tyro.conf.subcommand("placements", prefix_name=False)]
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs `mixln` and returns its exit code: 0, 2 for a mistake of the user's, 130 for Ctrl-C.
+
+    :param arguments: what follows the command's name; `sys.argv` if left out.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments == ["--version"]:
+        from importlib.metadata import version
+
+        print(f"mixln {version('mixln')}")
+        return 0
+    try:
+        return _parse(arguments or ["--help"]).run()
+    except MixlnError as error:
+        print(f"mixln: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("mixln: interrupted; run the same command again to go on from here", file=sys.stderr)
+        return 130
+    except OSError as error:
+        if error.errno != 28:  # no space left on the device
+            raise
+        print(
+            "mixln: the disk is full; free some space and run the same command again: nothing finished is lost",
+            file=sys.stderr,
+        )
+        return 2
+
+
+def _parse(arguments: list[str]) -> Compare | Placements:
+    """Parses a command line; what tyro draws as a box of several lines becomes one."""
+    box = io.StringIO()
+    try:
+        with redirect_stderr(box):
+            return tyro.cli(  # type: ignore[return-value]
+                Command,
+                prog="mixln",
+                args=arguments,
+                description="Put any normalization placement into a Hugging Face transformer, and compare placements on equal terms.",
+                config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff),
+            )
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        print(f"mixln: {_one_line(box.getvalue())}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _one_line(box: str) -> str:
+    """tyro's box of an error as one line: what was wrong, without frame, title and the hint to --help on every option."""
+    lines = [re.sub(r"[│╭╮╰╯─]+", " ", line).strip() for line in box.splitlines()]
+    words = " ".join(line for line in lines[1:] if line)
+    if unreadable := re.search(r"Error parsing (--[\w-]+):.*?\['(.*?)'\]", words):
+        given = unreadable[2].replace("', '", " ")
+        return f"{unreadable[1]} cannot be {given!r}; see mixln --help for what it takes"
+    return words.split(" For full helptext")[0] + "; see mixln --help"

@@ -1,0 +1,31 @@
+"""`mixln compare`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mixln.compare.settings import CompareSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare(CompareSettings):
+    __doc__ = CompareSettings.__doc__
+
+    def run(self) -> int:
+        """Compares, prints the table and the verdict, and writes the report."""
+        from rich.console import Console
+
+        from mixln.cli.progress import display
+        from mixln.compare.experiment import compare
+        from mixln.report import write
+        from mixln.report.tables import terminal_table
+
+        console = Console()
+        summary = compare(self, display(console))
+        paths = write(summary, self.out)
+        console.print(terminal_table(summary))
+        for sentence in summary.verdict:
+            console.print(f"• {sentence}", highlight=False)
+        page = next(path for path in paths if path.suffix == ".html")
+        console.print(f"\nreport: {page}", highlight=False, soft_wrap=True)
+        return 0

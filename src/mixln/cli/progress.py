@@ -1,0 +1,147 @@
+"""The course of a comparison in the terminal: a live table, or plain lines where there is no terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from mixln.compare.experiment import Display
+from mixln.compare.results import Trial, TrialResult
+from mixln.compare.runner import Progress
+
+PLAIN_SECONDS = 30.0
+"""Time between two lines about the running trials where there is no terminal."""
+
+
+def display(console: Console) -> Display:
+    """The display that fits the console."""
+    return LiveDisplay(console) if console.is_terminal else PlainDisplay(console)
+
+
+class Course:
+    """Counts what is done and estimates the time left from the optimizer steps since the start."""
+
+    def __init__(self, trials: int, done: int, steps: int) -> None:
+        self.trials, self.done, self.steps = trials, done, steps
+        self.began = time.monotonic()
+        self.at_start: dict[Trial, int] = {}
+        self.ended_steps = 0
+
+    def end_trial(self, result: TrialResult) -> None:
+        self.done += 1
+        self.ended_steps += self.steps - self.at_start.pop(result.trial, 0)
+
+    def left(self, running: Sequence[Progress]) -> str:
+        """Time left in words; empty before anything can be said."""
+        for progress in running:
+            self.at_start.setdefault(progress.job.trial, progress.metrics.get("step", 0))
+        now = sum(p.metrics.get("step", 0) - self.at_start[p.job.trial] for p in running)
+        moved, elapsed = self.ended_steps + now, time.monotonic() - self.began
+        if moved <= 0 or elapsed < 5:
+            return ""
+        still = (self.trials - self.done) * self.steps - sum(p.metrics.get("step", 0) for p in running)
+        return f"{duration(elapsed * still / moved)} left"
+
+
+class PlainDisplay:
+    """One line a trial that ends, and one now and then about those that run."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.course = Course(0, 0, 1)
+        self.last = time.monotonic()
+
+    def say(self, text: str) -> None:
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def begin(self, trials: int, done: int, steps: int) -> None:
+        self.course = Course(trials, done, steps)
+        self.say(f"trials: {done} of {trials} done, {trials - done} to run, {steps} steps each")
+
+    def watch(self, running: Sequence[Progress]) -> None:
+        left = self.course.left(running)
+        if time.monotonic() - self.last < PLAIN_SECONDS:
+            return
+        self.last = time.monotonic()
+        for progress in running:
+            self.say(f"running: {_words(progress, self.course.steps)}")
+        if left:
+            self.say(f"trials: {self.course.done} of {self.course.trials} done, {left}")
+
+    def finished(self, result: TrialResult) -> None:
+        self.course.end_trial(result)
+        self.say(f"trial {self.course.done} of {self.course.trials}: {_ended(result)}")
+
+    def end(self) -> None:
+        pass
+
+
+class LiveDisplay(PlainDisplay):
+    """A table of the running trials that redraws itself, below the lines of those that ended."""
+
+    def begin(self, trials: int, done: int, steps: int) -> None:
+        super().begin(trials, done, steps)
+        self.live = Live(console=self.console, refresh_per_second=4, transient=True)
+        self.live.start()
+
+    def watch(self, running: Sequence[Progress]) -> None:
+        course = self.course
+        table = Table(box=None, pad_edge=False)
+        for column in ("running", "step", "", "loss", "tokens/s"):
+            table.add_column(column, justify="left" if column in ("running", "") else "right")
+        for progress in running:
+            row, trial = progress.metrics, progress.job.trial
+            step, loss, speed = row.get("step", 0), row.get("loss"), row.get("tokens_per_second")
+            table.add_row(
+                _label(trial),
+                f"{step}/{course.steps}",
+                ProgressBar(total=course.steps, completed=step, width=20),
+                "" if loss is None else f"{loss:.3f}",
+                "" if speed is None else f"{speed:,.0f}",
+            )
+        left = course.left(running)
+        self.live.update(
+            Group(table, Text(f"{course.done} of {course.trials} trials done{', ' if left else ''}{left}"))
+        )
+
+    def end(self) -> None:
+        self.live.stop()
+
+
+def _label(trial: Trial) -> str:
+    return f"{trial.placement}, lr {trial.learning_rate:g}, seed {trial.seed}"
+
+
+def _words(progress: Progress, steps: int) -> str:
+    row = progress.metrics
+    said = f"{_label(progress.job.trial)}: step {row.get('step', 0)} of {steps}"
+    if "loss" in row:
+        said += f", loss {row['loss']:.3f}"
+    if row.get("tokens_per_second"):
+        said += f", {row['tokens_per_second']:,.0f} tokens/s"
+    return said
+
+
+def _ended(result: TrialResult) -> str:
+    said = f"{_label(result.trial)}: {result.status}"
+    if result.perplexity is not None:
+        said += f", perplexity {result.perplexity:.1f}"
+    if result.reason:
+        said += f" ({result.reason})"
+    return f"{said}, {duration(result.seconds)}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: `45 s`, `3 min 20 s`, `2 h 05 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -1,0 +1,280 @@
+"""One comparison from its settings to its summary: check everything, prepare the text, run what is missing, summarise."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+from filelock import FileLock, Timeout
+
+from mixln.compare.results import Summary, Trial, TrialResult, Unigram
+from mixln.compare.runner import Job, Machine, Progress, machine, run
+from mixln.compare.settings import CompareSettings
+from mixln.compare.statistics import summarise
+from mixln.compare.store import LOCK, Store
+from mixln.compare.verdict import verdict
+from mixln.data.text import Text, prepare
+from mixln.errors import DataError, SettingsError, StoreError
+from mixln.placement import ZOO, Placement, placement
+from mixln.placement.preflight import warnings as preflight
+from mixln.presets import model_config
+
+VERSIONED = ("mixln", "torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy")
+
+
+class Display(Protocol):
+    """What shows the course of a comparison."""
+
+    def say(self, text: str) -> None:
+        """One line of news."""
+
+    def begin(self, trials: int, done: int, steps: int) -> None:
+        """:param trials: all of them; `done` have ended before; `steps` each."""
+
+    def watch(self, running: Sequence[Progress]) -> None:
+        """Called about twice a second."""
+
+    def finished(self, result: TrialResult) -> None:
+        """A trial has ended."""
+
+    def end(self) -> None:
+        """All have ended, or the comparison was cut off."""
+
+
+def compare(settings: CompareSettings, display: Display) -> Summary:
+    """Runs a comparison, or what is missing of it, and returns what it found.
+
+    :raises SettingsError: if a setting cannot work; :class:`DataError` for the text; :class:`StoreError` for the folder.
+        Nothing has been written to the folder then.
+    """
+    from mixln.training.precision import resolve
+
+    training = replace(settings.training, precision=resolve(settings.training.precision))
+    settings = replace(settings, training=training)
+    store = Store(settings.out)
+    grid = store.check(settings.shared(), settings.grid(), extend=settings.extend)
+    settings = replace(settings, **{name: tuple(values) for name, values in grid.items()})
+    stock = model_config(settings.model, sequence_length=settings.text.sequence_length)
+    placements = {name: placement(name, stock.num_hidden_layers) for name in settings.placements}
+    inits = {name: settings.init or built.init for name, built in placements.items()}
+    warmup = settings.training.warmup_steps(settings.text.sequence_length)
+    found = [w for name, built in placements.items() for w in preflight(built, init=inits[name], warmup_steps=warmup)]
+    parameters = _check_models(stock, placements, inits)
+    for warning in found:
+        display.say(f"warning: {warning}")
+
+    text = _prepare_text(settings, stock.vocab_size, display)
+    stock = model_config(
+        settings.model,
+        vocabulary_size=text.info.vocabulary_size,
+        sequence_length=settings.text.sequence_length,
+    )
+    plan = machine(settings.jobs, parameters=parameters)
+    trials = settings.trials(inits)
+    _check_store(store, text, trials, parameters, plan)
+
+    with _locked(store):
+        store.create(_experiment(settings, text))
+        results = {trial: store.result(trial) for trial in trials}
+        missing = [trial for trial in trials if results[trial] is None]
+        jobs = [
+            Job(
+                trial=trial,
+                folder=store.add(trial),
+                config=stock.to_dict(),
+                text=text.folder,
+                training=settings.training,
+            )
+            for trial in missing
+        ]
+        if jobs:
+            _run(jobs, plan, results, display, len(trials), settings.steps)
+    ended = [result for result in results.values() if result is not None]
+    return _summary(settings, text, plan, parameters, ended, found)
+
+
+def _run(
+    jobs: list[Job],
+    plan: Machine,
+    results: dict[Trial, TrialResult | None],
+    display: Display,
+    trials: int,
+    steps: int,
+) -> None:
+    def finished(result: TrialResult) -> None:
+        results[result.trial] = result
+        display.finished(result)
+
+    display.begin(trials, trials - len(jobs), steps)
+    try:
+        run(jobs, plan, finished=finished, watch=display.watch)
+    finally:
+        display.end()
+
+
+def _check_models(stock: Any, placements: dict[str, Placement], inits: dict[str, str]) -> int:
+    """Builds every model without memory, so that a mistake shows now; returns the most parameters of one."""
+    import torch
+
+    from mixln.hosts import from_config
+
+    most = 0
+    for name, built in placements.items():
+        with torch.device("meta"):
+            model = from_config(stock, placement=built, init=inits[name])
+        most = max(most, sum(parameter.numel() for parameter in model.parameters()))
+    return most
+
+
+def _prepare_text(settings: CompareSettings, vocabulary_size: int, display: Display) -> Text:
+    display.say(f"text: preparing {settings.text.data}")
+    text = prepare(settings.text, vocabulary_size=vocabulary_size, tokens=settings.tokens, cache=settings.cache)
+    info, batch = text.info, settings.training.batch_size
+    sequences = info.train_tokens // settings.text.sequence_length
+    if sequences < batch:
+        raise DataError(
+            f"data {info.description}: {sequences} training sequences are fewer than one batch of {batch}; "
+            "give more text, or a smaller --batch-size or --sequence-length"
+        )
+    passes = settings.tokens / (sequences // batch * batch * settings.text.sequence_length)
+    display.say(
+        f"text: {info.description}; {info.train_tokens:,} training tokens ({passes:.2g} passes will be seen), "
+        f"{info.held_out_tokens:,} held out in {info.held_out_documents} documents"
+    )
+    return text
+
+
+def _check_store(store: Store, text: Text, trials: list[Trial], parameters: int, plan: Machine) -> None:
+    present = store.read()
+    if present is not None and present["text"]["fingerprint"] != text.info.fingerprint:
+        raise StoreError(
+            f"out {store.folder} holds another experiment: its text has changed since "
+            f"({present['text']['fingerprint']} there, {text.info.fingerprint} here); choose another --out"
+        )
+    folders = [store.trial_folder(trial) for trial in trials]
+    if len(set(folders)) < len(folders):
+        raise SettingsError(
+            f"placements {', '.join({t.placement for t in trials})}: two of them need the same folder name"
+        )
+    missing = sum(store.result(trial) is None for trial in trials)
+    # A final checkpoint holds float32 weights; a resumable one also two moments of AdamW, and two of them overlap.
+    need = 4 * parameters * missing + 2 * 12 * parameters * min(plan.jobs, missing)
+    place = store.folder.absolute()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if free < need:
+        raise StoreError(
+            f"out {store.folder} needs {need / 1e9:.1f} GB for checkpoints, and its disk has {free / 1e9:.1f} GB free"
+        )
+    if not os.access(place, os.W_OK):
+        raise StoreError(f"out {store.folder} cannot be written: no permission in {place}; choose another --out")
+
+
+@contextmanager
+def _locked(store: Store) -> Iterator[None]:
+    """Keeps a second `mixln compare` out of the folder while this one runs."""
+    store.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(store.folder / LOCK, timeout=0):
+            yield
+    except Timeout as error:
+        raise StoreError(
+            f"out {store.folder} is in use by another mixln compare; wait for it, or choose another --out"
+        ) from error
+
+
+def _experiment(settings: CompareSettings, text: Text) -> dict[str, Any]:
+    present = Store(settings.out).read() or {"versions": _versions(), "commit": _commit()}
+    return {
+        **present,
+        "schema": 1,
+        "settings": settings.shared(),
+        "grid": settings.grid(),
+        "text": {"fingerprint": text.info.fingerprint, "description": text.info.description},
+    }
+
+
+def _summary(
+    settings: CompareSettings,
+    text: Text,
+    plan: Machine,
+    parameters: int,
+    results: list[TrialResult],
+    warnings: list[str],
+) -> Summary:
+    info = text.info
+    unigram = Unigram(loss=info.unigram_loss, bits_per_byte=info.bits_per_byte(info.unigram_loss))
+    rows = summarise(
+        results,
+        placements=settings.placements,
+        learning_rates=settings.learning_rates,
+        baseline=settings.reference,
+        titles={name: title(name) for name in settings.placements},
+    )
+    said = verdict(
+        rows,
+        baseline=settings.reference,
+        unigram=unigram,
+        learning_rates=settings.learning_rates,
+        seeds=settings.seeds,
+        steps=settings.steps,
+        tokens=settings.tokens,
+    )
+    facts = {
+        "text": f"{info.description}; {info.documents} training and {info.held_out_documents} held-out documents",
+        "held out": f"{info.held_out_tokens:,} tokens, {info.held_out_bytes:,} bytes; every token counts the same",
+        "vocabulary": f"{info.vocabulary_size:,} tokens",
+        "model": f"{settings.model}, {parameters:,} parameters",
+        "training": f"{settings.tokens:,} tokens a trial in {settings.steps:,} steps",
+        "machine": _machine_words(plan),
+        "versions": ", ".join(f"{name} {number}" for name, number in _versions().items()),
+    }
+    return Summary(
+        settings={**settings.grid(), "baseline": settings.reference, **settings.shared()},
+        facts=facts,
+        baseline=settings.reference,
+        unigram=unigram,
+        placements=rows,
+        trials=tuple(results),
+        verdict=said,
+        warnings=tuple(warnings),
+    )
+
+
+def title(name: str) -> str:
+    """The field's name of a placement: `mix(0.25)` → `Mix-LN`; a mixture or a modified one keeps its text."""
+    entry = ZOO.get(name.split("(")[0])
+    return name if entry is None or "," in name.split("(")[0] else entry.title
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: version(name) for name in VERSIONED}}
+
+
+def _commit() -> str | None:
+    """The commit of mixln's own source, where it runs from a git checkout."""
+    root = Path(__file__).parents[3]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _machine_words(plan: Machine) -> str:
+    import torch
+
+    cores = f"{os.cpu_count()} processor cores"
+    cards = ", ".join(torch.cuda.get_device_name(index) for index in range(plan.gpus))
+    return f"{cards + ', ' if cards else ''}{cores}; {plan.jobs} trials side by side, {plan.threads} threads each"

@@ -1,0 +1,243 @@
+"""Runs trials in worker processes, side by side, and tells of their progress."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import multiprocessing
+import os
+import threading
+import time
+import traceback
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mixln.compare.results import Trial, TrialResult
+from mixln.compare.store import write_result
+from mixln.errors import first_line
+from mixln.training.settings import TrainSettings
+
+SMALL_MODEL = 20_000_000
+"""Parameters up to which trials side by side, one thread each, train more tokens per second than one on all cores."""
+DEATHS = 3
+"""Times that a trial's worker may be killed before the trial counts as failed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Everything that a worker needs for one trial.
+
+    :param folder: the trial's folder.
+    :param config: the stock model's config as a dict.
+    :param text: folder of the prepared text.
+    """
+
+    trial: Trial
+    folder: Path
+    config: dict[str, Any]
+    text: Path
+    training: TrainSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far one trial is.
+
+    :param metrics: the last row of its metrics with a training loss; empty before the first.
+    """
+
+    job: Job
+    metrics: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """How trials are spread over this machine.
+
+    :param jobs: worker processes.
+    :param threads: threads of each.
+    :param gpus: visible GPUs; worker k takes GPU k modulo this number.
+    """
+
+    jobs: int
+    threads: int
+    gpus: int
+
+
+def machine(jobs: int | None, *, parameters: int) -> Machine:
+    """Chooses worker processes and threads: one worker a GPU; without a GPU one a core for small models, else one for all.
+
+    :param jobs: the user's choice; `None` to choose here.
+    :param parameters: of one model.
+    """
+    import torch
+
+    cores, gpus = torch.get_num_threads(), torch.cuda.device_count()
+    if jobs is None:
+        jobs = max(1, gpus) if gpus or parameters > SMALL_MODEL else cores
+    return Machine(jobs=jobs, threads=max(1, cores // jobs), gpus=gpus)
+
+
+def run(
+    jobs: Sequence[Job],
+    machine: Machine,
+    *,
+    finished: Callable[[TrialResult], None],
+    watch: Callable[[Sequence[Progress]], None],
+    interval: float = 0.5,
+) -> None:
+    """Runs every job and returns when all have ended; Ctrl-C ends the workers at once, and their trials can go on later.
+
+    A trial whose worker was killed goes on from its last checkpoint in a new one, up to `DEATHS` times.
+
+    :param finished: called with each result as it comes.
+    :param watch: called about every `interval` seconds with the trials that are running.
+    """
+    waiting, deaths = list(jobs), Counter[Path]()
+    while waiting:
+        lost = _run_pool(waiting, machine, finished, watch, interval)
+        deaths.update(job.folder for job, was_running in lost if was_running)
+        waiting = [job for job, _ in lost if deaths[job.folder] < DEATHS]
+        for job, _ in lost:
+            if deaths[job.folder] >= DEATHS:
+                finished(_failure(job, f"its worker was killed {DEATHS} times, as happens when memory runs out"))
+
+
+def _run_pool(
+    jobs: Sequence[Job],
+    machine: Machine,
+    finished: Callable[[TrialResult], None],
+    watch: Callable[[Sequence[Progress]], None],
+    interval: float,
+) -> list[tuple[Job, bool]]:
+    """Runs jobs until all have ended or a worker dies; returns those lost with it, and whether each was running."""
+    context = multiprocessing.get_context("spawn")
+    counter = context.Value("i", 0)
+    pool = ProcessPoolExecutor(
+        max_workers=min(machine.jobs, len(jobs)),
+        mp_context=context,
+        initializer=_start_worker,
+        initargs=(machine, counter, os.getpid()),
+    )
+    running: set[Path] = set()
+    lost: list[tuple[Job, bool]] = []
+    try:
+        pending = {pool.submit(_work, job): job for job in jobs}
+        while pending:
+            for future in wait(pending, timeout=interval, return_when="FIRST_COMPLETED").done:
+                job = pending.pop(future)
+                try:
+                    finished(future.result())
+                except BrokenProcessPool:
+                    lost.append((job, job.folder in running))
+            running = {job.folder for future, job in pending.items() if future.running()}
+            watch([progress for job in pending.values() if (progress := _progress(job)) is not None])
+    except BaseException:
+        for process in list((pool._processes or {}).values()):
+            process.kill()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    return lost
+
+
+def _failure(job: Job, reason: str) -> TrialResult:
+    return TrialResult(
+        trial=job.trial,
+        status="failed",
+        reason=reason,
+        step=0,
+        tokens=0,
+        loss=None,
+        bits_per_byte=None,
+        tokens_per_second=None,
+        seconds=0.0,
+    )
+
+
+def _progress(job: Job) -> Progress | None:
+    """Reads the end of a running trial's metrics; `None` if it has not begun."""
+    with contextlib.suppress(OSError), (job.folder / "metrics.jsonl").open("rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - 20_000))
+        for line in reversed(file.read().decode("utf-8", "replace").splitlines()):
+            with contextlib.suppress(json.JSONDecodeError):
+                row = json.loads(line)
+                if "loss" in row:
+                    return Progress(job=job, metrics=row)
+        return Progress(job=job, metrics={})
+    return None
+
+
+def _start_worker(machine: Machine, counter: Any, parent: int) -> None:
+    with counter.get_lock():
+        index = counter.value
+        counter.value += 1
+    if machine.gpus > 1:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+        devices = [name for name in visible if name] or [str(number) for number in range(machine.gpus)]
+        os.environ["CUDA_VISIBLE_DEVICES"] = devices[index % len(devices)]
+    threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
+    keep_freed_memory()
+    warnings.simplefilter("ignore")
+    import torch
+    import transformers
+
+    torch.set_num_threads(machine.threads)
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    logging.disable(logging.WARNING)
+
+
+def _die_with(parent: int) -> None:
+    """Ends this worker when the process that started it is gone: two must not train one trial."""
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    os._exit(1)
+
+
+def keep_freed_memory() -> None:
+    """Asks glibc to keep large freed blocks instead of giving them back: every fresh one costs page faults anew."""
+    import ctypes
+
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        trim_threshold, mmap_threshold = -1, -3
+        libc.mallopt(mmap_threshold, 1 << 30)
+        libc.mallopt(trim_threshold, 2**31 - 1)
+
+
+def _work(job: Job) -> TrialResult:
+    """Trains one trial in a worker; an error is a result too, with its traceback in `error.txt`."""
+    from transformers import AutoConfig
+
+    from mixln.data.text import Text
+    from mixln.training.pretrain import pretrain
+
+    error_file = job.folder / "error.txt"
+    error_file.unlink(missing_ok=True)
+    try:
+        entries = dict(job.config)
+        outcome = pretrain(
+            AutoConfig.for_model(entries.pop("model_type"), **entries),
+            placement=job.trial.placement,
+            init=job.trial.init,
+            learning_rate=job.trial.learning_rate,
+            seed=job.trial.seed,
+            text=Text.load(job.text),
+            settings=job.training,
+            folder=job.folder,
+        )
+    except Exception as error:
+        with contextlib.suppress(OSError):
+            error_file.write_text(traceback.format_exc(), "utf-8")
+        return _failure(job, f"{type(error).__name__}: {first_line(error)}")
+    result = TrialResult(trial=job.trial, **{name: getattr(outcome, name) for name in asdict(outcome)})
+    write_result(job.folder, result)
+    return result

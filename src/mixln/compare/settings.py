@@ -1,0 +1,109 @@
+"""The settings of a comparison; nothing here needs torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from mixln.compare.results import Trial
+from mixln.data.settings import TextSettings
+from mixln.errors import SettingsError
+from mixln.placement import canonical
+from mixln.training.settings import TrainSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareSettings:
+    """Train placements × learning rates × seeds on equal terms and report which won, with intervals.
+
+    Without arguments: four placements of a small 12-layer Llama, two seeds, on the text that comes with mixln, in a few
+    minutes on two cores. Run the same command again to finish what was cut off; nothing is repeated.
+    """
+
+    placements: tuple[str, ...] = ("pre", "post", "mix(0.25)", "hybrid*")
+    """Placements to compare; `mixln placements` lists them. Quote those with brackets or a star."""
+    learning_rates: tuple[float, ...] = (3e-3,)
+    """Peak learning rates; each placement is trained at each."""
+    seeds: tuple[int, ...] = (0, 1)
+    """Each seed decides initial weights and data order, the same for all placements."""
+    baseline: str | None = None
+    """The placement that the others are compared with. Left out, the first."""
+    model: str = "tiny"
+    """A preset (tiny, 9m, 20m, 35m, 60m, 71m, 130m, 250m, 350m, 1b, 7b) or the path of a Llama config.json."""
+    init: str | None = None
+    """Initialisation for all placements (normal, small, megatron, scaled, deepnorm). Left out, each has its recommended one."""
+    out: Path = Path("runs/default")
+    """Folder of the experiment: trials, figures, report.html."""
+    extend: bool = False
+    """Allow more placements, learning rates or seeds in an experiment that exists; its finished trials are kept."""
+    jobs: int | None = None
+    """Trials side by side. Left out, one a GPU; without a GPU, one a core for small models."""
+    cache: Path = Path.home() / ".cache" / "mixln"
+    """Folder for tokenized text, shared by all experiments."""
+    text: Annotated[TextSettings, tyro.conf.arg(name="")] = field(default_factory=TextSettings)
+    training: Annotated[TrainSettings, tyro.conf.arg(name="")] = field(default_factory=TrainSettings)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "placements", tuple(canonical(text) for text in self.placements))
+        if self.baseline is not None:
+            object.__setattr__(self, "baseline", canonical(self.baseline))
+        for name in ("placements", "learning_rates", "seeds"):
+            values = getattr(self, name)
+            if not values:
+                raise SettingsError(f"{name.replace('_', '-')} must name at least one, got none")
+            if doubled := [value for value in values if values.count(value) > 1]:
+                raise SettingsError(f"{name.replace('_', '-')} must not repeat, got {doubled[0]} twice")
+        for rate in self.learning_rates:
+            if not 0 < rate < math.inf:
+                raise SettingsError(f"learning-rates must be above 0, got {rate}")
+        for seed in self.seeds:
+            if not 0 <= seed < 2**32:
+                raise SettingsError(f"seeds must lie in [0, 2³²), got {seed}")
+        if self.baseline is not None and self.baseline not in self.placements:
+            raise SettingsError(
+                f"baseline must be one of the placements {', '.join(self.placements)}, got {self.baseline}"
+            )
+        if self.jobs is not None and self.jobs < 1:
+            raise SettingsError(f"jobs must be at least 1, got {self.jobs}")
+
+    @property
+    def reference(self) -> str:
+        """The baseline placement."""
+        return self.placements[0] if self.baseline is None else self.baseline
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of one trial."""
+        return self.training.total_steps(self.text.sequence_length)
+
+    @property
+    def tokens(self) -> int:
+        """Training tokens of one trial."""
+        return self.steps * self.training.batch_size * self.text.sequence_length
+
+    def trials(self, inits: dict[str, str]) -> list[Trial]:
+        """Every trial: seed by seed and learning rate by learning rate, so that an early look has all placements.
+
+        :param inits: placement → name of its initialisation.
+        """
+        return [
+            Trial(placement=placement, init=inits[placement], learning_rate=rate, seed=seed)
+            for seed in self.seeds
+            for rate in self.learning_rates
+            for placement in self.placements
+        ]
+
+    def shared(self) -> dict[str, Any]:
+        """What every trial of the experiment shares: all settings but the grid, and those that change no number."""
+        left_out = {"placements", "learning_rates", "seeds", "baseline", "out", "extend", "jobs", "cache"}
+        resolved = dataclasses.replace(self, training=dataclasses.replace(self.training, steps=self.steps, tokens=None))
+        return {name: value for name, value in dataclasses.asdict(resolved).items() if name not in left_out}
+
+    def grid(self) -> dict[str, list[Any]]:
+        """The three axes of the comparison."""
+        return {name: list(getattr(self, name)) for name in ("placements", "learning_rates", "seeds")}

@@ -1,0 +1,128 @@
+"""The run store: one folder an experiment, one folder a trial in it.
+
+experiment.json      everything needed to run it again
+<trial>/trial.json   what the trial is
+<trial>/metrics.jsonl, checkpoint-*/
+<trial>/result.json  written once, atomically: the only mark of a finished trial
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mixln.compare.results import Trial, TrialResult, to_json, trial_result
+from mixln.errors import StoreError
+from mixln.files import write_atomic
+
+EXPERIMENT, TRIAL, RESULT, LOCK = "experiment.json", "trial.json", "result.json", ".lock"
+
+
+class Store:
+    """The folder of one experiment.
+
+    :param folder: it need not exist yet.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def read(self) -> dict[str, Any] | None:
+        """The experiment that lies here; `None` if the folder is free.
+
+        :raises StoreError: if the folder holds something else.
+        """
+        path = self.folder / EXPERIMENT
+        if path.is_file():
+            try:
+                return json.loads(path.read_text("utf-8"))
+            except ValueError as error:
+                raise StoreError(f"{path} is damaged ({error}); choose another --out, or delete the folder") from error
+        if self.folder.exists() and (not self.folder.is_dir() or any(p.name != LOCK for p in self.folder.iterdir())):
+            raise StoreError(f"out {self.folder} is not empty and holds no experiment; choose another --out")
+        return None
+
+    def check(self, shared: dict[str, Any], grid: dict[str, list[Any]], *, extend: bool) -> dict[str, list[Any]]:
+        """Compares an experiment's settings with what lies here, and returns the grid to run.
+
+        :param shared: the settings that all trials share.
+        :param grid: axis → values.
+        :param extend: allow the grid to grow.
+        :raises StoreError: if another experiment lies here; it names the first difference.
+        """
+        present = self.read()
+        if present is None:
+            return grid
+        if difference := _difference(present["settings"], json.loads(json.dumps(to_json(shared)))):
+            raise StoreError(
+                f"out {self.folder} holds another experiment: {difference}; choose another --out, or the same settings"
+            )
+        if present["grid"] == grid:
+            return grid
+        if not extend:
+            axis = next(name for name in grid if present["grid"][name] != grid[name])
+            raise StoreError(
+                f"out {self.folder} holds another experiment: {axis.replace('_', '-')} there {present['grid'][axis]}, "
+                f"here {grid[axis]}; choose another --out, or add --extend to add to it"
+            )
+        return {name: list(dict.fromkeys([*present["grid"][name], *values])) for name, values in grid.items()}
+
+    def create(self, experiment: dict[str, Any]) -> None:
+        """Writes `experiment.json`, or its new grid."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(self.folder / EXPERIMENT, json.dumps(to_json(experiment), indent=1))
+
+    def trial_folder(self, trial: Trial) -> Path:
+        """Where a trial lies; the folder's name says what it is."""
+        return self.folder / f"{slug(trial.placement)}_lr{trial.learning_rate:g}_seed{trial.seed}"
+
+    def add(self, trial: Trial) -> Path:
+        """Makes a trial's folder with its `trial.json`."""
+        folder = self.trial_folder(trial)
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / TRIAL).is_file():
+            write_atomic(folder / TRIAL, json.dumps(asdict(trial), indent=1))
+        return folder
+
+    def result(self, trial: Trial) -> TrialResult | None:
+        """The result of a trial; `None` if it has not ended, or failed and is to be tried again.
+
+        :raises StoreError: if `result.json` is damaged.
+        """
+        path = self.trial_folder(trial) / RESULT
+        if not path.is_file():
+            return None
+        try:
+            result = trial_result(json.loads(path.read_text("utf-8")))
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"{path} is damaged ({error}); delete it to run this trial again") from error
+        if result.trial != trial:
+            raise StoreError(f"{path} belongs to another trial; delete it to run this one")
+        return result
+
+
+def write_result(folder: Path, result: TrialResult) -> None:
+    """Marks the trial in `folder` as ended."""
+    write_atomic(folder / RESULT, json.dumps(to_json(result), indent=1))
+
+
+def slug(placement: str) -> str:
+    """A placement's text as a folder name: `mix(0.25)` → `mix-0.25`, `hybrid**3,pre` → `hybrid-starx3_pre`."""
+    text = re.sub(r"\*(?=\d)", "x", placement).replace("*", "-star").replace(",", "_").replace("/", "-of-")
+    return re.sub(r"[()]+", "-", text).strip("-").replace("-x", "x").replace("-_", "_")
+
+
+def _difference(there: dict[str, Any], here: dict[str, Any], path: str = "") -> str:
+    """The first setting that differs, in words; empty if none does."""
+    for name in dict.fromkeys([*there, *here]):
+        label = f"{path}{name.replace('_', '-')}"
+        a, b = there.get(name), here.get(name)
+        if isinstance(a, dict) and isinstance(b, dict):
+            if found := _difference(a, b):
+                return found
+        elif a != b:
+            return f"{label} there {a}, here {b}"
+    return ""

@@ -1,0 +1,163 @@
+"""What can and cannot be concluded, in words. It says what the figures carry and no more."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from mixln.compare.results import Cell, Interval, PlacementSummary, Unigram
+
+
+def verdict(
+    rows: Sequence[PlacementSummary],
+    *,
+    baseline: str,
+    unigram: Unigram,
+    learning_rates: Sequence[float],
+    seeds: Sequence[int],
+    steps: int,
+    tokens: int,
+) -> tuple[str, ...]:
+    """Sentences, the most important first.
+
+    :param steps: optimizer steps of one trial.
+    :param tokens: training tokens of one trial.
+    """
+    several = len(learning_rates) > 1
+    sentences = [
+        _winner(rows, baseline, several, len(seeds)),
+        *(_against(row, baseline, several) for row in rows if row.placement != baseline),
+        *_broken(rows, unigram),
+        *_limits(rows, learning_rates, seeds),
+        f"Every trial saw {tokens:,} tokens in {steps:,} steps. A longer training or a larger model can order the "
+        "placements differently; the published comparisons do.",
+    ]
+    return tuple(sentence for sentence in sentences if sentence)
+
+
+def percent(loss_difference: float) -> str:
+    """A difference in loss, nats per token, as a change of perplexity: `−25.3%`."""
+    value = 100 * math.expm1(min(loss_difference, 50.0))
+    return f"{value:+.1f}%".replace("-", "−")
+
+
+def interval_text(interval: Interval) -> str:
+    """`−25.3% [−31.0%, −19.1%]`, or that a single seed gives no interval."""
+    if interval.low is None or interval.high is None:
+        return f"{percent(interval.mean)} (n = {interval.pairs}, no interval)"
+    return f"{percent(interval.mean)} [{percent(interval.low)}, {percent(interval.high)}]"
+
+
+def name(row: PlacementSummary) -> str:
+    """A placement as the reader knows it: its title, and its text where that has an argument."""
+    return f"{row.title} ({row.placement})" if "(" in row.placement and row.title != row.placement else row.title
+
+
+def _winner(rows: Sequence[PlacementSummary], baseline: str, several: bool, seeds: int) -> str:
+    trained = [row for row in rows if row.best.finished and row.best.loss is not None]
+    if not trained:
+        return "No trial trained: every one diverged, stalled or failed. Lower the learning rate or give more steps."
+    lead = min(trained, key=lambda row: row.best.loss or math.inf)
+    at = "each at its best learning rate" if several else f"at learning rate {lead.best.learning_rate:g}"
+    if seeds == 1:
+        return (
+            f"{name(lead)} has the lowest held-out perplexity, {lead.best.perplexity:.1f}, {at}. "
+            "With one seed there is no interval, and this supports no claim."
+        )
+    reference = next(row for row in rows if row.placement == baseline)
+    if lead is reference:
+        close = [row for row in trained if row is not lead and not _separated(row.best)]
+        tail = (
+            f"but these seeds do not separate it from {_list(close)}"
+            if close
+            else "and the interval of every other placement that trained excludes zero"
+        )
+        return (
+            f"The baseline {name(lead)} has the lowest held-out perplexity, {lead.best.perplexity:.1f}, {at}, {tail}."
+        )
+    difference = lead.best.difference
+    if difference is None:
+        return f"{name(lead)} has the lowest held-out perplexity, {lead.best.perplexity:.1f}, {at}; the baseline has no trial to compare with."
+    tail = (
+        "The 95% interval excludes zero: on this model, text and length it is more than the noise between seeds."
+        if difference.excludes_zero
+        else "The 95% interval includes zero: these seeds cannot tell it from the baseline."
+    )
+    return (
+        f"{name(lead)} has the lowest held-out perplexity, {lead.best.perplexity:.1f}, {at}: "
+        f"{interval_text(difference)} against the baseline {name(reference)}. {tail}"
+    )
+
+
+def _against(row: PlacementSummary, baseline: str, several: bool) -> str:
+    best, common = row.best, row.common
+    if best.difference is None:
+        return f"{name(row)} has no held-out loss to compare with {baseline}."
+    parts = [
+        f"{name(row)} against {baseline}: {interval_text(best.difference)} in perplexity"
+        + (" at its best learning rate" if several else "")
+    ]
+    if several and common.difference is not None:
+        parts.append(f"{interval_text(common.difference)} at the common learning rate {common.learning_rate:g}")
+    said = "; ".join(parts)
+    if best.difference.low is None:
+        return f"{said}."
+    return f"{said}: {_judgement(best.difference)}."
+
+
+def _judgement(difference: Interval) -> str:
+    if not difference.excludes_zero:
+        return "not resolved by these seeds"
+    return "better than the baseline here" if difference.mean < 0 else "worse than the baseline here"
+
+
+def _separated(cell: Cell) -> bool:
+    return cell.difference is not None and cell.difference.excludes_zero
+
+
+def _broken(rows: Sequence[PlacementSummary], unigram: Unigram) -> list[str]:
+    found = []
+    for row in rows:
+        for cell in row.cells:
+            counts = {"diverged": cell.diverged, "stalled": cell.stalled, "failed with an error": cell.failed}
+            said = [f"{count} of {cell.seeds} {what}" for what, count in counts.items() if count]
+            if said:
+                found.append(f"{name(row)} at learning rate {cell.learning_rate:g}: {', '.join(said)}.")
+    if any(cell.stalled for row in rows for cell in row.cells):
+        found.append(
+            f"Stalled means: no better than word frequencies alone (unigram perplexity {unigram.perplexity:.0f})."
+        )
+    return found
+
+
+def _limits(rows: Sequence[PlacementSummary], learning_rates: Sequence[float], seeds: Sequence[int]) -> list[str]:
+    found = []
+    if len(learning_rates) == 1:
+        found.append(
+            f"One learning rate ({learning_rates[0]:g}) proves nothing about placements: each has its own best, and the "
+            "order can turn round at another. Add some with --learning-rates 1e-3 3e-3 1e-2."
+        )
+    else:
+        edge = [row for row in rows if row.best.learning_rate in (min(learning_rates), max(learning_rates))]
+        found.append(
+            "The best learning rate was chosen on the same held-out text and seeds, which flatters every placement a little."
+            + (
+                f" It lies at the edge of the grid for {_list(edge)}: a wider grid may find a better one."
+                if edge
+                else ""
+            )
+        )
+    inits = {row.init for row in rows}
+    if len(inits) > 1:
+        groups = [f"{init}: {_list([row for row in rows if row.init == init])}" for init in sorted(inits)]
+        found.append(
+            f"The placements do not share their initialisation ({'; '.join(groups)}), as their authors recommend; "
+            "part of a difference may be the initialisation. Hold it fixed with --init."
+        )
+    if 1 < len(seeds) < 5:
+        found.append(f"{len(seeds)} seeds make wide intervals; add some with --seeds 0 1 2 3 4 --extend.")
+    return found
+
+
+def _list(rows: Sequence[PlacementSummary]) -> str:
+    return ", ".join(row.placement for row in rows)

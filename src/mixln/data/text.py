@@ -1,0 +1,222 @@
+"""Text to packed sequences of tokens in memory-mapped Arrow, cached by the hash of everything that goes into them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mixln.data.documents import Corpus, corpus
+from mixln.data.settings import TextSettings
+from mixln.errors import DataError, first_line
+from mixln.files import folder_atomic, write_atomic
+
+if TYPE_CHECKING:
+    import numpy as np
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+FORMAT = 1
+"""Changes whenever the packing changes, so that an old cache is not read as a new one."""
+END_OF_TEXT = "<|endoftext|>"
+IGNORED = -100
+"""Label of a position that no loss is taken at, as in torch's cross-entropy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextInfo:
+    """What is known of a prepared text.
+
+    :param fingerprint: hash of the documents, the tokenizer and the packing.
+    :param vocabulary_size: tokens of the tokenizer.
+    :param train_tokens: tokens in the training sequences.
+    :param held_out_tokens: held-out tokens that are predicted, each exactly once.
+    :param held_out_bytes: bytes of the held-out documents in UTF-8.
+    :param unigram_loss: held-out loss of a unigram model counted on the training tokens, nats per token.
+    """
+
+    description: str
+    fingerprint: str
+    vocabulary_size: int
+    documents: int
+    held_out_documents: int
+    train_tokens: int
+    held_out_tokens: int
+    held_out_bytes: int
+    unigram_loss: float
+
+    def bits_per_byte(self, loss: float) -> float:
+        """Converts a held-out loss in nats per token to bits per byte of the text."""
+        return loss * self.held_out_tokens / (self.held_out_bytes * math.log(2))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """A prepared text on the disk.
+
+    :param folder: holds `train` and `held_out` (Arrow), `tokenizer` and `info.json`.
+    """
+
+    folder: Path
+    info: TextInfo
+
+    @property
+    def train(self) -> Dataset:
+        """Rows `input_ids` of exactly `sequence_length` tokens."""
+        return self._part("train")
+
+    @property
+    def held_out(self) -> Dataset:
+        """Rows `input_ids`, `labels` of `sequence_length` tokens; neighbours share one token, so that each token is predicted once."""
+        return self._part("held_out")
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(self.folder / "tokenizer")
+
+    def _part(self, name: str) -> Dataset:
+        import datasets
+
+        return datasets.load_from_disk(str(self.folder / name)).with_format("torch")  # type: ignore[return-value]
+
+    @classmethod
+    def load(cls, folder: Path) -> Text:
+        """Opens what :func:`prepare` wrote."""
+        return cls(folder=folder, info=TextInfo(**json.loads((folder / "info.json").read_text("utf-8"))))
+
+
+def prepare(settings: TextSettings, *, vocabulary_size: int, tokens: int, cache: Path) -> Text:
+    """Reads, splits, tokenizes and packs a text, or finds it in the cache.
+
+    :param vocabulary_size: tokens of the BPE to train where `settings` names neither a tokenizer nor a size.
+    :param tokens: training tokens that will be needed.
+    :param cache: folder of the cache; it is made if missing.
+    :raises DataError: if the text cannot be read, is empty, or is shorter than one sequence in either part.
+    """
+    documents = corpus(settings, tokens=tokens)
+    size = settings.vocabulary_size or vocabulary_size
+    named = _named(settings.tokenizer) if settings.tokenizer else None
+    vocabulary = named.backend_tokenizer.to_str() if named else f"bpe-{size}"
+    parts = (FORMAT, documents.fingerprint, vocabulary, settings.sequence_length)
+    key = hashlib.sha256("|".join(map(str, parts)).encode()).hexdigest()[:20]
+    folder = cache / "text" / key
+    if not (folder / "info.json").is_file():
+        tokenizer = named or _trained(documents.train, size)
+        _pack(documents, tokenizer, settings.sequence_length, key, folder)
+    return Text.load(folder)
+
+
+def _named(name: str) -> PreTrainedTokenizerFast:
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except Exception as error:  # transformers raises OSError, ValueError and others for the same mistake
+        raise DataError(
+            f"tokenizer {name!r} cannot be loaded: {first_line(error)}; name a folder or a hub id that holds one"
+        ) from error
+    if not tokenizer.is_fast:
+        raise DataError(
+            f"tokenizer {name!r} has no fast version (tokenizer.json), which packing needs; name one that has"
+        )
+    if tokenizer.eos_token_id is None:
+        raise DataError(
+            f"tokenizer {name!r} has no end-of-sequence token, which separates documents; name one that has"
+        )
+    return tokenizer
+
+
+def _trained(documents: list[str], size: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE trained on the training documents only."""
+    import tokenizers
+    from tokenizers import decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    bpe = tokenizers.Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
+    bpe.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,  # type: ignore[call-arg]
+        special_tokens=[END_OF_TEXT],  # type: ignore[call-arg]
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),  # type: ignore[call-arg]
+        show_progress=False,  # type: ignore[call-arg]
+    )
+    bpe.train_from_iterator(documents, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe, eos_token=END_OF_TEXT, pad_token=END_OF_TEXT, bos_token=END_OF_TEXT
+    )
+
+
+def _stream(documents: list[str], tokenizer: Any) -> np.ndarray:
+    """All documents as one array of token ids, an end of text before the first and after each."""
+    import numpy as np
+
+    end = np.array([tokenizer.eos_token_id])
+    encoded = tokenizer(documents, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+    return np.concatenate([end, *(part for ids in encoded for part in (np.array(ids, dtype=np.int64), end))])
+
+
+def _pack(documents: Corpus, tokenizer: Any, length: int, key: str, folder: Path) -> None:
+    import datasets
+    import numpy as np
+
+    train, held_out = _stream(documents.train, tokenizer), _stream(documents.held_out, tokenizer)
+    for name, part in (("training", train), ("held-out", held_out)):
+        if len(part) < length:
+            raise DataError(
+                f"data {documents.description}: the {name} part has {len(part)} tokens, fewer than one sequence of {length}; "
+                "give more text or a smaller --sequence-length"
+            )
+    rows = train[: len(train) // length * length].reshape(-1, length)
+    inputs, labels = held_out_windows(held_out, length)
+    info = TextInfo(
+        description=documents.description,
+        fingerprint=key,
+        vocabulary_size=len(tokenizer),
+        documents=len(documents.train),
+        held_out_documents=len(documents.held_out),
+        train_tokens=rows.size,
+        held_out_tokens=len(held_out) - 1,
+        held_out_bytes=sum(len(document.encode("utf-8", "surrogatepass")) for document in documents.held_out),
+        unigram_loss=_unigram_loss(train, held_out[1:], len(tokenizer)),
+    )
+    datasets.disable_progress_bars()
+    narrow = datasets.Features({"input_ids": datasets.List(datasets.Value("int32"))})
+    both = datasets.Features({**narrow, "labels": datasets.List(datasets.Value("int32"))})
+    with folder_atomic(folder) as target:
+        as_rows = {"input_ids": list(rows.astype(np.int32))}
+        datasets.Dataset.from_dict(as_rows, features=narrow).save_to_disk(str(target / "train"))
+        as_rows = {"input_ids": list(inputs.astype(np.int32)), "labels": list(labels.astype(np.int32))}
+        datasets.Dataset.from_dict(as_rows, features=both).save_to_disk(str(target / "held_out"))
+        tokenizer.save_pretrained(target / "tokenizer")
+        write_atomic(target / "info.json", json.dumps(asdict(info), indent=1))
+
+
+def held_out_windows(stream: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cuts a stream of n tokens into windows of `length` that overlap by one token, so that tokens 2..n are each a target once.
+
+    :returns: inputs and labels, both (windows, length). The last window is padded; a padded label is -100. The labels are
+        not shifted: like transformers, the loss compares position t with label t + 1, and the first label of a window is unused.
+    """
+    import numpy as np
+
+    starts = range(0, max(1, len(stream) - 1), length - 1)
+    inputs = np.full((len(starts), length), stream[-1])
+    labels = np.full((len(starts), length), IGNORED)
+    for row, start in enumerate(starts):
+        window = stream[start : start + length]
+        inputs[row, : len(window)] = window
+        labels[row, : len(window)] = window
+    return inputs, labels
+
+
+def _unigram_loss(train: np.ndarray, targets: np.ndarray, vocabulary_size: int) -> float:
+    """Mean −log p over the targets, nats, where p counts the training tokens with one added to every count."""
+    import numpy as np
+
+    counts = np.bincount(train, minlength=vocabulary_size) + 1
+    return float(-np.log(counts / counts.sum())[targets].mean())

@@ -1,0 +1,107 @@
+"""Axes with their range and ticks, chosen once for both drawing libraries."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from mixln.report import formats
+
+Ticks = tuple[tuple[float, str], ...]
+
+_MANTISSAS = ((1.0,), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
+_LAYER_STEPS = (1, 2, 4, 5, 8, 10, 16, 20, 32, 40, 50, 64, 80, 100)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """One axis.
+
+    :param label: the quantity and its unit.
+    :param low: lower end, in the unit of the data also where the axis is logarithmic.
+    :param high: upper end.
+    :param ticks: (value, text); empty: the drawing library chooses.
+    """
+
+    label: str
+    low: float
+    high: float
+    log: bool = False
+    ticks: Ticks = ()
+
+    def holds(self, value: float) -> bool:
+        """Whether the value lies in the range."""
+        return self.low <= value <= self.high
+
+    def inside(self, value: float | None) -> float:
+        """The value moved into the range, a little away from its ends; close to the upper end for none."""
+        if self.log:
+            inner = replace(self, log=False, low=math.log(self.low), high=math.log(self.high))
+            return math.exp(inner.inside(math.log(value) if value else None))
+        room = 0.035 * (self.high - self.low)
+        return self.high - room if value is None else min(max(value, self.low + room), self.high - room)
+
+
+def linear(label: str, values: Iterable[float], pad: float = 0.04) -> Axis:
+    """An axis that holds all values.
+
+    :param pad: room at both ends, as a share of the range.
+    """
+    low, high = _range(values, (0.0, 1.0))
+    room = pad * (high - low) or 0.5
+    return Axis(label=label, low=low - room, high=high + room)
+
+
+def logarithmic(label: str, values: Iterable[float], pad: float = 0.06) -> Axis:
+    """A logarithmic axis that holds all positive values.
+
+    :param pad: room at both ends, as a share of the range of the logarithms.
+    """
+    low, high = _range((value for value in values if value > 0), (1.0, 10.0))
+    room = (high / low) ** pad if high > low else 1.25
+    low, high = low / room, high * room
+    return Axis(label=label, low=low, high=high, log=True, ticks=log_ticks(low, high))
+
+
+def log_ticks(low: float, high: float) -> Ticks:
+    """About four to eight ticks at round numbers in [low, high], both positive."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    if math.log10(high / low) > 3:
+        every = math.ceil((last - first) / 7)
+        exponents = [exponent for exponent in range(first, last + 1) if exponent % every == 0]
+        return tuple((10.0**e, formats.power(e)) for e in exponents if low <= 10.0**e <= high)
+    for mantissas in _MANTISSAS:
+        values = [m * 10.0**e for e in range(first, last + 1) for m in mantissas]
+        ticks = [value for value in values if low <= value <= high]
+        if len(ticks) >= 4:
+            return _named(ticks)
+    return _named(_steps(low, high))
+
+
+def layers(count: int, *, halves: bool = False) -> Axis:
+    """The layers of a model, 1 first.
+
+    :param halves: with room for what lies half a layer further.
+    """
+    step = next((step for step in _LAYER_STEPS if count / step <= 12), _LAYER_STEPS[-1])
+    ticks = tuple((float(layer), str(layer)) for layer in range(step, count + 1, step))
+    return Axis(label="layer", low=0.6, high=count + (0.9 if halves else 0.4), ticks=ticks)
+
+
+def _steps(low: float, high: float) -> list[float]:
+    """Between three and six round numbers at equal distance, for a range too narrow for decades."""
+    exact = (high - low) / 4
+    scale = 10.0 ** math.floor(math.log10(exact))
+    step = scale * next(m for m in (1, 2, 2.5, 5, 10) if m * scale >= exact)
+    return [step * index for index in range(math.ceil(low / step), math.floor(high / step) + 1)]
+
+
+def _named(values: list[float]) -> Ticks:
+    rounded = [float(f"{value:.6g}") for value in values]
+    return tuple((value, formats.tick(value)) for value in rounded)
+
+
+def _range(values: Iterable[float], otherwise: tuple[float, float]) -> tuple[float, float]:
+    finite = [value for value in values if math.isfinite(value)]
+    return (min(finite), max(finite)) if finite else otherwise

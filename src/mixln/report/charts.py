@@ -1,0 +1,285 @@
+"""The four figures of a comparison: loss curves, perplexity, gradient norms and the residual stream, layer by layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from mixln.compare.results import LayerProfile, Summary, TrialResult
+from mixln.report import axes, formats, series
+from mixln.report.series import Chart, Panel, Points, Reference, Trace
+from mixln.report.tables import learning_rates
+
+_PROFILE = (
+    "Mean over seeds, each placement at its best learning rate, left at the start of training and right at its end."
+)
+
+
+def charts(summary: Summary) -> tuple[Chart, ...]:
+    """All figures, in the order in which they are shown."""
+    return (loss(summary), perplexity(summary), gradients(summary), residual(summary))
+
+
+def loss(summary: Summary) -> Chart:
+    """Training and held-out loss against steps: each placement at its best learning rate, then every learning rate."""
+    best = [series.trials_at(summary, row, row.best.learning_rate) for row in summary.placements]
+    rates = learning_rates(summary)
+    groups = [("" if len(rates) == 1 else "each at its best learning rate", best)]
+    for rate in rates if len(rates) > 1 else ():
+        trials = [series.trials_at(summary, row, rate) for row in summary.placements]
+        groups.append((f"learning rate {formats.learning_rate(rate)}", trials))
+    names = series.labels(summary)
+    x, y = _loss_axes(summary)
+    reference = Reference(value=summary.unigram.loss, label="unigram model", along="y")
+    panels = tuple(
+        Panel(title=title, x=x, y=y, traces=_loss_traces(names, trials, y), reference=reference)
+        for title, trials in groups
+    )
+    ends = [f"{name} {'none' if row.best.loss is None else f'{row.best.loss:.3f}'}" for name, row in _named(summary)]
+    return Chart(
+        name="loss",
+        title="Loss during training",
+        caption=(
+            "Loss in nats per token against optimizer steps; lower is better. Strong lines with markers: held-out loss, mean "
+            "over seeds (to where the first seed ends), thin lines: single seeds; faint lines: training loss. A line that "
+            "stays at the dashed one has learnt no more than how frequent each token is." + _cross(summary)
+        ),
+        description=f"Line chart of the loss against steps. Held-out loss at the end, nats per token: {'; '.join(ends)}; "
+        f"unigram model {summary.unigram.loss:.3f}.",
+        keys=names,
+        panels=panels if any(panel.traces for panel in panels) else (),
+        across=min(2, len(panels)),
+    )
+
+
+def perplexity(summary: Summary) -> Chart:
+    """Perplexity at the end of training: by placement at its best learning rate, and by learning rate if there are several."""
+    names = series.labels(summary)
+    values = [value for result in summary.trials if (value := _settled(result)) is not None]
+    values += [row.best.perplexity for row in summary.placements if row.best.perplexity is not None]
+    scale = axes.logarithmic("perplexity", [*values, summary.unigram.perplexity])
+    several = len(learning_rates(summary)) > 1
+    panels = [_by_placement(summary, names, scale, "each at its best learning rate" if several else "")]
+    if several:
+        panels.append(_by_learning_rate(summary, names, scale))
+    ends = [f"{name} {formats.perplexity(row.best.perplexity)}" for name, row in _named(summary)]
+    return Chart(
+        name="perplexity",
+        title="Perplexity at the end of training",
+        caption=(
+            "Perplexity (e to the power of the loss) on the whole held-out set, on a logarithmic axis; lower is better. "
+            "Open dots: single seeds; filled markers: e to the power of their mean loss. Dashed: the unigram model, which "
+            "knows only how frequent each token is." + _cross(summary)
+        ),
+        description=f"Dot chart of the perplexity by placement: {'; '.join(ends)}; unigram model "
+        f"{formats.perplexity(summary.unigram.perplexity)}.",
+        keys=names,
+        panels=tuple(panels),
+        across=len(panels),
+    )
+
+
+def gradients(summary: Summary) -> Chart:
+    """The gradient norm of each layer at the start and at the end of training, attention and feed-forward apart."""
+    panels = _profile_panels(
+        summary,
+        lambda result: result.gradient_norms,
+        (("attention", lambda profile: profile.attention), ("feed-forward", lambda profile: profile.feed_forward)),
+        "gradient norm (L2)",
+    )
+    return Chart(
+        name="gradients",
+        title="Gradient norm by layer",
+        caption=(
+            "L2 norm of the gradient of each layer's weights before clipping, on a logarithmic axis, from the first layer "
+            f"(left) to the last. {_PROFILE} Level: all layers learn alike; where a line dips, those layers hardly learn."
+        ),
+        description="Line charts of the gradient norm against the layer, for attention and feed-forward, at the start and "
+        "at the end of training. The numbers are in results.json.",
+        keys=series.labels(summary),
+        panels=panels,
+        across=2,
+    )
+
+
+def residual(summary: Summary) -> Chart:
+    """The variance of the residual stream by depth, at the start and at the end of training."""
+
+    def interleaved(profile: LayerProfile) -> tuple[float, ...]:
+        return tuple(value for pair in zip(profile.attention, profile.feed_forward, strict=False) for value in pair)
+
+    panels = _profile_panels(
+        summary, lambda result: result.residual_variance, (("", interleaved),), "variance", halves=True
+    )
+    return Chart(
+        name="residual",
+        title="Variance of the residual stream by depth",
+        caption=(
+            "Variance over features (mean over tokens, no unit) of what enters each layer's attention (at the layer's number) "
+            f"and its feed-forward (half a step on), on a logarithmic axis. {_PROFILE} The larger the stream has grown, the "
+            "less a layer of ordinary output can change it."
+        ),
+        description="Line charts of the variance of the residual stream against depth, at the start and at the end of "
+        "training. The numbers are in results.json.",
+        keys=series.labels(summary),
+        panels=panels,
+        across=2,
+    )
+
+
+def _named(summary: Summary):
+    return zip(series.labels(summary), summary.placements, strict=True)
+
+
+def _cross(summary: Summary) -> str:
+    diverged = any(result.status == "diverged" for result in summary.trials)
+    return " ✕ marks where a diverged trial ended." if diverged else ""
+
+
+def _seed(name: str, result: TrialResult) -> str:
+    return f"{name}, seed {result.trial.seed}"
+
+
+def _ended(name: str, result: TrialResult) -> str:
+    return f"{_seed(name, result)}: diverged at step {result.step:,}"
+
+
+def _loss_axes(summary: Summary) -> tuple[axes.Axis, axes.Axis]:
+    """One pair for all panels; curves of diverged trials may leave at the top, unless there are no others."""
+    steps = [0.0, *(float(result.step) for result in summary.trials)]
+    sound = [result for result in summary.trials if result.status != "diverged"]
+    curves = [
+        curve for result in sound for curve in (series.finite(result.train_curve), series.finite(result.eval_curve))
+    ]
+    if not any(curves):
+        curves = [series.finite(result.train_curve)[:1] for result in summary.trials]
+    values = [summary.unigram.loss, *(y for curve in curves for _, y in curve)]
+    x = axes.linear("optimizer steps", steps, pad=0.02)
+    return replace(x, low=min(0.0, x.low)), axes.linear("loss, nats per token", values)
+
+
+def _loss_traces(names: Sequence[str], trials: Sequence[tuple[TrialResult, ...]], y: axes.Axis) -> tuple[Trace, ...]:
+    faint: list[Trace] = []
+    thin: list[Trace] = []
+    strong: list[Trace] = []
+    for key, (name, results) in enumerate(zip(names, trials, strict=True)):
+        curves = [series.finite(result.eval_curve) for result in results]
+        faint.append(_trace(key, "training", f"{name}, training", series.mean_curve([_training(r) for r in results])))
+        for result, curve in zip(results, curves, strict=True):
+            if result.status == "diverged":
+                strong.append(_trace(key, "ended", _ended(name, result), (_end(result, y),)))
+            if len(results) > 1:
+                if result.status == "diverged":  # its last stretch, which the mean may leave out
+                    faint.append(_trace(key, "training", f"{_seed(name, result)}, training", _training(result)))
+                thin.append(_trace(key, "seed", _seed(name, result), curve))
+        strong.append(_trace(key, "mean", f"{name}, held out", series.mean_curve(curves)))
+    return tuple(trace for trace in (*faint, *thin, *strong) if trace.points)
+
+
+def _training(result: TrialResult) -> Points:
+    return series.finite(result.train_curve)
+
+
+def _end(result: TrialResult, y: axes.Axis) -> tuple[float, float]:
+    """Where the cross of a diverged trial stands: at its last training loss, or at the upper edge."""
+    last = max((*_training(result), *series.finite(result.eval_curve)), default=None)
+    return float(result.step), y.clamp(last[1] if last else None)
+
+
+def _settled(result: TrialResult) -> float | None:
+    """The perplexity of a trial that did not diverge, if it has a finite one."""
+    value = result.perplexity
+    return value if value is not None and math.isfinite(value) and result.status != "diverged" else None
+
+
+def _by_placement(summary: Summary, names: Sequence[str], scale: axes.Axis, title: str) -> Panel:
+    traces: list[Trace] = []
+    for key, (name, row) in enumerate(zip(names, summary.placements, strict=True)):
+        for result in series.trials_at(summary, row, row.best.learning_rate):
+            value = _settled(result)
+            if result.status == "diverged":
+                traces.append(_trace(key, "ended", _ended(name, result), ((scale.clamp(result.perplexity), -key),)))
+            elif value is not None:
+                traces.append(_trace(key, "dot", _seed(name, result), ((value, -key),)))
+        if row.best.perplexity is not None:
+            traces.append(_trace(key, "center", f"{name}, mean", ((scale.clamp(row.best.perplexity), -key),)))
+    ticks = tuple((float(-key), name) for key, name in enumerate(names))
+    return Panel(
+        title=title,
+        x=scale,
+        y=axes.Axis(label="", low=0.6 - len(names), high=0.6, ticks=ticks),
+        traces=tuple(traces),
+        reference=Reference(value=summary.unigram.perplexity, label="unigram model", along="x"),
+    )
+
+
+def _by_learning_rate(summary: Summary, names: Sequence[str], scale: axes.Axis) -> Panel:
+    traces: list[Trace] = []
+    for key, (name, row) in enumerate(zip(names, summary.placements, strict=True)):
+        points = [(cell.learning_rate, cell.perplexity) for cell in row.cells if cell.perplexity is not None]
+        line = tuple((rate, scale.clamp(value)) for rate, value in points)
+        for cell in row.cells:
+            for result in series.trials_at(summary, row, cell.learning_rate):
+                value = _settled(result)
+                x = cell.learning_rate
+                if result.status == "diverged":
+                    traces.append(_trace(key, "ended", _ended(name, result), ((x, scale.clamp(result.perplexity)),)))
+                elif value is not None:
+                    traces.append(_trace(key, "dot", _seed(name, result), ((x, value),)))
+        traces.append(_trace(key, "mean", f"{name}, mean", line))
+    rates = learning_rates(summary)
+    x = replace(axes.logarithmic("learning rate", rates), ticks=tuple((r, formats.learning_rate(r)) for r in rates))
+    return Panel(
+        title="by learning rate",
+        x=x,
+        y=scale,
+        traces=tuple(trace for trace in traces if trace.points),
+        reference=Reference(value=summary.unigram.perplexity, label="unigram model", along="y"),
+    )
+
+
+def _profile_panels(
+    summary: Summary,
+    profiles_of: Callable[[TrialResult], tuple[LayerProfile, ...]],
+    parts: Sequence[tuple[str, Callable[[LayerProfile], tuple[float, ...]]]],
+    label: str,
+    halves: bool = False,
+) -> tuple[Panel, ...]:
+    """A row of panels for each part, start left and end right, all with the same range."""
+    names = series.labels(summary)
+    trials = [series.trials_at(summary, row, row.best.learning_rate) for row in summary.placements]
+    chosen = [[profiles_of(result) for result in results] for results in trials]
+    times = (
+        ("start", [series.first_profiles(group) for group in chosen]),
+        ("end", [series.last_profiles(group) for group in chosen]),
+    )
+    found: list[tuple[str, tuple[Trace, ...]]] = []
+    depth = 0
+    for part, values_of in parts:
+        for time, groups in times:
+            means = [series.mean_profile([values_of(profile) for profile in group]) for group in groups]
+            traces = tuple(
+                _trace(key, "mean", name, tuple((1 + i / (2 if halves else 1), y) for i, y in enumerate(mean)))
+                for key, (name, mean) in enumerate(zip(names, means, strict=True))
+                if mean
+            )
+            depth = max([depth, *(len(mean) // (2 if halves else 1) for mean in means)])
+            found.append((f"{part}, {time}{_steps(groups)}".removeprefix(", "), traces))
+    if not any(traces for _, traces in found):
+        return ()
+    x = axes.layers(depth, halves=halves)
+    y = axes.logarithmic(label, [value for _, traces in found for trace in traces for value in trace.y])
+    return tuple(Panel(title=title, x=x, y=y, traces=traces) for title, traces in found)
+
+
+def _steps(groups: Sequence[Sequence[LayerProfile]]) -> str:
+    steps = [profile.step for group in groups for profile in group]
+    if not steps:
+        return ""
+    low, high = min(steps), max(steps)
+    return f" (step {low:,})" if low == high else f" (steps {low:,}–{high:,})"
+
+
+def _trace(key: int, role: series.Role, label: str, points: Points) -> Trace:
+    return Trace(key=key, role=role, label=label, points=points)

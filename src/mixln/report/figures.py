@@ -1,0 +1,178 @@
+"""Draws prepared charts with matplotlib, for files."""
+
+from __future__ import annotations
+
+import io
+import math
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+
+from mixln.report.axes import Axis
+from mixln.report.series import Chart, Panel, Reference, Trace
+from mixln.report.styles import Style, style
+
+WIDTH_INCHES = 10.0
+DOTS_PER_INCH = 140
+INK = "#1f2328"
+MUTED = "#57606a"
+GRID = "#e6e8eb"
+
+
+def png(chart: Chart) -> bytes:
+    """The chart as a PNG file, 1400 pixels wide."""
+    buffer = io.BytesIO()
+    matplotlib_figure(chart).savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def matplotlib_figure(chart: Chart) -> Figure:
+    """The chart as a matplotlib figure, with its panels beside and below each other and one legend above them."""
+    down = max(1, math.ceil(len(chart.panels) / max(1, chart.across)))
+    legend_rows = math.ceil(len(chart.keys) / _legend_columns(chart))
+    height = 0.9 + 0.28 * legend_rows + down * _panel_height(chart)
+    figure = Figure(figsize=(WIDTH_INCHES, height), dpi=DOTS_PER_INCH, facecolor="white", layout="constrained")
+    figure.suptitle(chart.title, x=0.012, ha="left", fontsize=14, fontweight="bold", color=INK)
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12, wspace=0.02, hspace=0.03)  # type: ignore[union-attr]
+    if not chart.panels:
+        figure.text(0.5, 0.4, "nothing was recorded", ha="center", fontsize=12, color=MUTED)
+        return figure
+    grid = figure.subplots(down, chart.across, squeeze=False)
+    for index, axes in enumerate(grid.flat):
+        if index < len(chart.panels):
+            _draw_panel(axes, chart.panels[index])
+        else:
+            axes.set_axis_off()
+    handles = [_handle(style(key), _text(name)) for key, name in enumerate(chart.keys)]
+    figure.legend(
+        handles=handles,
+        loc="outside upper left",
+        ncols=_legend_columns(chart),
+        frameon=False,
+        fontsize=10.5,
+        labelcolor=INK,
+        handlelength=2.4,
+        columnspacing=1.6,
+    )
+    return figure
+
+
+def _panel_height(chart: Chart) -> float:
+    if chart.across == 1:
+        return 4.8
+    return 3.1 if len(chart.panels) > 2 else 3.9
+
+
+def _legend_columns(chart: Chart) -> int:
+    longest = max((len(name) for name in chart.keys), default=1)
+    return max(1, min(len(chart.keys), int(110 / (longest + 9))))
+
+
+def _draw_panel(axes: Axes, panel: Panel) -> None:
+    axes.set_title(panel.title, loc="left", fontsize=11, color=INK)
+    axes.set_axisbelow(True)
+    axes.grid(color=GRID, linewidth=0.8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color("#9aa1a9")
+    axes.tick_params(colors=MUTED, labelsize=10, length=3)
+    for trace in panel.traces:
+        _draw_trace(axes, trace)
+    _scale(axes, panel.x, "x")
+    _scale(axes, panel.y, "y")
+    if panel.reference is not None:
+        _draw_reference(axes, panel, panel.reference)
+
+
+def _draw_trace(axes: Axes, trace: Trace) -> None:
+    look = style(trace.key)
+    x, y, common = trace.x, trace.y, {"color": look.colour, "clip_on": True}
+    marker = look.marker.matplotlib
+    dash = (0, look.dash) if look.dash else "-"
+    match trace.role:
+        case "training":
+            axes.plot(x, y, linewidth=0.9, alpha=0.35, zorder=2, **common)
+        case "seed":
+            axes.plot(x, y, linewidth=0.8, alpha=0.6, zorder=3, **common)
+        case "mean":
+            every = max(1, math.ceil(len(x) / 14))
+            shift = trace.key % every if len(x) > 14 else 0
+            axes.plot(
+                x,
+                y,
+                linestyle=dash,
+                linewidth=1.9,
+                marker=marker,
+                markersize=5,
+                markevery=(shift, every),
+                zorder=5,
+                **common,
+            )
+        case "dot":
+            axes.plot(
+                x, y, "o", markersize=8, markerfacecolor="none", markeredgewidth=1.2, alpha=0.9, zorder=4, **common
+            )
+        case "center":
+            axes.plot(x, y, marker, markersize=9, markeredgecolor="white", markeredgewidth=0.8, zorder=5, **common)
+        case "ended":
+            axes.plot(x, y, "x", markersize=9, markeredgewidth=2.4, zorder=6, color=look.colour, clip_on=False)
+
+
+def _draw_reference(axes: Axes, panel: Panel, reference: Reference) -> None:
+    line = {"color": INK, "linestyle": (0, (4, 3)), "linewidth": 1.1, "zorder": 1.5}
+    box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1.0}
+    if reference.along == "y":
+        axes.axhline(reference.value, **line)
+        at = {
+            "xy": (1, reference.value),
+            "xycoords": ("axes fraction", "data"),
+            "xytext": (-4, 4),
+            "ha": "right",
+            "va": "bottom",
+        }
+    else:
+        axes.axvline(reference.value, **line)
+        at = {
+            "xy": (reference.value, 0),
+            "xycoords": ("data", "axes fraction"),
+            "xytext": (-5, 5),
+            "ha": "right",
+            "va": "bottom",
+        }
+    axes.annotate(
+        _text(reference.label), textcoords="offset points", fontsize=9.5, color=MUTED, bbox=box, zorder=7, **at
+    )
+
+
+def _scale(axes: Axes, axis: Axis, name: str) -> None:
+    target = axes.xaxis if name == "x" else axes.yaxis
+    if axis.log:
+        axes.set(**{f"{name}scale": "log"})
+    axes.set(**{f"{name}lim": (axis.low, axis.high)})
+    target.set_label_text(axis.label, fontsize=10.5, color=INK)
+    target.set_minor_locator(NullLocator())
+    if axis.ticks:
+        target.set_major_locator(FixedLocator([value for value, _ in axis.ticks]))
+        target.set_ticklabels([_text(text) for _, text in axis.ticks])
+    else:
+        target.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 2.5, 5, 10]))
+
+
+def _handle(look: Style, label: str) -> Line2D:
+    dash = (0, look.dash) if look.dash else "-"
+    return Line2D(
+        [],
+        [],
+        color=look.colour,
+        linestyle=dash,
+        linewidth=1.9,
+        marker=look.marker.matplotlib,
+        markersize=6,
+        label=label,
+    )
+
+
+def _text(text: str) -> str:
+    """A name as it is: matplotlib would read dollar signs as mathematics."""
+    return text.replace("$", r"\$")

@@ -1,0 +1,112 @@
+"""Numbers of a comparison as short text, the same in the terminal, in Markdown, on the page and on the axes."""
+
+from __future__ import annotations
+
+import math
+
+from mixln.compare.results import Interval
+
+NOTHING = "—"
+MINUS = "−"
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def plain(text: str) -> str:
+    """A name without line breaks, escape sequences and other characters that do not print."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def perplexity(value: float | None) -> str:
+    """A perplexity with three or four digits: `18.74`, `178.2`, `4,012`; `—` for none, `∞` for an overflow."""
+    if value is None:
+        return NOTHING
+    if math.isinf(value):
+        return "∞"
+    return f"{value:.2f}" if value < 100 else f"{value:.1f}" if value < 1000 else _large(value)
+
+
+def bits(value: float | None) -> str:
+    """Bits per byte with three decimals."""
+    return NOTHING if value is None else f"{value:.3f}"
+
+
+def rate(value: float | None) -> str:
+    """A throughput per second: `980`, `12,345`, `123k`, `1.23M`."""
+    if value is None:
+        return NOTHING
+    return f"{value / 1e6:.2f}M" if value >= 1e6 else f"{value / 1e3:.0f}k" if value >= 1e5 else f"{value:,.0f}"
+
+
+def seconds(value: float) -> str:
+    """A duration in seconds: `8.4`, `1,234`."""
+    return f"{value:.1f}" if value < 100 else f"{value:,.0f}"
+
+
+def learning_rate(value: float) -> str:
+    """A learning rate as it is typed: `0.001`, `5e-05`."""
+    return f"{value:g}"
+
+
+def percent(delta: float) -> str:
+    """A difference in loss as percent of perplexity, 100·(e^Δ − 1), with its sign and without the unit.
+
+    :param delta: difference in loss, nats per token.
+    """
+    value = 100 * math.expm1(delta) if delta < 700 else math.inf
+    if math.isinf(value):
+        return "+∞"
+    size = abs(value)
+    text = f"{value:+.1f}" if size < 1000 else f"{value:+,.0f}" if size < 1e6 else f"{value:+.0e}"
+    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", MINUS)
+
+
+def difference(interval: Interval | None, *, baseline: bool) -> tuple[str, ...]:
+    """A paired difference as percent of perplexity with its 95% interval, in pieces that may stand on lines of their own.
+
+    :param interval: nats per token.
+    :param baseline: whether the row is what the others are compared with.
+    """
+    if interval is None:
+        return (NOTHING, "(baseline)") if baseline else (NOTHING,)
+    mean = percent(interval.mean) + "%"
+    if interval.low is None or interval.high is None:
+        return mean, f"(n = {interval.pairs},", "no interval)"
+    return mean, f"[{percent(interval.low)}, {percent(interval.high)}]"
+
+
+def ended(
+    finished: int, seeds: int, stalled: int, diverged: int, failed: int, steps: tuple[int, ...]
+) -> tuple[str, ...]:
+    """How trials ended: `2 of 2`, or `1 of 2` and `1 diverged at step 40`.
+
+    :param steps: the optimizer steps at which the diverged ones ended.
+    """
+    pieces = [f"{finished} of {seeds}"] if finished or not (stalled or diverged or failed) else []
+    if stalled:
+        pieces.append(f"{stalled} stalled")
+    if diverged:
+        pieces.append(f"{diverged} diverged{_at(steps)}")
+    if failed:
+        pieces.append(f"{failed} failed")
+    return tuple(piece + "," for piece in pieces[:-1]) + (pieces[-1],)
+
+
+def tick(value: float) -> str:
+    """A number at an axis: `0.05`, `150`, `2,000`."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:g}"
+
+
+def power(exponent: int) -> str:
+    """A power of ten at an axis: `10⁻³`."""
+    return "10" + str(exponent).translate(_SUPERSCRIPTS)
+
+
+def _at(steps: tuple[int, ...]) -> str:
+    if not steps:
+        return ""
+    low, high = min(steps), max(steps)
+    return f" at step {low:,}" if low == high else f" at steps {low:,}–{high:,}"
+
+
+def _large(value: float) -> str:
+    return f"{value:,.0f}" if value < 1e6 else f"{value:.1e}"

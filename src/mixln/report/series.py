@@ -1,0 +1,154 @@
+"""What the figures show, prepared once and drawn twice: with matplotlib for files and with plotly for the page.
+
+A :class:`Chart` holds panels, a panel holds traces; `charts` makes them from a summary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from mixln.compare.results import LayerProfile, PlacementSummary, Summary, TrialResult
+from mixln.report import formats
+from mixln.report.axes import Axis
+
+Role = Literal["mean", "seed", "training", "dot", "center", "value", "ended"]
+Points = tuple[tuple[float, float], ...]
+"""(x, y), ascending in x; y is NaN where a line has a gap."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trace:
+    """One line or one set of points of one placement.
+
+    :param key: index of the placement in the summary, which fixes colour, marker and dash.
+    :param role: lines: `mean` strong with markers, `seed` thin, `training` faint; points: `dot` small, `center` large,
+        `value` writes the label to the right of the point, `ended` is a cross.
+    :param label: what it is, for the one who points at it.
+    """
+
+    key: int
+    role: Role
+    label: str
+    points: Points
+
+    @property
+    def x(self) -> list[float]:
+        return [x for x, _ in self.points]
+
+    @property
+    def y(self) -> list[float]:
+        return [y for _, y in self.points]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """A dashed line across a panel; where `value` lies beyond the axis, only its label at that edge.
+
+    :param along: the axis on which `value` lies; on `y` the line is horizontal.
+    """
+
+    value: float
+    label: str
+    along: Literal["x", "y"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """One set of axes."""
+
+    title: str
+    x: Axis
+    y: Axis
+    traces: tuple[Trace, ...]
+    reference: Reference | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chart:
+    """One figure.
+
+    :param name: its file name without the ending.
+    :param caption: what it shows, in which unit, and how to read it.
+    :param description: what a reader who cannot see it is told.
+    :param keys: the placements' labels, in the order of the summary.
+    :param panels: empty where nothing was recorded.
+    :param across: panels beside each other where there is room.
+    """
+
+    name: str
+    title: str
+    caption: str
+    description: str
+    keys: tuple[str, ...]
+    panels: tuple[Panel, ...]
+    across: int
+
+
+def labels(summary: Summary) -> tuple[str, ...]:
+    """A different name for each placement: its title where that is enough, else its text, else its text and init."""
+    rows = summary.placements
+    titles = Counter(row.title for row in rows)
+    texts = Counter(row.placement for row in rows)
+
+    def label(row: PlacementSummary) -> str:
+        if titles[row.title] == 1:
+            return row.title
+        return row.placement if texts[row.placement] == 1 else f"{row.placement}, {row.init}"
+
+    return tuple(_short(formats.plain(label(row))) for row in rows)
+
+
+def trials_at(summary: Summary, row: PlacementSummary, learning_rate: float) -> tuple[TrialResult, ...]:
+    """The trials of one placement at one learning rate, one a seed."""
+    wanted = (row.placement, row.init, learning_rate)
+    return tuple(
+        result
+        for result in summary.trials
+        if (result.trial.placement, result.trial.init, result.trial.learning_rate) == wanted
+    )
+
+
+def finite(curve: Iterable[tuple[int, float | None]]) -> Points:
+    """The points of a curve that have a finite value; a stored curve holds none where the value was not finite."""
+    return tuple((float(step), y) for step, y in curve if y is not None and math.isfinite(y))
+
+
+def mean_curve(curves: Sequence[Points]) -> Points:
+    """The mean over curves, at the steps that all of them have: it ends where the first of them ends."""
+    values = [dict(curve) for curve in curves if curve]
+    if not values:
+        return ()
+    steps = [step for step in values[0] if all(step in other for other in values)]
+    return tuple((step, sum(other[step] for other in values) / len(values)) for step in steps)
+
+
+def mean_profile(profiles: Sequence[Sequence[float | None]]) -> tuple[float, ...]:
+    """The mean over seeds, layer by layer; NaN where a seed has no positive finite value (the axis is logarithmic)."""
+    if not profiles:
+        return ()
+    return tuple(_mean(values) for values in zip(*profiles, strict=False))
+
+
+def first_profiles(profiles: Iterable[tuple[LayerProfile, ...]]) -> tuple[LayerProfile, ...]:
+    """The record at the start of each training that has one."""
+    return tuple(profile[0] for profile in profiles if profile)
+
+
+def last_profiles(profiles: Iterable[tuple[LayerProfile, ...]]) -> tuple[LayerProfile, ...]:
+    """The record at the end of each training that has more than the first; of those, the ones that came furthest."""
+    last = [profile[-1] for profile in profiles if len(profile) > 1]
+    furthest = max((profile.step for profile in last), default=0)
+    return tuple(profile for profile in last if profile.step == furthest)
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    usable = [value for value in values if value is not None and math.isfinite(value) and value > 0]
+    return sum(usable) / len(usable) if len(usable) == len(values) else math.nan
+
+
+def _short(name: str, most: int = 28) -> str:
+    return name if len(name) <= most else name[: most - 1] + "…"

@@ -1,0 +1,58 @@
+"""One colour and marker for each placement, the same in every figure; beyond eight placements the lines are dashed as well.
+
+The colours are those of Okabe and Ito (2008), which stay apart for colour-blind readers, without yellow, which is too
+light on white, and with a grey as in R's `palette.colors`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9", "#8C8C8C")
+DASHES = ((), (5.0, 2.0), (2.0, 1.5), (6.0, 1.5, 1.5, 1.5))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Marker:
+    """One shape under the names of the two libraries, and as an SVG path around (0, 0) with a radius of about 5."""
+
+    matplotlib: str
+    plotly: str
+    svg: str
+
+
+MARKERS = (
+    Marker(matplotlib="o", plotly="circle", svg="M-4.5 0a4.5 4.5 0 1 0 9 0a4.5 4.5 0 1 0-9 0z"),
+    Marker(matplotlib="s", plotly="square", svg="M-4-4H4V4H-4z"),
+    Marker(matplotlib="^", plotly="triangle-up", svg="M0-5L5 4H-5z"),
+    Marker(matplotlib="D", plotly="diamond", svg="M0-5.5L5.5 0L0 5.5L-5.5 0z"),
+    Marker(matplotlib="v", plotly="triangle-down", svg="M0 5L5-4H-5z"),
+    Marker(matplotlib="P", plotly="cross", svg="M-1.7-5H1.7V-1.7H5V1.7H1.7V5H-1.7V1.7H-5V-1.7H-1.7z"),
+    Marker(
+        matplotlib="*",
+        plotly="star",
+        svg="M0-6L1.5-1.9L5.7-1.9L2.4.7L3.5 4.9L0 2.4L-3.5 4.9L-2.4.7L-5.7-1.9L-1.5-1.9z",
+    ),
+    Marker(matplotlib="h", plotly="hexagon", svg="M0-5L4.3-2.5V2.5L0 5L-4.3 2.5V-2.5z"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Style:
+    """How one placement is drawn.
+
+    :param dash: lengths of strokes and gaps in line widths; empty for a solid line.
+    """
+
+    colour: str
+    marker: Marker
+    dash: tuple[float, ...]
+
+
+def style(key: int) -> Style:
+    """The style of the placement with index `key`; it repeats after 32."""
+    return Style(
+        colour=COLOURS[key % len(COLOURS)],
+        marker=MARKERS[key % len(MARKERS)],
+        dash=DASHES[key // len(COLOURS) % len(DASHES)],
+    )

@@ -1,0 +1,196 @@
+"""Callbacks for any `transformers.Trainer`. What they measure goes to a function that takes one row (a dict)."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from mixln.diagnostics.residual import placed_layers, residual_variance
+
+Record = Callable[[dict[str, Any]], None]
+
+COMPLETE = "complete"
+"""Name of the empty file that marks a checkpoint folder as wholly written."""
+
+
+class Metrics(TrainerCallback):
+    """Passes on what the Trainer logs, with the training speed.
+
+    Rows: {step, loss, learning_rate, gradient_norm, tokens_per_second} and {step, eval_loss, …}.
+
+    :param tokens_per_step: training tokens of one optimizer step.
+    """
+
+    def __init__(self, record: Record, tokens_per_step: int) -> None:
+        self.record = record
+        self.tokens_per_step = tokens_per_step
+        self.began = 0.0
+        self.seconds, self.steps = 0.0, 0
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.began = time.perf_counter()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.seconds += time.perf_counter() - self.began
+        self.steps += 1
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **_: Any
+    ) -> None:
+        if "loss" in logs:
+            row = {"loss": logs["loss"], "learning_rate": logs["learning_rate"], "gradient_norm": logs["grad_norm"]}
+            self.record({"step": state.global_step, **row, "tokens_per_second": self.tokens_per_second})
+        elif "eval_loss" in logs:
+            self.record({"step": state.global_step, "eval_loss": logs["eval_loss"]})
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Training tokens per second of training steps in this process; evaluation and logging excluded."""
+        return self.steps * self.tokens_per_step / self.seconds if self.seconds else None
+
+
+class GradientNorms(TrainerCallback):
+    """L2 norm of the gradient of every sublayer's weights before clipping, whenever the Trainer logs.
+
+    Row: {step, gradient_norms: {attention: [L], feed_forward: [L]}}. The sublayer's own norms belong to its weights.
+    The Trainer clips before callbacks see the gradients, by one factor for all; the total norm that it logs undoes that.
+    """
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+        self.shares: dict[str, list[Tensor]] | None = None
+        self.total: Tensor | None = None
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: nn.Module, **_: Any
+    ) -> None:
+        step = state.global_step + 1
+        if step % state.logging_steps and not (args.logging_first_step and step == 1):
+            return
+        layers = list(placed_layers(model))
+        self.shares = {
+            "attention": [_norm(layer.attention, layer.attention_residual) for layer in layers],
+            "feed_forward": [_norm(layer.feed_forward, layer.feed_forward_residual) for layer in layers],
+        }
+        self.total = _norm(model)
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **_: Any
+    ) -> None:
+        if self.shares is None or self.total is None or "grad_norm" not in logs:
+            return
+        total = self.total.item()
+        unclip = logs["grad_norm"] / total if total > 0 else 1.0
+        norms = {name: [share.item() * unclip for share in shares] for name, shares in self.shares.items()}
+        self.record({"step": state.global_step, "gradient_norms": norms})
+        self.shares = self.total = None
+
+
+def _norm(*modules: nn.Module) -> Tensor:
+    gradients = [p.grad for module in modules for p in module.parameters() if p.grad is not None]
+    return nn.utils.get_total_norm(gradients)
+
+
+class ResidualVariance(TrainerCallback):
+    """Variance of the residual stream after every sublayer, before the training and at every evaluation.
+
+    Row: {step, residual_variance: {attention: [L], feed_forward: [L]}}, see :func:`mixln.diagnostics.residual.residual_variance`.
+
+    :param batch: the held-out batch that it is measured on, always the same.
+    """
+
+    def __init__(self, record: Record, batch: Mapping[str, Tensor]) -> None:
+        self.record = record
+        self.batch = batch
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: nn.Module, **_: Any
+    ) -> None:
+        if state.global_step == 0:
+            self._measure(state, model)
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: nn.Module, **_: Any
+    ) -> None:
+        self._measure(state, model)
+
+    def _measure(self, state: TrainerState, model: nn.Module) -> None:
+        device = next(model.parameters()).device
+        inputs = {"input_ids": self.batch["input_ids"].to(device)}
+        profile = residual_variance(model, inputs, step=state.global_step)
+        row = {"attention": list(profile.attention), "feed_forward": list(profile.feed_forward)}
+        self.record({"step": profile.step, "residual_variance": row})
+
+
+class Divergence(TrainerCallback):
+    """Ends a training that diverges: its loss is not finite, or stays above where it started for long.
+
+    It looks only at the losses that the Trainer has logged, so a resumed training ends where an uninterrupted one would.
+
+    :param patience: logged losses in a row above the first one that count as long.
+    """
+
+    def __init__(self, patience: int = 20) -> None:
+        self.patience = patience
+        self.reason = ""
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **_: Any
+    ) -> None:
+        for name in ("loss", "eval_loss"):
+            if name in logs and not math.isfinite(logs[name]):
+                self.reason = f"the {'held-out' if name == 'eval_loss' else 'training'} loss is not finite"
+        losses = [row["loss"] for row in state.log_history if "loss" in row]
+        recent = losses[-self.patience :]
+        if len(losses) > self.patience and all(loss > losses[0] for loss in recent):
+            self.reason = f"the training loss stayed above its start {losses[0]:.3f} for {self.patience} records"
+        if self.reason:
+            control.should_training_stop = True
+            control.should_evaluate = False
+
+
+class Evaluations(TrainerCallback):
+    """Asks for evaluations spread evenly over the training, the last one at its end.
+
+    :param count: how many.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        done = self.count * state.global_step // state.max_steps
+        if done > self.count * (state.global_step - 1) // state.max_steps:
+            control.should_evaluate = True
+
+
+class Checkpoints(TrainerCallback):
+    """Asks for a checkpoint when the last one is `seconds` old, and marks each that is wholly written.
+
+    It waits for a step that is logged: then nothing that the Trainer keeps between two records is lost.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.last = time.monotonic()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        logged = state.global_step % state.logging_steps == 0
+        if logged and state.global_step < state.max_steps and time.monotonic() - self.last >= self.seconds:
+            control.should_save = True
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        (Path(args.output_dir or ".") / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+        self.last = time.monotonic()
+
+
+def last_complete_checkpoint(folder: Path) -> Path | None:
+    """The latest checkpoint in `folder` that was wholly written; `None` without any."""
+    found = [path.parent for path in folder.glob(f"checkpoint-*/{COMPLETE}")]
+    return max(found, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)

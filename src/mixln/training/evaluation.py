@@ -1,0 +1,46 @@
+"""Held-out loss, exactly. Shapes: B batch, T tokens, V vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mixln.data.text import IGNORED
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """A held-out loss.
+
+    :param loss: Σ −log p / tokens over every predicted token of the set, nats per token.
+    :param tokens: predicted tokens.
+    """
+
+    loss: float
+    tokens: int
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> Evaluation:
+    """The token-weighted mean loss over all batches: every token counts the same, whatever the batches' sizes or padding.
+
+    :param model: a causal language model; it is run in evaluation mode and left in the mode it was in.
+    :param batches: `input_ids` and `labels` (B, T); label −100 marks a position that is not predicted.
+    """
+    total, tokens = 0.0, 0
+    was_training = model.training
+    model.eval()
+    for batch in batches:
+        logits_BTV = model(input_ids=batch["input_ids"], use_cache=False).logits
+        targets = batch["labels"][:, 1:].flatten()
+        losses = F.cross_entropy(
+            logits_BTV[:, :-1].flatten(0, 1).float(), targets, ignore_index=IGNORED, reduction="none"
+        )
+        total += losses.double().sum().item()
+        tokens += int((targets != IGNORED).sum())
+    model.train(was_training)
+    return Evaluation(loss=total / tokens, tokens=tokens)

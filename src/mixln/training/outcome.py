@@ -1,0 +1,56 @@
+"""How a training ended, as a record; nothing here needs torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from mixln.diagnostics.profile import LayerProfile
+
+Status = Literal["finished", "diverged", "stalled", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How one training ended.
+
+    :param status: `finished`; `diverged` (non-finite, or long above its start); `stalled` (ends no better than a unigram model);
+        `failed` (an error, not a result).
+    :param reason: why, in words; empty for `finished`.
+    :param step: optimizer steps done.
+    :param tokens: training tokens seen.
+    :param loss: held-out loss at the end, nats per token; `None` where there is none.
+    :param bits_per_byte: held-out loss per byte of text, bits.
+    :param tokens_per_second: training tokens per second of training steps, evaluation excluded.
+    :param seconds: wall time, evaluation included; of the last part where the training was resumed.
+    :param train_curve: (step, mean training loss since the row before).
+    :param eval_curve: (step, held-out loss).
+    :param gradient_norms: L2 norm of the gradient of each sublayer's weights before clipping, first and last record.
+    :param residual_variance: variance of the residual stream leaving each sublayer, first and last evaluation.
+    """
+
+    status: Status
+    reason: str = ""
+    step: int
+    tokens: int
+    loss: float | None
+    bits_per_byte: float | None
+    tokens_per_second: float | None
+    seconds: float
+    train_curve: tuple[tuple[int, float], ...] = ()
+    eval_curve: tuple[tuple[int, float], ...] = ()
+    gradient_norms: tuple[LayerProfile, ...] = ()
+    residual_variance: tuple[LayerProfile, ...] = ()
+
+    @property
+    def perplexity(self) -> float | None:
+        """exp(loss); infinite where that is too large to represent."""
+        return perplexity(self.loss)
+
+
+def perplexity(loss: float | None) -> float | None:
+    """exp(loss) for a loss in nats per token; `None` for none, infinity where it overflows."""
+    if loss is None:
+        return None
+    return math.exp(loss) if loss < 700 else math.inf

@@ -1,0 +1,251 @@
+"""Pre-training one placed causal language model on a prepared text, from its start or from where it was cut off."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import PreTrainedConfig, PrinterCallback, Trainer, TrainingArguments, set_seed
+
+from mixln.data.text import Text
+from mixln.diagnostics.profile import LayerProfile
+from mixln.hosts import from_config
+from mixln.training.callbacks import (
+    Checkpoints,
+    Divergence,
+    Evaluations,
+    GradientNorms,
+    Metrics,
+    ResidualVariance,
+    last_complete_checkpoint,
+)
+from mixln.training.evaluation import evaluate
+from mixln.training.outcome import Outcome, Status
+from mixln.training.precision import resolve
+from mixln.training.schedule import factor
+from mixln.training.settings import TrainSettings
+
+RECORDS = 100
+"""Rows of the training loss that one training logs, at most about."""
+STALL_MARGIN = 0.02
+"""A trial whose held-out loss is less than this below the unigram model's is `stalled`, nats per token."""
+
+
+class PlacementTrainer(Trainer):
+    """transformers' Trainer with a schedule whose first update is not lost, decay on matrices only, and exact evaluation."""
+
+    def __init__(self, *, settings: TrainSettings, warmup_steps: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.remove_callback(PrinterCallback)
+        self.settings = settings
+        self.warmup_steps = warmup_steps
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LambdaLR:
+        if self.lr_scheduler is None:
+            target = optimizer if optimizer is not None else self.optimizer
+            assert target is not None
+            final = self.settings.final_learning_rate
+
+            def multiplier(update: int) -> float:
+                return factor(update, steps=num_training_steps, warmup_steps=self.warmup_steps, final=final)
+
+            self.lr_scheduler = LambdaLR(target, multiplier)
+            self._created_lr_scheduler = True
+        return self.lr_scheduler  # type: ignore[return-value]
+
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        """Matrices; neither norm gains nor biases."""
+        return [name for name, parameter in model.named_parameters() if parameter.ndim >= 2]
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Token-weighted held-out loss, nats per token, as `eval_loss`."""
+        batches = (self._prepare_inputs(batch) for batch in self.get_eval_dataloader(eval_dataset))
+        found = evaluate(self.model, batches)  # type: ignore[arg-type]
+        metrics = {f"{metric_key_prefix}_loss": found.loss, f"{metric_key_prefix}_tokens": found.tokens}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+
+def collate(rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Stacks rows; where there are no labels, every token is one."""
+    inputs = torch.stack([row["input_ids"] for row in rows]).long()
+    labels = torch.stack([row["labels"] for row in rows]).long() if "labels" in rows[0] else inputs
+    return {"input_ids": inputs, "labels": labels}
+
+
+def pretrain(
+    config: PreTrainedConfig,
+    *,
+    placement: str,
+    init: str,
+    learning_rate: float,
+    seed: int,
+    text: Text,
+    settings: TrainSettings,
+    folder: Path,
+    checkpoint_seconds: float = 60.0,
+) -> Outcome:
+    """Trains one model, and leaves in `folder` its metrics (`metrics.jsonl`) and its final checkpoint.
+
+    A training that was cut off goes on from its last checkpoint and ends with the numbers that it would have had.
+
+    :param config: stock config of the model.
+    :param learning_rate: peak learning rate.
+    :param seed: decides the initial weights and the order of the data.
+    :param folder: where everything of this training lies.
+    :param checkpoint_seconds: time between two checkpoints, seconds.
+    """
+    started = time.perf_counter()
+    folder.mkdir(parents=True, exist_ok=True)
+    set_seed(seed)
+    model = from_config(config, placement=placement, init=init)
+    resume = last_complete_checkpoint(folder)
+    metrics = MetricsFile(folder / "metrics.jsonl", resume_step=int(resume.name.split("-")[1]) if resume else 0)
+    train, held_out = text.train, text.held_out
+    length = train[0]["input_ids"].numel()
+    steps, tokens_per_step = settings.total_steps(length), settings.batch_size * length
+    speed, divergence = Metrics(metrics.append, tokens_per_step), Divergence()
+    trainer = PlacementTrainer(
+        settings=settings,
+        warmup_steps=settings.warmup_steps(length),
+        model=model,
+        args=_arguments(settings, steps, learning_rate, seed, folder),
+        # Whole batches only: every update sees the same number of sequences.
+        train_dataset=train.select(range(len(train) // settings.batch_size * settings.batch_size)),
+        eval_dataset=held_out,
+        data_collator=collate,
+        callbacks=[
+            speed,
+            GradientNorms(metrics.append),
+            ResidualVariance(metrics.append, collate([held_out[i] for i in range(min(8, len(held_out)))])),
+            divergence,
+            Evaluations(settings.evaluations),
+            Checkpoints(checkpoint_seconds),
+        ],
+    )
+    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    step = trainer.state.global_step
+    if not divergence.reason:
+        final = folder / f"checkpoint-{step}"
+        trainer.save_model(str(final))
+        text.tokenizer().save_pretrained(final)
+        for old in folder.glob("checkpoint-*"):
+            if old != final:
+                shutil.rmtree(old)
+    return _outcome(metrics, divergence.reason, step, tokens_per_step, text, speed, time.perf_counter() - started)
+
+
+def _arguments(settings: TrainSettings, steps: int, learning_rate: float, seed: int, folder: Path) -> TrainingArguments:
+    micro = settings.micro_batch_size or settings.batch_size
+    return TrainingArguments(
+        output_dir=str(folder),
+        max_steps=steps,
+        per_device_train_batch_size=micro,
+        per_device_eval_batch_size=micro,
+        gradient_accumulation_steps=settings.batch_size // micro,
+        learning_rate=learning_rate,
+        weight_decay=settings.weight_decay,
+        adam_beta1=settings.beta1,
+        adam_beta2=settings.beta2,
+        max_grad_norm=settings.max_gradient_norm,
+        optim="adamw_torch_fused",
+        bf16=resolve(settings.precision) == "bfloat16",
+        use_cpu=not (torch.cuda.is_available() or torch.backends.mps.is_available()),
+        seed=seed,
+        data_seed=seed,
+        logging_steps=max(1, steps // RECORDS),
+        logging_first_step=True,
+        logging_nan_inf_filter=False,
+        eval_strategy="no",
+        save_strategy="no",
+        save_total_limit=2,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        report_to="none",
+    )
+
+
+class MetricsFile:
+    """The rows of `metrics.jsonl`; on resuming, rows after the checkpoint are dropped, for they will be written again."""
+
+    def __init__(self, path: Path, *, resume_step: int) -> None:
+        self.path = path
+        kept = read_metrics(path) if resume_step else []
+        self.rows: list[dict[str, Any]] = [row for row in kept if row["step"] <= resume_step]
+        path.write_text("".join(json.dumps(row) + "\n" for row in self.rows), "utf-8")
+
+    def append(self, row: dict[str, Any]) -> None:
+        self.rows.append(row)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics file, in order; a last line that is only half written is left out."""
+    if not path.is_file():
+        return []
+    rows = []
+    for line in path.read_text("utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def _outcome(
+    metrics: MetricsFile,
+    divergence: str,
+    step: int,
+    tokens_per_step: int,
+    text: Text,
+    speed: Metrics,
+    seconds: float,
+) -> Outcome:
+    def curve(name: str) -> tuple[tuple[int, float], ...]:
+        return tuple((row["step"], row[name]) for row in metrics.rows if name in row)
+
+    def profiles(name: str) -> tuple[LayerProfile, ...]:
+        rows = [row for row in metrics.rows if name in row]
+        return tuple(
+            LayerProfile(
+                step=row["step"],
+                attention=tuple(row[name]["attention"]),
+                feed_forward=tuple(row[name]["feed_forward"]),
+            )
+            for row in (rows[:1] + rows[-1:] if len(rows) > 1 else rows)
+        )
+
+    eval_curve = curve("eval_loss")
+    loss = None if divergence else eval_curve[-1][1]
+    status: Status = "finished"
+    reason = ""
+    if loss is None:
+        status, reason = "diverged", divergence
+    elif loss >= text.info.unigram_loss - STALL_MARGIN:
+        status = "stalled"
+        reason = f"held-out loss {loss:.3f} is no better than the unigram model's {text.info.unigram_loss:.3f}"
+    return Outcome(
+        status=status,
+        reason=reason,
+        step=step,
+        tokens=step * tokens_per_step,
+        loss=loss,
+        bits_per_byte=None if loss is None else text.info.bits_per_byte(loss),
+        tokens_per_second=speed.tokens_per_second,
+        seconds=seconds,
+        train_curve=curve("loss"),
+        eval_curve=eval_curve,
+        gradient_norms=profiles("gradient_norms"),
+        residual_variance=profiles("residual_variance"),
+    )

@@ -1,0 +1,70 @@
+"""The settings of a training; nothing here needs torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from mixln.errors import SettingsError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """AdamW with linear warm-up and cosine decay, the same for every trial."""
+
+    steps: int | None = None
+    """Optimizer steps. Left out, what --tokens asks for, or 300."""
+    tokens: int | None = None
+    """Training tokens, instead of --steps; rounded up to whole steps."""
+    batch_size: int = 8
+    """Sequences per optimizer step."""
+    micro_batch_size: int | None = None
+    """Sequences per forward pass, to save memory: gradients are accumulated to --batch-size. Left out, all at once."""
+    warmup: float = 0.1
+    """Share of the steps over which the learning rate rises linearly to its peak."""
+    final_learning_rate: float = 0.1
+    """Where the cosine ends, as a share of the peak."""
+    beta1: float = 0.9
+    """β₁ of AdamW."""
+    beta2: float = 0.95
+    """β₂ of AdamW."""
+    weight_decay: float = 0.1
+    """Decoupled weight decay, on matrices only: norm gains and biases have none."""
+    max_gradient_norm: float = 1.0
+    """Gradients are scaled down to this global L2 norm; 0 switches clipping off."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the forward and backward pass; weights and optimizer are float32 always. `auto`: bfloat16 on a GPU that has
+    it and on processors with AMX, float32 elsewhere."""
+    evaluations: int = 4
+    """Evaluations on the whole held-out text, evenly spread, the last one at the end."""
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and self.tokens is not None:
+            raise SettingsError("steps and tokens are two ways to say the same; give only one of them")
+        for name in ("steps", "tokens", "batch_size", "micro_batch_size", "evaluations"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise SettingsError(f"{name.replace('_', '-')} must be at least 1, got {value}")
+        if self.micro_batch_size is not None and self.batch_size % self.micro_batch_size:
+            raise SettingsError(
+                f"micro-batch-size must divide batch-size {self.batch_size}, got {self.micro_batch_size}"
+            )
+        for name, low, high in (("warmup", 0, 1), ("final_learning_rate", 0, 1), ("beta1", 0, 1), ("beta2", 0, 1)):
+            value = getattr(self, name)
+            if not low <= value < high:
+                raise SettingsError(f"{name.replace('_', '-')} must lie in [{low}, {high}), got {value}")
+        for name in ("weight_decay", "max_gradient_norm"):
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:
+                raise SettingsError(f"{name.replace('_', '-')} must be 0 or more, got {value}")
+
+    def total_steps(self, sequence_length: int) -> int:
+        """Optimizer steps for sequences of this many tokens."""
+        if self.tokens is not None:
+            return math.ceil(self.tokens / (self.batch_size * sequence_length))
+        return 300 if self.steps is None else self.steps
+
+    def warmup_steps(self, sequence_length: int) -> int:
+        """Optimizer steps of warm-up, rounded to the nearest."""
+        return round(self.warmup * self.total_steps(sequence_length))
