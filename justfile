@@ -1,0 +1,21 @@
+# The project's checks, with `just` (https://just.systems) or read as a list of commands.
+
+python := ".venv/bin/python"
+
+# Lint, format, types
+check:
+    {{python}} -m ruff check .
+    {{python}} -m ruff format --check .
+    {{python}} -m pyright
+
+# The fast tests, as in the README
+test:
+    {{python}} -m pytest
+
+# The slow tests: worker processes killed and resumed, torch.compile
+test-slow:
+    {{python}} -m pytest -m slow
+
+# What each benchmark prints is a ratio against a named peer from the same run
+bench:
+    {{python}} benchmarks/callbacks.py
