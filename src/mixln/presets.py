@@ -87,5 +87,6 @@ def _read_config(model: str) -> Any:
     try:
         json.loads(path.read_text("utf-8"))
         return AutoConfig.from_pretrained(path)
-    except (OSError, ValueError, TypeError) as error:
-        raise SettingsError(f"model {model} cannot be read as a transformers config: {first_line(error)}") from error
+    except Exception as error:  # transformers raises many kinds here, its own validation errors among them
+        cause = error.__cause__ or error
+        raise SettingsError(f"model {model} cannot be read as a transformers config: {first_line(cause)}") from error

@@ -59,7 +59,7 @@ def _parse(arguments: list[str]) -> Compare | Placements:
                 prog="mixln",
                 args=arguments,
                 description="Put any normalization placement into a Hugging Face transformer, and compare placements on equal terms.",
-                config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff),
+                config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
             )
     except SystemExit as stop:
         if stop.code in (0, None):

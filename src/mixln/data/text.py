@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mixln.data.documents import Corpus, corpus
+from mixln.data.documents import Corpus, corpus, is_hub
 from mixln.data.settings import TextSettings
 from mixln.errors import DataError, first_line
 from mixln.files import folder_atomic, write_atomic
@@ -97,8 +97,12 @@ def prepare(settings: TextSettings, *, vocabulary_size: int, tokens: int, cache:
     :param cache: folder of the cache; it is made if missing.
     :raises DataError: if the text cannot be read, is empty, or is shorter than one sequence in either part.
     """
-    documents = corpus(settings, tokens=tokens)
     size = settings.vocabulary_size or vocabulary_size
+    request = hashlib.sha256(json.dumps([FORMAT, asdict(settings), size, tokens]).encode()).hexdigest()[:20]
+    remembered = cache / "hub" / request
+    if is_hub(settings) and remembered.is_file():
+        return Text.load(cache / "text" / remembered.read_text("utf-8"))
+    documents = corpus(settings, tokens=tokens)
     named = _named(settings.tokenizer) if settings.tokenizer else None
     vocabulary = named.backend_tokenizer.to_str() if named else f"bpe-{size}"
     parts = (FORMAT, documents.fingerprint, vocabulary, settings.sequence_length)
@@ -107,6 +111,9 @@ def prepare(settings: TextSettings, *, vocabulary_size: int, tokens: int, cache:
     if not (folder / "info.json").is_file():
         tokenizer = named or _trained(documents.train, size)
         _pack(documents, tokenizer, settings.sequence_length, key, folder)
+    if is_hub(settings):
+        remembered.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(remembered, key)
     return Text.load(folder)
 
 

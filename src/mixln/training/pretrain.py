@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import time
@@ -106,6 +107,9 @@ def pretrain(
     """
     started = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = text.tokenizer()
+    config = copy.deepcopy(config)
+    config.bos_token_id = config.eos_token_id = tokenizer.eos_token_id
     set_seed(seed)
     model = from_config(config, placement=placement, init=init)
     resume = last_complete_checkpoint(folder)
@@ -136,8 +140,8 @@ def pretrain(
     step = trainer.state.global_step
     if not divergence.reason:
         final = folder / f"checkpoint-{step}"
-        trainer.save_model(str(final))
-        text.tokenizer().save_pretrained(final)
+        model.save_pretrained(final)
+        tokenizer.save_pretrained(final)
         for old in folder.glob("checkpoint-*"):
             if old != final:
                 shutil.rmtree(old)
