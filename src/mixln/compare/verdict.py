@@ -24,9 +24,13 @@ def verdict(
     :param tokens: training tokens of one trial.
     """
     several = len(learning_rates) > 1
+    trained = [row for row in rows if row.best.finished and row.best.loss is not None]
+    lead = min(trained, key=lambda row: row.best.loss or math.inf, default=None)
+    said_already = lead if len(seeds) > 1 and not several else None
+    others = [row for row in rows if row.placement != baseline and row is not said_already]
     sentences = [
-        _winner(rows, baseline, several, len(seeds)),
-        *(_against(row, baseline, several) for row in rows if row.placement != baseline),
+        _winner(rows, lead, baseline, several, len(seeds)),
+        *(_against(row, baseline, several) for row in others),
         *_broken(rows, unigram),
         *_limits(rows, learning_rates, seeds),
         f"Every trial saw {tokens:,} tokens in {steps:,} steps. A longer training or a larger model can order the "
@@ -53,11 +57,11 @@ def name(row: PlacementSummary) -> str:
     return f"{row.title} ({row.placement})" if "(" in row.placement and row.title != row.placement else row.title
 
 
-def _winner(rows: Sequence[PlacementSummary], baseline: str, several: bool, seeds: int) -> str:
-    trained = [row for row in rows if row.best.finished and row.best.loss is not None]
-    if not trained:
+def _winner(
+    rows: Sequence[PlacementSummary], lead: PlacementSummary | None, baseline: str, several: bool, seeds: int
+) -> str:
+    if lead is None:
         return "No trial trained: every one diverged, stalled or failed. Lower the learning rate or give more steps."
-    lead = min(trained, key=lambda row: row.best.loss or math.inf)
     at = "each at its best learning rate" if several else f"at learning rate {lead.best.learning_rate:g}"
     if seeds == 1:
         return (
@@ -66,7 +70,7 @@ def _winner(rows: Sequence[PlacementSummary], baseline: str, several: bool, seed
         )
     reference = next(row for row in rows if row.placement == baseline)
     if lead is reference:
-        close = [row for row in trained if row is not lead and not _separated(row.best)]
+        close = [row for row in rows if row is not lead and row.best.finished and not _separated(row.best)]
         tail = (
             f"but these seeds do not separate it from {_list(close)}"
             if close

@@ -54,7 +54,7 @@ def _config_class(host: Host, module: str) -> type[PreTrainedConfig]:
         if config_dict.get(depth) == REFUSAL:
             layers = (config_dict.get("placement") or {}).get("layers", ())
             config_dict = {**config_dict, depth: len(layers)}
-        return super(config, cls).from_dict(config_dict, **kwargs)
+        return super(config, cls).from_dict(config_dict, **kwargs)  # type: ignore[misc]
 
     namespace = {
         "__module__": module,
@@ -118,20 +118,31 @@ class PlacedModel:
 
     @classmethod
     def from_pretrained(cls, path: Any, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
-        """As transformers', but strict: a missing, extra or misshapen weight below the head is an error.
+        """As transformers', but strict: a missing, extra or misshapen weight is an error.
+
+        Where the checkpoint was saved with another head, the weights of the heads may differ.
 
         :raises CheckpointError: naming the first such weight.
         """
+        kwargs = {**kwargs, "ignore_mismatched_sizes": True}  # so that they are reported, and refused below
         model, info = super().from_pretrained(path, *args, output_loading_info=True, **kwargs)  # type: ignore[misc]
-        prefix = cls.base_model_prefix + "."  # type: ignore[attr-defined]
-        for what in ("missing", "unexpected", "mismatched"):
-            for key in sorted(map(str, info[f"{what}_keys"])):
-                if prefix in key or (what != "missing" and "layers." in key):
+        same_head = cls.__name__ in (model.config.architectures or ())
+        misshapen = (key if isinstance(key, str) else key[0] for key in info["mismatched_keys"])
+        found = {"missing": info["missing_keys"], "extra": info["unexpected_keys"], "misshapen": misshapen}
+        for what, keys in found.items():
+            for key in sorted(keys):
+                if same_head or cls._in_body(key):
                     raise CheckpointError(
                         f"checkpoint {path} does not fit the placement in its config: weight {key} is {what}; "
-                        "it was written with another placement, or damaged"
+                        "it was written with another placement, or is damaged"
                     )
         return (model, info) if output_loading_info else model
+
+    @classmethod
+    def _in_body(cls, key: str) -> bool:
+        """Whether a weight belongs to the model without its head."""
+        body = cls.base_model_prefix + "."  # type: ignore[attr-defined]
+        return key.startswith(body) or issubclass(cls, cls.host.base) or f"{cls.host.layers}." in key
 
 
 def _base_class(host: Host, config_class: type, module: str) -> type[PreTrainedModel]:

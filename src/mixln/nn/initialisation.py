@@ -137,10 +137,12 @@ def initialise(
     :param canonical: parameter name → its name in the unplaced model, which seeds it.
     """
     rule = scheme(name)
+    loaded = "_is_hf_initialized"
+    drawn = [(n, p) for n, p in model.named_parameters() if p.ndim >= 2 and not getattr(p, loaded, False)]
+    if not drawn:
+        return
     base = int(torch.randint(2**62, ()).item())
-    for full_name, parameter in model.named_parameters():
-        if parameter.ndim < 2 or getattr(parameter, "_is_hf_initialized", False):
-            continue
+    for full_name, parameter in drawn:
         weight = Weight(
             role=role(full_name),
             shape=tuple(parameter.shape),

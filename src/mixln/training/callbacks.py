@@ -41,7 +41,7 @@ class Metrics(TrainerCallback):
         self.steps += 1
 
     def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **_: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *, logs: dict[str, Any], **_: Any
     ) -> None:
         if "loss" in logs:
             row = {"loss": logs["loss"], "learning_rate": logs["learning_rate"], "gradient_norm": logs["grad_norm"]}
@@ -68,7 +68,7 @@ class GradientNorms(TrainerCallback):
         self.total: Tensor | None = None
 
     def on_pre_optimizer_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: nn.Module, **_: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *, model: nn.Module, **_: Any
     ) -> None:
         step = state.global_step + 1
         if step % state.logging_steps and not (args.logging_first_step and step == 1):
@@ -81,7 +81,7 @@ class GradientNorms(TrainerCallback):
         self.total = _norm(model)
 
     def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **_: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *, logs: dict[str, Any], **_: Any
     ) -> None:
         if self.shares is None or self.total is None or "grad_norm" not in logs:
             return
@@ -110,13 +110,13 @@ class ResidualVariance(TrainerCallback):
         self.batch = batch
 
     def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: nn.Module, **_: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *, model: nn.Module, **_: Any
     ) -> None:
         if state.global_step == 0:
             self._measure(state, model)
 
     def on_evaluate(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: nn.Module, **_: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *, model: nn.Module, **_: Any
     ) -> None:
         self._measure(state, model)
 
@@ -141,7 +141,7 @@ class Divergence(TrainerCallback):
         self.reason = ""
 
     def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **_: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *, logs: dict[str, Any], **_: Any
     ) -> None:
         for name in ("loss", "eval_loss"):
             if name in logs and not math.isfinite(logs[name]):

@@ -49,8 +49,8 @@ class PlacementTrainer(Trainer):
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LambdaLR:
         if self.lr_scheduler is None:
-            target = optimizer if optimizer is not None else self.optimizer
-            assert target is not None
+            target = self.optimizer if optimizer is None else optimizer
+            assert isinstance(target, torch.optim.Optimizer)
             final = self.settings.final_learning_rate
 
             def multiplier(update: int) -> float:
