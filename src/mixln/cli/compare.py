@@ -30,4 +30,11 @@ class Compare(CompareSettings):
             console.print(f"• {sentence}", highlight=False)
         page = next(path for path in paths if path.suffix == ".html")
         console.print(f"\nreport: {page}", highlight=False, soft_wrap=True)
-        return 0
+        failed = [result for result in summary.trials if result.status == "failed"]
+        for result in failed:
+            console.print(
+                f"failed: {result.trial.placement}, seed {result.trial.seed}: {result.reason}",
+                style="red",
+                markup=False,
+            )
+        return 1 if failed else 0

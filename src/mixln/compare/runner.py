@@ -7,6 +7,7 @@ import json
 import logging
 import multiprocessing
 import os
+import shutil
 import threading
 import time
 import traceback
@@ -126,6 +127,7 @@ def _run_pool(
         initializer=_start_worker,
         initargs=(machine, counter, os.getpid()),
     )
+    began = time.time()
     running: set[Path] = set()
     lost: list[tuple[Job, bool]] = []
     try:
@@ -138,7 +140,7 @@ def _run_pool(
                 except BrokenProcessPool:
                     lost.append((job, job.folder in running))
             running = {job.folder for future, job in pending.items() if future.running()}
-            watch([progress for job in pending.values() if (progress := _progress(job)) is not None])
+            watch([progress for job in pending.values() if (progress := _progress(job, began)) is not None])
     except BaseException:
         for process in list((pool._processes or {}).values()):
             process.kill()
@@ -162,14 +164,17 @@ def _failure(job: Job, reason: str) -> TrialResult:
     )
 
 
-def _progress(job: Job) -> Progress | None:
-    """Reads the end of a running trial's metrics; `None` if it has not begun."""
+def _progress(job: Job, since: float) -> Progress | None:
+    """Reads the end of a running trial's metrics; `None` if it has written none since this time (seconds of the epoch)."""
     with contextlib.suppress(OSError), (job.folder / "metrics.jsonl").open("rb") as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - 20_000))
+        facts = os.fstat(file.fileno())
+        if facts.st_mtime < since:
+            return None
+        file.seek(max(0, facts.st_size - 20_000))
         for line in reversed(file.read().decode("utf-8", "replace").splitlines()):
             with contextlib.suppress(json.JSONDecodeError):
                 row = json.loads(line)
-                if "loss" in row:
+                if row.get("loss") is not None:
                     return Progress(job=job, metrics=row)
         return Progress(job=job, metrics={})
     return None
@@ -240,4 +245,7 @@ def _work(job: Job) -> TrialResult:
         return _failure(job, f"{type(error).__name__}: {first_line(error)}")
     result = TrialResult(trial=job.trial, **{name: getattr(outcome, name) for name in asdict(outcome)})
     write_result(job.folder, result)
+    for checkpoint in job.folder.glob("checkpoint-*"):
+        if checkpoint.name != f"checkpoint-{result.step}":
+            shutil.rmtree(checkpoint, ignore_errors=True)
     return result

@@ -33,7 +33,7 @@ def verdict(
         *(_against(row, baseline, several) for row in others),
         *_broken(rows, unigram),
         *_limits(rows, learning_rates, seeds),
-        f"Every trial saw {tokens:,} tokens in {steps:,} steps. A longer training or a larger model can order the "
+        f"Every trial was given {tokens:,} tokens in {steps:,} steps. A longer training or a larger model can order the "
         "placements differently; the published comparisons do.",
     ]
     return tuple(sentence for sentence in sentences if sentence)

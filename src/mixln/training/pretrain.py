@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import json
-import shutil
 import time
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from mixln.training.callbacks import (
     last_complete_checkpoint,
 )
 from mixln.training.evaluation import evaluate
+from mixln.training.metrics import MetricsFile
 from mixln.training.outcome import Outcome, Status
 from mixln.training.precision import resolve
 from mixln.training.schedule import factor
@@ -142,9 +142,6 @@ def pretrain(
         final = folder / f"checkpoint-{step}"
         model.save_pretrained(final)
         tokenizer.save_pretrained(final)
-        for old in folder.glob("checkpoint-*"):
-            if old != final:
-                shutil.rmtree(old)
     return _outcome(metrics, divergence.reason, step, tokens_per_step, text, speed, time.perf_counter() - started)
 
 
@@ -179,34 +176,6 @@ def _arguments(settings: TrainSettings, steps: int, learning_rate: float, seed: 
     )
 
 
-class MetricsFile:
-    """The rows of `metrics.jsonl`; on resuming, rows after the checkpoint are dropped, for they will be written again."""
-
-    def __init__(self, path: Path, *, resume_step: int) -> None:
-        self.path = path
-        kept = read_metrics(path) if resume_step else []
-        self.rows: list[dict[str, Any]] = [row for row in kept if row["step"] <= resume_step]
-        path.write_text("".join(json.dumps(row) + "\n" for row in self.rows), "utf-8")
-
-    def append(self, row: dict[str, Any]) -> None:
-        self.rows.append(row)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics file, in order; a last line that is only half written is left out."""
-    if not path.is_file():
-        return []
-    rows = []
-    for line in path.read_text("utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
-
-
 def _outcome(
     metrics: MetricsFile,
     divergence: str,
@@ -217,10 +186,10 @@ def _outcome(
     seconds: float,
 ) -> Outcome:
     def curve(name: str) -> tuple[tuple[int, float], ...]:
-        return tuple((row["step"], row[name]) for row in metrics.rows if name in row)
+        return tuple((row["step"], row[name]) for row in metrics.rows if row.get(name) is not None)
 
     def profiles(name: str) -> tuple[LayerProfile, ...]:
-        rows = [row for row in metrics.rows if name in row]
+        rows = [row for row in metrics.rows if name in row and None not in chain(*row[name].values())]
         return tuple(
             LayerProfile(
                 step=row["step"],

@@ -1,0 +1,50 @@
+"""The rows that a training writes while it runs: one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+
+class MetricsFile:
+    """The rows of `metrics.jsonl`, written as they come.
+
+    A number that is not finite is written as null, which every JSON reader takes.
+
+    :param resume_step: rows after this step are dropped, for they will be written again; 0 to begin anew.
+    """
+
+    def __init__(self, path: Path, *, resume_step: int) -> None:
+        self.path = path
+        kept = read_metrics(path) if resume_step else []
+        self.rows: list[dict[str, Any]] = [row for row in kept if row["step"] <= resume_step]
+        path.write_text("".join(json.dumps(row) + "\n" for row in self.rows), "utf-8")
+
+    def append(self, row: dict[str, Any]) -> None:
+        self.rows.append(_finite(row))
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(self.rows[-1], allow_nan=False) + "\n")
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics file, in order, up to a line that is only half written."""
+    if not path.is_file():
+        return []
+    rows = []
+    for line in path.read_text("utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def _finite(value: Any) -> Any:
+    """The same with `None` in place of every number that is not finite."""
+    if isinstance(value, dict):
+        return {name: _finite(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
