@@ -26,26 +26,32 @@ def when_imported(name: str, action: Callable[[], object]) -> None:
 
 
 class _Finder(MetaPathFinder):
+    """Finds one module as the other finders do, with an action after it. Being asked for it is not yet an import."""
+
     def __init__(self, name: str, action: Callable[[], object]) -> None:
         self.name, self.action = name, action
+        self.asking_others = False
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname != self.name:
+        if fullname != self.name or self.asking_others:
             return None
-        sys.meta_path.remove(self)
-        spec = find_spec(fullname)
+        self.asking_others = True
+        try:
+            spec = find_spec(fullname)
+        finally:
+            self.asking_others = False
         if spec is not None and spec.loader is not None:
-            spec.loader = _Then(spec.loader, self.action)
+            spec.loader = _Then(spec.loader, self)
         return spec
 
 
 class _Then(Loader):
     """Another loader, and an action after it; attributes that others read from a loader are the other one's."""
 
-    def __init__(self, loader: Loader, action: Callable[[], object]) -> None:
-        self._loader, self._action = loader, action
+    def __init__(self, loader: Loader, finder: _Finder) -> None:
+        self._loader, self._finder = loader, finder
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._loader, name)
@@ -58,4 +64,6 @@ class _Then(Loader):
         assert spec is not None
         spec.loader = module.__loader__ = self._loader
         self._loader.exec_module(module)
-        self._action()
+        if self._finder in sys.meta_path:
+            sys.meta_path.remove(self._finder)
+            self._finder.action()

@@ -16,6 +16,8 @@ from mixln.placement import Placement
 from mixln.placement import placement as build_placement
 
 HOSTS: dict[str, Host] = {host.model_type: host for host in (LLAMA,)}
+HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
+"""Arguments of `from_pretrained` that say where a checkpoint is; its config is there too."""
 
 
 def placed_config(config: PreTrainedConfig, placement: str | Placement, init: str | None = None) -> PreTrainedConfig:
@@ -24,7 +26,8 @@ def placed_config(config: PreTrainedConfig, placement: str | Placement, init: st
     :param config: config of a known family, stock or already placed (its placement is then replaced).
     :param placement: for example `mix(0.25)`; see :func:`mixln.placement.placement`.
     :param init: name of the initialisation; the placement's recommended one if left out.
-    :raises SettingsError: if the family or the init is unknown, the placement does not fit, or the sizes do not divide.
+    :raises SettingsError: if the family or the init is unknown, the placement does not have the model's layers, or the
+        heads do not divide. Groups that do not divide the hidden size are found when the model is built.
     """
     family = config.model_type.removeprefix("placed_")
     if family not in HOSTS:
@@ -33,6 +36,11 @@ def placed_config(config: PreTrainedConfig, placement: str | Placement, init: st
         raise SettingsError(
             f"num_attention_heads must divide hidden_size, got {config.num_attention_heads} heads "
             f"for hidden_size {config.hidden_size}"
+        )
+    if config.num_attention_heads % config.num_key_value_heads:
+        raise SettingsError(
+            f"num_key_value_heads must divide num_attention_heads, got {config.num_key_value_heads} "
+            f"for {config.num_attention_heads} heads"
         )
     built = build_placement(placement, config.num_hidden_layers)
     entries = copy.deepcopy(config.to_dict())
@@ -69,7 +77,7 @@ def from_pretrained(path: str | Path, **kwargs: Any) -> PreTrainedModel:
     :param kwargs: passed to `AutoModelForCausalLM.from_pretrained`.
     :raises CheckpointError: if the weights do not fit the placement in the config, or there is no placement.
     """
-    config = AutoConfig.from_pretrained(path)
+    config = AutoConfig.from_pretrained(path, **{name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs})
     if not config.model_type.startswith("placed_"):
         raise CheckpointError(
             f"{path} is a stock {config.model_type!r} checkpoint without a placement; load it with transformers' AutoModelForCausalLM"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
@@ -93,18 +92,11 @@ class PlacedModel:
 
     host: Host
 
-    @torch.no_grad()
-    def _init_weights(self, module: torch.nn.Module) -> None:
-        # Matrices are drawn in initialize_weights, by name; this leaves the vectors, and what the family does besides.
-        if isinstance(module, torch.nn.Linear | torch.nn.Embedding):
-            if getattr(module, "bias", None) is not None:
-                torch.nn.init.zeros_(module.bias)  # type: ignore[arg-type]
-            return
-        super()._init_weights(module)  # type: ignore[misc]
-
     def initialize_weights(self) -> None:
-        """transformers calls this once on the outermost model, and again for what a checkpoint lacks."""
-        super().initialize_weights()  # type: ignore[misc]
+        """transformers calls this once on the outermost model, and again for what a checkpoint lacks.
+
+        The matrices are drawn first and marked as done; the family's own rules then set what is left, the vectors.
+        """
         config = self.config  # type: ignore[attr-defined]
         initialise(
             self,  # type: ignore[arg-type]
@@ -115,6 +107,7 @@ class PlacedModel:
             layers=config.num_hidden_layers,
             initializer_range=config.initializer_range,
         )
+        super().initialize_weights()  # type: ignore[misc]
 
     @classmethod
     def from_pretrained(cls, path: Any, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
@@ -131,7 +124,7 @@ class PlacedModel:
         found = {"missing": info["missing_keys"], "extra": info["unexpected_keys"], "misshapen": misshapen}
         for what, keys in found.items():
             for key in sorted(keys):
-                if same_head or cls._in_body(key):
+                if same_head or cls._in_body(key, of_model=what != "extra"):
                     raise CheckpointError(
                         f"checkpoint {path} does not fit the placement in its config: weight {key} is {what}; "
                         "it was written with another placement, or is damaged"
@@ -139,10 +132,15 @@ class PlacedModel:
         return (model, info) if output_loading_info else model
 
     @classmethod
-    def _in_body(cls, key: str) -> bool:
-        """Whether a weight belongs to the model without its head."""
+    def _in_body(cls, key: str, *, of_model: bool) -> bool:
+        """Whether a weight belongs to the model without its head.
+
+        :param of_model: the weight is one of this model's, not only of the checkpoint's.
+        """
         body = cls.base_model_prefix + "."  # type: ignore[attr-defined]
-        return key.startswith(body) or issubclass(cls, cls.host.base) or f"{cls.host.layers}." in key
+        if key.startswith((body, f"{cls.host.layers}.")):
+            return True
+        return of_model and issubclass(cls, cls.host.base)
 
 
 def _base_class(host: Host, config_class: type, module: str) -> type[PreTrainedModel]:

@@ -50,6 +50,8 @@ class Scheme:
     truncate: float | None = None
 
 
+INITIALISED = "_is_hf_initialized"
+"""The attribute by which transformers marks a parameter that must keep its values."""
 BRANCH_OUTPUTS = ("attention_out", "feed_forward_out")
 DEEPNORM_SCALED = ("value", "attention_out", "feed_forward_in", "feed_forward_out")
 
@@ -130,19 +132,26 @@ def initialise(
     """Draws every weight matrix of `model` anew; vectors (gains, biases) are left as they are.
 
     The only use of torch's global random state is one number, so that `torch.manual_seed` decides the outcome.
-    Parameters that transformers marks as loaded from a checkpoint keep their values.
+    Parameters that transformers marks as initialised, as it does those loaded from a checkpoint, keep their values, and
+    those drawn here are marked so. The row of an embedding's padding token is zero.
 
     :param name: a name of :data:`SCHEMES`.
     :param role: parameter name → role (see :class:`Weight`).
     :param canonical: parameter name → its name in the unplaced model, which seeds it.
     """
     rule = scheme(name)
-    loaded = "_is_hf_initialized"
-    drawn = [(n, p) for n, p in model.named_parameters() if p.ndim >= 2 and not getattr(p, loaded, False)]
+    drawn = [
+        (f"{path}.{local}", parameter, module)
+        for path, module in model.named_modules()
+        for local, parameter in module.named_parameters(recurse=False)
+        if parameter.ndim >= 2 and not getattr(parameter, INITIALISED, False)
+    ]
     if not drawn:
         return
     base = int(torch.randint(2**62, ()).item())
-    for full_name, parameter in drawn:
+    for full_name, parameter, module in drawn:
+        if getattr(parameter, INITIALISED, False):
+            continue  # tied to one that has been drawn
         weight = Weight(
             role=role(full_name),
             shape=tuple(parameter.shape),
@@ -151,6 +160,9 @@ def initialise(
             initializer_range=initializer_range,
         )
         parameter.copy_(_draw(weight, rule, _generator(base, canonical(full_name))))
+        if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            parameter[module.padding_idx] = 0.0
+        setattr(parameter, INITIALISED, True)
 
 
 def _generator(base: int, name: str) -> torch.Generator:

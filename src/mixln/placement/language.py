@@ -7,7 +7,8 @@
     qknorm+pre              modified: norms on q and k as well
 
 A part of a mixture is cut out of its placement built for the whole model, so that what depends on the layer's index
-or on the number of layers (LayerNorm Scaling, DeepNorm) is what it would be there.
+or on the number of layers (LayerNorm Scaling, DeepNorm) is what it would be there. A norm on the embeddings (Peri-LN)
+and a special first layer (HybridNorm*) belong to the first part, or are left out.
 """
 
 from __future__ import annotations
@@ -34,14 +35,16 @@ def placement(text: str | Placement, layers: int) -> Placement:
     """
     if layers < 1:
         raise PlacementError(f"layers must be at least 1, got {layers}")
+    if not isinstance(text, str | Placement):
+        raise PlacementError(f"placement must be a text such as 'mix(0.25)' or a Placement, got {text!r}")
     if isinstance(text, Placement):
         if len(text.layers) != layers:
             raise PlacementError(f"placement {text.name!r} has {len(text.layers)} layers, the model has {layers}")
         return text
     name = canonical(text)
     parts = [_split_count(part) for part in _split(name, ",")]
-    counts = _fill_counts(name, [count for _, count in parts], layers)
     built = [_part(term, layers) for term, _ in parts]
+    counts = _fill_counts(name, [count for _, count in parts], layers)
     records, start = [], 0
     for part, count in zip(built, counts, strict=True):
         records += part.layers[start : start + count]
@@ -112,6 +115,8 @@ def _fill_counts(name: str, counts: list[int | None], layers: int) -> list[int]:
     open_parts = counts.count(None)
     if open_parts > 1:
         raise PlacementError(f"{name}: only one part of a mixture may leave out its count, {open_parts} do")
+    if 0 in counts or (open_parts and given == layers):
+        raise PlacementError(f"{name}: every part of a mixture needs at least one of the model's {layers} layers")
     if given > layers or (not open_parts and given != layers):
         raise PlacementError(
             f"{name}: its parts have {given} layers, the model has {layers}; change the counts to add up"

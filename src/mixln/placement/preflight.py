@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 from mixln.placement.records import Layer, Placement
+from mixln.placement.zoo import alpha, post_layers
+
+_MIX = re.compile(r"\bmix(?:\(([^()]*)\))?")
 
 DEEP = 32
 """Layers from which the Mix-LN paper itself lowers α (0.0625 at its 32-layer 7B model)."""
@@ -17,8 +22,10 @@ def warnings(placement: Placement, *, init: str, warmup_steps: int) -> list[str]
     layers, found = placement.layers, []
     post = [layer for layer in layers if is_post(layer)]
     name = placement.name
-    if name.startswith("mix") and not post and name not in ("mix(0)", "mix(0.0)"):
-        found.append(f"{name} rounds to no Post-LN layer among {len(layers)}: it is Pre-LN")
+    for term in _MIX.finditer(name):
+        share = alpha(term[1] or "0.25")
+        if share and not post_layers(share, len(layers)):
+            found.append(f"{term[0]} rounds to no Post-LN layer among {len(layers)}: it is Pre-LN")
     if post and warmup_steps == 0:
         found.append(f"{name} has Post-LN layers and no warm-up: Post-LN usually fails without (arXiv:2002.04745)")
     if len(layers) >= DEEP and len(layers) / 4 <= len(post) < len(layers):

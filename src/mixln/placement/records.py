@@ -13,6 +13,7 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import NoneType
 from typing import Any, Literal
 
 from mixln.errors import PlacementError
@@ -182,17 +183,23 @@ def _expand(record: type, data: Any, path: str) -> Any:
     fields = {item.name: item for item in dataclasses.fields(record)}
     if extra := sorted(set(data) - set(fields)):
         raise PlacementError(f"{path} has the unknown entry {extra[0]!r}; known: {', '.join(fields)}")
-    values = {}
-    for name, value in data.items():
-        # The annotation names the nested record: "Norm | None" → Norm, "tuple[Layer, ...]" → Layer.
-        nested = next((word for word in re.findall(r"\w+", str(fields[name].type)) if word in _RECORDS), None)
-        if nested is None:
-            values[name] = value
-        elif isinstance(value, (list, tuple)):
-            values[name] = tuple(_expand(_RECORDS[nested], v, f"{path}.{name}[{i}]") for i, v in enumerate(value))
-        else:
-            values[name] = _expand(_RECORDS[nested], value, f"{path}.{name}")
+    values = {name: _value(str(fields[name].type), value, f"{path}.{name}") for name, value in data.items()}
     try:
         return record(**values)
     except TypeError as error:
         raise PlacementError(f"{path}: {error}") from error
+
+
+def _value(annotation: str, value: Any, path: str) -> Any:
+    """One entry as its annotation wants it: a record, a tuple of records, a text or a number."""
+    nested = next((word for word in re.findall(r"\w+", annotation) if word in _RECORDS), None)
+    if nested is None:
+        wanted = {"str": str, "float": (int, float), "int | None": (int, NoneType)}.get(annotation, str)
+        if not isinstance(value, wanted) or isinstance(value, bool):
+            raise PlacementError(f"{path} must be {'a text' if wanted is str else 'a number'}, got {value!r}")
+        return value
+    if not annotation.startswith("tuple"):
+        return _expand(_RECORDS[nested], value, path)
+    if not isinstance(value, list | tuple):
+        raise PlacementError(f"{path} must be a list, one entry a layer, got {value!r}")
+    return tuple(_expand(_RECORDS[nested], entry, f"{path}[{index}]") for index, entry in enumerate(value))

@@ -6,6 +6,7 @@ Formulas: N is a norm, A attention, F the feed-forward, L the number of layers, 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -48,23 +49,23 @@ class Entry:
     notes: str = ""
 
 
-def post_layers(alpha: Fraction | int, layers: int) -> int:
+def post_layers(share: Fraction | int, layers: int) -> int:
     """⌊αL⌋, the number of Post-LN layers of Mix-LN, in exact arithmetic.
 
-    :param alpha: an exact fraction of the layers in [0, 1], or (as `int`, 2 and more) their count.
+    :param share: α, an exact fraction of the layers in [0, 1], or (as `int`, 2 and more) their count.
     :raises PlacementError: if it lies outside [0, 1] or is a count above the number of layers.
     """
-    if isinstance(alpha, int) and alpha > 1:
-        if alpha > layers:
+    if isinstance(share, int) and share > 1:
+        if share > layers:
             raise PlacementError(
-                f"mix({alpha}): the count of Post-LN layers must be at most the model's {layers}, got {alpha}"
+                f"mix({share}): the count of Post-LN layers must be at most the model's {layers}, got {share}"
             )
-        return alpha
-    if not 0 <= alpha <= 1:
+        return share
+    if not 0 <= share <= 1:
         raise PlacementError(
-            f"mix: α must lie in [0, 1], got {float(alpha):g}; it is the share of Post-LN layers, or an integer count of 2 and more"
+            f"mix: α must lie in [0, 1], got {float(share):g}; it is the share of Post-LN layers, or an integer count of 2 and more"
         )
-    return math.floor(alpha * layers)
+    return math.floor(share * layers)
 
 
 def _uniform(layer: Layer) -> Callable[[int], Placement]:
@@ -74,8 +75,8 @@ def _uniform(layer: Layer) -> Callable[[int], Placement]:
     return build
 
 
-def _mix(layers: int, alpha: str = "0.25") -> Placement:
-    count = post_layers(_fraction(alpha), layers)
+def _mix(layers: int, share: str = "0.25") -> Placement:
+    count = post_layers(alpha(share), layers)
     return Placement(name="", layers=(POST,) * count + (PRE,) * (layers - count))
 
 
@@ -268,11 +269,17 @@ MODIFIERS: dict[str, Modifier] = {
 }
 
 
-def _fraction(text: str) -> Fraction | int:
-    """`0.25`, `1/4` or `3` as an exact number; 0 and 1 are the ends of the range of α, larger integers are counts."""
+_NUMBER = re.compile(r"[+-]?(\d{1,9}(\.\d{0,18})?|\.\d{1,18}|\d{1,9}/\d{1,9})(e-?\d{1,2})?")
+
+
+def alpha(text: str) -> Fraction | int:
+    """`0.25`, `1/4` or `3` as an exact number; 0 and 1 are the ends of the range of α, larger integers are counts.
+
+    :raises PlacementError: if it is no such number.
+    """
     try:
-        return int(text) if text.lstrip("+-").isdecimal() else Fraction(text)
+        if _NUMBER.fullmatch(text):
+            return int(text) if text.lstrip("+-").isdecimal() else Fraction(text)
     except (ValueError, ZeroDivisionError):
-        raise PlacementError(
-            f"mix({text}): α must be a number such as 0.25, 1/4 or a count such as 3, got {text!r}"
-        ) from None
+        pass
+    raise PlacementError(f"mix({text}): α must be a number such as 0.25, 1/4 or a count such as 3, got {text!r}")

@@ -34,6 +34,12 @@ class Axis:
         """Whether the value lies in the range."""
         return self.low <= value <= self.high
 
+    def share(self, value: float) -> float:
+        """Where the value lies between the lower end (0) and the upper one (1)."""
+        if self.log:
+            return math.log(value / self.low) / math.log(self.high / self.low)
+        return (value - self.low) / (self.high - self.low)
+
     def inside(self, value: float | None) -> float:
         """The value moved into the range, a little away from its ends; close to the upper end for none."""
         if self.log:
@@ -74,7 +80,7 @@ def log_ticks(low: float, high: float) -> Ticks:
     for mantissas in _MANTISSAS:
         values = [m * 10.0**e for e in range(first, last + 1) for m in mantissas]
         ticks = [value for value in values if low <= value <= high]
-        if len(ticks) >= 4:
+        if len(ticks) >= (3 if len(mantissas) == 3 else 4):
             return _named(ticks)
     return _named(_steps(low, high))
 
@@ -90,10 +96,10 @@ def layers(count: int, *, halves: bool = False) -> Axis:
 
 
 def _steps(low: float, high: float) -> list[float]:
-    """Between three and six round numbers at equal distance, for a range too narrow for decades."""
+    """Four to eight round numbers at equal distance, for a range too narrow for decades."""
     exact = (high - low) / 4
     scale = 10.0 ** math.floor(math.log10(exact))
-    step = scale * next(m for m in (1, 2, 2.5, 5, 10) if m * scale >= exact)
+    step = scale * max(m for m in (1, 2, 2.5, 5) if m * scale <= exact)
     return [step * index for index in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from mixln.compare.results import LayerProfile, Summary, TrialResult
+from mixln.compare.results import LayerProfile, PlacementSummary, Summary, TrialResult
 from mixln.report import axes, formats, series
 from mixln.report.series import Chart, Panel, Points, Reference, Trace
 from mixln.report.tables import learning_rates
 
-_PROFILE = (
-    "Mean over seeds, each placement at its best learning rate, left at the start of training and right at its end."
-)
+_PROFILE = "Mean over seeds, each placement at its best learning rate, at the start and at the end of training."
 
 
-def charts(summary: Summary) -> tuple[Chart, ...]:
+def prepare(summary: Summary) -> tuple[Chart, ...]:
     """All figures, in the order in which they are shown."""
     return (loss(summary), perplexity(summary), gradients(summary), residual(summary))
 
@@ -41,12 +39,12 @@ def loss(summary: Summary) -> Chart:
         name="loss",
         title="Loss during training",
         caption=(
-            "Loss in nats per token against optimizer steps; lower is better. Strong lines with markers: held-out loss, mean "
-            "over seeds (to where the first seed ends), thin lines: single seeds; faint lines: training loss. A line that "
-            "stays at the dashed one has learnt no more than how frequent each token is." + _cross(summary)
+            "Loss in nats per token against optimizer steps; lower is better. Strong lines with markers: held-out loss, "
+            "mean over seeds as far as all of them went; thin lines: single seeds; faint lines: training loss. A line "
+            "that stays at the dashed one has learnt no more than how frequent each token is." + _cross(summary)
         ),
-        description=f"Line chart of the loss against steps. Held-out loss at the end, nats per token: {'; '.join(ends)}; "
-        f"unigram model {summary.unigram.loss:.3f}.",
+        description=f"Line chart of the loss against steps. Held-out loss at the end, nats per token: "
+        f"{'; '.join(ends)}; unigram model {summary.unigram.loss:.3f}.",
         keys=names,
         panels=panels if any(panel.traces for panel in panels) else (),
         across=min(2, len(panels)),
@@ -54,23 +52,20 @@ def loss(summary: Summary) -> Chart:
 
 
 def perplexity(summary: Summary) -> Chart:
-    """Perplexity at the end of training: by placement at its best learning rate, and by learning rate if there are several."""
+    """Perplexity at the end of training: by placement, and by learning rate if there are several."""
     names = series.labels(summary)
-    values = [value for result in summary.trials if (value := _settled(result)) is not None]
-    values += [row.best.perplexity for row in summary.placements if row.best.perplexity is not None]
-    scale = axes.logarithmic("perplexity", [*values, summary.unigram.perplexity])
     several = len(learning_rates(summary)) > 1
-    panels = [_by_placement(summary, names, scale, "each at its best learning rate" if several else "")]
+    panels = [_by_placement(summary, names, "each at its best learning rate" if several else "")]
     if several:
-        panels.append(_by_learning_rate(summary, names, scale))
+        panels.append(_by_learning_rate(summary, names))
     ends = [f"{name} {formats.perplexity(row.best.perplexity)}" for name, row in _named(summary)]
     return Chart(
         name="perplexity",
         title="Perplexity at the end of training",
         caption=(
             "Perplexity (e to the power of the loss) on the whole held-out set, on a logarithmic axis; lower is better. "
-            "Open dots: single seeds; filled markers: e to the power of their mean loss. Dashed: the unigram model, which "
-            "knows only how frequent each token is." + _cross(summary)
+            "Large markers: mean over seeds (of the loss); small dots: single seeds. The unigram model knows only how "
+            "frequent each token is." + _cross(summary)
         ),
         description=f"Dot chart of the perplexity by placement: {'; '.join(ends)}; unigram model "
         f"{formats.perplexity(summary.unigram.perplexity)}.",
@@ -92,11 +87,12 @@ def gradients(summary: Summary) -> Chart:
         name="gradients",
         title="Gradient norm by layer",
         caption=(
-            "L2 norm of the gradient of each layer's weights before clipping, on a logarithmic axis, from the first layer "
-            f"(left) to the last. {_PROFILE} Level: all layers learn alike; where a line dips, those layers hardly learn."
+            "L2 norm of the gradient of the attention's and of the feed-forward's weights in each layer, before clipping, on "
+            f"a logarithmic axis. {_PROFILE} Where a line is level, all layers learn alike; where it dips, those layers "
+            "hardly learn."
         ),
-        description="Line charts of the gradient norm against the layer, for attention and feed-forward, at the start and "
-        "at the end of training. The numbers are in results.json.",
+        description="Line charts of the gradient norm against the layer, for attention and feed-forward, at the start "
+        "and at the end of training. The numbers are in results.json.",
         keys=series.labels(summary),
         panels=panels,
         across=2,
@@ -116,9 +112,9 @@ def residual(summary: Summary) -> Chart:
         name="residual",
         title="Variance of the residual stream by depth",
         caption=(
-            "Variance over features (mean over tokens, no unit) of what enters each layer's attention (at the layer's number) "
-            f"and its feed-forward (half a step on), on a logarithmic axis. {_PROFILE} The larger the stream has grown, the "
-            "less a layer of ordinary output can change it."
+            "Variance over features (mean over tokens, no unit) of what enters each layer's attention (at the layer's "
+            f"number) and its feed-forward (half a step on), on a logarithmic axis. {_PROFILE} The larger the stream has "
+            "grown, the less a layer can change it."
         ),
         description="Line charts of the variance of the residual stream against depth, at the start and at the end of "
         "training. The numbers are in results.json.",
@@ -128,13 +124,17 @@ def residual(summary: Summary) -> Chart:
     )
 
 
-def _named(summary: Summary):
+def _named(summary: Summary) -> Iterable[tuple[str, PlacementSummary]]:
     return zip(series.labels(summary), summary.placements, strict=True)
 
 
 def _cross(summary: Summary) -> str:
     diverged = any(result.status == "diverged" for result in summary.trials)
-    return " ✕ marks where a diverged trial ended." if diverged else ""
+    return " ✕\u00a0marks where a diverged trial ended." if diverged else ""
+
+
+def _unigram_label(summary: Summary) -> str:
+    return f"unigram model {formats.perplexity(summary.unigram.perplexity)}"
 
 
 def _seed(name: str, result: TrialResult) -> str:
@@ -184,7 +184,7 @@ def _training(result: TrialResult) -> Points:
 def _end(result: TrialResult, y: axes.Axis) -> tuple[float, float]:
     """Where the cross of a diverged trial stands: at its last training loss, or at the upper edge."""
     last = max((*_training(result), *series.finite(result.eval_curve)), default=None)
-    return float(result.step), y.clamp(last[1] if last else None)
+    return float(result.step), y.inside(last[1] if last else None)
 
 
 def _settled(result: TrialResult) -> float | None:
@@ -193,49 +193,75 @@ def _settled(result: TrialResult) -> float | None:
     return value if value is not None and math.isfinite(value) and result.status != "diverged" else None
 
 
-def _by_placement(summary: Summary, names: Sequence[str], scale: axes.Axis, title: str) -> Panel:
+def _perplexity_scale(summary: Summary) -> axes.Axis:
+    """From the best seed to the worst that did not diverge; the unigram model only where a trial comes near it."""
+    values = [value for result in summary.trials if (value := _settled(result)) is not None]
+    values += [v for row in summary.placements if (v := row.best.perplexity) is not None and math.isfinite(v)]
+    unigram = summary.unigram.perplexity
+    if not values or max(values) > 0.6 * unigram:
+        values.append(unigram)
+    return axes.logarithmic("perplexity", values)
+
+
+def _by_placement(summary: Summary, names: Sequence[str], title: str) -> Panel:
+    """A row for each placement: the mean with its value, below it the seeds."""
+    scale = _perplexity_scale(summary)
     traces: list[Trace] = []
     for key, (name, row) in enumerate(zip(names, summary.placements, strict=True)):
-        for result in series.trials_at(summary, row, row.best.learning_rate):
+        results = series.trials_at(summary, row, row.best.learning_rate)
+        below = -key - 0.25
+        for result in results if len(results) > 1 else ():
             value = _settled(result)
-            if result.status == "diverged":
-                traces.append(_trace(key, "ended", _ended(name, result), ((scale.clamp(result.perplexity), -key),)))
-            elif value is not None:
-                traces.append(_trace(key, "dot", _seed(name, result), ((value, -key),)))
-        if row.best.perplexity is not None:
-            traces.append(_trace(key, "center", f"{name}, mean", ((scale.clamp(row.best.perplexity), -key),)))
+            if value is not None:
+                traces.append(_trace(key, "dot", _seed(name, result), ((value, below),)))
+        mean = row.best.perplexity
+        if mean is not None and math.isfinite(mean):
+            traces.append(_trace(key, "center", f"{name}, mean", ((mean, -key),)))
+            side = "note" if scale.share(mean) > 0.6 else "value"
+            traces.append(_trace(key, side, formats.perplexity(mean), ((mean, -key),)))
+        diverged = [result for result in results if result.status == "diverged"]
+        ends = [(scale.inside(result.perplexity), below) for result in diverged]
+        traces += [
+            _trace(key, "ended", _ended(name, result), (end,)) for result, end in zip(diverged, ends, strict=True)
+        ]
+        if ends:
+            note = formats.divergence(len(diverged), [result.step for result in diverged])
+            traces.append(_trace(key, "note", note, (min(ends),)))
     ticks = tuple((float(-key), name) for key, name in enumerate(names))
     return Panel(
         title=title,
         x=scale,
-        y=axes.Axis(label="", low=0.6 - len(names), high=0.6, ticks=ticks),
+        y=axes.Axis(label="", low=0.3 - len(names), high=0.5, ticks=ticks),
         traces=tuple(traces),
-        reference=Reference(value=summary.unigram.perplexity, label="unigram model", along="x"),
+        reference=Reference(value=summary.unigram.perplexity, label=_unigram_label(summary), along="x"),
     )
 
 
-def _by_learning_rate(summary: Summary, names: Sequence[str], scale: axes.Axis) -> Panel:
+def _by_learning_rate(summary: Summary, names: Sequence[str]) -> Panel:
+    """The mean against the learning rate; crosses stand beside each other, for they have the same place."""
+    scale, rates = _perplexity_scale(summary), learning_rates(summary)
     traces: list[Trace] = []
     for key, (name, row) in enumerate(zip(names, summary.placements, strict=True)):
         points = [(cell.learning_rate, cell.perplexity) for cell in row.cells if cell.perplexity is not None]
-        line = tuple((rate, scale.clamp(value)) for rate, value in points)
+        line = tuple((rate, value) for rate, value in points if math.isfinite(value))
         for cell in row.cells:
+            beside = cell.learning_rate * (rates[-1] / rates[0]) ** (0.025 * (key - (len(names) - 1) / 2))
             for result in series.trials_at(summary, row, cell.learning_rate):
                 value = _settled(result)
-                x = cell.learning_rate
                 if result.status == "diverged":
-                    traces.append(_trace(key, "ended", _ended(name, result), ((x, scale.clamp(result.perplexity)),)))
+                    traces.append(
+                        _trace(key, "ended", _ended(name, result), ((beside, scale.inside(result.perplexity)),))
+                    )
                 elif value is not None:
-                    traces.append(_trace(key, "dot", _seed(name, result), ((x, value),)))
+                    traces.append(_trace(key, "dot", _seed(name, result), ((cell.learning_rate, value),)))
         traces.append(_trace(key, "mean", f"{name}, mean", line))
-    rates = learning_rates(summary)
     x = replace(axes.logarithmic("learning rate", rates), ticks=tuple((r, formats.learning_rate(r)) for r in rates))
     return Panel(
         title="by learning rate",
         x=x,
         y=scale,
         traces=tuple(trace for trace in traces if trace.points),
-        reference=Reference(value=summary.unigram.perplexity, label="unigram model", along="y"),
+        reference=Reference(value=summary.unigram.perplexity, label=_unigram_label(summary), along="y"),
     )
 
 

@@ -19,6 +19,7 @@ DOTS_PER_INCH = 140
 INK = "#1f2328"
 MUTED = "#57606a"
 GRID = "#e6e8eb"
+BEHIND = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1.0}
 
 
 def png(chart: Chart) -> bytes:
@@ -30,15 +31,13 @@ def png(chart: Chart) -> bytes:
 
 def matplotlib_figure(chart: Chart) -> Figure:
     """The chart as a matplotlib figure, with its panels beside and below each other and one legend above them."""
-    down = max(1, math.ceil(len(chart.panels) / max(1, chart.across)))
+    if not chart.panels:
+        return _empty(chart)
+    down = math.ceil(len(chart.panels) / chart.across)
     legend_rows = math.ceil(len(chart.keys) / _legend_columns(chart))
     height = 0.9 + 0.28 * legend_rows + down * _panel_height(chart)
     figure = Figure(figsize=(WIDTH_INCHES, height), dpi=DOTS_PER_INCH, facecolor="white", layout="constrained")
-    figure.suptitle(chart.title, x=0.012, ha="left", fontsize=14, fontweight="bold", color=INK)
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12, wspace=0.02, hspace=0.03)  # type: ignore[union-attr]
-    if not chart.panels:
-        figure.text(0.5, 0.4, "nothing was recorded", ha="center", fontsize=12, color=MUTED)
-        return figure
     grid = figure.subplots(down, chart.across, squeeze=False)
     for index, axes in enumerate(grid.flat):
         if index < len(chart.panels):
@@ -46,20 +45,37 @@ def matplotlib_figure(chart: Chart) -> Figure:
         else:
             axes.set_axis_off()
     handles = [_handle(style(key), _text(name)) for key, name in enumerate(chart.keys)]
-    figure.legend(
-        handles=handles,
+    across = _legend_columns(chart)
+    order = [index for column in range(across) for index in range(column, len(handles), across)]  # row by row
+    legend = figure.legend(
+        handles=[handles[index] for index in order],
+        title=chart.title,
+        title_fontproperties={"weight": "bold", "size": 14},
+        alignment="left",
         loc="outside upper left",
-        ncols=_legend_columns(chart),
+        ncols=across,
         frameon=False,
         fontsize=10.5,
         labelcolor=INK,
         handlelength=2.4,
         columnspacing=1.6,
+        borderaxespad=0.9,
     )
+    legend.get_title().set_color(INK)
+    return figure
+
+
+def _empty(chart: Chart) -> Figure:
+    figure = Figure(figsize=(WIDTH_INCHES, 1.4), dpi=DOTS_PER_INCH, facecolor="white")
+    figure.text(0.018, 0.62, chart.title, fontsize=14, fontweight="bold", color=INK)
+    figure.text(0.018, 0.3, "Nothing was recorded.", fontsize=12, color=MUTED)
     return figure
 
 
 def _panel_height(chart: Chart) -> float:
+    names = max((len(panel.y.ticks) for panel in chart.panels if not panel.y.label), default=0)
+    if names:
+        return max(2.6, 0.9 + 0.5 * names, 3.4 * (chart.across > 1))
     if chart.across == 1:
         return 4.8
     return 3.1 if len(chart.panels) > 2 else 3.9
@@ -96,52 +112,54 @@ def _draw_trace(axes: Axes, trace: Trace) -> None:
         case "seed":
             axes.plot(x, y, linewidth=0.8, alpha=0.6, zorder=3, **common)
         case "mean":
-            every = max(1, math.ceil(len(x) / 14))
-            shift = trace.key % every if len(x) > 14 else 0
+            every = (0, max(1, math.ceil(len(x) / 26)))
             axes.plot(
-                x,
-                y,
-                linestyle=dash,
-                linewidth=1.9,
-                marker=marker,
-                markersize=5,
-                markevery=(shift, every),
-                zorder=5,
-                **common,
+                x, y, linestyle=dash, linewidth=1.9, marker=marker, markersize=5.5, markevery=every, zorder=5, **common
             )
         case "dot":
-            axes.plot(
-                x, y, "o", markersize=8, markerfacecolor="none", markeredgewidth=1.2, alpha=0.9, zorder=4, **common
-            )
+            axes.plot(x, y, "o", markersize=4.5, alpha=0.65, markeredgewidth=0, zorder=4, **common)
         case "center":
-            axes.plot(x, y, marker, markersize=9, markeredgecolor="white", markeredgewidth=0.8, zorder=5, **common)
+            axes.plot(x, y, marker, markersize=9.5, markeredgecolor="white", markeredgewidth=0.8, zorder=5, **common)
+        case "value" | "note":
+            side = 1 if trace.role == "value" else -1
+            axes.annotate(
+                _text(trace.label),
+                (x[0], y[0]),
+                (10 * side, 0),
+                textcoords="offset points",
+                ha="left" if side > 0 else "right",
+                va="center",
+                fontsize=10,
+                color=INK,
+                bbox=BEHIND,
+                zorder=7,
+            )
         case "ended":
-            axes.plot(x, y, "x", markersize=9, markeredgewidth=2.4, zorder=6, color=look.colour, clip_on=False)
+            axes.plot(x, y, "x", markersize=9, markeredgewidth=2.4, zorder=6, **common)
 
 
 def _draw_reference(axes: Axes, panel: Panel, reference: Reference) -> None:
+    """The line and its label: at the right end of a horizontal one, at the lower end of a vertical one."""
     line = {"color": INK, "linestyle": (0, (4, 3)), "linewidth": 1.1, "zorder": 1.5}
-    box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1.0}
-    if reference.along == "y":
-        axes.axhline(reference.value, **line)
-        at = {
-            "xy": (1, reference.value),
-            "xycoords": ("axes fraction", "data"),
-            "xytext": (-4, 4),
-            "ha": "right",
-            "va": "bottom",
-        }
-    else:
-        axes.axvline(reference.value, **line)
-        at = {
-            "xy": (reference.value, 0),
-            "xycoords": ("data", "axes fraction"),
-            "xytext": (-5, 5),
-            "ha": "right",
-            "va": "bottom",
-        }
+    horizontal = reference.along == "y"
+    axis = panel.y if horizontal else panel.x
+    shown = axis.holds(reference.value)
+    if shown:
+        (axes.axhline if horizontal else axes.axvline)(reference.value, **line)
+    end = reference.value if shown else axis.high
+    before = axis.share(end) > 0.3
     axes.annotate(
-        _text(reference.label), textcoords="offset points", fontsize=9.5, color=MUTED, bbox=box, zorder=7, **at
+        _text(reference.label) + ("" if shown else " ↑" if horizontal else " →"),
+        xy=(1, end) if horizontal else (end, 0),
+        xycoords=("axes fraction", "data") if horizontal else ("data", "axes fraction"),
+        xytext=(-4, -5 if before else 5) if horizontal else (-5 if before else 5, 5),
+        textcoords="offset points",
+        ha="right" if horizontal or before else "left",
+        va="top" if horizontal and before else "bottom",
+        fontsize=9.5,
+        color=MUTED,
+        bbox=BEHIND,
+        zorder=7,
     )
 
 

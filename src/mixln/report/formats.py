@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from mixln.compare.results import Interval
 
@@ -61,7 +62,7 @@ def percent(delta: float) -> str:
 
 
 def difference(interval: Interval | None, *, baseline: bool) -> tuple[str, ...]:
-    """A paired difference as percent of perplexity with its 95% interval, in pieces that may stand on lines of their own.
+    """A paired difference as percent of perplexity with its 95% interval, in pieces that may stand on their own lines.
 
     :param interval: nats per token.
     :param baseline: whether the row is what the others are compared with.
@@ -75,20 +76,28 @@ def difference(interval: Interval | None, *, baseline: bool) -> tuple[str, ...]:
 
 
 def ended(
-    finished: int, seeds: int, stalled: int, diverged: int, failed: int, steps: tuple[int, ...]
+    finished: int, seeds: int, stalled: int, diverged: int, failed: int, *, diverged_at: Sequence[int]
 ) -> tuple[str, ...]:
-    """How trials ended: `2 of 2`, or `1 of 2` and `1 diverged at step 40`.
+    """How trials ended: `2 of 2`, or `1 of 2,` and `1 diverged at step 40`.
 
-    :param steps: the optimizer steps at which the diverged ones ended.
+    :param diverged_at: the optimizer steps at which the diverged trials ended.
     """
     pieces = [f"{finished} of {seeds}"] if finished or not (stalled or diverged or failed) else []
     if stalled:
         pieces.append(f"{stalled} stalled")
     if diverged:
-        pieces.append(f"{diverged} diverged{_at(steps)}")
+        pieces.append(divergence(diverged, diverged_at))
     if failed:
         pieces.append(f"{failed} failed")
-    return tuple(piece + "," for piece in pieces[:-1]) + (pieces[-1],)
+    return (*(piece + "," for piece in pieces[:-1]), pieces[-1])
+
+
+def divergence(count: int, steps: Sequence[int]) -> str:
+    """`1 diverged at step 40`, `2 diverged at steps 40–70`."""
+    if not steps:
+        return f"{count} diverged"
+    low, high = min(steps), max(steps)
+    return f"{count} diverged at step{f' {low:,}' if low == high else f's {low:,}–{high:,}'}"
 
 
 def tick(value: float) -> str:
@@ -99,13 +108,6 @@ def tick(value: float) -> str:
 def power(exponent: int) -> str:
     """A power of ten at an axis: `10⁻³`."""
     return "10" + str(exponent).translate(_SUPERSCRIPTS)
-
-
-def _at(steps: tuple[int, ...]) -> str:
-    if not steps:
-        return ""
-    low, high = min(steps), max(steps)
-    return f" at step {low:,}" if low == high else f" at steps {low:,}–{high:,}"
 
 
 def _large(value: float) -> str:

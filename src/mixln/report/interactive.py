@@ -16,6 +16,7 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, s
 INK = "#1f2328"
 MUTED = "#57606a"
 GRID = "#e6e8eb"
+GAP = "&nbsp;&nbsp;"  # between a point and its text; plotly cuts plain blanks off
 
 
 def plotly_figure(panel: Panel) -> go.Figure:
@@ -33,15 +34,14 @@ def plotly_figure(panel: Panel) -> go.Figure:
         hovermode="closest",
         hoverlabel={"bgcolor": "white", "bordercolor": "#c8cdd3", "font": {"color": INK, "family": FONT}},
         dragmode="zoom",
-        xaxis=_axis(panel.x, grid=True),
-        yaxis=_axis(panel.y, grid=True),
+        xaxis=_axis(panel.x),
+        yaxis=_axis(panel.y),
     )
     return figure
 
 
 def _trace(trace: Trace, panel: Panel) -> go.Scatter:
     look = style(trace.key)
-    every = trace.role == "mean" and len(trace.points) <= 40
     dash = ",".join(f"{length * 1.6:g}px" for length in look.dash) if look.dash else "solid"
     line: dict[str, Any] = {"color": look.colour}
     marker: dict[str, Any] = {"color": look.colour, "symbol": look.marker.plotly}
@@ -51,13 +51,15 @@ def _trace(trace: Trace, panel: Panel) -> go.Scatter:
         case "seed":
             mode, opacity, line = "lines", 0.6, line | {"width": 1}
         case "mean":
-            mode, opacity, line = "lines+markers" if every else "lines", 1.0, line | {"width": 2.4, "dash": dash}
-            marker |= {"size": 7}
+            mode, opacity, line = "lines+markers", 1.0, line | {"width": 2.2, "dash": dash}
+            marker |= {"size": 7.5, "maxdisplayed": 26}
         case "dot":
-            mode, opacity = "markers", 0.9
-            marker |= {"symbol": "circle-open", "size": 11, "line": {"width": 1.6}}
+            mode, opacity = "markers", 0.65
+            marker |= {"symbol": "circle", "size": 6.5}
         case "center":
             mode, opacity, marker = "markers", 1.0, marker | {"size": 12, "line": {"width": 1, "color": "white"}}
+        case "value" | "note":
+            mode, opacity = "text", 1.0
         case "ended":
             mode, opacity = "markers", 1.0
             marker |= {"symbol": "x-thin", "size": 10, "line": {"width": 3, "color": look.colour}}
@@ -69,8 +71,11 @@ def _trace(trace: Trace, panel: Panel) -> go.Scatter:
         line=line,
         marker=marker,
         meta=trace.key,
-        cliponaxis=trace.role != "ended",
-        hovertemplate=_hover(trace, panel),
+        text=[f"{GAP}{_plain(trace.label)}{GAP}"] if mode == "text" else None,
+        textposition="middle left" if trace.role == "note" else "middle right",
+        textfont={"size": 13, "color": INK},
+        hoverinfo="skip" if mode == "text" else None,
+        hovertemplate=None if mode == "text" else _hover(trace, panel),
     )
 
 
@@ -82,30 +87,35 @@ def _hover(trace: Trace, panel: Panel) -> str:
 
 
 def _reference(reference: Reference, panel: Panel) -> go.Scatter:
-    """The dashed line, with its name at the right or the lower end."""
-    value, horizontal = reference.value, reference.along == "y"
+    """The line and its label: at the right end of a horizontal one, at the lower end of a vertical one."""
+    horizontal = reference.along == "y"
+    axis = panel.y if horizontal else panel.x
+    shown = axis.holds(reference.value)
+    end = reference.value if shown else axis.high
+    across = [end, end]
+    before = axis.share(end) > 0.3
     ends = [panel.x.low, panel.x.high] if horizontal else [panel.y.high, panel.y.low]
-    across = [value, value]
+    label = GAP + _plain(reference.label) + ("" if shown else " ↑" if horizontal else " →") + GAP
     return go.Scatter(
         x=ends if horizontal else across,
         y=across if horizontal else ends,
-        mode="lines+text",
-        text=["", _plain(reference.label)],
-        textposition="top left",
+        mode="lines+text" if shown else "text",
+        text=["", label],
+        textposition=f"{'bottom' if horizontal and before else 'top'} {'left' if horizontal or before else 'right'}",
         textfont={"size": 12, "color": MUTED},
         line={"color": INK, "width": 1.3, "dash": "5px,4px"},
         hoverinfo="skip",
     )
 
 
-def _axis(axis: Axis, *, grid: bool) -> dict[str, Any]:
+def _axis(axis: Axis) -> dict[str, Any]:
     low, high = (math.log10(axis.low), math.log10(axis.high)) if axis.log else (axis.low, axis.high)
     settings: dict[str, Any] = {
         "type": "log" if axis.log else "linear",
         "range": [low, high],
         "title": {"text": _plain(axis.label), "standoff": 8, "font": {"size": 13, "color": INK}},
         "automargin": True,
-        "showgrid": grid,
+        "showgrid": True,
         "gridcolor": GRID,
         "zeroline": False,
         "linecolor": "#9aa1a9",
@@ -126,5 +136,5 @@ def _axis(axis: Axis, *, grid: bool) -> dict[str, Any]:
 
 
 def _plain(text: str) -> str:
-    """A name as it is: plotly would read tags in it."""
-    return html.escape(text, quote=False)
+    """A name as it is: plotly would read tags in it, and formulas between dollar signs."""
+    return html.escape(text, quote=False).replace("$", "&#36;")

@@ -15,7 +15,7 @@ from mixln.compare.results import LayerProfile, PlacementSummary, Summary, Trial
 from mixln.report import formats
 from mixln.report.axes import Axis
 
-Role = Literal["mean", "seed", "training", "dot", "center", "value", "ended"]
+Role = Literal["mean", "seed", "training", "dot", "center", "value", "note", "ended"]
 Points = tuple[tuple[float, float], ...]
 """(x, y), ascending in x; y is NaN where a line has a gap."""
 
@@ -26,7 +26,7 @@ class Trace:
 
     :param key: index of the placement in the summary, which fixes colour, marker and dash.
     :param role: lines: `mean` strong with markers, `seed` thin, `training` faint; points: `dot` small, `center` large,
-        `value` writes the label to the right of the point, `ended` is a cross.
+        `value` writes the label to the right of the point, `note` to its left, `ended` is a cross.
     :param label: what it is, for the one who points at it.
     """
 

@@ -1,4 +1,4 @@
-"""One colour and marker for each placement, the same in every figure; beyond eight placements the lines are dashed as well.
+"""One colour and marker for each placement, the same in every figure; beyond eight placements lines are dashed too.
 
 The colours are those of Okabe and Ito (2008), which stay apart for colour-blind readers, without yellow, which is too
 light on white, and with a grey as in R's `palette.colors`.
@@ -28,11 +28,7 @@ MARKERS = (
     Marker(matplotlib="D", plotly="diamond", svg="M0-5.5L5.5 0L0 5.5L-5.5 0z"),
     Marker(matplotlib="v", plotly="triangle-down", svg="M0 5L5-4H-5z"),
     Marker(matplotlib="P", plotly="cross", svg="M-1.7-5H1.7V-1.7H5V1.7H1.7V5H-1.7V1.7H-5V-1.7H-1.7z"),
-    Marker(
-        matplotlib="*",
-        plotly="star",
-        svg="M0-6L1.5-1.9L5.7-1.9L2.4.7L3.5 4.9L0 2.4L-3.5 4.9L-2.4.7L-5.7-1.9L-1.5-1.9z",
-    ),
+    Marker(matplotlib="<", plotly="triangle-left", svg="M-5 0L4-5V5z"),
     Marker(matplotlib="h", plotly="hexagon", svg="M0-5L4.3-2.5V2.5L0 5L-4.3 2.5V-2.5z"),
 )
 

@@ -1,4 +1,4 @@
-"""The table of a comparison: one definition of its columns, drawn in the terminal, in Markdown and (by `page`) in HTML."""
+"""The table of a comparison: one definition of its columns, drawn in the terminal, in Markdown and in HTML."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from rich.text import Text
 from mixln.compare.results import Cell, PlacementSummary, Summary, Unigram
 from mixln.report import formats
 
+GroupName = Literal["", "best", "common"]
 Pieces = tuple[str, ...]
 """The text of one cell, in pieces that may stand on lines of their own."""
 
@@ -24,7 +25,8 @@ class Column:
     """One column of the table.
 
     :param heading: in full, standing alone.
-    :param short: where space is scarce, or under the heading of its group.
+    :param sub: under the heading of its group.
+    :param short: where space is scarce.
     :param group: which columns stand under a heading of their own.
     :param kind: `name`: a title, then the text to type; `number`: set to the right.
     :param of_row: the cell of one placement.
@@ -32,11 +34,12 @@ class Column:
     """
 
     heading: str
+    sub: str
     short: str
     kind: Literal["name", "text", "number"]
     of_row: Callable[[PlacementSummary], Pieces]
     of_unigram: Callable[[Unigram], Pieces] = lambda _: ("",)
-    group: Literal["", "best", "common"] = ""
+    group: GroupName = ""
 
 
 def learning_rates(summary: Summary) -> tuple[float, ...]:
@@ -49,11 +52,11 @@ def common_learning_rate(summary: Summary) -> float:
     return summary.placements[0].common.learning_rate
 
 
-def group_title(summary: Summary, group: Literal["best", "common"]) -> str:
-    """The heading over a group of columns."""
+def group_title(summary: Summary, group: GroupName) -> str:
+    """The heading over a group of columns; empty over those that stand alone."""
     if group == "common":
         return f"at learning rate {formats.learning_rate(common_learning_rate(summary))}"
-    return "at its best learning rate"
+    return "at its best learning rate" if group else ""
 
 
 def columns(summary: Summary) -> tuple[Column, ...]:
@@ -65,6 +68,7 @@ def columns(summary: Summary) -> tuple[Column, ...]:
     common = (
         Column(
             heading=f"perplexity {at_common}",
+            sub="perplexity",
             short="perplexity",
             group="common",
             kind="number",
@@ -73,6 +77,7 @@ def columns(summary: Summary) -> tuple[Column, ...]:
         ),
         Column(
             heading=f"difference from {baseline} {at_common}",
+            sub="difference",
             short="difference",
             group="common",
             kind="number",
@@ -82,14 +87,16 @@ def columns(summary: Summary) -> tuple[Column, ...]:
     return (
         Column(
             heading="placement",
+            sub="placement",
             short="placement",
             kind="name",
             of_row=lambda row: _names(row),
             of_unigram=lambda _: ("unigram model",),
         ),
-        Column(heading="init", short="init", kind="text", of_row=lambda row: (formats.plain(row.init),)),
+        Column(heading="init", sub="init", short="init", kind="text", of_row=lambda row: (formats.plain(row.init),)),
         Column(
             heading="best learning rate" if several else "learning rate",
+            sub="learning rate",
             short="lr",
             group=best,
             kind="number",
@@ -97,6 +104,7 @@ def columns(summary: Summary) -> tuple[Column, ...]:
         ),
         Column(
             heading="perplexity",
+            sub="perplexity",
             short="perplexity",
             group=best,
             kind="number",
@@ -105,6 +113,7 @@ def columns(summary: Summary) -> tuple[Column, ...]:
         ),
         Column(
             heading=f"difference from {baseline}",
+            sub="difference",
             short="difference",
             group=best,
             kind="number",
@@ -113,14 +122,16 @@ def columns(summary: Summary) -> tuple[Column, ...]:
         *(common if several else ()),
         Column(
             heading="bits per byte",
+            sub="bits per byte",
             short="bits/\nbyte",
             kind="number",
             of_row=lambda row: (formats.bits(row.best.bits_per_byte),),
             of_unigram=lambda unigram: (formats.bits(unigram.bits_per_byte),),
         ),
-        Column(heading="ended", short="ended", kind="text", of_row=lambda row: _ended(summary, row)),
+        Column(heading="ended", sub="ended", short="ended", kind="text", of_row=lambda row: _ended(summary, row)),
         Column(
             heading="tokens/s",
+            sub="tokens/s",
             short="tok/s",
             kind="number",
             of_row=lambda row: (formats.rate(row.best.tokens_per_second),),
@@ -225,18 +236,18 @@ def _difference(summary: Summary, row: PlacementSummary, cell: Cell) -> Pieces:
 
 def _ended(summary: Summary, row: PlacementSummary) -> Pieces:
     cells = _cells(row)
-    steps = tuple(
+    diverged_at = [
         result.step
         for result in summary.trials
         if (result.trial.placement, result.trial.init, result.status) == (row.placement, row.init, "diverged")
-    )
+    ]
     return formats.ended(
         finished=sum(cell.finished for cell in cells),
         seeds=sum(cell.seeds for cell in cells),
         stalled=sum(cell.stalled for cell in cells),
         diverged=sum(cell.diverged for cell in cells),
         failed=sum(cell.failed for cell in cells),
-        steps=steps,
+        diverged_at=diverged_at,
     )
 
 

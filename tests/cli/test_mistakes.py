@@ -1,0 +1,178 @@
+"""A mistake of the user's is one line on standard error and exit code 2; nothing is written."""
+
+from __future__ import annotations
+
+import os
+import pty
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from mixln.cli import main
+from tests import small
+from tests.cli.test_commands import COMMAND, run
+
+USUAL = shlex.split(
+    "compare --model config.json --data text --sequence-length 16 --batch-size 4 --out out --cache cache"
+)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """The current folder, with a text, a config.json and some broken ones."""
+    monkeypatch.chdir(tmp_path)
+    small.write_folder(tmp_path / "text", small.documents())
+    small.write_config(tmp_path / "config.json")
+    small.write_config(tmp_path / "heads.json", num_attention_heads=5)
+    (tmp_path / "broken.json").write_text('{"model_type":')
+    (tmp_path / "short.txt").write_text("one two three")
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "thesis.txt").write_text("mine")
+    return tmp_path
+
+
+def content(folder: Path) -> dict[str, str]:
+    return {str(path): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def mistake(capsys, *arguments: str) -> str:
+    """The line that a mistaken command says, without the command's name; it exits with 2."""
+    try:
+        code = main(list(arguments))
+    except SystemExit as stop:
+        code = stop.code
+    said = capsys.readouterr().err
+    assert code == 2
+    assert said.startswith("mixln: ")
+    assert said.endswith("\n")
+    assert said.count("\n") == 1
+    return said.removeprefix("mixln: ").rstrip("\n")
+
+
+MISTAKES = [
+    ("--placements prelude", "placement 'prelude' is not known; known: pre, post, mix(α), hybrid, hybrid*"),
+    ("--placements mix(1.5)", "α must lie in [0, 1], got 1.5"),
+    ("--placements mix(-0.25)", "α must lie in [0, 1], got -0.25"),
+    ("--placements mix(some)", "mix(some): α must be a number such as 0.25, 1/4 or a count such as 3, got 'some'"),
+    ("--placements pre pre", "placements must not repeat, got pre twice"),
+    ("--placements", "placements must name at least one, got none"),
+    ("--placements pre --baseline post", "baseline must be one of the placements pre, got post"),
+    ("--steps 0", "steps must be at least 1, got 0"),
+    ("--steps -3", "steps must be at least 1, got -3"),
+    ("--steps 5 --tokens 500", "steps and tokens are two ways to say the same; give only one of them"),
+    ("--steps five", "--steps cannot be 'five'"),
+    ("--steps 1.5", "--steps cannot be '1.5'"),
+    ("--steps", "--steps"),
+    ("--learning-rates fast", "--learning-rates cannot be 'fast'"),
+    ("--learning-rates 0", "learning-rates must be above 0, got 0.0"),
+    ("--seeds 0.5", "--seeds cannot be '0.5'"),
+    ("--batch-size 8 --micro-batch-size 3", "micro-batch-size must divide batch-size 8, got 3"),
+    ("--precision float16", "invalid choice 'float16' for argument '--precision'"),
+    ("--held-out 0.7", "held-out must lie between 0 and 0.5 (a share of the documents), got 0.7"),
+    ("--jobs 0", "jobs must be at least 1, got 0"),
+    ("--init zeros", "init 'zeros' is not known; known: normal, small, megatron, scaled, deepnorm"),
+    ("--epochs 3", "Unrecognized options: --epochs, 3"),
+    ("--model 70b", "model '70b' is not known; known: tiny, 9m, 20m"),
+    ("--model heads.json", "The hidden size (32) is not a multiple of the number of attention heads (5)."),
+    ("--model broken.json", "model broken.json cannot be read as a transformers config: Expecting value: line 1"),
+    ("--data missing.txt", "data missing.txt does not exist"),
+    ("--data short.txt", "the training part has"),
+    ("--data mixln-tests/no-such-set", "is no local path, and the hub did not give it"),
+    ("--tokenizer no-such-tokenizer", "tokenizer 'no-such-tokenizer' cannot be loaded"),
+    ("--sequence-length 65", "must hold the sequence length 65, got 64"),
+    ("--out foreign", "out foreign is not empty and holds no experiment; choose another --out"),
+    ("--out short.txt", "out short.txt is not empty and holds no experiment; choose another --out"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), MISTAKES, ids=[arguments for arguments, _ in MISTAKES])
+def test_a_mistake_in_compare_is_one_line_and_writes_nothing(folder, capsys, arguments, said):
+    before = content(folder)
+    assert said in mistake(capsys, *USUAL, *arguments.split())
+    assert content(folder) == before
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train"], "Unrecognized options: train"),
+        (["compare", "sotu"], "Unrecognized options: sotu"),
+        (["--verbose"], "Unrecognized options: --verbose"),
+        (["placements", "show", "prelude"], "placement 'prelude' is not known; known: pre, post"),
+        (["placements", "show", "mix(7)", "--layers", "3"], "must be at most the model's 3, got 7"),
+        (["placements", "show", "pre", "--layers", "0"], "layers must be at least 1, got 0"),
+        (["placements", "show", "pre", "--layers", "many"], "'many'"),
+        (["placements", "show"], "placements show"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_elsewhere_is_one_line(capsys, arguments, said):
+    assert said in mistake(capsys, *arguments)
+
+
+def test_the_installed_command_says_one_line_and_exits_with_2(folder):
+    before = content(folder)
+    found = run(*USUAL, "--placements", "prelude")
+    assert found.returncode == 2
+    assert found.stdout == ""
+    assert found.stderr.startswith("mixln: placement 'prelude' is not known; known: pre")
+    assert found.stderr.count("\n") == 1
+    assert content(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--epochs", "3"], "mixln: Unrecognized options: --epochs, 3; see mixln --help\n"),
+        (["--steps", "five"], "mixln: --steps cannot be 'five'; see mixln --help for what it takes\n"),
+    ],
+)
+def test_the_line_has_no_frame_and_no_colour(arguments, line):
+    found = run("compare", *arguments)
+    assert (found.returncode, found.stdout, found.stderr) == (2, "", line)
+
+
+def in_a_terminal(*arguments: str) -> str:
+    """What the command writes where its output is a terminal."""
+    parent, child = pty.openpty()
+    process = subprocess.Popen([COMMAND, *arguments], stdin=child, stdout=child, stderr=child)
+    os.close(child)
+    said = b""
+    try:
+        while data := os.read(parent, 4096):
+            said += data
+    except OSError:  # Linux gives this at the end of a terminal
+        pass
+    os.close(parent)
+    assert process.wait(timeout=60) == 2
+    return said.decode()
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="BUG: in a terminal the line is full of colour codes, and tyro's hint is not taken off",
+)
+@pytest.mark.parametrize("option", ["--epochs", "--steps"])
+def test_the_line_is_the_same_in_a_terminal(option):
+    assert in_a_terminal("compare", option, "x").replace("\r\n", "\n") == run("compare", option, "x").stderr
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="BUG: for an option that resembles a known one the line goes on with that one's whole help",
+)
+def test_a_mistyped_option_is_one_short_line(capsys):
+    assert len(mistake(capsys, "compare", "--step", "5")) < 120
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=OSError,
+    reason="BUG: folders that cannot be made give a traceback",
+)
+@pytest.mark.parametrize("arguments", ["--out short.txt/out", "--cache short.txt"])
+def test_a_folder_that_cannot_be_made_is_one_line(folder, capsys, arguments):
+    assert "short.txt" in mistake(capsys, *USUAL, *arguments.split())

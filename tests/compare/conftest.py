@@ -1,0 +1,79 @@
+"""The small text and model as files, and a display that remembers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mixln.compare.results import TrialResult
+from mixln.compare.runner import Progress
+from mixln.compare.settings import CompareSettings
+from mixln.data.settings import TextSettings
+from mixln.training.settings import TrainSettings
+from tests import small
+
+
+class Recorder:
+    """A display that keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.begun: list[tuple[int, int, int]] = []
+        self.watched: list[Progress] = []
+        self.ended: list[TrialResult] = []
+        self.ends = 0
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def begin(self, trials: int, done: int, steps: int) -> None:
+        self.begun.append((trials, done, steps))
+
+    def watch(self, running: Sequence[Progress]) -> None:
+        self.watched.extend(running)
+
+    def finished(self, result: TrialResult) -> None:
+        self.ended.append(result)
+
+    def end(self) -> None:
+        self.ends += 1
+
+
+Settings = Callable[..., CompareSettings]
+
+
+@pytest.fixture(scope="session")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with text, config.json and cache."""
+    folder = tmp_path_factory.mktemp("inputs")
+    small.write_folder(folder / "text", small.documents())
+    small.write_config(folder / "config.json")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def settings_for(inputs: Path) -> Settings:
+    """Settings of a small comparison into a folder; changes go to the part that has the field."""
+
+    def made(out: Path, *, text: dict | None = None, training: dict | None = None, **changes) -> CompareSettings:
+        settings = CompareSettings(
+            placements=("pre", "mix(0.5)"),
+            learning_rates=(2e-2,),
+            seeds=(0, 1),
+            model=str(inputs / "config.json"),
+            out=out,
+            jobs=1,
+            cache=inputs / "cache",
+            text=TextSettings(
+                **{"data": str(inputs / "text"), "sequence_length": small.LENGTH, "held_out": 0.1, **(text or {})}
+            ),
+            training=TrainSettings(
+                **{"steps": 40, "batch_size": 4, "evaluations": 2, "precision": "float32", **(training or {})}
+            ),
+        )
+        return replace(settings, **changes)
+
+    return made

@@ -1,0 +1,158 @@
+"""How trials are spread over a machine, and what becomes of one whose training fails or whose worker is killed."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from mixln.compare.experiment import compare
+from mixln.compare.results import Trial
+from mixln.compare.runner import DEATHS, SMALL_MODEL, Job, Machine, _work, machine
+from mixln.compare.store import RESULT, Store
+from tests import small
+from tests.compare.conftest import Recorder
+from tests.compare.test_experiment import TRIALS, numbers
+
+pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="the numbers are those of a machine without a GPU")
+
+
+@pytest.fixture
+def four_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "parameters", "expected"),
+    [
+        (None, SMALL_MODEL, (4, 1)),
+        (None, SMALL_MODEL + 1, (1, 4)),
+        (1, SMALL_MODEL, (1, 4)),
+        (2, SMALL_MODEL + 1, (2, 2)),
+        (3, SMALL_MODEL, (3, 1)),
+        (9, SMALL_MODEL, (9, 1)),
+    ],
+)
+def test_small_models_share_the_cores_and_large_ones_take_all(four_threads, jobs, parameters, expected):
+    plan = machine(jobs, parameters=parameters)
+    assert plan == Machine(jobs=expected[0], threads=expected[1], gpus=0)
+
+
+@pytest.fixture
+def unfit(settings_for, tmp_path):
+    """Settings of a model that can be built but not run: 3 key-value heads do not divide 4 heads."""
+    config = small.write_config(tmp_path / "config.json", num_key_value_heads=3)
+    return replace(settings_for(tmp_path / "out"), model=str(config), placements=("pre",), seeds=(0,))
+
+
+def test_an_error_in_a_training_is_a_failed_result_with_its_traceback(unfit, tmp_path):
+    text = small.prepared(tmp_path / "prepared")
+    trial = Trial(placement="pre", init="normal", learning_rate=2e-2, seed=0)
+    store = Store(tmp_path / "out")
+    job = Job(
+        trial=trial,
+        folder=store.add(trial),
+        config=json.loads(Path(unfit.model).read_text()),
+        text=text.folder,
+        training=unfit.training,
+    )
+    result = _work(job)
+    assert (result.status, result.trial, result.loss) == ("failed", trial, None)
+    assert result.reason.startswith("RuntimeError: ")
+    assert "\n" not in result.reason
+    assert "Traceback" in (job.folder / "error.txt").read_text()
+    assert not (job.folder / RESULT).exists()
+    assert store.result(trial) is None
+
+
+@pytest.mark.slow
+def test_a_failed_trial_is_tried_again(unfit):
+    first, second = Recorder(), Recorder()
+    summary = compare(unfit, first)
+    assert [result.status for result in summary.trials] == ["failed"]
+    assert summary.placements[0].best.failed == 1
+    assert summary.verdict[0].startswith("No trial trained")
+    small.write_config(Path(unfit.model))
+    assert [result.status for result in compare(unfit, second).trials] == ["finished"]
+    assert second.begun == [(1, 0, 40)]
+    assert not list(unfit.out.glob("*/error.txt"))
+
+
+class Killer(Recorder):
+    """A display that kills the worker while it trains, a number of times."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.left = times
+
+    def watch(self, running) -> None:
+        super().watch(running)
+        if running and self.left:
+            self.left -= 1
+            for process in multiprocessing.active_children():
+                process.kill()
+
+
+@pytest.fixture
+def long_settings(settings_for, tmp_path):
+    """One trial that trains for some seconds."""
+    return settings_for(tmp_path / "out", placements=("pre",), seeds=(0,), training={"steps": 500, "evaluations": 1})
+
+
+@pytest.mark.slow
+def test_a_trial_whose_worker_is_killed_goes_on_in_another(long_settings, tmp_path):
+    killed = compare(long_settings, killer := Killer(1))
+    assert killer.left == 0
+    whole = compare(replace(long_settings, out=tmp_path / "whole"), Recorder())
+    assert [result.status for result in killed.trials] == ["finished"]
+    assert numbers(killed) == numbers(whole)
+
+
+@pytest.mark.slow
+def test_a_trial_whose_worker_is_killed_every_time_fails(long_settings):
+    summary = compare(long_settings, killer := Killer(DEATHS))
+    assert killer.left == 0
+    assert [result.status for result in summary.trials] == ["failed"]
+    assert summary.trials[0].reason.startswith(f"its worker was killed {DEATHS} times")
+    assert not list(long_settings.out.glob(f"*/{RESULT}"))
+
+
+def run_elsewhere(settings) -> None:
+    compare(settings, Recorder())
+
+
+@pytest.mark.slow
+def test_a_comparison_that_is_killed_ends_with_the_same_numbers(settings_for, tmp_path):
+    """The whole process is killed while its second trial trains; its worker must not go on either."""
+    training = {"steps": 200, "evaluations": 2}
+    settings = settings_for(tmp_path / "killed", training=training)
+    process = multiprocessing.get_context("spawn").Process(target=run_elsewhere, args=(settings,))
+    process.start()
+    second = settings.out / TRIALS[1] / "metrics.jsonl"
+    until = time.monotonic() + 180
+    while time.monotonic() < until and process.is_alive() and not (second.exists() and second.stat().st_size > 2000):
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert [(settings.out / name / RESULT).exists() for name in TRIALS] == [True, False, False, False]
+    time.sleep(1)
+    size = second.stat().st_size
+    time.sleep(1)
+    assert second.stat().st_size == size
+    display = Recorder()
+    again = compare(settings, display)
+    assert display.begun == [(4, 1, 200)]
+    whole = compare(settings_for(tmp_path / "whole", training=training), Recorder())
+    assert numbers(again) == numbers(whole)
+    assert again.verdict == whole.verdict

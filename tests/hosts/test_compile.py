@@ -1,0 +1,63 @@
+"""Layer by layer, torch.compile takes a placed model whole. Without a cache: with one, stock layers recompile as well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torch.fx import GraphModule
+
+from tests.tiny import gradients, logits, placed, tokens
+
+pytestmark = [
+    pytest.mark.slow,
+    # torch's compiler imports what torch itself has deprecated, and looks at the gradients of all inputs of a graph.
+    pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning:torch"),
+    pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning"),
+]
+
+
+@pytest.fixture(autouse=True)
+def no_silent_fallback():
+    """Too many recompilations end in an error, not in uncompiled code."""
+    torch._dynamo.reset()
+    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
+        yield
+
+
+@pytest.mark.parametrize("placement", ["pre", "hybrid*", "group(4)+mix(0.5)"])
+def test_compiled_layers_give_equal_logits_and_gradients(placement):
+    model = placed(placement)
+    expected = logits(model, tokens(), use_cache=False), gradients(model, tokens(), use_cache=False)
+    for layer in model.model.layers:
+        layer.compile(fullgraph=True)
+    compiled = logits(model, tokens(), use_cache=False), gradients(model, tokens(), use_cache=False)
+    torch.testing.assert_close(compiled, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("placement", "kinds"), [("pre", 1), ("mix(0.25)", 2), ("hybrid*", 2), ("deepnorm", 1), ("lns", 2)]
+)
+def test_layers_of_one_kind_share_one_compiled_graph(placement, kinds):
+    """So compiling costs the same at 32 layers. The scales of LayerNorm Scaling become inputs of the graph."""
+    graphs: list[GraphModule] = []
+    calls: list[int] = []
+
+    def backend(graph: GraphModule, _: list[Tensor]) -> Callable[..., object]:
+        graphs.append(graph)
+
+        def run(*inputs: object) -> object:
+            calls.append(len(graphs))
+            return graph(*inputs)
+
+        return run
+
+    model = placed(placement, num_hidden_layers=12)
+    expected = logits(model, tokens(), use_cache=False)
+    for layer in model.model.layers:
+        layer.compile(backend=backend, fullgraph=True)
+    assert torch.equal(logits(model, tokens(), use_cache=False), expected)
+    assert len(calls) == 12
+    assert len(graphs) == kinds

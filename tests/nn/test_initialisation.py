@@ -1,0 +1,191 @@
+"""Initialisation: placements share bit-identical weights, and every scheme has the spread that its rule says."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+import mixln
+from mixln.errors import SettingsError
+from mixln.nn.initialisation import SCHEMES
+from mixln.placement import ZOO
+from tests.tiny import EVERY, placed, tiny_config
+
+D, L = 64, 4
+WIDE = {"hidden_size": D, "intermediate_size": 160, "vocab_size": 512, "num_hidden_layers": L}
+ROLES = ("embed_tokens", "lm_head", "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+RANGE = 0.03
+SMALL = math.sqrt(2 / (5 * D))
+BETA = (8 * L) ** -0.25
+# Standard deviation of a normal distribution that is cut at ±3 and had 1 before.
+DENSITY_AT_3 = math.exp(-4.5) / math.sqrt(2 * math.pi)
+CUT = math.sqrt(1 - 2 * 3 * DENSITY_AT_3 / math.erf(3 / math.sqrt(2)))
+
+
+def xavier(outputs: int, inputs: int) -> float:
+    return math.sqrt(2 / (outputs + inputs))
+
+
+EXPECTED = {
+    "normal": dict.fromkeys(ROLES, RANGE),
+    "small": dict.fromkeys(ROLES, SMALL),
+    "megatron": {
+        **dict.fromkeys(ROLES, CUT * SMALL),
+        "o_proj": CUT * SMALL / math.sqrt(2 * L),
+        "down_proj": CUT * SMALL / math.sqrt(2 * L),
+    },
+    "scaled": {
+        **dict.fromkeys(ROLES, RANGE),
+        "o_proj": RANGE / math.sqrt(2 * L),
+        "down_proj": RANGE / math.sqrt(2 * L),
+    },
+    "deepnorm": {
+        "embed_tokens": RANGE,
+        "lm_head": RANGE,
+        "q_proj": xavier(64, 64),
+        "k_proj": xavier(32, 64),
+        "v_proj": BETA * xavier(32, 64),
+        "o_proj": BETA * xavier(64, 64),
+        "gate_proj": BETA * xavier(160, 64),
+        "up_proj": BETA * xavier(160, 64),
+        "down_proj": BETA * xavier(64, 160),
+    },
+}
+
+
+def matrices(model: torch.nn.Module) -> dict[str, Tensor]:
+    """Under the names of the stock model."""
+    return {name.replace(".projection.", "."): w.detach() for name, w in model.named_parameters() if w.ndim == 2}
+
+
+def values(model: torch.nn.Module, role: str) -> Tensor:
+    return torch.cat([w.flatten() for name, w in matrices(model).items() if f"{role}.weight" in name])
+
+
+def test_every_scheme_is_tested():
+    assert EXPECTED.keys() == SCHEMES.keys()
+
+
+@pytest.fixture(scope="module", params=EXPECTED)
+def drawn(request: pytest.FixtureRequest) -> tuple[str, torch.nn.Module]:
+    return request.param, placed("hybrid", init=request.param, gains=False, initializer_range=RANGE, **WIDE)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_spread_of_each_role_is_the_schemes(drawn, role):
+    """Within 4 standard errors, σ/√(2n); the mean within 4 of its own, σ/√n."""
+    name, model = drawn
+    sample, expected = values(model, role), EXPECTED[name][role]
+    assert abs(sample.std().item() / expected - 1) < 4 / math.sqrt(2 * sample.numel())
+    assert abs(sample.mean().item()) < 4 * expected / math.sqrt(sample.numel())
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_only_megatron_is_cut_at_three_standard_deviations(drawn, role):
+    name, model = drawn
+    sigma = EXPECTED[name][role] / (CUT if name == "megatron" else 1)
+    largest = values(model, role).abs().max().item() / sigma
+    assert 2.9 < largest < 3.000001 if name == "megatron" else largest > 3.1
+
+
+def test_deepnorm_gain_follows_the_depth():
+    shallow, deep = (
+        placed("deepnorm", gains=False, num_hidden_layers=layers, hidden_size=D, intermediate_size=160)
+        for layers in (2, 8)
+    )
+    for role, ratio in (("v_proj", 4**0.25), ("down_proj", 4**0.25), ("q_proj", 1.0)):
+        assert values(shallow, role).std() / values(deep, role).std() == pytest.approx(ratio, rel=0.03)
+
+
+@pytest.mark.parametrize("init", SCHEMES)
+@pytest.mark.parametrize("placement", [name for name in EVERY if name != "pre"])
+def test_placements_share_bit_identical_weights_under_one_seed_and_init(placement, init):
+    here, pre = (matrices(placed(name, init=init, gains=False)) for name in (placement, "pre"))
+    assert here.keys() == pre.keys()
+    assert len(pre) == 2 + 7 * 3
+    assert [name for name in pre if not torch.equal(here[name], pre[name])] == []
+
+
+def test_no_two_weights_of_one_model_are_alike():
+    weights = [w for name, w in matrices(placed("pre", init="normal")).items() if w.shape == (32, 32)]
+    assert len(weights) == 6
+    assert not any(torch.equal(a, b) for i, a in enumerate(weights) for b in weights[:i])
+
+
+def test_seed_decides_and_two_seeds_differ_everywhere():
+    first, again, other = (matrices(placed("mix(0.5)", seed=seed)) for seed in (3, 3, 4))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not any(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_two_models_made_in_a_row_differ():
+    torch.manual_seed(0)
+    first, second = (mixln.from_config(tiny_config(), placement="pre") for _ in range(2))
+    assert not torch.equal(first.lm_head.weight, second.lm_head.weight)
+
+
+@pytest.mark.parametrize("placement", EVERY)
+def test_every_placement_draws_the_same_amount_from_the_global_generator(placement):
+    """What is drawn after the model (data order, dropout) is then the same for all placements."""
+    states = []
+    for name in (placement, "pre"):
+        torch.manual_seed(0)
+        mixln.from_config(tiny_config(), placement=name)
+        states.append(torch.get_rng_state())
+    assert torch.equal(*states)
+
+
+@pytest.mark.parametrize("placement", EVERY)
+def test_norms_draw_nothing(placement):
+    gains = [p for p in placed(placement, gains=False).parameters() if p.ndim == 1]
+    assert gains
+    assert all(torch.equal(gain, torch.ones_like(gain)) for gain in gains)
+
+
+@pytest.mark.parametrize("placement", ZOO)
+def test_recommended_init_is_used_and_another_can_be_chosen(placement):
+    assert placed(placement).config.init == ZOO[placement].init
+    assert placed(placement, init="small").config.init == "small"
+
+
+def test_init_survives_saving_and_loading(tmp_path):
+    placed("hybrid", init="scaled").save_pretrained(tmp_path)
+    assert mixln.from_pretrained(tmp_path).config.init == "scaled"
+
+
+def test_unknown_init_lists_the_known_ones():
+    with pytest.raises(SettingsError, match=rf"init 'orthogonal' is not known; known: {', '.join(SCHEMES)}$"):
+        mixln.from_config(tiny_config(), placement="pre", init="orthogonal")
+
+
+def test_weights_do_not_depend_on_the_dtype_of_the_model():
+    model = placed("pre", gains=False)
+    torch.manual_seed(0)
+    half = mixln.from_config(tiny_config(), placement="pre", dtype=torch.bfloat16)
+    assert half.dtype == torch.bfloat16
+    assert torch.equal(model.lm_head.weight.bfloat16(), half.lm_head.weight)
+
+
+def test_tied_head_is_the_embedding():
+    model = placed("mix(0.5)", tie_word_embeddings=True, gains=False)
+    untied = placed("mix(0.5)", gains=False)
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    assert torch.equal(model.lm_head.weight, untied.model.embed_tokens.weight)
+
+
+@pytest.mark.parametrize("bias", ["attention_bias", "mlp_bias"])
+def test_biases_start_at_zero(bias):
+    model = placed("hybrid", gains=False, **{bias: True})
+    biases = [p for name, p in model.named_parameters() if name.endswith(".bias")]
+    assert biases
+    assert not any(p.any() for p in biases)
+
+
+def test_rows_added_to_the_embedding_have_the_spread_of_the_others():
+    model = placed("pre", gains=False)
+    model.resize_token_embeddings(256, mean_resizing=False, pad_to_multiple_of=64)
+    added = model.model.embed_tokens.weight[64:].std().item()
+    assert added == pytest.approx(model.config.initializer_range, rel=0.05)

@@ -1,0 +1,166 @@
+"""The records: what they refuse, and that a stored placement is read back as it was."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import FrozenInstanceError, replace
+
+import pytest
+
+from mixln.errors import MixlnError, PlacementError, SettingsError
+from mixln.placement import (
+    Layer,
+    Norm,
+    Placement,
+    ProjectionNorm,
+    Projections,
+    Sublayer,
+    placement,
+)
+from tests.tiny import EVERY
+
+TWELVE_LAYERS = (
+    *(name for name in EVERY if name != "post*1,pre*2"),
+    "post*3,pre*9",
+    "hybrid**2,pre",
+    "peri*4,lns",
+    "qkvnorm+group(2)+res-post",
+)
+
+
+@pytest.mark.parametrize("name", TWELVE_LAYERS)
+def test_json_round_trip_gives_the_same_record(name):
+    built = placement(name, 12)
+    assert Placement.from_json(json.loads(json.dumps(built.to_json()))) == built
+
+
+def test_json_round_trip_of_a_record_that_has_everything():
+    norm = ProjectionNorm(norm=Norm(kind="group", groups=2), width="full")
+    sublayer = Sublayer(
+        branch_in=Norm(), branch_out=Norm(kind="group", groups=4), stream_out=Norm(), branch_scale=0.5, skip_scale=2.5
+    )
+    projections = Projections(query=norm, key=ProjectionNorm(), value=norm, context=ProjectionNorm())
+    layer = Layer(attention=sublayer, feed_forward=replace(sublayer, stream_out=None), projections=projections)
+    built = Placement(name="mine", layers=(layer, Layer()), embedding_norm=Norm(), init="megatron")
+    assert Placement.from_json(json.loads(json.dumps(built.to_json()))) == built
+
+
+def test_json_has_one_entry_a_layer_and_leaves_out_what_is_absent():
+    stored = placement("mix(0.5)", 2).to_json()
+    assert stored == {
+        "name": "mix(0.5)",
+        "init": "normal",
+        "layers": [
+            {"attention": {"stream_out": {}}, "feed_forward": {"stream_out": {}}},
+            {"attention": {"branch_in": {}}, "feed_forward": {"branch_in": {}}},
+        ],
+    }
+
+
+def test_json_keeps_the_recommended_init_even_where_it_is_the_default():
+    assert placement("pre", 2).to_json()["init"] == "normal"
+    assert placement("hybrid", 2).to_json()["init"] == "megatron"
+
+
+@pytest.mark.parametrize(
+    ("path", "entry", "at"),
+    [
+        ((), "alpha", "placement"),
+        (("layers", 0), "mlp", r"placement\.layers\[0\]"),
+        (("layers", 1, "attention"), "pre_norm", r"placement\.layers\[1\]\.attention"),
+        (("layers", 2, "feed_forward", "branch_in"), "eps", r"placement\.layers\[2\]\.feed_forward\.branch_in"),
+        (("embedding_norm",), "size", r"placement\.embedding_norm"),
+    ],
+)
+def test_unknown_entry_is_refused_with_its_path(path, entry, at):
+    stored = json.loads(json.dumps(placement("peri", 3).to_json()))
+    target = stored
+    for step in path:
+        target = target[step]
+    target[entry] = 1
+    with pytest.raises(PlacementError, match=rf"^{at} has the unknown entry '{entry}'; known: "):
+        Placement.from_json(stored)
+
+
+@pytest.mark.parametrize("stored", [{}, {"name": "pre"}, None, [], "pre"])
+def test_stored_placement_without_layers_is_refused(stored):
+    with pytest.raises(PlacementError, match="needs the entry 'layers'"):
+        Placement.from_json(stored)
+
+
+@pytest.mark.parametrize(
+    ("stored", "at"),
+    [
+        ({"layers": [{}]}, r"^placement: .*'name'"),
+        ({"name": "x", "layers": []}, "'x' needs at least one layer"),
+        ({"name": "x", "layers": 3}, r"^placement\.layers must be a list, one entry a layer, got 3"),
+        ({"name": "x", "layers": [3]}, r"^placement\.layers\[0\] must be a JSON object, got 3"),
+        ({"name": "x", "layers": [{"attention": None}]}, r"^placement\.layers\[0\]\.attention must be"),
+        ({"name": "x", "layers": [{"attention": {"branch_in": {"kind": "layer"}}}]}, "'layer'"),
+        ({"name": "x", "layers": [{"projections": {"query": {"width": "all"}}}]}, "'all'"),
+    ],
+)
+def test_malformed_stored_placement_is_refused(stored, at):
+    with pytest.raises(PlacementError, match=at):
+        Placement.from_json(stored)
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        {"name": "x", "layers": {}},
+        {"name": "x", "layers": [{"attention": []}]},
+        {"name": "x", "layers": [{"attention": [{}, {}]}]},
+        {"name": "x", "layers": [{"attention": {"branch_scale": "a half"}}]},
+    ],
+    ids=["layers is an object", "sublayer is empty list", "sublayer is list", "scale is text"],
+)
+def test_stored_placement_of_the_wrong_json_type_is_refused(stored):
+    with pytest.raises(PlacementError):
+        Placement.from_json(stored)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: Norm(kind="batch"), r"kind must be one of host, group, got 'batch'"),
+        (lambda: Norm(kind="group"), r"groups.*kind='group', groups=None"),
+        (lambda: Norm(groups=4), r"groups.*kind='host', groups=4"),
+        (lambda: Norm(kind="group", groups=0), r"groups must be at least 1, got 0"),
+        (lambda: ProjectionNorm(width="half"), r"must be 'head' or 'full', got 'half'"),
+        (lambda: Placement(name="none", layers=()), r"'none' needs at least one layer"),
+    ],
+)
+def test_impossible_record_is_refused_with_rule_and_value(build, message):
+    with pytest.raises(PlacementError, match=message):
+        build()
+
+
+def test_placement_error_is_a_settings_error_a_mixln_error_and_a_value_error():
+    assert issubclass(PlacementError, SettingsError)
+    assert issubclass(SettingsError, MixlnError)
+    assert issubclass(MixlnError, ValueError)
+
+
+def test_records_are_frozen_hashable_and_equal_by_value():
+    with pytest.raises(FrozenInstanceError):
+        Sublayer().skip_scale = 2.0
+    assert hash(placement("hybrid*", 3)) == hash(placement("hybrid*", 3))
+    assert placement("pre", 3) != placement("pre", 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "formula"),
+    [
+        ("pre", "x ← x + A(N(x));  x ← x + F(N(x))"),
+        ("post", "x ← N(x + A(x));  x ← N(x + F(x))"),
+        ("hybrid", "x ← N(x + A_qkv(x));  x ← x + F(x)"),
+        ("sandwich", "x ← x + N(A(N(x)));  x ← x + N(F(N(x)))"),
+        ("res-post", "x ← x + N(A_qk(x));  x ← x + N(F(x))"),
+        ("group(4)", "x ← x + A(N_4(x));  x ← x + F(N_4(x))"),
+        ("deepnorm", "x ← N(1.682·x + A(x));  x ← N(1.682·x + F(x))"),
+        ("lns", "x ← x + A(0.5·N(x));  x ← x + F(0.5·N(x))"),
+    ],
+)
+def test_formula_of_the_fourth_layer_of_four(name, formula):
+    assert placement(name, 4).layers[3].formula == formula

@@ -1,0 +1,176 @@
+"""The zoo: rounding of α, and what depends on the layer's index or on the depth."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mixln.errors import PlacementError
+from mixln.placement import ZOO, Norm, placement
+from mixln.placement.preflight import is_post
+from mixln.placement.zoo import POST, PRE
+
+LAYERS = st.integers(min_value=1, max_value=200)
+
+
+def post_count(text: str, layers: int) -> int:
+    """Number of Post-LN layers, which must be the first ones, with Pre-LN after them."""
+    records = placement(text, layers).layers
+    count = sum(record == POST for record in records)
+    assert records == (POST,) * count + (PRE,) * (layers - count)
+    return count
+
+
+@pytest.mark.parametrize(
+    ("alpha", "layers", "count"),
+    [
+        ("0.33", 24, 7),
+        ("0.25", 12, 3),
+        ("1/3", 12, 4),
+        ("0.29", 100, 29),
+        ("0.57", 100, 57),
+        ("0.0625", 32, 2),
+        ("0.25", 3, 0),
+        ("0.25", 4, 1),
+        ("0.9999", 12, 11),
+        ("2.5e-1", 12, 3),
+        ("1.0", 12, 12),
+        ("0.0", 12, 0),
+    ],
+)
+def test_share_of_post_layers_is_rounded_down_exactly(alpha, layers, count):
+    assert post_count(f"mix({alpha})", layers) == count
+
+
+def test_binary_floating_point_would_lose_a_layer_here():
+    assert math.floor(0.29 * 100) == 28
+    assert post_count("mix(0.29)", 100) == 29
+
+
+@given(thousandths=st.integers(0, 1000), layers=LAYERS)
+def test_decimal_share_is_rounded_down_exactly(thousandths, layers):
+    assert post_count(f"mix({thousandths // 1000}.{thousandths % 1000:03d})", layers) == thousandths * layers // 1000
+
+
+@given(tenths=st.integers(1, 9), tens=st.integers(1, 20))
+def test_share_written_by_python_never_loses_a_layer(tenths, tens):
+    assert post_count(f"mix({tenths / 10})", 10 * tens) == tenths * tens
+
+
+@given(denominator=st.integers(1, 50), layers=LAYERS, data=st.data())
+def test_fraction_is_rounded_down_exactly(denominator, layers, data):
+    numerator = data.draw(st.integers(0, denominator))
+    assert post_count(f"mix({numerator}/{denominator})", layers) == numerator * layers // denominator
+
+
+@pytest.mark.parametrize("count", [2, 3, 12])
+def test_integer_of_two_and_more_is_a_count(count):
+    assert post_count(f"mix({count})", 12) == count
+
+
+@pytest.mark.parametrize("layers", [1, 3, 12])
+def test_mix_ends_are_pre_and_post(layers):
+    assert placement("mix(0)", layers).layers == placement("pre", layers).layers
+    assert placement("mix(1)", layers).layers == placement("post", layers).layers
+
+
+def test_mix_without_argument_is_a_quarter():
+    assert placement("mix", 12).layers == placement("mix(0.25)", 12).layers
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("mix(1.5)", r"α must lie in \[0, 1\], got 1\.5; it is the share of Post-LN layers"),
+        ("mix(-1)", r"α must lie in \[0, 1\], got -1"),
+        ("mix(-0.1)", r"α must lie in \[0, 1\], got -0\.1"),
+        ("mix(2.0)", r"α must lie in \[0, 1\], got 2"),
+        ("mix(13)", r"^mix\(13\): the count of Post-LN layers must be at most the model's 12, got 13"),
+        ("mix(x)", r"^mix\(x\): α must be a number such as 0\.25, 1/4 or a count such as 3, got 'x'"),
+        ("mix(1/0)", r"^mix\(1/0\): α must be a number"),
+        ("mix(nan)", r"^mix\(nan\): α must be a number"),
+        ("mix(--1)", r"^mix\(--1\): α must be a number"),
+    ],
+)
+def test_impossible_share_is_refused_with_rule_and_value(text, message):
+    with pytest.raises(PlacementError, match=message):
+        placement(text, 12)
+
+
+def test_huge_share_is_refused():
+    with pytest.raises(PlacementError):
+        placement("mix(1e400)", 12)
+
+
+def squared_scales(text: str, layers: int) -> list[float]:
+    """Of both sublayers of each layer."""
+    sublayers = [(layer.attention, layer.feed_forward) for layer in placement(text, layers).layers]
+    return [sublayer.branch_scale**2 for pair in sublayers for sublayer in pair]
+
+
+def test_layer_norm_scaling_divides_by_the_root_of_the_layer_index_for_both_sublayers():
+    assert squared_scales("lns", 4) == pytest.approx([1, 1, 1 / 2, 1 / 2, 1 / 3, 1 / 3, 1 / 4, 1 / 4], rel=1e-12)
+
+
+def test_layer_norm_scaling_counts_layers_of_the_whole_model_in_a_mixture():
+    assert squared_scales("post*2,lns*1,pre", 4) == pytest.approx([1, 1, 1, 1, 1 / 3, 1 / 3, 1, 1], rel=1e-12)
+    assert placement("post*4,lns", 12).layers[4:] == placement("lns", 12).layers[4:]
+
+
+@pytest.mark.parametrize("layers", [1, 8, 24, 32])
+def test_deepnorm_alpha_is_the_fourth_root_of_twice_the_depth(layers):
+    for layer in placement("deepnorm", layers).layers:
+        for sublayer in (layer.attention, layer.feed_forward):
+            assert sublayer.skip_scale**4 == pytest.approx(2 * layers, rel=1e-12)
+            assert sublayer.stream_out == Norm()
+
+
+def test_deepnorm_alpha_in_a_mixture_is_that_of_the_whole_model():
+    assert placement("deepnorm*2,pre", 12).layers[:2] == placement("deepnorm", 12).layers[:2]
+
+
+def test_hybrid_star_differs_from_hybrid_in_its_first_layer_only():
+    star, plain = placement("hybrid*", 6).layers, placement("hybrid", 6).layers
+    assert star[1:] == plain[1:]
+    assert star[0].attention.branch_in == star[0].feed_forward.branch_in == Norm()
+    assert star[0].attention.stream_out is None
+    assert star[0].projections == plain[0].projections
+    assert plain[0].projections.letters == "qkv"
+    assert plain[0].feed_forward.branch_in is plain[0].feed_forward.stream_out is None
+
+
+def test_projection_norms_are_per_head_in_hybrid_and_of_full_width_in_res_post():
+    assert placement("hybrid", 1).layers[0].projections.value.width == "head"
+    projections = placement("res-post", 1).layers[0].projections
+    assert (projections.query.width, projections.key.width, projections.value) == ("full", "full", None)
+
+
+def test_peri_is_sandwich_with_a_norm_on_the_embeddings():
+    assert placement("peri", 5).layers == placement("sandwich", 5).layers
+    assert placement("peri", 5).embedding_norm == Norm()
+    assert placement("sandwich", 5).embedding_norm is None
+
+
+def test_group_is_pre_with_its_norms_in_groups():
+    assert placement("group(8)", 2).layers == placement("group(8)+pre", 2).layers
+    assert placement("group", 2).layers[0].attention.branch_in == Norm(kind="group", groups=4)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_every_entry_says_what_it_is_and_where_it_comes_from(name):
+    entry = ZOO[name]
+    assert entry.name == name
+    assert entry.title
+    assert "x ←" in entry.formula or "Pre-LN" in entry.formula
+    assert "arXiv:" in entry.source
+
+
+@pytest.mark.parametrize(
+    ("name", "post"),
+    [("post", True), ("pre", False), ("hybrid", False), ("deepnorm", False), ("sandwich", False), ("res-post", False)],
+)
+def test_only_post_layers_count_as_post(name, post):
+    assert is_post(placement(name, 2).layers[1]) is post

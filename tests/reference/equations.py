@@ -1,0 +1,242 @@
+# ruff: noqa: E741 - l is the layer index in every one of these papers
+"""Every placement's equations, written out for a Llama decoder in plain torch. Nothing of mixln is used here.
+
+`w` maps the names of a placed model's state_dict to tensors, `l` counts layers from 0.
+Shapes: B batch, T tokens, D hidden size, H heads, K key/value heads, E head_dim.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+Weights = Mapping[str, Tensor]
+
+EPS = 1e-6
+ROPE_BASE = 10_000
+HEADS, KEY_VALUE_HEADS = 4, 2
+
+A_IN, A_OUT, A_STREAM = (f"attention_residual.{slot}" for slot in ("branch_in", "branch_out", "stream_out"))
+F_IN, F_OUT, F_STREAM = (f"feed_forward_residual.{slot}" for slot in ("branch_in", "branch_out", "stream_out"))
+
+
+def rms(x: Tensor) -> Tensor:
+    return x / (x.square().mean(-1, keepdim=True) + EPS).sqrt()
+
+
+def norm(w: Weights, l: int, slot: str, x: Tensor) -> Tensor:
+    return w[f"model.layers.{l}.{slot}.weight"] * rms(x)
+
+
+def group_norm(w: Weights, l: int, slot: str, x: Tensor, groups: int) -> Tensor:
+    size = x.shape[-1] // groups
+    parts = [rms(x[..., group * size : (group + 1) * size]) for group in range(groups)]
+    return w[f"model.layers.{l}.{slot}.weight"] * torch.cat(parts, dim=-1)
+
+
+def rotate(x_BTHE: Tensor) -> Tensor:
+    """Feature i and feature i + E/2 turn together by position · base^(−2i/E)."""
+    tokens, features = x_BTHE.shape[1], x_BTHE.shape[3]
+    out = torch.empty_like(x_BTHE)
+    for i in range(features // 2):
+        angle = torch.arange(tokens, dtype=x_BTHE.dtype)[None, :, None] * ROPE_BASE ** (-2 * i / features)
+        a, b = x_BTHE[..., i], x_BTHE[..., i + features // 2]
+        out[..., i] = a * angle.cos() - b * angle.sin()
+        out[..., i + features // 2] = b * angle.cos() + a * angle.sin()
+    return out
+
+
+def linear(w: Weights, l: int, name: str, x: Tensor) -> Tensor:
+    return x @ w[f"model.layers.{l}.{name}.weight"].T
+
+
+def heads(x_BTD: Tensor, count: int) -> Tensor:
+    return x_BTD.reshape(*x_BTD.shape[:2], count, -1)
+
+
+def attend(w: Weights, l: int, q_BTHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor) -> Tensor:
+    """Softmax over the past with rotary positions; H / K query heads in a row share one key/value head."""
+    q, k = rotate(q_BTHE), rotate(k_BTKE)
+    tokens = q.shape[1]
+    future = torch.arange(tokens)[None, :] > torch.arange(tokens)[:, None]
+    contexts = []
+    for head in range(HEADS):
+        shared = head // (HEADS // KEY_VALUE_HEADS)
+        scores = q[:, :, head] @ k[:, :, shared].transpose(1, 2) / math.sqrt(q.shape[-1])
+        contexts.append(scores.masked_fill(future, -math.inf).softmax(-1) @ v_BTKE[:, :, shared])
+    return linear(w, l, "self_attn.o_proj", torch.cat(contexts, dim=-1))
+
+
+def A(w: Weights, l: int, x: Tensor) -> Tensor:
+    q = heads(linear(w, l, "self_attn.q_proj", x), HEADS)
+    k = heads(linear(w, l, "self_attn.k_proj", x), KEY_VALUE_HEADS)
+    v = heads(linear(w, l, "self_attn.v_proj", x), KEY_VALUE_HEADS)
+    return attend(w, l, q, k, v)
+
+
+def A_qk(w: Weights, l: int, x: Tensor) -> Tensor:
+    """One gain of shape (E,) for all heads of q, one for all heads of k; before the rotation."""
+    q = norm(w, l, "self_attn.q_proj.norm", heads(linear(w, l, "self_attn.q_proj.projection", x), HEADS))
+    k = norm(w, l, "self_attn.k_proj.norm", heads(linear(w, l, "self_attn.k_proj.projection", x), KEY_VALUE_HEADS))
+    v = heads(linear(w, l, "self_attn.v_proj", x), KEY_VALUE_HEADS)
+    return attend(w, l, q, k, v)
+
+
+def A_qkv(w: Weights, l: int, x: Tensor) -> Tensor:
+    q = norm(w, l, "self_attn.q_proj.norm", heads(linear(w, l, "self_attn.q_proj.projection", x), HEADS))
+    k = norm(w, l, "self_attn.k_proj.norm", heads(linear(w, l, "self_attn.k_proj.projection", x), KEY_VALUE_HEADS))
+    v = norm(w, l, "self_attn.v_proj.norm", heads(linear(w, l, "self_attn.v_proj.projection", x), KEY_VALUE_HEADS))
+    return attend(w, l, q, k, v)
+
+
+def A_qk_full(w: Weights, l: int, x: Tensor) -> Tensor:
+    """As OLMo 2: normalized over all heads at once."""
+    q = norm(w, l, "self_attn.q_proj.norm", linear(w, l, "self_attn.q_proj.projection", x))
+    k = norm(w, l, "self_attn.k_proj.norm", linear(w, l, "self_attn.k_proj.projection", x))
+    v = linear(w, l, "self_attn.v_proj", x)
+    return attend(w, l, heads(q, HEADS), heads(k, KEY_VALUE_HEADS), heads(v, KEY_VALUE_HEADS))
+
+
+def F(w: Weights, l: int, x: Tensor) -> Tensor:
+    gate, up = linear(w, l, "mlp.gate_proj", x), linear(w, l, "mlp.up_proj", x)
+    return linear(w, l, "mlp.down_proj", gate * torch.sigmoid(gate) * up)
+
+
+def pre_layer(w: Weights, l: int, x: Tensor) -> Tensor:
+    x = x + A(w, l, norm(w, l, A_IN, x))
+    return x + F(w, l, norm(w, l, F_IN, x))
+
+
+def post_layer(w: Weights, l: int, x: Tensor) -> Tensor:
+    x = norm(w, l, A_STREAM, x + A(w, l, x))
+    return norm(w, l, F_STREAM, x + F(w, l, x))
+
+
+def hybrid_layer(w: Weights, l: int, x: Tensor) -> Tensor:
+    y = x + A_qkv(w, l, x)
+    n = norm(w, l, A_STREAM, y)
+    return n + F(w, l, n)
+
+
+def hybrid_star_first_layer(w: Weights, l: int, x: Tensor) -> Tensor:
+    x = x + A_qkv(w, l, norm(w, l, A_IN, x))
+    return x + F(w, l, norm(w, l, F_IN, x))
+
+
+def sandwich_layer(w: Weights, l: int, x: Tensor) -> Tensor:
+    x = x + norm(w, l, A_OUT, A(w, l, norm(w, l, A_IN, x)))
+    return x + norm(w, l, F_OUT, F(w, l, norm(w, l, F_IN, x)))
+
+
+def pre(w: Weights, x: Tensor, L: int) -> Tensor:
+    for l in range(L):
+        x = pre_layer(w, l, x)
+    return x
+
+
+def post(w: Weights, x: Tensor, L: int) -> Tensor:
+    for l in range(L):
+        x = post_layer(w, l, x)
+    return x
+
+
+def mix_two_thirds(w: Weights, x: Tensor, L: int) -> Tensor:
+    """Mix-LN with α = 2/3: the first ⌊2L/3⌋ layers are Post-LN."""
+    for l in range(L):
+        x = post_layer(w, l, x) if l < 2 * L // 3 else pre_layer(w, l, x)
+    return x
+
+
+def hybrid(w: Weights, x: Tensor, L: int) -> Tensor:
+    for l in range(L):
+        x = hybrid_layer(w, l, x)
+    return x
+
+
+def hybrid_star(w: Weights, x: Tensor, L: int) -> Tensor:
+    x = hybrid_star_first_layer(w, 0, x)
+    for l in range(1, L):
+        x = hybrid_layer(w, l, x)
+    return x
+
+
+def deepnorm(w: Weights, x: Tensor, L: int) -> Tensor:
+    alpha = math.sqrt(math.sqrt(2 * L))
+    for l in range(L):
+        x = norm(w, l, A_STREAM, alpha * x + A(w, l, x))
+        x = norm(w, l, F_STREAM, alpha * x + F(w, l, x))
+    return x
+
+
+def sandwich(w: Weights, x: Tensor, L: int) -> Tensor:
+    for l in range(L):
+        x = sandwich_layer(w, l, x)
+    return x
+
+
+def peri(w: Weights, x: Tensor, L: int) -> Tensor:
+    x = norm(w, 0, "stream_in", x)
+    for l in range(L):
+        x = sandwich_layer(w, l, x)
+    return x
+
+
+def res_post(w: Weights, x: Tensor, L: int) -> Tensor:
+    for l in range(L):
+        x = x + norm(w, l, A_OUT, A_qk_full(w, l, x))
+        x = x + norm(w, l, F_OUT, F(w, l, x))
+    return x
+
+
+def lns(w: Weights, x: Tensor, L: int) -> Tensor:
+    for l in range(L):
+        x = x + A(w, l, norm(w, l, A_IN, x) / math.sqrt(l + 1))
+        x = x + F(w, l, norm(w, l, F_IN, x) / math.sqrt(l + 1))
+    return x
+
+
+def group_4(w: Weights, x: Tensor, L: int) -> Tensor:
+    for l in range(L):
+        x = x + A(w, l, group_norm(w, l, A_IN, x, groups=4))
+        x = x + F(w, l, group_norm(w, l, F_IN, x, groups=4))
+    return x
+
+
+def qknorm_pre(w: Weights, x: Tensor, L: int) -> Tensor:
+    for l in range(L):
+        x = x + A_qk(w, l, norm(w, l, A_IN, x))
+        x = x + F(w, l, norm(w, l, F_IN, x))
+    return x
+
+
+def post_then_pre(w: Weights, x: Tensor, L: int) -> Tensor:
+    x = post_layer(w, 0, x)
+    for l in range(1, L):
+        x = pre_layer(w, l, x)
+    return x
+
+
+REFERENCES: dict[str, Callable[[Weights, Tensor, int], Tensor]] = {
+    "pre": pre,
+    "post": post,
+    "mix(2/3)": mix_two_thirds,
+    "hybrid": hybrid,
+    "hybrid*": hybrid_star,
+    "deepnorm": deepnorm,
+    "sandwich": sandwich,
+    "peri": peri,
+    "res-post": res_post,
+    "lns": lns,
+    "group(4)": group_4,
+    "qknorm+pre": qknorm_pre,
+    "post*1,pre*2": post_then_pre,
+}
+
+
+def decoder(name: str, w: Weights, ids_BT: Tensor, L: int) -> Tensor:
+    """Logits: embedding, the layers, the final norm that every placement keeps, the head."""
+    x = REFERENCES[name](w, w["model.embed_tokens.weight"][ids_BT], L)
+    return (w["model.norm.weight"] * rms(x)) @ w["lm_head.weight"].T

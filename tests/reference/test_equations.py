@@ -1,0 +1,74 @@
+"""The placed models against the papers' equations, and the reference against itself: can it tell placements apart?"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.reference.equations import REFERENCES, decoder
+from tests.tiny import gradients, placed, tokens
+
+LAYERS = 3
+# The reference is float64 throughout; the norms and the rotary table of transformers' Llama are float32.
+TOLERANCE = 1e-5
+IDS = tokens(batch=2, length=9)
+
+
+def weights(model: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().double().requires_grad_() for name, value in model.state_dict().items()}
+
+
+def distance(a: Tensor, b: Tensor) -> float:
+    """Largest difference, as a share of the largest entry."""
+    return ((a - b).abs().max() / b.abs().max()).item()
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_logits_follow_the_equation(name):
+    model = placed(name).double()
+    expected = decoder(name, weights(model), IDS, LAYERS)
+    assert distance(model(IDS).logits, expected) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_gradients_of_every_parameter_follow_the_equation(name):
+    model = placed(name).double()
+    w = weights(model)
+    scores = decoder(name, w, IDS, LAYERS)[:, :-1]
+    torch.nn.functional.cross_entropy(scores.flatten(0, 1), IDS[:, 1:].flatten()).backward()
+    actual = gradients(model, IDS)
+    assert actual.keys() == w.keys()
+    far = {key: distance(actual[key], w[key].grad) for key in w if not distance(actual[key], w[key].grad) < TOLERANCE}
+    assert not far
+
+
+class OnlyMatrices(dict):
+    """Every gain is 1, and wrapped projections are found by either name, so that any equation can read any model."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__({name: value for name, value in weights(model).items() if value.ndim == 2})
+
+    def __missing__(self, name: str) -> Tensor:
+        either = (name.replace(".projection.", "."), name.replace("_proj.", "_proj.projection."))
+        matrices = [self[other] for other in either if other in self]
+        return matrices[0] if matrices else torch.ones((), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_reference_tells_every_other_placement_apart_by_structure_alone(name):
+    w = OnlyMatrices(placed(name, gains=False))
+    own = decoder(name, w, IDS, LAYERS)
+    alike = [other for other in REFERENCES if other != name and distance(decoder(other, w, IDS, LAYERS), own) < 1e-3]
+    assert not alike
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_a_lost_gain_shows(name):
+    """Gains taken for 1 are what careless loading leaves; each of them moves the logits far beyond the tolerance."""
+    w = weights(placed(name))
+    own = decoder(name, w, IDS, LAYERS)
+    lost = {key: {**w, key: torch.ones_like(w[key])} for key in w if w[key].ndim == 1}
+    silent = [key for key in lost if distance(decoder(name, lost[key], IDS, LAYERS), own) < 1e-3]
+    assert lost
+    assert not silent

@@ -1,0 +1,115 @@
+"""The page in a real browser, without a network."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mixln.compare.results import Summary
+from mixln.report.charts import prepare
+from mixln.report.page import render
+
+from . import samples
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+ARGUMENTS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+EVERY = (samples.usual, samples.several_rates, samples.eight, samples.bare, samples.hostile)
+DESKTOP, PHONE = 1280, 390
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    found = next((path for name in NAMES if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.skip(f"no browser: none of {', '.join(NAMES)} is installed")
+    with playwright.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=found, args=ARGUMENTS)
+        yield started
+        started.close()
+
+
+class Visit:
+    """A page that is opened; what it asks for and what it complains about is trouble."""
+
+    def __init__(self, browser, folder: Path, summary: Summary, width: int) -> None:
+        self.trouble: list[str] = []
+        self.panels = {f"{chart.name}-{i}": panel for chart in prepare(summary) for i, panel in enumerate(chart.panels)}
+        file = folder / "report.html"
+        file.write_text(render(summary), encoding="utf-8")
+        self.page = browser.new_page(
+            viewport={"width": width, "height": 900}, is_mobile=width == PHONE, has_touch=width == PHONE
+        )
+        self.page.on("console", lambda message: self.trouble.append(f"{message.type}: {message.text}"))
+        self.page.on("pageerror", lambda error: self.trouble.append(str(error)))
+        self.page.on("dialog", lambda dialog: (self.trouble.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        self.page.route("**/*", lambda route: self.answer(route, file.as_uri()))
+        self.page.goto(file.as_uri())
+        self.page.wait_for_timeout(100)
+
+    def answer(self, route, own: str) -> None:
+        if route.request.url == own or route.request.url.startswith("data:"):
+            route.continue_()
+        else:
+            self.trouble.append(f"request: {route.request.url}")
+            route.abort()
+
+    def check(self, width: int) -> None:
+        """Every panel is drawn, and nothing is wider than the window."""
+        self.page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+        assert self.page.evaluate("document.documentElement.scrollWidth") <= width
+        assert self.page.evaluate("document.querySelector('.verdict').getBoundingClientRect().top") < 250
+        assert self.page.locator(".plot .plot-container").count() == len(self.panels)
+        for name, panel in self.panels.items():
+            box = self.page.locator(f"#{name} .main-svg").first.bounding_box()
+            assert box is not None
+            assert 250 < box["width"] <= width
+            assert box["height"] > 100
+            assert self.page.locator(f"#{name} .scatterlayer .trace").count() >= len(panel.traces)
+            assert self.page.locator(f"#{name} .scatterlayer .trace path").count() > 0
+        assert self.page.locator("img").count() == 0
+        assert self.trouble == []
+
+
+@pytest.mark.parametrize("make", EVERY)
+def test_the_page_works_offline_and_after_a_change_of_width(browser, tmp_path: Path, make) -> None:
+    visit = Visit(browser, tmp_path, make(), DESKTOP)
+    visit.check(DESKTOP)
+    visit.page.set_viewport_size({"width": PHONE, "height": 844})
+    visit.page.wait_for_timeout(400)
+    visit.check(PHONE)
+    visit.page.close()
+
+
+def test_the_page_works_on_a_phone(browser, tmp_path: Path) -> None:
+    visit = Visit(browser, tmp_path, samples.usual(), PHONE)
+    visit.check(PHONE)
+    table = visit.page.locator(".scroll").first
+    assert table.evaluate("box => box.scrollWidth > box.clientWidth")
+    visit.page.close()
+
+
+def test_the_legend_hides_a_placement_in_every_figure(browser, tmp_path: Path) -> None:
+    visit = Visit(browser, tmp_path, samples.usual(), DESKTOP)
+    lines = visit.page.locator("#gradients-0 .scatterlayer path.js-line")
+    button = visit.page.locator("button[data-key='1']")
+    before = lines.count()
+    button.first.click()
+    visit.page.wait_for_timeout(200)
+    assert lines.count() == before - 1
+    assert {each.get_attribute("aria-pressed") for each in button.all()} == {"false"}
+    button.last.click()
+    visit.page.wait_for_timeout(200)
+    assert lines.count() == before
+    assert visit.trouble == []
+    visit.page.close()

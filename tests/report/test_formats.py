@@ -1,0 +1,80 @@
+import math
+
+import pytest
+
+from mixln.compare.results import Interval
+from mixln.report import formats
+
+
+@pytest.mark.parametrize(
+    ("delta", "text"),
+    [
+        (math.log(0.747), "−25.3"),
+        (math.log(1.0421), "+4.2"),
+        (0.0, "0.0"),
+        (-1e-6, "0.0"),
+        (math.log(11), "+1,000"),
+        (math.log(12346.67), "+1e+06"),
+        (800.0, "+∞"),
+        (-800.0, "−100.0"),
+    ],
+)
+def test_percent_of_perplexity(delta: float, text: str) -> None:
+    assert formats.percent(delta) == text
+
+
+def test_a_difference_with_its_interval() -> None:
+    interval = Interval(mean=math.log(0.747), low=math.log(0.69), high=math.log(0.809), pairs=3)
+    assert " ".join(formats.difference(interval, baseline=False)) == "−25.3% [−31.0, −19.1]"
+
+
+def test_one_pair_has_no_interval() -> None:
+    interval = Interval(mean=-0.1, low=None, high=None, pairs=1)
+    assert " ".join(formats.difference(interval, baseline=False)) == "−9.5% (n = 1, no interval)"
+
+
+def test_without_a_difference() -> None:
+    assert " ".join(formats.difference(None, baseline=True)) == "— (baseline)"
+    assert formats.difference(None, baseline=False) == ("—",)
+
+
+@pytest.mark.parametrize(
+    ("counts", "steps", "text"),
+    [
+        ((2, 2, 0, 0, 0), (), "2 of 2"),
+        ((0, 1, 1, 0, 0), (), "1 stalled"),
+        ((0, 1, 0, 1, 0), (40,), "1 diverged at step 40"),
+        ((1, 4, 0, 2, 1), (40, 1070), "1 of 4, 2 diverged at steps 40–1,070, 1 failed"),
+        ((0, 1, 0, 1, 0), (), "1 diverged"),
+        ((0, 0, 0, 0, 0), (), "0 of 0"),
+    ],
+)
+def test_how_trials_ended(counts: tuple[int, int, int, int, int], steps: tuple[int, ...], text: str) -> None:
+    assert " ".join(formats.ended(*counts, diverged_at=steps)) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "—"), (18.736, "18.74"), (178.24, "178.2"), (4012.3, "4,012"), (2.5e7, "2.5e+07"), (math.inf, "∞")],
+)
+def test_perplexity(value: float | None, text: str) -> None:
+    assert formats.perplexity(value) == text
+
+
+def test_other_numbers() -> None:
+    assert [formats.rate(value) for value in (None, 980.4, 12345.0, 123456.0, 1234567.0)] == [
+        "—",
+        "980",
+        "12,345",
+        "123k",
+        "1.23M",
+    ]
+    assert [formats.learning_rate(value) for value in (1e-3, 5e-5)] == ["0.001", "5e-05"]
+    assert [formats.seconds(value) for value in (8.44, 1234.5)] == ["8.4", "1,234"]
+    assert (formats.bits(1.23456), formats.bits(None)) == ("1.235", "—")
+    assert [formats.tick(value) for value in (0.05, 150.0, 2000.0)] == ["0.05", "150", "2,000"]
+    assert formats.power(-12) == "10⁻¹²"
+
+
+def test_names_lose_what_does_not_print() -> None:
+    assert formats.plain("a\x1b[31m\nb\u202ec") == "a [31m b c"

@@ -1,0 +1,60 @@
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mixln.compare.results import to_json, trial_result
+from mixln.report import write
+from mixln.report.charts import prepare
+
+from . import samples
+
+NAMES = ["results.json", "table.md", "loss.png", "perplexity.png", "gradients.png", "residual.png", "report.html"]
+
+
+def test_everything_is_written_and_written_again(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "first"
+    assert write(samples.one_seed(), folder) == [folder / name for name in NAMES]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(NAMES)
+    assert write(samples.bare(), folder) == [folder / name for name in NAMES]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(NAMES)
+    assert "out of memory" in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_results_can_be_read_back(tmp_path: Path) -> None:
+    summary = samples.several_rates()
+    text = write(summary, tmp_path)[0].read_text(encoding="utf-8")
+    stored = json.loads(text)
+    assert tuple(map(trial_result, stored["trials"])) == summary.trials
+    assert stored == json.loads(json.dumps(to_json(summary)))
+    assert list(stored)[: len(dataclasses.fields(summary))] == [item.name for item in dataclasses.fields(summary)]
+    assert text.startswith('{\n "settings": {')
+
+
+def test_figures_of_results_read_back_with_gaps() -> None:
+    """A loss that is not finite is stored as null; the figures leave it out."""
+    summary = samples.one_seed()
+    curve = ((10, 8.0), (20, float("nan")), (30, float("inf")))
+    trials = [dataclasses.replace(result, train_curve=curve, loss=None) for result in summary.trials]
+    stored = json.loads(json.dumps(to_json(trials), allow_nan=False))
+    again = dataclasses.replace(summary, trials=tuple(map(trial_result, stored)))
+    assert again.trials[0].train_curve[1] == (20, None)
+    assert prepare(again)[0].panels[0].traces[0].points == ((10.0, 8.0),)
+
+
+def test_a_failed_write_leaves_the_old_files(tmp_path: Path) -> None:
+    write(samples.one_seed(), tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    broken = dataclasses.replace(samples.usual(), settings={"unserializable": object()})
+    with pytest.raises(TypeError):
+        write(broken, tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_the_report_imports_neither_torch_nor_transformers() -> None:
+    code = "import sys, mixln.report; print(sorted({'torch', 'transformers', 'scipy', 'pandas'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,120 @@
+"""The presets have exactly the parameters that the papers' shapes give, and other models are checked before they are used."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+
+import mixln
+from mixln.errors import SettingsError
+from mixln.presets import PRESETS, model_config
+from tests import small
+
+MILLIONS = {
+    "tiny": (1.72, 1.33),
+    "9m": (9.00, 0.80),
+    "20m": (19.55, 3.16),
+    "35m": (35.20, 10.62),
+    "60m": (58.07, 25.31),
+    "71m": (70.58, 37.81),
+    "130m": (134.11, 84.95),
+    "250m": (247.37, 198.22),
+    "350m": (367.97, 302.43),
+    "1b": (1339.08, 1208.01),
+    "7b": (6738.42, 6476.27),
+}
+"""Parameters, and those without embeddings and head."""
+
+
+def counts(config) -> tuple[int, int]:
+    with torch.device("meta"):
+        model = mixln.from_config(config, placement="pre")
+    everything = sum(parameter.numel() for parameter in model.parameters())
+    outside = model.get_input_embeddings().weight.numel() + model.get_output_embeddings().weight.numel()
+    return everything, everything - outside
+
+
+def test_every_preset_has_its_row():
+    assert list(PRESETS) == list(MILLIONS)
+
+
+@pytest.mark.parametrize(("name", "millions"), MILLIONS.items(), ids=MILLIONS)
+def test_parameters_of_a_preset(name, millions):
+    assert tuple(round(count / 1e6, 2) for count in counts(model_config(name))) == millions
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_parameters_follow_from_the_shape(name):
+    """4 d² and 3 d f in each layer, two norms of d, one at the end, and twice V d outside."""
+    preset = PRESETS[name]
+    d, f = preset.hidden_size, preset.intermediate_size
+    inside = preset.layers * (4 * d * d + 3 * d * f + 2 * d) + d
+    assert counts(model_config(name)) == (inside + 2 * preset.vocabulary_size * d, inside)
+
+
+def test_a_preset_is_the_papers_llama():
+    config = model_config("130m")
+    assert (config.hidden_act, config.rms_norm_eps, config.rope_parameters["rope_theta"]) == ("silu", 1e-6, 10_000.0)
+    assert (config.attention_bias, config.mlp_bias, config.tie_word_embeddings) == (False, False, False)
+    assert config.num_key_value_heads == config.num_attention_heads == 12
+    assert config.initializer_range == 0.02
+
+
+def test_a_preset_takes_the_vocabulary_and_the_sequence_length():
+    config = model_config("tiny", vocabulary_size=777, sequence_length=4096)
+    assert (config.vocab_size, config.max_position_embeddings) == (777, 4096)
+
+
+@pytest.mark.parametrize("whole_folder", [True, False])
+def test_a_config_json_is_read_as_it_is(tmp_path, whole_folder):
+    path = small.write_config(tmp_path / "config.json", num_key_value_heads=2)
+    config = model_config(str(tmp_path if whole_folder else path), vocabulary_size=300, sequence_length=64)
+    assert {name: getattr(config, name) for name in small.SIZES} == small.SIZES
+    assert config.num_key_value_heads == 2
+
+
+def rejected(model: object, **settings: int) -> str:
+    with pytest.raises(SettingsError) as caught:
+        model_config(str(model), **settings)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_an_unknown_preset_lists_the_known_ones(tmp_path):
+    for model in ("70b", tmp_path / "missing.json", tmp_path):
+        said = rejected(model)
+        assert said == f"model {str(model)!r} is not known; known: {', '.join(PRESETS)}, a path to a config.json"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"model_type":', "Expecting value: line 1 column 15"),
+        ("", "Expecting value"),
+        ("[1]", "Unrecognized model"),
+        ('{"vocab_size": 300}', "Unrecognized model"),
+        ('{"model_type": "no-such-model"}', "no-such-model"),
+        ('{"model_type": "llama", "hidden_size": "wide"}', "hidden_size"),
+        ('{"model_type": "llama", "hidden_size": 32, "num_attention_heads": 5}', "multiple of the number of attention"),
+    ],
+)
+def test_a_config_json_that_cannot_be_used(tmp_path, content, said):
+    path = tmp_path / "config.json"
+    path.write_text(content)
+    found = rejected(path)
+    assert found.startswith(f"model {path} cannot be read as a transformers config: ")
+    assert said in found
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"vocabulary_size": 301}, r"vocab_size of \S+ must hold the tokenizer's 301 tokens, got 300; name a smaller"),
+        ({"sequence_length": 65}, r"max_position_embeddings of \S+ must hold the sequence length 65, got 64"),
+    ],
+)
+def test_a_config_json_that_is_too_small(tmp_path, settings, said):
+    path = small.write_config(tmp_path / "config.json")
+    assert re.search(said, rejected(path, **settings))

@@ -1,0 +1,66 @@
+"""The rows that a training writes: plain JSON, whole lines, and none from after the checkpoint that it resumes from."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from mixln.training.metrics import MetricsFile, read_metrics
+from tests import small
+
+ROWS = [{"step": step, "loss": 5.0 - step} for step in (1, 2, 3)]
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A file with the three rows."""
+    file = MetricsFile(tmp_path / "metrics.jsonl", resume_step=0)
+    for row in ROWS:
+        file.append(row)
+    return file.path
+
+
+def test_rows_come_back_in_order(path):
+    assert read_metrics(path) == ROWS
+    assert len(path.read_text().splitlines()) == 3
+
+
+def test_a_file_that_does_not_exist_has_no_rows(tmp_path):
+    assert read_metrics(tmp_path / "metrics.jsonl") == []
+
+
+@pytest.mark.parametrize("tail", ['{"step": 4, "lo', '{"step": 4}{', "\x00\x00"])
+def test_a_half_written_last_line_is_left_out(path, tail):
+    with path.open("a") as file:
+        file.write(tail)
+    assert read_metrics(path) == ROWS
+
+
+@pytest.mark.parametrize("step", [0, 1, 2, 3])
+def test_resuming_keeps_the_rows_up_to_the_checkpoint(path, step):
+    file = MetricsFile(path, resume_step=step)
+    assert file.rows == read_metrics(path) == ROWS[:step]
+    file.append({"step": step + 1, "loss": 0.5})
+    assert read_metrics(path) == file.rows == [*ROWS[:step], {"step": step + 1, "loss": 0.5}]
+
+
+def no_constant(name: str) -> None:
+    raise AssertionError(f"{name} is not JSON")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_number_that_is_not_finite_is_written_as_null(tmp_path, value):
+    file = MetricsFile(tmp_path / "metrics.jsonl", resume_step=0)
+    file.append({"step": 1, "loss": value, "gradient_norms": {"attention": [value, 1.0]}})
+    written = json.loads(file.path.read_text(), parse_constant=no_constant)
+    assert written == {"step": 1, "loss": None, "gradient_norms": {"attention": [None, 1.0]}} == file.rows[0]
+
+
+def test_the_metrics_of_a_diverged_training_are_plain_json(text, tmp_path):
+    small.train(text, tmp_path, "post", learning_rate=1e6, warmup=0, max_gradient_norm=0, steps=12, evaluations=1)
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    losses = [row["loss"] for row in (json.loads(line, parse_constant=no_constant) for line in lines) if "loss" in row]
+    assert losses[0] > 5
+    assert losses[-1] is None

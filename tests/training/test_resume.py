@@ -1,0 +1,126 @@
+"""A training that was cut off goes on from its last whole checkpoint and ends with the numbers that it would have had."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mixln.data.text import Text
+from mixln.training.callbacks import COMPLETE, last_complete_checkpoint
+from mixln.training.metrics import read_metrics
+from mixln.training.outcome import Outcome
+from tests import small
+
+STEPS = 240
+"""More than five passes over the data, and more than 200, so that only every second step is logged."""
+
+
+def whole_training(text: Text, folder: Path) -> Outcome:
+    """A training that saves a checkpoint at every logged step."""
+    return small.train(
+        text, folder, "mix(0.5)", steps=STEPS, evaluations=10, learning_rate=1e-2, checkpoint_seconds=0.0
+    )
+
+
+def in_another_process(text: Text, folder: Path) -> None:
+    torch.set_num_threads(1)
+    whole_training(text, folder)
+
+
+def kill_once_past(step: int, text: Text, folder: Path) -> None:
+    """Starts the training in another process and kills that when its metrics have passed `step`."""
+    process = multiprocessing.get_context("spawn").Process(target=in_another_process, args=(text, folder))
+    process.start()
+    until = time.monotonic() + 120
+    while time.monotonic() < until and process.is_alive() and steps_done(folder) < step:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert step <= steps_done(folder) < STEPS
+
+
+def steps_done(folder: Path) -> int:
+    return max((row["step"] for row in read_metrics(folder / "metrics.jsonl")), default=0)
+
+
+def rows(folder: Path) -> list[dict]:
+    """Every row of the metrics, without the speed."""
+    found = read_metrics(folder / "metrics.jsonl")
+    return [{name: value for name, value in row.items() if name != "tokens_per_second"} for row in found]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(text, tmp_path_factory) -> tuple[Path, Outcome]:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    return folder, whole_training(text, folder)
+
+
+@pytest.fixture(scope="module")
+def killed(text, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("killed")
+    kill_once_past(100, text, folder)
+    return folder
+
+
+def assert_same(text: Text, folder: Path, uninterrupted: tuple[Path, Outcome]) -> None:
+    outcome = whole_training(text, folder)
+    reference, expected = uninterrupted
+    assert rows(folder) == rows(reference)
+    assert outcome.loss == expected.loss
+    for name in ("status", "step", "tokens", "train_curve", "eval_curve", "gradient_norms", "residual_variance"):
+        assert getattr(outcome, name) == getattr(expected, name)
+    weights, others = (load_file(path / f"checkpoint-{STEPS}" / "model.safetensors") for path in (folder, reference))
+    assert all(torch.equal(weights[name], others[name]) for name in weights | others)
+
+
+def test_a_killed_training_goes_on_from_its_checkpoint_and_ends_with_the_same_numbers(
+    text, tmp_path, uninterrupted, killed, fed
+):
+    folder = shutil.copytree(killed, tmp_path / "run")
+    step = int(last_complete_checkpoint(folder).name.removeprefix("checkpoint-"))
+    assert step >= 90
+    fed.clear()
+    assert_same(text, folder, uninterrupted)
+    assert len(fed) == STEPS - step
+    assert uninterrupted[1].status == "finished"
+
+
+def test_a_checkpoint_without_its_mark_is_not_used(text, tmp_path, killed, uninterrupted):
+    folder = shutil.copytree(killed, tmp_path / "run")
+    latest = last_complete_checkpoint(folder)
+    (latest / COMPLETE).unlink()
+    (latest / "model.safetensors").write_bytes(b"half a file")
+    assert last_complete_checkpoint(folder) != latest
+    assert_same(text, folder, uninterrupted)
+
+
+def test_a_training_cut_off_before_its_first_checkpoint_starts_anew(text, tmp_path, killed, uninterrupted):
+    folder = shutil.copytree(killed, tmp_path / "run")
+    for checkpoint in folder.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
+    assert_same(text, folder, uninterrupted)
+
+
+def test_a_half_written_last_row_of_the_metrics_does_no_harm(text, tmp_path, killed, uninterrupted):
+    folder = shutil.copytree(killed, tmp_path / "run")
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 1')
+    assert_same(text, folder, uninterrupted)
+
+
+@pytest.mark.parametrize("names", [[], ["checkpoint-9"], ["checkpoint-9", "checkpoint-10", "checkpoint-100"]])
+def test_the_last_complete_checkpoint_is_the_one_of_the_latest_step(tmp_path, names):
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / COMPLETE).touch()
+    (tmp_path / "checkpoint-200").mkdir()
+    assert last_complete_checkpoint(tmp_path) == (tmp_path / names[-1] if names else None)
