@@ -44,6 +44,15 @@ def test_a_file_is_replaced_as_a_whole(tmp_path):
     assert names(tmp_path) == ["a.json"]
 
 
+def test_whoever_reads_the_old_file_goes_on_reading_it(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text("old")
+    with path.open() as reader:
+        write_atomic(path, "new")
+        assert reader.read() == "old"
+    assert path.read_text() == "new"
+
+
 @pytest.mark.parametrize("old", ["old", None])
 def test_a_write_that_fails_in_the_middle_leaves_the_old_file(tmp_path, old):
     path = tmp_path / "a.json"

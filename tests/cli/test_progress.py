@@ -78,6 +78,15 @@ def test_a_trial_that_ended_counts_with_all_its_steps():
     assert made.left([]) == "20 s left"
 
 
+def test_a_resumed_trial_that_ended_counts_with_the_steps_since_it_went_on():
+    """50 steps in 50 s; the 100 of the other trial are left."""
+    made = course(0, trials=2)
+    made.left([running(step=50)])
+    made.end_trial(ended())
+    made.began -= 50
+    assert made.left([]) == "1 min 40 s left"
+
+
 @pytest.mark.parametrize("elapsed", [0, 60])
 def test_nothing_is_said_before_anything_is_known(elapsed):
     assert course(elapsed).left([running(step=0)]) == ""

@@ -1,46 +1,19 @@
-"""The small text and model as files, and a display that remembers."""
+"""The small text and model as files.
+
+Nothing of Hugging Face is imported before a test runs: pytest may load this file before it has gone offline.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mixln.compare.results import TrialResult
-from mixln.compare.runner import Progress
 from mixln.compare.settings import CompareSettings
 from mixln.data.settings import TextSettings
 from mixln.training.settings import TrainSettings
-from tests import small
-
-
-class Recorder:
-    """A display that keeps what it was told."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.begun: list[tuple[int, int, int]] = []
-        self.watched: list[Progress] = []
-        self.ended: list[TrialResult] = []
-        self.ends = 0
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-    def begin(self, trials: int, done: int, steps: int) -> None:
-        self.begun.append((trials, done, steps))
-
-    def watch(self, running: Sequence[Progress]) -> None:
-        self.watched.extend(running)
-
-    def finished(self, result: TrialResult) -> None:
-        self.ended.append(result)
-
-    def end(self) -> None:
-        self.ends += 1
-
 
 Settings = Callable[..., CompareSettings]
 
@@ -48,6 +21,8 @@ Settings = Callable[..., CompareSettings]
 @pytest.fixture(scope="session")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with text, config.json and cache."""
+    from tests import small
+
     folder = tmp_path_factory.mktemp("inputs")
     small.write_folder(folder / "text", small.documents())
     small.write_config(folder / "config.json")
@@ -67,9 +42,7 @@ def settings_for(inputs: Path) -> Settings:
             out=out,
             jobs=1,
             cache=inputs / "cache",
-            text=TextSettings(
-                **{"data": str(inputs / "text"), "sequence_length": small.LENGTH, "held_out": 0.1, **(text or {})}
-            ),
+            text=TextSettings(**{"data": str(inputs / "text"), "sequence_length": 16, "held_out": 0.1, **(text or {})}),
             training=TrainSettings(
                 **{"steps": 40, "batch_size": 4, "evaluations": 2, "precision": "float32", **(training or {})}
             ),

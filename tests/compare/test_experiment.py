@@ -18,7 +18,7 @@ from mixln.compare.statistics import paired_difference
 from mixln.compare.store import EXPERIMENT, RESULT
 from mixln.errors import StoreError
 from tests import small
-from tests.compare.conftest import Recorder
+from tests.compare.recorder import Recorder
 
 TRIALS = ["pre_lr0.02_seed0", "mix-0.5_lr0.02_seed0", "pre_lr0.02_seed1", "mix-0.5_lr0.02_seed1"]
 

@@ -14,7 +14,7 @@ from mixln.compare.results import Trial
 from mixln.compare.store import EXPERIMENT, LOCK, RESULT, Store
 from mixln.errors import DataError, MixlnError, PlacementError, SettingsError, StoreError
 from tests import small
-from tests.compare.conftest import Recorder
+from tests.compare.recorder import Recorder
 
 
 def refusal(settings, kind: type[MixlnError]) -> str:

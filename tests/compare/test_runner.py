@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from dataclasses import replace
@@ -14,11 +15,10 @@ import pytest
 import torch
 
 from mixln.compare.experiment import compare
-from mixln.compare.results import Trial
 from mixln.compare.runner import DEATHS, SMALL_MODEL, Job, Machine, _work, machine
 from mixln.compare.store import RESULT, Store
-from tests import small
-from tests.compare.conftest import Recorder
+from mixln.data.text import prepare
+from tests.compare.recorder import Recorder
 from tests.compare.test_experiment import TRIALS, numbers
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="the numbers are those of a machine without a GPU")
@@ -50,25 +50,22 @@ def test_small_models_share_the_cores_and_large_ones_take_all(four_threads, jobs
 
 @pytest.fixture
 def unfit(settings_for, tmp_path):
-    """Settings of a model that can be built but not run: 3 key-value heads do not divide 4 heads."""
-    config = small.write_config(tmp_path / "config.json", num_key_value_heads=3)
-    return replace(settings_for(tmp_path / "out"), model=str(config), placements=("pre",), seeds=(0,))
+    """Settings of one trial whose tokenized text has lost its training part, and the folder of that text."""
+    cache = tmp_path / "cache"
+    settings = settings_for(tmp_path / "out", placements=("pre",), seeds=(0,), cache=cache)
+    text = prepare(settings.text, vocabulary_size=300, tokens=settings.tokens, cache=cache)
+    shutil.rmtree(text.folder / "train")
+    return settings, text.folder
 
 
-def test_an_error_in_a_training_is_a_failed_result_with_its_traceback(unfit, tmp_path):
-    text = small.prepared(tmp_path / "prepared")
-    trial = Trial(placement="pre", init="normal", learning_rate=2e-2, seed=0)
-    store = Store(tmp_path / "out")
-    job = Job(
-        trial=trial,
-        folder=store.add(trial),
-        config=json.loads(Path(unfit.model).read_text()),
-        text=text.folder,
-        training=unfit.training,
-    )
+def test_an_error_in_a_training_is_a_failed_result_with_its_traceback(unfit):
+    settings, text = unfit
+    store, (trial,) = Store(settings.out), settings.trials({"pre": "normal"})
+    model = json.loads(Path(settings.model).read_text())
+    job = Job(trial=trial, folder=store.add(trial), config=model, text=text, training=settings.training)
     result = _work(job)
     assert (result.status, result.trial, result.loss) == ("failed", trial, None)
-    assert result.reason.startswith("RuntimeError: ")
+    assert result.reason.startswith("FileNotFoundError: ")
     assert "\n" not in result.reason
     assert "Traceback" in (job.folder / "error.txt").read_text()
     assert not (job.folder / RESULT).exists()
@@ -77,15 +74,16 @@ def test_an_error_in_a_training_is_a_failed_result_with_its_traceback(unfit, tmp
 
 @pytest.mark.slow
 def test_a_failed_trial_is_tried_again(unfit):
+    settings, text = unfit
     first, second = Recorder(), Recorder()
-    summary = compare(unfit, first)
+    summary = compare(settings, first)
     assert [result.status for result in summary.trials] == ["failed"]
     assert summary.placements[0].best.failed == 1
     assert summary.verdict[0].startswith("No trial trained")
-    small.write_config(Path(unfit.model))
-    assert [result.status for result in compare(unfit, second).trials] == ["finished"]
+    shutil.rmtree(text)
+    assert [result.status for result in compare(settings, second).trials] == ["finished"]
     assert second.begun == [(1, 0, 40)]
-    assert not list(unfit.out.glob("*/error.txt"))
+    assert not list(settings.out.glob("*/error.txt"))
 
 
 class Killer(Recorder):

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 
-from mixln.compare.results import Interval
-from mixln.compare.verdict import interval_text, percent
 from tests.compare.records import result, results, said
 
 
@@ -15,26 +11,6 @@ def sentence(sentences: tuple[str, ...], part: str) -> str:
     """The one sentence that holds `part`."""
     (found,) = [each for each in sentences if part in each]
     return found
-
-
-@pytest.mark.parametrize(
-    ("difference", "text"),
-    [
-        (math.log(0.8), "−20.0%"),
-        (math.log(1.25), "+25.0%"),
-        (0.0, "+0.0%"),
-        (-0.00001, "−0.0%"),
-        (math.log(3), "+200.0%"),
-    ],
-)
-def test_a_difference_in_loss_is_a_change_of_perplexity(difference, text):
-    assert percent(difference) == text
-
-
-def test_an_interval_in_words():
-    whole = Interval(mean=math.log(0.8), low=math.log(0.7), high=math.log(0.9), pairs=3)
-    assert interval_text(whole) == "−20.0% [−30.0%, −10.0%]"
-    assert interval_text(Interval(mean=0.0, low=None, high=None, pairs=1)) == "+0.0% (n = 1, no interval)"
 
 
 def test_a_clear_win():
@@ -62,7 +38,7 @@ def test_a_second_placement_that_beats_the_baseline_is_judged_too():
 def test_the_baseline_wins_clearly():
     found = said([*results("pre", [2.90, 2.91, 2.92]), *results("post", [3.00, 3.02, 3.01])])
     assert found[0].startswith("The baseline Title of pre has the lowest held-out perplexity, 18.4")
-    assert found[0].endswith("and the interval of every other placement that trained excludes zero.")
+    assert found[0].endswith("and the 95% interval of every other placement that trained excludes zero.")
     assert sentence(found, "Title of post against pre:").endswith(": worse than the baseline here.")
 
 
@@ -167,34 +143,22 @@ def test_few_seeds_are_said_to_be_few(seeds, warned):
 
 def test_the_length_of_the_training_is_always_said():
     found = said([*results("pre", [3.0, 3.1]), *results("post", [2.0, 2.1])])
-    assert found[-1].startswith("Every trial saw 640 tokens in 10 steps.")
+    assert (
+        "640 tokens in 10 steps. A longer training or a larger model can order the placements differently" in found[-1]
+    )
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="BUG: with one seed in common there is no interval, and the sentence says in one breath that there is none and that "
-    "it includes zero",
-)
 def test_a_single_pair_among_several_seeds_is_not_said_to_have_an_interval():
     first = said([*results("pre", [3.0, None]), *results("post", [2.5, 2.6])])[0]
     assert "no interval" in first
     assert "interval includes zero" not in first
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="BUG: the winner is chosen by means over different seeds: a placement whose other seed diverged leads although it is "
-    "worse at the only seed that it shares with the baseline",
-)
 def test_a_placement_that_loses_at_every_shared_seed_does_not_win():
     first = said([*results("pre", [3.0, 3.2]), *results("post", [3.05, None])])[0]
     assert not first.startswith("Title of post has the lowest held-out perplexity")
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="BUG: where only the baseline trained, the verdict says that the intervals of the others exclude zero, and there are none",
-)
 def test_a_baseline_that_alone_trained_is_not_said_to_be_separated():
     first = said([*results("pre", [3.0, 3.1]), *results("post", [None, None])])[0]
     assert "Title of pre has the lowest held-out perplexity" in first

