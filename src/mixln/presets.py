@@ -65,6 +65,10 @@ def model_config(model: str, *, vocabulary_size: int | None = None, sequence_len
             tie_word_embeddings=False,
         )
     config = _read_config(model)
+    from mixln.hosts import HOSTS
+
+    if config.model_type.removeprefix("placed_") not in HOSTS:
+        raise SettingsError(unknown("model family", config.model_type, HOSTS))
     if vocabulary_size is not None and config.vocab_size < vocabulary_size:
         raise SettingsError(
             f"vocab_size of {model} must hold the tokenizer's {vocabulary_size} tokens, got {config.vocab_size}; "

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from mixln.compare.results import PlacementSummary, Trial, TrialResult, Unigram
-from mixln.compare.statistics import summarise
+from mixln.compare.statistics import runner_up, summarise
 from mixln.compare.verdict import verdict
 
 UNIGRAM = Unigram(loss=math.log(500.0), bits_per_byte=2.5)
@@ -54,12 +54,14 @@ def rows(trials: Sequence[TrialResult], *, baseline: str | None = None) -> tuple
 
 def said(trials: Sequence[TrialResult], *, baseline: str | None = None) -> tuple[str, ...]:
     """The verdict on some trials."""
+    table = rows(trials, baseline=baseline)
     return verdict(
-        rows(trials, baseline=baseline),
+        table,
         baseline=baseline or trials[0].trial.placement,
         unigram=UNIGRAM,
         learning_rates=sorted({each.trial.learning_rate for each in trials}),
         seeds=sorted({each.trial.seed for each in trials}),
         steps=10,
         tokens=640,
+        runner_up=runner_up(trials, table),
     )

@@ -177,11 +177,6 @@ def test_a_text_that_has_changed_is_another_experiment(done, settings_for, input
     refused(changed, "holds another experiment: its text has changed since")
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="BUG: only the path of a config.json is compared, not what it holds: after an edit, old trials of one model are "
-    "reported beside new trials of another",
-)
 def test_a_model_that_has_changed_is_another_experiment(done, settings_for, tmp_path):
     out, _, _ = done
     copy = shutil.copytree(out, tmp_path / "out")
@@ -211,13 +206,7 @@ def test_other_settings_are_refused(done, settings_for):
         ("qknorm+pre", "qknorm+pre"),
         ("post*3,pre*9", "post*3,pre*9"),
         ("hybrid**2,pre", "hybrid**2,pre"),
-        pytest.param(
-            "mix(0.25)*3,pre*9",
-            "mix(0.25)*3,pre*9",
-            marks=pytest.mark.xfail(
-                strict=True, reason="BUG: a mixture that begins with an argument takes its part's name"
-            ),
-        ),
+        ("mix(0.25)*3,pre*9", "mix(0.25)*3,pre*9"),
     ],
 )
 def test_the_title_is_the_fields_name_and_a_mixture_keeps_its_text(name, words):

@@ -44,7 +44,7 @@ def four_threads():
     ],
 )
 def test_small_models_share_the_cores_and_large_ones_take_all(four_threads, jobs, parameters, expected):
-    plan = machine(jobs, parameters=parameters)
+    plan = machine(jobs, parameters=parameters, trials=100)
     assert plan == Machine(jobs=expected[0], threads=expected[1], gpus=0)
 
 

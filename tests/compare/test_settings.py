@@ -15,9 +15,6 @@ from mixln.errors import SettingsError
 from mixln.training.settings import TrainSettings
 
 WRONG = [
-    ({"placements": ()}, "placements must name at least one, got none"),
-    ({"learning_rates": ()}, "learning-rates must name at least one, got none"),
-    ({"seeds": ()}, "seeds must name at least one, got none"),
     ({"placements": ("pre", "post", "pre")}, "placements must not repeat, got pre twice"),
     ({"placements": ("mix(0.25)", " MIX( 0.25 )")}, "placements must not repeat, got mix(0.25) twice"),
     ({"learning_rates": (1e-3, 0.001)}, "learning-rates must not repeat, got 0.001 twice"),

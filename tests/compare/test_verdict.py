@@ -20,33 +20,33 @@ def test_a_clear_win():
     assert "against the baseline Title of pre" in first
     assert "The 95% interval excludes zero" in first
     assert "more than the noise between seeds" in first
-    assert not any("mix(0.25)) against pre:" in each for each in found), "said twice"
+    assert not any("mix(0.25)) against Title of pre:" in each for each in found), "said twice"
 
 
 def test_a_lead_that_is_not_resolved():
     found = said([*results("pre", [3.00, 3.10]), *results("post", [2.90, 3.15]), *results("lns", [2.95, 3.20])])
     assert "Title of post has the lowest held-out perplexity" in found[0]
     assert "The 95% interval includes zero: these seeds cannot tell it from the baseline." in found[0]
-    assert sentence(found, "Title of lns against pre:").endswith(": not resolved by these seeds.")
+    assert sentence(found, "Title of lns against Title of pre:").endswith(": not resolved by these seeds.")
 
 
 def test_a_second_placement_that_beats_the_baseline_is_judged_too():
     trials = [*results("pre", [3.00, 3.01]), *results("post", [2.50, 2.51]), *results("lns", [2.80, 2.81])]
-    assert sentence(said(trials), "Title of lns against pre:").endswith(": better than the baseline here.")
+    assert sentence(said(trials), "Title of lns against Title of pre:").endswith(": better than the baseline here.")
 
 
 def test_the_baseline_wins_clearly():
     found = said([*results("pre", [2.90, 2.91, 2.92]), *results("post", [3.00, 3.02, 3.01])])
     assert found[0].startswith("The baseline Title of pre has the lowest held-out perplexity, 18.4")
     assert found[0].endswith("and the 95% interval of every other placement that trained excludes zero.")
-    assert sentence(found, "Title of post against pre:").endswith(": worse than the baseline here.")
+    assert sentence(found, "Title of post against Title of pre:").endswith(": worse than the baseline here.")
 
 
 def test_the_baseline_leads_without_being_separated():
     trials = [*results("pre", [3.0, 3.0]), *results("post", [3.0, 3.2]), *results("lns", [4.0, 4.001])]
     found = said(trials)
     assert found[0].endswith("but these seeds do not separate it from post.")
-    assert "worse than the baseline here" in sentence(found, "Title of lns against pre:")
+    assert "worse than the baseline here" in sentence(found, "Title of lns against Title of pre:")
 
 
 def test_nothing_trained():
@@ -80,14 +80,14 @@ def test_no_word_about_stalling_where_nothing_stalled():
 
 def test_a_placement_without_a_loss_is_not_compared():
     found = said([*results("pre", [3.0, 3.1]), *results("post", [None, None])])
-    assert "Title of post has no held-out loss to compare with pre." in found
+    assert "Title of post has no held-out loss to compare with Title of pre." in found
 
 
 def test_one_seed_supports_no_claim():
     found = said([result("pre", 3.0), result("post", 2.0)])
     assert "Title of post has the lowest held-out perplexity, 7.4," in found[0]
     assert found[0].endswith("With one seed there is no interval, and this supports no claim.")
-    assert "(n = 1, no interval)" in sentence(found, "Title of post against pre:")
+    assert "(n = 1, no interval)" in sentence(found, "Title of post against Title of pre:")
     assert not any("better than" in each or "worse than" in each for each in found)
 
 
@@ -114,7 +114,7 @@ def test_a_best_learning_rate_at_the_edge_is_said(edge):
     assert "each at its best learning rate" in found[0]
     limit = sentence(found, "flatters every placement a little")
     assert "It lies at the edge of the grid for post: a wider grid may find a better one." in limit
-    against = sentence(found, "Title of post against pre:")
+    against = sentence(found, "Title of post against Title of pre:")
     assert "in perplexity at its best learning rate" in against
     assert "at the common learning rate" in against
 

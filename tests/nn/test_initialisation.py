@@ -10,7 +10,7 @@ from torch import Tensor
 
 import mixln
 from mixln.errors import SettingsError
-from mixln.nn.initialisation import SCHEMES
+from mixln.nn.schemes import SCHEMES
 from mixln.placement import ZOO
 from tests.tiny import EVERY, placed, tiny_config
 

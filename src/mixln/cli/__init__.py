@@ -26,6 +26,9 @@ def main(arguments: list[str] | None = None) -> int:
     :param arguments: what follows the command's name; `sys.argv` if left out.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a code page may lack the arrows of a formula
     if arguments == ["--version"]:
         from importlib.metadata import version
 
@@ -40,11 +43,9 @@ def main(arguments: list[str] | None = None) -> int:
         print("mixln: interrupted; run the same command again to go on from here", file=sys.stderr)
         return 130
     except OSError as error:
-        if error.errno != 28:  # no space left on the device
-            raise
+        where = f" {error.filename}" if error.filename else ""
         print(
-            "mixln: the disk is full; free some space and run the same command again: nothing finished is lost",
-            file=sys.stderr,
+            f"mixln: cannot read or write{where}: {error.strerror or error}; nothing finished is lost", file=sys.stderr
         )
         return 2
 
@@ -70,9 +71,12 @@ def _parse(arguments: list[str]) -> Compare | Placements:
 
 def _one_line(box: str) -> str:
     """tyro's box of an error as one line: what was wrong, without frame, title and the hint to --help on every option."""
-    lines = [re.sub(r"[│╭╮╰╯─]+", " ", line).strip() for line in box.splitlines()]
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    lines = [re.sub(r"[│╭╮╰╯─]+|-{3,}", " ", line).strip() for line in plain.splitlines()]
     words = " ".join(line for line in lines[1:] if line)
     if unreadable := re.search(r"Error parsing (--[\w-]+):.*?\['(.*?)'\]", words):
         given = unreadable[2].replace("', '", " ")
         return f"{unreadable[1]} cannot be {given!r}; see mixln --help for what it takes"
+    if mistyped := re.search(r"(Unrecognized options: .*?) Perhaps you meant: (--[\w-]+)", words):
+        return f"{mistyped[1]}; did you mean {mistyped[2]}? See mixln --help"
     return words.split(" For full helptext")[0] + "; see mixln --help"

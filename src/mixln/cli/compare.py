@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mixln.compare.settings import CompareSettings
+
+if TYPE_CHECKING:
+    from mixln.compare.results import Summary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,17 +24,22 @@ class Compare(CompareSettings):
         from mixln.compare.experiment import compare
 
         console = Console()
-        summary = compare(self, display(console))
+        paths: list[Path] = []
 
-        from mixln.report import write
-        from mixln.report.tables import terminal_table
+        def publish(summary: Summary) -> None:
+            from mixln.report import write
 
-        paths = write(summary, self.out)
+            paths.extend(write(summary, self.out))
+
+        summary = compare(self, display(console), publish)
+
+        from mixln.report import terminal_table
+
         console.print(terminal_table(summary))
         for sentence in summary.verdict:
-            console.print(f"• {sentence}", highlight=False)
+            console.print(f"• {sentence}", highlight=False, markup=False)
         page = next(path for path in paths if path.suffix == ".html")
-        console.print(f"\nreport: {page}", highlight=False, soft_wrap=True)
+        console.print(f"\nreport: {page}", highlight=False, markup=False, soft_wrap=True)
         failed = [result for result in summary.trials if result.status == "failed"]
         for result in failed:
             console.print(

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import tyro
 
+from mixln.nn.schemes import SCHEMES
 from mixln.placement import MODIFIERS, ZOO, draw, placement
 from mixln.placement.preflight import warnings
 
@@ -39,6 +40,9 @@ class List:
                 highlight=False,
                 markup=False,
             )
+        console.print("\nInitialisations, for --init (each placement has its recommended one):", highlight=False)
+        for scheme in SCHEMES.values():
+            console.print(f"  {scheme.name:<15} {scheme.rule} ({scheme.source})", highlight=False, markup=False)
         console.print(
             "\nMixtures: post*3,pre*9 is 3 layers, then 9; hybrid**2,pre is 2 layers of hybrid*, then pre for the rest.\n"
             'Layer by layer: mixln placements show "mix(0.25)" --layers 12',
@@ -60,6 +64,9 @@ class Show:
         built = placement(self.placement, self.layers)
         print(f"{built.name}, {self.layers} layers, recommended init: {built.init}\n")
         print(draw(built))
+        if built.name.split("(")[0] in ZOO:
+            entry = ZOO[built.name.split("(")[0]]
+            print(f"\n{entry.title} ({entry.source}). {entry.notes}".rstrip())
         for warning in warnings(built, init=built.init, warmup_steps=1):
             print(f"\nwarning: {warning}")
         return 0

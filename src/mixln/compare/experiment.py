@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
@@ -18,11 +19,12 @@ from filelock import FileLock, Timeout
 from mixln.compare.results import Summary, Trial, TrialResult, Unigram
 from mixln.compare.runner import Job, Machine, Progress, machine, run
 from mixln.compare.settings import CompareSettings
-from mixln.compare.statistics import summarise
+from mixln.compare.statistics import runner_up, summarise
 from mixln.compare.store import LOCK, Store
 from mixln.compare.verdict import verdict
 from mixln.data.text import Text, prepare
-from mixln.errors import DataError, SettingsError, StoreError
+from mixln.errors import DataError, MixlnError, SettingsError, StoreError, first_line
+from mixln.files import existing
 from mixln.placement import ZOO, Placement, placement
 from mixln.placement.preflight import warnings as preflight
 from mixln.presets import model_config
@@ -49,42 +51,50 @@ class Display(Protocol):
         """All have ended, or the comparison was cut off."""
 
 
-def compare(settings: CompareSettings, display: Display) -> Summary:
+def compare(
+    settings: CompareSettings, display: Display, publish: Callable[[Summary], None] = lambda summary: None
+) -> Summary:
     """Runs a comparison, or what is missing of it, and returns what it found.
 
+    :param publish: called with the summary while the experiment's folder is still locked.
     :raises SettingsError: if a setting cannot work; :class:`DataError` for the text; :class:`StoreError` for the folder.
         Nothing has been written to the folder then.
     """
     from mixln.training.precision import resolve
 
     training = replace(settings.training, precision=resolve(settings.training.precision))
-    settings = replace(settings, training=training)
-    store = Store(settings.out)
-    grid = store.check(settings.shared(), settings.grid(), extend=settings.extend)
-    settings = replace(settings, **{name: tuple(values) for name, values in grid.items()})
-    stock = model_config(settings.model, sequence_length=settings.text.sequence_length)
+    settings = replace(settings, training=training, cache=settings.cache.expanduser())
+    store, extend, length = Store(settings.out), settings.extend, settings.text.sequence_length
+    # First what can be said before the text is read, which may take long; then everything again under the lock.
+    asked = settings.grid()
+    settings = settings.with_grid(store.check({"settings": settings.shared()}, asked, extend=extend))
+    stock = model_config(settings.model, sequence_length=length)
     placements = {name: placement(name, stock.num_hidden_layers) for name in settings.placements}
     inits = {name: settings.init or built.init for name, built in placements.items()}
-    warmup = settings.training.warmup_steps(settings.text.sequence_length)
+    warmup = settings.training.warmup_steps(length)
     found = [w for name, built in placements.items() for w in preflight(built, init=inits[name], warmup_steps=warmup)]
-    parameters = _check_models(stock, placements, inits)
+    _count_parameters(settings.model, stock, placements, inits)
     for warning in found:
         display.say(f"warning: {warning}")
 
     text = _prepare_text(settings, stock.vocab_size, display)
-    stock = model_config(
-        settings.model,
-        vocabulary_size=text.info.vocabulary_size,
-        sequence_length=settings.text.sequence_length,
-    )
-    plan = machine(settings.jobs, parameters=parameters)
+    stock = model_config(settings.model, vocabulary_size=text.info.vocabulary_size, sequence_length=length)
+    parameters = _count_parameters(settings.model, stock, placements, inits)
     trials = settings.trials(inits)
-    _check_store(store, text, trials, parameters, plan)
+    plan = machine(settings.jobs, parameters=parameters, trials=len(trials))
+    shared = {
+        "settings": settings.shared(),
+        "text": {"fingerprint": text.info.fingerprint},
+        "model": {name: value for name, value in stock.to_dict().items() if name != "transformers_version"},
+    }
+    _check_room(store, trials, parameters, plan)
 
     with _locked(store):
-        store.create(_experiment(settings, text))
+        if settings.with_grid(store.check(shared, asked, extend=extend)) != settings:
+            raise StoreError(f"out {store.folder} has been extended by another mixln compare meanwhile; run this again")
+        present = store.read() or {"versions": _versions(), "commit": _commit(), "machine": _machine_words(plan)}
+        store.create({**present, **shared, "grid": settings.grid(), "baseline": settings.reference})
         results = {trial: store.result(trial) for trial in trials}
-        missing = [trial for trial in trials if results[trial] is None]
         jobs = [
             Job(
                 trial=trial,
@@ -93,12 +103,24 @@ def compare(settings: CompareSettings, display: Display) -> Summary:
                 text=text.folder,
                 training=settings.training,
             )
-            for trial in missing
+            for trial in trials
+            if results[trial] is None
         ]
+        if jobs and present["versions"] != _versions():
+            now = _versions()
+            changed = [
+                f"{name} {old}, now {now.get(name)}"
+                for name, old in present["versions"].items()
+                if old != now.get(name)
+            ]
+            found.append(f"the trials of this experiment do not all have the same versions: {'; '.join(changed)}")
+            display.say(f"warning: {found[-1]}")
         if jobs:
             _run(jobs, plan, results, display, len(trials), settings.steps)
-    ended = [result for result in results.values() if result is not None]
-    return _summary(settings, text, plan, parameters, ended, found)
+        ended = [result for result in results.values() if result is not None]
+        summary = _summary(settings, text, present, parameters, ended, found)
+        publish(summary)
+    return summary
 
 
 def _run(
@@ -120,7 +142,7 @@ def _run(
         display.end()
 
 
-def _check_models(stock: Any, placements: dict[str, Placement], inits: dict[str, str]) -> int:
+def _count_parameters(model: str, stock: Any, placements: dict[str, Placement], inits: dict[str, str]) -> int:
     """Builds every model without memory, so that a mistake shows now; returns the most parameters of one."""
     import torch
 
@@ -128,9 +150,16 @@ def _check_models(stock: Any, placements: dict[str, Placement], inits: dict[str,
 
     most = 0
     for name, built in placements.items():
-        with torch.device("meta"):
-            model = from_config(stock, placement=built, init=inits[name])
-        most = max(most, sum(parameter.numel() for parameter in model.parameters()))
+        try:
+            with torch.device("meta"):
+                placed = from_config(stock, placement=built, init=inits[name])
+        except MixlnError:
+            raise
+        except Exception as error:  # a config may be wrong in as many ways as transformers has models
+            raise SettingsError(
+                f"model {model} cannot be built: {type(error).__name__}: {first_line(error)}"
+            ) from error
+        most = max(most, sum(parameter.numel() for parameter in placed.parameters()))
     return most
 
 
@@ -152,13 +181,7 @@ def _prepare_text(settings: CompareSettings, vocabulary_size: int, display: Disp
     return text
 
 
-def _check_store(store: Store, text: Text, trials: list[Trial], parameters: int, plan: Machine) -> None:
-    present = store.read()
-    if present is not None and present["text"]["fingerprint"] != text.info.fingerprint:
-        raise StoreError(
-            f"out {store.folder} holds another experiment: its text has changed since "
-            f"({present['text']['fingerprint']} there, {text.info.fingerprint} here); choose another --out"
-        )
+def _check_room(store: Store, trials: list[Trial], parameters: int, plan: Machine) -> None:
     folders = [store.trial_folder(trial) for trial in trials]
     if len(set(folders)) < len(folders):
         raise SettingsError(
@@ -167,9 +190,9 @@ def _check_store(store: Store, text: Text, trials: list[Trial], parameters: int,
     missing = sum(store.result(trial) is None for trial in trials)
     # A final checkpoint holds float32 weights; a resumable one also two moments of AdamW, and two of them overlap.
     need = 4 * parameters * missing + 2 * 12 * parameters * min(plan.jobs, missing)
-    place = store.folder.absolute()
-    while not place.exists():
-        place = place.parent
+    place = existing(store.folder)
+    if not place.is_dir():
+        raise StoreError(f"out {store.folder} cannot be made: {place} is a file; choose another --out")
     free = shutil.disk_usage(place).free
     if free < need:
         raise StoreError(
@@ -192,21 +215,10 @@ def _locked(store: Store) -> Iterator[None]:
         ) from error
 
 
-def _experiment(settings: CompareSettings, text: Text) -> dict[str, Any]:
-    present = Store(settings.out).read() or {"versions": _versions(), "commit": _commit()}
-    return {
-        **present,
-        "schema": 1,
-        "settings": settings.shared(),
-        "grid": settings.grid(),
-        "text": {"fingerprint": text.info.fingerprint, "description": text.info.description},
-    }
-
-
 def _summary(
     settings: CompareSettings,
     text: Text,
-    plan: Machine,
+    present: dict[str, Any],
     parameters: int,
     results: list[TrialResult],
     warnings: list[str],
@@ -228,6 +240,7 @@ def _summary(
         seeds=settings.seeds,
         steps=settings.steps,
         tokens=settings.tokens,
+        runner_up=runner_up(results, rows),
     )
     facts = {
         "text": f"{info.description}; {info.documents} training and {info.held_out_documents} held-out documents",
@@ -235,8 +248,8 @@ def _summary(
         "vocabulary": f"{info.vocabulary_size:,} tokens",
         "model": f"{settings.model}, {parameters:,} parameters",
         "training": f"{settings.tokens:,} tokens a trial in {settings.steps:,} steps",
-        "machine": _machine_words(plan),
-        "versions": ", ".join(f"{name} {number}" for name, number in _versions().items()),
+        "machine": present["machine"],
+        "versions": ", ".join(f"{name} {number}" for name, number in present["versions"].items()),
     }
     return Summary(
         settings={**settings.grid(), "baseline": settings.reference, **settings.shared()},
@@ -252,8 +265,8 @@ def _summary(
 
 def title(name: str) -> str:
     """The field's name of a placement: `mix(0.25)` → `Mix-LN`; a mixture or a modified one keeps its text."""
-    entry = ZOO.get(name.split("(")[0])
-    return name if entry is None or "," in name.split("(")[0] else entry.title
+    term = re.fullmatch(r"([a-z-]+\*?)(\([^()]*\))?", name)
+    return ZOO[term[1]].title if term and term[1] in ZOO else name
 
 
 def _versions() -> dict[str, str]:

@@ -6,17 +6,18 @@ import contextlib
 import json
 import logging
 import multiprocessing
+import multiprocessing.connection
 import os
 import shutil
+import signal
 import threading
 import time
 import traceback
 import warnings
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -72,17 +73,20 @@ class Machine:
     gpus: int
 
 
-def machine(jobs: int | None, *, parameters: int) -> Machine:
+def machine(jobs: int | None, *, parameters: int, trials: int) -> Machine:
     """Chooses worker processes and threads: one worker a GPU; without a GPU one a core for small models, else one for all.
 
     :param jobs: the user's choice; `None` to choose here.
     :param parameters: of one model.
+    :param trials: of the whole experiment: more workers have nothing to do.
     """
     import torch
 
-    cores, gpus = torch.get_num_threads(), torch.cuda.device_count()
+    cores = torch.get_num_threads()
+    gpus = torch.cuda.device_count() or int(torch.backends.mps.is_available())
     if jobs is None:
         jobs = max(1, gpus) if gpus or parameters > SMALL_MODEL else cores
+    jobs = min(jobs, trials)
     return Machine(jobs=jobs, threads=max(1, cores // jobs), gpus=gpus)
 
 
@@ -101,13 +105,16 @@ def run(
     :param finished: called with each result as it comes.
     :param watch: called about every `interval` seconds with the trials that are running.
     """
-    waiting, deaths = list(jobs), Counter[Path]()
+    waiting = list(jobs)
     while waiting:
         lost = _run_pool(waiting, machine, finished, watch, interval)
-        deaths.update(job.folder for job, was_running in lost if was_running)
-        waiting = [job for job, _ in lost if deaths[job.folder] < DEATHS]
-        for job, _ in lost:
-            if deaths[job.folder] >= DEATHS:
+        suspects = [job for job in waiting if lost.get(job.folder)]
+        waiting = [job for job in waiting if lost.get(job.folder) is False]
+        for job in suspects:  # one of them killed the worker: alone, it cannot take the others with it
+            for _ in range(DEATHS):
+                if not _run_pool([job], machine, finished, watch, interval):
+                    break
+            else:
                 finished(_failure(job, f"its worker was killed {DEATHS} times, as happens when memory runs out"))
 
 
@@ -117,19 +124,19 @@ def _run_pool(
     finished: Callable[[TrialResult], None],
     watch: Callable[[Sequence[Progress]], None],
     interval: float,
-) -> list[tuple[Job, bool]]:
-    """Runs jobs until all have ended or a worker dies; returns those lost with it, and whether each was running."""
+) -> dict[Path, bool]:
+    """Runs jobs until all have ended or a worker dies; returns the folders of those lost with it: was it running?"""
     context = multiprocessing.get_context("spawn")
     counter = context.Value("i", 0)
     pool = ProcessPoolExecutor(
         max_workers=min(machine.jobs, len(jobs)),
         mp_context=context,
         initializer=_start_worker,
-        initargs=(machine, counter, os.getpid()),
+        initargs=(machine, counter),
     )
     began = time.time()
     running: set[Path] = set()
-    lost: list[tuple[Job, bool]] = []
+    lost: dict[Path, bool] = {}
     try:
         pending = {pool.submit(_work, job): job for job in jobs}
         while pending:
@@ -138,7 +145,7 @@ def _run_pool(
                 try:
                     finished(future.result())
                 except BrokenProcessPool:
-                    lost.append((job, job.folder in running))
+                    lost[job.folder] = job.folder in running
             running = {job.folder for future, job in pending.items() if future.running()}
             watch([progress for job in pending.values() if (progress := _progress(job, began)) is not None])
     except BaseException:
@@ -180,7 +187,7 @@ def _progress(job: Job, since: float) -> Progress | None:
     return None
 
 
-def _start_worker(machine: Machine, counter: Any, parent: int) -> None:
+def _start_worker(machine: Machine, counter: Any) -> None:
     with counter.get_lock():
         index = counter.value
         counter.value += 1
@@ -188,7 +195,8 @@ def _start_worker(machine: Machine, counter: Any, parent: int) -> None:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
         devices = [name for name in visible if name] or [str(number) for number in range(machine.gpus)]
         os.environ["CUDA_VISIBLE_DEVICES"] = devices[index % len(devices)]
-    threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the driver, which ends the workers
     keep_freed_memory()
     warnings.simplefilter("ignore")
     import torch
@@ -200,11 +208,12 @@ def _start_worker(machine: Machine, counter: Any, parent: int) -> None:
     logging.disable(logging.WARNING)
 
 
-def _die_with(parent: int) -> None:
+def _die_with_parent() -> None:
     """Ends this worker when the process that started it is gone: two must not train one trial."""
-    while os.getppid() == parent:
-        time.sleep(0.2)
-    os._exit(1)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 def keep_freed_memory() -> None:
@@ -243,7 +252,7 @@ def _work(job: Job) -> TrialResult:
         with contextlib.suppress(OSError):
             error_file.write_text(traceback.format_exc(), "utf-8")
         return _failure(job, f"{type(error).__name__}: {first_line(error)}")
-    result = TrialResult(trial=job.trial, **{name: getattr(outcome, name) for name in asdict(outcome)})
+    result = TrialResult(trial=job.trial, **vars(outcome))
     write_result(job.folder, result)
     for checkpoint in job.folder.glob("checkpoint-*"):
         if checkpoint.name != f"checkpoint-{result.step}":

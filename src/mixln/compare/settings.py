@@ -16,6 +16,12 @@ from mixln.errors import SettingsError
 from mixln.placement import canonical
 from mixln.training.settings import TrainSettings
 
+DEFAULT_GRID: dict[str, tuple[Any, ...]] = {
+    "placements": ("pre", "post", "mix(0.25)", "hybrid*"),
+    "learning_rates": (3e-3,),
+    "seeds": (0, 1),
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class CompareSettings:
@@ -25,12 +31,15 @@ class CompareSettings:
     minutes on two cores. Run the same command again to finish what was cut off; nothing is repeated.
     """
 
-    placements: tuple[str, ...] = ("pre", "post", "mix(0.25)", "hybrid*")
-    """Placements to compare; `mixln placements` lists them. Quote those with brackets or a star."""
-    learning_rates: tuple[float, ...] = (3e-3,)
-    """Peak learning rates; each placement is trained at each."""
-    seeds: tuple[int, ...] = (0, 1)
-    """Each seed decides initial weights and data order, the same for all placements."""
+    placements: tuple[str, ...] = ()
+    """Placements to compare; `mixln placements` lists them. Quote those with brackets or a star.
+    Left out: pre post "mix(0.25)" "hybrid*"; with --extend, those of the experiment."""
+    learning_rates: tuple[float, ...] = ()
+    """Peak learning rates; each placement is trained at each.
+    Left out: 3e-3; with --extend, those of the experiment."""
+    seeds: tuple[int, ...] = ()
+    """Each seed decides initial weights and data order, the same for all placements.
+    Left out: 0 1; with --extend, those of the experiment."""
     baseline: str | None = None
     """The placement that the others are compared with. Left out, the first."""
     model: str = "tiny"
@@ -43,7 +52,7 @@ class CompareSettings:
     """Allow more placements, learning rates or seeds in an experiment that exists; its finished trials are kept."""
     jobs: int | None = None
     """Trials side by side. Left out, one a GPU; without a GPU, one a core for small models."""
-    cache: Path = Path.home() / ".cache" / "mixln"
+    cache: Path = field(default_factory=lambda: Path("~/.cache/mixln"))
     """Folder for tokenized text, shared by all experiments."""
     text: Annotated[TextSettings, tyro.conf.arg(name="")] = field(default_factory=TextSettings)
     training: Annotated[TrainSettings, tyro.conf.arg(name="")] = field(default_factory=TrainSettings)
@@ -52,10 +61,10 @@ class CompareSettings:
         object.__setattr__(self, "placements", tuple(canonical(text) for text in self.placements))
         if self.baseline is not None:
             object.__setattr__(self, "baseline", canonical(self.baseline))
-        for name in ("placements", "learning_rates", "seeds"):
+        for name, default in DEFAULT_GRID.items():
             values = getattr(self, name)
-            if not values:
-                raise SettingsError(f"{name.replace('_', '-')} must name at least one, got none")
+            if not values and not self.extend:
+                object.__setattr__(self, name, default)
             if doubled := [value for value in values if values.count(value) > 1]:
                 raise SettingsError(f"{name.replace('_', '-')} must not repeat, got {doubled[0]} twice")
         for rate in self.learning_rates:
@@ -64,12 +73,17 @@ class CompareSettings:
         for seed in self.seeds:
             if not 0 <= seed < 2**32:
                 raise SettingsError(f"seeds must lie in [0, 2³²), got {seed}")
-        if self.baseline is not None and self.baseline not in self.placements:
+        if self.baseline is not None and self.placements and self.baseline not in self.placements:
             raise SettingsError(
                 f"baseline must be one of the placements {', '.join(self.placements)}, got {self.baseline}"
             )
         if self.jobs is not None and self.jobs < 1:
             raise SettingsError(f"jobs must be at least 1, got {self.jobs}")
+
+    def with_grid(self, grid: dict[str, list[Any]]) -> CompareSettings:
+        """The same settings on this grid; an axis that is still empty takes its default."""
+        axes = {name: tuple(values) or DEFAULT_GRID[name] for name, values in grid.items()}
+        return dataclasses.replace(self, extend=False, **axes)
 
     @property
     def reference(self) -> str:

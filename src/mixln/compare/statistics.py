@@ -74,6 +74,27 @@ def summarise(
     )
 
 
+def order(row: PlacementSummary) -> tuple[int, float]:
+    """Sorts placements, the first first: most seeds that trained, then lowest mean loss. A mean over the seeds that
+    survived must not beat one over all of them."""
+    return _rank(row.best)
+
+
+def runner_up(
+    trials: Sequence[TrialResult], rows: Sequence[PlacementSummary]
+) -> tuple[PlacementSummary, Interval] | None:
+    """The second placement that trained and its paired difference from the first, each at its best learning rate.
+
+    :returns: `None` without two that trained at a common seed.
+    """
+    first, second = [*sorted((row for row in rows if row.best.finished), key=order), None, None][:2]
+    if first is None or second is None:
+        return None
+    losses = [_losses(trials, row.placement, row.best.learning_rate) for row in (second, first)]
+    difference = paired_difference(*losses)
+    return None if difference is None else (second, difference)
+
+
 def _of(trials: Sequence[TrialResult], placement: str, rate: float) -> list[TrialResult]:
     return [r for r in trials if r.trial.placement == placement and r.trial.learning_rate == rate]
 

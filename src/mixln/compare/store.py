@@ -8,6 +8,7 @@ experiment.json      everything needed to run it again
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import asdict
@@ -19,6 +20,12 @@ from mixln.errors import StoreError
 from mixln.files import write_atomic
 
 EXPERIMENT, TRIAL, RESULT, LOCK = "experiment.json", "trial.json", "result.json", ".lock"
+PARTS = {"settings": "", "text": "its text has changed since: ", "model": "its model has changed since: "}
+"""What all trials of an experiment share, and how a difference in it is announced."""
+LONGEST = 120
+"""Characters of a placement in a folder's name."""
+SCHEMA = 1
+"""Of `experiment.json`; it changes when an older mixln could misread it."""
 
 
 class Store:
@@ -38,28 +45,33 @@ class Store:
         path = self.folder / EXPERIMENT
         if path.is_file():
             try:
-                return json.loads(path.read_text("utf-8"))
-            except ValueError as error:
+                present = json.loads(path.read_text("utf-8"))
+                if present["schema"] != SCHEMA:
+                    raise ValueError(f"schema {present['schema']}, this mixln reads {SCHEMA}")
+                return present
+            except (ValueError, TypeError, KeyError) as error:
                 raise StoreError(f"{path} is damaged ({error}); choose another --out, or delete the folder") from error
-        if self.folder.exists() and (not self.folder.is_dir() or any(p.name != LOCK for p in self.folder.iterdir())):
+        if self.folder.exists() and (not self.folder.is_dir() or any(not _ours(p) for p in self.folder.iterdir())):
             raise StoreError(f"out {self.folder} is not empty and holds no experiment; choose another --out")
         return None
 
     def check(self, shared: dict[str, Any], grid: dict[str, list[Any]], *, extend: bool) -> dict[str, list[Any]]:
-        """Compares an experiment's settings with what lies here, and returns the grid to run.
+        """Compares an experiment with what lies here, and returns the grid to run.
 
-        :param shared: the settings that all trials share.
+        :param shared: what all trials share, as far as it is known yet: settings, then text and model too.
         :param grid: axis → values.
-        :param extend: allow the grid to grow.
+        :param extend: allow the grid to grow; an empty axis then stays as it is.
         :raises StoreError: if another experiment lies here; it names the first difference.
         """
         present = self.read()
         if present is None:
             return grid
-        if difference := _difference(present["settings"], json.loads(json.dumps(to_json(shared)))):
-            raise StoreError(
-                f"out {self.folder} holds another experiment: {difference}; choose another --out, or the same settings"
-            )
+        for part, words in PARTS.items():
+            here = json.loads(json.dumps(to_json(shared.get(part, present.get(part)))))
+            if difference := _difference(present.get(part) or {}, here or {}):
+                raise StoreError(
+                    f"out {self.folder} holds another experiment: {words}{difference}; choose another --out, or the same settings"
+                )
         if present["grid"] == grid:
             return grid
         if not extend:
@@ -73,11 +85,11 @@ class Store:
     def create(self, experiment: dict[str, Any]) -> None:
         """Writes `experiment.json`, or its new grid."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(self.folder / EXPERIMENT, json.dumps(to_json(experiment), indent=1))
+        write_atomic(self.folder / EXPERIMENT, json.dumps(to_json({"schema": SCHEMA, **experiment}), indent=1))
 
     def trial_folder(self, trial: Trial) -> Path:
         """Where a trial lies; the folder's name says what it is."""
-        return self.folder / f"{slug(trial.placement)}_lr{trial.learning_rate:g}_seed{trial.seed}"
+        return self.folder / f"{slug(trial.placement)}_lr{trial.learning_rate!r}_seed{trial.seed}"
 
     def add(self, trial: Trial) -> Path:
         """Makes a trial's folder with its `trial.json`."""
@@ -112,7 +124,15 @@ def write_result(folder: Path, result: TrialResult) -> None:
 def slug(placement: str) -> str:
     """A placement's text as a folder name: `mix(0.25)` → `mix-0.25`, `hybrid**3,pre` → `hybrid-starx3_pre`."""
     text = re.sub(r"\*(?=\d)", "x", placement).replace("*", "-star").replace(",", "_").replace("/", "-of-")
-    return re.sub(r"[()]+", "-", text).strip("-").replace("-x", "x").replace("-_", "_")
+    text = re.sub(r"[()]+", "-", text).strip("-").replace("-x", "x").replace("-_", "_")
+    if len(text) <= LONGEST:
+        return text
+    return f"{text[:LONGEST]}-{hashlib.sha256(placement.encode()).hexdigest()[:8]}"
+
+
+def _ours(path: Path) -> bool:
+    """Whether a file is one that a comparison cut off at its very start leaves."""
+    return path.name == LOCK or path.name.startswith(f".{EXPERIMENT}.")
 
 
 def _difference(there: dict[str, Any], here: dict[str, Any], path: str = "") -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from mixln.compare import words
 from mixln.compare.results import Interval, PlacementSummary, Unigram
+from mixln.compare.statistics import order
 
 
 def verdict(
@@ -18,21 +19,25 @@ def verdict(
     seeds: Sequence[int],
     steps: int,
     tokens: int,
+    runner_up: tuple[PlacementSummary, Interval] | None,
 ) -> tuple[str, ...]:
     """Sentences, the most important first.
 
     :param steps: optimizer steps of one trial.
     :param tokens: training tokens of one trial.
+    :param runner_up: see :func:`mixln.compare.statistics.runner_up`.
     """
     several = len(learning_rates) > 1
-    lead = _lead(rows)
+    lead = min((row for row in rows if row.best.finished), key=order, default=None)
+    reference = next(row for row in rows if row.placement == baseline)
     said_already = lead if len(seeds) > 1 and not several else None
     others = [row for row in rows if row.placement != baseline and row is not said_already]
     sentences = [
-        _winner(rows, lead, baseline, several, len(seeds)),
-        *(_against(row, baseline, several) for row in others),
+        _winner(rows, lead, reference, several, len(seeds)),
+        _second(lead, runner_up, reference),
+        *(_against(row, reference, several) for row in others),
         *_broken(rows, unigram),
-        *_limits(rows, learning_rates, seeds),
+        *_limits(rows, lead, reference, learning_rates, seeds),
         f"Every trial was given {tokens:,} tokens in {steps:,} steps. A longer training or a larger model can order the "
         "placements differently; the published comparisons do.",
     ]
@@ -48,33 +53,30 @@ def name(row: PlacementSummary) -> str:
     return f"{row.title} ({row.placement})" if "(" in row.placement and row.title != row.placement else row.title
 
 
-def _lead(rows: Sequence[PlacementSummary]) -> PlacementSummary | None:
-    """The placement that comes out first: most seeds that trained, then lowest mean loss. A mean over the seeds that
-    survived must not beat one over all of them."""
-    trained = [row for row in rows if row.best.finished and row.best.loss is not None]
-    return min(trained, key=lambda row: (-row.best.finished, row.best.loss or math.inf), default=None)
-
-
 def _winner(
-    rows: Sequence[PlacementSummary], lead: PlacementSummary | None, baseline: str, several: bool, seeds: int
+    rows: Sequence[PlacementSummary],
+    lead: PlacementSummary | None,
+    reference: PlacementSummary,
+    several: bool,
+    seeds: int,
 ) -> str:
     if lead is None:
         return "No trial trained: every one diverged, stalled or failed. Lower the learning rate or give more steps."
     at = "each at its best learning rate" if several else f"at learning rate {lead.best.learning_rate:g}"
-    survived = (
-        "" if lead.best.finished == lead.best.seeds else f" ({lead.best.finished} of {lead.best.seeds} seeds trained)"
-    )
-    role = "The baseline " if lead.placement == baseline else ""
-    first = f"{role}{name(lead)} has the lowest held-out perplexity, {lead.best.perplexity:.1f}{survived}, {at}"
+    survivors = [row for row in rows if row.best.loss is not None and row.best.loss < (lead.best.loss or math.inf)]
+    among = f" of the placements that trained at {lead.best.finished} of {lead.best.seeds} seeds" if survivors else ""
+    role = "The baseline " if lead is reference else ""
+    first = f"{role}{name(lead)} has the lowest held-out perplexity{among}, {lead.best.perplexity:.1f}, {at}"
     if seeds == 1:
         return f"{first}. With one seed there is no interval, and this supports no claim."
-    if lead.placement == baseline:
+    if lead is reference:
         return f"{first}, {_distance([row for row in rows if row is not lead and row.best.finished])}."
-    reference = next(row for row in rows if row.placement == baseline)
     difference = lead.best.difference
     if difference is None:
         return f"{first}; the baseline {name(reference)} has no seed in common to compare with."
     against = f"{first}: {_said(difference)} against the baseline {name(reference)}."
+    if not reference.best.finished:
+        return f"{against} The baseline did not train at any seed, so this is no comparison of two that did."
     if difference.low is None:
         return f"{against} With one seed in common there is no interval, and this supports no claim."
     if difference.excludes_zero:
@@ -84,7 +86,7 @@ def _winner(
 
 def _distance(rivals: Sequence[PlacementSummary]) -> str:
     """How far a leading baseline is from the others that trained."""
-    close = [row for row in rivals if row.best.difference is None or not row.best.difference.excludes_zero]
+    close = [row for row in rivals if row.best.difference is None or (row.best.difference.low or -1.0) <= 0]
     if not rivals:
         return "the only placement that trained"
     if close:
@@ -92,19 +94,36 @@ def _distance(rivals: Sequence[PlacementSummary]) -> str:
     return "and the 95% interval of every other placement that trained excludes zero"
 
 
-def _against(row: PlacementSummary, baseline: str, several: bool) -> str:
+def _second(
+    lead: PlacementSummary | None, runner_up: tuple[PlacementSummary, Interval] | None, reference: PlacementSummary
+) -> str:
+    """How far the first is from the second, where that is not said already."""
+    if lead is None or runner_up is None or reference in (lead, runner_up[0]):
+        return ""
+    second, difference = runner_up
+    said = f"The next, {name(second)}, has perplexity {second.best.perplexity:.1f}: {_said(difference)} against {name(lead)}"
+    if difference.low is None:
+        return f"{said}."
+    return f"{said}: {'behind it' if difference.low > 0 else 'these seeds do not separate the two'}."
+
+
+def _against(row: PlacementSummary, reference: PlacementSummary, several: bool) -> str:
     best, common = row.best, row.common
     if best.difference is None:
-        return f"{name(row)} has no held-out loss to compare with {baseline}."
+        return f"{name(row)} has no held-out loss to compare with {name(reference)}."
     parts = [
-        f"{name(row)} against {baseline}: {_said(best.difference)} in perplexity"
+        f"{name(row)} against {name(reference)}: {_said(best.difference)} in perplexity"
         + (" at its best learning rate" if several else "")
     ]
     if several and common.difference is not None:
         parts.append(f"{_said(common.difference)} at the common learning rate {common.learning_rate:g}")
     said = "; ".join(parts)
+    if best.difference.pairs < best.seeds:
+        return f"{said}, over the {best.difference.pairs} of {best.seeds} seeds at which both have a loss."
     if best.difference.low is None:
         return f"{said}."
+    if best.stalled or reference.best.stalled:
+        return f"{said}; stalled trials are in it."
     return f"{said}: {_judgement(best.difference)}."
 
 
@@ -129,12 +148,23 @@ def _broken(rows: Sequence[PlacementSummary], unigram: Unigram) -> list[str]:
     return found
 
 
-def _limits(rows: Sequence[PlacementSummary], learning_rates: Sequence[float], seeds: Sequence[int]) -> list[str]:
+def _limits(
+    rows: Sequence[PlacementSummary],
+    lead: PlacementSummary | None,
+    reference: PlacementSummary,
+    learning_rates: Sequence[float],
+    seeds: Sequence[int],
+) -> list[str]:
     found = []
+    if lead not in (None, reference) and len(rows) > 2 and len(seeds) > 1:
+        found.append(
+            f"The first was picked as the best of {len(rows)}, and the intervals are not corrected for that: of many "
+            "comparisons without any true difference, more than one in twenty will show one."
+        )
     if len(learning_rates) == 1:
         found.append(
             f"One learning rate ({learning_rates[0]:g}) proves nothing about placements: each has its own best, and the "
-            "order can turn round at another. Add some with --learning-rates 1e-3 3e-3 1e-2."
+            "order can turn round at another. Add some with --learning-rates 1e-3 3e-3 1e-2 --extend."
         )
     else:
         edge = [row for row in rows if row.best.learning_rate in (min(learning_rates), max(learning_rates))]

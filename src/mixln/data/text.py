@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass
+import shutil
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mixln.data.documents import Corpus, corpus, is_hub
 from mixln.data.settings import TextSettings
 from mixln.errors import DataError, first_line
-from mixln.files import folder_atomic, write_atomic
+from mixln.files import existing, folder_atomic, write_atomic
 
 if TYPE_CHECKING:
     import numpy as np
@@ -97,24 +98,31 @@ def prepare(settings: TextSettings, *, vocabulary_size: int, tokens: int, cache:
     :param cache: folder of the cache; it is made if missing.
     :raises DataError: if the text cannot be read, is empty, or is shorter than one sequence in either part.
     """
+    if not (place := existing(cache)).is_dir():
+        raise DataError(f"cache {cache} cannot be made: {place} is a file; name another folder with --cache")
     size = settings.vocabulary_size or vocabulary_size
     request = hashlib.sha256(json.dumps([FORMAT, asdict(settings), size, tokens]).encode()).hexdigest()[:20]
     remembered = cache / "hub" / request
     if is_hub(settings) and remembered.is_file():
-        return Text.load(cache / "text" / remembered.read_text("utf-8"))
+        folder = cache / "text" / remembered.read_text("utf-8")
+        if (folder / "info.json").is_file():
+            return Text.load(folder)
     documents = corpus(settings, tokens=tokens)
     named = _named(settings.tokenizer) if settings.tokenizer else None
-    vocabulary = named.backend_tokenizer.to_str() if named else f"bpe-{size}"
+    vocabulary = f"{named.backend_tokenizer.to_str()}|{named.eos_token_id}" if named else f"bpe-{size}"
     parts = (FORMAT, documents.fingerprint, vocabulary, settings.sequence_length)
     key = hashlib.sha256("|".join(map(str, parts)).encode()).hexdigest()[:20]
     folder = cache / "text" / key
     if not (folder / "info.json").is_file():
+        shutil.rmtree(folder, ignore_errors=True)  # what is there without its info.json is no text
         tokenizer = named or _trained(documents.train, size)
         _pack(documents, tokenizer, settings.sequence_length, key, folder)
     if is_hub(settings):
         remembered.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(remembered, key)
-    return Text.load(folder)
+    text = Text.load(folder)
+    # The same documents may have been cached from a file of another name.
+    return replace(text, info=replace(text.info, description=documents.description))
 
 
 def _named(name: str) -> PreTrainedTokenizerFast:
@@ -188,7 +196,7 @@ def _pack(documents: Corpus, tokenizer: Any, length: int, key: str, folder: Path
         held_out_documents=len(documents.held_out),
         train_tokens=rows.size,
         held_out_tokens=len(held_out) - 1,
-        held_out_bytes=sum(len(document.encode("utf-8", "surrogatepass")) for document in documents.held_out),
+        held_out_bytes=sum(len(document.encode("utf-8")) for document in documents.held_out),
         unigram_loss=_unigram_loss(train, held_out[1:], len(tokenizer)),
     )
     datasets.disable_progress_bars()

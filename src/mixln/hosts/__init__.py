@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, Pre
 from mixln.errors import CheckpointError, PlacementError, SettingsError, unknown
 from mixln.hosts.family import Host
 from mixln.hosts.llama import LLAMA
-from mixln.nn.initialisation import scheme
+from mixln.nn.schemes import scheme
 from mixln.placement import Placement
 from mixln.placement import placement as build_placement
 

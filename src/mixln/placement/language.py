@@ -23,7 +23,7 @@ from mixln.placement.records import Placement
 from mixln.placement.zoo import MODIFIERS, ZOO
 
 _TERM = re.compile(r"(?P<name>[a-z][a-z0-9-]*\*?)(?:\((?P<arguments>[^()]*)\))?")
-_COUNTED = re.compile(r"(?P<term>.*?)\*(?P<count>\d+)")
+_COUNTED = re.compile(r"(?P<term>.*?)\*(?P<count>\d{1,9})")
 
 
 def placement(text: str | Placement, layers: int) -> Placement:

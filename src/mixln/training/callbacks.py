@@ -30,20 +30,29 @@ class Metrics(TrainerCallback):
     def __init__(self, record: Record, tokens_per_step: int) -> None:
         self.record = record
         self.tokens_per_step = tokens_per_step
-        self.began = 0.0
+        self.window: tuple[float, int] | None = None
         self.seconds, self.steps = 0.0, 0
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.began = time.perf_counter()
+        # A window ends when the Trainer logs: only then has an asynchronous device finished the steps in it.
+        if self.window is None:
+            self.window = time.perf_counter(), state.global_step
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.seconds += time.perf_counter() - self.began
-        self.steps += 1
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.window = None
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.window = None
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *, logs: dict[str, Any], **_: Any
     ) -> None:
         if "loss" in logs:
+            if self.window is not None:
+                began, first = self.window
+                self.seconds += time.perf_counter() - began
+                self.steps += state.global_step - first
+                self.window = None
             row = {"loss": logs["loss"], "learning_rate": logs["learning_rate"], "gradient_norm": logs["grad_norm"]}
             self.record({"step": state.global_step, **row, "tokens_per_second": self.tokens_per_second})
         elif "eval_loss" in logs:
@@ -51,7 +60,7 @@ class Metrics(TrainerCallback):
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Training tokens per second of training steps in this process; evaluation and logging excluded."""
+        """Training tokens per second of training steps in this process; evaluations and checkpoints excluded."""
         return self.steps * self.tokens_per_step / self.seconds if self.seconds else None
 
 
@@ -190,7 +199,11 @@ class Checkpoints(TrainerCallback):
         self.last = time.monotonic()
 
 
-def last_complete_checkpoint(folder: Path) -> Path | None:
-    """The latest checkpoint in `folder` that was wholly written; `None` without any."""
-    found = [path.parent for path in folder.glob(f"checkpoint-*/{COMPLETE}")]
-    return max(found, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)
+def last_complete_checkpoint(folder: Path) -> tuple[Path | None, int]:
+    """The latest checkpoint in `folder` that was wholly written, and its optimizer steps; `None` and 0 without any."""
+    found = {
+        int(path.parent.name.removeprefix("checkpoint-")): path.parent
+        for path in folder.glob(f"checkpoint-*/{COMPLETE}")
+    }
+    step = max(found, default=0)
+    return found.get(step), step

@@ -40,7 +40,7 @@ def evaluate(model: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> Evalu
         losses = F.cross_entropy(
             logits_BTV[:, :-1].flatten(0, 1).float(), targets, ignore_index=IGNORED, reduction="none"
         )
-        total += losses.double().sum().item()
+        total += losses.cpu().double().sum().item()  # some devices have no float64
         tokens += int((targets != IGNORED).sum())
     model.train(was_training)
     return Evaluation(loss=total / tokens, tokens=tokens)

@@ -7,6 +7,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from mixln.files import write_atomic
+
 
 class MetricsFile:
     """The rows of `metrics.jsonl`, written as they come.
@@ -20,7 +22,11 @@ class MetricsFile:
         self.path = path
         kept = read_metrics(path) if resume_step else []
         self.rows: list[dict[str, Any]] = [row for row in kept if row["step"] <= resume_step]
-        path.write_text("".join(json.dumps(row) + "\n" for row in self.rows), "utf-8")
+        write_atomic(path, "".join(json.dumps(row) + "\n" for row in self.rows))
+
+    def reaches(self, step: int) -> bool:
+        """Whether the rows go up to this step; if not, a checkpoint there has lost its history."""
+        return step == 0 or any(row["step"] == step for row in self.rows)
 
     def append(self, row: dict[str, Any]) -> None:
         self.rows.append(_finite(row))

@@ -111,9 +111,12 @@ def pretrain(
     config = copy.deepcopy(config)
     config.bos_token_id = config.eos_token_id = tokenizer.eos_token_id
     set_seed(seed)
-    model = from_config(config, placement=placement, init=init)
-    resume = last_complete_checkpoint(folder)
-    metrics = MetricsFile(folder / "metrics.jsonl", resume_step=int(resume.name.split("-")[1]) if resume else 0)
+    # Whatever the config's dtype: master weights and optimizer in bfloat16 would leave norm gains at 1.
+    model = from_config(config, placement=placement, init=init, dtype=torch.float32)
+    resume, step = last_complete_checkpoint(folder)
+    metrics = MetricsFile(folder / "metrics.jsonl", resume_step=step)
+    if not metrics.reaches(step):
+        resume, metrics = None, MetricsFile(folder / "metrics.jsonl", resume_step=0)
     train, held_out = text.train, text.held_out
     length = train[0]["input_ids"].numel()
     steps, tokens_per_step = settings.total_steps(length), settings.batch_size * length
