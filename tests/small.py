@@ -77,11 +77,12 @@ def train(
     learning_rate: float = 3e-3,
     seed: int = 0,
     checkpoint_seconds: float = 1e9,
+    model: PreTrainedConfig | None = None,
     **settings: Any,
 ) -> Outcome:
     """A training of a few steps in this process."""
     return pretrain(
-        config(),
+        model or config(),
         placement=placement,
         init="normal",
         learning_rate=learning_rate,

@@ -207,6 +207,8 @@ def test_other_settings_are_refused(done, settings_for):
         ("post*3,pre*9", "post*3,pre*9"),
         ("hybrid**2,pre", "hybrid**2,pre"),
         ("mix(0.25)*3,pre*9", "mix(0.25)*3,pre*9"),
+        ("group(4)", "Group-LN"),
+        ("group(4)+post", "group(4)+post"),
     ],
 )
 def test_the_title_is_the_fields_name_and_a_mixture_keeps_its_text(name, words):

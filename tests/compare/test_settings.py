@@ -121,3 +121,12 @@ def test_shared_settings_and_grid_are_plain_json():
         "learning_rates": [3e-3],
         "seeds": [0, 1],
     }
+
+
+def test_what_is_left_out_takes_its_default_and_adds_nothing_to_an_experiment():
+    assert CompareSettings().placements == ("pre", "post", "mix(0.25)", "hybrid*")
+    extended = CompareSettings(seeds=(2,), extend=True)
+    assert (extended.placements, extended.learning_rates, extended.seeds) == ((), (), (2,))
+    grown = extended.with_grid({"placements": ["pre"], "learning_rates": [0.01], "seeds": [0, 2]})
+    assert (grown.placements, grown.learning_rates, grown.seeds) == (("pre",), (0.01,), (0, 2))
+    assert extended.with_grid(extended.grid()).learning_rates == (3e-3,)

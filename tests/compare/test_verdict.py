@@ -163,3 +163,36 @@ def test_a_baseline_that_alone_trained_is_not_said_to_be_separated():
     first = said([*results("pre", [3.0, 3.1]), *results("post", [None, None])])[0]
     assert "Title of pre has the lowest held-out perplexity" in first
     assert "excludes zero" not in first
+
+
+def test_survivors_do_not_beat_a_placement_that_trained_at_every_seed():
+    found = said([*results("pre", [5.0, 5.01, 5.02]), *results("post", [4.9, None, 4.91])])
+    assert found[0].startswith(
+        "The baseline Title of pre has the lowest held-out perplexity of the placements that trained at 3 of 3"
+    )
+    assert "excludes zero" not in found[0]
+    assert sentence(found, "Title of post against").endswith("over the 2 of 3 seeds at which both have a loss.")
+
+
+@pytest.mark.parametrize(
+    ("losses", "judged"),
+    [([4.81, 4.80, 4.82], "these seeds do not separate the two"), ([4.9, 4.91, 4.92], "behind it")],
+)
+def test_the_winner_is_compared_with_the_next(losses, judged):
+    found = said(
+        [*results("pre", [5.0, 5.01, 5.02]), *results("mix(0.25)", [4.80, 4.81, 4.80]), *results("lns", losses)]
+    )
+    assert judged in sentence(found, "The next, Title of lns")
+
+
+def test_a_baseline_that_did_not_train_is_no_opponent():
+    stalled = results("pre", [6.0, 6.01], status="stalled")
+    first = said([*stalled, *results("post", [4.0, 4.01])])[0]
+    assert "The baseline did not train at any seed" in first
+    assert "excludes zero" not in first
+
+
+def test_the_best_of_several_is_said_to_be_picked():
+    grid = [*results("pre", [5.0, 5.01]), *results("post", [4.8, 4.81]), *results("lns", [4.9, 4.92])]
+    assert any("picked as the best of 3" in each for each in said(grid))
+    assert not any("picked as" in each for each in said(grid[:4]))

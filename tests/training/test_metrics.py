@@ -64,3 +64,10 @@ def test_the_metrics_of_a_diverged_training_are_plain_json(text, tmp_path):
     losses = [row["loss"] for row in (json.loads(line, parse_constant=no_constant) for line in lines) if "loss" in row]
     assert losses[0] > 5
     assert losses[-1] is None
+
+
+def test_rows_that_do_not_reach_a_checkpoint_do_not_belong_to_it(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    MetricsFile(path, resume_step=0).append({"step": 5, "loss": 1.0})
+    assert MetricsFile(path, resume_step=5).reaches(5)
+    assert not MetricsFile(path, resume_step=9).reaches(9)

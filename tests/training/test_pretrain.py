@@ -187,3 +187,11 @@ def test_bfloat16_trains_and_keeps_float32_weights(text, tmp_path):
     weights = load_file(tmp_path / "bfloat16" / "checkpoint-30" / "model.safetensors")
     assert {value.dtype for value in weights.values()} == {torch.float32}
     assert any(not torch.equal(value, value.bfloat16().float()) for value in weights.values())
+
+
+def test_weights_and_gains_are_float32_whatever_the_config_says(text, tmp_path):
+    """Most configs of the hub carry bfloat16; AdamW on such weights never moves a gain from 1."""
+    small.train(text, tmp_path, model=small.config(dtype="bfloat16"), steps=4, learning_rate=1e-2)
+    weights = load_file(tmp_path / "checkpoint-4" / "model.safetensors")
+    assert {value.dtype for value in weights.values()} == {torch.float32}
+    assert (weights["model.norm.weight"] - 1).abs().max() > 1e-4
