@@ -12,11 +12,12 @@ import pytest
 import torch
 
 import mixln
-from mixln.compare.experiment import compare, title
+from mixln.compare.experiment import _twins, compare, title
 from mixln.compare.results import Summary, to_json, trial_result
 from mixln.compare.statistics import paired_difference
 from mixln.compare.store import EXPERIMENT, RESULT
 from mixln.errors import StoreError
+from mixln.placement import placement
 from tests import small
 from tests.compare.recorder import Recorder
 
@@ -213,3 +214,8 @@ def test_other_settings_are_refused(done, settings_for):
 )
 def test_the_title_is_the_fields_name_and_a_mixture_keeps_its_text(name, words):
     assert title(name) == words
+
+
+def test_two_names_of_one_placement_are_pointed_out():
+    built = {name: placement(name, 12) for name in ("pre", "mix(0.25)", "mix(3)")}
+    assert _twins(built) == ["mix(0.25) and mix(3) are the same placement of this model"]

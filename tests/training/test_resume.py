@@ -86,7 +86,7 @@ def test_a_killed_training_goes_on_from_its_checkpoint_and_ends_with_the_same_nu
     text, tmp_path, uninterrupted, killed, fed
 ):
     folder = shutil.copytree(killed, tmp_path / "run")
-    step = int(last_complete_checkpoint(folder).name.removeprefix("checkpoint-"))
+    _, step = last_complete_checkpoint(folder)
     assert step >= 90
     fed.clear()
     assert_same(text, folder, uninterrupted)
@@ -96,10 +96,16 @@ def test_a_killed_training_goes_on_from_its_checkpoint_and_ends_with_the_same_nu
 
 def test_a_checkpoint_without_its_mark_is_not_used(text, tmp_path, killed, uninterrupted):
     folder = shutil.copytree(killed, tmp_path / "run")
-    latest = last_complete_checkpoint(folder)
+    latest, _ = last_complete_checkpoint(folder)
     (latest / COMPLETE).unlink()
     (latest / "model.safetensors").write_bytes(b"half a file")
-    assert last_complete_checkpoint(folder) != latest
+    assert last_complete_checkpoint(folder)[0] != latest
+    assert_same(text, folder, uninterrupted)
+
+
+def test_a_checkpoint_whose_metrics_are_lost_is_not_used(text, tmp_path, killed, uninterrupted):
+    folder = shutil.copytree(killed, tmp_path / "run")
+    (folder / "metrics.jsonl").write_text("")
     assert_same(text, folder, uninterrupted)
 
 
@@ -116,4 +122,5 @@ def test_the_last_complete_checkpoint_is_the_one_of_the_latest_step(tmp_path, na
         (tmp_path / name).mkdir()
         (tmp_path / name / COMPLETE).touch()
     (tmp_path / "checkpoint-200").mkdir()
-    assert last_complete_checkpoint(tmp_path) == (tmp_path / names[-1] if names else None)
+    latest = tmp_path / names[-1] if names else None
+    assert last_complete_checkpoint(tmp_path) == (latest, int(names[-1].split("-")[1]) if names else 0)

@@ -40,7 +40,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"mixln: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("mixln: interrupted; run the same command again to go on from here", file=sys.stderr)
+        print(
+            "mixln: interrupted; run the same command again to go on from the last checkpoints (one a minute)",
+            file=sys.stderr,
+        )
         return 130
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
@@ -77,6 +80,8 @@ def _one_line(box: str) -> str:
     if unreadable := re.search(r"Error parsing (--[\w-]+):.*?\['(.*?)'\]", words):
         given = unreadable[2].replace("', '", " ")
         return f"{unreadable[1]} cannot be {given!r}; see mixln --help for what it takes"
+    if own := re.search(r"Error parsing \w+: (.*?)( For full helptext|$)", words):
+        return own[1]
     if mistyped := re.search(r"(Unrecognized options: .*?) Perhaps you meant: (--[\w-]+)", words):
         return f"{mistyped[1]}; did you mean {mistyped[2]}? See mixln --help"
     return words.split(" For full helptext")[0] + "; see mixln --help"

@@ -43,7 +43,7 @@ class Course:
             self.at_start.setdefault(progress.job.trial, progress.metrics.get("step", 0))
         now = sum(p.metrics.get("step", 0) - self.at_start[p.job.trial] for p in running)
         moved, elapsed = self.ended_steps + now, time.monotonic() - self.began
-        if moved <= 0 or elapsed < 5:
+        if moved < 10 or elapsed < 10:
             return ""
         still = (self.trials - self.done) * self.steps - sum(p.metrics.get("step", 0) for p in running)
         return f"{duration(elapsed * still / moved)} left"

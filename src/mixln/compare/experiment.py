@@ -66,6 +66,10 @@ def compare(
     settings = replace(settings, training=training, cache=settings.cache.expanduser())
     store, extend, length = Store(settings.out), settings.extend, settings.text.sequence_length
     # First what can be said before the text is read, which may take long; then everything again under the lock.
+    if extend and store.read() is None:
+        raise StoreError(
+            f"out {settings.out} holds no experiment to extend; leave out --extend to start one, or mend --out"
+        )
     asked = settings.grid()
     settings = settings.with_grid(store.check({"settings": settings.shared()}, asked, extend=extend))
     stock = model_config(settings.model, sequence_length=length)
@@ -73,6 +77,7 @@ def compare(
     inits = {name: settings.init or built.init for name, built in placements.items()}
     warmup = settings.training.warmup_steps(length)
     found = [w for name, built in placements.items() for w in preflight(built, init=inits[name], warmup_steps=warmup)]
+    found += _twins(placements)
     _count_parameters(settings.model, stock, placements, inits)
     for warning in found:
         display.say(f"warning: {warning}")
@@ -115,6 +120,7 @@ def compare(
             ]
             found.append(f"the trials of this experiment do not all have the same versions: {'; '.join(changed)}")
             display.say(f"warning: {found[-1]}")
+        display.say(f"trials: {len(trials) - len(jobs)} of {len(trials)} have ended before")
         if jobs:
             _run(jobs, plan, results, display, len(trials), settings.steps)
         ended = [result for result in results.values() if result is not None]
@@ -140,6 +146,15 @@ def _run(
         run(jobs, plan, finished=finished, watch=display.watch)
     finally:
         display.end()
+
+
+def _twins(placements: dict[str, Placement]) -> list[str]:
+    """Warnings about texts that name one placement, such as `mix(0.25)` and `mix(3)` on 12 layers."""
+    seen: dict[Any, str] = {}
+    firsts = {name: seen.setdefault((p.layers, p.embedding_norm, p.init), name) for name, p in placements.items()}
+    return [
+        f"{first} and {name} are the same placement of this model" for name, first in firsts.items() if first != name
+    ]
 
 
 def _count_parameters(model: str, stock: Any, placements: dict[str, Placement], inits: dict[str, str]) -> int:

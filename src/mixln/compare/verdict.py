@@ -79,8 +79,13 @@ def _winner(
         return f"{against} The baseline did not train at any seed, so this is no comparison of two that did."
     if difference.low is None:
         return f"{against} With one seed in common there is no interval, and this supports no claim."
+    if lead.best.stalled or reference.best.stalled:
+        return f"{against} Stalled trials are in it, so it says as much of what trains at all as of quality."
     if difference.excludes_zero:
-        return f"{against} The 95% interval excludes zero: on this model, text and length it is more than the noise between seeds."
+        where = (
+            "on this model, text and length" if several else "on this model and text, at this length and learning rate,"
+        )
+        return f"{against} The 95% interval excludes zero: {where} it is more than the noise between seeds."
     return f"{against} The 95% interval includes zero: these seeds cannot tell it from the baseline."
 
 
@@ -123,7 +128,10 @@ def _against(row: PlacementSummary, reference: PlacementSummary, several: bool) 
     if best.difference.low is None:
         return f"{said}."
     if best.stalled or reference.best.stalled:
-        return f"{said}; stalled trials are in it."
+        return (
+            f"{said}. Stalled trials are in this mean, which no single trial need be near "
+            f"({name(row)}: {best.stalled} of {best.seeds} stalled, {name(reference)}: {reference.best.stalled})."
+        )
     return f"{said}: {_judgement(best.difference)}."
 
 

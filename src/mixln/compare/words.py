@@ -7,6 +7,8 @@ import math
 from mixln.compare.results import Interval
 
 MINUS = "−"
+UNDECIDED = 5.0
+"""Width from which an interval is only said to decide nothing, nats per token: a factor of 148 in perplexity."""
 
 
 def percent(delta: float) -> str:
@@ -30,4 +32,6 @@ def difference(interval: Interval) -> tuple[str, ...]:
     mean = percent(interval.mean) + "%"
     if interval.low is None or interval.high is None:
         return mean, f"(n = {interval.pairs},", "no interval)"
+    if interval.high - interval.low > UNDECIDED:
+        return mean, "[undecided]"
     return mean, f"[{percent(interval.low)}, {percent(interval.high)}]"

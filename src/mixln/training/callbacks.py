@@ -193,6 +193,11 @@ class Checkpoints(TrainerCallback):
         logged = state.global_step % state.logging_steps == 0
         if logged and state.global_step < state.max_steps and time.monotonic() - self.last >= self.seconds:
             control.should_save = True
+            # The Trainer deletes old checkpoints while it saves. One that is half deleted must not bear the mark.
+            latest = last_complete_checkpoint(Path(args.output_dir or "."))[0]
+            for mark in Path(args.output_dir or ".").glob(f"checkpoint-*/{COMPLETE}"):
+                if mark.parent != latest:
+                    mark.unlink()
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         (Path(args.output_dir or ".") / f"checkpoint-{state.global_step}" / COMPLETE).touch()
