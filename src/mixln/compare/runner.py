@@ -111,7 +111,7 @@ def run(
         suspects = [job for job in waiting if lost.get(job.folder)]
         waiting = [job for job in waiting if lost.get(job.folder) is False]
         for job in suspects:  # one of them killed the worker: alone, it cannot take the others with it
-            for _ in range(DEATHS):
+            for _ in range(DEATHS - 1):
                 if not _run_pool([job], machine, finished, watch, interval):
                     break
             else:
