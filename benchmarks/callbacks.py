@@ -49,7 +49,9 @@ def main() -> None:
     steps, callbacks = zip(*(step() for _ in range(REPEATS)), strict=True)
     plain, extra = statistics.median(steps), statistics.median(callbacks)
     print(f"a step without it {1e3 * plain:.1f} ms, one record of gradient norms {1e3 * extra:.2f} ms")
-    print(f"cost of one record: {extra / plain:.1%} of a step; at one in {RECORD_EVERY} steps: {extra / plain / RECORD_EVERY:.1%}")
+    print(
+        f"cost of one record: {extra / plain:.1%} of a step; at one in {RECORD_EVERY} steps: {extra / plain / RECORD_EVERY:.1%}"
+    )
 
 
 if __name__ == "__main__":
