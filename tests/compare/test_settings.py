@@ -130,3 +130,10 @@ def test_what_is_left_out_takes_its_default_and_adds_nothing_to_an_experiment():
     grown = extended.with_grid({"placements": ["pre"], "learning_rates": [0.01], "seeds": [0, 2]})
     assert (grown.placements, grown.learning_rates, grown.seeds) == (("pre",), (0.01,), (0, 2))
     assert extended.with_grid(extended.grid()).learning_rates == (3e-3,)
+
+
+def test_a_baseline_may_be_a_placement_that_the_experiment_has_already():
+    extended = CompareSettings(placements=("lns",), baseline="pre", extend=True)
+    assert extended.with_grid({**extended.grid(), "placements": ["pre", "lns"]}).reference == "pre"
+    with pytest.raises(SettingsError, match="baseline must be one of the placements post, lns, got pre"):
+        extended.with_grid({**extended.grid(), "placements": ["post", "lns"]})

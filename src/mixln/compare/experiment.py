@@ -111,8 +111,7 @@ def compare(
             for trial in trials
             if results[trial] is None
         ]
-        if jobs and present["versions"] != _versions():
-            now = _versions()
+        if jobs and present["versions"] != (now := _versions()):
             changed = [
                 f"{name} {old}, now {now.get(name)}"
                 for name, old in present["versions"].items()
@@ -120,9 +119,10 @@ def compare(
             ]
             found.append(f"the trials of this experiment do not all have the same versions: {'; '.join(changed)}")
             display.say(f"warning: {found[-1]}")
-        display.say(f"trials: {len(trials) - len(jobs)} of {len(trials)} have ended before")
         if jobs:
             _run(jobs, plan, results, display, len(trials), settings.steps)
+        else:
+            display.say(f"trials: {len(trials)} of {len(trials)} done, nothing to run")
         ended = [result for result in results.values() if result is not None]
         summary = _summary(settings, text, present, parameters, ended, found)
         publish(summary)

@@ -73,7 +73,7 @@ class CompareSettings:
         for seed in self.seeds:
             if not 0 <= seed < 2**32:
                 raise SettingsError(f"seeds must lie in [0, 2³²), got {seed}")
-        if self.baseline is not None and self.placements and self.baseline not in self.placements:
+        if self.baseline is not None and not self.extend and self.baseline not in self.placements:
             raise SettingsError(
                 f"baseline must be one of the placements {', '.join(self.placements)}, got {self.baseline}"
             )
