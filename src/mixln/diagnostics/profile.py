@@ -6,14 +6,22 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
-class LayerProfile:
-    """One figure a sublayer, at one step of the training.
+class Profile:
+    """One figure a sublayer, first layer first.
 
-    :param step: optimizer steps done when it was measured.
-    :param attention: the attention's figure in each layer, first layer first.
+    :param attention: the attention's figure in each layer; empty where the model's branches are not known.
     :param feed_forward: the feed-forward's figure in each layer.
     """
 
-    step: int
     attention: tuple[float, ...]
     feed_forward: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerProfile(Profile):
+    """A profile at one step of the training.
+
+    :param step: optimizer steps done when it was measured.
+    """
+
+    step: int

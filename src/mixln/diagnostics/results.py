@@ -1,0 +1,167 @@
+"""What the diagnostics found, as frozen records without torch. Layers are counted from 1, first layer first.
+
+x¹ is the input of the first layer and xᴸ⁺¹ the output of the last one, before the final norm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from mixln.diagnostics.profile import Profile
+
+
+@dataclass(frozen=True, kw_only=True)
+class Angular:
+    """Angular distance between the residual stream at any two depths (Mix-LN, arXiv:2412.13795, equation 8).
+
+    :param distance: `distance[l - 1][n - 1]` is d(xˡ, xˡ⁺ⁿ), the angle as a fraction of π, mean over tokens, for every
+        layer l in 1..L and every n in 1..L + 1 − l: row l has L + 1 − l entries.
+    :param influence: block influence of each layer, 1 − cosine between its input and its output, mean over tokens
+        (ShortGPT, arXiv:2403.03853).
+    :param tokens: tokens averaged over; padding excluded.
+    :param convention: `all` tokens (Mix-LN), or the `last` of each sequence only (Gromov et al., arXiv:2403.17887).
+    """
+
+    distance: tuple[tuple[float, ...], ...]
+    influence: tuple[float, ...]
+    tokens: int
+    convention: Literal["all", "last"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drop:
+    """What removing the layers `first`..`last` does to the model (equation 9).
+
+    :param value: the measure without these layers.
+    :param change: `value` minus the measure of the whole model.
+    :param low: lower end of the change's 95% interval over sequences; `None` where it cannot be had.
+    :param high: upper end.
+    """
+
+    first: int
+    last: int
+    value: float
+    change: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drops:
+    """Performance drop of every layer: ΔP = P without the layer − P of the whole model.
+
+    :param measure: what P is, in words, for example `loss` or `accuracy of arc_easy`.
+    :param unit: its unit, for example `nats per token`.
+    :param better: whether a `lower` or a `higher` P is better; where lower is, a positive ΔP is harm.
+    :param original: P of the whole model.
+    :param skipped: each layer skipped whole, which is the papers' definition.
+    :param zeroed: each layer with its two branches set to zero and its norms on the stream kept; equal to `skipped` for
+        Pre-LN, and not for Post-LN; empty where the model's branches are not known or it was not measured.
+    :param blocks: blocks of two and more consecutive layers, skipped whole.
+    :param tokens: tokens (or images, or task questions) that P is measured on.
+    """
+
+    measure: str
+    unit: str
+    better: Literal["lower", "higher"]
+    original: float
+    skipped: tuple[Drop, ...]
+    zeroed: tuple[Drop, ...] = ()
+    blocks: tuple[Drop, ...] = ()
+    tokens: int
+
+    @property
+    def harm(self) -> int:
+        """The sign of a change that is harm."""
+        return 1 if self.better == "lower" else -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stream:
+    """The residual stream by depth, means over tokens.
+
+    :param entry_variance: variance over features of x¹; `variance` is that of the stream where it leaves each sublayer.
+    :param entry_norm: L2 norm of x¹; `norm` is that of the stream where it leaves each sublayer.
+    :param share: ‖branch‖ / (‖skip‖ + ‖branch‖) in the sum of each sublayer: 0 adds nothing, 1 replaces the stream.
+        Empty where the model's branches are not known.
+    :param gains: norm's name within the layer → its mean |gain| in each layer; `None` where a layer has no such norm.
+    """
+
+    entry_variance: float
+    entry_norm: float
+    variance: Profile
+    norm: Profile
+    share: Profile
+    gains: dict[str, tuple[float | None, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gradients:
+    """Gradients of the mean loss, from one backward pass.
+
+    :param norm: L2 norm of the gradient of each sublayer's weights, its own norms included.
+    :param gate: ∂loss/∂g for a gate g = 1 on each branch; −∂loss/∂g estimates the loss added by removing the branch.
+    :param loss: the mean loss, nats per token.
+    :param tokens: predicted tokens of the batches.
+    """
+
+    norm: Profile
+    gate: Profile
+    loss: float
+    tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Jacobian:
+    """The Jacobian J = ∂y_t/∂x_t of each layer's output with respect to its input at the same token, mean over tokens.
+
+    :param largest: its largest singular value.
+    :param distance: the largest singular value of J − I, 0 for an identity map.
+    :param typical: root mean square of ‖(J − I)v‖ over random directions v of length 1, which is ‖J − I‖_F / √D.
+    :param tokens: sampled tokens.
+    """
+
+    largest: tuple[float, ...]
+    distance: tuple[float, ...]
+    typical: tuple[float, ...]
+    tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnosis:
+    """Everything that was measured of one model.
+
+    :param model: a short name that differs from those of the other models in the same report.
+    :param facts: what the model and the text are, in words, in the order to be shown.
+    :param drops: by the model's own measure; `None` if it was not asked for.
+    :param tasks: the same by lm-eval tasks.
+    :param initial: gradients of the same architecture with weights drawn anew.
+    :param verdict: what the figures carry, in sentences.
+    :param left_out: what was not measured, and why, in sentences.
+    """
+
+    model: str
+    layers: int
+    facts: dict[str, str]
+    angular: Angular
+    stream: Stream
+    drops: Drops | None = None
+    tasks: tuple[Drops, ...] = ()
+    gradients: Gradients | None = None
+    initial: Gradients | None = None
+    jacobian: Jacobian | None = None
+    verdict: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnoses:
+    """The diagnoses of several models on equal terms.
+
+    :param settings: the settings of the run.
+    """
+
+    settings: dict[str, Any]
+    models: tuple[Diagnosis, ...]
+    facts: dict[str, str] = field(default_factory=dict)
