@@ -6,6 +6,7 @@ Losses are in nats per token, token-weighted means over the whole held-out set.
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
