@@ -2,22 +2,136 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mixln.diagnostics.profile import LayerProfile
+from mixln.diagnostics.profile import LayerProfile, Profile
+from mixln.diagnostics.results import Stream
+from mixln.diagnostics.stack import Batch, Stack, evaluating, first_of, hooks, real_tokens, recording
 from mixln.nn.residual import PlacedLayer, Residual
+
+
+@torch.no_grad()
+def residual_stream(stack: Stack, batches: Iterable[Batch]) -> Stream:
+    """Variance over features and L2 norm of the residual stream at every depth, and each branch's share in its sum.
+
+    Means over tokens that are not padding, in float32. The variance is the σ² whose growth with depth the Mix-LN paper
+    blames (arXiv:2412.13795, section 2.1).
+
+    :param batches: inputs of the model; `attention_mask` (B, T) marks padding with 0.
+    """
+    depth, tokens = len(stack), 0
+    entry = dict.fromkeys(("variance", "norm"), 0.0)
+    sums = {name: torch.zeros(depth, 2, dtype=torch.float64) for name in ("variance", "norm", "share")}
+
+    with evaluating(stack.model):
+        for batch in batches:
+            with recording(stack, batch) as record, _branches(stack) as seen:
+                stack.run(batch)
+            keep_BT = real_tokens(batch, record.states[depth])
+            tokens += int(keep_BT.sum())
+            for name, value in _moments(stack.entry(record.states[0]), keep_BT).items():
+                entry[name] += value
+            for index in range(depth):
+                for name, value in _moments(record.states[index + 1], keep_BT).items():
+                    sums[name][index, 1] += value
+                if stack.branches is None:
+                    continue
+                for name, value in _moments(seen[index, 1, "stream"], keep_BT).items():
+                    sums[name][index, 0] += value
+                for side in range(2):
+                    skip = _skip_scale(stack.layers[index], side) * _norm(seen[index, side, "stream"], keep_BT)
+                    branch = _norm(seen[index, side, "branch"], keep_BT)
+                    share = branch / (skip + branch).clamp_min(torch.finfo(torch.float32).tiny)
+                    sums["share"][index, side] += share.double().sum().item()
+
+    def profile(name: str) -> Profile:
+        attention, feed_forward = (sums[name] / tokens).T.tolist()
+        return Profile(attention=tuple(attention) if stack.branches else (), feed_forward=tuple(feed_forward))
+
+    return Stream(
+        entry_variance=entry["variance"] / tokens,
+        entry_norm=entry["norm"] / tokens,
+        variance=profile("variance"),
+        norm=profile("norm"),
+        share=profile("share") if stack.branches else Profile(attention=(), feed_forward=()),
+        gains=norm_gains(stack),
+    )
+
+
+@contextmanager
+def _branches(stack: Stack) -> Iterator[dict[tuple[int, int, str], Tensor]]:
+    """Within it, a run of the model fills in the two terms of every sum: (layer, side, `stream` or `branch`) → (B, T, D)."""
+    seen: dict[tuple[int, int, str], Tensor] = {}
+
+    def stream(key: tuple[int, int]) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            seen[*key, "stream"] = inputs[0]
+
+        return hook
+
+    def branch(key: tuple[int, int]) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            seen[*key, "branch"] = first_of(output)
+
+        return hook
+
+    with hooks() as add:
+        for index, (layer, branches) in enumerate(zip(stack.layers, stack.branches or (), strict=False)):
+            for side, names in enumerate(branches):
+                add(layer.get_submodule(names.stream).register_forward_pre_hook(stream((index, side))))
+                add(layer.get_submodule(names.output).register_forward_hook(branch((index, side))))
+        yield seen
+
+
+def _moments(x_BTD: Tensor, keep_BT: Tensor) -> dict[str, float]:
+    """Sums over the tokens that count of the variance over features and of the L2 norm."""
+    variance_BT = x_BTD.float().var(dim=-1, correction=0).view(keep_BT.shape)
+    return {
+        "variance": variance_BT[keep_BT].double().sum().item(),
+        "norm": _norm(x_BTD, keep_BT).double().sum().item(),
+    }
+
+
+def _norm(x_BTD: Tensor, keep_BT: Tensor) -> Tensor:
+    return x_BTD.float().norm(dim=-1).view(keep_BT.shape)[keep_BT]
+
+
+def _skip_scale(layer: nn.Module, side: int) -> float:
+    if not isinstance(layer, PlacedLayer):
+        return 1.0
+    return abs((layer.attention_residual, layer.feed_forward_residual)[side].skip_scale)
+
+
+@torch.no_grad()
+def norm_gains(stack: Stack) -> dict[str, tuple[float | None, ...]]:
+    """The mean |gain| of every norm in every layer: norm's name within the layer → one figure a layer, `None` where it has none.
+
+    Measured, not read: (norm(v) − norm(−v)) / 2v for a v of signs with mean 0 and mean square 1. So a weight that is stored
+    as gain − 1, as Gemma's, comes out right, and a bias cancels.
+    """
+    found: dict[str, list[float | None]] = {}
+    for index, layer in enumerate(stack.layers):
+        for name, module in layer.named_modules():
+            weight = getattr(module, "weight", None)
+            if "norm" not in type(module).__name__.lower() or not isinstance(weight, Tensor) or weight.dim() != 1:
+                continue
+            v = torch.ones_like(weight)
+            v[1::2] = -1
+            gain = (module(v) - module(-v)).float().abs().mean().item() / 2
+            found.setdefault(name, [None] * len(stack))[index] = gain
+    return {name: tuple(gains) for name, gains in found.items()}
 
 
 @torch.no_grad()
 def residual_variance(model: nn.Module, batch: Mapping[str, Any], *, step: int) -> LayerProfile:
     """Variance over features of the residual stream where it leaves each sublayer, mean over tokens, in float32.
 
-    σ² = mean over tokens of Var_D(x), the σ_x′ whose growth with depth the Mix-LN paper blames (arXiv:2412.13795, section 2.1).
+    σ² = mean over tokens of Var_D(x), for a training to record now and then; :func:`residual_stream` tells more.
 
     :param model: a placed model; it is run in evaluation mode and left in the mode it was in.
     :param batch: inputs of the model; `input_ids` is (B, T).
@@ -29,14 +143,11 @@ def residual_variance(model: nn.Module, batch: Mapping[str, Any], *, step: int) 
         seen[module] = output.float().var(dim=-1, correction=0).mean().item()
 
     layers = list(placed_layers(model))
-    was_training = model.training
-    with ExitStack() as stack:
+    with evaluating(model), hooks() as add:
         for layer in layers:
             for residual in (layer.attention_residual, layer.feed_forward_residual):
-                stack.callback(residual.register_forward_hook(record).remove)
-        model.eval()
+                add(residual.register_forward_hook(record))
         model(**batch)
-        model.train(was_training)
     return LayerProfile(
         step=step,
         attention=tuple(seen[layer.attention_residual] for layer in layers),

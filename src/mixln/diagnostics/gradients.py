@@ -1,0 +1,86 @@
+"""Gradient norms by layer and the screening of branches by gates: one backward pass. Shapes: B batch, T tokens, D hidden size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mixln.diagnostics.measures import Measure
+from mixln.diagnostics.profile import Profile
+from mixln.diagnostics.results import Gradients
+from mixln.diagnostics.stack import Batch, Stack, evaluating, first_of, hooks
+from mixln.errors import DataError
+
+
+def gradients(stack: Stack, batches: Sequence[Batch], measure: Measure) -> Gradients:
+    """The gradient of the mean loss over all batches: its norm in every sublayer, and its derivative by a gate on every branch.
+
+    With y = x + g·f(x) and g = 1, ∂loss/∂g = Σ over tokens of ⟨∂loss/∂y, f(x)⟩; to first order, removing the branch adds
+    −∂loss/∂g to the loss. Evaluation mode; no weight, gradient or flag of the model is changed.
+
+    :param measure: a loss, see :mod:`mixln.diagnostics.measures`.
+    """
+    if stack.branches is None:
+        raise ValueError("gradients by sublayer need a stack whose branches are known")
+    total = float(sum(measure.weights(batch).sum() for batch in batches))
+    if not total > 0:
+        raise DataError(
+            f"the gradient of the {measure.name} needs at least one predicted token, got none; give more text"
+        )
+    groups = [
+        [_weights(layer, names.weights) for names in pair]
+        for layer, pair in zip(stack.layers, stack.branches, strict=True)
+    ]
+    parameters = list(dict.fromkeys(p for pair in groups for group in pair for p in group))
+    frozen = [parameter for parameter in parameters if not parameter.requires_grad]
+    sums: dict[nn.Parameter, Tensor] = {}
+    gate = torch.zeros(len(stack), 2, dtype=torch.float64)
+    loss = 0.0
+
+    def screen(index: int, side: int) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            branch_BTD = first_of(output)
+
+            def derivative(gradient_BTD: Tensor) -> None:
+                gate[index, side] += (gradient_BTD.float() * branch_BTD.detach().float()).double().sum().item()
+
+            branch_BTD.register_hook(derivative)
+
+        return hook
+
+    try:
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+        with evaluating(stack.model), torch.enable_grad(), hooks() as add:
+            for index, (layer, pair) in enumerate(zip(stack.layers, stack.branches, strict=True)):
+                for side, names in enumerate(pair):
+                    add(layer.get_submodule(names.output).register_forward_hook(screen(index, side)))
+            for batch in batches:
+                mean = measure.run(stack, batch).sum() / total
+                loss += mean.item()
+                found = torch.autograd.grad(mean, parameters, allow_unused=True)
+                for parameter, gradient in zip(parameters, found, strict=True):
+                    if gradient is not None:
+                        sums[parameter] = sums[parameter] + gradient if parameter in sums else gradient
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+
+    def norm(side: int) -> tuple[float, ...]:
+        return tuple(
+            float(nn.utils.get_total_norm([sums[p].float() for p in pair[side] if p in sums])) for pair in groups
+        )
+
+    return Gradients(
+        norm=Profile(attention=norm(0), feed_forward=norm(1)),
+        gate=Profile(attention=tuple(gate[:, 0].tolist()), feed_forward=tuple(gate[:, 1].tolist())),
+        loss=loss,
+        tokens=int(total),
+    )
+
+
+def _weights(layer: nn.Module, names: Sequence[str]) -> list[nn.Parameter]:
+    return list(dict.fromkeys(p for name in names for p in layer.get_submodule(name).parameters()))

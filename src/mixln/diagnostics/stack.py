@@ -1,0 +1,280 @@
+"""The layers of any Hugging Face model, and running a part of them. Shapes: B batch, T tokens, D hidden size."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from mixln.diagnostics.anatomy import FAMILIES, Branch, Branches
+from mixln.errors import CheckpointError, SettingsError
+from mixln.nn.residual import PlacedLayer
+from mixln.placement import Sublayer
+
+Batch = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Stack:
+    """A model and the list of its layers.
+
+    :param layers: the layers in the order in which the residual stream passes them.
+    :param branches: the two branches of each layer; `None` where the family is not known.
+    """
+
+    model: PreTrainedModel
+    layers: nn.ModuleList
+    branches: tuple[Branches, ...] | None
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def run(self, batch: Batch) -> Tensor:
+        """The last hidden state (B, T, D) of the model without its head; labels are left out."""
+        base = self.model.base_model
+        inputs = {name: value for name, value in batch.items() if name != "labels"}
+        if "use_cache" in inspect.signature(base.forward).parameters:
+            inputs["use_cache"] = False  # type: ignore[assignment]
+        return base(**inputs)[0]
+
+    def entry(self, x_BTD: Tensor) -> Tensor:
+        """The stream that enters the first layer's sublayers: the embedding norm of a placed model sits in that layer."""
+        first = self.layers[0]
+        norm = first.stream_in if isinstance(first, PlacedLayer) else None
+        return x_BTD if norm is None else norm(x_BTD)
+
+    @contextmanager
+    def skipping(self, first: int, last: int) -> Iterator[None]:
+        """Within it, the layers `first`..`last`, counted from 0, pass on what they are given."""
+
+        def forward(index: int) -> Callable[..., Tensor]:
+            return lambda hidden_states, *args, **kwargs: self.entry(hidden_states) if index == 0 else hidden_states
+
+        with ExitStack() as stack:
+            for index in range(first, last + 1):
+                stack.enter_context(_replaced(self.layers[index], forward(index)))
+            yield
+
+    @contextmanager
+    def zeroing(self, index: int) -> Iterator[None]:
+        """Within it, both branches of one layer, counted from 0, add zero; its norms on the stream stay."""
+        assert self.branches is not None
+
+        def zero(module: nn.Module, inputs: Any, output: Any) -> Any:
+            if isinstance(output, tuple):
+                return (torch.zeros_like(output[0]), *output[1:])
+            return torch.zeros_like(output)
+
+        with hooks() as add:
+            for branch in self.branches[index]:
+                add(self.layers[index].get_submodule(branch.output).register_forward_hook(zero))
+            yield
+
+
+def find_stack(model: PreTrainedModel, layers: str | None = None) -> Stack:
+    """Finds the list of a model's layers: the outermost `ModuleList` with `num_hidden_layers` entries of one class.
+
+    :param layers: its name in the model, for example `model.layers`, where it cannot be found.
+    :raises SettingsError: if there is no such list, or more than one.
+    """
+    if layers is not None:
+        return _stack(model, _named(model, layers))
+    depth = getattr(model.config, "num_hidden_layers", None)
+    found: dict[str, nn.ModuleList] = {}
+    for name, module in model.named_modules():
+        inside = any(name.startswith(f"{outer}.") for outer in found)
+        if (
+            isinstance(module, nn.ModuleList)
+            and len(module) == depth
+            and len(set(map(type, module))) == 1
+            and not inside
+        ):
+            found[name] = module
+    if len(found) != 1:
+        lists = [f"{n} ({len(m)})" for n, m in model.named_modules() if isinstance(m, nn.ModuleList)]
+        raise SettingsError(
+            f"the layers of a {model.config.model_type!r} model cannot be found: {len(found) or 'no'} lists of "
+            f"{depth} equal modules; name one with --layer-list, of: {', '.join(lists[:8]) or 'none'} "
+            f"(known families: {', '.join(FAMILIES)}, and those that mixln places)"
+        )
+    return _stack(model, next(iter(found.values())))
+
+
+def _named(model: PreTrainedModel, name: str) -> nn.ModuleList:
+    lists = {n: m for n, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m)}
+    if name not in lists:
+        raise SettingsError(
+            f"layer-list {name!r} is no list of modules of this model; it has: {', '.join(lists) or 'none'}"
+        )
+    return lists[name]
+
+
+def _stack(model: PreTrainedModel, layers: nn.ModuleList) -> Stack:
+    if all(isinstance(layer, PlacedLayer) for layer in layers):
+        return Stack(model=model, layers=layers, branches=tuple(_placed(layer) for layer in layers))  # type: ignore[arg-type]
+    family = FAMILIES.get(model.config.model_type)
+    if family and all(
+        _has(layer, name) for layer in layers for b in family for name in (b.output, b.stream, *b.weights)
+    ):
+        return Stack(model=model, layers=layers, branches=(family,) * len(layers))
+    return Stack(model=model, layers=layers, branches=None)
+
+
+def _has(layer: nn.Module, name: str) -> bool:
+    return any(name == inner for inner, _ in layer.named_modules())
+
+
+def _placed(layer: PlacedLayer) -> Branches:
+    def branch(name: str, residual: str, record: Sublayer) -> Branch:
+        output = f"{residual}.branch_out" if record.branch_out else name
+        return Branch(output=output, stream=residual, weights=(name, residual))
+
+    return (
+        branch(layer.names[0], "attention_residual", layer.record.attention),
+        branch(layer.names[1], "feed_forward_residual", layer.record.feed_forward),
+    )
+
+
+@dataclass(eq=False)
+class Recording:
+    """One batch's way through the layers: enough to go on from any of them.
+
+    :param states: layer, counted from 0 → its input (B, T, D); L → the output of the last. Those that were to be kept.
+    :param calls: what else each layer was called with.
+    """
+
+    stack: Stack
+    batch: Batch
+    states: dict[int, Tensor] = field(default_factory=dict)
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = field(default_factory=list)
+
+    def advance(self, index: int, x_BTD: Tensor) -> Tensor:
+        """Runs layer `index`, counted from 0, on another input than its own."""
+        args, kwargs = self.calls[index]
+        return first_of(self.stack.layers[index](x_BTD, *args, **kwargs))
+
+    def inputs(self) -> Iterator[Tensor]:
+        """The input of each layer, first layer first; those that were not kept are computed again from the one before."""
+        x_BTD = self.states[0]
+        for index in range(len(self.stack)):
+            x_BTD = self.states[index] if index in self.states else self.advance(index - 1, x_BTD)
+            yield x_BTD
+
+    @contextmanager
+    def starting(self, index: int, x_BTD: Tensor) -> Iterator[None]:
+        """Within it, running the model on the batch costs only the layers from `index` on, which get `x_BTD`."""
+
+        def jump(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            return x_BTD
+
+        with ExitStack() as stack:
+            for layer in self.stack.layers[:index]:
+                stack.enter_context(_replaced(layer, jump))
+            yield
+
+
+@contextmanager
+def recording(stack: Stack, batch: Batch, *, every: int = 1) -> Iterator[Recording]:
+    """Within it, one run of the model on the batch fills the recording.
+
+    :param every: keep the input of every so-manieth layer.
+    :raises SettingsError: if a layer's input is not the output of the one before it.
+    :raises CheckpointError: if a state is not finite; it names the first layer.
+    """
+    record = Recording(stack, batch)
+    depth = len(stack)
+    last: Tensor | None = None
+
+    def keep(index: int, x_BTD: Tensor) -> None:
+        if not torch.isfinite(x_BTD).all():
+            raise CheckpointError(
+                f"the activations {f'that layer {index} gives' if index else 'that enter layer 1'} are not finite, and "
+                f"{'all before are' if index else 'no layer has run yet'}: the weights are damaged, or need another --precision"
+            )
+        if index % every == 0 or index == depth:
+            record.states[index] = x_BTD
+
+    def before(index: int) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            x_BTD, args, kwargs = _split(args, kwargs)
+            if last is not None and x_BTD is not last and not torch.equal(x_BTD, last):
+                raise SettingsError(
+                    f"layer {index + 1} is not fed by layer {index} alone, so its removal has no meaning here; "
+                    "name another list with --layer-list"
+                )
+            keep(index, x_BTD)
+            record.calls.append((args, kwargs))
+
+        return hook
+
+    def after(module: nn.Module, inputs: Any, output: Any) -> None:
+        nonlocal last
+        last = first_of(output)
+
+    with hooks() as add:
+        for index, layer in enumerate(stack.layers):
+            add(layer.register_forward_pre_hook(before(index), with_kwargs=True))
+            add(layer.register_forward_hook(after))
+        yield record
+    if last is None or len(record.calls) != depth:
+        raise SettingsError(
+            f"{len(record.calls)} of {depth} layers ran in a forward pass; name another list with --layer-list"
+        )
+    keep(depth, last)
+
+
+@contextmanager
+def hooks() -> Iterator[Callable[[Any], None]]:
+    """Yields a function that takes the handles of hooks; all are removed at the end."""
+    with ExitStack() as stack:
+        yield lambda handle: stack.callback(handle.remove) and None
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Within it, the model is in evaluation mode; afterwards in the mode it was in."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def first_of(output: Any) -> Tensor:
+    """The hidden state in what a layer or a branch returns: a tensor, or the first of a tuple."""
+    return output[0] if isinstance(output, tuple) else output
+
+
+def real_tokens(batch: Batch, x_BTD: Tensor) -> Tensor:
+    """Which positions hold a token and not padding: (B, T), all where the batch has no attention mask."""
+    mask_BT = batch.get("attention_mask")
+    return torch.ones(x_BTD.shape[:2], dtype=torch.bool, device=x_BTD.device) if mask_BT is None else mask_BT.bool()
+
+
+def _split(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, tuple[Any, ...], dict[str, Any]]:
+    """The hidden state of a layer's call, and the rest of it."""
+    if args:
+        return args[0], args[1:], kwargs
+    rest = dict(kwargs)
+    return rest.pop("hidden_states"), (), rest
+
+
+@contextmanager
+def _replaced(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Within it, the module's own forward is another; the instance's attribute goes before the class's."""
+    before = module.__dict__.get("forward")
+    module.forward = forward
+    try:
+        yield
+    finally:
+        del module.forward
+        if before is not None:
+            module.forward = before
