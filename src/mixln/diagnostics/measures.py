@@ -7,12 +7,12 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from mixln.data.text import IGNORED
 from mixln.diagnostics.stack import Batch, Stack
 
-CHUNK = 256
+CHUNK = 512
 """Tokens whose logits are held at once: those of a large vocabulary then stay in the cache, and memory is bounded."""
 
 
@@ -53,29 +53,27 @@ class TokenLoss(Measure):
 
     name, unit = "loss", "nats per token"
 
-    def __init__(self, stack: Stack, *, shift: int) -> None:
+    def __init__(self, *, shift: int) -> None:
         self.shift = shift
-        self.head = _linear_head(stack)
 
     def run(self, stack: Stack, batch: Batch) -> Tensor:
         """Loss summed over each sequence (B,), float64."""
         targets_BT = batch["labels"][:, self.shift :]
         used_BT = targets_BT != IGNORED
-        if self.head is None:
+        head = stack.head
+        if head is None:
             states = stack.model(**{name: value for name, value in batch.items() if name != "labels"}).logits
         else:
             states = stack.run(batch)
-        states = states[:, : targets_BT.shape[1]][used_BT]
-        losses = torch.cat(
-            [
-                F.cross_entropy(
-                    chunk.float() if self.head is None else self.head(chunk).float(), target, reduction="none"
-                )
-                for chunk, target in zip(states.split(CHUNK), targets_BT[used_BT].split(CHUNK), strict=True)
-            ]
-        )
+        states_ND, targets_N = states[:, : targets_BT.shape[1]][used_BT], targets_BT[used_BT]
+        losses = [
+            F.cross_entropy((part if head is None else head(part)).float(), target, reduction="none")
+            for part, target in zip(states_ND.split(CHUNK), targets_N.split(CHUNK), strict=True)
+        ]
         row = used_BT.nonzero()[:, 0]
-        return torch.zeros(len(targets_BT), dtype=torch.float64).index_add(0, row.cpu(), losses.cpu().double())
+        return torch.zeros(len(targets_BT), dtype=torch.float64).index_add(
+            0, row.cpu(), torch.cat(losses).cpu().double()
+        )
 
     def rows(self, result: Tensor, whole: Tensor, batch: Batch) -> Tensor:
         return result
@@ -122,18 +120,3 @@ class ImageLoss(Measure):
 
     def weights(self, batch: Batch) -> Tensor:
         return torch.ones(len(batch["labels"]), dtype=torch.float64)
-
-
-@torch.no_grad()
-def _linear_head(stack: Stack) -> nn.Module | None:
-    """The model's output layer, if it alone makes the logits of the last hidden state; some models scale or cap them."""
-    head = stack.model.get_output_embeddings()
-    if head is None:
-        return None
-    device = next(stack.model.parameters()).device
-    probe = {"input_ids": torch.arange(8, device=device).unsqueeze(0) % stack.model.config.vocab_size}
-    training = stack.model.training
-    stack.model.eval()
-    same = torch.equal(head(stack.run(probe)), stack.model(**probe).logits)
-    stack.model.train(training)
-    return head if same else None

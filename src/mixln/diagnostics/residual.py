@@ -25,7 +25,7 @@ def residual_stream(stack: Stack, batches: Iterable[Batch]) -> Stream:
     :param batches: inputs of the model; `attention_mask` (B, T) marks padding with 0.
     """
     depth, tokens = len(stack), 0
-    entry = dict.fromkeys(("variance", "norm"), 0.0)
+    entry: dict[str, float] = {"variance": 0.0, "norm": 0.0}
     sums = {name: torch.zeros(depth, 2, dtype=torch.float64) for name in ("variance", "norm", "share")}
 
     with evaluating(stack.model):
@@ -47,7 +47,7 @@ def residual_stream(stack: Stack, batches: Iterable[Batch]) -> Stream:
                     skip = _skip_scale(stack.layers[index], side) * _norm(seen[index, side, "stream"], keep_BT)
                     branch = _norm(seen[index, side, "branch"], keep_BT)
                     share = branch / (skip + branch).clamp_min(torch.finfo(torch.float32).tiny)
-                    sums["share"][index, side] += share.double().sum().item()
+                    sums["share"][index, side] += share.sum().item()
 
     def profile(name: str) -> Profile:
         attention, feed_forward = (sums[name] / tokens).T.tolist()
@@ -92,8 +92,8 @@ def _moments(x_BTD: Tensor, keep_BT: Tensor) -> dict[str, float]:
     """Sums over the tokens that count of the variance over features and of the L2 norm."""
     variance_BT = x_BTD.float().var(dim=-1, correction=0).view(keep_BT.shape)
     return {
-        "variance": variance_BT[keep_BT].double().sum().item(),
-        "norm": _norm(x_BTD, keep_BT).double().sum().item(),
+        "variance": variance_BT[keep_BT].sum().item(),
+        "norm": _norm(x_BTD, keep_BT).sum().item(),
     }
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -26,11 +27,13 @@ class Stack:
 
     :param layers: the layers in the order in which the residual stream passes them.
     :param branches: the two branches of each layer; `None` where the family is not known.
+    :param head: the output layer, where it alone makes the logits of the last hidden state; some models scale or cap them.
     """
 
     model: PreTrainedModel
     layers: nn.ModuleList
     branches: tuple[Branches, ...] | None
+    head: nn.Module | None = None
 
     def __len__(self) -> int:
         return len(self.layers)
@@ -43,6 +46,15 @@ class Stack:
             inputs["use_cache"] = False  # type: ignore[assignment]
         return base(**inputs)[0]
 
+    @property
+    def probe(self) -> dict[str, Tensor]:
+        """A small input of the model that is always the same."""
+        config, device = self.model.config, next(self.model.parameters()).device
+        if self.model.main_input_name == "pixel_values":
+            shape = (1, config.num_channels, config.image_size, config.image_size)
+            return {"pixel_values": torch.linspace(-1, 1, math.prod(shape), device=device).view(shape)}
+        return {"input_ids": torch.arange(1, 17, device=device).unsqueeze(0) % config.vocab_size}
+
     def entry(self, x_BTD: Tensor) -> Tensor:
         """The stream that enters the first layer's sublayers: the embedding norm of a placed model sits in that layer."""
         first = self.layers[0]
@@ -50,14 +62,14 @@ class Stack:
         return x_BTD if norm is None else norm(x_BTD)
 
     @contextmanager
-    def skipping(self, first: int, last: int) -> Iterator[None]:
-        """Within it, the layers `first`..`last`, counted from 0, pass on what they are given."""
+    def skipping(self, layers: Iterable[int]) -> Iterator[None]:
+        """Within it, these layers, counted from 0, pass on what they are given."""
 
         def forward(index: int) -> Callable[..., Tensor]:
             return lambda hidden_states, *args, **kwargs: self.entry(hidden_states) if index == 0 else hidden_states
 
         with ExitStack() as stack:
-            for index in range(first, last + 1):
+            for index in layers:
                 stack.enter_context(_replaced(self.layers[index], forward(index)))
             yield
 
@@ -116,14 +128,24 @@ def _named(model: PreTrainedModel, name: str) -> nn.ModuleList:
 
 
 def _stack(model: PreTrainedModel, layers: nn.ModuleList) -> Stack:
-    if all(isinstance(layer, PlacedLayer) for layer in layers):
-        return Stack(model=model, layers=layers, branches=tuple(_placed(layer) for layer in layers))  # type: ignore[arg-type]
     family = FAMILIES.get(model.config.model_type)
-    if family and all(
-        _has(layer, name) for layer in layers for b in family for name in (b.output, b.stream, *b.weights)
-    ):
-        return Stack(model=model, layers=layers, branches=(family,) * len(layers))
-    return Stack(model=model, layers=layers, branches=None)
+    branches: tuple[Branches, ...] | None = None
+    if all(isinstance(layer, PlacedLayer) for layer in layers):
+        branches = tuple(_placed(layer) for layer in layers)  # type: ignore[arg-type]
+    elif family and all(_has(layer, n) for layer in layers for b in family for n in (b.output, b.stream, *b.weights)):
+        branches = (family,) * len(layers)
+    stack = Stack(model=model, layers=layers, branches=branches)
+    return replace(stack, head=_head(stack))
+
+
+@torch.no_grad()
+def _head(stack: Stack) -> nn.Module | None:
+    head = stack.model.get_output_embeddings()
+    if head is None:
+        return None
+    with evaluating(stack.model):
+        alone = torch.equal(head(stack.run(stack.probe)), stack.model(**stack.probe).logits)
+    return head if alone else None
 
 
 def _has(layer: nn.Module, name: str) -> bool:

@@ -1,0 +1,60 @@
+"""`mixln diagnose`."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from mixln.diagnostics.settings import DiagnoseSettings
+from mixln.errors import StoreError
+from mixln.files import existing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnose(DiagnoseSettings):
+    __doc__ = DiagnoseSettings.__doc__
+
+    def run(self) -> int:
+        """Measures, prints a table and the verdict of each model, and writes the report."""
+        from rich.console import Console
+
+        console = Console()
+
+        def say(text: str) -> None:
+            console.print(text, highlight=False, markup=False, soft_wrap=True, style="dim")
+
+        writable(self.out)
+        say("loading libraries")
+        from mixln.compare.diagnosis import diagnose_all, prepare_models
+        from mixln.compare.experiment import facts_of_run
+        from mixln.compare.sources import find
+        from mixln.diagnostics.results import Diagnoses, Diagnosis
+        from mixln.report import terminal_diagnosis, write_diagnosis
+
+        cache = self.cache.expanduser()
+        sources = [source for name in self.models for source in find(name, cache=cache, say=say)]
+        prepared = prepare_models(sources, self.text, self.measure, say=say)
+
+        def done(diagnosis: Diagnosis) -> None:
+            console.print(terminal_diagnosis(diagnosis))
+            for sentence in diagnosis.verdict:
+                console.print(f"• {sentence}", highlight=False, markup=False)
+            console.print()
+
+        models = diagnose_all(prepared, self.measure, say=say, done=done)
+        settings = {name: value for name, value in dataclasses.asdict(self).items() if name not in ("out", "cache")}
+        paths = write_diagnosis(Diagnoses(settings=settings, models=models, facts=facts_of_run()), self.out)
+        page = next(path for path in paths if path.suffix == ".html")
+        console.print(f"report: {page}", highlight=False, markup=False, soft_wrap=True)
+        return 0
+
+
+def writable(out: Path) -> None:
+    """:raises StoreError: if a folder can neither be used nor be made; nothing is written."""
+    place = existing(out)
+    if not place.is_dir():
+        raise StoreError(f"out {out} cannot be made: {place} is a file; choose another --out")
+    if not os.access(place, os.W_OK):
+        raise StoreError(f"out {out} cannot be written: no permission in {place}; choose another --out")

@@ -1,0 +1,80 @@
+"""`mixln prune`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from mixln.cli.diagnose import writable
+from mixln.errors import SettingsError, StoreError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prune:
+    """Write a smaller checkpoint without some of a model's layers; the others keep their weights and their placement.
+
+    For example: mixln prune HuggingFaceTB/SmolLM2-135M --layers 21-24 --out smaller
+    """
+
+    model: Annotated[str, tyro.conf.Positional]
+    """A hub id, a folder, a GGUF file, or a trial of mixln compare."""
+    layers: str
+    """Layers to remove, counted from 1 as in the report of diagnose: 21-24, or 3,7,21-24."""
+    out: Path
+    """Folder for the checkpoint; it must not exist yet."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Number format of the weights that are written."""
+    layer_list: str | None = None
+    """Name of the list of layers within the model, for example model.layers, where it is not found."""
+    cache: Path = field(default_factory=lambda: Path("~/.cache/mixln"))
+    """Folder for converted GGUF files."""
+
+    def __post_init__(self) -> None:
+        layer_numbers(self.layers)
+
+    def run(self) -> int:
+        """Prunes the model, checks it against the whole one, and writes it."""
+        removed = layer_numbers(self.layers)
+        if self.out.exists():
+            raise StoreError(f"out {self.out} exists already; name a folder that does not")
+        writable(self.out)
+        from mixln.compare.sources import find
+        from mixln.diagnostics.prune import prune
+        from mixln.diagnostics.stack import find_stack
+        from mixln.files import folder_atomic
+        from mixln.hosts.sources import load, quiet, tokenizer_of
+
+        sources = find(self.model, cache=self.cache.expanduser(), say=print)
+        if len(sources) > 1:
+            raise SettingsError(f"model {self.model} is a whole comparison; name one of its trials")
+        image = sources[0].task == "image-classification"
+        tokenizer = None if image else tokenizer_of(sources[0], say=print)
+        stack = find_stack(load(sources[0], dtype=self.precision, say=print), self.layer_list)
+        smaller = prune(stack, removed)
+        with quiet(), folder_atomic(self.out) as folder:
+            smaller.save_pretrained(folder)
+            if tokenizer is not None:
+                tokenizer.save_pretrained(folder)
+        parameters = [sum(p.numel() for p in model.parameters()) for model in (stack.model, smaller)]
+        print(
+            f"{len(stack)} layers became {len(stack) - len(removed)}, {parameters[0]:,} parameters {parameters[1]:,}: {self.out}"
+        )
+        return 0
+
+
+def layer_numbers(text: str) -> set[int]:
+    """Reads `3,7,21-24`.
+
+    :raises SettingsError: if it is written otherwise.
+    """
+    found: set[int] = set()
+    for part in text.split(","):
+        read = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
+        if not read or int(read[2] or read[1]) < int(read[1]) or int(read[1]) < 1:
+            raise SettingsError(f"layers must be numbers from 1 and ranges like 3,7,21-24, got {text!r}")
+        found |= set(range(int(read[1]), int(read[2] or read[1]) + 1))
+    return found

@@ -1,0 +1,182 @@
+"""Diagnoses of several models on equal terms: the same documents, the same length of sequences, the same measures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from mixln.data.settings import CorpusSettings
+from mixln.data.windows import Windows, text_windows
+from mixln.diagnostics.diagnose import diagnose
+from mixln.diagnostics.measures import EmbeddingChange, ImageLoss, Measure, TokenLoss
+from mixln.diagnostics.results import Diagnosis
+from mixln.diagnostics.settings import MeasureSettings
+from mixln.diagnostics.stack import Batch, find_stack
+from mixln.diagnostics.tasks import Tasks
+from mixln.errors import SettingsError
+from mixln.hosts.sources import Source, load, tokenizer_of
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A model with its data, before it is loaded."""
+
+    source: Source
+    title: str
+    batches: Sequence[Batch]
+    description: str
+    measure: Measure
+    tokenizer: Any
+
+
+def prepare_models(
+    sources: Sequence[Source], corpus: CorpusSettings, settings: MeasureSettings, *, say: Say
+) -> list[Prepared]:
+    """Cuts the text for every model, so that what is wrong with any of them shows before the first is measured.
+
+    Text that a trial was trained on is not used: its experiment's held-out documents are, for all models of the run.
+
+    :raises DataError: if the text cannot be read or is too short.
+    """
+    trials = [source for source in sources if source.trial is not None]
+    if trials and corpus == CorpusSettings():
+        own = trials[0].trial or {}
+        corpus = CorpusSettings(**{name: own[name] for name in ("data", "text_column", "held_out")})
+    trained_on = [s for s in trials if s.trial is not None and s.trial["data"] == corpus.data]
+    length = min([settings.sequence_length, *(limit for source in sources for limit in _limits(source))])
+    if length < settings.sequence_length:
+        say(f"sequences of {length} tokens: the most that all of the models take or were trained on")
+    titles = _titles(sources)
+    return [
+        _prepare(source, title, corpus, settings, length, trained_on[0] if trained_on else None, say=say)
+        for source, title in zip(sources, titles, strict=True)
+    ]
+
+
+def diagnose_all(
+    prepared: Sequence[Prepared], settings: MeasureSettings, *, say: Say, done: Callable[[Diagnosis], None]
+) -> tuple[Diagnosis, ...]:
+    """Loads and measures one model after the other.
+
+    :param done: told of each diagnosis when it is there.
+    :raises MixlnError: see :mod:`mixln.diagnostics`.
+    """
+    tasks = Tasks(settings.tasks, folder=settings.task_folder, limit=settings.task_limit) if settings.tasks else None
+    found = []
+    for entry in prepared:
+        say(f"{entry.title}: loading")
+        model = load(entry.source, dtype=settings.precision, device=device(), say=say)
+        stack = find_stack(model, settings.layer_list)
+        batches = [{name: value.to(model.device) for name, value in batch.items()} for batch in entry.batches]
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        diagnosis = diagnose(
+            stack,
+            batches,
+            entry.measure,
+            settings,
+            name=entry.title,
+            facts=_facts(entry, parameters, settings),
+            say=say,
+        )
+        if tasks is not None:
+            drops = tasks.drops(stack, entry.tokenizer, batch_size=settings.batch_size, say=say)
+            diagnosis = replace(diagnosis, tasks=drops)
+        found.append(diagnosis)
+        done(diagnosis)
+        del model, stack, batches  # before the next one is loaded
+    return tuple(found)
+
+
+def device() -> str:
+    """Where models run: a CUDA GPU, else Apple's, else the processor."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _prepare(
+    source: Source,
+    title: str,
+    corpus: CorpusSettings,
+    settings: MeasureSettings,
+    length: int,
+    trial: Source | None,
+    *,
+    say: Say,
+) -> Prepared:
+    if source.task == "image-classification":
+        from mixln.data.images import image_batches
+        from mixln.hosts.sources import image_processor_of
+
+        batches, description, labelled = image_batches(
+            corpus.data, image_processor_of(source), source.config, batch_size=settings.batch_size
+        )
+        measure = ImageLoss() if labelled else EmbeddingChange()
+        return Prepared(
+            source=source, title=title, batches=batches, description=description, measure=measure, tokenizer=None
+        )
+    tokenizer = tokenizer_of(source, say=say)
+    windows: Windows = text_windows(
+        corpus,
+        tokenizer,
+        tokens=settings.tokens,
+        sequence_length=length,
+        held_out_only=trial is not None,
+        kind=source.task,
+        seed=settings.seed,
+        corpus_tokens=trial.trial_tokens if trial else None,
+    )
+    measures: dict[str, Measure] = {
+        "causal-lm": TokenLoss(shift=1),
+        "masked-lm": TokenLoss(shift=0),
+        "none": EmbeddingChange(),
+    }
+    return Prepared(
+        source=source,
+        title=title,
+        batches=list(windows.batches(settings.batch_size)),
+        description=windows.description,
+        measure=measures[source.task],
+        tokenizer=tokenizer,
+    )
+
+
+def _limits(source: Source) -> list[int]:
+    """The most tokens a sequence may have: by the model's positions, and by what a trial was trained on."""
+    if source.task == "image-classification":
+        return []
+    config = source.config
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is not None and "roberta" in config.model_type:  # its positions begin after the padding token's
+        positions -= config.pad_token_id + 1
+    trained = source.trial["sequence_length"] if source.trial else None
+    return [limit for limit in (positions, trained) if limit is not None]
+
+
+def _titles(sources: Sequence[Source]) -> list[str]:
+    """A different name for each model: its title, or what the user gave where two have the same."""
+    count = Counter(source.title for source in sources)
+    names = [s.title if count[s.title] == 1 else f"{s.title} ({s.name})" for s in sources]
+    if len(set(names)) < len(names):
+        doubled = next(name for name in names if names.count(name) > 1)
+        raise SettingsError(f"models must not repeat, got {doubled} twice")
+    return names
+
+
+def _facts(entry: Prepared, parameters: int, settings: MeasureSettings) -> dict[str, str]:
+    config = entry.source.config
+    placement = getattr(config, "placement", None)
+    return {
+        "source": entry.source.name,
+        "family": config.model_type,
+        **({"placement": placement["name"]} if placement else {}),
+        "parameters": f"{parameters:,}",
+        "data": entry.description,
+        "number format": settings.precision,
+    }

@@ -1,0 +1,111 @@
+"""Models by name, those of a comparison among them: a trial's folder, one of its checkpoints, or a whole experiment."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from mixln.compare.results import Trial, TrialResult, trial_result
+from mixln.compare.store import EXPERIMENT, RESULT, TRIAL, Store
+from mixln.errors import StoreError
+from mixln.hosts.sources import Say, Source, find_model, silent
+from mixln.training.callbacks import last_complete_checkpoint
+
+
+def find(name: str, *, cache: Path, say: Say = silent) -> list[Source]:
+    """Finds the models that a name stands for, without their weights.
+
+    :param name: an experiment's folder, which stands for one trial a placement: at its best learning rate, the lowest
+        seed; a trial's folder, or one of its checkpoints; or any name that :func:`mixln.hosts.sources.find_model` takes.
+    :param cache: folder under which GGUF files are converted.
+    :param say: takes one line of news.
+    :raises StoreError: if a trial has no checkpoint to look at; :class:`CheckpointError` if there is no such model.
+    """
+    folder = Path(os.path.expanduser(name)).absolute()
+    if (folder / EXPERIMENT).is_file():
+        return _of_experiment(name, folder, cache, say)
+    if (folder / TRIAL).is_file():
+        return [_of_trial(name, folder, cache)]
+    if (folder / "config.json").is_file() and (folder.parent / TRIAL).is_file():
+        return [_of_checkpoint(name, folder, cache)]
+    return [find_model(name, cache=cache, say=say)]
+
+
+def _of_experiment(name: str, folder: Path, cache: Path, say: Say) -> list[Source]:
+    placements = (Store(folder).read() or {})["grid"]["placements"]
+    ended = {path.parent: _result(path.parent) for path in sorted(folder.glob(f"*/{TRIAL}"))}
+    trained = {result.trial: (place, result) for place, result in ended.items() if result and result.loss is not None}
+    if not trained:
+        raise StoreError(f"experiment {name} has no finished trial; run its mixln compare to the end first")
+    found = []
+    for placement in placements:
+        results = [result for trial, (_, result) in trained.items() if trial.placement == placement]
+        if results:
+            place, _ = trained[_representative(results)]
+            found.append(_of_trial(name, place, cache))
+        else:
+            say(f"{name}: {placement} has no finished trial and is left out")
+    return found
+
+
+def _representative(results: list[TrialResult]) -> Trial:
+    """Of one placement's trials, the lowest finished seed at the learning rate with the most finished, then the lowest mean loss."""
+    rates: dict[float, list[TrialResult]] = {}
+    for result in results:
+        rates.setdefault(result.trial.learning_rate, []).append(result)
+
+    def rank(cell: list[TrialResult]) -> tuple[int, float]:
+        return -sum(r.status == "finished" for r in cell), mean(r.loss for r in cell if r.loss is not None)
+
+    return min(min(rates.values(), key=rank), key=lambda r: (r.status != "finished", r.trial.seed)).trial
+
+
+def _of_trial(name: str, folder: Path, cache: Path) -> Source:
+    result = _result(folder)
+    if result is not None and result.loss is not None:
+        checkpoint = folder / f"checkpoint-{result.step}"
+        if not (checkpoint / "config.json").is_file():
+            raise StoreError(f"trial {folder} has finished, but its {checkpoint.name} is gone; name another trial")
+        return _of_checkpoint(name, checkpoint, cache)
+    latest, _ = last_complete_checkpoint(folder)
+    if latest is not None:
+        return _of_checkpoint(name, latest, cache)
+    if result is None:
+        raise StoreError(
+            f"trial {folder} has not finished and has no complete checkpoint; run its mixln compare to the end first"
+        )
+    raise StoreError(f"trial {folder} {result.status} and left no checkpoint: {result.reason}; name another trial")
+
+
+def _of_checkpoint(name: str, checkpoint: Path, cache: Path) -> Source:
+    folder = checkpoint.parent
+    trial, result = _trial(folder), _result(folder)
+    title = f"{trial.placement}, seed {trial.seed}"
+    if result is None or checkpoint.name != f"checkpoint-{result.step}":
+        title += f", step {checkpoint.name.removeprefix('checkpoint-')}"
+    source = replace(find_model(str(checkpoint), cache=cache), name=name, title=title)
+    if not (folder.parent / EXPERIMENT).is_file():  # it was taken out of its experiment
+        return source
+    settings: dict[str, Any] = (Store(folder.parent).read() or {})["settings"]
+    text, training = settings["text"], settings["training"]
+    tokens = training["steps"] * training["batch_size"] * text["sequence_length"]
+    return replace(source, trial=text, trial_tokens=tokens)
+
+
+def _trial(folder: Path) -> Trial:
+    return _read(folder / TRIAL, lambda entries: Trial(**entries))
+
+
+def _result(folder: Path) -> TrialResult | None:
+    return _read(folder / RESULT, trial_result) if (folder / RESULT).is_file() else None
+
+
+def _read(path: Path, made: Any) -> Any:
+    try:
+        return made(json.loads(path.read_text("utf-8")))
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path} is damaged ({error}); delete its folder and run its mixln compare again") from error

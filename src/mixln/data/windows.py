@@ -1,0 +1,265 @@
+"""Real text for a given model, cut into windows. Shapes: N windows, T positions of a window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from math import ceil, sqrt
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from mixln.data.documents import CHARACTERS_PER_TOKEN, Corpus, corpus
+from mixln.data.settings import CorpusSettings
+from mixln.data.text import IGNORED, held_out_windows
+from mixln.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
+
+Kind = Literal["causal-lm", "masked-lm", "none"]
+
+MASKED = 0.15
+"""Share of a window's tokens that a masked language model must guess (BERT, arXiv:1810.04805)."""
+GOLDEN = (sqrt(5) - 1) / 2
+"""Of i·GOLDEN modulo 1 for i = 0, 1, 2 ..., those below any bound belong to evenly spaced i."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Windows:
+    """Windows of text.
+
+    :param input_ids: token ids, (N, T).
+    :param attention_mask: 1 where a position is text or a special token, 0 where it is padding, (N, T).
+    :param labels: what is to be predicted, (N, T); -100 where nothing is. Those of a decoder are not shifted: like
+        transformers, the loss compares position t with label t + 1, and the first label of a window is unused.
+    :param tokens: positions that are not padding.
+    :param description: what text it is, and how much of it, in words.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    labels: Tensor
+    tokens: int
+    description: str
+
+    def batches(self, rows: int) -> Iterator[dict[str, Tensor]]:
+        """Keyword arguments for the model, `rows` windows at a time; the last batch may have fewer.
+
+        Where nothing is to be predicted, `labels` is left out: a model without a head does not take it.
+        """
+        labelled = bool((self.labels != IGNORED).any())
+        for start in range(0, len(self.input_ids), rows):
+            part = slice(start, start + rows)
+            batch = {"input_ids": self.input_ids[part], "attention_mask": self.attention_mask[part]}
+            yield {**batch, "labels": self.labels[part]} if labelled else batch
+
+
+class _Cut(NamedTuple):
+    """Windows before anything is masked: all (N, T); `special` marks the special tokens, and `used` counts documents."""
+
+    inputs: Tensor
+    real: Tensor
+    special: Tensor
+    used: list[int]
+
+
+def text_windows(
+    settings: CorpusSettings,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    tokens: int,
+    sequence_length: int,
+    held_out_only: bool,
+    kind: Kind,
+    seed: int = 0,
+    corpus_tokens: int | None = None,
+) -> Windows:
+    """Cuts the text that `settings` names into windows for a model, held-out documents first.
+
+    Where not all documents are needed, those taken are spread evenly over the data. Only they are tokenized.
+
+    A decoder's windows are cut from one stream with an end of text around each document, and overlap by one token, so that
+    each token is predicted once: all held-out documents give the same loss as `mixln compare`. Where the tokenizer begins
+    every sequence with a special token, that takes the place of the overlap. An encoder's windows are cut from each
+    document, with the special tokens that the tokenizer adds, and padded.
+
+    :param tokens: positions wanted, padding excluded. As many windows as reach it: less than one window more.
+    :param sequence_length: positions of a window, T.
+    :param held_out_only: take nothing but held-out documents, and what there is of them if that is less than `tokens`;
+        else a text of one or two documents is read from its beginning.
+    :param kind: `causal-lm`; `masked-lm`, where 15% of a window's tokens, at least one, are replaced by the mask token and
+        are its labels; or `none`, for the windows of an encoder as they are, without labels.
+    :param seed: chooses the masked tokens.
+    :param corpus_tokens: training tokens that a hub data set was streamed for, so that the same documents are held out.
+    :raises DataError: if the text cannot be read or is too short, or the tokenizer lacks what `kind` needs.
+    """
+    if kind != "causal-lm" and not tokenizer.is_fast:
+        raise DataError(
+            "tokenizer has no fast version (tokenizer.json), which an encoder's windows need; add that file"
+        )
+    if kind == "masked-lm" and tokenizer.mask_token_id is None:
+        raise DataError(
+            "tokenizer has no mask token, which a masked language model needs; set mask_token in its config"
+        )
+    found = corpus(settings, tokens=corpus_tokens or tokens)
+    parts = _parts(found, held_out_only)
+    cut = (_stream_windows if kind == "causal-lm" else _document_windows)(parts, tokenizer, tokens, sequence_length)
+    taken = int(cut.real.sum())
+    _check(found.description, taken, tokens, len(cut.inputs), sequence_length, held_out_only)
+    inputs, labels = _labelled(cut, kind, tokenizer.mask_token_id, seed)
+    which = f"{cut.used[0]} of its {len(found.held_out)} held-out documents"
+    if not held_out_only and len(parts) == 1:
+        which = "read from its beginning"
+    elif sum(cut.used[1:]):
+        which += f" and {cut.used[1]} others"
+    words = [found.description, which]
+    words.append(f"{taken:,} tokens in {len(inputs)} windows of {sequence_length}")
+    if taken < tokens:
+        words.append(f"all there is of the {tokens:,} asked for")
+    return Windows(
+        input_ids=inputs, attention_mask=cut.real.long(), labels=labels, tokens=taken, description=", ".join(words)
+    )
+
+
+def _parts(found: Corpus, held_out_only: bool) -> list[list[str]]:
+    """The documents in the order in which they are to be used up."""
+    if held_out_only:
+        return [found.held_out]
+    if len(found.train) == len(found.held_out) == 1:  # of a single document, the end was held out
+        return [[found.train[0] + found.held_out[0]]]
+    return [found.held_out, found.train]
+
+
+def _check(description: str, taken: int, tokens: int, windows: int, length: int, held_out_only: bool) -> None:
+    """:raises DataError: if there is too little text."""
+    if held_out_only and windows < 2:
+        raise DataError(
+            f"data {description}: the held-out part has {taken:,} tokens, fewer than two windows of {length}; "
+            "give more text or a smaller --sequence-length"
+        )
+    if not held_out_only and taken < tokens:
+        raise DataError(
+            f"data {description}: it has {taken:,} tokens, fewer than the {tokens:,} asked for; "
+            "give more text or a smaller --tokens"
+        )
+
+
+def _stream_windows(parts: list[list[str]], tokenizer: Any, tokens: int, length: int) -> _Cut:
+    """A decoder's windows; see :func:`mixln.data.text.held_out_windows`."""
+    import numpy as np
+    import torch
+
+    begin = _beginning(tokenizer)
+    separators = (tokenizer.eos_token_id, tokenizer.sep_token_id, tokenizer.bos_token_id)
+    end = [next(each for each in separators if each is not None)] if separators != (None, None, None) else []
+    first = end or begin
+
+    def encode(text: str, wanted: int) -> tuple[list[int], int]:
+        ids = _begun(text, wanted, lambda part: tokenizer(part, add_special_tokens=False, verbose=False)["input_ids"])
+        ids = (ids + end)[:wanted]
+        return ids, len(ids)
+
+    needed = ceil(tokens / length) * (length - 1) + 1
+    documents, used = _gather(parts, needed - len(first), encode)
+    stream = np.array([*first, *(token for ids in documents for token in ids)], dtype=np.int64)
+    inputs, labels = held_out_windows(stream, length)
+    if begin:
+        inputs[:, 0] = begin[0]
+    real = torch.from_numpy(labels != IGNORED)
+    return _Cut(torch.from_numpy(inputs), real, torch.zeros_like(real), used)
+
+
+def _document_windows(parts: list[list[str]], tokenizer: Any, tokens: int, length: int) -> _Cut:
+    """An encoder's windows, each with its special tokens."""
+    import torch
+
+    def windows(text: str) -> list[tuple[list[int], list[int]]]:
+        cut = tokenizer(
+            text,
+            truncation=True,
+            max_length=length,
+            return_overflowing_tokens=True,
+            return_special_tokens_mask=True,
+            verbose=False,
+        )
+        pairs = zip(cut["input_ids"], cut["special_tokens_mask"], strict=True)
+        return [(ids, special) for ids, special in pairs if not all(special)]
+
+    def encode(text: str, wanted: int) -> tuple[list[tuple[list[int], list[int]]], int]:
+        taken, size = [], 0
+        for window in _begun(text, wanted, windows, lambda found: sum(len(ids) for ids, _ in found)):
+            if size >= wanted:
+                break
+            taken.append(window)
+            size += len(window[0])
+        return taken, size
+
+    documents, used = _gather(parts, tokens, encode)
+    rows = [window for document in documents for window in document]
+    pad = next((each for each in (tokenizer.pad_token_id, tokenizer.eos_token_id) if each is not None), 0)
+    inputs = torch.full((len(rows), length), pad)
+    real, special = torch.zeros_like(inputs, dtype=torch.bool), torch.zeros_like(inputs, dtype=torch.bool)
+    for row, (ids, marks) in enumerate(rows):
+        inputs[row, : len(ids)] = torch.tensor(ids)
+        special[row, : len(ids)] = torch.tensor(marks, dtype=torch.bool)
+        real[row, : len(ids)] = True
+    return _Cut(inputs, real, special, used)
+
+
+def _gather(
+    parts: list[list[str]], wanted: int, encode: Callable[[str, int], tuple[Any, int]]
+) -> tuple[list[Any], list[int]]:
+    """Encodes documents, one part after the other, until they have `wanted` tokens.
+
+    Of each part it takes documents that are spread evenly, and returns them in their own order; but last comes the one that
+    may have been cut short, so that what follows a document is always its end.
+
+    :param encode: (document, tokens wanted) → (its encoding, the tokens in that).
+    :returns: the encodings, and how many documents of each part they are.
+    """
+    encodings, used = [], []
+    for documents in parts:
+        found = {}
+        for index in sorted(range(len(documents)), key=lambda i: i * GOLDEN % 1):
+            if wanted <= 0:
+                break
+            found[index], size = encode(documents[index], wanted)
+            wanted -= size
+        used.append(len(found))
+        last = [found.popitem()[1]] if found and wanted <= 0 else []
+        encodings += [found[index] for index in sorted(found)] + last
+    return encodings, used
+
+
+def _begun(text: str, wanted: int, encode: Callable[[str], Any], size: Callable[[Any], int] = len) -> Any:
+    """Encodes a text, or as much of its beginning as gives more than `wanted` tokens."""
+    characters = wanted * CHARACTERS_PER_TOKEN
+    while True:
+        encoded = encode(text[:characters])
+        if characters >= len(text) or size(encoded) > wanted:
+            return encoded
+        characters *= 2
+
+
+def _beginning(tokenizer: Any) -> Sequence[int]:
+    """The special token that the tokenizer puts before every sequence; empty if it puts none."""
+    added, plain = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (True, False))
+    return added[:1] if added[:1] != plain[:1] else []
+
+
+def _labelled(cut: _Cut, kind: Kind, mask: Any, seed: int) -> tuple[Tensor, Tensor]:
+    """Inputs and labels, (N, T).
+
+    :param mask: id of the mask token.
+    """
+    import torch
+
+    if kind == "causal-lm":
+        return cut.inputs, cut.inputs.masked_fill(~cut.real, IGNORED)
+    if kind == "none":
+        return cut.inputs, torch.full_like(cut.inputs, IGNORED)
+    open_to = cut.real & ~cut.special
+    count = (MASKED * open_to.sum(1, keepdim=True)).round().clamp(min=1)
+    draw = torch.rand(cut.inputs.shape, generator=torch.Generator().manual_seed(seed)).masked_fill(~open_to, 2.0)
+    chosen = draw.argsort(dim=1).argsort(dim=1) < count
+    return cut.inputs.masked_fill(chosen, mask), cut.inputs.masked_fill(~chosen, IGNORED)

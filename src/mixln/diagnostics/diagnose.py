@@ -1,0 +1,140 @@
+"""All diagnostics of one model."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from mixln.diagnostics.angular import angular_distance
+from mixln.diagnostics.drop import performance_drop
+from mixln.diagnostics.gradients import gradients
+from mixln.diagnostics.jacobian import jacobian
+from mixln.diagnostics.measures import Measure
+from mixln.diagnostics.residual import residual_stream
+from mixln.diagnostics.results import Angular, Diagnosis, Gradients
+from mixln.diagnostics.settings import MeasureSettings
+from mixln.diagnostics.stack import Batch, Stack, find_stack
+from mixln.diagnostics.verdict import verdict
+from mixln.errors import SettingsError
+
+Say = Callable[[str], None]
+
+
+def diagnose(
+    stack: Stack,
+    batches: Sequence[Batch],
+    measure: Measure,
+    settings: MeasureSettings,
+    *,
+    name: str,
+    facts: dict[str, str] | None = None,
+    say: Say = lambda text: None,
+) -> Diagnosis:
+    """Measures what `settings` asks for, and says what it carries.
+
+    :param batches: batches of at most `settings.batch_size` sequences.
+    :param measure: the model's performance; gradients are taken of it where it is a loss.
+    :param say: told what is being measured.
+    :raises MixlnError: see the diagnostics one by one.
+    """
+    left_out = []
+    say(f"{name}: angular distance and residual stream")
+    angular = angular_distance(stack, batches, convention="last" if settings.last_token else "all")
+    stream = residual_stream(stack, batches)
+    if stack.branches is None:
+        left_out.append(
+            f"Attention and feed-forward apart, the zeroed branches, gradients and gates: where the branches of a "
+            f"{stack.model.config.model_type!r} layer are is not known; mixln.diagnostics.anatomy.FAMILIES lists the known ones."
+        )
+    drops = None
+    if settings.drop:
+        blocks = every_block(len(stack), settings.blocks) if settings.blocks else likely_blocks(angular)
+        say(f"{name}: performance drop of {len(stack)} layers and {len(blocks)} blocks")
+        drops = performance_drop(stack, batches, measure, blocks=blocks, memory=int(settings.memory_gb * 1e9))
+    given = initial = None
+    if settings.gradient_tokens and measure.name != "loss":
+        left_out.append("Gradients and gates: this model has no loss on this data.")
+    elif settings.gradient_tokens and stack.branches is not None:
+        some = first_rows(batches, settings.gradient_tokens)
+        say(f"{name}: gradients, as it is and drawn anew")
+        given = gradients(stack, some, measure)
+        initial = initial_gradients(stack, some, measure, seed=settings.seed, layers=settings.layer_list)
+    jacobians = None
+    if settings.jacobian_tokens:
+        say(f"{name}: Jacobian of every layer")
+        jacobians = jacobian(stack, spread_rows(batches, settings.jacobian_tokens), seed=settings.seed)
+    found = Diagnosis(
+        model=name,
+        layers=len(stack),
+        facts=facts or {},
+        angular=angular,
+        stream=stream,
+        drops=drops,
+        gradients=given,
+        initial=initial,
+        jacobian=jacobians,
+        left_out=tuple(left_out),
+    )
+    return replace(found, verdict=verdict(found))
+
+
+def likely_blocks(angular: Angular) -> list[tuple[int, int]]:
+    """Of each size from two to half of the layers, the block at whose ends the stream points most alike, (first, last) from 1.
+
+    These are the layers that Gromov et al. (arXiv:2403.17887) would remove.
+    """
+    depth = len(angular.distance)
+    found = []
+    for size in range(2, depth // 2 + 1):
+        first = min(range(depth - size + 1), key=lambda start: angular.distance[start][size - 1])
+        found.append((first + 1, first + size))
+    return found
+
+
+def every_block(depth: int, sizes: Sequence[int]) -> list[tuple[int, int]]:
+    """Every block of these sizes, (first, last) from 1.
+
+    :raises SettingsError: if a size is the whole model or more.
+    """
+    if too_large := [size for size in sizes if size >= depth]:
+        raise SettingsError(f"blocks must be smaller than the model's {depth} layers, got {too_large[0]}")
+    return [(first, first + size - 1) for size in sizes for first in range(1, depth - size + 2)]
+
+
+def initial_gradients(
+    stack: Stack, batches: Sequence[Batch], measure: Measure, *, seed: int, layers: str | None = None
+) -> Gradients:
+    """The gradients of the same architecture with weights drawn anew from `seed`, on the same batches."""
+    parameter = next(stack.model.parameters())
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        fresh: Any = type(stack.model)(copy.deepcopy(stack.model.config))
+    fresh.to(parameter.device, parameter.dtype)
+    return gradients(find_stack(fresh, layers), batches, measure)
+
+
+def first_rows(batches: Sequence[Batch], tokens: int) -> list[Batch]:
+    """As many of the first sequences as hold `tokens` tokens, padding included; at least one. An image counts as one token."""
+    found: list[Batch] = []
+    for batch in batches:
+        first = next(iter(batch.values()))
+        length = first.shape[1] if first.dim() == 2 else 1
+        take = min(len(first), math.ceil(tokens / length))
+        found.append({name: value[:take] for name, value in batch.items()})
+        tokens -= take * length
+        if tokens <= 0:
+            break
+    return found
+
+
+def spread_rows(batches: Sequence[Batch], count: int) -> Batch:
+    """One batch of `count` sequences spread evenly over all batches, or of all sequences if there are fewer."""
+    whole = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+    size = len(next(iter(whole.values())))
+    chosen = torch.linspace(0, size - 1, min(count, size)).round().long()
+    return {name: value[chosen.to(value.device)] for name, value in whole.items()}

@@ -1,0 +1,94 @@
+"""The settings of a diagnosis; nothing here needs torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from mixln.data.settings import CorpusSettings
+from mixln.errors import SettingsError
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureSettings:
+    """What is measured of each model, and on how many tokens."""
+
+    tokens: int = 32_768
+    """Tokens of text for the angular distance, the performance drop and the residual stream (the papers: 262144)."""
+    sequence_length: int = 256
+    """Tokens per sequence; less where a model takes or was trained on less."""
+    batch_size: int = 8
+    """Sequences per forward pass."""
+    drop: bool = True
+    """Measure the performance drop of every layer: about half as many forward passes as the model has layers."""
+    blocks: tuple[int, ...] = ()
+    """Also the drop of every block of so many consecutive layers, for example 2 4. Without it, of each size up to half of the
+    layers, the one block at whose ends the residual stream points most alike (Gromov et al.)."""
+    gradient_tokens: int = 8_192
+    """Tokens for the gradients; 0 leaves them out."""
+    jacobian_tokens: int = 0
+    """Tokens to sample for the Jacobian of each layer, for example 16; 0 leaves it out, because it takes long."""
+    last_token: bool = False
+    """Angular distance at the last token of each sequence only (Gromov et al.) instead of all tokens."""
+    tasks: tuple[str, ...] = ()
+    """lm-eval tasks to measure the performance drop by, too; needs `pip install "mixln[tasks]"`."""
+    task_folder: Path | None = None
+    """Folder of your own lm-eval task files (.yaml)."""
+    task_limit: int | None = None
+    """Questions per task. Left out, all."""
+    memory_gb: float = 2.0
+    """Gigabytes that the kept inputs of the layers may take; with less, some are computed twice."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Number format of the weights and of the forward pass. bfloat16 halves the memory and blurs small drops."""
+    layer_list: str | None = None
+    """Name of the list of layers within the model, for example model.layers, where it is not found."""
+    seed: int = 0
+    """Seed of the weights drawn anew, of masked tokens and of random directions."""
+
+    def __post_init__(self) -> None:
+        for name, least in {
+            "tokens": 2,
+            "sequence_length": 8,
+            "batch_size": 1,
+            "gradient_tokens": 0,
+            "jacobian_tokens": 0,
+        }.items():
+            if getattr(self, name) < least:
+                raise SettingsError(f"{name.replace('_', '-')} must be at least {least}, got {getattr(self, name)}")
+        if any(size < 2 for size in self.blocks):
+            raise SettingsError(f"blocks must be sizes of at least 2 layers, got {min(self.blocks)}")
+        if not self.memory_gb > 0:
+            raise SettingsError(f"memory-gb must be above 0, got {self.memory_gb}")
+        if self.task_limit is not None and self.task_limit < 1:
+            raise SettingsError(f"task-limit must be at least 1, got {self.task_limit}")
+        if not self.tasks and (self.task_folder or self.task_limit):
+            raise SettingsError("task-folder and task-limit need --tasks; name the tasks")
+        if not 0 <= self.seed < 2**32:
+            raise SettingsError(f"seed must lie in [0, 2³²), got {self.seed}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiagnoseSettings:
+    """Measure what each layer of a model contributes, and say it in words, figures and a report.
+
+    For any Hugging Face decoder or encoder, or trials of `mixln compare`; several models are shown side by side. Layers are
+    counted from 1.
+    """
+
+    models: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Models: a hub id, a folder, a GGUF file, a trial of mixln compare, or a whole comparison (its best trial of each placement)."""
+    out: Path = Path("runs/diagnosis")
+    """Folder for report.html, the figures and diagnosis.json."""
+    cache: Path = field(default_factory=lambda: Path("~/.cache/mixln"))
+    """Folder for tokenized text and converted GGUF files."""
+    text: Annotated[CorpusSettings, tyro.conf.arg(name="")] = field(default_factory=CorpusSettings)
+    measure: Annotated[MeasureSettings, tyro.conf.arg(name="")] = field(default_factory=MeasureSettings)
+
+    def __post_init__(self) -> None:
+        if not self.models:
+            raise SettingsError("models must name at least one: a hub id, a folder, a GGUF file or a trial; got none")
+        if doubled := [model for model in self.models if self.models.count(model) > 1]:
+            raise SettingsError(f"models must not repeat, got {doubled[0]} twice")

@@ -1,0 +1,421 @@
+"""Where a model comes from: a hub id, a folder, a GGUF file. First found and checked cheaply, then loaded whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import shutil
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import (
+    CONFIG_MAPPING,
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
+    MODEL_MAPPING,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForImageClassification,
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    GgufConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging
+from transformers.utils.import_utils import is_gguf_available
+
+from mixln.errors import CheckpointError, DataError, MixlnError, SettingsError, StoreError, first_line, unknown
+from mixln.files import existing, folder_atomic
+
+Task = Literal["causal-lm", "masked-lm", "image-classification", "none"]
+Say = Callable[[str], None]
+
+HEADS: dict[Task, tuple[Any, Any]] = {
+    "causal-lm": (MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM),
+    "masked-lm": (MODEL_FOR_MASKED_LM_MAPPING, AutoModelForMaskedLM),
+    "image-classification": (MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING, AutoModelForImageClassification),
+    "none": (MODEL_MAPPING, AutoModel),
+}
+"""Task → (config class → model classes, the `Auto*` class that builds them)."""
+PRETRAINED_ON_MASKS = tuple(
+    f"{family}ForPreTraining" for family in ("Albert", "Bert", "BigBird", "FNet", "MegatronBert", "MobileBert")
+)
+"""Classes with two heads, one of which is that of the masked language model."""
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+PARTS = ("text", "vision", "audio", "encoder", "decoder")
+"""How the names of sub-configs begin that describe a model of their own."""
+PRECISIONS = ("float32", "bfloat16", "float16")
+KINDS = "name a hub id, a folder that save_pretrained wrote, a .gguf file, or a folder of mixln compare"
+HUB_SECONDS = 10.0
+"""How long the hub may take to answer before it counts as out of reach."""
+GGUF_FORMAT = 1
+"""Changes whenever the conversion changes, so that an old cache is not read as a new one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where a model is: found and checked, but not loaded.
+
+    :param name: what the user gave.
+    :param title: a short label: the last part of the path or hub id; of a trial, its placement and seed.
+    :param path: folder or hub id for `from_pretrained`; of a GGUF file, the folder in the cache for its conversion.
+    :param task: what the model was made for, by its config's architecture.
+    :param gguf: the file that is to be converted into `path`.
+    :param trial: text settings of the comparison that the model is a trial of, as in its `experiment.json`.
+    :param trial_tokens: training tokens of that trial.
+    """
+
+    name: str
+    title: str
+    path: str
+    task: Task
+    config: PreTrainedConfig
+    gguf: Path | None = None
+    trial: dict[str, Any] | None = None
+    trial_tokens: int | None = None
+
+
+def silent(text: str) -> None:
+    """Says nothing."""
+
+
+def find_model(name: str, *, cache: Path, say: Say = silent) -> Source:
+    """Finds a model and reads its config, without its weights.
+
+    :param name: a hub id; a folder with config.json; a .gguf file, a folder with one, or `folder-or-hub-id:file.gguf`.
+    :param cache: folder under which GGUF files are converted, in `gguf`.
+    :param say: takes one line of news, before something that takes long.
+    :raises CheckpointError: if there is no such model, its config cannot be used, or it is none that can be diagnosed.
+    """
+    path = _local(name)
+    if name and path.is_dir():
+        return _in_folder(name, path, cache)
+    if path.is_file():
+        if path.suffix == ".gguf":
+            return _in_gguf(name, path, cache)
+        raise CheckpointError(
+            f"model {name} is a file that holds no whole model; name its folder {path.parent}, or {KINDS}"
+        )
+    place, colon, file = name.rpartition(":")
+    if colon and file.endswith(".gguf"):
+        folder = _local(place)
+        if not folder.is_dir():
+            return _in_gguf(name, _download(name, place, file, say), cache)
+        if (folder / file).is_file():
+            return _in_gguf(name, folder / file, cache)
+        raise CheckpointError(f"model {name}: the folder {place} holds no {file}; {_ggufs(folder)}")
+    if not name or name.startswith((".", "/", "~")) or name.count("/") > 1 or name.endswith((".gguf", *WEIGHTS)):
+        raise CheckpointError(f"model {name!r} does not exist; mend the path, or {KINDS}")
+    return _on_hub(name, cache)
+
+
+def prepare(source: Source, *, say: Say = silent) -> None:
+    """Converts a GGUF file to float32 in the cache, if that has not been done; other sources need nothing.
+
+    :param say: takes one line of news, before something that takes long.
+    :raises CheckpointError: if the file cannot be converted; :class:`StoreError` if the disk has no room.
+    """
+    target = Path(source.path)
+    if source.gguf is None or (target / "config.json").is_file():
+        return
+    with quiet():
+        with torch.device("meta"):
+            empty = AutoModelForCausalLM.from_config(source.config)
+        need = 4 * sum(parameter.numel() for parameter in empty.parameters())
+        free = shutil.disk_usage(existing(target)).free
+        if free < need:
+            raise StoreError(
+                f"cache {target.parent} needs {need / 1e9:.1f} GB for {source.title} in float32, and its disk has "
+                f"{free / 1e9:.1f} GB free; name another folder with --cache"
+            )
+        say(f"{source.title}: converting to float32, once; it takes up to a minute for each GB of the result")
+        where: dict[str, Any] = {
+            "pretrained_model_name_or_path": source.gguf.parent,
+            "gguf_file": source.gguf.name,
+        }
+        try:
+            # The reader draws its own progress bar, which the settings of transformers do not reach.
+            with folder_atomic(target) as folder, redirect_stderr(io.StringIO()):
+                loaded: Any = AutoModelForCausalLM.from_pretrained(
+                    **where,
+                    dtype=torch.float32,
+                    quantization_config=GgufConfig(dequantize=True),
+                    output_loading_info=True,
+                )
+                model, info = loaded
+                _refuse_incomplete(source, info)
+                # A model read from a GGUF file refuses to be saved; one of the same config takes its weights.
+                empty.save_pretrained(folder, state_dict=model.state_dict())
+                AutoTokenizer.from_pretrained(**where).save_pretrained(folder)
+        except MixlnError:
+            raise
+        except Exception as error:  # the readers of GGUF raise many kinds
+            raise CheckpointError(
+                f"model {source.name} cannot be converted from GGUF: {_reason(error)}; "
+                "name the model's original in the format of transformers"
+            ) from error
+
+
+def load(source: Source, *, dtype: str = "float32", device: str = "cpu", say: Say = silent) -> PreTrainedModel:
+    """Loads a model in evaluation mode. Strict: no weight of its layers is ever left as it was initialised.
+
+    :param dtype: float32, bfloat16 or float16.
+    :param device: for example cpu, cuda or cuda:1.
+    :raises CheckpointError: if weights are missing, misshapen or unreadable; only the pooler of a model without a head
+        may be missing. :class:`SettingsError` for the dtype or the device.
+    """
+    if dtype not in PRECISIONS:
+        raise SettingsError(unknown("precision", dtype, PRECISIONS))
+    prepare(source, say=say)
+    _, auto = HEADS[source.task]
+    with quiet():
+        try:
+            model, info = auto.from_pretrained(
+                source.path,
+                dtype=getattr(torch, dtype),
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # so that they are reported, and refused below
+                trust_remote_code=False,
+            )
+        except MixlnError:
+            raise
+        except Exception as error:  # transformers, safetensors and the hub client raise many kinds
+            raise CheckpointError(
+                f"model {source.name} cannot be loaded: {_reason(error)}; mend or fetch the checkpoint again"
+            ) from error
+    _refuse_incomplete(source, info)
+    try:
+        return model.to(device).eval()
+    except (RuntimeError, AssertionError) as error:
+        raise SettingsError(f"device {device!r} cannot hold the model: {_reason(error)}; use cpu") from error
+
+
+def tokenizer_of(source: Source, *, say: Say = silent) -> PreTrainedTokenizerBase:
+    """The model's own tokenizer.
+
+    :raises DataError: if it has none, or one with more tokens than the model's embedding.
+    """
+    prepare(source, say=say)
+    remedy = "put tokenizer.json and tokenizer_config.json beside its config.json"
+    try:
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(source.path, trust_remote_code=False)
+    except Exception as error:  # transformers raises OSError, ValueError and others for the same mistake
+        raise DataError(
+            f"model {source.name} has no tokenizer that can be loaded: {_reason(error)}; {remedy}"
+        ) from error
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # what transformers makes up where the files are missing
+        raise DataError(f"model {source.name} has no tokenizer: its files are missing; {remedy}")
+    size = source.config.vocab_size
+    if max(tokenizer.get_vocab().values()) >= size:
+        raise DataError(
+            f"model {source.name}: its tokenizer has {len(tokenizer):,} tokens, its embedding only {size:,}; {remedy} that fit"
+        )
+    return tokenizer
+
+
+def image_processor_of(source: Source) -> Any:
+    """The model's own image processor.
+
+    :raises DataError: if it has none.
+    """
+    try:
+        with quiet():
+            return AutoImageProcessor.from_pretrained(source.path, trust_remote_code=False)
+    except Exception as error:
+        raise DataError(
+            f"model {source.name} has no image processor that can be loaded: {_reason(error)}; "
+            "put preprocessor_config.json beside its config.json"
+        ) from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps transformers from printing its progress bars, load reports and warnings."""
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _local(name: str) -> Path:
+    return Path(os.path.expanduser(name))  # unlike Path.expanduser, it leaves a home that does not exist as it is
+
+
+def _in_folder(name: str, folder: Path, cache: Path) -> Source:
+    if not (folder / "config.json").is_file():
+        found = sorted(folder.glob("*.gguf"))
+        if len(found) == 1:
+            return _in_gguf(name, found[0], cache)
+        if found:
+            raise CheckpointError(f"model {name} holds several GGUF files; {_ggufs(folder)}")
+        raise CheckpointError(f"model {name} is a folder without config.json; {KINDS}")
+    files = {path.name for path in folder.iterdir()}
+    config = _config(name, str(folder))
+    place = folder.absolute()
+    of_training = re.fullmatch(r"checkpoint-\d+", place.name)
+    title = f"{place.parent.name}/{place.name}" if of_training else place.name
+    return _source(name, title, str(folder), config, files)
+
+
+def _on_hub(name: str, cache: Path) -> Source:
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+
+    try:
+        # One question, so that a name that is wrong or a network that is down costs no retries.
+        files = {file.rfilename for file in HfApi().model_info(name, timeout=HUB_SECONDS).siblings or ()}
+    except HFValidationError as error:
+        raise CheckpointError(f"model {name!r} does not exist and can be no hub id; {KINDS}") from error
+    except RepositoryNotFoundError as error:
+        raise CheckpointError(
+            f"model {name!r} is no local path, and the hub has no such public model; check the name, log in with "
+            f"`hf auth login` if it is private, or {KINDS}"
+        ) from error
+    except Exception as error:  # no network, no answer, offline mode: then what was fetched before will do
+        try:
+            with quiet():
+                folder = Path(snapshot_download(name, local_files_only=True))
+        except Exception:
+            raise CheckpointError(
+                f"model {name!r} is no local path, and the hub did not give it: {_reason(error)}; "
+                f"check the name and the network, or {KINDS}"
+            ) from error
+        source = _in_folder(name, folder, cache)
+        return replace(source, title=name.rpartition("/")[2])
+    if "config.json" not in files:
+        ggufs = sorted(file for file in files if file.endswith(".gguf"))
+        remedy = f"name one of its GGUF files, for example {name}:{ggufs[0]}" if ggufs else KINDS
+        raise CheckpointError(f"model {name} on the hub has no config.json; {remedy}")
+    return _source(name, name.rpartition("/")[2], name, _config(name, name), files)
+
+
+def _download(name: str, repository: str, file: str, say: Say) -> Path:
+    from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
+
+    try:
+        if isinstance(present := try_to_load_from_cache(repository, file), str):
+            return Path(present)
+        HfApi().model_info(repository, timeout=HUB_SECONDS)  # answers at once where the download would retry
+        say(f"{file}: fetching from the hub, once")
+        return Path(hf_hub_download(repository, file))
+    except Exception as error:  # the hub client raises many kinds: no network, no such model or file, no permission
+        raise CheckpointError(
+            f"model {name!r}: {repository} is no folder, and the hub did not give {file}: {_reason(error)}; "
+            "check the name and the network"
+        ) from error
+
+
+def _in_gguf(name: str, file: Path, cache: Path) -> Source:
+    if not is_gguf_available():
+        raise CheckpointError(f'model {name} needs the package gguf to be read; run pip install "mixln[gguf]"')
+    with file.open("rb") as content:
+        if content.read(4) != b"GGUF":
+            raise CheckpointError(f"model {name} is no GGUF file: it does not begin with the letters GGUF; {KINDS}")
+        content.seek(0)
+        key = hashlib.file_digest(content, "sha256").hexdigest()[:20]
+    if not (place := existing(cache)).is_dir():
+        raise StoreError(f"cache {cache} cannot be made: {place} is a file; name another folder with --cache")
+    converted = cache / "gguf" / f"{key}-{GGUF_FORMAT}"
+    if (converted / "config.json").is_file():
+        config = _config(name, str(converted))
+    else:
+        config = _config(name, str(file.parent), gguf_file=file.name)
+        if not config.architectures and type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
+            config.architectures = [_names(MODEL_FOR_CAUSAL_LM_MAPPING, config)[0]]
+    source = _source(name, file.stem, str(converted), config, WEIGHTS)
+    if source.task != "causal-lm":
+        raise CheckpointError(f"model {name} is a GGUF file of {config.model_type!r}, which is no decoder; {KINDS}")
+    return replace(source, gguf=file)
+
+
+def _ggufs(folder: Path) -> str:
+    """The remedy for a GGUF file that was not named, or not rightly."""
+    found = sorted(path.name for path in folder.glob("*.gguf"))
+    return f"name one as {folder}:{found[0]}; it holds {', '.join(found)}" if found else KINDS
+
+
+def _config(name: str, path: str, **where: str) -> PreTrainedConfig:
+    """Reads a config; code that comes with a model is not run, and nothing is asked at the terminal."""
+    try:
+        with quiet():
+            entries, _ = PreTrainedConfig.get_config_dict(path, **where)
+            family = entries.get("model_type")
+            if isinstance(family, str) and family in CONFIG_MAPPING:
+                return CONFIG_MAPPING[family].from_dict(entries)
+    except Exception as error:  # transformers raises many kinds here, its own validation errors among them
+        raise CheckpointError(
+            f"model {name}: its config cannot be read: {_reason(error)}; mend it, or {KINDS}"
+        ) from error
+    raise CheckpointError(
+        f"model {name} has the model_type {family!r} in its config, which transformers {version('transformers')} does not "
+        f"have (code that comes with a model is not run); {KINDS}"
+    )
+
+
+def _source(name: str, title: str, path: str, config: PreTrainedConfig, files: Collection[str]) -> Source:
+    """What is at `path`, if it can be diagnosed.
+
+    :param files: names of the files there.
+    """
+    if config.is_encoder_decoder:
+        raise CheckpointError(
+            f"model {name} is an encoder-decoder ({config.model_type}); name a model that is one stack of layers"
+        )
+    if parts := [part for part in config.sub_configs if part.startswith(PARTS)]:
+        raise CheckpointError(
+            f"model {name} ({config.model_type}) is put together of several models ({', '.join(parts)}); "
+            "name one that is one stack of layers"
+        )
+    if not any(file in files for file in WEIGHTS):
+        raise CheckpointError(f"model {name} has a config.json but no weights; it needs {' or '.join(WEIGHTS[::2])}")
+    return Source(name=name, title=title, path=path, task=_task(name, config), config=config)
+
+
+def _task(name: str, config: PreTrainedConfig) -> Task:
+    architecture = (config.architectures or [""])[0]
+    for task, (mapping, _) in HEADS.items():
+        if type(config) in mapping and architecture in _names(mapping, config):
+            return task
+    if architecture in PRETRAINED_ON_MASKS and type(config) in MODEL_FOR_MASKED_LM_MAPPING:
+        return "masked-lm"
+    if type(config) in MODEL_MAPPING:
+        return "none"
+    raise CheckpointError(f"model {name}: transformers has no class for {config.model_type!r} without a head; {KINDS}")
+
+
+def _names(mapping: Any, config: PreTrainedConfig) -> list[str]:
+    classes = mapping[type(config)]
+    return [each.__name__ for each in (classes if isinstance(classes, tuple) else (classes,))]
+
+
+def _refuse_incomplete(source: Source, info: dict[str, Any]) -> None:
+    """:raises CheckpointError: if the loaded model has a weight that the checkpoint did not give."""
+    missing = [key for key in info["missing_keys"] if source.task != "none" or not key.startswith("pooler.")]
+    misshapen = [key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]]
+    for what, keys in (("missing", missing), ("misshapen", misshapen)):
+        if keys:
+            raise CheckpointError(
+                f"model {source.name} cannot be loaded whole: weight {min(keys)} is {what}"
+                f"{f', and {len(keys) - 1} more' if len(keys) > 1 else ''}; its config and its weights do not belong together"
+            )
+
+
+def _reason(error: BaseException) -> str:
+    return first_line(error.__cause__ or error)
