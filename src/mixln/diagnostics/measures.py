@@ -61,10 +61,7 @@ class TokenLoss(Measure):
         targets_BT = batch["labels"][:, self.shift :]
         used_BT = targets_BT != IGNORED
         head = stack.head
-        if head is None:
-            states = stack.model(**{name: value for name, value in batch.items() if name != "labels"}).logits
-        else:
-            states = stack.run(batch)
+        states = stack.logits(batch) if head is None else stack.run(batch)
         states_ND, targets_N = states[:, : targets_BT.shape[1]][used_BT], targets_BT[used_BT]
         losses = [
             F.cross_entropy((part if head is None else head(part)).float(), target, reduction="none")
@@ -112,8 +109,7 @@ class ImageLoss(Measure):
 
     def run(self, stack: Stack, batch: Batch) -> Tensor:
         """Loss of each image (B,)."""
-        logits = stack.model(**{name: value for name, value in batch.items() if name != "labels"}).logits
-        return F.cross_entropy(logits.float(), batch["labels"], reduction="none").cpu().double()
+        return F.cross_entropy(stack.logits(batch).float(), batch["labels"], reduction="none").cpu().double()
 
     def rows(self, result: Tensor, whole: Tensor, batch: Batch) -> Tensor:
         return result

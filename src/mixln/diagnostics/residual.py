@@ -30,7 +30,7 @@ def residual_stream(stack: Stack, batches: Iterable[Batch]) -> Stream:
 
     with evaluating(stack.model):
         for batch in batches:
-            with recording(stack, batch) as record, _branches(stack) as seen:
+            with recording(stack, batch) as record, branch_terms(stack) as seen:
                 stack.run(batch)
             keep_BT = real_tokens(batch, record.states[depth])
             tokens += int(keep_BT.sum())
@@ -64,7 +64,7 @@ def residual_stream(stack: Stack, batches: Iterable[Batch]) -> Stream:
 
 
 @contextmanager
-def _branches(stack: Stack) -> Iterator[dict[tuple[int, int, str], Tensor]]:
+def branch_terms(stack: Stack) -> Iterator[dict[tuple[int, int, str], Tensor]]:
     """Within it, a run of the model fills in the two terms of every sum: (layer, side, `stream` or `branch`) → (B, T, D)."""
     seen: dict[tuple[int, int, str], Tensor] = {}
 

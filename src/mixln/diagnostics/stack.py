@@ -40,11 +40,11 @@ class Stack:
 
     def run(self, batch: Batch) -> Tensor:
         """The last hidden state (B, T, D) of the model without its head; labels are left out."""
-        base = self.model.base_model
-        inputs = {name: value for name, value in batch.items() if name != "labels"}
-        if "use_cache" in inspect.signature(base.forward).parameters:
-            inputs["use_cache"] = False  # type: ignore[assignment]
-        return base(**inputs)[0]
+        return _without_cache(self.model.base_model, batch)[0]
+
+    def logits(self, batch: Batch) -> Tensor:
+        """What the model's head gives; labels are left out."""
+        return _without_cache(self.model, batch).logits
 
     @property
     def probe(self) -> dict[str, Tensor]:
@@ -90,7 +90,7 @@ class Stack:
 
 
 def find_stack(model: PreTrainedModel, layers: str | None = None) -> Stack:
-    """Finds the list of a model's layers: the outermost `ModuleList` with `num_hidden_layers` entries of one class.
+    """Finds the list of a model's layers: the outermost `ModuleList` with `num_hidden_layers` entries.
 
     :param layers: its name in the model, for example `model.layers`, where it cannot be found.
     :raises SettingsError: if there is no such list, or more than one.
@@ -101,18 +101,13 @@ def find_stack(model: PreTrainedModel, layers: str | None = None) -> Stack:
     found: dict[str, nn.ModuleList] = {}
     for name, module in model.named_modules():
         inside = any(name.startswith(f"{outer}.") for outer in found)
-        if (
-            isinstance(module, nn.ModuleList)
-            and len(module) == depth
-            and len(set(map(type, module))) == 1
-            and not inside
-        ):
+        if isinstance(module, nn.ModuleList) and len(module) == depth and not inside:
             found[name] = module
     if len(found) != 1:
         lists = [f"{n} ({len(m)})" for n, m in model.named_modules() if isinstance(m, nn.ModuleList)]
         raise SettingsError(
             f"the layers of a {model.config.model_type!r} model cannot be found: {len(found) or 'no'} lists of "
-            f"{depth} equal modules; name one with --layer-list, of: {', '.join(lists[:8]) or 'none'} "
+            f"{depth} modules; name one with --layer-list, of: {', '.join(lists[:8]) or 'none'} "
             f"(known families: {', '.join(FAMILIES)}, and those that mixln places)"
         )
     return _stack(model, next(iter(found.values())))
@@ -141,11 +136,13 @@ def _stack(model: PreTrainedModel, layers: nn.ModuleList) -> Stack:
 @torch.no_grad()
 def _head(stack: Stack) -> nn.Module | None:
     head = stack.model.get_output_embeddings()
-    if head is None:
+    if not isinstance(head, nn.Linear):
         return None
     with evaluating(stack.model):
-        alone = torch.equal(head(stack.run(stack.probe)), stack.model(**stack.probe).logits)
-    return head if alone else None
+        last_BTD = stack.run(stack.probe)
+        if head.in_features != last_BTD.shape[-1]:
+            return None
+        return head if torch.equal(head(last_BTD), stack.logits(stack.probe)) else None
 
 
 def _has(layer: nn.Module, name: str) -> bool:
@@ -279,6 +276,14 @@ def real_tokens(batch: Batch, x_BTD: Tensor) -> Tensor:
     """Which positions hold a token and not padding: (B, T), all where the batch has no attention mask."""
     mask_BT = batch.get("attention_mask")
     return torch.ones(x_BTD.shape[:2], dtype=torch.bool, device=x_BTD.device) if mask_BT is None else mask_BT.bool()
+
+
+def _without_cache(model: nn.Module, batch: Batch) -> Any:
+    """Calls the model without its labels, and without a cache of keys: a second run would be appended to the first."""
+    inputs: dict[str, Any] = {name: value for name, value in batch.items() if name != "labels"}
+    if "use_cache" in inspect.signature(model.forward).parameters:
+        inputs["use_cache"] = False
+    return model(**inputs)
 
 
 def _split(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, tuple[Any, ...], dict[str, Any]]:
