@@ -63,14 +63,18 @@ class Stack:
 
     @contextmanager
     def skipping(self, layers: Iterable[int]) -> Iterator[None]:
-        """Within it, these layers, counted from 0, pass on what they are given."""
+        """Within it, these layers, counted from 0, pass on what they are given. They still run, and fill their place in a cache of keys."""
 
-        def forward(index: int) -> Callable[..., Tensor]:
-            return lambda hidden_states, *args, **kwargs: self.entry(hidden_states) if index == 0 else hidden_states
+        def passing(index: int) -> Callable[..., Any]:
+            def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+                x_BTD = _split(args, kwargs)[0]
+                return _in_place_of(output, self.entry(x_BTD) if index == 0 else x_BTD)
 
-        with ExitStack() as stack:
+            return hook
+
+        with hooks() as add:
             for index in layers:
-                stack.enter_context(_replaced(self.layers[index], forward(index)))
+                add(self.layers[index].register_forward_hook(passing(index), with_kwargs=True))
             yield
 
     @contextmanager
@@ -79,9 +83,7 @@ class Stack:
         assert self.branches is not None
 
         def zero(module: nn.Module, inputs: Any, output: Any) -> Any:
-            if isinstance(output, tuple):
-                return (torch.zeros_like(output[0]), *output[1:])
-            return torch.zeros_like(output)
+            return _in_place_of(output, torch.zeros_like(first_of(output)))
 
         with hooks() as add:
             for branch in self.branches[index]:
@@ -166,12 +168,14 @@ class Recording:
 
     :param states: layer, counted from 0 → its input (B, T, D); L → the output of the last. Those that were to be kept.
     :param calls: what else each layer was called with.
+    :param outputs: what each layer returned, without its tensors: a hidden state alone, or one in a tuple.
     """
 
     stack: Stack
     batch: Batch
     states: dict[int, Tensor] = field(default_factory=dict)
     calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = field(default_factory=list)
+    outputs: list[tuple[None, ...] | None] = field(default_factory=list)
 
     def advance(self, index: int, x_BTD: Tensor) -> Tensor:
         """Runs layer `index`, counted from 0, on another input than its own."""
@@ -189,12 +193,12 @@ class Recording:
     def starting(self, index: int, x_BTD: Tensor) -> Iterator[None]:
         """Within it, running the model on the batch costs only the layers from `index` on, which get `x_BTD`."""
 
-        def jump(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-            return x_BTD
+        def jump(output: tuple[None, ...] | None) -> Callable[..., Any]:
+            return lambda *args, **kwargs: _in_place_of(output, x_BTD)
 
         with ExitStack() as stack:
-            for layer in self.stack.layers[:index]:
-                stack.enter_context(_replaced(layer, jump))
+            for layer, output in zip(self.stack.layers[:index], self.outputs, strict=False):
+                stack.enter_context(_replaced(layer, jump(output)))
             yield
 
 
@@ -235,6 +239,7 @@ def recording(stack: Stack, batch: Batch, *, every: int = 1) -> Iterator[Recordi
     def after(module: nn.Module, inputs: Any, output: Any) -> None:
         nonlocal last
         last = first_of(output)
+        record.outputs.append((None,) * len(output) if isinstance(output, tuple) else None)
 
     with hooks() as add:
         for index, layer in enumerate(stack.layers):
@@ -270,6 +275,11 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 def first_of(output: Any) -> Tensor:
     """The hidden state in what a layer or a branch returns: a tensor, or the first of a tuple."""
     return output[0] if isinstance(output, tuple) else output
+
+
+def _in_place_of(output: Any, x_BTD: Tensor) -> Any:
+    """Another hidden state in the form of what a layer or a branch returned."""
+    return (x_BTD, *output[1:]) if isinstance(output, tuple) else x_BTD
 
 
 def real_tokens(batch: Batch, x_BTD: Tensor) -> Tensor:
