@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import median
 from typing import Any
 
 from scipy import stats
@@ -94,13 +95,12 @@ def _changing(drops: Drops) -> list[str]:
 
 def _needed(drops: Drops) -> str:
     most = max(drops.skipped, key=lambda drop: drops.harm * drop.change)
-    others = sorted(drops.harm * drop.change for drop in drops.skipped if drop is not most)
+    others = [drops.harm * drop.change for drop in drops.skipped if drop is not most]
     if not others:
         return ""
-    middle = others[len(others) // 2]
     return (
         f"Layer {most.first} matters most: without it the {drops.measure} is {most.value:.3g} {_units(drops)}instead of "
-        f"{drops.original:.3g}; the median of the other layers is {drops.harm * middle:+.3g}."
+        f"{drops.original:.3g}; the median of the other layers is {drops.harm * median(others):+.3g}."
     )
 
 
@@ -115,8 +115,7 @@ def _depth(drops: Drops) -> str:
     if trend is None:
         return ""
     half = len(harm) // 2
-    first, second = (sorted(part)[len(part) // 2] for part in (harm[:half], harm[-half:]))
-    said = f"median drop {first:.3g} in the first half of the layers, {second:.3g} in the second"
+    said = f"median drop {median(harm[:half]):.3g} in the first half of the layers, {median(harm[-half:]):.3g} in the second"
     if trend[1] >= LEVEL:
         return f"The drop has no clear trend with depth (Spearman's ρ {trend[0]:+.2f}, p {trend[1]:.2g}; {said})."
     direction = "less" if trend[0] < 0 else "more"

@@ -1,0 +1,138 @@
+"""The verdict says what the figures carry, and no more."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from mixln.diagnostics.profile import Profile
+from mixln.diagnostics.results import Angular, Diagnosis, Drop, Drops, Gradients, Jacobian, Stream
+from mixln.diagnostics.verdict import rank_correlation, verdict
+
+NOTHING = Profile(attention=(), feed_forward=())
+
+
+def drop(first: int, change: float, half: float | None = 0.001, *, last: int | None = None) -> Drop:
+    low, high = (None, None) if half is None else (change - half, change + half)
+    return Drop(first=first, last=last or first, value=3 + change, change=change, low=low, high=high)
+
+
+def drops(changes, *, blocks=(), half: float | None = 0.001, **more) -> Drops:
+    return Drops(
+        **{"measure": "loss", "unit": "nats per token", "better": "lower", "original": 3.0, "tokens": 1000, **more},
+        skipped=tuple(drop(layer, change, half) for layer, change in enumerate(changes, start=1)),
+        blocks=tuple(blocks),
+    )
+
+
+def diagnosis(found: Drops | None, **more) -> Diagnosis:
+    depth = len(found.skipped) if found else 6
+    distance = tuple(tuple(0.1 + 0.01 * layer for _ in range(depth - layer)) for layer in range(depth))
+    return Diagnosis(
+        model="m",
+        layers=depth,
+        facts={},
+        angular=Angular(distance=distance, influence=(0.1,) * depth, tokens=10, convention="all"),
+        stream=Stream(entry_variance=1, entry_norm=1, variance=NOTHING, norm=NOTHING, share=NOTHING, gains={}),
+        drops=found,
+        **more,
+    )
+
+
+FALLING = (2.0, 0.5, 0.4, 0.3, 0.2, 0.1)
+
+
+def said(found: Drops | None, **more) -> str:
+    return " ".join(verdict(diagnosis(found, **more)))
+
+
+def test_the_longest_block_that_costs_little_can_go():
+    blocks = [drop(4, 0.012, last=5), drop(3, 0.02, last=5), drop(2, 0.5, last=5)]
+    text = said(drops((2, 0.5, 0.4, 0.005, 0.006, 0.1), blocks=blocks))
+    assert (
+        "Layers 3 to 5 can go for +0.67% loss [+0.63, +0.7] (3.000 to 3.020 nats per token; perplexity +2.0%)." in text
+    )
+
+
+def test_a_small_cost_that_is_not_resolved_is_no_small_cost():
+    """The change is 0.3% of the loss, and its interval reaches beyond 1%."""
+    text = said(drops((2, 0.5, 0.4, 0.01, 0.3, 0.4), half=0.03))
+    assert "can go" not in text.replace("No layer can go", "")
+    assert "No layer can go for less than 1% of the loss; the cheapest, layer 4, takes +0.33%" in text
+
+
+def test_without_an_interval_nothing_is_said_about_what_can_go():
+    text = said(drops((2, 0.5, 0.4, 0.001, 0.3, 0.4), half=None))
+    assert "can go" not in text.replace("which layers can go", "")
+    assert "One sequence gives no interval" in text
+
+
+def test_a_layer_that_harms_is_named():
+    assert "Without layer 3 the loss is lower than with it." in said(drops((2, 0.5, -0.1, 0.4, 0.3, 0.4)))
+    assert "lower than with it" not in said(drops((2, 0.5, -0.1, 0.4, 0.3, 0.4), half=0.2))
+
+
+def test_a_trend_with_depth_is_claimed_only_when_resolved():
+    assert "Deeper layers matter less (Spearman's ρ of drop and depth -1.00" in said(drops(FALLING))
+    assert "Deeper layers matter more (Spearman's ρ of drop and depth +1.00" in said(drops(FALLING[::-1]))
+    assert "no clear trend with depth" in said(drops((0.4, 2.0, 0.1, 0.3, 0.5, 0.2)))
+    assert "trend" not in said(drops((1, 2, 3)))
+
+
+def test_higher_is_better_turns_the_sign():
+    text = said(
+        drops((-0.5, -0.4, -0.3, -0.2, -0.1, 0.0), measure="accuracy", unit="share", better="higher", original=0.8)
+    )
+    assert "Deeper layers matter less" in text
+    assert "Layer 1 matters most" in text
+    assert "By accuracy, layer 6 matters least" in text
+    assert "can go" not in text
+
+
+def test_an_embedding_change_names_the_least_and_claims_no_more():
+    text = said(drops((0.3, 0.1, 0.2, 0.4, 0.5, 0.6), measure="embedding change", unit="1 − cosine", original=0.0))
+    assert (
+        "By embedding change, layer 2 matters least (0.1). How much of that a task would feel, this measure does not say."
+        in text
+    )
+
+
+def test_gates_are_judged_by_their_rank_correlation_with_the_exact_drop():
+    def gradients(estimates):
+        half = tuple(-value / 2 for value in estimates)
+        return Gradients(norm=NOTHING, gate=Profile(attention=half, feed_forward=half), loss=3.0, tokens=10)
+
+    assert "a usable ranking here (Spearman's ρ with the exact drop +1.00)" in said(
+        drops(FALLING), gradients=gradients(FALLING)
+    )
+    assert "no substitute for the exact drop here (Spearman's ρ with the exact drop -1.00)" in said(
+        drops(FALLING), gradients=gradients(FALLING[::-1])
+    )
+
+
+def test_two_definitions_that_differ_are_pointed_out():
+    found = drops(FALLING)
+    assert "norms on the stream" not in said(replace(found, zeroed=found.skipped))
+    zeroed = tuple(replace(each, change=each.change * 1.5) for each in found.skipped)
+    assert "In 6 of 6 layers the drop depends by more than a tenth" in said(replace(found, zeroed=zeroed))
+
+
+def test_the_approach_to_an_identity_map_is_claimed_only_when_resolved():
+    def jacobian(typical):
+        return Jacobian(largest=typical, distance=typical, typical=typical, tokens=8)
+
+    assert "The layers approach an identity map with depth" in said(None, jacobian=jacobian(FALLING))
+    assert "The layers move away from an identity map with depth" in said(None, jacobian=jacobian(FALLING[::-1]))
+    assert "do not approach an identity map with depth" in said(None, jacobian=jacobian((0.4, 2.0, 0.1, 0.3, 0.5, 0.2)))
+
+
+def test_one_layer_and_no_drop():
+    assert verdict(diagnosis(None))[0].startswith("The residual stream turns most in layer 6")
+    assert verdict(diagnosis(drops((1.0,))))
+
+
+def test_rank_correlation():
+    assert rank_correlation((1, 2, 3, 4), (10, 20, 30, 25)) == (pytest.approx(0.8), pytest.approx(0.2))
+    assert rank_correlation((1, 2, 3), (1, 2, 3)) is None
+    assert rank_correlation((1, 2, 3, 4), (1, 1, 1, 1)) is None
