@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 
 def to_json(record: Any) -> Any:
@@ -21,3 +22,25 @@ def to_json(record: Any) -> Any:
     if isinstance(record, float) and not math.isfinite(record):
         return None
     return record
+
+
+def from_json(kind: Any, data: Any) -> Any:
+    """Reads what :func:`to_json` wrote of a record, by the types of its fields.
+
+    :param kind: a record's class, or the type of a field: a tuple, a dict, a union with `None`, or a plain JSON type.
+    :raises KeyError: if a field without a default is missing; :class:`TypeError` if data has another form than its type.
+    """
+    if dataclasses.is_dataclass(kind):
+        types = get_type_hints(kind)
+        known = [
+            item.name for item in dataclasses.fields(kind) if item.name in data or item.default is dataclasses.MISSING
+        ]
+        return kind(**{name: from_json(types[name], data[name]) for name in known})  # type: ignore[operator]
+    inner = get_args(kind)
+    if get_origin(kind) is UnionType:
+        return None if data is None else from_json(next(each for each in inner if each is not NoneType), data)
+    if get_origin(kind) is tuple:
+        return tuple(from_json(inner[0], each) for each in data)
+    if get_origin(kind) is dict:
+        return {name: from_json(inner[1], each) for name, each in data.items()}
+    return data

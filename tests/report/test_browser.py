@@ -7,10 +7,15 @@ from pathlib import Path
 import pytest
 
 from mixln.compare.results import Summary
+from mixln.diagnostics.results import Diagnoses
+from mixln.report import charts_of
 from mixln.report.charts import prepare
+from mixln.report.diagnosis import of_summary
+from mixln.report.diagnosis_page import render_diagnosis
 from mixln.report.page import render
+from mixln.report.series import Chart
 
-from . import samples
+from . import diagnosis_samples, samples
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
@@ -24,7 +29,19 @@ ARGUMENTS = (
     "--disable-sync",
 )
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-EVERY = (samples.usual, samples.several_rates, samples.eight, samples.bare, samples.hostile)
+EVERY = (
+    samples.usual,
+    samples.several_rates,
+    samples.eight,
+    samples.bare,
+    samples.hostile,
+    diagnosis_samples.compared,
+    diagnosis_samples.one,
+    diagnosis_samples.four,
+    diagnosis_samples.bare,
+    diagnosis_samples.mixed,
+    diagnosis_samples.hostile,
+)
 DESKTOP, PHONE = 1280, 390
 
 
@@ -39,14 +56,22 @@ def browser() -> Iterator:
         started.close()
 
 
+def shown(record: Summary | Diagnoses) -> tuple[str, tuple[Chart, ...]]:
+    """A page with its charts."""
+    if isinstance(record, Diagnoses):
+        return render_diagnosis(record), charts_of(record.models)
+    return render(record), (*prepare(record), *of_summary(record))
+
+
 class Visit:
     """A page that is opened; what it asks for and what it complains about is trouble."""
 
-    def __init__(self, browser, folder: Path, summary: Summary, width: int) -> None:
+    def __init__(self, browser, folder: Path, record: Summary | Diagnoses, width: int) -> None:
+        text, charts = shown(record)
         self.trouble: list[str] = []
-        self.panels = {f"{chart.name}-{i}": panel for chart in prepare(summary) for i, panel in enumerate(chart.panels)}
+        self.panels = {f"{chart.name}-{i}": panel for chart in charts for i, panel in enumerate(chart.panels)}
         file = folder / "report.html"
-        file.write_text(render(summary), encoding="utf-8")
+        file.write_text(text, encoding="utf-8")
         self.page = browser.new_page(
             viewport={"width": width, "height": 900}, is_mobile=width == PHONE, has_touch=width == PHONE
         )
@@ -75,8 +100,10 @@ class Visit:
             assert box is not None
             assert 250 < box["width"] <= width
             assert box["height"] > 100
-            assert self.page.locator(f"#{name} .scatterlayer .trace").count() >= len(panel.traces)
-            assert self.page.locator(f"#{name} .scatterlayer .trace path").count() > 0
+            drawn = self.page.locator(f"#{name} :is(.scatterlayer .trace, .barlayer .trace)")
+            assert drawn.count() >= len(panel.traces)
+            assert drawn.locator("path").count() > 0
+            assert self.page.locator(f"#{name} .heatmaplayer image").count() == (panel.heat is not None)
         assert self.page.locator("img").count() == 0
         assert self.trouble == []
 
@@ -113,3 +140,47 @@ def test_the_legend_hides_a_placement_in_every_figure(browser, tmp_path: Path) -
     assert lines.count() == before
     assert visit.trouble == []
     visit.page.close()
+
+
+def test_the_legend_hides_a_model_with_the_panels_that_are_its_own(browser, tmp_path: Path) -> None:
+    visit = Visit(browser, tmp_path, diagnosis_samples.four(), DESKTOP)
+    lines = visit.page.locator("#residual-0 .scatterlayer path.js-line")
+    own = visit.page.locator("#angular-1, #drops-1, #gates-1")
+    button = visit.page.locator("button[data-key='1']")
+    assert [lines.count(), sum(plot.is_visible() for plot in own.all())] == [4, 3]
+    button.first.click()
+    visit.page.set_viewport_size({"width": 900, "height": 900})
+    visit.page.wait_for_timeout(400)
+    assert [lines.count(), sum(plot.is_visible() for plot in own.all())] == [3, 0]
+    button.last.click()
+    visit.page.wait_for_timeout(200)
+    assert [lines.count(), sum(plot.is_visible() for plot in own.all())] == [4, 3]
+    visit.check(900)
+    visit.page.close()
+
+
+def test_cells_are_squares(browser, tmp_path: Path) -> None:
+    for width in (DESKTOP, PHONE):
+        visit = Visit(browser, tmp_path, diagnosis_samples.four(), width)
+        for index in range(4):
+            box = visit.page.locator(f"#angular-{index} .heatmaplayer image").bounding_box()
+            assert box["width"] == pytest.approx(box["height"], rel=0.02)
+        visit.page.close()
+
+
+def test_a_cell_and_a_bar_say_in_words_what_they_are(browser, tmp_path: Path) -> None:
+    visit = Visit(browser, tmp_path, diagnosis_samples.four(), DESKTOP)
+    assert "layers 1 to 6: the stream turns by" in hovered(visit, "#angular-0 .heatmaplayer image", 0.04, 0.54)
+    assert "layer 1: +" in hovered(visit, "#drops-0 .barlayer .point path", 0.3, 0.5)
+    visit.page.close()
+
+
+def hovered(visit: Visit, selector: str, x: float, y: float) -> str:
+    """What is said where one points at a share of the first such element's width and height."""
+    place = visit.page.locator(selector).first
+    place.scroll_into_view_if_needed()
+    box = place.bounding_box()
+    assert box is not None
+    visit.page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
+    visit.page.wait_for_timeout(300)
+    return " ".join(visit.page.locator(".hoverlayer .hovertext").all_text_contents())

@@ -50,3 +50,22 @@ def test_other_numbers() -> None:
 
 def test_names_lose_what_does_not_print() -> None:
     assert formats.plain("a\x1b[31m\nb\u202ec") == "a [31m b c"
+
+
+def test_numbers_of_a_diagnosis() -> None:
+    values = (None, math.nan, 0.0, 0.012, -1.5, 123.4, 12345.6, 3e-7)
+    assert [formats.number(value) for value in values] == [
+        "—",
+        "—",
+        "0",
+        "0.0120",
+        "−1.50",
+        "123",
+        "12,346",
+        "3.00e−07",
+    ]
+    assert [formats.signed(value) for value in (0.0, 0.1, -0.1, None, math.inf)] == ["0", "+0.100", "−0.100", "—", "—"]
+    assert formats.interval(-0.1, 0.25) == "[−0.10, +0.25]"
+    assert formats.interval(None, 0.25) == ""
+    assert formats.angle(0.12345) == "0.123"
+    assert formats.hundredths(-0.456) == "−0.46"

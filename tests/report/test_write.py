@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from mixln.compare.results import to_json, trial_result
-from mixln.report import write
+from mixln.report import write, write_diagnosis
 from mixln.report.charts import prepare
 
-from . import samples
+from . import diagnosis_samples, samples
 
 NAMES = ["results.json", "table.md", "loss.png", "perplexity.png", "gradients.png", "residual.png", "report.html"]
 
@@ -58,3 +58,29 @@ def test_the_report_imports_neither_torch_nor_transformers() -> None:
     code = "import sys, mixln.report; print(sorted({'torch', 'transformers', 'scipy', 'pandas'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_diagnosis_is_written_and_written_again(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "first"
+    names = ["diagnosis.json", "angular.png", "influence.png", "residual.png", "report.html"]
+    for _ in range(2):
+        assert write_diagnosis(diagnosis_samples.bare(), folder) == [folder / name for name in names]
+        assert sorted(path.name for path in folder.iterdir()) == sorted(names)
+
+
+def test_a_diagnosis_can_be_read_back(tmp_path: Path) -> None:
+    record = diagnosis_samples.mixed()
+    stored = json.loads(write_diagnosis(record, tmp_path)[0].read_text(encoding="utf-8"))
+    assert stored == json.loads(json.dumps(to_json(record)))
+    assert [model["model"] for model in stored["models"]] == ["Pre-LN", "vision", "no branches"]
+    distance = record.models[0].angular.distance
+    assert tuple(map(tuple, stored["models"][0]["angular"]["distance"])) == distance
+    assert stored["models"][2]["drops"] is None
+
+
+def test_a_comparison_writes_the_figures_of_its_diagnoses(tmp_path: Path) -> None:
+    names = [path.name for path in write(diagnosis_samples.compared(), tmp_path)]
+    more = [name for name in names if name not in NAMES]
+    assert [name for name in names if name in NAMES] == NAMES
+    assert {"diagnosis-angular.png", "diagnosis-drops.png", "diagnosis-gradients.png"} <= set(more)
+    assert all(name.startswith("diagnosis-") and (tmp_path / name).stat().st_size > 10_000 for name in more)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from mixln.compare.sources import find
 from mixln.data.settings import CorpusSettings
 from mixln.data.windows import Windows, text_windows
 from mixln.diagnostics.diagnose import diagnose
@@ -17,10 +21,14 @@ from mixln.diagnostics.results import Diagnosis
 from mixln.diagnostics.settings import MeasureSettings
 from mixln.diagnostics.stack import Batch, find_stack
 from mixln.diagnostics.tasks import Tasks
-from mixln.errors import SettingsError
+from mixln.errors import MixlnError, SettingsError
+from mixln.files import write_atomic
 from mixln.hosts.sources import Source, load, tokenizer_of
+from mixln.records import from_json, to_json
 
 Say = Callable[[str], None]
+KEPT = "diagnosis.json"
+"""Name of the file in a trial's folder that holds its diagnosis."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +99,38 @@ def diagnose_all(
         done(diagnosis)
         del model, stack, batches  # before the next one is loaded
     return tuple(found)
+
+
+def diagnose_experiment(folder: Path, cache: Path, *, say: Say) -> tuple[tuple[Diagnosis, ...], tuple[str, ...]]:
+    """The diagnoses of a comparison: of each placement, its representative trial. Each is kept in the trial's folder.
+
+    :returns: the diagnoses, and a warning for each trial that could not be diagnosed.
+    """
+    settings = MeasureSettings()
+    found, failures = [], []
+    for source in find(str(folder), cache=cache, say=say):
+        kept = Path(source.path).parent / KEPT
+        asked = {"version": version("mixln"), **to_json(asdict(settings))}
+        if (diagnosis := _read(kept, asked)) is None:
+            try:
+                prepared = prepare_models([source], CorpusSettings(), settings, say=say)
+                (diagnosis,) = diagnose_all(prepared, settings, say=say, done=lambda diagnosis: None)
+            except MixlnError as error:
+                failures.append(f"{source.title} could not be diagnosed: {error}")
+                say(f"warning: {failures[-1]}")
+                continue
+            write_atomic(kept, json.dumps({"settings": asked, "diagnosis": to_json(diagnosis)}, indent=1))
+        found.append(diagnosis)
+    return tuple(found), tuple(failures)
+
+
+def _read(path: Path, asked: dict[str, Any]) -> Diagnosis | None:
+    """A diagnosis that was kept, if it is one of the same settings."""
+    try:
+        kept = json.loads(path.read_text("utf-8"))
+        return from_json(Diagnosis, kept["diagnosis"]) if kept["settings"] == asked else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # there is none, or it is damaged: it is measured again
 
 
 def device() -> str:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
+from mixln.compare.diagnosis import diagnose_experiment
 from mixln.compare.results import Summary, Trial, TrialResult, Unigram
 from mixln.compare.runner import Job, Machine, Progress, machine, run
 from mixln.compare.settings import CompareSettings
@@ -124,7 +125,11 @@ def compare(
         else:
             display.say(f"trials: {len(trials)} of {len(trials)} done, nothing to run")
         ended = [result for result in results.values() if result is not None]
-        summary = _summary(settings, text, present, parameters, ended, found)
+        diagnoses, failures = (
+            diagnose_experiment(settings.out, settings.cache, say=display.say) if settings.diagnose else ((), ())
+        )
+        found += failures
+        summary = replace(_summary(settings, text, present, parameters, ended, found), diagnoses=diagnoses)
         publish(summary)
     return summary
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mixln.diagnostics.profile import LayerProfile
+from mixln.diagnostics.results import Diagnosis
 from mixln.records import to_json
 from mixln.training.outcome import Outcome, Status, perplexity
 
@@ -134,6 +135,7 @@ class Summary:
     :param facts: versions, machine and data in words, label → value.
     :param verdict: what can and cannot be concluded, one sentence each, the most important first.
     :param warnings: what was known before the training to go wrong, one sentence each.
+    :param diagnoses: what each layer contributes, for the trials that were diagnosed.
     """
 
     settings: dict[str, Any]
@@ -144,6 +146,7 @@ class Summary:
     trials: tuple[TrialResult, ...]
     verdict: tuple[str, ...]
     warnings: tuple[str, ...]
+    diagnoses: tuple[Diagnosis, ...] = ()
 
 
 def trial_result(data: dict[str, Any]) -> TrialResult:

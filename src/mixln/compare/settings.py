@@ -50,6 +50,8 @@ class CompareSettings:
     """Folder of the experiment: trials, figures, report.html."""
     extend: bool = False
     """Allow more placements, learning rates or seeds in an experiment that exists; its finished trials are kept."""
+    diagnose: bool = False
+    """Also measure what each layer contributes, for the best trial of each placement; half a minute a small model."""
     jobs: int | None = None
     """Trials side by side. Left out, one a GPU; without a GPU, one a core for small models."""
     cache: Path = field(default_factory=lambda: Path("~/.cache/mixln"))
@@ -114,7 +116,7 @@ class CompareSettings:
 
     def shared(self) -> dict[str, Any]:
         """What every trial of the experiment shares: all settings but the grid, and those that change no number."""
-        left_out = {"placements", "learning_rates", "seeds", "baseline", "out", "extend", "jobs", "cache"}
+        left_out = {"placements", "learning_rates", "seeds", "baseline", "out", "extend", "diagnose", "jobs", "cache"}
         resolved = dataclasses.replace(self, training=dataclasses.replace(self.training, steps=self.steps, tokens=None))
         return {name: value for name, value in dataclasses.asdict(resolved).items() if name not in left_out}
 

@@ -1,31 +1,68 @@
-"""Shows what a comparison found: tables, figures and one HTML page. It reads a summary and computes no statistics."""
+"""Shows what a comparison or a diagnosis found: tables, figures and one HTML page. It reads records and measures nothing."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
-from mixln.compare.results import Summary, to_json
+from mixln.compare.results import Summary
+from mixln.diagnostics.results import Diagnoses
 from mixln.files import write_atomic
+from mixln.records import to_json
 from mixln.report.charts import prepare
+from mixln.report.diagnosis import charts_of, of_summary
+from mixln.report.diagnosis_page import render_diagnosis
 from mixln.report.figures import png
+from mixln.report.layer_table import terminal_diagnosis
 from mixln.report.page import render
+from mixln.report.series import Chart
 from mixln.report.tables import markdown_table, terminal_table
 
-__all__ = ["markdown_table", "terminal_table", "write"]
+__all__ = ["charts_of", "markdown_table", "terminal_diagnosis", "terminal_table", "write", "write_diagnosis"]
 
 
 def write(summary: Summary, folder: Path) -> list[Path]:
-    """Writes `results.json`, `table.md`, four PNG figures and `report.html` into a folder, which is made if it is missing.
+    """Writes `results.json`, `table.md`, PNG figures and `report.html` into a folder, which is made if it is missing.
+
+    Each file is replaced as a whole or not at all; a later call replaces them. The figures are the four of the training, and
+    those of the diagnoses, whose names begin with `diagnosis-`.
+
+    :returns: the paths, in that order.
+    """
+    return _write(
+        folder,
+        {"results.json": _json(summary), "table.md": markdown_table(summary)}
+        | _pngs((*prepare(summary), *of_summary(summary)))
+        | {"report.html": render(summary)},
+    )
+
+
+def write_diagnosis(diagnoses: Diagnoses, folder: Path) -> list[Path]:
+    """Writes `diagnosis.json`, a PNG for each figure and `report.html` into a folder, which is made if it is missing.
 
     Each file is replaced as a whole or not at all; a later call replaces them.
 
     :returns: the paths, in that order.
     """
-    results = json.dumps(to_json(summary), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-    contents: dict[str, str | bytes] = {"results.json": results, "table.md": markdown_table(summary)}
-    contents |= {f"{chart.name}.png": png(chart) for chart in prepare(summary)}
-    contents["report.html"] = render(summary)
+    return _write(
+        folder,
+        {"diagnosis.json": _json(diagnoses)}
+        | _pngs(charts_of(diagnoses.models))
+        | {"report.html": render_diagnosis(diagnoses)},
+    )
+
+
+def _json(record: Any) -> str:
+    return json.dumps(to_json(record), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def _pngs(charts: Iterable[Chart]) -> dict[str, str | bytes]:
+    return {f"{chart.name}.png": png(chart) for chart in charts}
+
+
+def _write(folder: Path, contents: Mapping[str, str | bytes]) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / name for name in contents]
     for path, content in zip(paths, contents.values(), strict=True):

@@ -84,6 +84,34 @@ def divergence(count: int, steps: Sequence[int]) -> str:
     return f"{count} diverged at step{f' {low:,}' if low == high else f's {low:,}–{high:,}'}"
 
 
+def number(value: float | None, digits: int = 3) -> str:
+    """A number with so many significant digits: `0.0120`, `−1.50`, `12,345`; `—` where it is not known or not finite."""
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    text = f"{value:,.0f}" if abs(value) >= 10**digits else f"{value:#.{digits}g}".rstrip(".") if value else "0"
+    return text.replace("-", words.MINUS)
+
+
+def signed(value: float | None, digits: int = 3) -> str:
+    """A change with its sign: `+0.0123`, `−1.50`, `0`."""
+    return f"+{number(value, digits)}" if value is not None and 0 < value < math.inf else number(value, digits)
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """The ends of an interval, `[+0.010, +0.020]`; empty for none."""
+    return "" if low is None or high is None else f"[{signed(low, 2)}, {signed(high, 2)}]"
+
+
+def hundredths(value: float) -> str:
+    """A correlation with two decimals: `0.95`, `−0.20`."""
+    return f"{value:.2f}".replace("-", words.MINUS)
+
+
+def angle(value: float) -> str:
+    """An angle as a fraction of π with three decimals."""
+    return f"{value:.3f}" if math.isfinite(value) else NOTHING
+
+
 def tick(value: float) -> str:
     """A number at an axis: `0.05`, `150`, `2,000`."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:g}"

@@ -9,8 +9,8 @@ from typing import Any
 import plotly.graph_objects as go
 
 from mixln.report.axes import Axis
-from mixln.report.series import Panel, Reference, Trace
-from mixln.report.styles import style
+from mixln.report.series import Heat, Panel, Reference, Trace
+from mixln.report.styles import HEAT, style
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 INK = "#1f2328"
@@ -20,8 +20,13 @@ GAP = "&nbsp;&nbsp;"  # between a point and its text; plotly cuts plain blanks o
 
 
 def plotly_figure(panel: Panel) -> go.Figure:
-    """One panel; each trace's `meta` is the index of its placement, so that the page's legend can hide it."""
-    figure = go.Figure(data=[_trace(trace, panel) for trace in panel.traces])
+    """One panel; each trace's `meta` is the index of its placement or model, so that the page's legend can hide it."""
+    figure = go.Figure(
+        data=[_bars(trace, panel) if trace.role == "bar" else _trace(trace, panel) for trace in panel.traces]
+    )
+    if panel.heat is not None:
+        figure.add_trace(_heat(panel.heat))
+        figure.data = (figure.data[-1], *figure.data[:-1])  # behind the others
     if panel.reference is not None:
         figure.add_trace(_reference(panel.reference, panel))
     figure.update_layout(
@@ -37,6 +42,11 @@ def plotly_figure(panel: Panel) -> go.Figure:
         xaxis=_axis(panel.x),
         yaxis=_axis(panel.y),
     )
+    if any(trace.role == "bar" for trace in panel.traces):
+        figure.update_yaxes(zeroline=True, zerolinecolor=MUTED, zerolinewidth=1)
+    if panel.heat is not None:
+        square = {"constrain": "domain", "showgrid": False}
+        figure.update_layout(xaxis=square, yaxis={**square, "scaleanchor": "x"})
     return figure
 
 
@@ -45,6 +55,7 @@ def _trace(trace: Trace, panel: Panel) -> go.Scatter:
     dash = ",".join(f"{length * 1.6:g}px" for length in look.dash) if look.dash else "solid"
     line: dict[str, Any] = {"color": look.colour}
     marker: dict[str, Any] = {"color": look.colour, "symbol": look.marker.plotly}
+    outlined = {"color": "white", "symbol": "circle", "line": {"width": 1.4, "color": INK}}
     match trace.role:
         case "training":
             mode, opacity, line = "lines", 0.35, line | {"width": 1.2}
@@ -53,19 +64,26 @@ def _trace(trace: Trace, panel: Panel) -> go.Scatter:
         case "mean":
             mode, opacity, line = "lines+markers", 1.0, line | {"width": 2.2, "dash": dash}
             marker |= {"size": 7.5, "maxdisplayed": 26}
+        case "span":
+            mode, opacity, line = "lines", 1.0, {"color": INK, "width": 1.3}
         case "dot":
             mode, opacity = "markers", 0.65
             marker |= {"symbol": "circle", "size": 6.5}
         case "center":
             mode, opacity, marker = "markers", 1.0, marker | {"size": 12, "line": {"width": 1, "color": "white"}}
+        case "open":
+            mode, opacity, marker = "markers", 1.0, outlined | {"size": 7.5}
+        case "least":
+            mode, opacity, marker = "markers", 1.0, outlined | {"size": _dot(panel)}
         case "value" | "note":
             mode, opacity = "text", 1.0
         case "ended":
             mode, opacity = "markers", 1.0
             marker |= {"symbol": "x-thin", "size": 10, "line": {"width": 3, "color": look.colour}}
+        case "bar":
+            raise AssertionError("bars are no scatter")
     return go.Scatter(
-        x=trace.x,
-        y=[y if math.isfinite(y) else None for y in trace.y],
+        **_places(trace, panel),
         mode=mode,
         opacity=opacity,
         line=line,
@@ -74,16 +92,64 @@ def _trace(trace: Trace, panel: Panel) -> go.Scatter:
         text=[f"{GAP}{_plain(trace.label)}{GAP}"] if mode == "text" else None,
         textposition="middle left" if trace.role == "note" else "middle right",
         textfont={"size": 13, "color": INK},
-        hoverinfo="skip" if mode == "text" else None,
-        hovertemplate=None if mode == "text" else _hover(trace, panel),
+        **({"hoverinfo": "skip"} if mode == "text" or trace.role == "span" else _hover(trace, panel)),
     )
 
 
-def _hover(trace: Trace, panel: Panel) -> str:
+def _dot(panel: Panel) -> float:
+    """A size that leaves the colour of the cell around it in sight."""
+    return min(6.0, 120 / panel.heat.columns) if panel.heat else 6.0
+
+
+def _bars(trace: Trace, panel: Panel) -> go.Bar:
+    colour = style(trace.key).colour
+    marker = {"color": colour, "opacity": 0.85}
+    return go.Bar(**_places(trace, panel), width=0.72, marker=marker, meta=trace.key, **_hover(trace, panel))
+
+
+def _places(trace: Trace, panel: Panel) -> dict[str, list[float | None]]:
+    """The points where they are drawn; a gap where a value is not finite."""
+    return {
+        "x": [panel.x.drawn(x) for x in trace.x],
+        "y": [_finite(panel.y.drawn(y)) for y in trace.y],
+    }
+
+
+def _finite(value: float) -> float | None:
+    """JSON knows no other numbers."""
+    return value if math.isfinite(value) else None
+
+
+def _heat(heat: Heat) -> go.Heatmap:
+    steps = len(HEAT) - 1
+    return go.Heatmap(
+        x=list(range(1, heat.columns + 1)),
+        y=list(range(1, len(heat.values) + 1)),
+        z=[[*map(_finite, row), *[None] * (heat.columns - len(row))] for row in heat.values],
+        hovertext=[[*map(_plain, row), *[""] * (heat.columns - len(row))] for row in heat.texts],
+        hovertemplate="%{hovertext}<extra></extra>",
+        hoverongaps=False,
+        colorscale=[[index / steps, colour] for index, colour in enumerate(HEAT)],
+        zmin=heat.scale.low,
+        zmax=heat.scale.high,
+        showscale=False,
+        xgap=heat.gap,
+        ygap=heat.gap,
+    )
+
+
+def _hover(trace: Trace, panel: Panel) -> dict[str, Any]:
+    """What a point says: its own text, or its coordinates; a bent axis knows them only as it draws them."""
+    name = f"<b>{_plain(trace.label)}</b>"
+    if trace.texts:
+        return {"hovertext": [*map(_plain, trace.texts)], "hovertemplate": f"{name}<br>%{{hovertext}}<extra></extra>"}
     values = [
-        f"{_plain(axis.label)} %{{{name}:,.4~g}}" for name, axis in (("x", panel.x), ("y", panel.y)) if axis.label
+        f"{_plain(axis.label)} %{{{f'customdata[{index}]' if axis.bend else 'xy'[index]}:,.4~g}}"
+        for index, axis in enumerate((panel.x, panel.y))
+        if axis.label
     ]
-    return "<br>".join([f"<b>{_plain(trace.label)}</b>", *values]) + "<extra></extra>"
+    bent = {"customdata": trace.points} if panel.x.bend or panel.y.bend else {}
+    return {"hovertemplate": "<br>".join([name, *values]) + "<extra></extra>", **bent}
 
 
 def _reference(reference: Reference, panel: Panel) -> go.Scatter:
@@ -109,7 +175,7 @@ def _reference(reference: Reference, panel: Panel) -> go.Scatter:
 
 
 def _axis(axis: Axis) -> dict[str, Any]:
-    low, high = (math.log10(axis.low), math.log10(axis.high)) if axis.log else (axis.low, axis.high)
+    low, high = (math.log10(end) if axis.log else axis.drawn(end) for end in (axis.low, axis.high))
     settings: dict[str, Any] = {
         "type": "log" if axis.log else "linear",
         "range": [low, high],
@@ -127,7 +193,7 @@ def _axis(axis: Axis) -> dict[str, Any]:
     if axis.ticks:
         settings |= {
             "tickmode": "array",
-            "tickvals": [value for value, _ in axis.ticks],
+            "tickvals": [axis.drawn(value) for value, _ in axis.ticks],
             "ticktext": [_plain(text) for _, text in axis.ticks],
         }
     else:

@@ -1,6 +1,6 @@
 """What the figures show, prepared once and drawn twice: with matplotlib for files and with plotly for the page.
 
-A :class:`Chart` holds panels, a panel holds traces; `charts` makes them from a summary.
+A :class:`Chart` holds panels, a panel holds traces; `charts` makes them from a summary, `diagnosis` from diagnoses.
 """
 
 from __future__ import annotations
@@ -15,25 +15,28 @@ from mixln.compare.results import LayerProfile, PlacementSummary, Summary, Trial
 from mixln.report import formats
 from mixln.report.axes import Axis
 
-Role = Literal["mean", "seed", "training", "dot", "center", "value", "note", "ended"]
+Role = Literal["mean", "seed", "training", "dot", "center", "value", "note", "ended", "bar", "span", "open", "least"]
 Points = tuple[tuple[float, float], ...]
 """(x, y), ascending in x; y is NaN where a line has a gap."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trace:
-    """One line or one set of points of one placement.
+    """One line or one set of points of one placement or model.
 
-    :param key: index of the placement in the summary, which fixes colour, marker and dash.
+    :param key: index of the placement or model in the chart's keys, which fixes colour, marker and dash.
     :param role: lines: `mean` strong with markers, `seed` thin, `training` faint; points: `dot` small, `center` large,
-        `value` writes the label to the right of the point, `note` to its left, `ended` is a cross.
+        `value` writes the label to the right of the point, `note` to its left, `ended` is a cross, `open` a white circle,
+        `least` a small white one; `bar` draws bars from zero, `span` thin upright lines between pairs of points.
     :param label: what it is, for the one who points at it.
+    :param texts: what each point says to the one who points at it, instead of its coordinates; empty: the coordinates.
     """
 
     key: int
     role: Role
     label: str
     points: Points
+    texts: tuple[str, ...] = ()
 
     @property
     def x(self) -> list[float]:
@@ -57,14 +60,44 @@ class Reference:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Heat:
+    """Coloured cells of size 1 around whole numbers.
+
+    :param values: `values[y - 1][x - 1]` is the value of the cell at (x, y); rows may be of different length.
+    :param texts: what each cell says to the one who points at it, in the same form.
+    :param scale: from the value of the first colour of `styles.HEAT` to that of the last.
+    """
+
+    values: tuple[tuple[float, ...], ...]
+    texts: tuple[tuple[str, ...], ...]
+    scale: Axis
+
+    @property
+    def columns(self) -> int:
+        """The length of the longest row."""
+        return max(map(len, self.values))
+
+    @property
+    def gap(self) -> int:
+        """The width of the white lines between cells: none where cells are so small that lines would hide them."""
+        return int(self.columns <= 40)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Panel:
-    """One set of axes."""
+    """One set of axes.
+
+    :param heat: cells behind the traces; the axes then have one scale, so that cells are squares.
+    :param key: the model that alone is shown here, where the title is its name.
+    """
 
     title: str
     x: Axis
     y: Axis
     traces: tuple[Trace, ...]
     reference: Reference | None = None
+    heat: Heat | None = None
+    key: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +107,7 @@ class Chart:
     :param name: its file name without the ending.
     :param caption: what it shows, in which unit, and how to read it.
     :param description: what a reader who cannot see it is told.
-    :param keys: the placements' labels, in the order of the summary.
+    :param keys: the placements' or models' labels, in the order of the summary; empty where each panel names its own.
     :param panels: empty where nothing was recorded.
     :param across: panels beside each other where there is room.
     """
@@ -86,6 +119,11 @@ class Chart:
     keys: tuple[str, ...]
     panels: tuple[Panel, ...]
     across: int
+
+    @property
+    def heat_scale(self) -> Axis | None:
+        """The scale of colours that all panels share; `None` where there are no cells."""
+        return next((panel.heat.scale for panel in self.panels if panel.heat), None)
 
 
 def labels(summary: Summary) -> tuple[str, ...]:
@@ -99,7 +137,7 @@ def labels(summary: Summary) -> tuple[str, ...]:
             return row.title
         return row.placement if texts[row.placement] == 1 else f"{row.placement}, {row.init}"
 
-    return tuple(_short(formats.plain(label(row))) for row in rows)
+    return tuple(short(formats.plain(label(row))) for row in rows)
 
 
 def trials_at(summary: Summary, row: PlacementSummary, learning_rate: float) -> tuple[TrialResult, ...]:
@@ -145,10 +183,11 @@ def last_profiles(profiles: Iterable[tuple[LayerProfile, ...]]) -> tuple[LayerPr
     return tuple(profile for profile in last if profile.step == furthest)
 
 
+def short(name: str, most: int = 28) -> str:
+    """A name cut to `most` characters."""
+    return name if len(name) <= most else name[: most - 1] + "…"
+
+
 def _mean(values: Sequence[float | None]) -> float:
     usable = [value for value in values if value is not None and math.isfinite(value) and value > 0]
     return sum(usable) / len(usable) if len(usable) == len(values) else math.nan
-
-
-def _short(name: str, most: int = 28) -> str:
-    return name if len(name) <= most else name[: most - 1] + "…"

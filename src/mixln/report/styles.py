@@ -1,4 +1,4 @@
-"""One colour and marker for each placement, the same in every figure; beyond eight placements lines are dashed too.
+"""One colour and marker for each placement or model, the same in every figure; beyond eight lines are dashed too.
 
 The colours are those of Okabe and Ito (2008), which stay apart for colour-blind readers, without yellow, which is too
 light on white, and with a grey as in R's `palette.colors`.
@@ -9,6 +9,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9", "#8C8C8C")
+HEAT = (
+    "#fde725",
+    "#bddf26",
+    "#7ad151",
+    "#44bf70",
+    "#22a884",
+    "#21918c",
+    "#2a788e",
+    "#355f8d",
+    "#414487",
+    "#482475",
+    "#440154",
+)
+"""Colours of a heat map at equal steps from the smallest value (yellow) to the largest (purple): viridis, reversed, in
+which equal differences look equal."""
 DASHES = ((), (5.0, 2.0), (2.0, 1.5), (6.0, 1.5, 1.5, 1.5))
 
 
@@ -35,7 +50,7 @@ MARKERS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Style:
-    """How one placement is drawn.
+    """How one placement or model is drawn.
 
     :param dash: lengths of strokes and gaps in line widths; empty for a solid line.
     """
@@ -46,7 +61,7 @@ class Style:
 
 
 def style(key: int) -> Style:
-    """The style of the placement with index `key`; it repeats after 32."""
+    """The style of the placement or model with index `key`; it repeats after 32."""
     return Style(
         colour=COLOURS[key % len(COLOURS)],
         marker=MARKERS[key % len(MARKERS)],

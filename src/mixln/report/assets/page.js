@@ -13,7 +13,7 @@
     Plotly.newPlot(id, panel.data, panel.layout, config);
   }
 
-  // A click in any legend hides or shows that placement in every figure.
+  // A click in any legend hides or shows that placement or model in every figure, and the panels that are its own.
   document.addEventListener("click", (event) => {
     const pressed = event.target.closest("button[data-key]");
     if (!pressed) return;
@@ -22,7 +22,12 @@
     for (const button of document.querySelectorAll(`button[data-key="${key}"]`)) {
       button.setAttribute("aria-pressed", String(visible));
     }
+    for (const own of document.querySelectorAll(`.panel[data-key="${key}"]`)) {
+      own.hidden = !visible;
+      if (visible) Plotly.Plots.resize(own.querySelector(".plot"));
+    }
     for (const [id, panel] of Object.entries(panels)) {
+      if (document.getElementById(id).closest(".panel[data-key]")) continue;
       const traces = panel.data.flatMap((trace, index) => (String(trace.meta) === key ? [index] : []));
       if (traces.length) Plotly.restyle(id, { visible }, traces);
     }

@@ -1,0 +1,210 @@
+"""Diagnoses made by hand, for the tests of the report and for looking at it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import random
+
+from mixln.compare.results import Summary
+from mixln.diagnostics.profile import Profile
+from mixln.diagnostics.results import (
+    Angular,
+    Diagnoses,
+    Diagnosis,
+    Drop,
+    Drops,
+    Gradients,
+    Jacobian,
+    Stream,
+)
+
+from . import samples
+from .samples import HOSTILE
+
+
+def drop(layer: int, change: float, original: float = 5.3, last: int | None = None, width: float = 0.2) -> Drop:
+    """The interval is `width` of the change on both sides."""
+    room = width * abs(change)
+    return Drop(
+        first=layer, last=last or layer, value=original + change, change=change, low=change - room, high=change + room
+    )
+
+
+def loss_drops(changes: tuple[float, ...], zeroed: tuple[float, ...] = ()) -> Drops:
+    return Drops(
+        measure="loss",
+        unit="nats per token",
+        better="lower",
+        original=5.3,
+        skipped=tuple(drop(layer, change) for layer, change in enumerate(changes, start=1)),
+        zeroed=tuple(drop(layer, change) for layer, change in enumerate(zeroed, start=1)),
+        tokens=4096,
+    )
+
+
+def task(measure: str, changes: tuple[float, ...]) -> Drops:
+    return Drops(
+        measure=measure,
+        unit="fraction of answers",
+        better="higher",
+        original=0.431,
+        skipped=tuple(drop(layer, change, 0.431) for layer, change in enumerate(changes, start=1)),
+        tokens=500,
+    )
+
+
+def angular(rows: tuple[tuple[float, ...], ...], influence: tuple[float, ...] = ()) -> Angular:
+    return Angular(distance=rows, influence=influence or tuple(row[0] for row in rows), tokens=4096, convention="all")
+
+
+def model(name: str, layers: int = 12, *, decay: float = 0.8, growth: float = 0.3, post: bool = False) -> Diagnosis:
+    """A model of which everything was measured, with smooth figures.
+
+    :param decay: by how much the angle between neighbours shrinks from layer to layer.
+    :param growth: of the logarithm of the stream's variance, from layer to layer.
+    :param post: whether zeroed branches are another thing than skipped layers.
+    """
+    noise = random.Random(name)
+
+    def shaky(value: float) -> float:
+        return value * math.exp(noise.gauss(0, 0.2))
+
+    turns = [shaky(0.02 + 0.3 * decay**layer) for layer in range(layers)]
+    rows = tuple(
+        tuple(0.5 * math.tanh(2 * math.hypot(*turns[first : first + n])) for n in range(1, layers + 1 - first))
+        for first in range(layers)
+    )
+    changes = tuple(shaky(8 if layer == 0 else 0.4 * decay**layer + 0.004) for layer in range(layers))
+    changes = (*changes[:-2], -changes[-2] / 4, changes[-1])
+
+    def profile(start: float, trend: float) -> Profile:
+        values = [shaky(start * math.exp(trend * layer)) for layer in range(layers)]
+        return Profile(attention=tuple(values), feed_forward=tuple(1.3 * value for value in values))
+
+    def gradients(start: float, trend: float) -> Gradients:
+        gate = tuple(-shaky(change) / 2 for change in changes)
+        return Gradients(
+            norm=profile(start, trend), gate=Profile(attention=gate, feed_forward=gate), loss=5.3, tokens=4096
+        )
+
+    share = tuple(shaky(0.4 * decay**layer + 0.05) for layer in range(layers))
+    return Diagnosis(
+        model=name,
+        layers=layers,
+        facts={
+            "checkpoint": f"runs/{name}",
+            "architecture": f"LlamaForCausalLM, {layers} layers",
+            "text": "corpus.txt",
+        },
+        angular=angular(rows, tuple(1 - math.cos(math.pi * row[0]) for row in rows)),
+        stream=Stream(
+            entry_variance=0.4,
+            entry_norm=10.0,
+            variance=profile(0.5, growth),
+            norm=profile(12.0, growth / 2),
+            share=Profile(attention=share, feed_forward=tuple(0.8 * value for value in share)),
+            gains={
+                "input_layernorm": tuple(shaky(0.3 + 0.05 * layer) for layer in range(layers)),
+                "post_attention_layernorm": tuple(shaky(0.6) if layer % 4 else None for layer in range(layers)),
+            },
+        ),
+        drops=dataclasses.replace(
+            loss_drops(changes, tuple(change * (3 if post else 1) for change in changes)),
+            blocks=(drop(2, 0.6, last=3), drop(5, 0.9, last=8)),
+        ),
+        tasks=(task("accuracy of arc_easy", tuple(-0.2 * decay**layer + 0.01 for layer in range(layers))),),
+        gradients=gradients(0.2, -0.04),
+        initial=gradients(0.9, -0.1),
+        jacobian=Jacobian(
+            largest=tuple(shaky(1.2 + 8 * decay**layer) for layer in range(layers)),
+            distance=tuple(shaky(0.4 + 7 * decay**layer) for layer in range(layers)),
+            typical=tuple(shaky(0.1 + 0.5 * decay**layer) for layer in range(layers)),
+            tokens=64,
+        ),
+        verdict=(
+            f"The first layer of {name} is needed most: without it the loss is 8.0 nats per token higher.",
+            "Layers 6 to 12 add less than 0.05 nats per token each.",
+        ),
+        left_out=("lm-eval tasks other than arc_easy: not asked for.",),
+    )
+
+
+def minimal(name: str, layers: int = 3) -> Diagnosis:
+    """A model whose branches are not known, and of which only angles and the stream were measured."""
+    rows = tuple(tuple(0.1 * n for n in range(1, layers + 2 - first)) for first in range(1, layers + 1))
+    values = tuple(float(layer) for layer in range(1, layers + 1))
+    whole, unknown = Profile(attention=(), feed_forward=values), Profile(attention=(), feed_forward=())
+    return Diagnosis(
+        model=name,
+        layers=layers,
+        facts={},
+        angular=angular(rows),
+        stream=Stream(entry_variance=1.0, entry_norm=1.0, variance=whole, norm=whole, share=unknown, gains={}),
+        left_out=("Performance drops: not asked for.",),
+    )
+
+
+def diagnoses(*models: Diagnosis) -> Diagnoses:
+    return Diagnoses(
+        settings={"models": [each.model for each in models], "text": {"file": "corpus.txt", "sequences": 16}},
+        models=models,
+        facts={"mixln": "0.1.0", "machine": "2 cores, Linux x86-64"},
+    )
+
+
+def one() -> Diagnoses:
+    """One model of 30 layers."""
+    return diagnoses(model("SmolLM-135M", 30, decay=0.9, growth=0.15))
+
+
+def four() -> Diagnoses:
+    """Four placements, the last one deeper; two of them know zeroed branches apart."""
+    return diagnoses(
+        model("Pre-LN"),
+        model("Post-LN", decay=0.98, growth=0.0, post=True),
+        model("Mix-LN", decay=0.9, growth=0.2, post=True),
+        model("HybridNorm*", 16, decay=0.93, growth=0.1),
+    )
+
+
+def bare() -> Diagnoses:
+    """Nothing but angles and the stream, and no verdict."""
+    return dataclasses.replace(diagnoses(minimal("bare")), settings={}, facts={})
+
+
+def mixed() -> Diagnoses:
+    """Different depths and measures, and a model without branches."""
+    other = dataclasses.replace(
+        model("vision", 6), drops=task("accuracy", (-0.3, -0.1, 0.0, 0.01, -0.02, -0.2)), tasks=(), jacobian=None
+    )
+    return diagnoses(model("Pre-LN"), other, minimal("no branches", 4))
+
+
+def hostile() -> Diagnoses:
+    """Names, measures, sentences and facts that try to leave their place; `$` and `_` mean something to matplotlib."""
+    evil = model(f"$\\frac{{$ [bold red] {HOSTILE}", 4)
+    other = model("_a|b\n`c`\x1b[31m $x$ %{y}", 4)
+    odd = dataclasses.replace(task(HOSTILE, (-0.1, 0.0, 0.1, -0.2)), unit='"><script>alert(2)</script>')
+    gains = {HOSTILE: (1.0, 2.0, 3.0, 4.0), "$x": (1.0, 1.0, 1.0, 1.0)}
+    return dataclasses.replace(
+        diagnoses(
+            dataclasses.replace(
+                evil,
+                tasks=(odd,),
+                verdict=(HOSTILE,),
+                left_out=(HOSTILE,),
+                facts={HOSTILE: odd.unit},
+                stream=dataclasses.replace(evil.stream, gains=gains),
+            ),
+            other,
+        ),
+        settings={HOSTILE: {HOSTILE: [HOSTILE]}},
+        facts={HOSTILE: HOSTILE},
+    )
+
+
+def compared() -> Summary:
+    """A comparison of four placements of which the second and third were diagnosed, and a model that is none of them."""
+    diagnosed = (model("Post-LN", post=True), model("Mix-LN"), minimal("another"))
+    return dataclasses.replace(samples.usual(), diagnoses=diagnosed)
