@@ -19,3 +19,4 @@ test-slow:
 # What each benchmark prints is a ratio against a named peer from the same run
 bench:
     {{python}} benchmarks/callbacks.py
+    {{python}} benchmarks/diagnostics.py

@@ -38,16 +38,15 @@ def main(arguments: list[str] | None = None) -> int:
 
         print(f"mixln {version('mixln')}")
         return 0
+    command = None
     try:
-        return _parse(arguments or ["--help"]).run()
+        command = _parse(arguments or ["--help"])
+        return command.run()
     except MixlnError as error:
         print(f"mixln: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(
-            "mixln: interrupted; run the same command again to go on from the last checkpoints (one a minute)",
-            file=sys.stderr,
-        )
+        print(f"mixln: interrupted; {getattr(command, 'INTERRUPTED', 'nothing was written')}", file=sys.stderr)
         return 130
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from mixln.compare.settings import CompareSettings
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class Compare(CompareSettings):
     __doc__ = CompareSettings.__doc__
+    INTERRUPTED: ClassVar[str] = "run the same command again to go on from the last checkpoints (one a minute)"
 
     def run(self) -> int:
         """Compares, prints the table and the verdict, and writes the report."""

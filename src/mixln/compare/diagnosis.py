@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from mixln.compare.sources import find
+from mixln.compare.sources import find, trial_of
 from mixln.data.settings import CorpusSettings
 from mixln.data.windows import Windows, text_windows
 from mixln.diagnostics.diagnose import diagnose
@@ -101,15 +101,21 @@ def diagnose_all(
     return tuple(found)
 
 
-def diagnose_experiment(folder: Path, cache: Path, *, say: Say) -> tuple[tuple[Diagnosis, ...], tuple[str, ...]]:
+def diagnose_experiment(
+    folder: Path, cache: Path, labels: dict[str, str], *, say: Say
+) -> tuple[tuple[Diagnosis, ...], tuple[str, ...]]:
     """The diagnoses of a comparison: of each placement, its representative trial. Each is kept in the trial's folder.
 
+    :param labels: placement → what the comparison calls it; others are left out.
     :returns: the diagnoses, and a warning for each trial that could not be diagnosed.
     """
     settings = MeasureSettings()
     found, failures = [], []
     for source in find(str(folder), cache=cache, say=say):
         kept = Path(source.path).parent / KEPT
+        label = labels.get(trial_of(kept.parent).placement)
+        if label is None:
+            continue
         asked = {"version": version("mixln"), **to_json(asdict(settings))}
         if (diagnosis := _read(kept, asked)) is None:
             try:
@@ -120,7 +126,7 @@ def diagnose_experiment(folder: Path, cache: Path, *, say: Say) -> tuple[tuple[D
                 say(f"warning: {failures[-1]}")
                 continue
             write_atomic(kept, json.dumps({"settings": asked, "diagnosis": to_json(diagnosis)}, indent=1))
-        found.append(diagnosis)
+        found.append(replace(diagnosis, model=label))
     return tuple(found), tuple(failures)
 
 

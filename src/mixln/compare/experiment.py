@@ -125,11 +125,11 @@ def compare(
         else:
             display.say(f"trials: {len(trials)} of {len(trials)} done, nothing to run")
         ended = [result for result in results.values() if result is not None]
-        diagnoses, failures = (
-            diagnose_experiment(settings.out, settings.cache, say=display.say) if settings.diagnose else ((), ())
-        )
-        found += failures
-        summary = replace(_summary(settings, text, present, parameters, ended, found), diagnoses=diagnoses)
+        summary = _summary(settings, text, present, parameters, ended, found)
+        if settings.diagnose:
+            labels = dict(zip(settings.placements, summary.labels, strict=True))
+            diagnoses, failures = diagnose_experiment(settings.out, settings.cache, labels, say=display.say)
+            summary = replace(summary, diagnoses=diagnoses, warnings=(*summary.warnings, *failures))
         publish(summary)
     return summary
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -147,6 +148,19 @@ class Summary:
     verdict: tuple[str, ...]
     warnings: tuple[str, ...]
     diagnoses: tuple[Diagnosis, ...] = ()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """A different name for each placement: its title where that is enough, else its text, else its text and init."""
+        titles = Counter(row.title for row in self.placements)
+        texts = Counter(row.placement for row in self.placements)
+
+        def label(row: PlacementSummary) -> str:
+            if titles[row.title] == 1:
+                return row.title
+            return row.placement if texts[row.placement] == 1 else f"{row.placement}, {row.init}"
+
+        return tuple(label(row) for row in self.placements)
 
 
 def trial_result(data: dict[str, Any]) -> TrialResult:

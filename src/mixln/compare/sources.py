@@ -83,7 +83,7 @@ def _of_trial(name: str, folder: Path, cache: Path) -> Source:
 
 def _of_checkpoint(name: str, checkpoint: Path, cache: Path) -> Source:
     folder = checkpoint.parent
-    trial, result = _trial(folder), _result(folder)
+    trial, result = trial_of(folder), _result(folder)
     title = f"{trial.placement}, seed {trial.seed}"
     if result is None or checkpoint.name != f"checkpoint-{result.step}":
         title += f", step {checkpoint.name.removeprefix('checkpoint-')}"
@@ -96,7 +96,11 @@ def _of_checkpoint(name: str, checkpoint: Path, cache: Path) -> Source:
     return replace(source, trial=text, trial_tokens=tokens)
 
 
-def _trial(folder: Path) -> Trial:
+def trial_of(folder: Path) -> Trial:
+    """Which trial a folder holds.
+
+    :raises StoreError: if its `trial.json` is damaged.
+    """
     return _read(folder / TRIAL, lambda entries: Trial(**entries))
 
 

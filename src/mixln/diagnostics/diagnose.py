@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +24,10 @@ from mixln.diagnostics.verdict import verdict
 from mixln.errors import SettingsError
 
 Say = Callable[[str], None]
+NEWS_SECONDS = 20.0
+"""Time between two lines about how far it is."""
+SIZES = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+"""Layers of the blocks that are tried."""
 
 
 def diagnose(
@@ -55,7 +60,8 @@ def diagnose(
     if settings.drop:
         blocks = every_block(len(stack), settings.blocks) if settings.blocks else likely_blocks(angular)
         say(f"{name}: performance drop of {len(stack)} layers and {len(blocks)} blocks")
-        drops = performance_drop(stack, batches, measure, blocks=blocks, memory=int(settings.memory_gb * 1e9))
+        watched = _watched(batches, lambda course: say(f"{name}: {course}"))
+        drops = performance_drop(stack, watched, measure, blocks=blocks, memory=int(settings.memory_gb * 1e9))
     given = initial = None
     if settings.gradient_tokens and measure.name != "loss":
         left_out.append("Gradients and gates: this model has no loss on this data.")
@@ -83,14 +89,25 @@ def diagnose(
     return replace(found, verdict=verdict(found))
 
 
+def _watched(batches: Sequence[Batch], say: Say) -> Iterator[Batch]:
+    """The batches, with a word on how long the rest will take when some time has gone by."""
+    began = said = time.monotonic()
+    for done, batch in enumerate(batches):
+        now = time.monotonic()
+        if done and now - said > NEWS_SECONDS:
+            said = now
+            say(f"{done} of {len(batches)} batches, {(now - began) / done * (len(batches) - done) / 60:.1f} min left")
+        yield batch
+
+
 def likely_blocks(angular: Angular) -> list[tuple[int, int]]:
-    """Of each size from two to half of the layers, the block at whose ends the stream points most alike, (first, last) from 1.
+    """Of sizes from two to half of the layers, the block at whose ends the stream points most alike, (first, last) from 1.
 
     These are the layers that Gromov et al. (arXiv:2403.17887) would remove.
     """
     depth = len(angular.distance)
     found = []
-    for size in range(2, depth // 2 + 1):
+    for size in (size for size in SIZES if size <= depth // 2):
         first = min(range(depth - size + 1), key=lambda start: angular.distance[start][size - 1])
         found.append((first + 1, first + size))
     return found

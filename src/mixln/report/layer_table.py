@@ -77,12 +77,12 @@ def _every(diagnosis: Diagnosis) -> Iterator[Column]:
         short="angle\n/ π",
         cells=_cells((row[0] for row in angles.distance), formats.angle),
     )
-    yield Column(heading="block influence", short="block\ninfluence", cells=_cells(angles.influence, formats.angle))
+    yield Column(heading="block influence", short="", cells=_cells(angles.influence, formats.angle))
     if diagnosis.drops:
         yield from _drop_columns(diagnosis.drops, layers, f"ΔP, {diagnosis.drops.unit}", "ΔP")
     yield Column(
         heading="estimate of ΔP from the gradient, nats per token",
-        short="estimate\nof ΔP",
+        short="",
         cells=_cells(estimate(diagnosis), formats.signed),
     )
     for drops in diagnosis.tasks:

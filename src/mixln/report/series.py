@@ -6,7 +6,6 @@ A :class:`Chart` holds panels, a panel holds traces; `charts` makes them from a 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -127,17 +126,8 @@ class Chart:
 
 
 def labels(summary: Summary) -> tuple[str, ...]:
-    """A different name for each placement: its title where that is enough, else its text, else its text and init."""
-    rows = summary.placements
-    titles = Counter(row.title for row in rows)
-    texts = Counter(row.placement for row in rows)
-
-    def label(row: PlacementSummary) -> str:
-        if titles[row.title] == 1:
-            return row.title
-        return row.placement if texts[row.placement] == 1 else f"{row.placement}, {row.init}"
-
-    return tuple(short(formats.plain(label(row))) for row in rows)
+    """The placements' labels, short enough for a legend."""
+    return tuple(short(formats.plain(label)) for label in summary.labels)
 
 
 def trials_at(summary: Summary, row: PlacementSummary, learning_rate: float) -> tuple[TrialResult, ...]:

