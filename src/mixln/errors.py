@@ -5,7 +5,7 @@
     │   └── PlacementError    a placement that does not exist or does not fit the model
     ├── DataError         text that cannot be read or is too short
     ├── StoreError        a folder that holds another experiment, or has no room
-    └── CheckpointError   a checkpoint that does not fit its own placement
+    └── CheckpointError   a model that cannot be found or loaded, or whose weights are damaged
 
 Each message is one line that gives the field, the rule, the value and the remedy. The command line prints it and exits with 2.
 """
@@ -32,7 +32,7 @@ class StoreError(MixlnError):
 
 
 class CheckpointError(MixlnError):
-    """A checkpoint whose weights do not fit the placement in its config."""
+    """A model that cannot be found or loaded, does not fit its own config or placement, or whose weights are damaged."""
 
 
 def unknown(field: str, value: str, known: object) -> str:
