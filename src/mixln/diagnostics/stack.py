@@ -67,7 +67,7 @@ class Stack:
 
         def passing(index: int) -> Callable[..., Any]:
             def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-                x_BTD = _split(args, kwargs)[0]
+                x_BTD, _, _ = _split(args, kwargs)
                 return _in_place_of(output, self.entry(x_BTD) if index == 0 else x_BTD)
 
             return hook
@@ -215,7 +215,7 @@ def recording(stack: Stack, batch: Batch, *, every: int = 1) -> Iterator[Recordi
     last: Tensor | None = None
 
     def keep(index: int, x_BTD: Tensor) -> None:
-        if not torch.isfinite(x_BTD).all():
+        if not torch.isfinite(x_BTD).all() and not torch.isfinite(x_BTD[real_tokens(batch, x_BTD)]).all():
             raise CheckpointError(
                 f"the activations {f'that layer {index} gives' if index else 'that enter layer 1'} are not finite, and "
                 f"{'all before are' if index else 'no layer has run yet'}: the weights are damaged, or need another --precision"
@@ -257,7 +257,11 @@ def recording(stack: Stack, batch: Batch, *, every: int = 1) -> Iterator[Recordi
 def hooks() -> Iterator[Callable[[Any], None]]:
     """Yields a function that takes the handles of hooks; all are removed at the end."""
     with ExitStack() as stack:
-        yield lambda handle: stack.callback(handle.remove) and None
+
+        def add(handle: Any) -> None:
+            stack.callback(handle.remove)
+
+        yield add
 
 
 @contextmanager
