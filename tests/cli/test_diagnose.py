@@ -114,7 +114,7 @@ def test_a_whole_comparison_side_by_side(experiment, tmp_path, capsys):
     arguments = ["diagnose", str(experiment / "out"), "--out", str(tmp_path), "--jacobian-tokens", "2", *SMALL]
     assert main([*arguments, "--cache", str(experiment / "cache")]) == 0
     said = capsys.readouterr().out
-    assert "pre, seed 3: performance drop of 4 layers and 1 blocks" in said
+    assert "pre, seed 3: performance drop of 4 layers and 1 block" in said
     assert f"report: {tmp_path / 'report.html'}" in said.replace("\n", "")
     found = diagnosed(tmp_path)
     assert [model.model for model in found.models] == ["pre, seed 3", "mix(0.5), seed 3"]

@@ -59,7 +59,7 @@ def diagnose(
     drops = None
     if settings.drop:
         blocks = every_block(len(stack), settings.blocks) if settings.blocks else likely_blocks(angular)
-        say(f"{name}: performance drop of {len(stack)} layers and {len(blocks)} blocks")
+        say(f"{name}: performance drop of {len(stack)} layers and {len(blocks)} block{'s' * (len(blocks) != 1)}")
         watched = _watched(batches, lambda course: say(f"{name}: {course}"))
         drops = performance_drop(stack, watched, measure, blocks=blocks, memory=int(settings.memory_gb * 1e9))
     given = initial = None
