@@ -36,6 +36,7 @@ def folder_atomic(path: Path) -> Iterator[Path]:
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
         yield temporary
+        temporary.chmod(0o755)  # mkdtemp keeps it from everyone else
         try:
             os.rename(temporary, path)
         except OSError:

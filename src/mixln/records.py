@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 
 def to_json(record: Any) -> Any:
-    """A record as plain JSON types, with its derived perplexities written out."""
+    """A record as plain JSON types, with its derived perplexities written out.
+
+    A float that is not finite becomes `None`, and comes back as NaN.
+    """
     if dataclasses.is_dataclass(record) and not isinstance(record, type):
         entries = {item.name: to_json(getattr(record, item.name)) for item in dataclasses.fields(record)}
         if hasattr(type(record), "perplexity"):
@@ -19,6 +23,8 @@ def to_json(record: Any) -> Any:
         return {key: to_json(value) for key, value in record.items()}
     if isinstance(record, list | tuple):
         return [to_json(value) for value in record]
+    if isinstance(record, Path):
+        return str(record)
     if isinstance(record, float) and not math.isfinite(record):
         return None
     return record
@@ -36,6 +42,8 @@ def from_json(kind: Any, data: Any) -> Any:
             item.name for item in dataclasses.fields(kind) if item.name in data or item.default is dataclasses.MISSING
         ]
         return kind(**{name: from_json(types[name], data[name]) for name in known})  # type: ignore[operator]
+    if kind is float:
+        return math.nan if data is None else data
     inner = get_args(kind)
     if get_origin(kind) is UnionType:
         return None if data is None else from_json(next(each for each in inner if each is not NoneType), data)

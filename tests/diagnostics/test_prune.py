@@ -76,7 +76,7 @@ def test_a_family_with_roles_by_number_is_refused():
     """Every second layer has experts; without one layer, the numbers would give the others the wrong role."""
     sizes = {**zoo.SIZES, **zoo.EXPERTS, "head_dim": 8, "num_hidden_layers": 4, "decoder_sparse_step": 2}
     kind = __import__("transformers").Qwen3MoeForCausalLM
-    with pytest.raises(SettingsError, match="its config gives each layer a role by its number"):
+    with pytest.raises(SettingsError, match="where the config gives a layer its role by its number"):
         prune(find_stack(kind(kind.config_class(**sizes)).eval()), {1})
 
 

@@ -40,6 +40,7 @@ def loss_drops(changes: tuple[float, ...], zeroed: tuple[float, ...] = ()) -> Dr
         skipped=tuple(drop(layer, change) for layer, change in enumerate(changes, start=1)),
         zeroed=tuple(drop(layer, change) for layer, change in enumerate(zeroed, start=1)),
         tokens=4096,
+        sequences=32,
     )
 
 
@@ -51,6 +52,7 @@ def task(measure: str, changes: tuple[float, ...]) -> Drops:
         original=0.431,
         skipped=tuple(drop(layer, change, 0.431) for layer, change in enumerate(changes, start=1)),
         tokens=500,
+        sequences=500,
     )
 
 

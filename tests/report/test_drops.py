@@ -146,16 +146,17 @@ def with_gate(name: str, measured: Drops, attention: tuple[float, ...], feed_for
 
 
 def test_the_estimate_stands_beside_the_exact_drop() -> None:
-    gate = ((-0.1, -0.2, -0.3), (-0.05, 0.1, -0.1))
-    skipped, zeroed = samples.loss_drops((0.1, 0.2, 0.5)), samples.loss_drops((0.1, 0.2, 0.5), (0.5, 0.2, 0.1))
+    gate = ((-0.1, -0.2, -0.3, -0.4), (-0.05, 0.1, -0.1, -0.2))
+    skipped = samples.loss_drops((0.1, 0.2, 0.5, 0.6))
+    zeroed = samples.loss_drops((0.1, 0.2, 0.5, 0.6), (0.6, 0.5, 0.2, 0.1))
     chart = drops.gates(models_of([with_gate("a", skipped, *gate), with_gate("b", zeroed, *gate)]))
     first, second = chart.panels
     (circles,) = traces(first, "open")
-    assert circles.y == pytest.approx([0.15, 0.1, 0.4])
+    assert circles.y == pytest.approx([0.15, 0.1, 0.4, 0.6])
     assert circles.texts[2] == "layer 3: +0.400 nats per token"
-    assert traces(first, "bar")[0].y == [0.1, 0.2, 0.5]
-    assert traces(second, "bar")[0].y == [0.5, 0.2, 0.1]
-    assert (first.title, second.title) == ("a: rank correlation 0.50", "b: rank correlation −0.50")
+    assert traces(first, "bar")[0].y == [0.1, 0.2, 0.5, 0.6]
+    assert traces(second, "bar")[0].y == [0.6, 0.5, 0.2, 0.1]
+    assert (first.title, second.title) == ("a: rank correlation 0.80", "b: rank correlation −0.80")
     assert first.y == second.y
 
 
@@ -165,15 +166,7 @@ def test_only_models_with_a_loss_and_gradients_are_estimated() -> None:
         with_drops("no gradients", samples.loss_drops((0.1, 0.2, 0.5))),
         with_gate("no loss", samples.task("accuracy", (0.1, 0.2, 0.3)), *gate),
         with_gate("no gates", samples.loss_drops((0.1, 0.2, 0.5)), (), ()),
-        with_gate("whole layers", samples.loss_drops((0.1, 0.2, 0.5)), (), gate[0]),
+        with_gate("three layers", samples.loss_drops((0.1, 0.2, 0.5)), *gate),
     ]
     chart = drops.gates(models_of(models))
-    assert [panel.title for panel in chart.panels] == ["whole layers: rank correlation 1.00"]
-
-
-def test_the_rank_correlation_is_spearmans() -> None:
-    assert drops.correlation([1, 2, 3, 4], [10, 20, 30, 1000]) == pytest.approx(1)
-    assert drops.correlation([1, 2, 3, 4], [1, 3, 2, 4]) == pytest.approx(1 - 6 * 2 / (4 * 15))
-    assert drops.correlation([1, 2], [1, 2]) is None
-    assert drops.correlation([1, 1, 1], [1, 2, 3]) is None
-    assert drops.correlation([1, 2, math.nan], [1, 2, 3]) is None
+    assert [panel.title for panel in chart.panels] == ["three layers"]

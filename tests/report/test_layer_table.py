@@ -58,13 +58,13 @@ def test_a_layer_without_a_drop_has_a_dash() -> None:
     assert interval.cells[0].startswith("[+")
 
 
-def test_the_terminal_shows_a_row_a_layer_within_100_columns() -> None:
+def test_the_terminal_shows_a_row_a_layer_within_80_columns() -> None:
     lines = printed(samples.model("a", 12, post=True))
     assert len(lines) == 3 + 12
-    assert max(map(len, lines)) <= 100
+    assert max(map(len, lines)) <= 80
     assert lines[-1].split()[0] == "12"
     assert "…" not in "".join(lines)
-    for word in ("influence", "zeroed", "estimate", "variance"):
+    for word in ("angle", "zeroed", "gradient", "variance"):
         assert word in lines[0] + lines[1]
 
 

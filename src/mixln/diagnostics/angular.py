@@ -37,7 +37,7 @@ def angular_distance(stack: Stack, batches: Iterable[Batch], *, convention: Lite
         for batch in batches:
             with recording(stack, batch) as record:
                 stack.run(batch)
-            states = [stack.entry(record.states[0]), *(record.states[index] for index in range(1, depth + 1))]
+            states = [record.entered(index) for index in range(depth + 1)]
             keep_BT = real_tokens(batch, states[0])
             if convention == "last":
                 keep_BT = last_only(keep_BT)

@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 
@@ -19,7 +18,7 @@ from mixln.diagnostics.measures import Measure
 from mixln.diagnostics.residual import residual_stream
 from mixln.diagnostics.results import Angular, Diagnosis, Gradients
 from mixln.diagnostics.settings import MeasureSettings
-from mixln.diagnostics.stack import Batch, Stack, find_stack
+from mixln.diagnostics.stack import Batch, Stack, find_stack, fresh
 from mixln.diagnostics.verdict import verdict
 from mixln.errors import SettingsError
 
@@ -127,12 +126,10 @@ def initial_gradients(
     stack: Stack, batches: Sequence[Batch], measure: Measure, *, seed: int, layers: str | None = None
 ) -> Gradients:
     """The gradients of the same architecture with weights drawn anew from `seed`, on the same batches."""
-    parameter = next(stack.model.parameters())
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        fresh: Any = type(stack.model)(copy.deepcopy(stack.model.config))
-    fresh.to(parameter.device, parameter.dtype)
-    return gradients(find_stack(fresh, layers), batches, measure)
+        model = fresh(stack.model, copy.deepcopy(stack.model.config))
+    return gradients(find_stack(model, layers), batches, measure)
 
 
 def first_rows(batches: Sequence[Batch], tokens: int) -> list[Batch]:

@@ -40,7 +40,7 @@ def performance_drop(
 ) -> Drops:
     """ΔP = P without the layer − P of the whole model, for every single layer (arXiv:2412.13795, equation 9), and for blocks.
 
-    Exact, and at about half the cost of a forward pass a layer: a model without layer l is run from layer l on, on the
+    Exact, and at about half the cost of a forward pass a layer and definition: a model without layer l is run from layer l on, on the
     input of l that the whole model gave. In process: no weight is copied, no file written.
 
     :param measure: what P is; see :mod:`mixln.diagnostics.measures`.
@@ -99,6 +99,7 @@ def performance_drop(
         zeroed=tuple(map(drop, zeros)),
         blocks=tuple(map(drop, others)),
         tokens=int(weight.sum().item()),
+        sequences=len(weight),
     )
 
 

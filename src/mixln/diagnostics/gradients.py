@@ -64,15 +64,13 @@ def gradients(stack: Stack, batches: Sequence[Batch], measure: Measure) -> Gradi
                 found = torch.autograd.grad(mean, parameters, allow_unused=True)
                 for parameter, gradient in zip(parameters, found, strict=True):
                     if gradient is not None:
-                        sums[parameter] = sums[parameter] + gradient if parameter in sums else gradient
+                        sums[parameter] = sums[parameter] + gradient.float() if parameter in sums else gradient.float()
     finally:
         for parameter in frozen:
             parameter.requires_grad_(False)
 
     def norm(side: int) -> tuple[float, ...]:
-        return tuple(
-            float(nn.utils.get_total_norm([sums[p].float() for p in pair[side] if p in sums])) for pair in groups
-        )
+        return tuple(float(nn.utils.get_total_norm([sums[p] for p in pair[side] if p in sums])) for pair in groups)
 
     return Gradients(
         norm=Profile(attention=norm(0), feed_forward=norm(1)),

@@ -35,7 +35,7 @@ def jacobian(stack: Stack, batch: Batch, *, iterations: int = 30, seed: int = 0)
         for index in range(len(stack)):
             apply, transposed = _products(record, index, keep_BT)
             shape = record.states[index][keep_BT].shape
-            starts = torch.randn(2, *shape, generator=generator).to(record.states[index].device)
+            starts = torch.randn(2, *shape, generator=generator).to(keep_BT.device)
             largest.append(_singular(apply, transposed, starts[0], iterations))
             distance.append(_singular(_less_identity(apply), _less_identity(transposed), starts[0], iterations))
             v_BD = starts[1] / starts[1].norm(dim=-1, keepdim=True)
@@ -45,10 +45,11 @@ def jacobian(stack: Stack, batch: Batch, *, iterations: int = 30, seed: int = 0)
 
 def _products(record: Recording, index: int, keep_BT: Tensor) -> tuple[Map, Map]:
     """v → J v and u → Jᵀ u of one layer, both (B, D): one forward pass, then only backward passes."""
-    x_BTD = record.states[index].detach().float()
-    with torch.enable_grad():
-        token_BD = x_BTD[keep_BT].clone().requires_grad_(True)
-        y_BD = record.advance(index, x_BTD.masked_scatter(keep_BT.unsqueeze(-1), token_BD))[keep_BT]
+    x_BTD = record.entered(index)
+    with torch.enable_grad(), record.stack.past_entry():
+        token_BD = x_BTD[keep_BT].float().requires_grad_(True)
+        changed_BTD = x_BTD.float().masked_scatter(keep_BT.unsqueeze(-1), token_BD).to(x_BTD.dtype)
+        y_BD = record.advance(index, changed_BTD)[keep_BT].float()
         probe_BD = torch.zeros_like(y_BD, requires_grad=True)
         (pulled_BD,) = torch.autograd.grad(
             y_BD, token_BD, probe_BD, create_graph=True

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from mixln.diagnostics.stack import Stack, evaluating, find_stack
+from mixln.diagnostics.stack import Stack, evaluating, find_stack, fresh
 from mixln.errors import SettingsError
 from mixln.nn.residual import PlacedLayer
 from mixln.placement import Placement
@@ -34,9 +34,7 @@ def prune(stack: Stack, layers: Collection[int]) -> PreTrainedModel:
         raise SettingsError("layers must name at least one layer to remove, got none")
     model = stack.model
     where = next(name for name, module in model.named_modules() if module is stack.layers)
-    smaller: Any = type(model)(pruned_config(model.config, kept))
-    parameter = next(model.parameters())
-    smaller.to(parameter.device, parameter.dtype).eval()
+    smaller: Any = fresh(model, pruned_config(model.config, kept)).eval()
     numbered = {f"{where}.{old}": f"{where}.{new}" for new, old in enumerate(kept)}
     depth_of_name = where.count(".") + 2
     weights = {}
@@ -52,20 +50,20 @@ def prune(stack: Stack, layers: Collection[int]) -> PreTrainedModel:
     try:
         smaller.load_state_dict(weights)
     except RuntimeError as error:
-        raise _by_number(stack) from error
+        raise _differs(stack) from error
     if model.can_generate():
         smaller.generation_config = copy.deepcopy(model.generation_config)
     found = find_stack(smaller, where)
     with torch.no_grad(), evaluating(model), stack.skipping(set(range(depth)) - set(kept)):
         if not torch.allclose(found.run(stack.probe), stack.run(stack.probe), atol=1e-4, rtol=1e-3):
-            raise _by_number(stack)
+            raise _differs(stack)
     return smaller
 
 
-def _by_number(stack: Stack) -> SettingsError:
+def _differs(stack: Stack) -> SettingsError:
     return SettingsError(
-        f"layers cannot be removed from a {stack.model.config.model_type!r} checkpoint: its config gives each layer a role by "
-        "its number, and what is left would compute something else; only diagnose can leave them out"
+        f"layers cannot be removed from this {stack.model.config.model_type!r} checkpoint: what is left would compute something else "
+        "than the model without them, as where the config gives a layer its role by its number; only diagnose can leave them out"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -34,14 +35,17 @@ def residual_stream(stack: Stack, batches: Iterable[Batch]) -> Stream:
                 stack.run(batch)
             keep_BT = real_tokens(batch, record.states[depth])
             tokens += int(keep_BT.sum())
-            for name, value in _moments(stack.entry(record.states[0]), keep_BT).items():
+            for name, value in _moments(record.entered(0), keep_BT).items():
                 entry[name] += value
             for index in range(depth):
                 for name, value in _moments(record.states[index + 1], keep_BT).items():
                     sums[name][index, 1] += value
                 if stack.branches is None:
                     continue
-                for name, value in _moments(seen[index, 1, "stream"], keep_BT).items():
+                before, after = seen[index, 0, "stream"], seen[index, 1, "stream"]
+                if after is before:  # parallel branches: the feed-forward does not wait for the attention
+                    after = before + seen[index, 0, "branch"]
+                for name, value in _moments(after, keep_BT).items():
                     sums[name][index, 0] += value
                 for side in range(2):
                     skip = _skip_scale(stack.layers[index], side) * _norm(seen[index, side, "stream"], keep_BT)
@@ -120,11 +124,18 @@ def norm_gains(stack: Stack) -> dict[str, tuple[float | None, ...]]:
             weight = getattr(module, "weight", None)
             if "norm" not in type(module).__name__.lower() or not isinstance(weight, Tensor) or weight.dim() != 1:
                 continue
+            if len(_required(module)) != 1:
+                continue  # a norm with a gate, say
             v = torch.ones_like(weight)
             v[1::2] = -1
             gain = (module(v) - module(-v)).float().abs().mean().item() / 2
             found.setdefault(name, [None] * len(stack))[index] = gain
     return {name: tuple(gains) for name, gains in found.items()}
+
+
+def _required(module: nn.Module) -> list[str]:
+    parameters = inspect.signature(module.forward).parameters.values()
+    return [p.name for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
 
 
 @torch.no_grad()

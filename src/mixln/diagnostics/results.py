@@ -60,6 +60,7 @@ class Drops:
         Pre-LN, and not for Post-LN; empty where the model's branches are not known or it was not measured.
     :param blocks: blocks of two and more consecutive layers, skipped whole.
     :param tokens: tokens (or images, or task questions) that P is measured on.
+    :param sequences: sequences that they are in, which the intervals are over.
     """
 
     measure: str
@@ -70,6 +71,7 @@ class Drops:
     zeroed: tuple[Drop, ...] = ()
     blocks: tuple[Drop, ...] = ()
     tokens: int
+    sequences: int
 
     @property
     def harm(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -60,8 +61,8 @@ class MeasureSettings:
                 raise SettingsError(f"{name.replace('_', '-')} must be at least {least}, got {getattr(self, name)}")
         if any(size < 2 for size in self.blocks):
             raise SettingsError(f"blocks must be sizes of at least 2 layers, got {min(self.blocks)}")
-        if not self.memory_gb > 0:
-            raise SettingsError(f"memory-gb must be above 0, got {self.memory_gb}")
+        if not 0 < self.memory_gb < math.inf:
+            raise SettingsError(f"memory-gb must be above 0 and finite, got {self.memory_gb}")
         if self.task_limit is not None and self.task_limit < 1:
             raise SettingsError(f"task-limit must be at least 1, got {self.task_limit}")
         if not self.tasks and (self.task_folder or self.task_limit):

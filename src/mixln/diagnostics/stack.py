@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from mixln.diagnostics.anatomy import FAMILIES, Branch, Branches
 from mixln.errors import CheckpointError, SettingsError
@@ -53,13 +53,22 @@ class Stack:
         if self.model.main_input_name == "pixel_values":
             shape = (1, config.num_channels, config.image_size, config.image_size)
             return {"pixel_values": torch.linspace(-1, 1, math.prod(shape), device=device).view(shape)}
-        return {"input_ids": torch.arange(1, 17, device=device).unsqueeze(0) % config.vocab_size}
+        return {"input_ids": torch.arange(1, 5, device=device).unsqueeze(0) % config.vocab_size}
 
     def entry(self, x_BTD: Tensor) -> Tensor:
         """The stream that enters the first layer's sublayers: the embedding norm of a placed model sits in that layer."""
         first = self.layers[0]
         norm = first.stream_in if isinstance(first, PlacedLayer) else None
         return x_BTD if norm is None else norm(x_BTD)
+
+    @contextmanager
+    def past_entry(self) -> Iterator[None]:
+        """Within it, the first layer takes what :meth:`entry` gives."""
+        first = self.layers[0]
+        with ExitStack() as stack:
+            if isinstance(first, PlacedLayer) and first.stream_in is not None:
+                stack.enter_context(_replaced(first.stream_in, lambda x_BTD: x_BTD))
+            yield
 
     @contextmanager
     def skipping(self, layers: Iterable[int]) -> Iterator[None]:
@@ -162,6 +171,14 @@ def _placed(layer: PlacedLayer) -> Branches:
     )
 
 
+def fresh(model: PreTrainedModel, config: PreTrainedConfig) -> PreTrainedModel:
+    """A model of the same class, number format and device with weights drawn anew.
+
+    Built in its number format as `from_pretrained` does it: `.to(dtype)` would round the rotary frequencies too.
+    """
+    return type(model)._from_config(config, dtype=model.dtype).to(model.device)  # type: ignore[call-arg]
+
+
 @dataclass(eq=False)
 class Recording:
     """One batch's way through the layers: enough to go on from any of them.
@@ -176,6 +193,10 @@ class Recording:
     states: dict[int, Tensor] = field(default_factory=dict)
     calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = field(default_factory=list)
     outputs: list[tuple[None, ...] | None] = field(default_factory=list)
+
+    def entered(self, index: int) -> Tensor:
+        """The stream that enters the sublayers of layer `index`, counted from 0; of L, the output of the last layer."""
+        return self.stack.entry(self.states[0]) if index == 0 else self.states[index]
 
     def advance(self, index: int, x_BTD: Tensor) -> Tensor:
         """Runs layer `index`, counted from 0, on another input than its own."""
@@ -226,6 +247,10 @@ def recording(stack: Stack, batch: Batch, *, every: int = 1) -> Iterator[Recordi
     def before(index: int) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             x_BTD, args, kwargs = _split(args, kwargs)
+            if x_BTD.dim() != 3 or len(x_BTD) != len(next(iter(batch.values()))):
+                raise SettingsError(
+                    f"layer {index + 1} takes {tuple(x_BTD.shape)} for (sequences, tokens, hidden size); such a model cannot be diagnosed"
+                )
             if last is not None and x_BTD is not last and not torch.equal(x_BTD, last):
                 raise SettingsError(
                     f"layer {index + 1} is not fed by layer {index} alone, so its removal has no meaning here; "
@@ -239,7 +264,7 @@ def recording(stack: Stack, batch: Batch, *, every: int = 1) -> Iterator[Recordi
     def after(module: nn.Module, inputs: Any, output: Any) -> None:
         nonlocal last
         last = first_of(output)
-        record.outputs.append((None,) * len(output) if isinstance(output, tuple) else None)
+        record.outputs.append((None,) * len(output) if isinstance(output, tuple | list) else None)
 
     with hooks() as add:
         for index, layer in enumerate(stack.layers):
@@ -278,12 +303,12 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 def first_of(output: Any) -> Tensor:
     """The hidden state in what a layer or a branch returns: a tensor, or the first of a tuple."""
-    return output[0] if isinstance(output, tuple) else output
+    return output[0] if isinstance(output, tuple | list) else output
 
 
 def _in_place_of(output: Any, x_BTD: Tensor) -> Any:
     """Another hidden state in the form of what a layer or a branch returned."""
-    return (x_BTD, *output[1:]) if isinstance(output, tuple) else x_BTD
+    return (x_BTD, *output[1:]) if isinstance(output, tuple | list) else x_BTD
 
 
 def real_tokens(batch: Batch, x_BTD: Tensor) -> Tensor:

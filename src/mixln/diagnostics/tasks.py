@@ -97,6 +97,7 @@ class Tasks:
                     original=whole.mean().item(),
                     skipped=tuple(drops),
                     tokens=len(whole),
+                    sequences=len(whole),
                 )
             )
         return tuple(found)

@@ -7,12 +7,12 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
-from typing import Any
 
-from mixln.diagnostics.results import Diagnosis, Drop, Drops
+from mixln.diagnostics.results import Drop, Drops
+from mixln.diagnostics.verdict import gate_agreement, gate_estimate
 from mixln.report import axes, formats
 from mixln.report.axes import Axis
-from mixln.report.models import Model, Models, summed
+from mixln.report.models import Model, Models
 from mixln.report.series import Chart, Panel, Role, Trace
 
 Measured = Sequence[tuple[Model, Drops]]
@@ -40,13 +40,13 @@ def task_drops(models: Models) -> Iterator[Chart]:
 def gates(models: Models) -> Chart:
     """The first-order estimate of the added loss beside the loss that is really added."""
     panels = []
-    pairs = [(model, drops, estimate(model.diagnosis)) for model in models if (drops := model.diagnosis.drops)]
+    pairs = [(model, drops, gate_estimate(model.diagnosis)) for model in models if (drops := model.diagnosis.drops)]
     pairs = [(model, drops, values) for model, drops, values in pairs if drops.measure == "loss" and values]
     y = axes.spread("added loss, nats per token", chain.from_iterable((*_ends(d), *values) for _, d, values in pairs))
     for model, drops, values in pairs:
         removed = drops.zeroed or drops.skipped
-        found = correlation([values[drop.first - 1] for drop in removed], [drop.change for drop in removed])
-        said = "" if found is None else f": rank correlation {formats.hundredths(found)}"
+        found = gate_agreement(model.diagnosis)
+        said = "" if found is None else f": rank correlation {formats.hundredths(found[0])}"
         estimates = Trace(
             key=model.key,
             role="open",
@@ -73,27 +73,12 @@ def gates(models: Models) -> Chart:
     )
 
 
-def estimate(diagnosis: Diagnosis) -> tuple[float, ...]:
-    """−∂loss/∂g of each layer, nats per token; empty where gradients were not measured or the branches are not known."""
-    return tuple(-value for value in summed(diagnosis.gradients.gate)) if diagnosis.gradients else ()
-
-
 def zeroing_differs(drops: Drops) -> bool:
     """Whether zeroed branches do anything else than a skipped layer, beyond rounding."""
     skipped = {drop.first: drop.change for drop in drops.skipped}
     rounding = 1e-4 * max((abs(change) for change in skipped.values() if math.isfinite(change)), default=0.0)
     pairs = [(drop.change, skipped[drop.first]) for drop in drops.zeroed if drop.first in skipped]
     return not all(math.isclose(zeroed, change, abs_tol=rounding) for zeroed, change in pairs)
-
-
-def correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Spearman's rank correlation; `None` with fewer than three layers, or where all are equal or one is not finite."""
-    if len(first) < 3 or min(len(set(first)), len(set(second))) < 2 or not all(map(math.isfinite, (*first, *second))):
-        return None
-    from scipy.stats import spearmanr  # here, for the import takes longer than all the rest of a report without it
-
-    found: Any = spearmanr(first, second)
-    return float(found.statistic)
 
 
 def drop_words(drop: Drop, drops: Drops) -> str:

@@ -11,8 +11,9 @@ from rich import box
 from rich.table import Table
 
 from mixln.diagnostics.results import Diagnosis, Drop, Drops
+from mixln.diagnostics.verdict import gate_estimate
 from mixln.report import formats
-from mixln.report.drops import estimate, zeroing_differs
+from mixln.report.drops import zeroing_differs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +84,7 @@ def _every(diagnosis: Diagnosis) -> Iterator[Column]:
     yield Column(
         heading="estimate of ΔP from the gradient, nats per token",
         short="",
-        cells=_cells(estimate(diagnosis), formats.signed),
+        cells=_cells(gate_estimate(diagnosis), formats.signed),
     )
     for drops in diagnosis.tasks:
         yield from _drop_columns(drops, layers, f"ΔP, {drops.measure}", "")
