@@ -30,7 +30,7 @@ class Compare(CompareSettings):
         def publish(summary: Summary) -> None:
             from mixln.report import write
 
-            paths.extend(write(summary, self.out))
+            paths[:] = write(summary, self.out)
 
         summary = compare(self, display(console), publish)
 

@@ -6,15 +6,18 @@ import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from mixln.diagnostics.settings import DiagnoseSettings
 from mixln.errors import StoreError
 from mixln.files import existing
+from mixln.memory import keep_freed_memory
 
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnose(DiagnoseSettings):
     __doc__ = DiagnoseSettings.__doc__
+    INTERRUPTED: ClassVar[str] = "the report has the models that were done"
 
     def run(self) -> int:
         """Measures, prints a table and the verdict of each model, and writes the report."""
@@ -33,20 +36,26 @@ class Diagnose(DiagnoseSettings):
         from mixln.diagnostics.results import Diagnoses, Diagnosis
         from mixln.report import terminal_diagnosis, write_diagnosis
 
+        keep_freed_memory()
         cache = self.cache.expanduser()
         sources = [source for name in self.models for source in find(name, cache=cache, say=say)]
         prepared = prepare_models(sources, self.text, self.measure, say=say)
 
+        settings = {name: value for name, value in dataclasses.asdict(self).items() if name not in ("out", "cache")}
+        models: list[Diagnosis] = []
+        page = self.out
+
         def done(diagnosis: Diagnosis) -> None:
+            nonlocal page
+            models.append(diagnosis)
+            paths = write_diagnosis(Diagnoses(settings=settings, models=tuple(models), facts=facts_of_run()), self.out)
+            page = next(path for path in paths if path.suffix == ".html")
             console.print(terminal_diagnosis(diagnosis))
             for sentence in diagnosis.verdict:
                 console.print(f"• {sentence}", highlight=False, markup=False)
             console.print()
 
-        models = diagnose_all(prepared, self.measure, say=say, done=done)
-        settings = {name: value for name, value in dataclasses.asdict(self).items() if name not in ("out", "cache")}
-        paths = write_diagnosis(Diagnoses(settings=settings, models=models, facts=facts_of_run()), self.out)
-        page = next(path for path in paths if path.suffix == ".html")
+        diagnose_all(prepared, self.measure, say=say, done=done)
         console.print(f"report: {page}", highlight=False, markup=False, soft_wrap=True)
         return 0
 

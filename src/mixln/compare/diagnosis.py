@@ -13,20 +13,25 @@ from typing import Any
 import torch
 
 from mixln.compare.sources import find, trial_of
+from mixln.data.images import image_batches
 from mixln.data.settings import CorpusSettings
-from mixln.data.windows import Windows, text_windows
+from mixln.data.windows import Kind, Windows, text_windows
 from mixln.diagnostics.diagnose import diagnose
 from mixln.diagnostics.measures import EmbeddingChange, ImageLoss, Measure, TokenLoss
 from mixln.diagnostics.results import Diagnosis
 from mixln.diagnostics.settings import MeasureSettings
 from mixln.diagnostics.stack import Batch, find_stack
 from mixln.diagnostics.tasks import Tasks
-from mixln.errors import MixlnError, SettingsError
+from mixln.errors import MixlnError, SettingsError, first_line
 from mixln.files import write_atomic
-from mixln.hosts.sources import Source, load, tokenizer_of
+from mixln.hosts.sources import Say, Source, image_processor_of, load, tokenizer_of
 from mixln.records import from_json, to_json
 
-Say = Callable[[str], None]
+POSITIONS_AFTER_PADDING = (
+    "camembert", "data2vec-text", "esm", "ibert", "longformer", "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta",
+    "xlm-roberta-xl", "xmod",
+)  # fmt: skip
+"""Families whose first position is the one after the padding token's id."""
 KEPT = "diagnosis.json"
 """Name of the file in a trial's folder that holds its diagnosis."""
 
@@ -52,17 +57,17 @@ def prepare_models(
 
     :raises DataError: if the text cannot be read or is too short.
     """
-    trials = [source for source in sources if source.trial is not None]
-    if trials and corpus == CorpusSettings():
-        own = trials[0].trial or {}
-        corpus = CorpusSettings(**{name: own[name] for name in ("data", "text_column", "held_out")})
-    trained_on = [s for s in trials if s.trial is not None and s.trial["data"] == corpus.data]
+    if settings.tasks and (others := [source.title for source in sources if source.task != "causal-lm"]):
+        raise SettingsError(
+            f"tasks need decoders with a language-model head, and {others[0]} is none; leave out --tasks, or it"
+        )
+    corpus, trial = _corpus([source for source in sources if source.trial is not None], corpus, say)
     length = min([settings.sequence_length, *(limit for source in sources for limit in _limits(source))])
     if length < settings.sequence_length:
         say(f"sequences of {length} tokens: the most that all of the models take or were trained on")
     titles = _titles(sources)
     return [
-        _prepare(source, title, corpus, settings, length, trained_on[0] if trained_on else None, say=say)
+        _prepare(source, title, corpus, settings, length, trial, say=say)
         for source, title in zip(sources, titles, strict=True)
     ]
 
@@ -110,20 +115,35 @@ def diagnose_experiment(
     :returns: the diagnoses, and a warning for each trial that could not be diagnosed.
     """
     settings = MeasureSettings()
-    found, failures = [], []
-    for source in find(str(folder), cache=cache, say=say):
-        kept = Path(source.path).parent / KEPT
-        label = labels.get(trial_of(kept.parent).placement)
+    found: list[Diagnosis] = []
+    failures: list[str] = []
+
+    def failed(text: str) -> None:
+        failures.append(text)
+        say(f"warning: {text}")
+
+    try:
+        sources = find(str(folder), cache=cache, say=failed)
+    except MixlnError as error:
+        failed(f"nothing could be diagnosed: {error}")
+        return (), tuple(failures)
+    for source in sources:
+        checkpoint = Path(source.path)
+        label = labels.get(trial_of(checkpoint.parent).placement)
         if label is None:
             continue
-        asked = {"version": version("mixln"), **to_json(asdict(settings))}
+        kept = checkpoint.parent / KEPT
+        weights = [
+            [file.name, file.stat().st_size, file.stat().st_mtime_ns]
+            for file in sorted(checkpoint.glob("*.safetensors"))
+        ]
+        asked = {"version": version("mixln"), "weights": weights, **to_json(asdict(settings))}
         if (diagnosis := _read(kept, asked)) is None:
             try:
                 prepared = prepare_models([source], CorpusSettings(), settings, say=say)
                 (diagnosis,) = diagnose_all(prepared, settings, say=say, done=lambda diagnosis: None)
-            except MixlnError as error:
-                failures.append(f"{source.title} could not be diagnosed: {error}")
-                say(f"warning: {failures[-1]}")
+            except (MixlnError, RuntimeError, OSError) as error:
+                failed(f"{source.title} could not be diagnosed: {first_line(error)}")
                 continue
             write_atomic(kept, json.dumps({"settings": asked, "diagnosis": to_json(diagnosis)}, indent=1))
         found.append(replace(diagnosis, model=label))
@@ -146,6 +166,39 @@ def device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+def _corpus(trials: Sequence[Source], given: CorpusSettings, say: Say) -> tuple[CorpusSettings, Source | None]:
+    """The text for all models, and the trial whose comparison held out the part of it that is to be used.
+
+    :raises SettingsError: if two trials were trained on different parts of it.
+    """
+    own = [CorpusSettings(**{name: (trial.trial or {})[name] for name in asdict(given)}) for trial in trials]
+    if not own:
+        return given, None
+    wanted = own[0] if given == CorpusSettings() else given
+    same = [(text, trial) for text, trial in zip(own, trials, strict=True) if _place(text) == _place(wanted)]
+    for text, trial in zip(own, trials, strict=True):
+        if _place(text) != _place(wanted):
+            say(
+                f"{trial.title} was trained on {text.data}: if {wanted.data} holds the same text, it has seen what is measured here"
+            )
+    if not same:
+        return wanted, None
+    text, trial = same[0]
+    for other, second in same:
+        if (other.held_out, other.text_column) != (text.held_out, text.text_column):
+            raise SettingsError(
+                f"models {trial.title} and {second.title} held out different parts of {text.data} ({text.held_out} and {other.held_out}): "
+                "diagnose them apart, or give --data a text that neither was trained on"
+            )
+    return replace(text, data=wanted.data), trial
+
+
+def _place(text: CorpusSettings) -> str:
+    """What tells one text from another: where it lies, or the name of a hub data set."""
+    path = Path(text.data).expanduser()
+    return str(path.resolve()) if path.exists() else text.data
+
+
 def _prepare(
     source: Source,
     title: str,
@@ -156,25 +209,28 @@ def _prepare(
     *,
     say: Say,
 ) -> Prepared:
-    if source.task == "image-classification":
-        from mixln.data.images import image_batches
-        from mixln.hosts.sources import image_processor_of
-
+    if source.takes_images:
         batches, description, labelled = image_batches(
-            corpus.data, image_processor_of(source), source.config, batch_size=settings.batch_size
+            corpus.data,
+            image_processor_of(source),
+            source.config,
+            batch_size=settings.batch_size,
+            tokens=settings.tokens,
         )
+        labelled = labelled and source.task == "image-classification"
         measure = ImageLoss() if labelled else EmbeddingChange()
         return Prepared(
             source=source, title=title, batches=batches, description=description, measure=measure, tokenizer=None
         )
     tokenizer = tokenizer_of(source, say=say)
+    kind: Kind = "none" if source.task == "image-classification" else source.task
     windows: Windows = text_windows(
         corpus,
         tokenizer,
         tokens=settings.tokens,
         sequence_length=length,
         held_out_only=trial is not None,
-        kind=source.task,
+        kind=kind,
         seed=settings.seed,
         corpus_tokens=trial.trial_tokens if trial else None,
     )
@@ -188,18 +244,18 @@ def _prepare(
         title=title,
         batches=list(windows.batches(settings.batch_size)),
         description=windows.description,
-        measure=measures[source.task],
+        measure=measures[kind],
         tokenizer=tokenizer,
     )
 
 
 def _limits(source: Source) -> list[int]:
     """The most tokens a sequence may have: by the model's positions, and by what a trial was trained on."""
-    if source.task == "image-classification":
+    if source.takes_images:
         return []
     config = source.config
     positions = getattr(config, "max_position_embeddings", None)
-    if positions is not None and "roberta" in config.model_type:  # its positions begin after the padding token's
+    if positions is not None and config.model_type in POSITIONS_AFTER_PADDING:
         positions -= config.pad_token_id + 1
     trained = source.trial["sequence_length"] if source.trial else None
     return [limit for limit in (positions, trained) if limit is not None]

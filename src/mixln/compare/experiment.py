@@ -57,7 +57,7 @@ def compare(
 ) -> Summary:
     """Runs a comparison, or what is missing of it, and returns what it found.
 
-    :param publish: called with the summary while the experiment's folder is still locked.
+    :param publish: called with the summary while the experiment's folder is still locked, and again with the diagnoses.
     :raises SettingsError: if a setting cannot work; :class:`DataError` for the text; :class:`StoreError` for the folder.
         Nothing has been written to the folder then.
     """
@@ -126,11 +126,12 @@ def compare(
             display.say(f"trials: {len(trials)} of {len(trials)} done, nothing to run")
         ended = [result for result in results.values() if result is not None]
         summary = _summary(settings, text, present, parameters, ended, found)
+        publish(summary)
         if settings.diagnose:
             labels = dict(zip(settings.placements, summary.labels, strict=True))
             diagnoses, failures = diagnose_experiment(settings.out, settings.cache, labels, say=display.say)
             summary = replace(summary, diagnoses=diagnoses, warnings=(*summary.warnings, *failures))
-        publish(summary)
+            publish(summary)
     return summary
 
 

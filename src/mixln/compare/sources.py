@@ -44,11 +44,18 @@ def _of_experiment(name: str, folder: Path, cache: Path, say: Say) -> list[Sourc
     found = []
     for placement in placements:
         results = [result for trial, (_, result) in trained.items() if trial.placement == placement]
-        if results:
-            place, _ = trained[_representative(results)]
-            found.append(_of_trial(name, place, cache))
-        else:
+        if not results:
             say(f"{name}: {placement} has no finished trial and is left out")
+            continue
+        place, _ = trained[_representative(results)]
+        try:
+            found.append(_of_trial(name, place, cache))
+        except StoreError as error:
+            say(f"{error}; {placement} is left out")
+    if not found:
+        raise StoreError(
+            f"experiment {name} has no trial with a checkpoint; run its mixln compare again in another folder"
+        )
     return found
 
 

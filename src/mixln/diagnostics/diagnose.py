@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -21,8 +21,8 @@ from mixln.diagnostics.settings import MeasureSettings
 from mixln.diagnostics.stack import Batch, Stack, find_stack, fresh
 from mixln.diagnostics.verdict import verdict
 from mixln.errors import SettingsError
+from mixln.hosts.sources import Say, silent
 
-Say = Callable[[str], None]
 NEWS_SECONDS = 20.0
 """Time between two lines about how far it is."""
 SIZES = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
@@ -37,7 +37,7 @@ def diagnose(
     *,
     name: str,
     facts: dict[str, str] | None = None,
-    say: Say = lambda text: None,
+    say: Say = silent,
 ) -> Diagnosis:
     """Measures what `settings` asks for, and says what it carries.
 
@@ -47,9 +47,11 @@ def diagnose(
     :raises MixlnError: see the diagnostics one by one.
     """
     left_out = []
+    memory = int(settings.memory_gb * 1e9)
     say(f"{name}: angular distance and residual stream")
-    angular = angular_distance(stack, batches, convention="last" if settings.last_token else "all")
-    stream = residual_stream(stack, batches)
+    parts = list(fitting(stack, batches, memory))
+    angular = angular_distance(stack, parts, convention="last" if settings.last_token else "all")
+    stream = residual_stream(stack, parts)
     if stack.branches is None:
         left_out.append(
             f"Attention and feed-forward apart, the zeroed branches, gradients and gates: where the branches of a "
@@ -60,7 +62,7 @@ def diagnose(
         blocks = every_block(len(stack), settings.blocks) if settings.blocks else likely_blocks(angular)
         say(f"{name}: performance drop of {len(stack)} layers and {len(blocks)} block{'s' * (len(blocks) != 1)}")
         watched = _watched(batches, lambda course: say(f"{name}: {course}"))
-        drops = performance_drop(stack, watched, measure, blocks=blocks, memory=int(settings.memory_gb * 1e9))
+        drops = performance_drop(stack, watched, measure, blocks=blocks, memory=memory)
     given = initial = None
     if settings.gradient_tokens and measure.name != "loss":
         left_out.append("Gradients and gates: this model has no loss on this data.")
@@ -130,6 +132,16 @@ def initial_gradients(
         torch.manual_seed(seed)
         model = fresh(stack.model, copy.deepcopy(stack.model.config))
     return gradients(find_stack(model, layers), batches, measure)
+
+
+def fitting(stack: Stack, batches: Iterable[Batch], memory: int) -> Iterator[Batch]:
+    """The batches, cut so that all states and branches of one take at most `memory` bytes, or into single sequences."""
+    for batch in batches:
+        rows = len(next(iter(batch.values())))
+        need = 5 * len(stack) * stack.state_bytes(batch)
+        size = max(1, min(rows, rows * memory // need))
+        for start in range(0, rows, size):
+            yield {name: value[start : start + size] for name, value in batch.items()}
 
 
 def first_rows(batches: Sequence[Batch], tokens: int) -> list[Batch]:

@@ -134,11 +134,7 @@ def _passing(record: Recording) -> set[int]:
 
 def _every(stack: Stack, batch: Batch, memory: int) -> int:
     """Of how many layers one keeps its input, so that the kept inputs of this batch take at most `memory` bytes."""
-    shape = next(iter(batch.values())).shape
-    parameter = next(stack.model.parameters())
-    tokens = shape[0] * shape[1] if len(shape) == 2 else shape[0] * 1024  # an image is seldom more than 1,024 patches
-    state = tokens * stack.model.config.hidden_size * parameter.element_size()
-    return max(1, math.ceil(len(stack) * state / max(memory, 1)))
+    return max(1, math.ceil(len(stack) * stack.state_bytes(batch) / max(memory, 1)))
 
 
 def paired(difference: Tensor, weight: Tensor) -> tuple[float, float | None]:

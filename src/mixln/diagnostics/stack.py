@@ -55,6 +55,12 @@ class Stack:
             return {"pixel_values": torch.linspace(-1, 1, math.prod(shape), device=device).view(shape)}
         return {"input_ids": torch.arange(1, 5, device=device).unsqueeze(0) % config.vocab_size}
 
+    def state_bytes(self, batch: Batch) -> int:
+        """Bytes of one hidden state (B, T, D) of a batch; an image is taken for 1,024 patches, which it seldom exceeds."""
+        shape = next(iter(batch.values())).shape
+        tokens = shape[0] * (shape[1] if len(shape) == 2 else 1024)
+        return tokens * self.model.config.hidden_size * self.model.dtype.itemsize
+
     def entry(self, x_BTD: Tensor) -> Tensor:
         """The stream that enters the first layer's sublayers: the embedding norm of a placed model sits in that layer."""
         first = self.layers[0]

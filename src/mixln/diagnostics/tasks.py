@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,8 +17,7 @@ from mixln.diagnostics.drop import paired
 from mixln.diagnostics.results import Drop, Drops
 from mixln.diagnostics.stack import Stack, evaluating
 from mixln.errors import DataError, SettingsError, first_line
-
-Say = Callable[[str], None]
+from mixln.hosts.sources import Say, silent
 
 
 class Tasks:
@@ -62,9 +61,7 @@ class Tasks:
                     "check the network, or give a task of your own with --task-folder"
                 ) from error
 
-    def drops(
-        self, stack: Stack, tokenizer: Any, *, batch_size: int, say: Say = lambda text: None
-    ) -> tuple[Drops, ...]:
+    def drops(self, stack: Stack, tokenizer: Any, *, batch_size: int, say: Say = silent) -> tuple[Drops, ...]:
         """The performance drop of every layer, skipped whole, by each task: one evaluation for the whole model and one a layer.
 
         ΔP is the mean over questions of the task's first metric without the layer, minus that of the whole model; its

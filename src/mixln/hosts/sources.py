@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import transformers
 from transformers import (
     CONFIG_MAPPING,
     MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -84,6 +85,12 @@ class Source:
     gguf: Path | None = None
     trial: dict[str, Any] | None = None
     trial_tokens: int | None = None
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether the model looks at images and not at tokens."""
+        classes: Any = MODEL_MAPPING[type(self.config)]
+        return (classes[0] if isinstance(classes, tuple) else classes).main_input_name == "pixel_values"
 
 
 def silent(text: str) -> None:
@@ -167,11 +174,14 @@ def prepare(source: Source, *, say: Say = silent) -> None:
             ) from error
 
 
-def load(source: Source, *, dtype: str = "float32", device: str = "cpu", say: Say = silent) -> PreTrainedModel:
+def load(
+    source: Source, *, dtype: str = "float32", device: str = "cpu", whole: bool = False, say: Say = silent
+) -> PreTrainedModel:
     """Loads a model in evaluation mode. Strict: no weight of its layers is ever left as it was initialised.
 
     :param dtype: float32, bfloat16 or float16.
     :param device: for example cpu, cuda or cuda:1.
+    :param whole: as the class that it was saved as, with every weight of the checkpoint; else with the head of its task or none.
     :raises CheckpointError: if weights are missing, misshapen or unreadable; only the pooler of a model without a head
         may be missing. :class:`SettingsError` for the dtype or the device.
     """
@@ -179,6 +189,8 @@ def load(source: Source, *, dtype: str = "float32", device: str = "cpu", say: Sa
         raise SettingsError(unknown("precision", dtype, PRECISIONS))
     prepare(source, say=say)
     _, auto = HEADS[source.task]
+    if whole:
+        auto = getattr(transformers, (source.config.architectures or [""])[0], auto)
     with quiet():
         try:
             model, info = auto.from_pretrained(
@@ -195,6 +207,11 @@ def load(source: Source, *, dtype: str = "float32", device: str = "cpu", say: Sa
                 f"model {source.name} cannot be loaded: {_reason(error)}; mend or fetch the checkpoint again"
             ) from error
     _refuse_incomplete(source, info)
+    if whole and info["unexpected_keys"]:
+        raise CheckpointError(
+            f"model {source.name} cannot be written without loss: {type(model).__name__} has no place for weight "
+            f"{min(info['unexpected_keys'])}; only diagnose can look at it"
+        )
     try:
         return model.to(device).eval()
     except (RuntimeError, AssertionError) as error:
