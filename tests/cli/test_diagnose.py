@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -287,3 +288,119 @@ def test_damaged_weights_name_their_layer(experiment, tmp_path, capsys):
     assert main(arguments) == 2
     assert "the activations that layer 3 gives are not finite" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+TASK = """
+task: small_choice
+dataset_path: json
+dataset_kwargs: {data_files: {test: ROWS}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{question}}"
+doc_to_choice: "{{choices}}"
+doc_to_target: "{{gold}}"
+metric_list: [{metric: acc, aggregation: mean, higher_is_better: true}]
+"""
+
+
+@pytest.mark.filterwarnings("default")  # lm-eval's own
+def test_a_task_of_ones_own(experiment, tmp_path):
+    rows = [{"question": "one two", "choices": [" three", " ten"], "gold": gold} for gold in (0, 1, 0)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "small.yaml").write_text(TASK.replace("ROWS", str(tmp_path / "rows.jsonl")))
+    trial = experiment / "out" / "pre_lr0.003_seed3"
+    arguments = ["diagnose", str(trial), "--tasks", "small_choice", "--task-folder", str(tmp_path), "--no-drop", *SMALL]
+    assert main([*arguments, "--out", str(tmp_path / "out"), "--cache", str(experiment / "cache")]) == 0
+    (model,) = diagnosed(tmp_path / "out").models
+    assert model.drops is None
+    assert [(task.measure, len(task.skipped), task.tokens) for task in model.tasks] == [("acc of small_choice", 4, 3)]
+    assert (tmp_path / "out" / "drops-acc-of-small-choice.png").is_file()
+
+
+def test_the_first_model_is_reported_when_the_second_fails(experiment, tmp_path, capsys):
+    trial = experiment / "out" / "pre_lr0.003_seed3"
+    model = transformers.AutoModelForCausalLM.from_pretrained(next(trial.glob("checkpoint-*")))
+    with torch.no_grad():
+        model.lm_head.weight.fill_(0)
+        model.model.layers[0].mlp.down_proj.weight.fill_(float("inf"))
+    model.save_pretrained(tmp_path / "damaged")
+    tokenizer(tmp_path / "damaged", small.documents())
+    arguments = ["diagnose", str(trial), str(tmp_path / "damaged"), "--out", str(tmp_path / "out"), *SMALL]
+    assert main([*arguments, "--data", str(experiment / "text"), "--cache", str(experiment / "cache")]) == 2
+    assert "that layer 1 gives are not finite" in capsys.readouterr().err
+    assert [model.model for model in diagnosed(tmp_path / "out").models] == ["pre, seed 3"]
+
+
+def test_changed_weights_are_diagnosed_anew(experiment, tmp_path):
+    from mixln.compare.diagnosis import diagnose_experiment
+
+    shutil.copytree(experiment / "out", tmp_path / "out")
+    labels, said = {"pre": "Pre-LN", "mix(0.5)": "Mix-LN"}, []
+    first, failures = diagnose_experiment(tmp_path / "out", experiment / "cache", labels, say=said.append)
+    assert failures == ()
+    assert len([line for line in said if "performance drop" in line]) in (0, 2)  # the copies may have kept their times
+    checkpoint = next((tmp_path / "out" / "pre_lr0.003_seed3").glob("checkpoint-*"))
+    model = transformers.AutoModelForCausalLM.from_pretrained(checkpoint)
+    with torch.no_grad():
+        model.model.embed_tokens.weight.mul_(1.5)
+    model.save_pretrained(checkpoint)
+    said.clear()
+    second, _ = diagnose_experiment(tmp_path / "out", experiment / "cache", labels, say=said.append)
+    assert len([line for line in said if "performance drop" in line]) == 1
+    assert second[0].drops != first[0].drops
+    assert second[1] == first[1]
+    shutil.rmtree(checkpoint)
+    third, failures = diagnose_experiment(tmp_path / "out", experiment / "cache", labels, say=said.append)
+    assert third == second[1:]
+    assert "its checkpoint-30 is gone" in failures[0]
+
+
+def test_trials_that_held_out_different_parts_are_not_diagnosed_together(experiment, tmp_path, capsys):
+    for name, share in (("a", 0.2), ("b", 0.1)):
+        shutil.copytree(experiment / "out", tmp_path / name)
+        settings = json.loads((tmp_path / name / "experiment.json").read_text())
+        settings["settings"]["text"]["held_out"] = share
+        (tmp_path / name / "experiment.json").write_text(json.dumps(settings))
+    trials = [str(tmp_path / name / "pre_lr0.003_seed3") for name in ("a", "b")]
+    arguments = ["diagnose", *trials, "--out", str(tmp_path / "out"), "--cache", str(experiment / "cache"), *SMALL]
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert "held out different parts of" in said
+    assert "(0.2 and 0.1)" in said
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("spelling", ["{}", "{}/", "{}/../text"])
+def test_the_text_of_a_trial_is_known_however_it_is_spelled(experiment, tmp_path, spelling):
+    """The default share of held-out documents is another than the trial's; its own is taken."""
+    trial = experiment / "out" / "pre_lr0.003_seed3"
+    data = spelling.format(experiment / "text")
+    arguments = ["diagnose", str(trial), "--data", data, "--out", str(tmp_path), "--tokens", "100000", "--no-drop"]
+    assert main([*arguments, "--gradient-tokens", "0", "--cache", str(experiment / "cache")]) == 0
+    assert "8 of its 8 held-out documents" in diagnosed(tmp_path).models[0].facts["data"]
+
+
+def test_pruning_keeps_a_classifiers_head_and_number_format(tmp_path):
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(**{**zoo.SIZES, "num_labels": 3})
+    model = transformers.LlamaForSequenceClassification(config).to(torch.bfloat16)
+    model.save_pretrained(tmp_path / "whole")
+    assert main(["prune", str(tmp_path / "whole"), "--layers", "2", "--out", str(tmp_path / "smaller")]) == 0
+    smaller = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "smaller")
+    assert (len(smaller.model.layers), smaller.dtype) == (2, torch.bfloat16)
+    assert torch.equal(smaller.score.weight, model.score.weight)
+    assert (tmp_path / "smaller").stat().st_mode & 0o077 == 0o055
+
+
+def test_a_vision_transformer_without_a_head(tmp_path, capsys):
+    transformers.ViTModel(transformers.ViTConfig(**zoo.VIT)).save_pretrained(tmp_path / "vit")
+    transformers.ViTImageProcessorPil(size={"height": 16, "width": 16}).save_pretrained(tmp_path / "vit")
+    (tmp_path / "images").mkdir()
+    for number in range(3):
+        Image.new("RGB", (20, 20), (90 * number, 40, 80)).save(tmp_path / "images" / f"{number}.png")
+    arguments = ["diagnose", str(tmp_path / "vit"), "--data", str(tmp_path / "images"), *SMALL]
+    assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
+    assert diagnosed(tmp_path / "out").models[0].drops.measure == "embedding change"
+    transformers.ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(tmp_path / "vit")
+    assert main([*arguments, "--out", str(tmp_path / "other")]) == 2
+    assert "makes images of (3, 32, 32), its config wants (3, 16, 16)" in capsys.readouterr().err

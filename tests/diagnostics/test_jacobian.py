@@ -25,7 +25,7 @@ def test_an_identity_layer_is_at_distance_zero():
 def test_a_scaled_rotation_has_its_scale():
     """cR − I, for R a turn by θ in a plane: c² − 2c cos θ + 1 in the plane, (c − 1)² elsewhere, squared."""
     angle, scale = 2.0, 1.5
-    found = jacobian(find_stack(zoo.toy(zoo.Rotation(angle, scale))), {"inputs_embeds": states()}, iterations=200)
+    found = jacobian(find_stack(zoo.toy(zoo.Rotation(angle, scale))), {"inputs_embeds": states()}, iterations=200, tolerance=1e-6)
     turned = scale**2 - 2 * scale * torch.tensor(angle).cos().item() + 1
     assert found.largest[0] == pytest.approx(1.5, rel=1e-4)
     assert found.distance[0] == pytest.approx(turned**0.5, rel=1e-3)
@@ -42,7 +42,7 @@ def test_the_typical_distance_is_the_frobenius_norm_over_the_root_of_the_size():
 def test_equal_to_the_whole_matrix(family):
     """∂y_t/∂x_t for the last real token t of each sequence, entry by entry, and its singular values."""
     stack, batch = find_stack(zoo.model(family)), zoo.batches(family, 1)[0]
-    found = jacobian(stack, batch, iterations=400)
+    found = jacobian(stack, batch, iterations=400, tolerance=1e-5)
     last = [16, 16, 16] if family == "vit" else [8, 6, 3]
     assert found.tokens == 3
     with torch.no_grad(), recording(stack, batch) as record:
@@ -70,3 +70,22 @@ def test_nothing_of_the_model_is_left_changed():
     jacobian(find_stack(model), batch, iterations=2)
     assert model.training
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("family", ["pre", "bert"])
+def test_bfloat16_gives_about_the_same(family):
+    batch = zoo.batches(family, 1)[0]
+    exact = jacobian(find_stack(zoo.model(family)), batch)
+    rough = jacobian(find_stack(zoo.model(family).to(torch.bfloat16)), batch)
+    assert rough.largest == pytest.approx(exact.largest, rel=0.1)
+    assert rough.typical == pytest.approx(exact.typical, rel=0.1)
+
+
+def test_the_embedding_norm_is_no_part_of_the_first_layer():
+    model = zoo.model("peri")
+    with torch.no_grad():
+        for residual in (model.model.layers[0].attention_residual, model.model.layers[0].feed_forward_residual):
+            residual.branch_out.weight.zero_()
+    found = jacobian(find_stack(model), zoo.batches("peri")[0])
+    assert found.largest[0] == pytest.approx(1, abs=1e-6)
+    assert found.distance[0] == pytest.approx(0, abs=1e-6)

@@ -92,3 +92,12 @@ def test_a_family_with_roles_by_number_is_refused():
 def test_layers_that_cannot_go_are_refused(layers, message):
     with pytest.raises(SettingsError, match=message):
         prune(find_stack(tiny.placed("pre")), layers)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "mix(0.5)", "bert"])
+def test_the_number_format_is_kept(family):
+    model = zoo.model(family)
+    model = type(model)._from_config(model.config, dtype=torch.bfloat16).eval()
+    smaller = prune(find_stack(model), {2})
+    assert smaller.dtype == torch.bfloat16
+    assert len(find_stack(smaller)) == 2

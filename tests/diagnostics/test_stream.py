@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from mixln.diagnostics.diagnose import fitting
 from mixln.diagnostics.residual import norm_gains, residual_stream, residual_variance
 from mixln.diagnostics.stack import find_stack
 from tests import tiny
@@ -89,3 +90,19 @@ def test_gains_are_measured_whatever_way_they_are_stored(family):
     assert found.keys() == expected.keys()
     for name, gains in expected.items():
         assert found[name] == tuple(gain if gain is None else pytest.approx(gain, rel=1e-3) for gain in gains)
+
+
+def test_the_stream_after_parallel_branches_attention_has_it_added():
+    stack, batch = find_stack(zoo.model("gpt_neox")), zoo.batches("gpt_neox", 1)[0]
+    assert residual_stream(stack, [batch]).variance.attention[0] != pytest.approx(
+        residual_stream(stack, [batch]).entry_variance, rel=1e-2
+    )
+
+
+@pytest.mark.parametrize("memory", [1, 100_000, 10**9])
+def test_batches_are_cut_to_fit(memory):
+    """One sequence's states and branches take 5 · 3 · 9 · 32 · 4 = 17,280 bytes."""
+    stack, (batch, _) = find_stack(zoo.model("pre")), zoo.batches("pre")
+    parts = list(fitting(stack, [batch], memory))
+    assert [len(part["input_ids"]) for part in parts] == ([1, 1, 1] if memory == 1 else [3])
+    assert torch.equal(torch.cat([part["input_ids"] for part in parts]), batch["input_ids"])

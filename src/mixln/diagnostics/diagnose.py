@@ -23,6 +23,8 @@ from mixln.diagnostics.verdict import verdict
 from mixln.errors import SettingsError
 from mixln.hosts.sources import Say, silent
 
+CONTEXT = 64
+"""Tokens up to and with the one at which the Jacobian is taken."""
 NEWS_SECONDS = 20.0
 """Time between two lines about how far it is."""
 SIZES = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
@@ -74,7 +76,7 @@ def diagnose(
     jacobians = None
     if settings.jacobian_tokens:
         say(f"{name}: Jacobian of every layer")
-        jacobians = jacobian(stack, spread_rows(batches, settings.jacobian_tokens), seed=settings.seed)
+        jacobians = jacobian(stack, _begun(spread_rows(batches, settings.jacobian_tokens)), seed=settings.seed)
     found = Diagnosis(
         model=name,
         layers=len(stack),
@@ -99,6 +101,11 @@ def _watched(batches: Sequence[Batch], say: Say) -> Iterator[Batch]:
             said = now
             say(f"{done} of {len(batches)} batches, {(now - began) / done * (len(batches) - done) / 60:.1f} min left")
         yield batch
+
+
+def _begun(batch: Batch) -> Batch:
+    """The beginnings of sequences: the Jacobian's cost grows with the tokens that stand before its own."""
+    return {name: value[:, :CONTEXT] if value.dim() == 2 else value for name, value in batch.items()}
 
 
 def likely_blocks(angular: Angular) -> list[tuple[int, int]]:

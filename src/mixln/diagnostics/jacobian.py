@@ -15,7 +15,7 @@ from mixln.diagnostics.stack import Batch, Recording, Stack, evaluating, real_to
 Map = Callable[[Tensor], Tensor]
 
 
-def jacobian(stack: Stack, batch: Batch, *, iterations: int = 30, seed: int = 0) -> Jacobian:
+def jacobian(stack: Stack, batch: Batch, *, iterations: int = 20, tolerance: float = 1e-3, seed: int = 0) -> Jacobian:
     """How far each layer is from an identity map, at the last token of each sequence.
 
     J = ∂y_t/∂x_t (D × D) holds the rest of the sequence fixed. Its largest singular value, and that of J − I, come from power
@@ -23,8 +23,8 @@ def jacobian(stack: Stack, batch: Batch, *, iterations: int = 30, seed: int = 0)
     by J → I (arXiv:2412.13795, section 2.1); this measures it.
 
     :param batch: one batch; each of its sequences gives one token.
-    :param iterations: most steps of a power iteration; it ends earlier where the value changes by less than 1e-4 of itself.
-        The values are lower bounds that grow towards the singular values.
+    :param iterations: most steps of a power iteration, whose values are lower bounds that grow towards the singular values.
+    :param tolerance: it ends earlier where the value of every token changes by less than this share of itself.
     """
     generator = torch.Generator().manual_seed(seed)
     largest, distance, typical = [], [], []
@@ -36,8 +36,10 @@ def jacobian(stack: Stack, batch: Batch, *, iterations: int = 30, seed: int = 0)
             apply, transposed = _products(record, index, keep_BT)
             shape = record.states[index][keep_BT].shape
             starts = torch.randn(2, *shape, generator=generator).to(keep_BT.device)
-            largest.append(_singular(apply, transposed, starts[0], iterations))
-            distance.append(_singular(_less_identity(apply), _less_identity(transposed), starts[0], iterations))
+            largest.append(_singular(apply, transposed, starts[0], iterations, tolerance))
+            distance.append(
+                _singular(_less_identity(apply), _less_identity(transposed), starts[0], iterations, tolerance)
+            )
             v_BD = starts[1] / starts[1].norm(dim=-1, keepdim=True)
             typical.append(_less_identity(apply)(v_BD).square().sum(dim=-1).mean().sqrt().item())
     return Jacobian(largest=tuple(largest), distance=tuple(distance), typical=tuple(typical), tokens=int(keep_BT.sum()))
@@ -68,14 +70,14 @@ def _less_identity(apply: Map) -> Map:
     return lambda v_BD: apply(v_BD) - v_BD
 
 
-def _singular(apply: Map, transposed: Map, v_BD: Tensor, iterations: int) -> float:
+def _singular(apply: Map, transposed: Map, v_BD: Tensor, iterations: int, tolerance: float) -> float:
     """The largest singular value of each token's map, mean over tokens."""
     value_B = torch.zeros(len(v_BD), device=v_BD.device)
     for _ in range(iterations):
         v_BD = v_BD / v_BD.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(v_BD.dtype).tiny)
         u_BD = apply(v_BD)
         before_B, value_B = value_B, u_BD.norm(dim=-1)
-        if ((value_B - before_B).abs() <= 1e-4 * value_B).all():
+        if ((value_B - before_B).abs() <= tolerance * value_B).all():
             break
         v_BD = transposed(u_BD)
     return value_B.mean().item()
