@@ -12,7 +12,7 @@ import resource, sys, torch
 from mixln.memory import keep_freed_memory
 torch.set_num_threads(1)
 kept = keep_freed_memory() if sys.argv[1] == "kept" else None
-for _ in range(6):
+for _ in range(12):
     torch.empty(40_000_000).fill_(1.0)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(3):
@@ -28,4 +28,4 @@ def test_pages_are_used_again():
         for how in ("kept", "usual")
     )
     assert kept[0] == "True"
-    assert int(kept[1]) < 1000 < int(usual[1])
+    assert int(kept[1]) < int(usual[1]) / 2
