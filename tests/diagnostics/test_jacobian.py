@@ -25,7 +25,9 @@ def test_an_identity_layer_is_at_distance_zero():
 def test_a_scaled_rotation_has_its_scale():
     """cR − I, for R a turn by θ in a plane: c² − 2c cos θ + 1 in the plane, (c − 1)² elsewhere, squared."""
     angle, scale = 2.0, 1.5
-    found = jacobian(find_stack(zoo.toy(zoo.Rotation(angle, scale))), {"inputs_embeds": states()}, iterations=200, tolerance=1e-6)
+    found = jacobian(
+        find_stack(zoo.toy(zoo.Rotation(angle, scale))), {"inputs_embeds": states()}, iterations=200, tolerance=1e-6
+    )
     turned = scale**2 - 2 * scale * torch.tensor(angle).cos().item() + 1
     assert found.largest[0] == pytest.approx(1.5, rel=1e-4)
     assert found.distance[0] == pytest.approx(turned**0.5, rel=1e-3)

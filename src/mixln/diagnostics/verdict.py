@@ -117,16 +117,19 @@ def _removable(drops: Drops) -> list[str]:
     helped = [drop.first for drop, (_, high) in measured if drop.first == drop.last and high < 0]
     cheap = [entry for entry in measured if entry[1][1] < CHEAP * drops.original]
     if cheap:
-        longest, interval = max(cheap, key=lambda entry: (entry[0].last - entry[0].first, -entry[0].change))
-        named = layers(longest.first, longest.last)
-        sentences = [f"{named.capitalize()} can go for {_cost(longest, interval, drops)}."]
+        chosen, interval = max(cheap, key=lambda entry: (entry[0].last - entry[0].first, -entry[0].change))
+        said = f"{_named(chosen).capitalize()} can go for {_share(chosen, interval, drops)} loss."
     else:
-        cheapest, interval = min(measured, key=lambda entry: entry[0].change)
-        named = layers(cheapest.first, cheapest.last)
-        sentences = [
-            f"No layer can surely go for less than {CHEAP:.0%} of the loss; "
-            f"the cheapest, {named}, takes {_cost(cheapest, interval, drops)}."
-        ]
+        chosen, interval = min(measured, key=lambda entry: entry[0].change)
+        said = (
+            f"No layer can surely go for less than {CHEAP:.0%} of the loss: "
+            f"the cheapest, {_named(chosen)}, takes {_share(chosen, interval, drops)}."
+        )
+    sentences = [
+        said,
+        f"Without {_named(chosen)} the loss is {chosen.value:.3f} {drops.unit} instead of {drops.original:.3f}, the perplexity "
+        f"{math.expm1(min(chosen.change, LARGEST)):+.1%}; the 95% interval holds for all that was tried at once.",
+    ]
     if helped:
         listed = ", ".join(map(str, helped))
         sentences.append(
@@ -135,12 +138,14 @@ def _removable(drops: Drops) -> list[str]:
     return sentences
 
 
-def _cost(drop: Drop, interval: tuple[float, float], drops: Drops) -> str:
-    share = [100 * value / drops.original for value in (drop.change, *interval)]
-    return (
-        f"{share[0]:+.2g}% loss [{share[1]:+.2g}, {share[2]:+.2g}] ({drops.original:.3f} to {drop.value:.3f} {drops.unit}; "
-        f"perplexity {math.expm1(min(drop.change, LARGEST)):+.1%}; the interval holds for all that was tried at once)"
-    )
+def _named(drop: Drop) -> str:
+    return layers(drop.first, drop.last)
+
+
+def _share(drop: Drop, interval: tuple[float, float], drops: Drops) -> str:
+    """The change as a share of the loss: `+0.4% [+0.3, +0.5]`."""
+    change, low, high = (100 * value / drops.original for value in (drop.change, *interval))
+    return f"{change:+.2g}% [{low:+.2g}, {high:+.2g}]"
 
 
 def _changing(drops: Drops) -> list[str]:
