@@ -1,14 +1,12 @@
 """What the diagnostics cost, as ratios of interleaved runs on the same tokens.
 
-    python benchmarks/diagnostics.py                 # a Llama of 71 million parameters with random weights
+    python benchmarks/diagnostics.py                 # a Llama of 250 million parameters with random weights
     python benchmarks/diagnostics.py MODEL           # any model that `mixln diagnose` takes
 
 Prints, as medians over the rounds:
 - all-pairs angular distance against forward passes to the loss over the same tokens;
-- the performance drop of every layer, by both definitions, against as many forward passes to the loss as there are layers;
+- the performance drop of every layer (Pre-LN: both definitions are one) against as many forward passes to the loss;
 - the same against the obvious way: for each layer load the model again, delete the layer, take the loss.
-The least that exact drops can cost in forward passes a layer is printed too: 1/L for the whole model, the share h of the output
-layer and loss for every layer, and half of the rest.
 """
 
 from __future__ import annotations
@@ -30,16 +28,18 @@ from mixln.diagnostics.measures import TokenLoss
 from mixln.diagnostics.stack import find_stack
 from mixln.hosts import from_config
 from mixln.hosts.sources import load, quiet
+from mixln.memory import keep_freed_memory
 from mixln.presets import model_config
 from mixln.training.evaluation import evaluate
 
-ROUNDS = 3
+ROUNDS = 2
 ROWS, LENGTH = 8, 256
 
 
 def main(name: str | None) -> None:
+    keep_freed_memory()
     cache = Path("~/.cache/mixln").expanduser()
-    model = load(find(name, cache=cache)[0]) if name else from_config(model_config("71m"), placement="pre").eval()
+    model = load(find(name, cache=cache)[0]) if name else from_config(model_config("250m"), placement="pre").eval()
     stack, measure = find_stack(model), TokenLoss(shift=1)
     depth = len(stack)
     ids = torch.randint(0, model.config.vocab_size, (ROWS, LENGTH))
@@ -58,7 +58,6 @@ def main(name: str | None) -> None:
 
         runs: dict[str, Callable[[], object]] = {
             "forward": lambda: evaluate(model, batches),
-            "states": lambda: states(stack, batches),
             "angular": lambda: angular_distance(stack, batches),
             "drops": lambda: performance_drop(stack, batches, measure),
             "obvious": obvious,
@@ -73,21 +72,13 @@ def main(name: str | None) -> None:
                 call()
                 times[run].append(time.perf_counter() - began)
     took = {run: statistics.median(values) for run, values in times.items()}
-    head = 1 - took["states"] / took["forward"]
-    least = 1 / depth + head + (1 - head) * (depth - 1) / (2 * depth)
     print(
-        f"{name or '71m, random weights'}: {depth} layers, {ids.numel()} tokens, a forward pass to the loss {took['forward']:.2f} s"
+        f"{name or '250m, random weights'}: {depth} layers, {ids.numel()} tokens, a forward pass to the loss {took['forward']:.2f} s"
     )
     print(f"angular distance of all pairs: {took['angular'] / took['forward']:.2f} forward passes")
     drops = took["drops"] / took["forward"] / depth
-    print(f"drop of every layer: {drops:.2f} forward passes a layer (least possible {least:.2f}, h {head:.2f})")
+    print(f"drop of every layer: {drops:.2f} forward passes a layer")
     print(f"the obvious way takes {took['obvious'] / took['drops']:.1f} times as long")
-
-
-@torch.no_grad()
-def states(stack, batches) -> None:
-    for batch in batches:
-        stack.run(batch)
 
 
 if __name__ == "__main__":

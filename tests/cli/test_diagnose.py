@@ -115,10 +115,10 @@ def test_a_whole_comparison_side_by_side(experiment, tmp_path, capsys):
     arguments = ["diagnose", str(experiment / "out"), "--out", str(tmp_path), "--jacobian-tokens", "2", *SMALL]
     assert main([*arguments, "--cache", str(experiment / "cache")]) == 0
     said = capsys.readouterr().out
-    assert "pre, seed 3: performance drop of 4 layers and 1 block" in said
+    assert "pre, seed 3, stalled: performance drop of 4 layers and 1 block" in said
     assert f"report: {tmp_path / 'report.html'}" in said.replace("\n", "")
     found = diagnosed(tmp_path)
-    assert [model.model for model in found.models] == ["pre, seed 3", "mix(0.5), seed 3"]
+    assert [model.model for model in found.models] == ["pre, seed 3, stalled", "mix(0.5), seed 3, stalled"]
     for model in found.models:
         assert [len(row) for row in model.angular.distance] == [4, 3, 2, 1]
         assert model.gradients is not None
@@ -314,7 +314,7 @@ def test_a_task_of_ones_own(experiment, tmp_path):
     (model,) = diagnosed(tmp_path / "out").models
     assert model.drops is None
     assert [(task.measure, len(task.skipped), task.tokens) for task in model.tasks] == [("acc of small_choice", 4, 3)]
-    assert (tmp_path / "out" / "drops-acc-of-small-choice.png").is_file()
+    assert (tmp_path / "out" / "drops-acc_of_small_choice.png").is_file()
 
 
 def test_the_first_model_is_reported_when_the_second_fails(experiment, tmp_path, capsys):
@@ -328,7 +328,7 @@ def test_the_first_model_is_reported_when_the_second_fails(experiment, tmp_path,
     arguments = ["diagnose", str(trial), str(tmp_path / "damaged"), "--out", str(tmp_path / "out"), *SMALL]
     assert main([*arguments, "--data", str(experiment / "text"), "--cache", str(experiment / "cache")]) == 2
     assert "that layer 1 gives are not finite" in capsys.readouterr().err
-    assert [model.model for model in diagnosed(tmp_path / "out").models] == ["pre, seed 3"]
+    assert [model.model for model in diagnosed(tmp_path / "out").models] == ["pre, seed 3, stalled"]
 
 
 def test_changed_weights_are_diagnosed_anew(experiment, tmp_path):

@@ -94,6 +94,7 @@ NOT_SHARED = [
     {"cache": Path("elsewhere")},
     {"jobs": 7},
     {"extend": True},
+    {"diagnose": True},
 ]
 
 

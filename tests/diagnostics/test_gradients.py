@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
+import transformers
 from torch import nn
 
 from mixln.diagnostics.diagnose import initial_gradients
@@ -139,3 +141,16 @@ def test_nothing_to_predict_is_refused():
     batch["labels"] = torch.full_like(batch["labels"], -100)
     with pytest.raises(DataError, match="at least one predicted token"):
         gradients(find_stack(zoo.model("pre")), [batch], TokenLoss(shift=1))
+
+
+def test_a_sequence_that_begins_with_padding_has_finite_gradients_when_drawn_anew():
+    """Its embedding is stored as zero, and a norm of zeros has a gradient of 1/√ε a layer."""
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        **{**zoo.SIZES, "num_hidden_layers": 16, "initializer_range": 0.02, "rms_norm_eps": 1e-12}
+    )
+    stack = find_stack(transformers.LlamaForCausalLM(config))
+    ids = torch.tensor([[0, 5, 6, 7, 8]])
+    batch = {"input_ids": ids, "labels": ids}
+    assert math.isfinite(max(initial_gradients(stack, [batch], TokenLoss(shift=1), seed=0).norm.attention))
+    assert not math.isfinite(max(gradients(stack, [batch], TokenLoss(shift=1)).norm.attention))

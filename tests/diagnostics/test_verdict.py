@@ -134,9 +134,11 @@ def test_the_approach_to_an_identity_map_is_claimed_only_when_resolved():
     def jacobian(typical):
         return Jacobian(largest=typical, distance=typical, typical=typical, tokens=8)
 
-    assert "The layers approach an identity map with depth" in said(None, jacobian=jacobian(FALLING))
+    assert "The layers come nearer to an identity map with depth" in said(None, jacobian=jacobian(FALLING))
     assert "The layers move away from an identity map with depth" in said(None, jacobian=jacobian(FALLING[::-1]))
-    assert "do not approach an identity map with depth" in said(None, jacobian=jacobian((0.4, 2.0, 0.1, 0.3, 0.5, 0.2)))
+    assert "do not come nearer to an identity map with depth" in said(
+        None, jacobian=jacobian((0.4, 2.0, 0.1, 0.3, 0.5, 0.2))
+    )
 
 
 def test_one_layer_and_no_drop():

@@ -84,3 +84,14 @@ def test_a_comparison_writes_the_figures_of_its_diagnoses(tmp_path: Path) -> Non
     assert [name for name in names if name in NAMES] == NAMES
     assert {"diagnosis-angular.png", "diagnosis-drops.png", "diagnosis-gradients.png"} <= set(more)
     assert all(name.startswith("diagnosis-") and (tmp_path / name).stat().st_size > 10_000 for name in more)
+
+
+def test_a_later_diagnosis_leaves_no_figure_of_an_earlier_one(tmp_path: Path) -> None:
+    whole = diagnosis_samples.diagnoses(diagnosis_samples.model("a", 4))
+    write_diagnosis(whole, tmp_path)
+    (tmp_path / "mine.png").write_bytes(b"kept")
+    assert (tmp_path / "gradients.png").is_file()
+    without = dataclasses.replace(whole, models=(dataclasses.replace(whole.models[0], gradients=None, initial=None),))
+    paths = write_diagnosis(without, tmp_path)
+    assert set(tmp_path.iterdir()) == {*paths, tmp_path / "mine.png"}
+    assert not (tmp_path / "gradients.png").exists()

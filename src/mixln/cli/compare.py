@@ -39,6 +39,8 @@ class Compare(CompareSettings):
         console.print(terminal_table(summary))
         for sentence in summary.verdict:
             console.print(f"• {sentence}", highlight=False, markup=False)
+        for diagnosis in summary.diagnoses:
+            console.print(f"• {diagnosis.model}: {diagnosis.verdict[0]}", highlight=False, markup=False)
         page = next(path for path in paths if path.suffix == ".html")
         console.print(f"\nreport: {page}", highlight=False, markup=False, soft_wrap=True)
         failed = [result for result in summary.trials if result.status == "failed"]

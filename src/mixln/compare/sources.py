@@ -94,6 +94,8 @@ def _of_checkpoint(name: str, checkpoint: Path, cache: Path) -> Source:
     title = f"{trial.placement}, seed {trial.seed}"
     if result is None or checkpoint.name != f"checkpoint-{result.step}":
         title += f", step {checkpoint.name.removeprefix('checkpoint-')}"
+    elif result.status != "finished":
+        title += f", {result.status}"
     source = replace(find_model(str(checkpoint), cache=cache), name=name, title=title)
     if not (folder.parent / EXPERIMENT).is_file():  # it was taken out of its experiment
         return source

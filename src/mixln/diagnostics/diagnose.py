@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
+from torch import nn
+from transformers import PreTrainedModel
 
 from mixln.diagnostics.angular import angular_distance
 from mixln.diagnostics.drop import performance_drop
@@ -73,6 +75,7 @@ def diagnose(
         say(f"{name}: gradients, as it is and drawn anew")
         given = gradients(stack, some, measure)
         initial = initial_gradients(stack, some, measure, seed=settings.seed, layers=settings.layer_list)
+        left_out += _not_finite(("as it is", given), ("drawn anew", initial))
     jacobians = None
     if settings.jacobian_tokens:
         say(f"{name}: Jacobian of every layer")
@@ -138,6 +141,7 @@ def initial_gradients(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = fresh(stack.model, copy.deepcopy(stack.model.config))
+        _draw_padding(model)
     return gradients(find_stack(model, layers), batches, measure)
 
 
@@ -149,6 +153,29 @@ def fitting(stack: Stack, batches: Iterable[Batch], memory: int) -> Iterator[Bat
         size = max(1, min(rows, rows * memory // need))
         for start in range(0, rows, size):
             yield {name: value[start : start + size] for name, value in batch.items()}
+
+
+@torch.no_grad()
+def _draw_padding(model: PreTrainedModel) -> None:
+    """Draws the embedding of the padding token like the others, instead of zeros.
+
+    Where that token also ends documents, a sequence may begin with it: the stream is then zero at its first position, and the
+    gradient of a norm of zeros, 1/√ε a layer, grows beyond all bounds.
+    """
+    embedding = model.get_input_embeddings()
+    if isinstance(embedding, nn.Embedding) and embedding.padding_idx is not None:
+        embedding.weight[embedding.padding_idx].normal_(std=embedding.weight.std().item())
+
+
+def _not_finite(*parts: tuple[str, Gradients | None]) -> Iterator[str]:
+    """A sentence for each gradient that is not finite in some layers."""
+    for name, found in parts:
+        if found is None:
+            continue
+        pairs = enumerate(zip(found.norm.attention, found.norm.feed_forward, strict=True), start=1)
+        broken = [str(layer) for layer, pair in pairs if not all(map(math.isfinite, pair))]
+        if broken:
+            yield f"The gradients of the model {name} are not finite in layers {', '.join(broken)}."
 
 
 def first_rows(batches: Sequence[Batch], tokens: int) -> list[Batch]:

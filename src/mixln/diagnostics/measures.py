@@ -82,7 +82,7 @@ class TokenLoss(Measure):
 class EmbeddingChange(Measure):
     """How far the mean of the last hidden states turns away from the whole model's: 1 − cosine, one figure a sequence or image."""
 
-    name, unit = "embedding change", "1 − cosine with the whole model's mean-pooled embedding"
+    name, unit = "embedding change", "1 − cosine"
 
     def run(self, stack: Stack, batch: Batch) -> Tensor:
         """Mean last hidden state of each sequence (B, D), padding excluded."""

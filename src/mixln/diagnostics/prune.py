@@ -25,7 +25,7 @@ def prune(stack: Stack, layers: Collection[int]) -> PreTrainedModel:
         the pruned model is compared with the whole one that skips these layers.
     """
     depth = len(stack)
-    if wrong := [layer for layer in layers if not 1 <= layer <= depth]:
+    if wrong := sorted(layer for layer in layers if not 1 <= layer <= depth):
         raise SettingsError(f"layers must lie within 1 to {depth}, got {wrong[0]}")
     kept = [index for index in range(depth) if index + 1 not in layers]
     if not kept:

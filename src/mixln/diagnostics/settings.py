@@ -24,7 +24,7 @@ class MeasureSettings:
     batch_size: int = 8
     """Sequences per forward pass."""
     drop: bool = True
-    """Measure the performance drop of every layer: about half as many forward passes as the model has layers."""
+    """Whether to measure the performance drop of every layer: about half as many forward passes as the model has layers."""
     blocks: tuple[int, ...] = ()
     """Also the drop of every block of so many consecutive layers, for example 2 4. Without it, of each size up to half of the
     layers, the one block at whose ends the residual stream points most alike (Gromov et al.)."""

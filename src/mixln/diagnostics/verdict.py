@@ -217,7 +217,11 @@ def _gates(diagnosis: Diagnosis) -> str:
         if agreement[0] > 0.7 and agreement[1] < LEVEL
         else "no substitute for the exact drop here"
     )
-    return f"The one-pass estimate by gates is {use} (Spearman's ρ with the exact drop {agreement[0]:+.2f})."
+    assert diagnosis.gradients is not None
+    return (
+        f"The one-pass estimate by gates, from {diagnosis.gradients.tokens:,} tokens, is {use} "
+        f"(Spearman's ρ with the exact drop {agreement[0]:+.2f})."
+    )
 
 
 def _definitions(drops: Drops) -> str:
@@ -241,12 +245,10 @@ def _definitions(drops: Drops) -> str:
 def _identity(jacobian: Jacobian) -> str:
     trend = rank_correlation(range(len(jacobian.typical)), jacobian.typical)
     least = min(range(len(jacobian.typical)), key=jacobian.typical.__getitem__)
-    said = (
-        f"layer {least + 1} is nearest to an identity map, ‖J − I‖ in a random direction {jacobian.typical[least]:.2g}"
-    )
+    said = f"layer {least + 1} is nearest, ‖J − I‖ in a random direction {jacobian.typical[least]:.2g}, from {jacobian.tokens} tokens"
     if trend is None:
-        return f"Of all layers, {said}."
+        return f"Of an identity map, {said}."
+    words = "come nearer to" if trend[0] < 0 else "move away from"
     if trend[1] >= LEVEL:
-        return f"The layers do not approach an identity map with depth (Spearman's ρ {trend[0]:+.2f}, p {trend[1]:.2g}); {said}."
-    words = "approach" if trend[0] < 0 else "move away from"
+        words = "do not come nearer to"
     return f"The layers {words} an identity map with depth (Spearman's ρ {trend[0]:+.2f}, p {trend[1]:.2g}); {said}."

@@ -56,6 +56,8 @@ PRETRAINED_ON_MASKS = tuple(
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 PARTS = ("text", "vision", "audio", "encoder", "decoder")
 """How the names of sub-configs begin that describe a model of their own."""
+NAMELESS = ("model", "models", "checkpoint", "final", "best")
+"""Names of folders that say nothing without that of the folder around."""
 PRECISIONS = ("float32", "bfloat16", "float16")
 KINDS = "name a hub id, a folder that save_pretrained wrote, a .gguf file, or a folder of mixln compare"
 HUB_SECONDS = 10.0
@@ -287,7 +289,7 @@ def _in_folder(name: str, folder: Path, cache: Path) -> Source:
     config = _config(name, str(folder))
     place = folder.absolute()
     of_training = re.fullmatch(r"checkpoint-\d+", place.name)
-    title = f"{place.parent.name}/{place.name}" if of_training else place.name
+    title = f"{place.parent.name}/{place.name}" if of_training or place.name in NAMELESS else place.name
     return _source(name, title, str(folder), config, files)
 
 

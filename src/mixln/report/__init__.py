@@ -10,7 +10,7 @@ from typing import Any
 from mixln.compare.results import Summary
 from mixln.diagnostics.results import Diagnoses
 from mixln.files import write_atomic
-from mixln.records import to_json
+from mixln.records import from_json, to_json
 from mixln.report.charts import prepare
 from mixln.report.diagnosis import charts_of, of_summary
 from mixln.report.diagnosis_page import render_diagnosis
@@ -42,16 +42,28 @@ def write(summary: Summary, folder: Path) -> list[Path]:
 def write_diagnosis(diagnoses: Diagnoses, folder: Path) -> list[Path]:
     """Writes `diagnosis.json`, a PNG for each figure and `report.html` into a folder, which is made if it is missing.
 
-    Each file is replaced as a whole or not at all; a later call replaces them.
+    Each file is replaced as a whole or not at all; a later call replaces them, and removes figures of an earlier one that it does
+    not have.
 
     :returns: the paths, in that order.
     """
-    return _write(
-        folder,
-        {"diagnosis.json": _json(diagnoses)}
-        | _pngs(charts_of(diagnoses.models))
-        | {"report.html": render_diagnosis(diagnoses)},
+    figures = _pngs(charts_of(diagnoses.models))
+    earlier = _earlier(folder / "diagnosis.json")
+    paths = _write(
+        folder, {"diagnosis.json": _json(diagnoses)} | figures | {"report.html": render_diagnosis(diagnoses)}
     )
+    for stale in earlier - set(paths):
+        stale.unlink(missing_ok=True)
+    return paths
+
+
+def _earlier(path: Path) -> set[Path]:
+    """The figures that belong to a diagnosis that was written before; none where it cannot be read."""
+    try:
+        models = from_json(Diagnoses, json.loads(path.read_text("utf-8"))).models
+        return {path.parent / f"{chart.name}.png" for chart in charts_of(models)}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
 
 
 def _json(record: Any) -> str:
