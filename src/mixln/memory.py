@@ -12,7 +12,7 @@ MOST = 2**31 - 1
 def keep_freed_memory() -> bool:
     """Tells glibc to give freed memory to the next tensor, and not back to the system. For the process, until it ends.
 
-    Without a GPU, every large tensor is otherwise made of new pages, and half of a forward pass can go into clearing them.
+    Without a GPU, every large tensor is otherwise made of new pages, and much of a forward pass can go into clearing them.
 
     :returns: whether there is a glibc to tell.
     """
