@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mixln.errors import StoreError
+
 
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Writes a file under a temporary name in the same folder, flushes it to the disk, and renames it."""
@@ -52,3 +54,15 @@ def existing(path: Path) -> Path:
     while not path.exists():
         path = path.parent
     return path
+
+
+def check_writable(out: Path) -> None:
+    """Checks, without writing anything, that a folder for results can be used or made.
+
+    :raises StoreError: if something else is in its place, or there is no permission.
+    """
+    place = existing(out)
+    if not place.is_dir():
+        raise StoreError(f"out {out} cannot be made: {place} is a file; choose another --out")
+    if not os.access(place, os.W_OK):
+        raise StoreError(f"out {out} cannot be written: no permission in {place}; choose another --out")

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 from mixln.diagnostics.settings import DiagnoseSettings
-from mixln.errors import StoreError
-from mixln.files import existing
+from mixln.files import check_writable
 from mixln.memory import keep_freed_memory
 
 
@@ -28,7 +25,7 @@ class Diagnose(DiagnoseSettings):
         def say(text: str) -> None:
             console.print(text, highlight=False, markup=False, soft_wrap=True, style="dim")
 
-        writable(self.out)
+        check_writable(self.out)
         say("loading libraries")
         from mixln.compare.diagnosis import diagnose_all, prepare_models
         from mixln.compare.experiment import facts_of_run
@@ -58,12 +55,3 @@ class Diagnose(DiagnoseSettings):
         diagnose_all(prepared, self.measure, say=say, done=done)
         console.print(f"report: {page}", highlight=False, markup=False, soft_wrap=True)
         return 0
-
-
-def writable(out: Path) -> None:
-    """:raises StoreError: if a folder can neither be used nor be made; nothing is written."""
-    place = existing(out)
-    if not place.is_dir():
-        raise StoreError(f"out {out} cannot be made: {place} is a file; choose another --out")
-    if not os.access(place, os.W_OK):
-        raise StoreError(f"out {out} cannot be written: no permission in {place}; choose another --out")

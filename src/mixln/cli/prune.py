@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from mixln.cli.diagnose import writable
 from mixln.errors import DataError, SettingsError, StoreError
+from mixln.files import check_writable, folder_atomic
 
 MOST = 10_000
 """More layers than any model has."""
@@ -45,11 +45,10 @@ class Prune:
         removed = layer_numbers(self.layers)
         if self.out.exists():
             raise StoreError(f"out {self.out} exists already; name a folder that does not")
-        writable(self.out)
+        check_writable(self.out)
         from mixln.compare.sources import find
         from mixln.diagnostics.prune import prune
         from mixln.diagnostics.stack import find_stack
-        from mixln.files import folder_atomic
         from mixln.hosts.sources import image_processor_of, load, quiet, tokenizer_of
 
         sources = find(self.model, cache=self.cache.expanduser(), say=print)

@@ -25,7 +25,7 @@ from mixln.compare.store import LOCK, Store
 from mixln.compare.verdict import verdict
 from mixln.data.text import Text, prepare
 from mixln.errors import DataError, MixlnError, SettingsError, StoreError, first_line
-from mixln.files import existing
+from mixln.files import check_writable, existing
 from mixln.placement import ZOO, Placement, placement
 from mixln.placement.preflight import warnings as preflight
 from mixln.presets import model_config
@@ -211,16 +211,12 @@ def _check_room(store: Store, trials: list[Trial], parameters: int, plan: Machin
     missing = sum(store.result(trial) is None for trial in trials)
     # A final checkpoint holds float32 weights; a resumable one also two moments of AdamW, and two of them overlap.
     need = 4 * parameters * missing + 2 * 12 * parameters * min(plan.jobs, missing)
-    place = existing(store.folder)
-    if not place.is_dir():
-        raise StoreError(f"out {store.folder} cannot be made: {place} is a file; choose another --out")
-    free = shutil.disk_usage(place).free
+    check_writable(store.folder)
+    free = shutil.disk_usage(existing(store.folder)).free
     if free < need:
         raise StoreError(
             f"out {store.folder} needs {need / 1e9:.1f} GB for checkpoints, and its disk has {free / 1e9:.1f} GB free"
         )
-    if not os.access(place, os.W_OK):
-        raise StoreError(f"out {store.folder} cannot be written: no permission in {place}; choose another --out")
 
 
 @contextmanager

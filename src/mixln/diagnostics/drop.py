@@ -80,15 +80,7 @@ def performance_drop(
 
     def drop(variant: Variant) -> Drop:
         rows = run.get(variant) or run[Variant(first=variant.first, last=variant.last)]
-        change, half = paired(torch.cat(rows) - base, weight)
-        return Drop(
-            first=variant.first + 1,
-            last=variant.last + 1,
-            value=(base.sum() / weight.sum()).item() + change,
-            change=change,
-            low=None if half is None else change - half,
-            high=None if half is None else change + half,
-        )
+        return removal(variant.first, variant.last, torch.cat(rows), base, weight)
 
     return Drops(
         measure=measure.name,
@@ -135,6 +127,23 @@ def _passing(record: Recording) -> set[int]:
 def _every(stack: Stack, batch: Batch, memory: int) -> int:
     """Of how many layers one keeps its input, so that the kept inputs of this batch take at most `memory` bytes."""
     return max(1, math.ceil(len(stack) * stack.state_bytes(batch) / max(memory, 1)))
+
+
+def removal(first: int, last: int, changed: Tensor, whole: Tensor, weight: Tensor) -> Drop:
+    """The drop of the layers `first`..`last`, counted from 0, from the measure's sums over each sequence, all (N,).
+
+    :param changed: those of the model without the layers, `whole` those of the whole model.
+    :param weight: how many tokens each sum is over.
+    """
+    change, half = paired(changed - whole, weight)
+    return Drop(
+        first=first + 1,
+        last=last + 1,
+        value=(whole.sum() / weight.sum()).item() + change,
+        change=change,
+        low=None if half is None else change - half,
+        high=None if half is None else change + half,
+    )
 
 
 def paired(difference: Tensor, weight: Tensor) -> tuple[float, float | None]:

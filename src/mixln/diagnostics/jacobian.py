@@ -53,9 +53,8 @@ def _products(record: Recording, index: int, keep_BT: Tensor) -> tuple[Map, Map]
         changed_BTD = x_BTD.float().masked_scatter(keep_BT.unsqueeze(-1), token_BD).to(x_BTD.dtype)
         y_BD = record.advance(index, changed_BTD)[keep_BT].float()
         probe_BD = torch.zeros_like(y_BD, requires_grad=True)
-        (pulled_BD,) = torch.autograd.grad(
-            y_BD, token_BD, probe_BD, create_graph=True
-        )  # linear in the probe: Jᵀ · probe
+        # Jᵀ · probe, which is linear in the probe: its own derivative by it is J.
+        (pulled_BD,) = torch.autograd.grad(y_BD, token_BD, probe_BD, create_graph=True)
 
     def apply(v_BD: Tensor) -> Tensor:
         return torch.autograd.grad(pulled_BD, probe_BD, v_BD, retain_graph=True)[0].detach()

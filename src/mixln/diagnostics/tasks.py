@@ -13,15 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mixln.diagnostics.drop import paired
-from mixln.diagnostics.results import Drop, Drops
+from mixln.diagnostics.drop import removal
+from mixln.diagnostics.results import Drops
 from mixln.diagnostics.stack import Stack, evaluating
 from mixln.errors import DataError, SettingsError, first_line
 from mixln.hosts.sources import Say, silent
 
 
 class Tasks:
-    """Tasks of lm-eval by name, their data loaded.
+    """Tasks of lm-eval by name, whose data was loaded once to see that it can be had.
 
     :param names: tasks or groups of tasks.
     :param folder: holds task files of one's own; lm-eval's own tasks are then known too.
@@ -50,11 +50,10 @@ class Tasks:
                 raise SettingsError(f"tasks: lm-eval does not know {name!r}{near}; lm-eval ls tasks lists them all")
         self.names = names
         self.limit = limit
-        self.loaded: dict[str, dict[str, Any]] = {}
         for name in names:
             try:
                 with _quiet():
-                    self.loaded[name] = self.manager.load([name])["tasks"]
+                    self.manager.load([name])
             except Exception as error:  # the data sets of tasks come from anywhere
                 raise DataError(
                     f"tasks: the data of {name} cannot be had: {type(error).__name__}: {first_line(error)}; "
@@ -75,17 +74,7 @@ class Tasks:
                 say(f"{name}: without layer {index + 1} of {len(stack)}")
                 with stack.skipping([index]):
                     _, _, scores = self._scores(name, stack, tokenizer, batch_size)
-                change, half = paired(scores - whole, torch.ones_like(whole))
-                drops.append(
-                    Drop(
-                        first=index + 1,
-                        last=index + 1,
-                        value=scores.mean().item(),
-                        change=change,
-                        low=None if half is None else change - half,
-                        high=None if half is None else change + half,
-                    )
-                )
+                drops.append(removal(index, index, scores, whole, torch.ones_like(whole)))
             found.append(
                 Drops(
                     measure=f"{metric} of {name}",

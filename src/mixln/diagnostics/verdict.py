@@ -84,10 +84,14 @@ def layers(first: int, last: int) -> str:
 
 
 def _endless(drops: Drops) -> str:
-    broken = [str(drop.first) for drop in drops.skipped if not math.isfinite(drop.change)]
+    broken = [drop.first for drop in drops.skipped if not math.isfinite(drop.change)]
     if not broken:
         return ""
-    return f"Without {'layer' if len(broken) == 1 else 'any one of the layers'} {', '.join(broken)} the {drops.measure} is not finite."
+    return f"{_without(broken)} the {drops.measure} is not finite."
+
+
+def _without(numbers: Sequence[int]) -> str:
+    return f"Without {'layer' if len(numbers) == 1 else 'any one of the layers'} {', '.join(map(str, numbers))}"
 
 
 def _finite(drops: Sequence[Drop]) -> list[Drop]:
@@ -131,10 +135,7 @@ def _removable(drops: Drops) -> list[str]:
         f"{math.expm1(min(chosen.change, LARGEST)):+.1%}; the 95% interval holds for all that was tried at once.",
     ]
     if helped:
-        listed = ", ".join(map(str, helped))
-        sentences.append(
-            f"Without {'layer' if len(helped) == 1 else 'any one of the layers'} {listed} the loss is lower than with it."
-        )
+        sentences.append(f"{_without(helped)} the loss is lower than with it.")
     return sentences
 
 

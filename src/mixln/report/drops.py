@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import chain
 
 from mixln.diagnostics.results import Drop, Drops
-from mixln.diagnostics.verdict import gate_agreement, gate_estimate
+from mixln.diagnostics.verdict import gate_agreement, gate_estimate, layers
 from mixln.report import axes, formats
 from mixln.report.axes import Axis
 from mixln.report.models import Model, Models
@@ -83,11 +83,10 @@ def zeroing_differs(drops: Drops) -> bool:
 
 def drop_words(drop: Drop, drops: Drops) -> str:
     """`layer 5: +0.0123 nats per token [+0.01, +0.015]`."""
-    block = f"layer {drop.first}" if drop.first == drop.last else f"layers {drop.first} to {drop.last}"
     change = (
         f"{formats.signed(drop.change)} {formats.plain(drops.unit)}" if math.isfinite(drop.change) else "not finite"
     )
-    return f"{block}: {change} {formats.interval(drop.low, drop.high)}".rstrip()
+    return f"{layers(drop.first, drop.last)}: {change} {formats.interval(drop.low, drop.high)}".rstrip()
 
 
 def _chart(name: str, title: str, measured: Measured) -> Chart:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from mixln.diagnostics.results import Angular
+from mixln.diagnostics.verdict import layers
 from mixln.report import axes, formats
 from mixln.report.axes import Axis
 from mixln.report.models import Model, Models
@@ -82,7 +83,7 @@ def _whole(label: str, count: int) -> Axis:
 
 
 def _words(layer: int, n: int, value: float) -> str:
-    block = f"layer {layer}" if n == 1 else f"layers {layer} to {layer + n - 1}"
+    block = layers(layer, layer + n - 1)
     return f"{block}: the stream turns by {formats.angle(value)} π"
 
 
