@@ -1,7 +1,7 @@
 """What the diagnostics cost, as ratios of interleaved runs on the same tokens.
 
     python benchmarks/diagnostics.py                 # a Llama of 250 million parameters with random weights
-    python benchmarks/diagnostics.py MODEL           # any model that `mixln diagnose` takes
+    python benchmarks/diagnostics.py MODEL           # another preset, or any model that `mixln diagnose` takes
 
 Prints, as medians over the rounds:
 - all-pairs angular distance against forward passes to the loss over the same tokens;
@@ -29,17 +29,19 @@ from mixln.diagnostics.stack import find_stack
 from mixln.hosts import from_config
 from mixln.hosts.sources import load, quiet
 from mixln.memory import keep_freed_memory
-from mixln.presets import model_config
+from mixln.presets import PRESETS, model_config
 from mixln.training.evaluation import evaluate
 
 ROUNDS = 2
 ROWS, LENGTH = 8, 256
 
 
-def main(name: str | None) -> None:
+def main(name: str = "250m") -> None:
     keep_freed_memory()
     cache = Path("~/.cache/mixln").expanduser()
-    model = load(find(name, cache=cache)[0]) if name else from_config(model_config("250m"), placement="pre").eval()
+    model = (
+        from_config(model_config(name), placement="pre").eval() if name in PRESETS else load(find(name, cache=cache)[0])
+    )
     stack, measure = find_stack(model), TokenLoss(shift=1)
     depth = len(stack)
     ids = torch.randint(0, model.config.vocab_size, (ROWS, LENGTH))
@@ -72,9 +74,7 @@ def main(name: str | None) -> None:
                 call()
                 times[run].append(time.perf_counter() - began)
     took = {run: statistics.median(values) for run, values in times.items()}
-    print(
-        f"{name or '250m, random weights'}: {depth} layers, {ids.numel()} tokens, a forward pass to the loss {took['forward']:.2f} s"
-    )
+    print(f"{name}: {depth} layers, {ids.numel()} tokens, a forward pass to the loss {took['forward']:.2f} s")
     print(f"angular distance of all pairs: {took['angular'] / took['forward']:.2f} forward passes")
     drops = took["drops"] / took["forward"] / depth
     print(f"drop of every layer: {drops:.2f} forward passes a layer")
@@ -82,4 +82,4 @@ def main(name: str | None) -> None:
 
 
 if __name__ == "__main__":
-    main(*(sys.argv[1:2] or [None]))
+    main(*sys.argv[1:2])

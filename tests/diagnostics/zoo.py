@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -179,3 +181,22 @@ def batches(family: str, count: int = 2) -> list[dict[str, Tensor]]:
         mask[1, 7:], mask[2, 4:] = 0, 0
         found.append({"input_ids": ids, "attention_mask": mask, "labels": ids.masked_fill(mask == 0, -100)})
     return found
+
+
+TASK = """
+task: small_choice
+dataset_path: json
+dataset_kwargs: {data_files: {test: ROWS}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{question}}"
+doc_to_choice: "{{choices}}"
+doc_to_target: "{{gold}}"
+metric_list: [{metric: acc, aggregation: mean, higher_is_better: true}]
+"""
+
+
+def write_task(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Writes the lm-eval task `small_choice` as small.yaml, with its questions in rows.jsonl."""
+    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "small.yaml").write_text(TASK.replace("ROWS", str(folder / "rows.jsonl")))
