@@ -15,20 +15,22 @@ EVERY = (*ZOO, "mix(0.5)", "qknorm+pre", "qkvnorm+post", "group(4)+mix(0.5)", "p
 """Every placement of the zoo, and some that are put together."""
 
 
+SIZES: dict[str, Any] = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "initializer_range": 0.2,
+    "eos_token_id": None,
+}
+
+
 def tiny_config(**changes: Any) -> LlamaConfig:
     """Grouped-query attention, weights large enough that every branch shows, no token that ends a generation."""
-    sizes = {
-        "vocab_size": 64,
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 64,
-        "initializer_range": 0.2,
-        "eos_token_id": None,
-    }
-    return LlamaConfig(**{**sizes, **changes})
+    return LlamaConfig(**{**SIZES, **changes})
 
 
 def placed(placement: Any, *, seed: int = 0, gains: bool = True, init: str | None = None, **changes: Any) -> Any:

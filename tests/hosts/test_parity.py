@@ -12,7 +12,7 @@ from transformers import LlamaForCausalLM, PreTrainedModel
 import mixln
 from mixln.errors import PlacementError
 from mixln.hosts.family import stock_weights
-from mixln.hosts.llama import LLAMA
+from mixln.hosts.families.llama import HOST as LLAMA
 from tests.tiny import gradients, logits, placed, randomise_gains, tiny_config, tokens
 
 IDS = tokens(batch=3, length=8)

@@ -18,7 +18,7 @@ from transformers import AutoModel, AutoModelForCausalLM, LlamaConfig, LlamaForC
 
 import mixln
 from mixln.errors import CheckpointError, PlacementError, SettingsError
-from mixln.hosts.llama import PlacedLlamaConfig, PlacedLlamaForCausalLM
+from mixln.hosts.families.llama import PlacedLlamaConfig, PlacedLlamaForCausalLM
 from tests.tiny import placed, tiny_config
 
 NORMS = [

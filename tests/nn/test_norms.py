@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mixln.errors import PlacementError
-from mixln.nn.norms import GroupRMSNorm, NormedProjection, PreNormedProjection, make_norm, normed_projection
+from mixln.nn.norms import DyT, GroupRMSNorm, NormedFused, NormedProjection, PreNormedProjection, make_norm
 from mixln.placement import Norm, ProjectionNorm
 
 EPS = 1e-6
@@ -94,7 +94,8 @@ def projection(record: ProjectionNorm, *, before: bool) -> NormedProjection:
     linear = nn.Linear(12, 12, bias=False)
     with torch.no_grad():
         linear.weight.copy_(random(12, 12, seed=5))
-    made = normed_projection(linear, record, size=12, heads=3, host_norm=host_norm, eps=EPS, before=before)
+    wrapper, heads = PreNormedProjection if before else NormedProjection, 3 if record.width == "head" else None
+    made = wrapper(linear, make_norm(record.norm, 12 // (heads or 1), host_norm=host_norm, eps=EPS), heads)
     with_gains(made.norm)
     return made
 
@@ -134,3 +135,39 @@ def test_projection_norm_in_groups_works_within_a_head():
     pairs = (x @ made.projection.weight.T).split(2, -1)
     gains = made.norm.weight.repeat(3)
     torch.testing.assert_close(made(x), gains * torch.cat([rms(pair) for pair in pairs], -1))
+
+
+def test_dyt_follows_its_formula_forward_and_gradients():
+    norm = with_gains(DyT(6, alpha=0.7))
+    with torch.no_grad():
+        norm.bias.uniform_(-1, 1, generator=torch.Generator().manual_seed(2))
+    x, weight = random(2, 3, 6).requires_grad_(), random(2, 3, 6, seed=4)
+    tanh = torch.tanh(0.7 * x.detach())
+    torch.testing.assert_close(norm(x), norm.weight * tanh + norm.bias)
+    (norm(x) * weight).sum().backward()
+    slope = weight * norm.weight.detach() * (1 - tanh**2)
+    torch.testing.assert_close(x.grad, 0.7 * slope)
+    torch.testing.assert_close(norm.alpha.grad, (slope * x.detach()).sum().view(1))
+    torch.testing.assert_close(norm.weight.grad, (weight * tanh).sum((0, 1)))
+    torch.testing.assert_close(norm.bias.grad, weight.sum((0, 1)))
+
+
+def test_dyt_record_gives_its_alpha():
+    norm = make_norm(Norm(kind="dyt", alpha=0.25), 8, host_norm=host_norm, eps=EPS)
+    assert (norm.alpha.item(), norm.weight.shape, norm.bias.shape) == (0.25, (8,), (8,))
+
+
+@pytest.mark.parametrize("parts", [(0,), (1, 2), (0, 1, 2)])
+def test_fused_projection_is_normalized_part_by_part(parts):
+    linear = nn.Linear(12, 36, bias=False)
+    norms = {part: (with_gains(host_norm(4 if part else 12)), 3 if part else None) for part in parts}
+    made, x = NormedFused(linear, norms), random(2, 5, 12)
+    expected = []
+    for part, value in enumerate((x @ linear.weight.T).split(12, -1)):
+        if part in parts and part == 0:
+            value = norms[0][0].weight * rms(value)
+        elif part in parts:
+            value = torch.cat([norms[part][0].weight * rms(head) for head in value.split(4, -1)], -1)
+        expected.append(value)
+    torch.testing.assert_close(made(x), torch.cat(expected, -1))
+    assert sum("norms." in name for name, _ in made.named_parameters()) == len(parts)

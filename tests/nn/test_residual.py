@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import itertools
 
 import pytest
@@ -9,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from mixln.nn.residual import PlacedLayer, Residual
-from mixln.placement import Layer, Norm, Sublayer
+from mixln.nn.residual import GpasGate
+from mixln.placement import Gain, Layer, Norm, Placement, Sublayer
 
 SLOTS = ("branch_in", "branch_out", "stream_out")
 X = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
@@ -33,7 +36,7 @@ def test_every_combination_of_norms_and_scales_follows_the_formula(present, scal
     branch_in, branch_out, stream_out = present
     branch_scale, skip_scale = scales
     slots = {slot: Norm() if there else None for slot, there in zip(SLOTS, present, strict=True)}
-    residual = Residual(Sublayer(**slots, branch_scale=branch_scale, skip_scale=skip_scale), norm)
+    residual = Residual(Sublayer(**slots, branch_scale=branch_scale, skip_scale=skip_scale), norm, 4)
     branch = function(branch_scale * (rms(X) if branch_in else X))
     y = skip_scale * X + (rms(branch) if branch_out else branch)
     torch.testing.assert_close(residual(X, function), rms(y) if stream_out else y)
@@ -41,30 +44,36 @@ def test_every_combination_of_norms_and_scales_follows_the_formula(present, scal
 
 
 def test_only_the_first_entry_of_a_tuple_is_the_branch():
-    residual = Residual(Sublayer(), norm)
+    residual = Residual(Sublayer(), norm, 4)
     assert torch.equal(residual(X, lambda x: (2 * x, "weights")), X + 2 * X)
 
 
 def test_further_arguments_reach_the_function():
-    residual = Residual(Sublayer(), norm)
+    residual = Residual(Sublayer(), norm, 4)
     assert torch.equal(residual(X, lambda x, by, *, plus: by * x + plus, 3.0, plus=1.0), X + (3 * X + 1))
 
 
 def test_scales_are_python_numbers_that_no_device_move_can_lose():
-    residual = Residual(Sublayer(branch_scale=0.5, skip_scale=1.7), norm).to("meta").to_empty(device="cpu")
+    residual = Residual(Sublayer(branch_scale=0.5, skip_scale=1.7), norm, 4).to("meta").to_empty(device="cpu")
     assert (residual.branch_scale, residual.skip_scale) == (0.5, 1.7)
     assert list(residual.buffers()) == []
 
 
 def test_scales_keep_the_dtype_of_the_stream():
-    residual = Residual(Sublayer(branch_scale=0.5, skip_scale=1.7), norm)
+    residual = Residual(Sublayer(branch_scale=0.5, skip_scale=1.7), norm, 4)
     assert residual(X.bfloat16(), function).dtype == torch.bfloat16
 
 
-def layer(record: Layer, stream_in: Norm | None = None) -> PlacedLayer:
+def layer(record: Layer, embedding_norm: Norm | None = None, index: int = 0) -> PlacedLayer:
     attention, feed_forward = nn.Linear(4, 4), nn.Linear(4, 4)
     return PlacedLayer(
-        record, attention=("attn", attention), feed_forward=("ff", feed_forward), norm=norm, stream_in=stream_in
+        record,
+        attention=("attn", attention),
+        feed_forward=("ff", feed_forward),
+        norm=norm,
+        size=4,
+        index=index,
+        placement=Placement(name="", layers=(record, record), embedding_norm=embedding_norm),
     )
 
 
@@ -72,12 +81,11 @@ def test_layer_is_attention_then_feed_forward():
     placed = layer(Layer(attention=Sublayer(branch_in=Norm()), feed_forward=Sublayer(stream_out=Norm())))
     y = X + placed.attn(rms(X))
     torch.testing.assert_close(placed(X), rms(y + placed.ff(y)))
-    assert placed.attention is placed.attn
-    assert placed.feed_forward is placed.ff
+    assert placed.functions == (placed.attn, placed.ff)
 
 
 def test_norm_on_the_layers_input_is_in_the_stream_itself():
-    placed = layer(Layer(), stream_in=Norm())
+    placed = layer(Layer(), embedding_norm=Norm())
     x = rms(X)
     y = x + placed.attn(x)
     torch.testing.assert_close(placed(X), y + placed.ff(y))
@@ -85,3 +93,57 @@ def test_norm_on_the_layers_input_is_in_the_stream_itself():
 
 def test_absent_norms_leave_no_name_behind():
     assert {name.rpartition(".")[0] for name in layer(Layer()).state_dict()} == {"attn", "ff"}
+
+
+def test_gains_and_the_norm_on_the_stream_stand_where_the_formula_says():
+    record = Sublayer(stream_in=Norm(), branch_out=Norm(), branch_gain=Gain(), skip_gain=Gain(), skip_scale=2.0)
+    residual = Residual(record, norm, 4)
+    branch_gain, skip_gain = torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([0.5, 0.25, -1.0, 2.0])
+    with torch.no_grad():
+        residual.branch_gain.weight.copy_(branch_gain)
+        residual.skip_gain.weight.copy_(skip_gain)
+    s = rms(X)
+    torch.testing.assert_close(residual(X, function), 2.0 * skip_gain * s + branch_gain * rms(function(s)))
+
+
+def test_scalar_gain_is_one_number_for_all_features():
+    residual = Residual(Sublayer(branch_gain=Gain(width="scalar", initial=0.5)), norm, 4)
+    assert residual.branch_gain.weight.shape == (1,)
+    torch.testing.assert_close(residual(X, function), X + 0.5 * function(X))
+
+
+def test_gpas_shrinks_the_stream_and_not_its_gradient():
+    gate = GpasGate()
+    assert torch.equal(gate(X), X), "closed at the start"
+    with torch.no_grad():
+        gate.weight.fill_(2.0)
+    x = X.clone().requires_grad_()
+    shrunk = 2.0 / (1 + math.exp(-2.0))
+    torch.testing.assert_close(gate(x), (1 - shrunk) * X)
+    weight = torch.arange(X.numel(), dtype=X.dtype).view_as(X)
+    (gate(x) * weight).sum().backward()
+    assert torch.equal(x.grad, weight)
+    assert gate.weight.grad.abs() > 0
+
+
+@pytest.mark.parametrize("place", ["stream", "skip"])
+def test_gpas_gate_stands_on_the_sum_or_on_the_skip_alone(place):
+    residual = Residual(Sublayer(stream_out=Norm(), gpas=place), norm, 4)
+    gate = residual.stream_gate if place == "stream" else residual.skip_gate
+    with torch.no_grad():
+        gate.weight.fill_(1.0)
+    shrunk = 1 - 1 / (1 + math.exp(-1.0))
+    sums = {"stream": shrunk * (X + function(X)), "skip": shrunk * X + function(X)}
+    torch.testing.assert_close(residual(X, function), rms(sums[place]))
+
+
+def test_hosts_dropout_falls_on_the_branch_alone():
+    residual = Residual(Sublayer(), norm, 4, dropout=1.0)
+    assert torch.equal(residual.train()(X, function), X)
+    assert torch.equal(residual.eval()(X, function), X + function(X))
+
+
+def test_input_of_the_layer_is_added_before_its_last_norm():
+    placed = layer(Layer(attention=Sublayer(stream_out=Norm()), feed_forward=Sublayer(stream_out=Norm()), bottom_to_top=True))
+    y = rms(X + placed.attn(X))
+    torch.testing.assert_close(placed(X), rms(X + y + placed.ff(y)))

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from mixln.errors import PlacementError
-from mixln.placement import MODIFIERS, ZOO, Norm, placement
+from mixln.placement import MODIFIERS, ZOO, Layer, Norm, ProjectionNorm, Projections, Sublayer, placement
 from mixln.placement.zoo import HYBRID, POST, PRE
 
 EVERY_NAME = list(ZOO)
@@ -129,7 +129,15 @@ def test_unknown_modifier_lists_every_known_one(text):
     [
         ("pre(3)", r"pre\(3\): takes no argument, got 1"),
         ("mix(1,2)", r"mix\(1,2\): takes 1 argument, got 2"),
-        ("qknorm(2)+pre", r"qknorm\(2\): takes no argument, got 1"),
+        ("bare(2)+pre", r"bare\(2\): takes no argument, got 1"),
+        ("qknorm(2)+pre", r"norm\(qk,2\): the width must be head or full, got '2'"),
+        ("norm+pre", r"norm\(\): needs letters of q, k, v and c .*; for example norm\(qkv\)\+pre"),
+        ("norm(qq)+pre", r"each once, got 'qq'"),
+        ("norm(x)+pre", r"needs letters of q, k, v and c"),
+        ("hybrid(qkv)", r"hybrid\(qkv\): the variant is written .*, for example qkv-post or pre-qk-pre, got 'qkv'"),
+        ("dyt(0)+pre", r"dyt\(0\): α must be a number above 0, got '0'"),
+        ("layerscale(x)+pre", r"layerscale\(x\): λ must be a number above 0, got 'x'"),
+        ("dlcl*1,pre", r"its parts keep the residual stream in different ways \(dlcl, single\)"),
         ("mix()", r"'mix\(\)' has empty brackets; leave them out"),
         ("mix(0.25", r"'mix\(0\.25' cannot be read; write for example pre, mix\(0\.25\)"),
         ("", r"'' cannot be read; write for example"),
@@ -163,3 +171,38 @@ def test_model_without_layers_is_refused(layers):
 def test_part_without_layers_is_refused(text):
     with pytest.raises(PlacementError, match="every part of a mixture needs at least one of the model's 3 layers"):
         placement(text, 3)
+
+
+QWEN = Layer(
+    attention=Sublayer(branch_in=Norm()),
+    feed_forward=Sublayer(branch_in=Norm()),
+    projections=Projections(query=ProjectionNorm(), key=ProjectionNorm()),
+)
+
+
+def test_stock_is_what_the_family_does_and_names_its_init():
+    built = placement("stock", 3, stock=QWEN, stock_init="scaled")
+    assert built.layers == (QWEN,) * 3
+    assert built.init == "scaled"
+    assert placement("stock", 3).layers == placement("pre", 3).layers
+
+
+def test_norms_of_the_family_stay_where_a_placement_has_none_of_its_own():
+    post = placement("post", 2, stock=QWEN).layers[0]
+    assert post.attention == Sublayer(stream_out=Norm())
+    assert post.projections == QWEN.projections
+    full = ProjectionNorm(width="full")
+    assert placement("res-post", 2, stock=QWEN).layers[0].projections == Projections(query=full, key=full)
+    hybrid = placement("hybrid", 2, stock=QWEN).layers[0].projections
+    assert hybrid == Projections(query=ProjectionNorm(), key=ProjectionNorm(), value=ProjectionNorm())
+    assert placement("qknorm(full)+pre", 2, stock=QWEN).layers[0].projections == Projections(query=full, key=full)
+
+
+def test_bare_takes_the_norms_of_the_projections_away_and_later_ones_can_be_added():
+    assert placement("bare+pre", 2, stock=QWEN).layers == placement("pre", 2).layers
+    assert placement("norm(v)+bare+pre", 2, stock=QWEN).layers[0].projections == Projections(value=ProjectionNorm())
+
+
+def test_finished_placement_says_all_itself():
+    finished = placement("pre", 2)
+    assert placement(finished, 2, stock=QWEN) is finished

@@ -123,7 +123,7 @@ def test_stored_placement_of_the_wrong_json_type_is_refused(stored):
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: Norm(kind="batch"), r"kind must be one of host, group, got 'batch'"),
+        (lambda: Norm(kind="batch"), r"kind must be one of host, group, dyt, got 'batch'"),
         (lambda: Norm(kind="group"), r"groups.*kind='group', groups=None"),
         (lambda: Norm(groups=4), r"groups.*kind='host', groups=4"),
         (lambda: Norm(kind="group", groups=0), r"groups must be at least 1, got 0"),

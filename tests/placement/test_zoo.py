@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixln.errors import PlacementError
-from mixln.placement import ZOO, Norm, placement
+from mixln.placement import ZOO, Gain, Norm, Sublayer, placement
 from mixln.placement.preflight import is_post
 from mixln.placement.zoo import POST, PRE
 
@@ -165,7 +165,7 @@ def test_every_entry_says_what_it_is_and_where_it_comes_from(name):
     assert entry.name == name
     assert entry.title
     assert "x ←" in entry.formula or "Pre-LN" in entry.formula
-    assert "arXiv:" in entry.source
+    assert "arXiv:" in entry.source or name == "stock"
 
 
 @pytest.mark.parametrize(
@@ -174,3 +174,52 @@ def test_every_entry_says_what_it_is_and_where_it_comes_from(name):
 )
 def test_only_post_layers_count_as_post(name, post):
     assert is_post(placement(name, 2).layers[1]) is post
+
+
+def test_keel_scales_its_skips_by_the_number_of_sublayers_except_in_the_first_layer():
+    first, *rest = placement("keel", 5).layers
+    assert first == PRE
+    assert {(sub.skip_scale, sub.branch_in, sub.stream_out) for layer in rest for sub in layer.sublayers} == {(10.0, Norm(), Norm())}
+
+
+@pytest.mark.parametrize(("layers", "start"), [(18, 0.1), (24, 1e-5), (25, 1e-6)])
+def test_layer_scale_starts_as_its_paper_says_or_as_told(layers, start):
+    assert placement("layerscale+pre", layers).layers[3].feed_forward.branch_gain == Gain(initial=start)
+    assert placement("layerscale(0.5)+pre", layers).layers[3].attention.branch_gain == Gain(initial=0.5)
+
+
+def test_gpas_gates_the_sum_of_pre_layers_and_the_skip_of_layers_that_end_in_a_norm():
+    gates = [sub.gpas for layer in placement("gpas+mix(0.5)", 2).layers for sub in layer.sublayers]
+    assert gates == ["skip", "skip", "stream", "stream"]
+
+
+def test_dyt_replaces_every_norm_of_the_stream_and_no_other():
+    dyt = Norm(kind="dyt", alpha=0.5)
+    built = placement("dyt+qknorm+peri", 2)
+    assert built.embedding_norm == built.final_norm == dyt
+    assert built.layers[0].attention == Sublayer(branch_in=dyt, branch_out=dyt)
+    assert built.layers[0].projections.query.norm == Norm()
+    assert placement("dyt+post*1,pre", 2).final_norm == Norm()
+
+
+@pytest.mark.parametrize(
+    ("variant", "letters", "attention", "feed_forward"),
+    [
+        ("qkv-post", "qkv", Sublayer(stream_out=Norm()), Sublayer()),
+        ("kv-post", "kv", Sublayer(stream_out=Norm()), Sublayer()),
+        ("qkvc-pre", "qkvc", Sublayer(), Sublayer(branch_in=Norm())),
+        ("pre-qk-post", "qk", Sublayer(branch_in=Norm(), stream_out=Norm()), Sublayer()),
+        ("pre-qkv-pre", "qkv", Sublayer(branch_in=Norm()), Sublayer(branch_in=Norm())),
+        ("pre-post", "", Sublayer(branch_in=Norm(), stream_out=Norm()), Sublayer()),
+        ("post-pre", "", Sublayer(stream_in=Norm()), Sublayer(branch_in=Norm())),
+    ],
+)
+def test_variants_of_the_ablation_of_hybrid_norm(variant, letters, attention, feed_forward):
+    built = placement(f"hybrid({variant})", 2)
+    assert built.init == "megatron"
+    for layer in built.layers:
+        assert (layer.projections.letters, layer.attention, layer.feed_forward) == (letters, attention, feed_forward)
+
+
+def test_only_admin_is_profiled():
+    assert [name for name in ZOO if placement(name, 3).profiled] == ["admin"]

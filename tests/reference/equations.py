@@ -57,8 +57,11 @@ def heads(x_BTD: Tensor, count: int) -> Tensor:
     return x_BTD.reshape(*x_BTD.shape[:2], count, -1)
 
 
-def attend(w: Weights, l: int, q_BTHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor) -> Tensor:
-    """Softmax over the past with rotary positions; H / K query heads in a row share one key/value head."""
+def attend(
+    w: Weights, l: int, q_BTHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor, out: Callable[..., Tensor] | None = None
+) -> Tensor:
+    """Softmax over the past with rotary positions; H / K query heads in a row share one key/value head; then `out`, W_o if left out."""
+    out = out or W_o
     q, k = rotate(q_BTHE), rotate(k_BTKE)
     tokens = q.shape[1]
     future = torch.arange(tokens)[None, :] > torch.arange(tokens)[:, None]
@@ -67,14 +70,28 @@ def attend(w: Weights, l: int, q_BTHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor) -
         shared = head // (HEADS // KEY_VALUE_HEADS)
         scores = q[:, :, head] @ k[:, :, shared].transpose(1, 2) / math.sqrt(q.shape[-1])
         contexts.append(scores.masked_fill(future, -math.inf).softmax(-1) @ v_BTKE[:, :, shared])
-    return linear(w, l, "self_attn.o_proj", torch.cat(contexts, dim=-1))
+    return out(w, l, torch.cat(contexts, dim=-1))
 
 
-def A(w: Weights, l: int, x: Tensor) -> Tensor:
+def W_o(w: Weights, l: int, context: Tensor) -> Tensor:
+    return linear(w, l, "self_attn.o_proj", context)
+
+
+def W_o_of_normed(w: Weights, l: int, context: Tensor) -> Tensor:
+    """Sub-LN: normalized over the full width."""
+    return linear(w, l, "self_attn.o_proj.projection", norm(w, l, "self_attn.o_proj.norm", context))
+
+
+def W_o_of_normed_heads(w: Weights, l: int, context: Tensor) -> Tensor:
+    normed = norm(w, l, "self_attn.o_proj.norm", heads(context, HEADS))
+    return linear(w, l, "self_attn.o_proj.projection", normed.flatten(2))
+
+
+def A(w: Weights, l: int, x: Tensor, out: Callable[..., Tensor] | None = None) -> Tensor:
     q = heads(linear(w, l, "self_attn.q_proj", x), HEADS)
     k = heads(linear(w, l, "self_attn.k_proj", x), KEY_VALUE_HEADS)
     v = heads(linear(w, l, "self_attn.v_proj", x), KEY_VALUE_HEADS)
-    return attend(w, l, q, k, v)
+    return attend(w, l, q, k, v, out)
 
 
 def A_qk(w: Weights, l: int, x: Tensor) -> Tensor:
@@ -85,11 +102,11 @@ def A_qk(w: Weights, l: int, x: Tensor) -> Tensor:
     return attend(w, l, q, k, v)
 
 
-def A_qkv(w: Weights, l: int, x: Tensor) -> Tensor:
+def A_qkv(w: Weights, l: int, x: Tensor, out: Callable[..., Tensor] | None = None) -> Tensor:
     q = norm(w, l, "self_attn.q_proj.norm", heads(linear(w, l, "self_attn.q_proj.projection", x), HEADS))
     k = norm(w, l, "self_attn.k_proj.norm", heads(linear(w, l, "self_attn.k_proj.projection", x), KEY_VALUE_HEADS))
     v = norm(w, l, "self_attn.v_proj.norm", heads(linear(w, l, "self_attn.v_proj.projection", x), KEY_VALUE_HEADS))
-    return attend(w, l, q, k, v)
+    return attend(w, l, q, k, v, out)
 
 
 def A_qk_full(w: Weights, l: int, x: Tensor) -> Tensor:
@@ -103,6 +120,33 @@ def A_qk_full(w: Weights, l: int, x: Tensor) -> Tensor:
 def F(w: Weights, l: int, x: Tensor) -> Tensor:
     gate, up = linear(w, l, "mlp.gate_proj", x), linear(w, l, "mlp.up_proj", x)
     return linear(w, l, "mlp.down_proj", gate * torch.sigmoid(gate) * up)
+
+
+def F_n(w: Weights, l: int, x: Tensor) -> Tensor:
+    """Sub-LN: a norm before the last projection."""
+    gate, up = linear(w, l, "mlp.gate_proj", x), linear(w, l, "mlp.up_proj", x)
+    inner = norm(w, l, "mlp.down_proj.norm", gate * torch.sigmoid(gate) * up)
+    return linear(w, l, "mlp.down_proj.projection", inner)
+
+
+def A_kv_full(w: Weights, l: int, x: Tensor) -> Tensor:
+    q = linear(w, l, "self_attn.q_proj", x)
+    k = norm(w, l, "self_attn.k_proj.norm", linear(w, l, "self_attn.k_proj.projection", x))
+    v = norm(w, l, "self_attn.v_proj.norm", linear(w, l, "self_attn.v_proj.projection", x))
+    return attend(w, l, heads(q, HEADS), heads(k, KEY_VALUE_HEADS), heads(v, KEY_VALUE_HEADS))
+
+
+def gain(w: Weights, l: int, name: str) -> Tensor:
+    return w[f"model.layers.{l}.{name}.weight"]
+
+
+def dyt(w: Weights, name: str, x: Tensor) -> Tensor:
+    return w[f"{name}.weight"] * torch.tanh(w[f"{name}.alpha"] * x) + w[f"{name}.bias"]
+
+
+def gpas(w: Weights, l: int, name: str, x: Tensor) -> Tensor:
+    g = gain(w, l, name)
+    return x - g * torch.sigmoid(g) * x.detach()
 
 
 def pre_layer(w: Weights, l: int, x: Tensor) -> Tensor:
@@ -219,6 +263,122 @@ def post_then_pre(w: Weights, x: Tensor, L: int) -> Tensor:
     return x
 
 
+def admin(w: Weights, x: Tensor, L: int) -> Tensor:
+    for l in range(L):
+        x = norm(w, l, A_STREAM, gain(w, l, "attention_residual.skip_gain") * x + A(w, l, x))
+        x = norm(w, l, F_STREAM, gain(w, l, "feed_forward_residual.skip_gain") * x + F(w, l, x))
+    return x
+
+
+def b2t(w: Weights, x: Tensor, L: int) -> Tensor:
+    for l in range(L):
+        y = norm(w, l, A_STREAM, x + A(w, l, x))
+        x = norm(w, l, F_STREAM, x + y + F(w, l, y))
+    return x
+
+
+def sub_ln(w: Weights, x: Tensor, L: int) -> Tensor:
+    for l in range(L):
+        x = x + A(w, l, norm(w, l, A_IN, x), W_o_of_normed)
+        x = x + F_n(w, l, norm(w, l, F_IN, x))
+    return x
+
+
+def keel(w: Weights, x: Tensor, L: int) -> Tensor:
+    x = pre_layer(w, 0, x)
+    for l in range(1, L):
+        x = norm(w, l, A_STREAM, 2 * L * x + A(w, l, norm(w, l, A_IN, x)))
+        x = norm(w, l, F_STREAM, 2 * L * x + F(w, l, norm(w, l, F_IN, x)))
+    return x
+
+
+def rezero(w: Weights, x: Tensor, L: int) -> Tensor:
+    for l in range(L):
+        x = x + gain(w, l, "attention_residual.branch_gain") * A(w, l, x)
+        x = x + gain(w, l, "feed_forward_residual.branch_gain") * F(w, l, x)
+    return x
+
+
+def layerscale_pre(w: Weights, x: Tensor, L: int) -> Tensor:
+    for l in range(L):
+        x = x + gain(w, l, "attention_residual.branch_gain") * A(w, l, norm(w, l, A_IN, x))
+        x = x + gain(w, l, "feed_forward_residual.branch_gain") * F(w, l, norm(w, l, F_IN, x))
+    return x
+
+
+def gpas_pre(w: Weights, x: Tensor, L: int) -> Tensor:
+    for l in range(L):
+        x = gpas(w, l, "attention_residual.stream_gate", x + A(w, l, norm(w, l, A_IN, x)))
+        x = gpas(w, l, "feed_forward_residual.stream_gate", x + F(w, l, norm(w, l, F_IN, x)))
+    return x
+
+
+def gpas_deepnorm(w: Weights, x: Tensor, L: int) -> Tensor:
+    alpha = math.sqrt(math.sqrt(2 * L))
+    for l in range(L):
+        x = norm(w, l, A_STREAM, alpha * gpas(w, l, "attention_residual.skip_gate", x) + A(w, l, x))
+        x = norm(w, l, F_STREAM, alpha * gpas(w, l, "feed_forward_residual.skip_gate", x) + F(w, l, x))
+    return x
+
+
+def dyt_pre(w: Weights, x: Tensor, L: int) -> Tensor:
+    for l in range(L):
+        x = x + A(w, l, dyt(w, f"model.layers.{l}.{A_IN}", x))
+        x = x + F(w, l, dyt(w, f"model.layers.{l}.{F_IN}", x))
+    return x
+
+
+def hybrid_pre_kv_post(w: Weights, x: Tensor, L: int) -> Tensor:
+    for l in range(L):
+        n = norm(w, l, A_IN, x)
+        q = heads(linear(w, l, "self_attn.q_proj", n), HEADS)
+        k = norm(w, l, "self_attn.k_proj.norm", heads(linear(w, l, "self_attn.k_proj.projection", n), KEY_VALUE_HEADS))
+        v = norm(w, l, "self_attn.v_proj.norm", heads(linear(w, l, "self_attn.v_proj.projection", n), KEY_VALUE_HEADS))
+        m = norm(w, l, A_STREAM, x + attend(w, l, q, k, v))
+        x = m + F(w, l, m)
+    return x
+
+
+def hybrid_qkvc_pre(w: Weights, x: Tensor, L: int) -> Tensor:
+    for l in range(L):
+        x = x + A_qkv(w, l, x, W_o_of_normed_heads)
+        x = x + F(w, l, norm(w, l, F_IN, x))
+    return x
+
+
+def hybrid_post_pre(w: Weights, x: Tensor, L: int) -> Tensor:
+    for l in range(L):
+        n = norm(w, l, "attention_residual.stream_in", x)
+        x = n + A(w, l, n)
+        x = x + F(w, l, norm(w, l, F_IN, x))
+    return x
+
+
+def kv_full_post(w: Weights, x: Tensor, L: int) -> Tensor:
+    for l in range(L):
+        x = norm(w, l, A_STREAM, x + A_kv_full(w, l, x))
+        x = norm(w, l, F_STREAM, x + F(w, l, x))
+    return x
+
+
+def resi_dual(w: Weights, x: Tensor, L: int) -> Tensor:
+    y = x
+    for l in range(L):
+        a = A(w, l, x)
+        x, y = norm(w, l, A_STREAM, x + a), y + a
+        f = F(w, l, x)
+        x, y = norm(w, l, F_STREAM, x + f), y + f
+    return x + norm(w, L - 1, "dual_norm", y)
+
+
+def dlcl(w: Weights, x: Tensor, L: int) -> Tensor:
+    history = [norm(w, 0, "embedding_history_norm", x)]
+    for l in range(L):
+        x = sum(gain(w, l, "combination")[k] * history[k] for k in range(l + 1))
+        history.append(norm(w, l, "history_norm", pre_layer(w, l, x)))
+    return sum(gain(w, L - 1, "last_combination")[k] * history[k] for k in range(L + 1))
+
+
 REFERENCES: dict[str, Callable[[Weights, Tensor, int], Tensor]] = {
     "pre": pre,
     "post": post,
@@ -233,10 +393,26 @@ REFERENCES: dict[str, Callable[[Weights, Tensor, int], Tensor]] = {
     "group(4)": group_4,
     "qknorm+pre": qknorm_pre,
     "post*1,pre*2": post_then_pre,
+    "admin": admin,
+    "b2t": b2t,
+    "sub-ln": sub_ln,
+    "keel": keel,
+    "rezero": rezero,
+    "layerscale+pre": layerscale_pre,
+    "gpas+pre": gpas_pre,
+    "gpas+deepnorm": gpas_deepnorm,
+    "dyt+pre": dyt_pre,
+    "hybrid(pre-kv-post)": hybrid_pre_kv_post,
+    "hybrid(qkvc-pre)": hybrid_qkvc_pre,
+    "hybrid(post-pre)": hybrid_post_pre,
+    "norm(kv,full)+post": kv_full_post,
+    "resi-dual": resi_dual,
+    "dlcl": dlcl,
 }
 
 
 def decoder(name: str, w: Weights, ids_BT: Tensor, L: int) -> Tensor:
     """Logits: embedding, the layers, the final norm that every placement keeps, the head."""
     x = REFERENCES[name](w, w["model.embed_tokens.weight"][ids_BT], L)
-    return (w["model.norm.weight"] * rms(x)) @ w["lm_head.weight"].T
+    x = dyt(w, "model.norm", x) if name.startswith("dyt") else w["model.norm.weight"] * rms(x)
+    return x @ w["lm_head.weight"].T

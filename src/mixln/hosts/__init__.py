@@ -6,80 +6,114 @@ import copy
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from mixln.errors import CheckpointError, PlacementError, SettingsError, unknown
-from mixln.hosts.family import Host
-from mixln.hosts.llama import LLAMA
+from mixln.hosts.families import HOSTS
+from mixln.hosts.family import Host, attention_heads
 from mixln.nn.schemes import scheme
 from mixln.placement import Placement
 from mixln.placement import placement as build_placement
 
-HOSTS: dict[str, Host] = {host.model_type: host for host in (LLAMA,)}
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
 """Arguments of `from_pretrained` that say where a checkpoint is; its config is there too."""
+
+
+def family(config: PreTrainedConfig) -> Host:
+    """The host record of a config, stock or placed.
+
+    :raises SettingsError: if the family is not described; the message says how to describe one.
+    """
+    name = config.model_type.removeprefix("placed_")
+    if name not in HOSTS:
+        raise PlacementError(
+            f"{unknown('model family', name, HOSTS)}; CONTRIBUTING.md says how to add a host family in three steps"
+        )
+    return HOSTS[name]
 
 
 def placed_config(config: PreTrainedConfig, placement: str | Placement, init: str | None = None) -> PreTrainedConfig:
     """The config of the placed model that corresponds to a stock config.
 
     :param config: config of a known family, stock or already placed (its placement is then replaced).
-    :param placement: for example `mix(0.25)`; see :func:`mixln.placement.placement`.
+    :param placement: for example `mix(0.25)`; see :func:`mixln.placement.placement`. Norms that the family itself puts on
+        q and k stay where a text does not set its own; a :class:`~mixln.placement.Placement` is taken as it is.
     :param init: name of the initialisation; the placement's recommended one if left out.
-    :raises SettingsError: if the family or the init is unknown, the placement does not have the model's layers, or the
-        heads do not divide. Groups that do not divide the hidden size are found when the model is built.
+    :raises SettingsError: if the family or the init is unknown, the placement does not have the model's layers, the host
+        cannot carry it, or the heads do not divide. What does not fit a projection is found when the model is built.
     """
-    family = config.model_type.removeprefix("placed_")
-    if family not in HOSTS:
-        raise PlacementError(unknown("model family", config.model_type, HOSTS))
-    if config.hidden_size % config.num_attention_heads:
+    host = family(config)
+    heads, key_value_heads = attention_heads(config)
+    if config.hidden_size % heads:
         raise SettingsError(
-            f"num_attention_heads must divide hidden_size, got {config.num_attention_heads} heads "
-            f"for hidden_size {config.hidden_size}"
+            f"num_attention_heads must divide hidden_size, got {heads} heads for hidden_size {config.hidden_size}"
         )
-    if config.num_attention_heads % config.num_key_value_heads:
+    if heads % key_value_heads:
         raise SettingsError(
-            f"num_key_value_heads must divide num_attention_heads, got {config.num_key_value_heads} "
-            f"for {config.num_attention_heads} heads"
+            f"num_key_value_heads must divide num_attention_heads, got {key_value_heads} for {heads} heads"
         )
-    built = build_placement(placement, config.num_hidden_layers)
+    built = build_placement(placement, config.num_hidden_layers, stock=host.stock, stock_init=host.stock_init)
+    if reason := host.cannot(config, built):
+        raise PlacementError(f"this {host.model_type} cannot be placed: {reason}")
     entries = copy.deepcopy(config.to_dict())
     for name in ("model_type", "placement", "init", "architectures", "transformers_version"):
         entries.pop(name, None)
     placed = AutoConfig.for_model(
-        f"placed_{family}", **entries, placement=built.to_json(), init=scheme(init or built.init).name
+        f"placed_{host.model_type}", **entries, placement=built.to_json(), init=scheme(init or built.init).name
     )
     placed._attn_implementation = config._attn_implementation
     return placed
 
 
 def from_config(
-    config: PreTrainedConfig, *, placement: str | Placement, init: str | None = None, **kwargs: Any
+    config: PreTrainedConfig,
+    *,
+    placement: str | Placement,
+    init: str | None = None,
+    head: str | None = None,
+    **kwargs: Any,
 ) -> PreTrainedModel:
-    """A causal language model with the given normalization placement, initialised from torch's random seed.
+    """A model with the given normalization placement, initialised from torch's random seed.
 
         config = LlamaConfig(hidden_size=512, num_hidden_layers=12, ...)
         model = mixln.from_config(config, placement="mix(0.25)")
 
-    :param config: a stock config of a known family (Llama).
+    :param config: a stock config of a known family: `sorted(mixln.hosts.HOSTS)` lists them.
     :param placement: for example `pre`, `mix(0.25)`, `hybrid*`, `post*3,pre*9`, or a :class:`~mixln.placement.Placement`.
-    :param init: `normal`, `small`, `megatron`, `scaled` or `deepnorm`; the placement's recommended one if left out.
-    :param kwargs: passed to `AutoModelForCausalLM.from_config`, for example `attn_implementation` or `dtype`.
-    :raises SettingsError: see :func:`placed_config`.
+    :param init: for example `normal`, `megatron` or `scaled-embed+normal`; the placement's recommended one if left out.
+    :param head: `causal-lm`, `sequence-classification` or `image-classification`; the family's first if left out.
+    :param kwargs: passed to the `from_config` of the `Auto*` class, for example `attn_implementation` or `dtype`.
+    :raises SettingsError: see :func:`placed_config`; also if the family has no such head.
     """
-    return AutoModelForCausalLM.from_config(placed_config(config, placement, init), **kwargs)
+    return _auto_class(family(config), head).from_config(placed_config(config, placement, init), **kwargs)
 
 
-def from_pretrained(path: str | Path, **kwargs: Any) -> PreTrainedModel:
-    """Loads a placed causal language model; strict: a missing or an extra norm is an error that names it.
+def from_pretrained(path: str | Path, *, head: str | None = None, **kwargs: Any) -> PreTrainedModel:
+    """Loads a placed model; strict: a missing or an extra norm is an error that names it.
 
     :param path: a folder that `save_pretrained` wrote, or a hub id.
-    :param kwargs: passed to `AutoModelForCausalLM.from_pretrained`.
+    :param head: as in :func:`from_config`; the one that the checkpoint was saved with if left out.
+    :param kwargs: passed to the `from_pretrained` of the `Auto*` class.
     :raises CheckpointError: if the weights do not fit the placement in the config, or there is no placement.
     """
     config = AutoConfig.from_pretrained(path, **{name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs})
     if not config.model_type.startswith("placed_"):
         raise CheckpointError(
-            f"{path} is a stock {config.model_type!r} checkpoint without a placement; load it with transformers' AutoModelForCausalLM"
+            f"{path} is a stock {config.model_type!r} checkpoint without a placement; load it with transformers' "
+            "AutoModelForCausalLM, or give it one with mixln convert"
         )
-    return AutoModelForCausalLM.from_pretrained(path, **kwargs)
+    host = family(config)
+    return _auto_class(host, head or _saved_head(host, config)).from_pretrained(path, **kwargs)
+
+
+def _auto_class(host: Host, head: str | None) -> Any:
+    """The `Auto*` class for a head; the family's first if none is asked for."""
+    if head is not None and head not in host.heads:
+        raise SettingsError(unknown(f"head of {host.model_type}", head, host.heads))
+    return host.heads[head or next(iter(host.heads))][1]
+
+
+def _saved_head(host: Host, config: PreTrainedConfig) -> str | None:
+    """The head that a checkpoint was saved with, where its config tells."""
+    saved = config.architectures or ()
+    return next((head for head, (stock, _) in host.heads.items() if f"Placed{stock.__name__}" in saved), None)

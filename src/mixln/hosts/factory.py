@@ -11,7 +11,8 @@ from mixln.errors import CheckpointError, PlacementError
 from mixln.hosts.family import Host
 from mixln.nn.initialisation import initialise
 from mixln.nn.residual import PlacedLayer
-from mixln.placement import Placement
+from mixln.nn.streams import LAYERS
+from mixln.placement import Norm, Placement
 
 REFUSAL = "one per entry of placement.layers: this checkpoint opens with `import mixln` only"
 """What `config.json` holds in place of the number of layers, which the placement gives. The `Auto*` classes of a plain
@@ -137,8 +138,11 @@ class PlacedModel:
 
         :param of_model: the weight is one of this model's, not only of the checkpoint's.
         """
-        body = cls.base_model_prefix + "."  # type: ignore[attr-defined]
-        if key.startswith((body, f"{cls.host.layers}.")):
+        prefix = cls.base_model_prefix + "."  # type: ignore[attr-defined]
+        name = key.removeprefix(prefix)
+        if cls.host.pooler and name.startswith(cls.host.pooler + "."):
+            return False
+        if name != key or key.startswith(f"{cls.host.layers}."):
             return True
         return of_model and issubclass(cls, cls.host.base)
 
@@ -146,17 +150,19 @@ class PlacedModel:
 def _base_class(host: Host, config_class: type, module: str) -> type[PreTrainedModel]:
     stock = host.base
 
-    def __init__(self: Any, config: Any) -> None:
+    def __init__(self: Any, config: Any, **kwargs: Any) -> None:
         placement = check(config)
         with no_init_weights():
-            stock.__init__(self, config)
+            stock.__init__(self, config, **kwargs)
             layers = getattr(self, host.layers)
-            for index, record in enumerate(placement.layers):
-                stream_in = placement.embedding_norm if index == 0 else None
-                layers[index] = host.place(layers[index], record, config, stream_in)
+            for index in range(len(placement.layers)):
+                layers[index] = host.place(layers[index], config, placement, index)
+            if placement.final_norm != Norm():
+                setattr(self, host.final_norm, host.make_norm(placement.final_norm, config.hidden_size, config))
         self.post_init()
 
     recorded = {**(stock._can_record_outputs or {}), "hidden_states": PlacedLayer}
+    whole = [name for name in stock._no_split_modules or () if name != stock._can_record_outputs["hidden_states"].__name__]
     namespace = {
         "__init__": __init__,
         "__module__": module,
@@ -164,17 +170,19 @@ def _base_class(host: Host, config_class: type, module: str) -> type[PreTrainedM
         "host": host,
         "config_class": config_class,
         "_can_record_outputs": recorded,
-        "_no_split_modules": [PlacedLayer.__name__],
+        "_no_split_modules": [*whole, *(layer.__name__ for layer in LAYERS.values())],
     }
     return type(f"Placed{stock.__name__}", (PlacedModel, stock), namespace)
 
 
 def _head_class(stock: type[PreTrainedModel], base: type, config_class: type, module: str) -> type[PreTrainedModel]:
+    arguments = {"add_pooling_layer": False} if base.host.pooler else {}  # type: ignore[attr-defined]
+
     def __init__(self: Any, config: Any) -> None:
         # Nothing is drawn and no memory touched until post_init: the stock model inside is built only to be replaced.
         with no_init_weights():
             stock.__init__(self, config)
-            setattr(self, self.base_model_prefix, base(config))
+            setattr(self, self.base_model_prefix, base(config, **arguments))
         self.post_init()
 
     namespace = {

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
-from mixln.errors import PlacementError
-from mixln.nn.norms import make_norm, normed_projection
+from mixln.errors import PlacementError, SettingsError
+from mixln.nn.norms import FUSED, NormedFused, NormedProjection, PreNormedProjection, make_norm
 from mixln.nn.residual import PlacedLayer
-from mixln.placement import Layer, Norm
+from mixln.nn.streams import LAYERS
+from mixln.placement import Layer, Norm, Placement, ProjectionNorm
+from mixln.placement.zoo import PRE
+
+Role = str | tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,80 +25,160 @@ class Host:
 
     :param config: its config class.
     :param base: the model without a head.
-    :param heads: head name → (model with that head, the `Auto*` class that builds it).
+    :param heads: head name → (model with that head, the `Auto*` class that builds it); the first is what is built if none is asked for.
     :param auto_base: the `Auto*` class that builds the model without a head.
-    :param layers: attribute of `base` that holds the list of layers.
+    :param pooler: attribute of the model without a head that belongs to one nevertheless, and that other heads do without
+        (`add_pooling_layer=False`); empty where there is none.
+    :param layers: attribute of `base` that holds the list of layers; `final_norm` the norm after them.
     :param attention: attribute of a layer that holds the attention; likewise `feed_forward`.
-    :param projections: slot of :class:`~mixln.placement.Projections` → attribute of the attention.
-    :param roles: last part of a module's name → role for the initialisation.
+    :param projections: slot of :class:`~mixln.placement.Projections` → attribute of the attention. Where q, k and v share one,
+        it is taken apart after the projection.
+    :param down: attribute of the feed-forward that holds its output projection; empty where there is no such module.
+    :param own_norms: slot → attribute of the attention that holds the family's own norm of that projection.
+    :param roles: end of a weight's name → role for the initialisation; where several lie side by side in one weight, all of them.
     :param norm: (config, size) → the family's own norm module.
     :param eps: config → ε of that norm.
-    :param stock: slot of a stock layer's norm → its attribute there: what a Pre-LN model calls the same norms.
+    :param stock: what the family does by itself, as a record. Its norms on projections belong to the family: a placement
+        keeps them where it does not set its own.
+    :param stock_names: slot of a stock layer's norm → its attribute there.
+    :param dropout: config → probability of the dropout that the stock layer itself puts on its branches.
+    :param stock_init: the initialisation of the stock model, by its name here.
+    :param cannot: (config, placement) → why the two do not go together, or `None`.
     """
 
     config: type[PreTrainedConfig]
     base: type[PreTrainedModel]
     heads: Mapping[str, tuple[type[PreTrainedModel], Any]]
-    auto_base: Any
-    layers: str
-    attention: str
-    feed_forward: str
+    auto_base: Any = AutoModel
+    pooler: str = ""
+    layers: str = "layers"
+    final_norm: str = "norm"
+    attention: str = "self_attn"
+    feed_forward: str = "mlp"
     projections: Mapping[str, str]
-    roles: Mapping[str, str]
+    down: str = ""
+    own_norms: Mapping[str, str] = field(default_factory=dict)
+    roles: Mapping[str, Role]
     norm: Callable[[Any, int], nn.Module]
-    eps: Callable[[Any], float]
-    stock: Mapping[str, str]
+    eps: Callable[[Any], float] = lambda config: config.rms_norm_eps
+    stock: Layer = PRE
+    stock_names: Mapping[str, str]
+    dropout: Callable[[Any], float] = lambda config: 0.0
+    stock_init: str = "normal"
+    cannot: Callable[[Any, Placement], str | None] = lambda config, placement: None
 
     @property
     def model_type(self) -> str:
         return self.config.model_type
 
-    def place(self, layer: nn.Module, record: Layer, config: Any, stream_in: Norm | None) -> PlacedLayer:
-        """Puts the modules of one stock layer into a :class:`PlacedLayer` that follows `record`."""
-
-        def host_norm(size: int) -> nn.Module:
-            return self.norm(config, size)
+    def place(self, layer: nn.Module, config: Any, placement: Placement, index: int) -> PlacedLayer:
+        """Puts the modules of one stock layer into a layer that follows the placement's record at `index`, counted from 0."""
+        record = placement.layers[index]
+        attention, feed_forward = layer.get_submodule(self.attention), layer.get_submodule(self.feed_forward)
+        self._norm_projections(attention, record, config)
+        if record.projections.down is not None:
+            self._norm_down(feed_forward, record.projections.down, config)
 
         def norm(slot: Norm | None) -> nn.Module | None:
-            return make_norm(slot, config.hidden_size, host_norm=host_norm, eps=self.eps(config))
+            return self.make_norm(slot, config.hidden_size, config)
 
-        attention = layer.get_submodule(self.attention)
-        for slot, name in self.projections.items():
-            wanted = getattr(record.projections, slot)
-            if wanted is None:
-                continue
-            heads = config.num_key_value_heads if slot in ("key", "value") else config.num_attention_heads
-            wrapped = normed_projection(
-                attention.get_submodule(name),
-                wanted,
-                size=heads * config.head_dim,
-                heads=heads,
-                host_norm=host_norm,
-                eps=self.eps(config),
-                before=slot == "context",
-            )
-            setattr(attention, name, wrapped)
-        return PlacedLayer(
+        return LAYERS[placement.streams](
             record,
             attention=(self.attention, attention),
-            feed_forward=(self.feed_forward, layer.get_submodule(self.feed_forward)),
+            feed_forward=(self.feed_forward, feed_forward),
             norm=norm,
-            stream_in=stream_in,
+            size=config.hidden_size,
+            dropout=self.dropout(config),
+            index=index,
+            placement=placement,
         )
 
-    def role(self, parameter: str) -> str:
+    def make_norm(self, record: Norm | None, size: int, config: Any) -> nn.Module | None:
+        """The module for a norm over `size` features, `None` for an empty slot."""
+        return make_norm(record, size, host_norm=lambda size: self.norm(config, size), eps=self.eps(config))
+
+    def _norm_projections(self, attention: nn.Module, record: Layer, config: Any) -> None:
+        """Wraps the projections whose norms the record names. The family's own norms there go: the record says all."""
+        for name in self.own_norms.values():
+            setattr(attention, name, nn.Identity())
+        fused: dict[int, tuple[nn.Module, int | None]] = {}
+        for slot, name in self.projections.items():
+            wanted: ProjectionNorm | None = getattr(record.projections, slot)
+            if wanted is None:
+                continue
+            shared = list(self.projections.values()).count(name) > 1
+            heads = attention_heads(config)[slot in ("key", "value")]
+            inputs, outputs = _widths(attention.get_submodule(name))
+            size = inputs if slot == "context" else outputs // (len(FUSED) if shared else 1)
+            if size != heads * head_size(config):
+                raise SettingsError(
+                    f"{name} of {self.model_type} has {size} features for {slot}, but {heads} heads of head_dim "
+                    f"{head_size(config)} make {heads * head_size(config)}; correct head_dim or the number of heads"
+                )
+            width, split = (size // heads, heads) if wanted.width == "head" else (size, None)
+            norm = self.make_norm(wanted.norm, width, config)
+            assert norm is not None
+            if shared:
+                fused[FUSED.index(slot)] = (norm, split)
+            else:
+                wrapper = PreNormedProjection if slot == "context" else NormedProjection
+                setattr(attention, name, wrapper(attention.get_submodule(name), norm, split))
+        if fused:
+            name = self.projections["query"]
+            setattr(attention, name, NormedFused(attention.get_submodule(name), fused))
+
+    def _norm_down(self, feed_forward: nn.Module, record: Norm, config: Any) -> None:
+        """Wraps the feed-forward's output projection with a norm before it (Sub-LN).
+
+        :raises PlacementError: where the feed-forward has no such module, as experts whose weights are one tensor.
+        """
+        projection = dict(feed_forward.named_children()).get(self.down) if self.down else None
+        if projection is None:
+            raise PlacementError(
+                f"a norm inside the feed-forward cannot be placed in {self.model_type}: its {type(feed_forward).__name__} holds "
+                "the output projections of all experts in one tensor, so there is nothing to put a norm in front of; "
+                "choose a placement without one, for example norm(c)+pre"
+            )
+        norm = self.make_norm(record, _widths(projection)[0], config)
+        assert norm is not None
+        setattr(feed_forward, self.down, PreNormedProjection(projection, norm, None))
+
+    def role(self, parameter: str) -> Role:
         """The role of a parameter of a placed or stock model, by its name; `other` where the family has none for it."""
-        return self.roles.get(self.canonical(parameter).split(".")[-2], "other")
+        name = "." + self.canonical(parameter).removesuffix(".weight")
+        return next((role for end, role in self.roles.items() if name.endswith("." + end)), "other")
 
     def canonical(self, parameter: str) -> str:
-        """The name of a weight in the stock model without a head: `model.layers.0.self_attn.q_proj.weight` and so on.
+        """The name of a weight in the stock model without a head: `layers.0.self_attn.q_proj.weight` and so on.
 
-        Norms are named as in the stock Pre-LN model where it has them.
+        Norms are named as in the stock model where it has them.
         """
-        name = parameter.removeprefix(self.base.base_model_prefix + ".").replace(".projection.", ".")
-        for slot, stock in self.stock.items():
+        name = parameter.removeprefix(self.base.base_model_prefix + ".")
+        for slot, own in self.own_norms.items():
+            name = name.replace(f".{self.projections[slot]}.norm.", f".{own}.")
+        name = name.replace(".projection.", ".")
+        for slot, stock in self.stock_names.items():
             name = name.replace(f".{slot}.", f".{stock}.")
         return name
+
+
+def attention_heads(config: Any) -> tuple[int, int]:
+    """(query heads, key/value heads) of a config."""
+    heads = config.num_attention_heads
+    return heads, getattr(config, "num_key_value_heads", None) or heads
+
+
+def head_size(config: Any) -> int:
+    """head_dim of a config: its own, or the hidden size over the heads."""
+    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+
+
+def _widths(projection: nn.Module) -> tuple[int, int]:
+    """(inputs, outputs) of a linear map; transformers' Conv1D, as in GPT-2, keeps its weight the other way round."""
+    if isinstance(projection, nn.Linear):
+        return projection.in_features, projection.out_features
+    inputs, outputs = projection.weight.shape
+    return int(inputs), int(outputs)
 
 
 def stock_weights(host: Host, stock: PreTrainedModel, placed: PreTrainedModel) -> None:

@@ -35,6 +35,9 @@ class GroupRMSNorm(nn.Module):
         self.eps = eps
         self.weight = nn.Parameter(torch.ones(size))
 
+    def starting_values(self) -> dict[str, float]:
+        return {"weight": 1.0}
+
     def forward(self, x_BTD: Tensor) -> Tensor:
         grouped = x_BTD.float().unflatten(-1, (self.groups, -1))
         scale = torch.rsqrt(grouped.pow(2).mean(-1, keepdim=True) + self.eps)
@@ -42,6 +45,30 @@ class GroupRMSNorm(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{tuple(self.weight.shape)}, groups={self.groups}, eps={self.eps}"
+
+
+class DyT(nn.Module):
+    """Dynamic tanh in place of a norm: y = γ ⊙ tanh(αx) + β, with a learnable scalar α (arXiv:2503.10622).
+
+    :param size: D, the features of the last axis.
+    :param alpha: what α starts at; 0.5 in the paper except for language models, where it depends on the width.
+    """
+
+    def __init__(self, size: int, alpha: float) -> None:
+        super().__init__()
+        self.start = alpha
+        self.alpha = nn.Parameter(torch.full((1,), alpha))
+        self.weight = nn.Parameter(torch.ones(size))
+        self.bias = nn.Parameter(torch.zeros(size))
+
+    def starting_values(self) -> dict[str, float]:
+        return {"alpha": self.start, "weight": 1.0, "bias": 0.0}
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        return self.weight * torch.tanh(self.alpha * x_BTD) + self.bias
+
+    def extra_repr(self) -> str:
+        return f"{tuple(self.weight.shape)}, alpha={self.start:g}"
 
 
 class NormedProjection(nn.Module):
@@ -69,6 +96,32 @@ class PreNormedProjection(NormedProjection):
         return self.projection(_split_norm(self.norm, x_BTD, self.heads))
 
 
+class NormedFused(nn.Module):
+    """One projection that makes q, k and v side by side, and norms on some of the three: y = [N(q), N(k), N(v)].
+
+    :param projection: the host's own linear map, whose outputs are three equal parts: q, k, v.
+    :param norms: part (0, 1 or 2) → (its norm, number of heads to split the part into, or `None` for the full width).
+    """
+
+    PARTS = 3
+
+    def __init__(self, projection: nn.Module, norms: dict[int, tuple[nn.Module, int | None]]) -> None:
+        super().__init__()
+        self.projection = projection
+        self.norms = nn.ModuleDict({FUSED[part]: norm for part, (norm, _) in norms.items()})
+        self.heads = {part: heads for part, (_, heads) in norms.items()}
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        parts = list(self.projection(x_BTD).chunk(self.PARTS, dim=-1))
+        for part, heads in self.heads.items():
+            parts[part] = _split_norm(self.norms[FUSED[part]], parts[part], heads)
+        return torch.cat(parts, dim=-1)
+
+
+FUSED = ("query", "key", "value")
+"""The order of the parts of a fused projection."""
+
+
 def _split_norm(norm: nn.Module, x_BTD: Tensor, heads: int | None) -> Tensor:
     if heads is None:
         return norm(x_BTD)
@@ -88,25 +141,5 @@ def make_norm(record: Norm | None, size: int, *, host_norm: MakeNorm, eps: float
 NORMS: dict[str, Callable[[Norm, int, MakeNorm, float], nn.Module]] = {
     "host": lambda record, size, host_norm, eps: host_norm(size),
     "group": lambda record, size, host_norm, eps: GroupRMSNorm(size, record.groups or 1, eps),
+    "dyt": lambda record, size, host_norm, eps: DyT(size, record.alpha or 0.0),
 }
-
-
-def normed_projection(
-    projection: nn.Module,
-    record: ProjectionNorm,
-    *,
-    size: int,
-    heads: int,
-    host_norm: MakeNorm,
-    eps: float,
-    before: bool,
-) -> nn.Module:
-    """Wraps a projection with the norm that `record` asks for.
-
-    :param size: features to normalize over all heads, heads · head_dim.
-    :param before: normalize the input of the projection (context norm) instead of its output.
-    """
-    per_head = record.width == "head"
-    norm = make_norm(record.norm, size // heads if per_head else size, host_norm=host_norm, eps=eps)
-    assert norm is not None
-    return (PreNormedProjection if before else NormedProjection)(projection, norm, heads if per_head else None)

@@ -5,40 +5,114 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from mixln.placement import Layer, Norm, Sublayer
+from mixln.placement import Gain, Layer, Norm, Placement, Sublayer
+
+MakeSlot = Callable[[Norm | None], nn.Module | None]
+"""Makes the module for a norm slot over D features, `None` for an empty slot."""
+
+
+class LearnedGain(nn.Module):
+    """x ⊙ w, with one learnable factor a feature, or one for all (Admin's ω, LayerScale's λ, ReZero's a)."""
+
+    def __init__(self, record: Gain, size: int) -> None:
+        super().__init__()
+        self.start = record.initial
+        self.profiled = record.profiled
+        self.weight = nn.Parameter(torch.full((size if record.width == "features" else 1,), record.initial))
+
+    def starting_values(self) -> dict[str, float]:
+        return {"weight": self.start}
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        return self.weight * x_BTD
+
+    def extra_repr(self) -> str:
+        return f"{tuple(self.weight.shape)}, initial={self.start:g}"
+
+
+class GpasGate(nn.Module):
+    """Gradient-preserving activation scaling: x − SiLU(g)·stopgrad(x), with a learnable scalar g, 0 at the start (arXiv:2506.22049)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def starting_values(self) -> dict[str, float]:
+        return {"weight": 0.0}
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        return x_BTD - nn.functional.silu(self.weight) * x_BTD.detach()
 
 
 class Residual(nn.Module):
     """One residual sublayer around a function f:
 
-    y = stream_out( skip_scale · x + branch_out( f( branch_scale · branch_in(x) ) ) )
+    s = stream_in(x);  y = stream_out( skip_scale · skip_gain ⊙ s + branch_gain ⊙ branch_out( f( branch_scale · branch_in(s) ) ) )
 
-    Absent norms are `None` and add no parameters. The scales are Python floats: a buffer would be lost on the meta device.
+    Absent norms and gains are `None` and add no parameters. The scales are Python floats: a buffer would be lost on the meta device.
+
+    :param size: D.
+    :param dropout: probability of the host's own dropout on what f gives; 0 where the host has it inside f, or none.
     """
 
-    def __init__(self, record: Sublayer, norm: Callable[[Norm | None], nn.Module | None]) -> None:
+    def __init__(self, record: Sublayer, norm: MakeSlot, size: int, dropout: float = 0.0) -> None:
         super().__init__()
+        self.stream_in = norm(record.stream_in)
         self.branch_in = norm(record.branch_in)
         self.branch_out = norm(record.branch_out)
         self.stream_out = norm(record.stream_out)
         self.branch_scale = record.branch_scale
         self.skip_scale = record.skip_scale
+        self.branch_gain = LearnedGain(record.branch_gain, size) if record.branch_gain is not None else None
+        self.skip_gain = LearnedGain(record.skip_gain, size) if record.skip_gain is not None else None
+        self.skip_gate = GpasGate() if record.gpas == "skip" else None
+        self.stream_gate = GpasGate() if record.gpas == "stream" else None
+        self.dropout = nn.Dropout(dropout) if dropout else None
 
-    def forward(self, x_BTD: Tensor, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
-        """:param function: f; where it returns a tuple, as attention does, its first entry is the branch."""
-        branch = x_BTD if self.branch_in is None else self.branch_in(x_BTD)
+    def branch(self, stream_BTD: Tensor, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
+        """What is added to the stream.
+
+        :param function: f; where it returns a tuple, as attention does, its first entry is the branch.
+        """
+        branch = stream_BTD if self.branch_in is None else self.branch_in(stream_BTD)
         if self.branch_scale != 1.0:
             branch = self.branch_scale * branch
         branch = function(branch, *args, **kwargs)
         if isinstance(branch, tuple):
             branch = branch[0]
+        if self.dropout is not None:
+            branch = self.dropout(branch)
         if self.branch_out is not None:
             branch = self.branch_out(branch)
-        stream = (x_BTD if self.skip_scale == 1.0 else self.skip_scale * x_BTD) + branch
-        return stream if self.stream_out is None else self.stream_out(stream)
+        return branch if self.branch_gain is None else self.branch_gain(branch)
+
+    def skip(self, stream_BTD: Tensor) -> Tensor:
+        """What the branch is added to."""
+        skip = stream_BTD if self.skip_scale == 1.0 else self.skip_scale * stream_BTD
+        if self.skip_gain is not None:
+            skip = self.skip_gain(skip)
+        return skip if self.skip_gate is None else self.skip_gate(skip)
+
+    def end(self, sum_BTD: Tensor) -> Tensor:
+        """The stream after the sublayer, from the sum of skip and branch."""
+        if self.stream_gate is not None:
+            sum_BTD = self.stream_gate(sum_BTD)
+        return sum_BTD if self.stream_out is None else self.stream_out(sum_BTD)
+
+    def forward(
+        self, x_BTD: Tensor, function: Callable[..., Any], *args: Any, also: Tensor | None = None, **kwargs: Any
+    ) -> Tensor:
+        """:param also: (B, T, D), added to the sum of skip and branch."""
+        stream = x_BTD if self.stream_in is None else self.stream_in(x_BTD)
+        branch = self.branch(stream, function, *args, **kwargs)
+        skip = self.skip(stream)
+        if also is not None:
+            skip = skip + also
+        return self.end(skip + branch)
 
     def extra_repr(self) -> str:
         return f"branch_scale={self.branch_scale:.6g}, skip_scale={self.skip_scale:.6g}"
@@ -52,8 +126,13 @@ class PlacedLayer(GradientCheckpointingLayer):
     :param attention: (name in the host's layer, module).
     :param feed_forward: (name in the host's layer, module).
     :param norm: makes the module for a norm slot over D features, `None` for an empty slot.
-    :param stream_in: a norm on the layer's input, before everything: the first layer of Peri-LN has it.
+    :param size: D.
+    :param dropout: see :class:`Residual`.
+    :param index: the layer's place, counted from 0.
+    :param placement: that of the whole model; the first layer also holds the norm on the embeddings, if there is one.
     """
+
+    sublayer: type[Residual] = Residual
 
     def __init__(
         self,
@@ -61,28 +140,29 @@ class PlacedLayer(GradientCheckpointingLayer):
         *,
         attention: tuple[str, nn.Module],
         feed_forward: tuple[str, nn.Module],
-        norm: Callable[[Norm | None], nn.Module | None],
-        stream_in: Norm | None = None,
+        norm: MakeSlot,
+        size: int,
+        dropout: float = 0.0,
+        index: int,
+        placement: Placement,
     ) -> None:
         super().__init__()
         self.record = record
         self.names = (attention[0], feed_forward[0])
-        self.stream_in = norm(stream_in)
-        self.attention_residual = Residual(record.attention, norm)
-        self.feed_forward_residual = Residual(record.feed_forward, norm)
+        self.stream_in = norm(placement.embedding_norm) if index == 0 else None
+        self.attention_residual = self.sublayer(record.attention, norm, size, dropout)
+        self.feed_forward_residual = self.sublayer(record.feed_forward, norm, size, dropout)
         self.add_module(*attention)
         self.add_module(*feed_forward)
 
     @property
-    def attention(self) -> nn.Module:
-        return self.get_submodule(self.names[0])
-
-    @property
-    def feed_forward(self) -> nn.Module:
-        return self.get_submodule(self.names[1])
+    def functions(self) -> tuple[nn.Module, nn.Module]:
+        """The host's attention and feed-forward."""
+        return self._modules[self.names[0]], self._modules[self.names[1]]  # type: ignore[return-value]
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """:param hidden_states: (B, T, D); everything else goes to the attention as the host passes it."""
-        stream = hidden_states if self.stream_in is None else self.stream_in(hidden_states)
-        stream = self.attention_residual(stream, self._modules[self.names[0]], *args, **kwargs)
-        return self.feed_forward_residual(stream, self._modules[self.names[1]])
+        bottom = hidden_states if self.stream_in is None else self.stream_in(hidden_states)
+        attention, feed_forward = self.functions
+        stream = self.attention_residual(bottom, attention, *args, **kwargs)
+        return self.feed_forward_residual(stream, feed_forward, also=bottom if self.record.bottom_to_top else None)

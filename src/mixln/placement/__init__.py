@@ -2,12 +2,14 @@
 
 from mixln.placement.drawing import draw
 from mixln.placement.language import canonical, placement
-from mixln.placement.records import Layer, Norm, Placement, ProjectionNorm, Projections, Sublayer
-from mixln.placement.zoo import MODIFIERS, ZOO
+from mixln.placement.modifiers import MODIFIERS
+from mixln.placement.records import Gain, Layer, Norm, Placement, ProjectionNorm, Projections, Sublayer
+from mixln.placement.zoo import ZOO
 
 __all__ = [
     "MODIFIERS",
     "ZOO",
+    "Gain",
     "Layer",
     "Norm",
     "Placement",

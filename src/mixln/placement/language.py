@@ -5,32 +5,36 @@
     post*3,pre*9            3 layers, then 9; one part may leave its count out and takes the rest
     hybrid**2,pre           2 layers of HybridNorm*, then Pre-LN
     qknorm+pre              modified: norms on q and k as well
+    stock                   what the model's family does by itself
 
 A part of a mixture is cut out of its placement built for the whole model, so that what depends on the layer's index
 or on the number of layers (LayerNorm Scaling, DeepNorm) is what it would be there. A norm on the embeddings (Peri-LN)
-and a special first layer (HybridNorm*) belong to the first part, or are left out.
+and a special first layer (HybridNorm*) belong to the first part, or are left out. Norms that the model's family itself puts
+on its projections (Qwen3: on q and k) stay where a placement does not set its own; `bare+pre` is without them.
 """
 
 from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from mixln.errors import PlacementError, unknown
-from mixln.placement.records import Placement
-from mixln.placement.zoo import MODIFIERS, ZOO
+from mixln.placement.modifiers import MODIFIERS
+from mixln.placement.records import Layer, Placement, Projections
+from mixln.placement.zoo import PRE, ZOO, Entry, uniform
 
 _TERM = re.compile(r"(?P<name>[a-z][a-z0-9-]*\*?)(?:\((?P<arguments>[^()]*)\))?")
 _COUNTED = re.compile(r"(?P<term>.*?)\*(?P<count>\d{1,9})")
 
 
-def placement(text: str | Placement, layers: int) -> Placement:
+def placement(text: str | Placement, layers: int, *, stock: Layer = PRE, stock_init: str = "normal") -> Placement:
     """Builds the placement that `text` names for a model of `layers` layers.
 
-    :param text: for example `mix(0.25)`, `post*3,pre*9` or `qknorm+pre`; a finished placement is checked and passed on.
+    :param text: for example `mix(0.25)`, `post*3,pre*9` or `qknorm+pre`; a finished placement is checked and passed on as it is.
     :param layers: number of layers of the model, at least 1.
+    :param stock: a layer as the model's family makes it by itself; `stock_init` is how it starts.
     :raises PlacementError: if a name is unknown, an argument is wrong, or the counts do not add up to `layers`.
     """
     if layers < 1:
@@ -43,17 +47,24 @@ def placement(text: str | Placement, layers: int) -> Placement:
         return text
     name = canonical(text)
     parts = [_split_count(part) for part in _split(name, ",")]
-    built = [_part(term, layers) for term, _ in parts]
+    zoo = ZOO | {"stock": replace(ZOO["stock"], build=uniform(stock), init=stock_init)}
+    built = [_part(term, layers, zoo, stock.projections) for term, _ in parts]
     counts = _fill_counts(name, [count for _, count in parts], layers)
     records, start = [], 0
     for part, count in zip(built, counts, strict=True):
         records += part.layers[start : start + count]
         start += count
+    if len(streams := {part.streams for part in built}) > 1:
+        raise PlacementError(
+            f"{name}: its parts keep the residual stream in different ways ({', '.join(sorted(streams))}), which one model cannot"
+        )
     inits = {part.init for part in built}
     return Placement(
         name=name,
         layers=tuple(records),
         embedding_norm=built[0].embedding_norm,
+        final_norm=built[-1].final_norm,
+        streams=built[0].streams,
         init=inits.pop() if len(inits) == 1 else "normal",
     )
 
@@ -63,20 +74,29 @@ def canonical(text: str) -> str:
     return re.sub(r"\s+", "", text).lower()
 
 
-def _part(term: str, layers: int) -> Placement:
-    """One term of a mixture, modifiers applied, for all layers of the model."""
+def _part(term: str, layers: int, zoo: Mapping[str, Entry], own: Projections) -> Placement:
+    """One term of a mixture, modifiers applied, for all layers of the model.
+
+    :param own: the norms that the model's family puts on its projections.
+    """
     *modifiers, base = _split(term, "+")
     name, arguments = _parse(base)
-    if name not in ZOO:
-        known = [entry.name + entry.arguments.split(" ")[0] for entry in ZOO.values()]
-        raise PlacementError(unknown("placement", name, known))
-    built = replace(_apply(base, ZOO[name].build, layers, arguments), init=ZOO[name].init)
+    if name not in zoo:
+        raise PlacementError(unknown("placement", name, [entry.example for entry in zoo.values()]))
+    built = replace(_apply(base, zoo[name].build, layers, arguments), init=zoo[name].init)
+    built = replace(built, layers=tuple(_with_own(layer, own) for layer in built.layers))
     for modifier in reversed(modifiers):
         name, arguments = _parse(modifier)
         if name not in MODIFIERS:
             raise PlacementError(unknown("placement modifier", name, MODIFIERS))
         built = _apply(modifier, MODIFIERS[name].apply, built, arguments)
     return built
+
+
+def _with_own(layer: Layer, own: Projections) -> Layer:
+    """The layer with the family's norms on the projections for which it has none."""
+    missing = {slot: norm for slot, norm in vars(own).items() if getattr(layer.projections, slot) is None}
+    return replace(layer, projections=replace(layer.projections, **missing))
 
 
 def _apply(

@@ -2,9 +2,10 @@
 
 One layer is attention, then feed-forward. Each of the two is a function f in a residual sublayer:
 
-    y = stream_out( skip_scale · x + branch_out( f( branch_scale · branch_in(x) ) ) )
+    s = stream_in(x)
+    y = stream_out( skip_scale · skip_gain ⊙ s + branch_gain ⊙ branch_out( f( branch_scale · branch_in(s) ) ) )
 
-and f may carry norms on its own projections. An absent norm is `None`.
+and f may carry norms on its own projections. An absent norm or gain is `None`.
 """
 
 from __future__ import annotations
@@ -13,34 +14,58 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import NoneType
 from typing import Any, Literal
 
 from mixln.errors import PlacementError
 
-NORM_KINDS = ("host", "group")
+NORM_KINDS = {"host": None, "group": "groups", "dyt": "alpha"}
+"""Kind of norm → the entry of :class:`Norm` that it needs, and that no other kind has."""
+STREAMS = ("single", "resi-dual", "dlcl")
+GATES = ("stream", "skip")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Norm:
     """What kind of norm stands in a slot.
 
-    :param kind: `host`: the norm of the model family (RMSNorm for Llama); `group`: RMSNorm within groups of features.
+    :param kind: `host`: the norm of the model family (RMSNorm for Llama); `group`: RMSNorm within groups of features;
+        `dyt`: dynamic tanh, γ ⊙ tanh(αx) + β.
     :param groups: for `group`, the number of groups; it must divide the size of the vector it normalizes.
+    :param alpha: for `dyt`, what the learnable scalar α starts at.
     """
 
-    kind: Literal["host", "group"] = "host"
+    kind: Literal["host", "group", "dyt"] = "host"
     groups: int | None = None
+    alpha: float | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in NORM_KINDS:
             raise PlacementError(f"norm kind must be one of {', '.join(NORM_KINDS)}, got {self.kind!r}")
-        if (self.kind == "group") != (self.groups is not None):
-            raise PlacementError(
-                f"groups belongs to the norm kind 'group' only, got kind={self.kind!r}, groups={self.groups}"
-            )
+        for kind, entry in NORM_KINDS.items():
+            if entry is not None and (self.kind == kind) != (getattr(self, entry) is not None):
+                raise PlacementError(
+                    f"{entry} belongs to the norm kind {kind!r} only, got kind={self.kind!r}, {entry}={getattr(self, entry)}"
+                )
         if self.groups is not None and self.groups < 1:
             raise PlacementError(f"groups must be at least 1, got {self.groups}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gain:
+    """A learnable factor on the skip or on the branch.
+
+    :param width: `features`: one factor a feature; `scalar`: one for all.
+    :param initial: the value of every factor at the start of training.
+    :param profiled: the start is measured by one pass over a batch of data instead (Admin); `initial` holds until then.
+    """
+
+    width: Literal["features", "scalar"] = "features"
+    initial: float = 1.0
+    profiled: bool = False
+
+    def __post_init__(self) -> None:
+        if self.width not in ("features", "scalar"):
+            raise PlacementError(f"width of a gain must be 'features' or 'scalar', got {self.width!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,56 +85,88 @@ class ProjectionNorm:
 
 @dataclass(frozen=True, kw_only=True)
 class Projections:
-    """Norms inside the attention: after q, k and v (before rotary embedding), and before the output projection (`context`)."""
+    """Norms inside the branches: after q, k and v (before rotary embedding), before the attention's output projection
+    (`context`), and before the feed-forward's (`down`)."""
 
     query: ProjectionNorm | None = None
     key: ProjectionNorm | None = None
     value: ProjectionNorm | None = None
     context: ProjectionNorm | None = None
+    down: Norm | None = None
 
     @property
     def letters(self) -> str:
-        """The normalized projections by their first letters, `qkv` for QKV-norm; empty without any."""
+        """The normalized projections of the attention by their first letters, `qkv` for QKV-norm; empty without any."""
         present = {"q": self.query, "k": self.key, "v": self.value, "c": self.context}
         return "".join(letter for letter, norm in present.items() if norm is not None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sublayer:
-    """One residual sublayer: y = stream_out( skip_scale · x + branch_out( f( branch_scale · branch_in(x) ) ) )."""
+    """One residual sublayer.
 
+    s = stream_in(x);  y = stream_out( skip_scale · skip_gain ⊙ s + branch_gain ⊙ branch_out( f( branch_scale · branch_in(s) ) ) )
+
+    :param gpas: where a GPAS gate G(x) = x − SiLU(g)·stopgrad(x) stands: on the sum (`stream`), or on the skip alone (`skip`).
+    """
+
+    stream_in: Norm | None = None
     branch_in: Norm | None = None
     branch_out: Norm | None = None
     stream_out: Norm | None = None
     branch_scale: float = 1.0
     skip_scale: float = 1.0
+    branch_gain: Gain | None = None
+    skip_gain: Gain | None = None
+    gpas: Literal["stream", "skip"] | None = None
 
-    def formula(self, function: str) -> str:
+    def __post_init__(self) -> None:
+        if self.gpas not in (None, *GATES):
+            raise PlacementError(f"gpas must be one of {', '.join(GATES)} or absent, got {self.gpas!r}")
+
+    def formula(self, function: str, also: str = "") -> str:
         """This sublayer as an equation, for example `x ← N(x + A(x))`.
 
         :param function: the name of f, for example `A` or `F`.
+        :param also: what else is added to the sum.
         """
-        branch = _call(self.branch_in, "x")
+        x = _call(self.stream_in, "x")
+        branch = _call(self.branch_in, x)
         if self.branch_scale != 1.0:
             branch = f"{self.branch_scale:.4g}·{branch}"
-        branch = _call(self.branch_out, f"{function}({branch})")
-        skip = "x" if self.skip_scale == 1.0 else f"{self.skip_scale:.4g}·x"
-        return f"x ← {_call(self.stream_out, f'{skip} + {branch}')}"
+        branch = _times("λ", self.branch_gain, _call(self.branch_out, f"{function}({branch})"))
+        skip = _times("ω", self.skip_gain, x if self.skip_scale == 1.0 else f"{self.skip_scale:.4g}·{x}")
+        skip = f"G({skip})" if self.gpas == "skip" else skip
+        total = f"{skip}{also} + {branch}"
+        total = f"G({total})" if self.gpas == "stream" else total
+        return f"x ← {_call(self.stream_out, total)}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """Attention, then feed-forward, each with its own norms."""
+    """Attention, then feed-forward, each with its own norms.
+
+    :param bottom_to_top: the layer's input is added once more before the last norm of the layer (B2T).
+    """
 
     attention: Sublayer = field(default_factory=Sublayer)
     feed_forward: Sublayer = field(default_factory=Sublayer)
     projections: Projections = field(default_factory=Projections)
+    bottom_to_top: bool = False
 
     @property
     def formula(self) -> str:
-        """Both sublayers as equations; A_qkv is an attention with norms on q, k and v."""
+        """Both sublayers as equations; A_qkv is an attention with norms on q, k and v, F_n a feed-forward with an inner norm."""
         letters = self.projections.letters
-        return f"{self.attention.formula('A_' + letters if letters else 'A')};  {self.feed_forward.formula('F')}"
+        attention = self.attention.formula("A_" + letters if letters else "A")
+        inner = "" if self.projections.down is None else "_n"
+        feed_forward = self.feed_forward.formula(f"F{inner}", also=" + x₀" if self.bottom_to_top else "")
+        return f"{'x₀ ← x;  ' if self.bottom_to_top else ''}{attention};  {feed_forward}"
+
+    @property
+    def sublayers(self) -> tuple[Sublayer, Sublayer]:
+        """Attention and feed-forward."""
+        return self.attention, self.feed_forward
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,17 +176,30 @@ class Placement:
     :param name: the text that it came from, for example `mix(0.25)`.
     :param layers: one record a layer, the first layer first.
     :param embedding_norm: a norm on the embeddings, before the first layer.
+    :param final_norm: the norm after the last layer, which every placement keeps.
+    :param streams: how the residual stream is kept: `single`; `resi-dual`: a Post-LN and a Pre-LN stream side by
+        side (ResiDual); `dlcl`: every layer reads a learned combination of the outputs of all layers before it.
     :param init: the initialisation that the method's authors recommend.
     """
 
     name: str
     layers: tuple[Layer, ...]
     embedding_norm: Norm | None = None
+    final_norm: Norm = field(default_factory=Norm)
+    streams: Literal["single", "resi-dual", "dlcl"] = "single"
     init: str = "normal"
 
     def __post_init__(self) -> None:
         if not self.layers:
             raise PlacementError(f"placement {self.name!r} needs at least one layer, got none")
+        if self.streams not in STREAMS:
+            raise PlacementError(f"streams must be one of {', '.join(STREAMS)}, got {self.streams!r}")
+
+    @property
+    def profiled(self) -> bool:
+        """Whether gains start at what a pass over data measures (Admin)."""
+        gains = (gain for layer in self.layers for sub in layer.sublayers for gain in (sub.skip_gain, sub.branch_gain))
+        return any(gain is not None and gain.profiled for gain in gains)
 
     def to_json(self) -> dict[str, Any]:
         """The expanded placement as plain JSON types; absent norms and neutral scales are left out."""
@@ -149,7 +219,14 @@ class Placement:
 def _call(norm: Norm | None, argument: str) -> str:
     if norm is None:
         return argument
-    return f"N({argument})" if norm.kind == "host" else f"N_{norm.groups}({argument})"
+    symbol = {"host": "N", "group": f"N_{norm.groups}", "dyt": "DyT"}[norm.kind]
+    return f"{symbol}({argument})"
+
+
+def _times(symbol: str, gain: Gain | None, argument: str) -> str:
+    if gain is None:
+        return argument
+    return f"{symbol}{'⊙' if gain.width == 'features' else '·'}{argument}"
 
 
 def _compact(record: Any, skip: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -172,7 +249,7 @@ def _default(item: dataclasses.Field[Any]) -> Any:
 
 
 _RECORDS: dict[str, type] = {
-    record.__name__: record for record in (Norm, ProjectionNorm, Projections, Sublayer, Layer, Placement)
+    record.__name__: record for record in (Norm, Gain, ProjectionNorm, Projections, Sublayer, Layer, Placement)
 }
 
 
@@ -190,13 +267,21 @@ def _expand(record: type, data: Any, path: str) -> Any:
         raise PlacementError(f"{path}: {error}") from error
 
 
+_TEXT = (str, "a text")
+_PLAIN: dict[str, tuple[Any, str]] = {
+    "float": ((int, float), "a number"),
+    "int": (int, "a whole number"),
+    "bool": (bool, "true or false"),
+}
+
+
 def _value(annotation: str, value: Any, path: str) -> Any:
     """One entry as its annotation wants it: a record, a tuple of records, a text or a number."""
     nested = next((word for word in re.findall(r"\w+", annotation) if word in _RECORDS), None)
     if nested is None:
-        wanted = {"str": str, "float": (int, float), "int | None": (int, NoneType)}.get(annotation, str)
-        if not isinstance(value, wanted) or isinstance(value, bool):
-            raise PlacementError(f"{path} must be {'a text' if wanted is str else 'a number'}, got {value!r}")
+        wanted, called = _PLAIN.get(annotation.removesuffix(" | None"), _TEXT)
+        if not isinstance(value, wanted) or isinstance(value, bool) != (wanted is bool):
+            raise PlacementError(f"{path} must be {called}, got {value!r}")
         return value
     if not annotation.startswith("tuple"):
         return _expand(_RECORDS[nested], value, path)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from mixln.errors import PlacementError
-from mixln.placement.records import Layer, Norm, Placement, ProjectionNorm, Projections, Sublayer
+from mixln.placement.records import Gain, Layer, Norm, Placement, ProjectionNorm, Projections, Sublayer
 
 HOST = Norm()
 
@@ -24,11 +24,15 @@ SANDWICH = Layer(
 QKV_NORM = Projections(query=ProjectionNorm(), key=ProjectionNorm(), value=ProjectionNorm())
 HYBRID = Layer(attention=Sublayer(stream_out=HOST), projections=QKV_NORM)
 FULL_WIDTH = ProjectionNorm(width="full")
+QK_NORM = Projections(query=ProjectionNorm(), key=ProjectionNorm())
+FULL_QK_NORM = Projections(query=FULL_WIDTH, key=FULL_WIDTH)
 RES_POST = Layer(
-    attention=Sublayer(branch_out=HOST),
-    feed_forward=Sublayer(branch_out=HOST),
-    projections=Projections(query=FULL_WIDTH, key=FULL_WIDTH),
+    attention=Sublayer(branch_out=HOST), feed_forward=Sublayer(branch_out=HOST), projections=FULL_QK_NORM
 )
+QK_PRE = replace(PRE, projections=QK_NORM)
+FULL_QK_PRE = replace(PRE, projections=FULL_QK_NORM)
+QK_SANDWICH = replace(SANDWICH, projections=QK_NORM)
+SUB_LN = replace(PRE, projections=Projections(context=FULL_WIDTH, down=HOST))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +41,10 @@ class Entry:
 
     :param build: (number of layers, arguments as text) → placement; the arguments are what stands in brackets.
     :param arguments: how the arguments are written, for example `(α)`; empty if it takes none.
+    :param init: the name of the recommended initialisation.
+    :param notes: what belongs to the method beside its formula.
+    :param known_for: what is published in its favour, with the source; likewise `known_against`.
+    :param elsewhere: what the same name means in other software, or other names for the same.
     """
 
     name: str
@@ -47,6 +55,14 @@ class Entry:
     arguments: str = ""
     init: str = "normal"
     notes: str = ""
+    known_for: str = ""
+    known_against: str = ""
+    elsewhere: str = ""
+
+    @property
+    def example(self) -> str:
+        """The name as it is written, with its first argument."""
+        return self.name + self.arguments.split(" ")[0]
 
 
 def post_layers(share: Fraction | int, layers: int) -> int:
@@ -68,7 +84,9 @@ def post_layers(share: Fraction | int, layers: int) -> int:
     return math.floor(share * layers)
 
 
-def _uniform(layer: Layer) -> Callable[[int], Placement]:
+def uniform(layer: Layer) -> Callable[[int], Placement]:
+    """A factory that gives every layer the same record."""
+
     def build(layers: int) -> Placement:
         return Placement(name="", layers=(layer,) * layers)
 
@@ -86,8 +104,8 @@ def _hybrid_star(layers: int) -> Placement:
 
 
 def _deepnorm(layers: int) -> Placement:
-    sublayer = Sublayer(stream_out=HOST, skip_scale=(2 * layers) ** 0.25)
-    return Placement(name="", layers=(Layer(attention=sublayer, feed_forward=sublayer),) * layers)
+    layer = _sublayers(Sublayer(stream_out=HOST, skip_scale=(2 * layers) ** 0.25))
+    return Placement(name="", layers=(layer,) * layers)
 
 
 def _peri(layers: int) -> Placement:
@@ -96,14 +114,80 @@ def _peri(layers: int) -> Placement:
 
 def _lns(layers: int) -> Placement:
     def scaled(index: int) -> Layer:
-        sublayer = Sublayer(branch_in=HOST, branch_scale=1 / math.sqrt(index))
-        return Layer(attention=sublayer, feed_forward=sublayer)
+        return _sublayers(Sublayer(branch_in=HOST, branch_scale=1 / math.sqrt(index)))
 
     return Placement(name="", layers=tuple(scaled(index) for index in range(1, layers + 1)))
 
 
 def _group_pre(layers: int, groups: str = "4") -> Placement:
-    return _group(Placement(name="", layers=(PRE,) * layers), groups)
+    norm = group_norm(groups)
+    layer = Layer(attention=Sublayer(branch_in=norm), feed_forward=Sublayer(branch_in=norm))
+    return Placement(name="", layers=(layer,) * layers)
+
+
+def group_norm(groups: str) -> Norm:
+    """A norm that works in `groups` groups of features.
+
+    :raises PlacementError: if that is no whole number of at least 1.
+    """
+    if not groups.isdecimal() or int(groups) < 1:
+        raise PlacementError(f"group({groups}): groups must be a whole number of at least 1, got {groups!r}")
+    return Norm(kind="group", groups=int(groups))
+
+
+_VARIANT = re.compile(r"(?:(?P<attention>pre|post)-)?(?:(?P<letters>[qkvc]+)-)?(?P<feed_forward>pre|post)")
+
+
+def _hybrid(layers: int, variant: str = "qkv-post") -> Placement:
+    """The ablation of the HybridNorm paper: [pre- or post-][letters of q, k, v, c-]pre or post, the last of the feed-forward.
+
+    `post` is in both places what the paper's own method has in the feed-forward: n = N(x), out = n + f(n).
+    """
+    match = _VARIANT.fullmatch(variant)
+    if match is None:
+        raise PlacementError(
+            f"hybrid({variant}): the variant is written [pre- or post-][letters of qkvc-]pre or post, "
+            f"for example qkv-post or pre-qk-pre, got {variant!r}"
+        )
+    outer, inner = match["attention"], match["feed_forward"]
+    layer = Layer(
+        attention=Sublayer(
+            stream_in=HOST if outer == "post" else None,
+            branch_in=HOST if outer == "pre" else None,
+            stream_out=HOST if inner == "post" else None,
+        ),
+        feed_forward=Sublayer(branch_in=HOST if inner == "pre" else None),
+        projections=projection_norms(match["letters"] or ""),
+    )
+    return Placement(name="", layers=(layer,) * layers)
+
+
+def projection_norms(letters: str, width: str = "head") -> Projections:
+    """Norms on the projections that `letters` names, of q, k, v and c (the context, before the output projection).
+
+    :param width: `head` or `full`.
+    """
+    slots = {"q": "query", "k": "key", "v": "value", "c": "context"}
+    norm = ProjectionNorm(width=width)  # type: ignore[arg-type]
+    return Projections(**{slots[letter]: norm for letter in letters})
+
+
+def _sublayers(sublayer: Sublayer) -> Layer:
+    """A layer whose two sublayers are alike."""
+    return Layer(attention=sublayer, feed_forward=sublayer)
+
+
+def _keel(layers: int) -> Placement:
+    layer = _sublayers(Sublayer(branch_in=HOST, stream_out=HOST, skip_scale=float(2 * layers)))
+    return Placement(name="", layers=(PRE,) + (layer,) * (layers - 1))
+
+
+def _resi_dual(layers: int) -> Placement:
+    return Placement(name="", layers=(POST,) * layers, streams="resi-dual")
+
+
+def _dlcl(layers: int) -> Placement:
+    return Placement(name="", layers=(PRE,) * layers, streams="dlcl")
 
 
 ZOO: dict[str, Entry] = {
@@ -114,16 +198,23 @@ ZOO: dict[str, Entry] = {
             title="Pre-LN",
             formula="x ← x + A(N(x));  x ← x + F(N(x))",
             source="arXiv:2002.04745",
-            build=_uniform(PRE),
+            build=uniform(PRE),
             notes="The stock placement of Llama and nearly every LLM.",
+            known_for="Trains at the highest learning rates: 7.65e-3 at 64 layers and 4.67e-3 at 512, where Post-LN stops at "
+            "3.0e-4 and 2.8e-4 (KEEL, arXiv:2601.19895, table 1).",
+            known_against="Deep layers are said to contribute little, and many can be deleted (arXiv:2412.13795, arXiv:2502.05795).",
+            elsewhere="transformers' Llama calls the feed-forward's pre-norm post_attention_layernorm; timm's pre_norm is a norm "
+            "before the first layer.",
         ),
         Entry(
             name="post",
             title="Post-LN",
             formula="x ← N(x + A(x));  x ← N(x + F(x))",
             source="arXiv:1706.03762",
-            build=_uniform(POST),
+            build=uniform(POST),
             notes="Needs warm-up.",
+            known_for="The branches of deep layers reach the output undiminished; BERT and the first transformer are Post-LN.",
+            known_against="Diverges where Pre-LN trains: perplexity 1409 at 250M and 1411 at 1B (arXiv:2412.13795, table 1).",
         ),
         Entry(
             name="mix",
@@ -132,16 +223,30 @@ ZOO: dict[str, Entry] = {
             formula="layers 1..⌊αL⌋ Post-LN, the rest Pre-LN",
             source="arXiv:2412.13795",
             build=_mix,
-            notes="α is a share of the layers in [0, 1], 0.25 if left out; an integer of 2 and more is a count of layers.",
+            notes="α is a share of the layers in [0, 1], 0.25 if left out; an integer of 2 and more is a count of layers. "
+            "The paper takes 0.0625 at 32 layers.",
+            known_for="Perplexity 33.12/26.07/21.39/18.18 at 71M/130M/250M/1B against Pre-LN's 34.77/26.78/21.92/18.65 "
+            "(arXiv:2412.13795, table 1).",
+            known_against="1363 and 1415 at 350M and 1B in a later paper of the same group (arXiv:2502.05795, table 1); behind "
+            "Pre-LN at 550M in arXiv:2503.04598, table 13; the learning rate at which it breaks is near Post-LN's at 512 layers "
+            "(arXiv:2601.19895, table 1).",
         ),
         Entry(
             name="hybrid",
             title="HybridNorm",
+            arguments="(variant)",
             formula="x ← N(x + A_qkv(x));  x ← x + F(x)",
             source="arXiv:2503.04598",
-            build=_uniform(HYBRID),
+            build=_hybrid,
             init="megatron",
-            notes="Norms per head on q, k and v before rotary embedding; the Post-Norm of the feed-forward reads n = N(y), out = n + F(n).",
+            notes="Norms per head on q, k and v before rotary embedding; the Post-Norm of the feed-forward reads n = N(y), out = n + F(n). "
+            "The variants of its ablation are written as there, qkv-post if left out: [pre- or post-][letters of qkvc-]pre or post, for "
+            "example hybrid(kv-post), hybrid(pre-qkv-post), hybrid(post-pre); what stands before the letters is the attention's "
+            "outer norm, what stands last the feed-forward's. That post-pre reads n = N(x), n + A(n), as the feed-forward does, is from memory of the paper.",
+            known_for="Perplexity 20.00 against Pre-LN's 20.30 at 550M and 400B tokens (arXiv:2503.04598, table 13).",
+            known_against="With normal init 20.44, behind Pre-LN's 20.29 (arXiv:2503.04598, table 5); it breaks at 4.9e-4 at 64 layers, "
+            "Pre-LN at 7.65e-3 (arXiv:2601.19895, table 1).",
+            elsewhere="Levanter's hybrid_norm and OLMo-core's Hybrid* blocks are other placements.",
         ),
         Entry(
             name="hybrid*",
@@ -151,6 +256,8 @@ ZOO: dict[str, Entry] = {
             build=_hybrid_star,
             init="megatron",
             notes="The variant that wins in its paper.",
+            known_for="Perplexity 19.85 at 550M, and 60.67 mean accuracy at 1.2B against Pre-LN's 59.56 (arXiv:2503.04598, tables 13 and 12).",
+            known_against="As HybridNorm. In our runs half of its lead over Pre-LN, or all, was the init (docs/findings.md).",
         ),
         Entry(
             name="deepnorm",
@@ -160,13 +267,19 @@ ZOO: dict[str, Entry] = {
             build=_deepnorm,
             init="deepnorm",
             notes="Decoder-only constants; its init scales v, o and the feed-forward by (8L)^−¼.",
+            known_for="Trained 1,000 layers (arXiv:2203.00555); 22.77 at 250M where Post-LN diverges (arXiv:2412.13795, table 1).",
+            known_against="Behind Pre-LN at 130M and 250M, and 1411 at 1B (arXiv:2412.13795, table 1).",
+            elsewhere="The Mix-LN authors' code fixes α at one value (2.632, right for 24 layers) whatever the depth.",
         ),
         Entry(
             name="sandwich",
             title="Sandwich-LN",
             formula="x ← x + N(A(N(x)));  x ← x + N(F(N(x)))",
             source="arXiv:2105.13290",
-            build=_uniform(SANDWICH),
+            build=uniform(SANDWICH),
+            known_for="14.55/11.97/10.16 against Pre-LN's 14.67/12.36/10.32 at 130M/350M/1.3B with tuned learning rates (ProRes, table 2).",
+            known_against="20.45 against Pre-LN's 20.30 at 550M (arXiv:2503.04598, table 13).",
+            elsewhere="Gemma 2 and 3 are Sandwich-LN (with QK-norm in Gemma 3), and call the norms pre and post.",
         ),
         Entry(
             name="peri",
@@ -175,14 +288,17 @@ ZOO: dict[str, Entry] = {
             source="arXiv:2502.02732",
             build=_peri,
             notes="Sandwich-LN with a norm on the embeddings.",
+            elsewhere="Often said of Sandwich-LN without the norm on the embeddings.",
         ),
         Entry(
             name="res-post",
             title="res-post-norm",
             formula="x ← x + N(A_qk(x));  x ← x + N(F(x))",
             source="OLMo 2, arXiv:2501.00656",
-            build=_uniform(RES_POST),
+            build=uniform(RES_POST),
             notes="With norms over the full width of q and k, as in OLMo 2.",
+            known_against="20.34 against Pre-LN's 20.30 at 550M (arXiv:2503.04598, table 13).",
+            elsewhere="Called Post-Norm in OLMo 2's own report, and reordered norm in OLMo-core; it is not Post-LN.",
         ),
         Entry(
             name="lns",
@@ -191,6 +307,9 @@ ZOO: dict[str, Entry] = {
             source="arXiv:2502.05795",
             build=_lns,
             notes="l is the layer's index, the same for both sublayers. Not with a scaled init.",
+            known_for="25.76/20.35/18.20/15.71 against Pre-LN's 26.73/21.92/19.58/17.02 at 130M/250M/350M/1B (arXiv:2502.05795, table 1); "
+            "also ahead with tuned learning rates (ProRes, table 2).",
+            elsewhere="The GPAS authors' code writes 1/√l into the gains at the start, from where training moves them; the factor here stays.",
         ),
         Entry(
             name="group",
@@ -199,71 +318,78 @@ ZOO: dict[str, Entry] = {
             formula="Pre-LN whose norm works in groups of features",
             source="arXiv:1803.08494",
             build=_group_pre,
-            notes="4 groups if left out; they must divide the hidden size.",
+            notes="4 groups if left out; they must divide the hidden size. RMSNorm within each group, on every family.",
+            elsewhere="torch's GroupNorm subtracts the mean and normalizes over positions as well.",
         ),
-    )
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Modifier:
-    """Something that changes any placement, written in front of it: `qknorm+pre`."""
-
-    name: str
-    title: str
-    source: str
-    apply: Callable[..., Placement]
-    arguments: str = ""
-
-
-def _projection_norms(letters: str) -> Callable[[Placement], Placement]:
-    slots = {"q": "query", "k": "key", "v": "value", "c": "context"}
-    added = {slots[letter]: ProjectionNorm() for letter in letters}
-
-    def apply(placement: Placement) -> Placement:
-        layers = (replace(layer, projections=replace(layer.projections, **added)) for layer in placement.layers)
-        return replace(placement, layers=tuple(layers))
-
-    return apply
-
-
-def _group(placement: Placement, groups: str = "4") -> Placement:
-    if not groups.isdecimal() or int(groups) < 1:
-        raise PlacementError(f"group({groups}): groups must be a whole number of at least 1, got {groups!r}")
-    norm = Norm(kind="group", groups=int(groups))
-
-    def regroup(sublayer: Sublayer) -> Sublayer:
-        slots = ("branch_in", "branch_out", "stream_out")
-        return replace(sublayer, **{slot: norm for slot in slots if getattr(sublayer, slot) is not None})
-
-    layers = (
-        replace(layer, attention=regroup(layer.attention), feed_forward=regroup(layer.feed_forward))
-        for layer in placement.layers
-    )
-    return replace(placement, layers=tuple(layers))
-
-
-MODIFIERS: dict[str, Modifier] = {
-    modifier.name: modifier
-    for modifier in (
-        Modifier(
-            name="qknorm",
-            title="norms per head on q and k",
-            source="arXiv:2010.04245",
-            apply=_projection_norms("qk"),
+        Entry(
+            name="admin",
+            title="Admin",
+            formula="x ← N(ω⊙x + A(x));  x ← N(ω⊙x + F(x))",
+            source="arXiv:2004.08249",
+            build=uniform(_sublayers(Sublayer(stream_out=HOST, skip_gain=Gain(profiled=True)))),
+            notes="ω is learnable, one value a feature, and starts at 1 for the first sublayer and at √(Var[x₀] + Σ Var[branch j]) over the "
+            "sublayers j below for the others, from one pass over a batch: mixln compare does it on the first training batch; "
+            "elsewhere call mixln.profile(model, batch) before training. The rule is from memory of the paper and its code.",
+            known_for="Made 72 layers of Post-LN train (arXiv:2008.07772).",
         ),
-        Modifier(
-            name="qkvnorm",
-            title="norms per head on q, k and v",
-            source="arXiv:2503.04598",
-            apply=_projection_norms("qkv"),
+        Entry(
+            name="b2t",
+            title="B2T connection",
+            formula="y ← N(x + A(x));  x ← N(x + y + F(y))",
+            source="arXiv:2206.00330",
+            build=uniform(replace(POST, bottom_to_top=True)),
+            notes="Post-LN, and a skip from the layer's input past all its norms but the last. From memory of the paper.",
+            known_for="Trains deep Post-LN stacks and keeps their lead (arXiv:2206.00330).",
         ),
-        Modifier(
-            name="group",
-            title="norms of the residual sublayers work in groups of features",
-            source="arXiv:1803.08494",
-            apply=_group,
-            arguments="(groups)",
+        Entry(
+            name="sub-ln",
+            title="Sub-LN (Magneto)",
+            formula="x ← x + W_o N(attention(N(x)));  x ← x + W_2 N(act(W_1 N(x)))",
+            source="arXiv:2210.06423",
+            build=uniform(SUB_LN),
+            init="sub-ln",
+            notes="The norm before W_o works over the full width. Not where experts keep their output projections in one tensor.",
+        ),
+        Entry(
+            name="keel",
+            title="KEEL",
+            formula="layer 1: Pre-LN;  layers 2..L: x ← N(2L·x + A(N(x)));  x ← N(2L·x + F(N(x)))",
+            source="arXiv:2601.19895",
+            build=_keel,
+            known_for="Trains 1,000 layers at high learning rates, with Post-LN's use of depth (arXiv:2601.19895).",
+        ),
+        Entry(
+            name="rezero",
+            title="ReZero, SkipInit",
+            formula="x ← x + a·A(x);  x ← x + a·F(x),  a = 0 at the start",
+            source="arXiv:2003.04887, arXiv:2002.10444",
+            build=uniform(_sublayers(Sublayer(branch_gain=Gain(width="scalar", initial=0.0)))),
+            notes="No norm in the layers; one learnable scalar a sublayer.",
+        ),
+        Entry(
+            name="resi-dual",
+            title="ResiDual",
+            formula="x ← N(x + f), y ← y + f for each branch f(x);  at the end x + N(y)",
+            source="arXiv:2304.14802",
+            build=_resi_dual,
+            notes="Two streams: Post-LN, and Pre-LN fed by the same branches. The model's final norm follows, as after every placement.",
+        ),
+        Entry(
+            name="dlcl",
+            title="DLCL",
+            formula="layer l+1 reads Σ_{k≤l} w_k N_k(y_k), y_0 the embeddings; Pre-LN within the layers",
+            source="arXiv:1906.01787",
+            build=_dlcl,
+            notes="The weights start as a mean. Memory grows with the square of the number of layers.",
+            known_for="Trained encoders of 30 layers when 6 were the rule (arXiv:1906.01787).",
+        ),
+        Entry(
+            name="stock",
+            title="what the family does",
+            formula="Llama, Mistral, Mixtral, GPT-2, ViT: Pre-LN; Qwen3, OLMoE: Pre-LN with QK-norm; OLMo 2: res-post; Gemma 3: Sandwich-LN with QK-norm",
+            source="the family's own code, or its report",
+            build=uniform(PRE),
+            notes="The same logits as the stock model, written in records. Shown here as it is for Llama.",
         ),
     )
 }

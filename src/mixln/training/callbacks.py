@@ -84,8 +84,8 @@ class GradientNorms(TrainerCallback):
             return
         layers = list(placed_layers(model))
         self.shares = {
-            "attention": [_norm(layer.attention, layer.attention_residual) for layer in layers],
-            "feed_forward": [_norm(layer.feed_forward, layer.feed_forward_residual) for layer in layers],
+            "attention": [_norm(layer.functions[0], layer.attention_residual) for layer in layers],
+            "feed_forward": [_norm(layer.functions[1], layer.feed_forward_residual) for layer in layers],
         }
         self.total = _norm(model)
 

@@ -1,0 +1,32 @@
+"""OLMoE: Pre-LN with norms over the full width of q and k, and a mixture of experts."""
+
+from __future__ import annotations
+
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers.modeling_layers import GenericForSequenceClassification
+from transformers.models.olmoe import modeling_olmoe as olmoe
+from transformers.models.olmoe.configuration_olmoe import OlmoeConfig
+
+from mixln.hosts.family import Host
+from mixln.hosts.names import EXPERT_ROLES, OWN_QK_NORMS, PRE_NORMS, PROJECTIONS
+from mixln.placement.zoo import FULL_QK_PRE
+
+
+class OlmoeForSequenceClassification(GenericForSequenceClassification, olmoe.OlmoePreTrainedModel):
+    """The head that transformers has for the other families, and not for this one."""
+
+
+HOST = Host(
+    config=OlmoeConfig,
+    base=olmoe.OlmoeModel,
+    heads={
+        "causal-lm": (olmoe.OlmoeForCausalLM, AutoModelForCausalLM),
+        "sequence-classification": (OlmoeForSequenceClassification, AutoModelForSequenceClassification),
+    },
+    projections=PROJECTIONS,
+    own_norms=OWN_QK_NORMS,
+    roles=EXPERT_ROLES,
+    norm=lambda config, size: olmoe.OlmoeRMSNorm(size, eps=config.rms_norm_eps),
+    stock=FULL_QK_PRE,
+    stock_names=PRE_NORMS,
+)

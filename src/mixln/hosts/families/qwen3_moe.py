@@ -1,0 +1,27 @@
+"""Qwen3 with a mixture of experts: Pre-LN with norms per head on q and k."""
+
+from __future__ import annotations
+
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers.models.qwen3_moe import modeling_qwen3_moe as qwen3_moe
+from transformers.models.qwen3_moe.configuration_qwen3_moe import Qwen3MoeConfig
+
+from mixln.hosts.family import Host
+from mixln.hosts.names import EXPERT_ROLES, OWN_QK_NORMS, PRE_NORMS, PROJECTIONS, ROLES
+from mixln.placement.zoo import QK_PRE
+
+HOST = Host(
+    config=Qwen3MoeConfig,
+    base=qwen3_moe.Qwen3MoeModel,
+    heads={
+        "causal-lm": (qwen3_moe.Qwen3MoeForCausalLM, AutoModelForCausalLM),
+        "sequence-classification": (qwen3_moe.Qwen3MoeForSequenceClassification, AutoModelForSequenceClassification),
+    },
+    projections=PROJECTIONS,
+    down="down_proj",
+    own_norms=OWN_QK_NORMS,
+    roles=EXPERT_ROLES | ROLES,
+    norm=lambda config, size: qwen3_moe.Qwen3MoeRMSNorm(size, eps=config.rms_norm_eps),
+    stock=QK_PRE,
+    stock_names=PRE_NORMS,
+)

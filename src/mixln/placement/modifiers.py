@@ -1,0 +1,179 @@
+"""What changes any placement, written in front of it with a +: `qknorm+pre`, `gpas+mix(0.25)`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from mixln.errors import PlacementError
+from mixln.placement.records import Gain, Layer, Norm, Placement, Projections, Sublayer
+from mixln.placement.zoo import group_norm, projection_norms
+
+NORM_SLOTS = ("stream_in", "branch_in", "branch_out", "stream_out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Modifier:
+    """Something that changes any placement.
+
+    :param apply: (placement, arguments as text) → placement.
+    :param arguments: how the arguments are written, for example `(groups)`; empty if it takes none.
+    :param notes: what a user must know beside the title.
+    """
+
+    name: str
+    title: str
+    source: str
+    apply: Callable[..., Placement]
+    arguments: str = ""
+    notes: str = ""
+
+    @property
+    def example(self) -> str:
+        return self.name + self.arguments.split(" ")[0]
+
+
+def _each_layer(placement: Placement, change: Callable[[Layer], Layer]) -> Placement:
+    return replace(placement, layers=tuple(change(layer) for layer in placement.layers))
+
+
+def _each_sublayer(placement: Placement, change: Callable[[Sublayer], Sublayer]) -> Placement:
+    return _each_layer(
+        placement,
+        lambda layer: replace(layer, attention=change(layer.attention), feed_forward=change(layer.feed_forward)),
+    )
+
+
+def _norm(placement: Placement, letters: str = "", width: str = "head") -> Placement:
+    if not letters or set(letters) - set("qkvc") or len(set(letters)) < len(letters):
+        raise PlacementError(
+            f"norm({letters}): needs letters of q, k, v and c (the context), each once, got {letters!r}; for example norm(qkv)+pre"
+        )
+    if width not in ("head", "full"):
+        raise PlacementError(f"norm({letters},{width}): the width must be head or full, got {width!r}")
+    added = {slot: norm for slot, norm in vars(projection_norms(letters, width)).items() if norm is not None}
+    return _each_layer(placement, lambda layer: replace(layer, projections=replace(layer.projections, **added)))
+
+
+def _named(letters: str) -> Callable[..., Placement]:
+    def apply(placement: Placement, width: str = "head") -> Placement:
+        return _norm(placement, letters, width)
+
+    return apply
+
+
+def _bare(placement: Placement) -> Placement:
+    return _each_layer(placement, lambda layer: replace(layer, projections=Projections()))
+
+
+def _of_kind(placement: Placement, norm: Norm) -> Placement:
+    """Every norm of the residual sublayers by another kind."""
+
+    def change(sublayer: Sublayer) -> Sublayer:
+        return replace(sublayer, **{slot: norm for slot in NORM_SLOTS if getattr(sublayer, slot) is not None})
+
+    return _each_sublayer(placement, change)
+
+
+def _group(placement: Placement, groups: str = "4") -> Placement:
+    return _of_kind(placement, group_norm(groups))
+
+
+def _dyt(placement: Placement, alpha: str = "0.5") -> Placement:
+    norm = Norm(kind="dyt", alpha=_number("dyt", "α", alpha))
+    on_embedding = None if placement.embedding_norm is None else norm
+    return replace(_of_kind(placement, norm), embedding_norm=on_embedding, final_norm=norm)
+
+
+def _layer_scale(placement: Placement, start: str = "") -> Placement:
+    depth = len(placement.layers)
+    rule = 0.1 if depth <= 18 else 1e-5 if depth <= 24 else 1e-6
+    gain = Gain(initial=_number("layerscale", "λ", start) if start else rule)
+    return _each_sublayer(placement, lambda sublayer: replace(sublayer, branch_gain=gain))
+
+
+def _gpas(placement: Placement) -> Placement:
+    def gate(sublayer: Sublayer) -> Sublayer:
+        return replace(sublayer, gpas="stream" if sublayer.stream_out is None else "skip")
+
+    return _each_sublayer(placement, gate)
+
+
+def _number(name: str, symbol: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise PlacementError(f"{name}({text}): {symbol} must be a number above 0, got {text!r}")
+    return value
+
+
+MODIFIERS: dict[str, Modifier] = {
+    modifier.name: modifier
+    for modifier in (
+        Modifier(
+            name="qknorm",
+            title="norms on q and k",
+            source="arXiv:2010.04245",
+            apply=_named("qk"),
+            arguments="(width)",
+            notes="Per head if left out, with one gain for all heads; qknorm(full) normalizes over all heads at once, as OLMo 2 does.",
+        ),
+        Modifier(
+            name="qkvnorm",
+            title="norms on q, k and v",
+            source="arXiv:2503.04598",
+            apply=_named("qkv"),
+            arguments="(width)",
+        ),
+        Modifier(
+            name="norm",
+            title="norms on any of q, k, v and c, the context before the output projection",
+            source="arXiv:2503.04598",
+            apply=_norm,
+            arguments="(letters,width)",
+            notes="For example norm(kv)+pre or norm(qkvc,full)+post; per head if the width is left out.",
+        ),
+        Modifier(
+            name="bare",
+            title="without norms on the projections, those of the family included",
+            source="",
+            apply=_bare,
+            notes="For example bare+stock on Qwen3 is Pre-LN without its QK-norm.",
+        ),
+        Modifier(
+            name="group",
+            title="norms of the residual sublayers work in groups of features",
+            source="arXiv:1803.08494",
+            apply=_group,
+            arguments="(groups)",
+        ),
+        Modifier(
+            name="dyt",
+            title="dynamic tanh γ⊙tanh(αx) + β in place of the norms of the stream, the final norm included",
+            source="arXiv:2503.10622",
+            apply=_dyt,
+            arguments="(α)",
+            notes="α starts at 0.5 if left out. For language models the paper chooses it by width, larger before the attention, and adds a "
+            "learnable scale after the embedding, which is not part of this. Norms on projections stay what they are.",
+        ),
+        Modifier(
+            name="layerscale",
+            title="a learnable gain λ a feature on each branch",
+            source="arXiv:2103.17239",
+            apply=_layer_scale,
+            arguments="(λ)",
+            notes="λ starts at 0.1 up to 18 layers, 1e-5 up to 24, 1e-6 above, as in the paper, if left out.",
+        ),
+        Modifier(
+            name="gpas",
+            title="gradient-preserving activation scaling G(x) = x − SiLU(g)·stopgrad(x), g = 0 at the start",
+            source="arXiv:2506.22049",
+            apply=_gpas,
+            notes="On the sum after each sublayer; where the sublayer ends in a norm, on the skip before the sum, as in the authors' code. "
+            "Each sublayer has its own gate; in the authors' code the two of a layer share one.",
+        ),
+    )
+}
