@@ -19,10 +19,11 @@ from mixln.placement import Placement, placement
 
 if TYPE_CHECKING:
     from mixln.hosts import from_config, from_pretrained, placed_config
+    from mixln.nn.profiling import profile
 
 __version__ = version("mixln")
 
-_LAZY = dict.fromkeys(("from_config", "from_pretrained", "placed_config"), "mixln.hosts")
+_LAZY = dict.fromkeys(("from_config", "from_pretrained", "placed_config"), "mixln.hosts") | {"profile": "mixln.nn.profiling"}
 
 __all__ = [
     "CheckpointError",
@@ -36,6 +37,7 @@ __all__ = [
     "from_pretrained",
     "placed_config",
     "placement",
+    "profile",
 ]
 
 

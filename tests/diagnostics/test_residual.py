@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mixln.diagnostics.residual import placed_layers, residual_variance
+from mixln.diagnostics.residual import residual_variance
+from mixln.nn.residual import placed_layers
 from tests import tiny
 
 

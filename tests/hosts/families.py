@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
 from transformers import (
     Gemma3TextConfig,
     GPT2Config,
@@ -24,7 +23,7 @@ from mixln.hosts import HOSTS
 from tests.tiny import SIZES, tokens
 
 LAYERS = 3
-EXPERTS = {"num_experts_per_tok": 2, "output_router_logits": True}
+EXPERTS = {"num_experts_per_tok": 2}
 LABELS = {"num_labels": 3, "pad_token_id": 0}
 
 CONFIGS: dict[str, tuple[type[PreTrainedConfig], dict[str, Any]]] = {
@@ -40,18 +39,25 @@ CONFIGS: dict[str, tuple[type[PreTrainedConfig], dict[str, Any]]] = {
     "vit": (ViTConfig, {"image_size": 12, "patch_size": 4, "num_channels": 1}),
 }  # fmt: skip
 
+SAME_HEADS = (GPT2Config, ViTConfig)
+"""Families that have as many key/value heads as query heads."""
+
 
 def config_of(name: str, **changes: Any) -> PreTrainedConfig:
     cls, own = CONFIGS[name]
-    return cls(**{**SIZES, **LABELS, **own, **changes})
+    sizes = {key: value for key, value in SIZES.items() if cls not in SAME_HEADS or key != "num_key_value_heads"}
+    return cls(**{**sizes, **LABELS, **own, **changes})
 
 
-def inputs_of(name: str) -> dict[str, Tensor]:
-    """Four short texts, one left-padded, with their labels; or four images with theirs."""
+def inputs_of(name: str) -> dict[str, Any]:
+    """Four short texts, one left-padded, with their labels (and the load-balancing loss of experts); or four images with theirs."""
     if "image-classification" in HOSTS[name].heads:
         generator = torch.Generator().manual_seed(2)
         return {"pixel_values": torch.randn(4, 1, 12, 12, generator=generator), "labels": torch.tensor([0, 1, 2, 1])}
     ids = tokens(batch=4, length=9)
     mask = torch.ones_like(ids)
     ids[0, :3], mask[0, :3] = 0, 0
-    return {"input_ids": ids, "attention_mask": mask, "labels": ids}
+    labels = ids.clone()
+    labels[0, :4] = -100  # the first word after the padding would be foretold by the padding, an embedding of zeros
+    routed = {"output_router_logits": True} if "num_experts_per_tok" in CONFIGS[name][1] else {}
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels, **routed}

@@ -15,10 +15,10 @@ import mixln
 from mixln.placement import Layer, Placement, Sublayer
 from tests.tiny import EVERY, gradients, logits, placed, tiny_config, tokens
 
-LAYERS, D, HEAD_DIM, Q_WIDTH, K_WIDTH = 3, 32, 8, 32, 16
+LAYERS, D, HEAD_DIM, Q_WIDTH, K_WIDTH, FF = 3, 32, 8, 32, 16, 48
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 
-# Gains of the layers, the final norm not counted; a stock layer has 2·D.
+# Gains of the layers, the final norm not counted but for what it has more than D; a stock layer has 2·D.
 GAINS = {
     "pre": LAYERS * 2 * D,
     "post": LAYERS * 2 * D,
@@ -36,6 +36,20 @@ GAINS = {
     "qkvnorm+post": LAYERS * (2 * D + 3 * HEAD_DIM),
     "group(4)+mix(0.5)": LAYERS * 2 * D,
     "post*1,pre*2": LAYERS * 2 * D,
+    "admin": LAYERS * (2 * D + 2 * D),
+    "b2t": LAYERS * 2 * D,
+    "sub-ln": LAYERS * (2 * D + Q_WIDTH + FF),
+    "keel": 2 * D + (LAYERS - 1) * 4 * D,
+    "rezero": LAYERS * 2,
+    "resi-dual": LAYERS * 2 * D + D,
+    "dlcl": LAYERS * 2 * D + (LAYERS + 1) * D + (1 + 2 + 3) + 4,
+    "stock": LAYERS * 2 * D,
+    "norm(qkvc,full)+post": LAYERS * (2 * D + 2 * Q_WIDTH + 2 * K_WIDTH),
+    "dyt+pre": LAYERS * 2 * (2 * D + 1) + D + 1,
+    "gpas+mix(0.5)": LAYERS * (2 * D + 2),
+    "layerscale+pre": LAYERS * (2 * D + 2 * D),
+    "hybrid(pre-kv-post)": LAYERS * (2 * D + 2 * HEAD_DIM),
+    "hybrid(post-pre)": LAYERS * 2 * D,
 }
 
 every = pytest.mark.parametrize("placement", EVERY)

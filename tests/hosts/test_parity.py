@@ -11,8 +11,8 @@ from transformers import LlamaForCausalLM, PreTrainedModel
 
 import mixln
 from mixln.errors import PlacementError
-from mixln.hosts.family import stock_weights
 from mixln.hosts.families.llama import HOST as LLAMA
+from mixln.hosts.family import stock_weights
 from tests.tiny import gradients, logits, placed, randomise_gains, tiny_config, tokens
 
 IDS = tokens(batch=3, length=8)
@@ -93,10 +93,3 @@ def test_stock_weights_do_not_go_into_another_placement(placement):
     stock = LlamaForCausalLM(tiny_config())
     with pytest.raises(PlacementError, match=r"layers\.0\.\S+ has no counterpart"):
         stock_weights(LLAMA, stock, placed(placement))
-
-
-def test_unknown_family_is_refused():
-    config = tiny_config()
-    config.model_type = "gpt2"
-    with pytest.raises(PlacementError, match="model family 'gpt2' is not known; known: llama"):
-        mixln.from_config(config, placement="pre")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 import mixln
 from mixln.errors import SettingsError
-from mixln.nn.schemes import SCHEMES
+from mixln.nn.schemes import INIT_MODIFIERS, SCHEMES
 from mixln.placement import ZOO
 from tests.tiny import EVERY, placed, tiny_config
 
@@ -20,6 +20,7 @@ ROLES = ("embed_tokens", "lm_head", "q_proj", "k_proj", "v_proj", "o_proj", "gat
 RANGE = 0.03
 SMALL = math.sqrt(2 / (5 * D))
 BETA = (8 * L) ** -0.25
+GAMMA = math.sqrt(math.log(2 * L))
 # Standard deviation of a normal distribution that is cut at ±3 and had 1 before.
 DENSITY_AT_3 = math.exp(-4.5) / math.sqrt(2 * math.pi)
 CUT = math.sqrt(1 - 2 * 3 * DENSITY_AT_3 / math.erf(3 / math.sqrt(2)))
@@ -53,6 +54,29 @@ EXPECTED = {
         "up_proj": BETA * xavier(160, 64),
         "down_proj": BETA * xavier(64, 160),
     },
+    "sub-ln": {
+        "embed_tokens": RANGE,
+        "lm_head": RANGE,
+        "q_proj": xavier(64, 64),
+        "k_proj": xavier(32, 64),
+        "v_proj": GAMMA * xavier(32, 64),
+        "o_proj": GAMMA * xavier(64, 64),
+        "gate_proj": GAMMA * xavier(160, 64),
+        "up_proj": GAMMA * xavier(160, 64),
+        "down_proj": GAMMA * xavier(64, 160),
+    },
+    "scaled-small": {
+        **dict.fromkeys(ROLES, RANGE),
+        "o_proj": SMALL / math.sqrt(2 * L),
+        "down_proj": SMALL / math.sqrt(2 * L),
+    },
+    "scaled-embed+normal": {**dict.fromkeys(ROLES, RANGE), "embed_tokens": 8 * RANGE},
+    "embedding(0.632)+scaled": {
+        **dict.fromkeys(ROLES, RANGE),
+        "embed_tokens": 0.632,
+        "o_proj": RANGE / math.sqrt(2 * L),
+        "down_proj": RANGE / math.sqrt(2 * L),
+    },
 }
 
 
@@ -66,7 +90,8 @@ def values(model: torch.nn.Module, role: str) -> Tensor:
 
 
 def test_every_scheme_is_tested():
-    assert EXPECTED.keys() == SCHEMES.keys()
+    assert SCHEMES.keys() <= EXPECTED.keys()
+    assert all(any(name in text for text in EXPECTED) for name in INIT_MODIFIERS)
 
 
 @pytest.fixture(scope="module", params=EXPECTED)
@@ -138,11 +163,18 @@ def test_every_placement_draws_the_same_amount_from_the_global_generator(placeme
     assert torch.equal(*states)
 
 
+STARTS = {"branch_gain": {"rezero": 0.0, "layerscale+pre": 0.1}, "gate": 0.0, "alpha": 0.5, "bias": 0.0}
+
+
 @pytest.mark.parametrize("placement", EVERY)
-def test_norms_draw_nothing(placement):
-    gains = [p for p in placed(placement, gains=False).parameters() if p.ndim == 1]
+def test_norms_and_gains_draw_nothing_and_start_where_their_papers_say(placement):
+    gains = {name: p for name, p in placed(placement, gains=False).named_parameters() if p.ndim == 1}
     assert gains
-    assert all(torch.equal(gain, torch.ones_like(gain)) for gain in gains)
+    for name, gain in gains.items():
+        start = next((value for part, value in STARTS.items() if part in name), 1.0)
+        value = start[placement] if isinstance(start, dict) else start
+        value = 1 / gain.numel() if "combination" in name else value
+        assert torch.equal(gain, torch.full_like(gain, value)), name
 
 
 @pytest.mark.parametrize("placement", ZOO)
@@ -159,6 +191,23 @@ def test_init_survives_saving_and_loading(tmp_path):
 def test_unknown_init_lists_the_known_ones():
     with pytest.raises(SettingsError, match=rf"init 'orthogonal' is not known; known: {', '.join(SCHEMES)}$"):
         mixln.from_config(tiny_config(), placement="pre", init="orthogonal")
+
+
+@pytest.mark.parametrize(
+    ("init", "message"),
+    [
+        ("wide+normal", "init modifier 'wide' is not known; known: embedding, scaled-embed"),
+        (
+            "embedding+normal",
+            r"embedding\(\): needs a standard deviation above 0, got ''; for example embedding\(0\.632\)\+normal",
+        ),
+        ("embedding(-1)+normal", r"embedding\(-1\): needs a standard deviation above 0, got '-1'"),
+        ("scaled-embed(2)+normal", r"scaled-embed\(2\): takes no argument, got '2'"),
+    ],
+)
+def test_init_that_cannot_be_is_refused(init, message):
+    with pytest.raises(SettingsError, match=message):
+        mixln.from_config(tiny_config(), placement="pre", init=init)
 
 
 def test_weights_do_not_depend_on_the_dtype_of_the_model():

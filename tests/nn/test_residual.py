@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
-
 import itertools
+import math
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from mixln.nn.residual import PlacedLayer, Residual
-from mixln.nn.residual import GpasGate
+from mixln.nn.residual import GpasGate, PlacedLayer, Residual
 from mixln.placement import Gain, Layer, Norm, Placement, Sublayer
 
 SLOTS = ("branch_in", "branch_out", "stream_out")
@@ -144,6 +142,8 @@ def test_hosts_dropout_falls_on_the_branch_alone():
 
 
 def test_input_of_the_layer_is_added_before_its_last_norm():
-    placed = layer(Layer(attention=Sublayer(stream_out=Norm()), feed_forward=Sublayer(stream_out=Norm()), bottom_to_top=True))
+    placed = layer(
+        Layer(attention=Sublayer(stream_out=Norm()), feed_forward=Sublayer(stream_out=Norm()), bottom_to_top=True)
+    )
     y = rms(X + placed.attn(X))
     torch.testing.assert_close(placed(X), rms(X + y + placed.ff(y)))

@@ -179,7 +179,9 @@ def test_only_post_layers_count_as_post(name, post):
 def test_keel_scales_its_skips_by_the_number_of_sublayers_except_in_the_first_layer():
     first, *rest = placement("keel", 5).layers
     assert first == PRE
-    assert {(sub.skip_scale, sub.branch_in, sub.stream_out) for layer in rest for sub in layer.sublayers} == {(10.0, Norm(), Norm())}
+    assert {(sub.skip_scale, sub.branch_in, sub.stream_out) for layer in rest for sub in layer.sublayers} == {
+        (10.0, Norm(), Norm())
+    }
 
 
 @pytest.mark.parametrize(("layers", "start"), [(18, 0.1), (24, 1e-5), (25, 1e-6)])

@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from mixln.diagnostics.profile import LayerProfile, Profile
 from mixln.diagnostics.results import Stream
 from mixln.diagnostics.stack import Batch, Stack, evaluating, first_of, hooks, real_tokens, recording
-from mixln.nn.residual import PlacedLayer, Residual
+from mixln.nn.residual import PlacedLayer, Residual, placed_layers
 
 
 @torch.no_grad()
@@ -48,7 +49,7 @@ def residual_stream(stack: Stack, batches: Iterable[Batch]) -> Stream:
                 for name, value in _moments(after, keep_BT).items():
                     sums[name][index, 0] += value
                 for side in range(2):
-                    skip = _skip_scale(stack.layers[index], side) * _norm(seen[index, side, "stream"], keep_BT)
+                    skip = _norm(_skip(stack.layers[index], side, seen[index, side, "stream"]), keep_BT)
                     branch = _norm(seen[index, side, "branch"], keep_BT)
                     share = branch / (skip + branch).clamp_min(torch.finfo(torch.float32).tiny)
                     sums["share"][index, side] += share.sum().item()
@@ -105,10 +106,9 @@ def _norm(x_BTD: Tensor, keep_BT: Tensor) -> Tensor:
     return x_BTD.float().norm(dim=-1).view(keep_BT.shape)[keep_BT]
 
 
-def _skip_scale(layer: nn.Module, side: int) -> float:
-    if not isinstance(layer, PlacedLayer):
-        return 1.0
-    return abs((layer.attention_residual, layer.feed_forward_residual)[side].skip_scale)
+def _skip(layer: nn.Module, side: int, stream_BTD: Tensor) -> Tensor:
+    """What the branch is added to: the stream, scaled or gated where a placement says so."""
+    return layer.sublayers[side][1].skip(stream_BTD) if isinstance(layer, PlacedLayer) else stream_BTD
 
 
 @torch.no_grad()
@@ -139,8 +139,10 @@ def _required(module: nn.Module) -> list[str]:
 
 
 @torch.no_grad()
-def residual_variance(model: nn.Module, batch: Mapping[str, Any], *, step: int) -> LayerProfile:
+def residual_variance(model: PreTrainedModel, batch: Mapping[str, Any], *, step: int) -> LayerProfile:
     """Variance over features of the residual stream where it leaves each sublayer, mean over tokens, in float32.
+
+    Of several streams, that which the next sublayer reads.
 
     σ² = mean over tokens of Var_D(x), for a training to record now and then; :func:`residual_stream` tells more.
 
@@ -151,12 +153,12 @@ def residual_variance(model: nn.Module, batch: Mapping[str, Any], *, step: int) 
 
     def record(module: nn.Module, inputs: Any, output: Tensor) -> None:
         assert isinstance(module, Residual)
-        seen[module] = output.float().var(dim=-1, correction=0).mean().item()
+        seen[module] = output[..., -model.config.hidden_size :].float().var(dim=-1, correction=0).mean().item()
 
     layers = list(placed_layers(model))
     with evaluating(model), hooks() as add:
         for layer in layers:
-            for residual in (layer.attention_residual, layer.feed_forward_residual):
+            for _, residual in layer.sublayers:
                 add(residual.register_forward_hook(record))
         model(**batch)
     return LayerProfile(
@@ -164,8 +166,3 @@ def residual_variance(model: nn.Module, batch: Mapping[str, Any], *, step: int) 
         attention=tuple(seen[layer.attention_residual] for layer in layers),
         feed_forward=tuple(seen[layer.feed_forward_residual] for layer in layers),
     )
-
-
-def placed_layers(model: nn.Module) -> Iterator[PlacedLayer]:
-    """The placed layers of a model, first layer first."""
-    return (module for module in model.modules() if isinstance(module, PlacedLayer))

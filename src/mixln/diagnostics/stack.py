@@ -167,13 +167,16 @@ def _has(layer: nn.Module, name: str) -> bool:
 
 
 def _placed(layer: PlacedLayer) -> Branches:
-    def branch(name: str, residual: str, record: Sublayer) -> Branch:
-        output = f"{residual}.branch_out" if record.branch_out else name
-        return Branch(output=output, stream=residual, weights=(name, residual))
+    def branch(name: str, output: str, residual: str, record: Sublayer) -> Branch:
+        stream = residual
+        if record.stream_in is not None:  # what is added to is what f, or the norm before it, is given
+            stream = f"{residual}.branch_in" if record.branch_in is not None else name
+        return Branch(output=output, stream=stream, weights=(name, residual))
 
+    (attention, _), (feed_forward, _) = layer.sublayers
     return (
-        branch(layer.names[0], "attention_residual", layer.record.attention),
-        branch(layer.names[1], "feed_forward_residual", layer.record.feed_forward),
+        branch(layer.names[0], layer.branches[0], attention, layer.record.attention),
+        branch(layer.names[1], layer.branches[1], feed_forward, layer.record.feed_forward),
     )
 
 

@@ -162,7 +162,9 @@ def _base_class(host: Host, config_class: type, module: str) -> type[PreTrainedM
         self.post_init()
 
     recorded = {**(stock._can_record_outputs or {}), "hidden_states": PlacedLayer}
-    whole = [name for name in stock._no_split_modules or () if name != stock._can_record_outputs["hidden_states"].__name__]
+    whole = [
+        name for name in stock._no_split_modules or () if name != stock._can_record_outputs["hidden_states"].__name__
+    ]
     namespace = {
         "__init__": __init__,
         "__module__": module,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mixln.errors import PlacementError
-from mixln.placement import Norm, ProjectionNorm
+from mixln.placement import Norm
 
 MakeNorm = Callable[[int], nn.Module]
 """Makes the host family's own norm over vectors of the given size."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -114,6 +114,11 @@ class Residual(nn.Module):
             skip = skip + also
         return self.end(skip + branch)
 
+    @property
+    def branch_end(self) -> str | None:
+        """The submodule whose output is added to the skip; `None` where that is what f gives."""
+        return next((name for name in ("branch_gain", "branch_out", "dropout") if getattr(self, name) is not None), None)
+
     def extra_repr(self) -> str:
         return f"branch_scale={self.branch_scale:.6g}, skip_scale={self.skip_scale:.6g}"
 
@@ -160,9 +165,28 @@ class PlacedLayer(GradientCheckpointingLayer):
         """The host's attention and feed-forward."""
         return self._modules[self.names[0]], self._modules[self.names[1]]  # type: ignore[return-value]
 
+    @property
+    def sublayers(self) -> tuple[tuple[str, Residual], tuple[str, Residual]]:
+        """Name of the residual sublayer and the sublayer: attention, then feed-forward."""
+        return ("attention_residual", self.attention_residual), ("feed_forward_residual", self.feed_forward_residual)
+
+    @property
+    def branches(self) -> tuple[str, str]:
+        """The submodules whose outputs are added to the stream, attention and feed-forward, by their names in the layer."""
+        ends = (
+            f"{residual}.{sub.branch_end}" if sub.branch_end else name
+            for (residual, sub), name in zip(self.sublayers, self.names, strict=True)
+        )
+        return tuple(ends)  # type: ignore[return-value]
+
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """:param hidden_states: (B, T, D); everything else goes to the attention as the host passes it."""
         bottom = hidden_states if self.stream_in is None else self.stream_in(hidden_states)
         attention, feed_forward = self.functions
         stream = self.attention_residual(bottom, attention, *args, **kwargs)
         return self.feed_forward_residual(stream, feed_forward, also=bottom if self.record.bottom_to_top else None)
+
+
+def placed_layers(model: nn.Module) -> Iterator[PlacedLayer]:
+    """The placed layers of a model, first layer first."""
+    return (module for module in model.modules() if isinstance(module, PlacedLayer))

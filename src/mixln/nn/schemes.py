@@ -1,8 +1,8 @@
 """The initialisation schemes by name; nothing here needs torch. d is the hidden size, L the number of layers.
 
-    normal                     a scheme
-    embedding(0.632)+normal    with the embeddings at a standard deviation of their own
-    scaled-embed+megatron      with the embeddings √d times as large
+normal                     a scheme
+embedding(0.632)+normal    with the embeddings at a standard deviation of their own
+scaled-embed+megatron      with the embeddings √d times as large
 """
 
 from __future__ import annotations

@@ -11,7 +11,8 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from mixln.diagnostics.residual import placed_layers, residual_variance
+from mixln.diagnostics.residual import residual_variance
+from mixln.nn.residual import placed_layers
 
 Record = Callable[[dict[str, Any]], None]
 

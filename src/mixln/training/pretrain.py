@@ -16,6 +16,7 @@ from transformers import PreTrainedConfig, PrinterCallback, Trainer, TrainingArg
 from mixln.data.text import Text
 from mixln.diagnostics.profile import LayerProfile
 from mixln.hosts import from_config
+from mixln.nn.profiling import profile
 from mixln.training.callbacks import (
     Checkpoints,
     Divergence,
@@ -139,6 +140,9 @@ def pretrain(
             Checkpoints(checkpoint_seconds),
         ],
     )
+    if resume is None:
+        first = collate([train[i] for i in range(min(settings.micro_batch_size or settings.batch_size, len(train)))])
+        profile(model, {name: value.to(model.device) for name, value in first.items()})
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     step = trainer.state.global_step
     if not divergence.reason:

@@ -1,0 +1,276 @@
+"""Each family with its `stock` placement is the family's own class, and what a family cannot carry is refused."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModel, PreTrainedModel
+
+import mixln
+from mixln.errors import PlacementError, SettingsError
+from mixln.hosts import HOSTS
+from mixln.hosts.family import stock_weights
+from mixln.nn.schemes import SCHEMES
+from mixln.placement import Placement
+from tests.hosts.families import CONFIGS, config_of, inputs_of
+from tests.tiny import randomise_gains
+
+HEADS = [(name, head) for name, host in HOSTS.items() for head in host.heads]
+PRE_HOSTS = sorted(set(HOSTS) - {"olmo2", "gemma3_text"})
+LANGUAGE = sorted(set(HOSTS) - {"vit"})
+
+
+def pair(name: str, head: str | None = None, placement: str = "stock", **changes: Any) -> tuple[Any, Any]:
+    """Stock and placed, in evaluation mode, with the stock model's weights and its gains off their start."""
+    host = HOSTS[name]
+    torch.manual_seed(0)
+    stock = host.heads[head or next(iter(host.heads))][0]._from_config(config_of(name, **changes)).eval()
+    randomise_gains(stock)
+    model = mixln.from_config(stock.config, placement=placement, head=head).eval()
+    stock_weights(host, stock, model)
+    return stock, model
+
+
+def inputs(name: str, head: str) -> dict[str, Any]:
+    given = inputs_of(name)
+    if head != "sequence-classification":
+        return given
+    return {**given, "labels": torch.tensor([0, 1, 2, 1])}
+
+
+def gradients_of(model: PreTrainedModel, name: str, given: dict[str, Any]) -> dict[str, torch.Tensor]:
+    model(**given).loss.backward()
+    return {HOSTS[name].canonical(key): p.grad for key, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize(("name", "head"), HEADS)
+def test_logits_loss_and_gradients_equal_the_stock_models(name, head):
+    stock, model = pair(name, head)
+    given = inputs(name, head)
+    assert type(model).__name__ == f"Placed{type(stock).__name__}"
+    with torch.no_grad():
+        expected, actual = stock(**given), model(**given)
+    assert torch.equal(actual.logits, expected.logits)
+    assert torch.equal(actual.loss, expected.loss)
+    of_stock, of_placed = gradients_of(stock, name, given), gradients_of(model, name, given)
+    assert of_stock.keys() == of_placed.keys()
+    for key, grad in of_stock.items():
+        torch.testing.assert_close(of_placed[key], grad, rtol=1e-5, atol=1e-6, msg=key)
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if "num_experts_per_tok" in CONFIGS[name][1]])
+def test_experts_keep_their_load_balancing_loss_and_router_outputs(name):
+    stock, model = pair(name, router_aux_loss_coef=0.5)
+    given = inputs_of(name)
+    expected, actual = stock(**given), model(**given)
+    assert len(actual.router_logits) == len(expected.router_logits) > 0
+    assert all(map(torch.equal, actual.router_logits, expected.router_logits))
+    assert torch.equal(actual.aux_loss, expected.aux_loss)
+    without = model(**{**given, "output_router_logits": False})
+    assert without.aux_loss is None
+    torch.testing.assert_close(actual.loss, without.loss + 0.5 * actual.aux_loss)
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_hidden_states_and_attention_maps_equal_the_stock_models(name):
+    stock, model = pair(name)
+    given = {key: value for key, value in inputs_of(name).items() if key != "labels"}
+    for either in (stock, model):
+        either.set_attn_implementation("eager")
+    with torch.no_grad():
+        expected, actual = (m(**given, output_hidden_states=True, output_attentions=True) for m in (stock, model))
+    assert len(actual.hidden_states) == 4
+    assert len(actual.attentions) == 3
+    assert all(map(torch.equal, actual.hidden_states, expected.hidden_states))
+    assert all(map(torch.equal, actual.attentions, expected.attentions))
+
+
+@pytest.mark.parametrize("name", PRE_HOSTS)
+def test_pre_is_stock_where_the_family_is_pre(name):
+    stock, model = pair(name, placement="pre")
+    assert torch.equal(model(**inputs_of(name)).logits, stock(**inputs_of(name)).logits)
+
+
+@pytest.mark.parametrize(("name", "placement"), [("olmo2", "res-post"), ("gemma3_text", "sandwich")])
+def test_families_that_are_not_pre_are_a_placement_of_the_zoo(name, placement):
+    stock, model = pair(name, placement=placement)
+    assert torch.equal(model(**inputs_of(name)).logits, stock(**inputs_of(name)).logits)
+    with pytest.raises(PlacementError, match="has no counterpart"):
+        pair(name, placement="pre")
+
+
+@pytest.mark.parametrize("name", ["qwen3", "olmoe", "olmo2"])
+def test_bare_is_without_the_norms_of_the_family(name):
+    model = mixln.from_config(config_of(name), placement="bare+pre")
+    assert not any("_norm" in key or "_proj.norm" in key for key in model.state_dict())
+    assert mixln.from_config(config_of(name), placement="pre").num_parameters() > model.num_parameters()
+
+
+def test_own_norm_gives_way_to_the_placements():
+    """OLMoE's norms on q and k are over the full width, HybridNorm's per head."""
+    layer = mixln.from_config(config_of("olmoe"), placement="hybrid").model.layers[0]
+    gains = {key: tuple(value.shape) for key, value in layer.state_dict().items() if "norm" in key}
+    assert gains == {f"self_attn.{p}_proj.norm.weight": (8,) for p in "qkv"}
+    layer = mixln.from_config(config_of("olmoe"), placement="mix(1)").model.layers[0]
+    assert layer.state_dict()["self_attn.q_proj.norm.weight"].shape == (32,)
+
+
+@pytest.mark.parametrize(("name", "head"), HEADS)
+def test_every_head_saves_and_loads(name, head, tmp_path):
+    torch.manual_seed(0)
+    model = mixln.from_config(config_of(name), placement="hybrid*", head=head).eval()
+    randomise_gains(model)
+    model.save_pretrained(tmp_path)
+    again = mixln.from_pretrained(tmp_path)
+    assert type(again) is type(model)
+    assert torch.equal(again(**inputs(name, head)).logits, model(**inputs(name, head)).logits)
+    body = AutoModel.from_pretrained(tmp_path)
+    assert all(torch.equal(value, again.base_model.state_dict()[key]) for key, value in body.state_dict().items() if "pooler" not in key)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LANGUAGE)
+def test_reward_model_takes_the_body_of_a_language_model(name, tmp_path):
+    language = mixln.from_config(config_of(name), placement="mix(0.5)")
+    language.save_pretrained(tmp_path)
+    reward = mixln.from_pretrained(tmp_path, head="sequence-classification")
+    body = language.base_model.state_dict()
+    assert all(torch.equal(value, body[key]) for key, value in reward.base_model.state_dict().items())
+
+
+@pytest.mark.parametrize("name", HOSTS)
+@pytest.mark.parametrize("placement", ["hybrid", "res-post", "dlcl"])
+def test_placements_share_bit_identical_weights_on_every_family(name, placement):
+    host, drawn = HOSTS[name], []
+    for text in ("pre", placement):
+        torch.manual_seed(0)
+        model = mixln.from_config(config_of(name), placement=text, init="megatron")
+        drawn.append({host.canonical(key): p for key, p in model.named_parameters() if p.ndim >= 2})
+    assert drawn[0].keys() == drawn[1].keys()
+    assert all(torch.equal(value, drawn[1][key]) for key, value in drawn[0].items())
+
+
+@pytest.mark.parametrize("init", SCHEMES)
+@pytest.mark.parametrize("name", HOSTS)
+def test_every_scheme_finds_the_weights_of_every_family(name, init):
+    """Spread of the weights by role, against the scheme's rule for the shape of one projection of one expert."""
+    wide = {"hidden_size": 64, "intermediate_size": 160, "vocab_size": 512, "num_hidden_layers": 2, "head_dim": 16}
+    wide |= {"moe_intermediate_size": 160} if name == "qwen3_moe" else {}
+    wide |= {"n_inner": 160} if name == "gpt2" else {}
+    wide = {key: value for key, value in wide.items() if not (key == "head_dim" and name in ("gpt2", "vit"))}
+    torch.manual_seed(0)
+    model = mixln.from_config(config_of(name, **wide), placement="pre", init=init)
+    d, layers = 64, 2
+    small, deep = math.sqrt(2 / (5 * d)), math.sqrt(2 * layers)
+    xavier = {
+        "query": math.sqrt(2 / 128),
+        "value": None,
+        "attention_out": math.sqrt(2 / 128),
+        "feed_forward_out": math.sqrt(2 / 224),
+    }
+    cut = 0.98658
+    expected = {
+        "normal": {"query": 0.2, "feed_forward_out": 0.2, "attention_out": 0.2},
+        "small": {"query": small, "feed_forward_out": small, "attention_out": small},
+        "megatron": {"query": cut * small, "feed_forward_out": cut * small / deep, "attention_out": cut * small / deep},
+        "scaled": {"query": 0.2, "feed_forward_out": 0.2 / deep, "attention_out": 0.2 / deep},
+        "scaled-small": {"query": 0.2, "feed_forward_out": small / deep, "attention_out": small / deep},
+        "deepnorm": {role: xavier[role] * (1.0 if role == "query" else 16**-0.25) for role in ("query", "attention_out", "feed_forward_out")},
+        "sub-ln": {role: xavier[role] * (1.0 if role == "query" else math.sqrt(math.log(4))) for role in ("query", "attention_out", "feed_forward_out")},
+    }[init]  # fmt: skip
+    found: dict[str, list[torch.Tensor]] = {}
+    for key, weight in model.named_parameters():
+        if weight.ndim < 2 or ("layers." not in key and ".h." not in key):
+            continue
+        roles = HOSTS[name].role(key)
+        roles = (roles,) if isinstance(roles, str) else roles
+        axis = -1 if name == "gpt2" else -2
+        for role, part in zip(roles, weight.chunk(len(roles), dim=axis), strict=True):
+            found.setdefault(role, []).append(part)
+    for role, std in expected.items():
+        weights = torch.cat([weight.flatten() for weight in found[role]])
+        assert weights.std().item() == pytest.approx(std, rel=0.05), role
+
+
+def test_fused_projection_starts_part_by_part():
+    """DeepNorm shrinks v, not q and k, and all three lie in one weight of GPT-2."""
+    model = mixln.from_config(config_of("gpt2", hidden_size=64), placement="deepnorm")
+    q, k, v = model.transformer.h[0].attn.c_attn.weight.chunk(3, dim=-1)
+    assert v.std() / q.std() == pytest.approx(24**-0.25, rel=0.05)
+    assert k.std() / q.std() == pytest.approx(1, rel=0.05)
+
+
+def test_dropout_of_the_stock_layer_falls_on_the_branches():
+    stock, model = pair("vit", hidden_dropout_prob=0.5)
+    for either in (stock, model):
+        either.train()
+    results = []
+    for either in (stock, model):
+        torch.manual_seed(3)
+        results.append(either(**inputs_of("vit")).logits)
+    assert torch.equal(*results)
+
+
+# --- what a family cannot carry
+
+
+def refused(name: str, placement: str = "pre", **changes: Any) -> Any:
+    return mixln.from_config(config_of(name, **changes), placement=placement)
+
+
+def test_unknown_family_is_answered_with_the_known_ones_and_where_to_add_one():
+    config = config_of("llama")
+    config.model_type = "mamba"
+    with pytest.raises(
+        PlacementError,
+        match=r"model family 'mamba' is not known; known: gemma3_text, .*, vit; CONTRIBUTING.md says how",
+    ):
+        mixln.from_config(config, placement="pre")
+
+
+def test_unknown_head_is_answered_with_those_of_the_family():
+    with pytest.raises(SettingsError, match="head of vit 'causal-lm' is not known; known: image-classification"):
+        mixln.from_config(config_of("vit"), placement="pre", head="causal-lm")
+
+
+def test_cross_attention_is_refused():
+    with pytest.raises(
+        PlacementError, match=r"this gpt2 cannot be placed: add_cross_attention is true.*set it to false"
+    ):
+        refused("gpt2", add_cross_attention=True)
+
+
+def test_jitter_that_would_reach_the_stream_is_refused_where_it_would():
+    refused("mixtral", "pre", router_jitter_noise=0.1)
+    with pytest.raises(PlacementError, match=r"router_jitter_noise is 0.1.*as in hybrid; set it to 0"):
+        refused("mixtral", "hybrid", router_jitter_noise=0.1)
+
+
+def test_head_dim_that_does_not_fit_the_projection_is_refused_with_both_numbers():
+    config = config_of("vit")
+    config.head_dim = 16
+    model = mixln.from_config(config, placement="post")
+    assert model.vit.layers[0].attention.q_proj.out_features == 64
+    config = config_of("gpt2")
+    config.head_dim = 16
+    with pytest.raises(
+        SettingsError,
+        match=r"c_attn of gpt2 has 32 features for query, but 4 heads of head_dim 16 make 64; correct head_dim",
+    ):
+        mixln.from_config(config, placement="hybrid")
+
+
+def test_norm_in_fused_experts_is_refused_with_the_reason():
+    with pytest.raises(
+        PlacementError, match=r"cannot be placed in mixtral: its MixtralSparseMoeBlock holds .* in one tensor"
+    ):
+        refused("mixtral", "sub-ln")
+
+
+def test_stock_placement_survives_in_the_config_as_records():
+    model = mixln.from_config(config_of("gemma3_text"), placement="stock")
+    stored = Placement.from_json(model.config.placement)
+    assert stored.name == "stock"
+    assert stored.layers[0].attention.branch_out is not None
