@@ -14,6 +14,7 @@ from tests import small
 
 MILLIONS = {
     "tiny": (1.72, 1.33),
+    "olmoe-tiny": (4.39, 4.00),
     "9m": (9.00, 0.80),
     "20m": (19.55, 3.16),
     "35m": (35.20, 10.62),
@@ -47,10 +48,13 @@ def test_parameters_of_a_preset(name, millions):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_parameters_follow_from_the_shape(name):
-    """4 d² and 3 d f in each layer, two norms of d, one at the end, and twice V d outside."""
+    """4 d² and 3 d f in each layer, two norms of d, one at the end, and twice V d outside; with E experts E d for the router
+    and, in OLMoE, 2 d for its norms on q and k."""
     preset = PRESETS[name]
     d, f = preset.hidden_size, preset.intermediate_size
-    inside = preset.layers * (4 * d * d + 3 * d * f + 2 * d) + d
+    experts = preset.more.get("num_experts", 0)
+    routed = experts * d + 2 * d if experts else 0
+    inside = preset.layers * (4 * d * d + 3 * d * f * max(1, experts) + routed + 2 * d) + d
     assert counts(model_config(name)) == (inside + 2 * preset.vocabulary_size * d, inside)
 
 

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 __version__ = version("mixln")
 
-_LAZY = dict.fromkeys(("from_config", "from_pretrained", "placed_config"), "mixln.hosts") | {"profile": "mixln.nn.profiling"}
+_LAZY = dict.fromkeys(("from_config", "from_pretrained", "placed_config"), "mixln.hosts") | {
+    "profile": "mixln.nn.profiling"
+}
 
 __all__ = [
     "CheckpointError",

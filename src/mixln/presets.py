@@ -1,9 +1,10 @@
-"""Model sizes by name: those of the Mix-LN experiments (Llama shapes) and a small one that two cores train in minutes."""
+"""Model sizes by name: those of the Mix-LN experiments (Llama shapes), and small ones that two cores train in minutes."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """A Llama shape: SiLU, no biases, untied embeddings, full multi-head attention, RoPE base 10,000, RMSNorm ε 1e-6.
+    """A shape: SiLU, no biases, untied embeddings, full multi-head attention, RoPE base 10,000, RMSNorm ε 1e-6.
 
+    :param intermediate_size: of the feed-forward, or of each expert.
     :param vocabulary_size: tokens of the vocabulary, for the embedding and the head each.
+    :param family: `model_type` of the config.
+    :param more: what else the family's config needs.
     """
 
     hidden_size: int
@@ -25,10 +29,27 @@ class Preset:
     layers: int
     heads: int
     vocabulary_size: int = 32_000
+    family: str = "llama"
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 PRESETS: dict[str, Preset] = {
     "tiny": Preset(hidden_size=96, intermediate_size=256, layers=12, heads=3, vocabulary_size=2048),
+    "olmoe-tiny": Preset(
+        hidden_size=96,
+        intermediate_size=128,
+        layers=12,
+        heads=3,
+        vocabulary_size=2048,
+        family="olmoe",
+        more={
+            "num_experts": 8,
+            "num_experts_per_tok": 2,
+            "router_aux_loss_coef": 0.01,
+            "eos_token_id": None,
+            "pad_token_id": None,
+        },
+    ),
     "9m": Preset(hidden_size=128, intermediate_size=352, layers=4, heads=4),
     "20m": Preset(hidden_size=256, intermediate_size=688, layers=4, heads=4),
     "35m": Preset(hidden_size=384, intermediate_size=1024, layers=6, heads=8),
@@ -50,11 +71,12 @@ def model_config(model: str, *, vocabulary_size: int | None = None, sequence_len
     :param sequence_length: tokens; a preset's `max_position_embeddings` is at least this.
     :raises SettingsError: if there is no such preset or file, or the file cannot be used.
     """
-    from transformers import LlamaConfig
+    from transformers import AutoConfig
 
     if model in PRESETS:
         preset = PRESETS[model]
-        return LlamaConfig(
+        return AutoConfig.for_model(
+            preset.family,
             hidden_size=preset.hidden_size,
             intermediate_size=preset.intermediate_size,
             num_hidden_layers=preset.layers,
@@ -63,12 +85,15 @@ def model_config(model: str, *, vocabulary_size: int | None = None, sequence_len
             max_position_embeddings=max(1024, sequence_length),
             rms_norm_eps=1e-6,
             tie_word_embeddings=False,
+            **preset.more,
         )
     config = _read_config(model)
-    from mixln.hosts import HOSTS
+    from mixln.hosts import family
 
-    if config.model_type.removeprefix("placed_") not in HOSTS:
-        raise SettingsError(unknown("model family", config.model_type, HOSTS))
+    if "causal-lm" not in family(config).heads:
+        raise SettingsError(
+            f"model {model} is a {config.model_type!r} config, a family without a causal language model"
+        )
     if vocabulary_size is not None and config.vocab_size < vocabulary_size:
         raise SettingsError(
             f"vocab_size of {model} must hold the tokenizer's {vocabulary_size} tokens, got {config.vocab_size}; "

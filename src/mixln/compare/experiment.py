@@ -26,7 +26,7 @@ from mixln.compare.verdict import verdict
 from mixln.data.text import Text, prepare
 from mixln.errors import DataError, MixlnError, SettingsError, StoreError, first_line
 from mixln.files import check_writable, existing
-from mixln.placement import ZOO, Placement, placement
+from mixln.placement import ZOO, Placement
 from mixln.placement.preflight import warnings as preflight
 from mixln.presets import model_config
 
@@ -74,7 +74,9 @@ def compare(
     asked = settings.grid()
     settings = settings.with_grid(store.check({"settings": settings.shared()}, asked, extend=extend))
     stock = model_config(settings.model, sequence_length=length)
-    placements = {name: placement(name, stock.num_hidden_layers) for name in settings.placements}
+    from mixln.hosts import placement_for
+
+    placements = {name: placement_for(stock, name) for name in settings.placements}
     inits = {name: settings.init or built.init for name, built in placements.items()}
     warmup = settings.training.warmup_steps(length)
     found = [w for name, built in placements.items() for w in preflight(built, init=inits[name], warmup_steps=warmup)]
@@ -157,7 +159,7 @@ def _run(
 def _twins(placements: dict[str, Placement]) -> list[str]:
     """Warnings about texts that name one placement, such as `mix(0.25)` and `mix(3)` on 12 layers."""
     seen: dict[Any, str] = {}
-    firsts = {name: seen.setdefault((p.layers, p.embedding_norm, p.init), name) for name, p in placements.items()}
+    firsts = {name: seen.setdefault(replace(built, name=""), name) for name, built in placements.items()}
     return [
         f"{first} and {name} are the same placement of this model" for name, first in firsts.items() if first != name
     ]

@@ -43,9 +43,11 @@ class CompareSettings:
     baseline: str | None = None
     """The placement that the others are compared with. Left out, the first."""
     model: str = "tiny"
-    """A preset (tiny, 9m, 20m, 35m, 60m, 71m, 130m, 250m, 350m, 1b, 7b) or the path of a Llama config.json."""
+    """A preset (tiny, olmoe-tiny, 9m, 20m, 35m, 60m, 71m, 130m, 250m, 350m, 1b, 7b) or the path of a config.json of a family
+    that can be placed: Llama, Mistral, Qwen3, OLMo 2, Gemma 3, GPT-2, and with experts OLMoE, Mixtral, Qwen3-MoE."""
     init: str | None = None
-    """Initialisation for all placements (normal, small, megatron, scaled, deepnorm). Left out, each has its recommended one."""
+    """Initialisation for all placements, for example normal, megatron or scaled-embed+normal; `mixln placements` lists them.
+    Left out, each has its recommended one."""
     out: Path = Path("runs/default")
     """Folder of the experiment: trials, figures, report.html."""
     extend: bool = False

@@ -32,6 +32,15 @@ def family(config: PreTrainedConfig) -> Host:
     return HOSTS[name]
 
 
+def placement_for(config: PreTrainedConfig, placement: str | Placement) -> Placement:
+    """The placement that a text names for the family and the depth of a config.
+
+    :raises SettingsError: as :func:`mixln.placement.placement` does; also if the family is unknown.
+    """
+    host = family(config)
+    return build_placement(placement, config.num_hidden_layers, stock=host.stock, stock_init=host.stock_init)
+
+
 def placed_config(config: PreTrainedConfig, placement: str | Placement, init: str | None = None) -> PreTrainedConfig:
     """The config of the placed model that corresponds to a stock config.
 
@@ -52,7 +61,7 @@ def placed_config(config: PreTrainedConfig, placement: str | Placement, init: st
         raise SettingsError(
             f"num_key_value_heads must divide num_attention_heads, got {key_value_heads} for {heads} heads"
         )
-    built = build_placement(placement, config.num_hidden_layers, stock=host.stock, stock_init=host.stock_init)
+    built = placement_for(config, placement)
     if reason := host.cannot(config, built):
         raise PlacementError(f"this {host.model_type} cannot be placed: {reason}")
     entries = copy.deepcopy(config.to_dict())

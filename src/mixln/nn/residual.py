@@ -117,7 +117,9 @@ class Residual(nn.Module):
     @property
     def branch_end(self) -> str | None:
         """The submodule whose output is added to the skip; `None` where that is what f gives."""
-        return next((name for name in ("branch_gain", "branch_out", "dropout") if getattr(self, name) is not None), None)
+        return next(
+            (name for name in ("branch_gain", "branch_out", "dropout") if getattr(self, name) is not None), None
+        )
 
     def extra_repr(self) -> str:
         return f"branch_scale={self.branch_scale:.6g}, skip_scale={self.skip_scale:.6g}"

@@ -65,6 +65,25 @@ class PlacementTrainer(Trainer):
         """Matrices; neither norm gains nor biases."""
         return [name for name, parameter in model.named_parameters() if parameter.ndim >= 2]
 
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """The language model's loss; with experts, their load-balancing loss times its coefficient on top, as their papers train them."""
+        if not self.balances:
+            return super().compute_loss(model, inputs, *args, **kwargs)
+        wants_outputs = kwargs.pop("return_outputs", False)
+        loss, outputs = super().compute_loss(
+            model, {**inputs, "output_router_logits": True}, *args, return_outputs=True, **kwargs
+        )
+        # Trainer divides by the tokens of the whole update; the balance of its k parts is a mean, and would count k times.
+        parts = self.args.gradient_accumulation_steps
+        if self.model.training and parts > 1:
+            loss = loss - self.model.config.router_aux_loss_coef * outputs.aux_loss * (1 - 1 / parts)
+        return (loss, outputs) if wants_outputs else loss
+
+    @property
+    def balances(self) -> bool:
+        """Whether the model has experts whose load is to be balanced."""
+        return bool(getattr(self.model.config, "router_aux_loss_coef", 0.0))
+
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
@@ -111,6 +130,7 @@ def pretrain(
     tokenizer = text.tokenizer()
     config = copy.deepcopy(config)
     config.bos_token_id = config.eos_token_id = tokenizer.eos_token_id
+    config.pad_token_id = None  # packed text has no padding, and the embedding of a padding token would stay 0
     set_seed(seed)
     # Whatever the config's dtype: master weights and optimizer in bfloat16 would leave norm gains at 1.
     model = from_config(config, placement=placement, init=init, dtype=torch.float32)
