@@ -52,7 +52,7 @@ def mistake(capsys, *arguments: str) -> str:
 
 
 MISTAKES = [
-    ("--placements prelude", "placement 'prelude' is not known; known: pre, post, mix(α), hybrid, hybrid*"),
+    ("--placements prelude", "placement 'prelude' is not known; known: pre, post, mix(α), hybrid(variant), hybrid*"),
     ("--placements mix(1.5)", "α must lie in [0, 1], got 1.5"),
     ("--placements mix(-0.25)", "α must lie in [0, 1], got -0.25"),
     ("--placements mix(some)", "mix(some): α must be a number such as 0.25, 1/4 or a count such as 3, got 'some'"),
