@@ -12,7 +12,7 @@ from transformers import AutoModel, PreTrainedModel
 import mixln
 from mixln.errors import PlacementError, SettingsError
 from mixln.hosts import HOSTS
-from mixln.hosts.family import stock_weights
+from mixln.hosts.family import copy_weights
 from mixln.nn.schemes import SCHEMES
 from mixln.placement import Placement
 from tests.hosts.families import CONFIGS, config_of, inputs_of
@@ -30,7 +30,7 @@ def pair(name: str, head: str | None = None, placement: str = "stock", **changes
     stock = host.heads[head or next(iter(host.heads))][0]._from_config(config_of(name, **changes)).eval()
     randomise_gains(stock)
     model = mixln.from_config(stock.config, placement=placement, head=head).eval()
-    stock_weights(host, stock, model)
+    copy_weights(stock, model, host.canonical)
     return stock, model
 
 

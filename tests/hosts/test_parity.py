@@ -12,7 +12,7 @@ from transformers import LlamaForCausalLM, PreTrainedModel
 import mixln
 from mixln.errors import PlacementError
 from mixln.hosts.families.llama import HOST as LLAMA
-from mixln.hosts.family import stock_weights
+from mixln.hosts.family import copy_weights
 from tests.tiny import gradients, logits, placed, randomise_gains, tiny_config, tokens
 
 IDS = tokens(batch=3, length=8)
@@ -29,7 +29,7 @@ def pair(**changes: Any) -> tuple[PreTrainedModel, PreTrainedModel]:
     stock = LlamaForCausalLM._from_config(tiny_config(**changes), attn_implementation=attention).eval()
     randomise_gains(stock)
     model = mixln.from_config(stock.config, placement="pre").eval()
-    stock_weights(LLAMA, stock, model)
+    copy_weights(stock, model, LLAMA.canonical)
     return stock, model
 
 
@@ -92,4 +92,4 @@ def test_attention_implementation_follows_the_stock_config_or_the_argument():
 def test_stock_weights_do_not_go_into_another_placement(placement):
     stock = LlamaForCausalLM(tiny_config())
     with pytest.raises(PlacementError, match=r"layers\.0\.\S+ has no counterpart"):
-        stock_weights(LLAMA, stock, placed(placement))
+        copy_weights(stock, placed(placement), LLAMA.canonical)

@@ -41,6 +41,7 @@ class Host:
     :param stock: what the family does by itself, as a record. Its norms on projections belong to the family: a placement
         keeps them where it does not set its own.
     :param stock_names: slot of a stock layer's norm → its attribute there.
+    :param body: families with the same one differ in their norms alone, so that a checkpoint can go from one to the other.
     :param dropout: config → probability of the dropout that the stock layer itself puts on its branches.
     :param stock_init: the initialisation of the stock model, by its name here.
     :param cannot: (config, placement) → why the two do not go together, or `None`.
@@ -63,6 +64,7 @@ class Host:
     eps: Callable[[Any], float] = lambda config: config.rms_norm_eps
     stock: Layer = PRE
     stock_names: Mapping[str, str]
+    body: str = ""
     dropout: Callable[[Any], float] = lambda config: 0.0
     stock_init: str = "normal"
     cannot: Callable[[Any, Placement], str | None] = lambda config, placement: None
@@ -181,15 +183,17 @@ def _widths(projection: nn.Module) -> tuple[int, int]:
     return int(inputs), int(outputs)
 
 
-def stock_weights(host: Host, stock: PreTrainedModel, placed: PreTrainedModel) -> None:
-    """Copies every weight of a stock model into a placed one of the same head and config.
+def copy_weights(source: PreTrainedModel, target: PreTrainedModel, canonical: Callable[[str], str]) -> None:
+    """Copies every weight of one layout of a model into the other.
 
-    :raises PlacementError: if the placed model has a parameter without a counterpart, or the reverse.
+    :param canonical: parameter name → a name that both layouts share; see :meth:`Host.canonical`.
+    :raises PlacementError: if either has a weight without a counterpart in the other.
     """
-    source = {host.canonical(name): value for name, value in stock.state_dict().items()}
-    target = {host.canonical(name): name for name in placed.state_dict()}
-    if difference := sorted(source.keys() ^ target.keys()):
+    values = {canonical(name): value for name, value in source.state_dict().items()}
+    names = {canonical(name): name for name in target.state_dict()}
+    if difference := sorted(values.keys() ^ names.keys()):
         raise PlacementError(
-            f"the stock model and the placed one do not have the same weights: {difference[0]} has no counterpart"
+            f"the two models do not have the same weights: {difference[0]} of the "
+            f"{'first' if difference[0] in values else 'second'} has no counterpart"
         )
-    placed.load_state_dict({target[name]: value for name, value in source.items()})
+    target.load_state_dict({names[name]: value for name, value in values.items()})

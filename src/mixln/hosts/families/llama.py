@@ -21,4 +21,5 @@ HOST = Host(
     roles=ROLES,
     norm=lambda config, size: llama.LlamaRMSNorm(size, eps=config.rms_norm_eps),
     stock_names=PRE_NORMS,
+    body="llama",
 )

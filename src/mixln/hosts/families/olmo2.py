@@ -27,4 +27,5 @@ HOST = Host(
         "attention_residual.branch_out": "post_attention_layernorm",
         "feed_forward_residual.branch_out": "post_feedforward_layernorm",
     },
+    body="llama",
 )

@@ -24,4 +24,5 @@ HOST = Host(
     norm=lambda config, size: qwen3.Qwen3RMSNorm(size, eps=config.rms_norm_eps),
     stock=QK_PRE,
     stock_names=PRE_NORMS,
+    body="llama",
 )

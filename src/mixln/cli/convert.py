@@ -1,0 +1,73 @@
+"""`mixln convert`."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from mixln.errors import DataError, SettingsError, StoreError
+from mixln.files import check_writable, folder_atomic
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convert:
+    """Turn a stock checkpoint into a placed one with the same outputs, or a placed one into a stock one, where that is exact.
+
+    For example: mixln convert HuggingFaceTB/SmolLM2-135M --out placed, and mixln convert placed --out stock.
+    Also reads what the Mix-LN authors' code wrote; name its placement then.
+    """
+
+    model: Annotated[str, tyro.conf.Positional]
+    """A hub id, a folder, a GGUF file, or a trial of mixln compare."""
+    out: Path
+    """Folder for the checkpoint; it must not exist yet."""
+    placement: str | None = None
+    """Of a checkpoint of the Mix-LN authors, the placement that it was trained with, for example "mix(0.25)": their files do not
+    say. Of a stock model, what its family does; only stock, or its name in the zoo, is exact."""
+    cache: Path = field(default_factory=lambda: Path("~/.cache/mixln"))
+    """Folder for converted GGUF files."""
+
+    def run(self) -> int:
+        """Converts the model, checks that its outputs are the same, and writes it."""
+        if self.out.exists():
+            raise StoreError(f"out {self.out} exists already; name a folder that does not")
+        check_writable(self.out)
+        from mixln.compare.sources import find
+        from mixln.hosts import family, from_pretrained
+        from mixln.hosts.convert import from_mix_ln, is_mix_ln, place, unplace
+        from mixln.hosts.sources import image_processor_of, load, quiet, tokenizer_of
+
+        sources = find(self.model, cache=self.cache.expanduser(), say=print)
+        if len(sources) > 1:
+            raise SettingsError(f"model {self.model} is a whole comparison; name one of its trials")
+        (source,) = sources
+        family(source.config)
+        folder = Path(source.path)
+        with quiet():
+            if source.config.model_type.startswith("placed_"):
+                if self.placement is not None:
+                    raise SettingsError(
+                        f"placement is told by the checkpoint {self.model} itself; leave out --placement"
+                    )
+                model = unplace(from_pretrained(source.path, dtype="auto"))
+            elif is_mix_ln(folder, source.config):
+                if self.placement is None:
+                    raise SettingsError(
+                        f"placement must be named for {self.model}, which the Mix-LN authors' code wrote: its files do not say; "
+                        'for example --placement "mix(0.25)"'
+                    )
+                model = from_mix_ln(folder, source.config, self.placement)
+            else:
+                own = None if source.gguf else source.config.dtype
+                dtype = str(own or "float32").removeprefix("torch.")
+                model = place(load(source, dtype=dtype, whole=True, say=print), self.placement or "stock")
+            with folder_atomic(self.out) as written:
+                model.save_pretrained(written)
+                with suppress(DataError):  # a checkpoint may have none
+                    (image_processor_of if source.takes_images else tokenizer_of)(source).save_pretrained(written)
+        print(f"{type(model).__name__}, {sum(p.numel() for p in model.parameters()):,} parameters: {self.out}")
+        return 0
