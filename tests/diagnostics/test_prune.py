@@ -8,14 +8,17 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForImageClassification, AutoModelForMaskedLM
 
+import mixln
 from mixln.diagnostics.drop import performance_drop
 from mixln.diagnostics.measures import ImageLoss, TokenLoss
 from mixln.diagnostics.prune import prune
 from mixln.diagnostics.stack import find_stack
 from mixln.errors import SettingsError
+from mixln.hosts import HOSTS
 from mixln.placement import Placement
 from tests import tiny
 from tests.diagnostics import zoo
+from tests.hosts import families
 
 LOADED_BY = {"bert": AutoModelForMaskedLM, "vit": AutoModelForImageClassification}
 
@@ -101,3 +104,16 @@ def test_the_number_format_is_kept(family):
     smaller = prune(find_stack(model), {2})
     assert smaller.dtype == torch.bfloat16
     assert len(find_stack(smaller)) == 2
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_placed_models_of_every_family_are_pruned_and_saved(host, tmp_path):
+    """Layers keep what their number gave them: a sliding window, experts, a norm on the embeddings."""
+    torch.manual_seed(0)
+    model = mixln.from_config(families.config_of(host), placement="post*1,hybrid").eval()
+    stack, inputs = find_stack(model), families.inputs_of(host)
+    smaller = prune(stack, {2})
+    smaller.save_pretrained(tmp_path)
+    again = mixln.from_pretrained(tmp_path)
+    with torch.no_grad(), stack.skipping([1]):
+        torch.testing.assert_close(again(**inputs).logits, model(**inputs).logits, rtol=1e-5, atol=1e-5)

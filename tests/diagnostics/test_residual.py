@@ -88,3 +88,10 @@ def test_placed_layers_come_in_order():
     model = tiny.placed("post*1,pre*2")
     assert [layer.record for layer in placed_layers(model)] == [layer.record for layer in model.model.layers]
     assert len(list(placed_layers(model))) == 3
+
+
+def test_of_two_streams_the_one_that_is_read_is_measured():
+    """The Post-LN stream of ResiDual leaves every sublayer normalized; the other one grows."""
+    model = tiny.placed("resi-dual", gains=False)
+    profile = residual_variance(model, {"input_ids": tiny.tokens(batch=4, length=16)}, step=0)
+    assert all(variance == pytest.approx(1, abs=0.05) for variance in (*profile.attention, *profile.feed_forward))

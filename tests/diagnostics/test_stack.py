@@ -100,3 +100,11 @@ def test_rows_for_gradients_and_for_the_jacobian():
     assert [len(batch["input_ids"]) for batch in first_rows(batches, 10**6)] == [4, 4, 4]
     assert spread_rows(batches, 3)["input_ids"][:, 0].tolist() == [0, 18, 33]
     assert len(spread_rows(batches, 100)["input_ids"]) == 12
+
+
+@pytest.mark.parametrize("placement", ["resi-dual", "dlcl"])
+def test_several_streams_are_refused_with_the_reason(placement):
+    with pytest.raises(
+        SettingsError, match=r"keeps (two|many) residual streams .* defined for one; compare it by its loss"
+    ):
+        find_stack(tiny.placed(placement))

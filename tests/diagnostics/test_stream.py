@@ -24,7 +24,7 @@ def test_a_toy_by_hand():
     assert found.variance.attention == found.share.attention == found.share.feed_forward == ()
 
 
-@pytest.mark.parametrize("placement", ["pre", "post", "hybrid*"])
+@pytest.mark.parametrize("placement", ["pre", "post", "hybrid*", "admin", "gpas+mix(0.5)", "hybrid(post-pre)"])
 def test_the_same_variance_as_during_training(placement):
     model, ids = tiny.placed(placement), tiny.tokens()
     found = residual_stream(find_stack(model), [{"input_ids": ids}])

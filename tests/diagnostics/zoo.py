@@ -149,7 +149,10 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "vit": ("ViTForImageClassification", VIT),
 }
 """Family → (class with a head, sizes)."""
-PLACED = ("pre", "post", "mix(0.5)", "hybrid*", "peri", "deepnorm", "sandwich", "qkvnorm+group(4)+mix(0.5)")
+PLACED = (
+    "pre", "post", "mix(0.5)", "hybrid*", "peri", "deepnorm", "sandwich", "qkvnorm+group(4)+mix(0.5)", "admin", "b2t", "keel",
+    "gpas+mix(0.5)", "layerscale(0.5)+pre", "hybrid(post-pre)",
+)  # fmt: skip
 
 
 def model(family: str, *, seed: int = 0) -> Any:

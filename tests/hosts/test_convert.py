@@ -67,7 +67,7 @@ def test_the_families_with_one_body_go_into_each_other():
     ):
         unplace(mixln.from_config(config_of("qwen3"), placement="res-post"))
     with pytest.raises(
-        PlacementError, match="layer_types of this qwen3 is .*sliding.*, which the stock layout of llama cannot say"
+        PlacementError, match=r"layer_types of this qwen3 is .*sliding.*, which the stock layout of llama cannot say"
     ):
         unplace(mixln.from_config(config_of("qwen3"), placement="bare+pre"))
 

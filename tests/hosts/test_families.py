@@ -128,7 +128,8 @@ def test_every_head_saves_and_loads(name, head, tmp_path):
     assert type(again) is type(model)
     assert torch.equal(again(**inputs(name, head)).logits, model(**inputs(name, head)).logits)
     body = AutoModel.from_pretrained(tmp_path)
-    assert all(torch.equal(value, again.base_model.state_dict()[key]) for key, value in body.state_dict().items() if "pooler" not in key)  # fmt: skip
+    weights = again.base_model.state_dict()
+    assert all(torch.equal(value, weights[key]) for key, value in body.state_dict().items() if "pooler" not in key)
 
 
 @pytest.mark.parametrize("name", LANGUAGE)
@@ -162,24 +163,22 @@ def test_every_scheme_finds_the_weights_of_every_family(name, init):
     wide = {key: value for key, value in wide.items() if not (key == "head_dim" and name in ("gpt2", "vit"))}
     torch.manual_seed(0)
     model = mixln.from_config(config_of(name, **wide), placement="pre", init=init)
-    d, layers = 64, 2
+    d, layers, cut = 64, 2, 0.98658
     small, deep = math.sqrt(2 / (5 * d)), math.sqrt(2 * layers)
-    xavier = {
-        "query": math.sqrt(2 / 128),
-        "value": None,
-        "attention_out": math.sqrt(2 / 128),
-        "feed_forward_out": math.sqrt(2 / 224),
-    }
-    cut = 0.98658
-    expected = {
-        "normal": {"query": 0.2, "feed_forward_out": 0.2, "attention_out": 0.2},
-        "small": {"query": small, "feed_forward_out": small, "attention_out": small},
-        "megatron": {"query": cut * small, "feed_forward_out": cut * small / deep, "attention_out": cut * small / deep},
-        "scaled": {"query": 0.2, "feed_forward_out": 0.2 / deep, "attention_out": 0.2 / deep},
-        "scaled-small": {"query": 0.2, "feed_forward_out": small / deep, "attention_out": small / deep},
-        "deepnorm": {role: xavier[role] * (1.0 if role == "query" else 16**-0.25) for role in ("query", "attention_out", "feed_forward_out")},
-        "sub-ln": {role: xavier[role] * (1.0 if role == "query" else math.sqrt(math.log(4))) for role in ("query", "attention_out", "feed_forward_out")},
-    }[init]  # fmt: skip
+
+    def gained(gain: float) -> tuple[float, float, float]:
+        return math.sqrt(2 / 128), gain * math.sqrt(2 / 128), gain * math.sqrt(2 / 224)
+
+    spread = {
+        "normal": (0.2, 0.2, 0.2),
+        "small": (small, small, small),
+        "megatron": (cut * small, cut * small / deep, cut * small / deep),
+        "scaled": (0.2, 0.2 / deep, 0.2 / deep),
+        "scaled-small": (0.2, small / deep, small / deep),
+        "deepnorm": gained(16**-0.25),
+        "sub-ln": gained(math.sqrt(math.log(4))),
+    }[init]
+    expected = dict(zip(("query", "attention_out", "feed_forward_out"), spread, strict=True))
     found: dict[str, list[torch.Tensor]] = {}
     for key, weight in model.named_parameters():
         if weight.ndim < 2 or ("layers." not in key and ".h." not in key):
@@ -198,8 +197,8 @@ def test_fused_projection_starts_part_by_part():
     """DeepNorm shrinks v, not q and k, and all three lie in one weight of GPT-2."""
     model = mixln.from_config(config_of("gpt2", hidden_size=64), placement="deepnorm")
     q, k, v = model.transformer.h[0].attn.c_attn.weight.chunk(3, dim=-1)
-    assert v.std() / q.std() == pytest.approx(24**-0.25, rel=0.05)
-    assert k.std() / q.std() == pytest.approx(1, rel=0.05)
+    assert (v.std() / q.std()).item() == pytest.approx(24**-0.25, rel=0.05)
+    assert (k.std() / q.std()).item() == pytest.approx(1, rel=0.05)
 
 
 def test_dropout_of_the_stock_layer_falls_on_the_branches():
@@ -274,3 +273,13 @@ def test_stock_placement_survives_in_the_config_as_records():
     stored = Placement.from_json(model.config.placement)
     assert stored.name == "stock"
     assert stored.layers[0].attention.branch_out is not None
+
+
+def test_reward_model_is_loaded_whole_with_its_head(tmp_path):
+    from mixln.hosts.sources import find_model, load
+
+    model = mixln.from_config(config_of("olmoe"), placement="mix(0.5)", head="sequence-classification")
+    model.save_pretrained(tmp_path / "reward")
+    again = load(find_model(str(tmp_path / "reward"), cache=tmp_path), whole=True)
+    assert type(again) is type(model)
+    assert torch.equal(again.score.weight, model.score.weight)

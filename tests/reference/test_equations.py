@@ -50,7 +50,10 @@ def test_gradients_of_every_parameter_follow_the_equation(name):
 
 
 class OnlyMatrices(dict):
-    """Every norm's gain is 1, other vectors have one value, and wrapped projections are found by either name: any equation can read any model."""
+    """Norms' gains are 1, other vectors have one value, and wrapped projections are found by either name.
+
+    So any equation can read any model.
+    """
 
     VECTORS: ClassVar[dict[str, Tensor]] = {
         "_gain.": torch.tensor(0.5, dtype=torch.float64),

@@ -1,4 +1,4 @@
-"""`mixln placements` and `mixln placements show`."""
+"""`mixln placements`, `mixln placements show` and `mixln placements document`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Annotated
 
 import tyro
 
-from mixln.nn.schemes import SCHEMES
-from mixln.placement import MODIFIERS, ZOO, draw, placement
+from mixln.errors import SettingsError, unknown
+from mixln.nn.schemes import INIT_MODIFIERS, SCHEMES
+from mixln.placement import MODIFIERS, ZOO, Placement, draw, placement
 from mixln.placement.preflight import warnings
 
 
@@ -17,36 +18,22 @@ class List:
     """Lists the placements with their formulas and sources."""
 
     def run(self) -> int:
-        from rich.console import Console
-        from rich.table import Table
-
-        console = Console()
-        table = Table(
-            title="Placements (N a norm, A attention, F the feed-forward, l the layer, L layers)",
-            box=None,
-            pad_edge=False,
-        )
-        for column in ("name", "is called", "one layer", "init", "source"):
-            table.add_column(column, overflow="fold", no_wrap=column == "name")
+        print("N is a norm, A attention, F the feed-forward, l the layer, L the number of layers.\n")
         for entry in ZOO.values():
-            table.add_row(
-                entry.name + entry.arguments.split(" ")[0], entry.title, entry.formula, entry.init, entry.source
-            )
-        console.print(table, highlight=False, markup=False)
-        console.print("\nIn front of any of them, with a +:", highlight=False)
+            print(f"{entry.example:<16} {entry.title} ({entry.source}), init {entry.init}")
+            print(f"{'':<16} {entry.formula}")
+        print("\nIn front of any of them, with a +, for example qknorm+pre or gpas+mix(0.25):\n")
         for modifier in MODIFIERS.values():
-            console.print(
-                f"  {modifier.name + modifier.arguments:<15} {modifier.title} ({modifier.source})",
-                highlight=False,
-                markup=False,
-            )
-        console.print("\nInitialisations, for --init (each placement has its recommended one):", highlight=False)
+            print(f"{modifier.example:<20} {modifier.title}{f' ({modifier.source})' if modifier.source else ''}")
+        print("\nInitialisations, for --init (each placement has its recommended one):\n")
         for scheme in SCHEMES.values():
-            console.print(f"  {scheme.name:<15} {scheme.rule} ({scheme.source})", highlight=False, markup=False)
-        console.print(
+            print(f"{scheme.name:<20} {scheme.rule} ({scheme.source})")
+        for init in INIT_MODIFIERS.values():
+            print(f"{f'{init.name}{init.arguments}+…':<20} {init.rule} ({init.source})")
+        print(
             "\nMixtures: post*3,pre*9 is 3 layers, then 9; hybrid**2,pre is 2 layers of hybrid*, then pre for the rest.\n"
-            'Layer by layer: mixln placements show "mix(0.25)" --layers 12',
-            highlight=False,
+            'Layer by layer, with what is known for and against it: mixln placements show "mix(0.25)" --layers 12\n'
+            "All of that in Markdown: mixln placements document"
         )
         return 0
 
@@ -59,16 +46,40 @@ class Show:
     """For example pre, "mix(0.25)", "hybrid*", "post*3,pre*9" or qknorm+pre."""
     layers: int = 12
     """Layers of the model."""
+    family: str = "llama"
+    """Family of the model, for example qwen3, whose own norms on q and k a placement keeps, or gemma3_text for stock."""
 
     def run(self) -> int:
-        built = placement(self.placement, self.layers)
+        built = self._build()
         print(f"{built.name}, {self.layers} layers, recommended init: {built.init}\n")
         print(draw(built))
-        if built.name.split("(")[0] in ZOO:
-            entry = ZOO[built.name.split("(")[0]]
+        if entry := ZOO.get(built.name.split("(")[0]):
             print(f"\n{entry.title} ({entry.source}). {entry.notes}".rstrip())
+            for name, text in entry.facts.items():
+                print(f"{name}: {text}")
         for warning in warnings(built, init=built.init, warmup_steps=1):
             print(f"\nwarning: {warning}")
+        return 0
+
+    def _build(self) -> Placement:
+        if self.family == "llama":  # without torch, at once
+            return placement(self.placement, self.layers)
+        from mixln.hosts.families import HOSTS
+
+        if self.family not in HOSTS:
+            raise SettingsError(unknown("family", self.family, HOSTS))
+        host = HOSTS[self.family]
+        return placement(self.placement, self.layers, stock=host.stock, stock_init=host.stock_init)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Document:
+    """Prints everything about every placement in Markdown."""
+
+    def run(self) -> int:
+        from mixln.cli.document import document
+
+        print(document(), end="")
         return 0
 
 
@@ -79,6 +90,7 @@ class Placements:
     command: (
         Annotated[List, tyro.conf.subcommand("list", prefix_name=False)]
         | Annotated[Show, tyro.conf.subcommand("show", prefix_name=False)]
+        | Annotated[Document, tyro.conf.subcommand("document", prefix_name=False)]
     ) = field(default_factory=List)
 
     def run(self) -> int:

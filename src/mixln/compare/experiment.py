@@ -77,6 +77,10 @@ def compare(
     from mixln.hosts import placement_for
 
     placements = {name: placement_for(stock, name) for name in settings.placements}
+    if settings.diagnose and (several := [name for name, built in placements.items() if built.streams != "single"]):
+        raise SettingsError(
+            f"diagnose knows one residual stream, and {several[0]} keeps several; leave out --diagnose or that placement"
+        )
     inits = {name: settings.init or built.init for name, built in placements.items()}
     warmup = settings.training.warmup_steps(length)
     found = [w for name, built in placements.items() for w in preflight(built, init=inits[name], warmup_steps=warmup)]

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from mixln.diagnostics.profile import LayerProfile, Profile
 from mixln.diagnostics.results import Stream
@@ -139,7 +138,7 @@ def _required(module: nn.Module) -> list[str]:
 
 
 @torch.no_grad()
-def residual_variance(model: PreTrainedModel, batch: Mapping[str, Any], *, step: int) -> LayerProfile:
+def residual_variance(model: nn.Module, batch: Mapping[str, Any], *, step: int) -> LayerProfile:
     """Variance over features of the residual stream where it leaves each sublayer, mean over tokens, in float32.
 
     Of several streams, that which the next sublayer reads.
@@ -153,7 +152,7 @@ def residual_variance(model: PreTrainedModel, batch: Mapping[str, Any], *, step:
 
     def record(module: nn.Module, inputs: Any, output: Tensor) -> None:
         assert isinstance(module, Residual)
-        seen[module] = output[..., -model.config.hidden_size :].float().var(dim=-1, correction=0).mean().item()
+        seen[module] = output[..., -module.size :].float().var(dim=-1, correction=0).mean().item()
 
     layers = list(placed_layers(model))
     with evaluating(model), hooks() as add:

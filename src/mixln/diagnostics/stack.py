@@ -142,6 +142,11 @@ def _named(model: PreTrainedModel, name: str) -> nn.ModuleList:
 def _stack(model: PreTrainedModel, layers: nn.ModuleList) -> Stack:
     family = FAMILIES.get(model.config.model_type)
     branches: tuple[Branches, ...] | None = None
+    if several := next((layer for layer in layers if isinstance(layer, PlacedLayer) and layer.states != "one"), None):
+        raise SettingsError(
+            f"this model keeps {several.states} residual streams ({type(several).__name__}), and angles between layers, layers left "
+            "out and pruning are defined for one; compare it by its loss"
+        )
     if all(isinstance(layer, PlacedLayer) for layer in layers):
         branches = tuple(_placed(layer) for layer in layers)  # type: ignore[arg-type]
     elif family and all(_has(layer, n) for layer in layers for b in family for n in (b.output, b.stream, *b.weights)):

@@ -98,11 +98,10 @@ def from_mix_ln(folder: Path, config: PreTrainedConfig, placement: str) -> PreTr
             f"checkpoint {folder} is not {placement}: norm {wrong[0]} is {'missing' if wrong[0] in expected else 'extra'}; "
             f"its norms say {_read_off(found, len(records.layers))}"
         )
-    head = next(iter(HOSTS["llama"].heads))
     with no_init_weights():
-        model = HOSTS["llama"].heads[head][1].from_config(wanted, dtype=next(iter(weights.values())).dtype)
+        model = HOSTS["llama"].heads["causal-lm"][1].from_config(wanted, dtype=next(iter(weights.values())).dtype)
     model.tie_weights()
-    names = {ours: renamed.get(ours, ours) for ours in model.state_dict()}
+    names = {ours: renamed[ours] if ours in renamed else ours for ours in model.state_dict()}
     if wrong := sorted(set(names.values()) ^ weights.keys()):
         raise CheckpointError(
             f"checkpoint {folder}: weight {wrong[0]} is {'extra' if wrong[0] in weights else 'missing'} for this Llama config"

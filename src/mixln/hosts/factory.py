@@ -161,10 +161,9 @@ def _base_class(host: Host, config_class: type, module: str) -> type[PreTrainedM
                 setattr(self, host.final_norm, host.make_norm(placement.final_norm, config.hidden_size, config))
         self.post_init()
 
-    recorded = {**(stock._can_record_outputs or {}), "hidden_states": PlacedLayer}
-    whole = [
-        name for name in stock._no_split_modules or () if name != stock._can_record_outputs["hidden_states"].__name__
-    ]
+    stock_recorded: dict[str, Any] = stock._can_record_outputs or {}
+    recorded = {**stock_recorded, "hidden_states": PlacedLayer}
+    whole = [name for name in stock._no_split_modules or () if name != stock_recorded["hidden_states"].__name__]
     namespace = {
         "__init__": __init__,
         "__module__": module,

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from mixln.errors import PlacementError, SettingsError
 from mixln.nn.norms import FUSED, NormedFused, NormedProjection, PreNormedProjection, make_norm
@@ -179,8 +180,9 @@ def _widths(projection: nn.Module) -> tuple[int, int]:
     """(inputs, outputs) of a linear map; transformers' Conv1D, as in GPT-2, keeps its weight the other way round."""
     if isinstance(projection, nn.Linear):
         return projection.in_features, projection.out_features
+    assert isinstance(projection, Conv1D)
     inputs, outputs = projection.weight.shape
-    return int(inputs), int(outputs)
+    return inputs, outputs
 
 
 def copy_weights(source: PreTrainedModel, target: PreTrainedModel, canonical: Callable[[str], str]) -> None:

@@ -61,6 +61,7 @@ class Residual(nn.Module):
 
     def __init__(self, record: Sublayer, norm: MakeSlot, size: int, dropout: float = 0.0) -> None:
         super().__init__()
+        self.size = size
         self.stream_in = norm(record.stream_in)
         self.branch_in = norm(record.branch_in)
         self.branch_out = norm(record.branch_out)
@@ -140,6 +141,8 @@ class PlacedLayer(GradientCheckpointingLayer):
     """
 
     sublayer: type[Residual] = Residual
+    states: str = "one"
+    """How many residual streams go from layer to layer."""
 
     def __init__(
         self,

@@ -31,6 +31,7 @@ class ResiDualLayer(PlacedLayer):
     """ResiDual: a Post-LN stream x and a Pre-LN stream y fed by the same branches; the model ends in x + N(y) (arXiv:2304.14802)."""
 
     sublayer = DualResidual
+    states = "two"
 
     def __init__(self, *args: Any, norm: Any, index: int, placement: Any, **kwargs: Any) -> None:
         super().__init__(*args, norm=norm, index=index, placement=placement, **kwargs)
@@ -71,6 +72,8 @@ class DlclLayer(PlacedLayer):
     The packed state is N_0(y_0) … N_l(y_l); the last layer gives the combination that the final norm reads. Memory and
     copies grow with the square of the number of layers.
     """
+
+    states = "many"
 
     def __init__(self, *args: Any, norm: Any, index: int, placement: Any, **kwargs: Any) -> None:
         super().__init__(*args, norm=norm, index=index, placement=placement, **kwargs)

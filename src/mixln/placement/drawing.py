@@ -6,6 +6,13 @@ from itertools import groupby
 
 from mixln.placement.records import Placement
 
+BESIDE = {
+    "single": "",
+    "resi-dual": "  beside it  y ← y + A(x);  y ← y + F(x);  at the end x ← x + N(y)",
+    "dlcl": "  layer l+1 reads  x ← Σ_{k≤l} w_k N_k(y_k),  y_0 the embedding, y_k what layer k gives",
+}
+"""What a placement does besides its layers, by how it keeps the residual stream."""
+
 
 def draw(placement: Placement) -> str:
     """The layers one by one, from the embedding to the head, each with its two equations.
@@ -13,7 +20,7 @@ def draw(placement: Placement) -> str:
     A bar at the left joins neighbours with the same record, so that the change of placement within a model shows.
     """
     width = len(str(len(placement.layers)))
-    lines = ["      embedding" + (";  x ← N(x)" if placement.embedding_norm is not None else "")]
+    lines = ["      embedding" + (f";  x ← {placement.embedding_norm.call('x')}" if placement.embedding_norm else "")]
     index = 0
     for _, group in groupby(placement.layers):
         run = list(group)
@@ -21,5 +28,6 @@ def draw(placement: Placement) -> str:
             index += 1
             bar = "─" if len(run) == 1 else "┌" if position == 0 else "└" if position == len(run) - 1 else "│"
             lines.append(f"  {bar} layer {index:>{width}}   {layer.formula}")
-    lines.append("      final norm, head")
-    return "\n".join(lines)
+    final = "final norm" if placement.final_norm.kind == "host" else f"x ← {placement.final_norm.call('x')}"
+    lines.append(f"      {final}, head")
+    return "\n".join(lines + [line for line in [BESIDE[placement.streams]] if line])

@@ -49,6 +49,11 @@ class Norm:
         if self.groups is not None and self.groups < 1:
             raise PlacementError(f"groups must be at least 1, got {self.groups}")
 
+    def call(self, argument: str) -> str:
+        """This norm of something, as in an equation: `N(x)`."""
+        symbol = {"host": "N", "group": f"N_{self.groups}", "dyt": "DyT"}[self.kind]
+        return f"{symbol}({argument})"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Gain:
@@ -217,10 +222,7 @@ class Placement:
 
 
 def _call(norm: Norm | None, argument: str) -> str:
-    if norm is None:
-        return argument
-    symbol = {"host": "N", "group": f"N_{norm.groups}", "dyt": "DyT"}[norm.kind]
-    return f"{symbol}({argument})"
+    return argument if norm is None else norm.call(argument)
 
 
 def _times(symbol: str, gain: Gain | None, argument: str) -> str:

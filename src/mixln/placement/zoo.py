@@ -62,6 +62,12 @@ class Entry:
         """The name as it is written, with its first argument."""
         return self.name + self.arguments.split(" ")[0]
 
+    @property
+    def facts(self) -> dict[str, str]:
+        """What is published about it, under a heading each; empty ones are left out."""
+        facts = {"For": self.known_for, "Against": self.known_against, "Elsewhere": self.elsewhere}
+        return {name: text for name, text in facts.items() if text}
+
 
 def post_layers(share: Fraction | int, layers: int) -> int:
     """⌊αL⌋, the number of Post-LN layers of Mix-LN, in exact arithmetic.
@@ -167,7 +173,7 @@ def projection_norms(letters: str, width: str = "head") -> Projections:
     """
     slots = {"q": "query", "k": "key", "v": "value", "c": "context"}
     norm = ProjectionNorm(width=width)  # type: ignore[arg-type]
-    return Projections(**{slots[letter]: norm for letter in letters})
+    return replace(Projections(), **{slots[letter]: norm for letter in letters})
 
 
 def _sublayers(sublayer: Sublayer) -> Layer:
@@ -238,9 +244,10 @@ ZOO: dict[str, Entry] = {
             build=_hybrid,
             init="megatron",
             notes="Norms per head on q, k and v before rotary embedding; the Post-Norm of the feed-forward reads n = N(y), out = n + F(n). "
-            "The variants of its ablation are written as there, qkv-post if left out: [pre- or post-][letters of qkvc-]pre or post, for "
-            "example hybrid(kv-post), hybrid(pre-qkv-post), hybrid(post-pre); what stands before the letters is the attention's "
-            "outer norm, what stands last the feed-forward's. That post-pre reads n = N(x), n + A(n), as the feed-forward does, is from memory of the paper.",
+            "The variants of its ablation are written as there, qkv-post if left out: [pre- or post-][letters of qkvc-]pre or post, "
+            "for example hybrid(kv-post), hybrid(pre-qkv-post), hybrid(post-pre); what stands before the letters is the attention's "
+            "outer norm, what stands last the feed-forward's. That post-pre reads n = N(x), n + A(n), as the feed-forward does, "
+            "is from memory of the paper.",
             known_for="Perplexity 20.00 against Pre-LN's 20.30 at 550M and 400B tokens (arXiv:2503.04598, table 13).",
             known_against="With normal init 20.44, behind Pre-LN's 20.29 (arXiv:2503.04598, table 5); it breaks at 4.9e-4 at 64 layers, "
             "Pre-LN at 7.65e-3 (arXiv:2601.19895, table 1).",
@@ -254,7 +261,8 @@ ZOO: dict[str, Entry] = {
             build=_hybrid_star,
             init="megatron",
             notes="The variant that wins in its paper.",
-            known_for="Perplexity 19.85 at 550M, and 60.67 mean accuracy at 1.2B against Pre-LN's 59.56 (arXiv:2503.04598, tables 13 and 12).",
+            known_for="Perplexity 19.85 at 550M, and 60.67 mean accuracy at 1.2B against Pre-LN's 59.56 "
+            "(arXiv:2503.04598, tables 13 and 12).",
             known_against="As HybridNorm. In our runs half of its lead over Pre-LN, or all, was the init (docs/findings.md).",
         ),
         Entry(
@@ -307,7 +315,8 @@ ZOO: dict[str, Entry] = {
             notes="l is the layer's index, the same for both sublayers. Not with a scaled init.",
             known_for="25.76/20.35/18.20/15.71 against Pre-LN's 26.73/21.92/19.58/17.02 at 130M/250M/350M/1B (arXiv:2502.05795, table 1); "
             "also ahead with tuned learning rates (ProRes, table 2).",
-            elsewhere="The GPAS authors' code writes 1/√l into the gains at the start, from where training moves them; the factor here stays.",
+            elsewhere="The GPAS authors' code writes 1/√l into the gains at the start, from where training moves them; "
+            "the factor here stays.",
         ),
         Entry(
             name="group",
@@ -325,8 +334,8 @@ ZOO: dict[str, Entry] = {
             formula="x ← N(ω⊙x + A(x));  x ← N(ω⊙x + F(x))",
             source="arXiv:2004.08249",
             build=uniform(_sublayers(Sublayer(stream_out=HOST, skip_gain=Gain(profiled=True)))),
-            notes="ω is learnable, one value a feature, and starts at 1 for the first sublayer and at √(Var[x₀] + Σ Var[branch j]) over the "
-            "sublayers j below for the others, from one pass over a batch: mixln compare does it on the first training batch; "
+            notes="ω is learnable, one value a feature, and starts at 1 for the first sublayer and at √(Var[x₀] + Σ Var[branch j]) "
+            "over the sublayers j below for the others, from one pass over a batch: mixln compare does it on the first sequences; "
             "elsewhere call mixln.profile(model, batch) before training. The rule is from memory of the paper and its code.",
             known_for="Made 72 layers of Post-LN train (arXiv:2008.07772).",
         ),
@@ -384,7 +393,8 @@ ZOO: dict[str, Entry] = {
         Entry(
             name="stock",
             title="what the family does",
-            formula="Llama, Mistral, Mixtral, GPT-2, ViT: Pre-LN; Qwen3, OLMoE: Pre-LN with QK-norm; OLMo 2: res-post; Gemma 3: Sandwich-LN with QK-norm",
+            formula="Llama, Mistral, Mixtral, GPT-2, ViT: Pre-LN;  Qwen3, OLMoE: with QK-norm;  OLMo 2: res-post;  "
+            "Gemma 3: Sandwich-LN with QK-norm",
             source="the family's own code, or its report",
             build=uniform(PRE),
             notes="The same logits as the stock model, written in records. Shown here as it is for Llama.",

@@ -65,24 +65,23 @@ class PlacementTrainer(Trainer):
         """Matrices; neither norm gains nor biases."""
         return [name for name, parameter in model.named_parameters() if parameter.ndim >= 2]
 
-    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor | tuple[Tensor, Any]:
         """The language model's loss; with experts, their load-balancing loss times its coefficient on top, as their papers train them."""
-        if not self.balances:
-            return super().compute_loss(model, inputs, *args, **kwargs)
-        wants_outputs = kwargs.pop("return_outputs", False)
-        loss, outputs = super().compute_loss(
-            model, {**inputs, "output_router_logits": True}, *args, return_outputs=True, **kwargs
-        )
+        balance: float = getattr(model.config, "router_aux_loss_coef", 0.0)  # type: ignore[union-attr]
+        if not balance:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        found: Any = super().compute_loss(model, {**inputs, "output_router_logits": True}, True, num_items_in_batch)
+        loss, outputs = found
         # Trainer divides by the tokens of the whole update; the balance of its k parts is a mean, and would count k times.
         parts = self.args.gradient_accumulation_steps
-        if self.model.training and parts > 1:
-            loss = loss - self.model.config.router_aux_loss_coef * outputs.aux_loss * (1 - 1 / parts)
-        return (loss, outputs) if wants_outputs else loss
-
-    @property
-    def balances(self) -> bool:
-        """Whether the model has experts whose load is to be balanced."""
-        return bool(getattr(self.model.config, "router_aux_loss_coef", 0.0))
+        loss = loss - balance * outputs.aux_loss * (1 - 1 / parts)
+        return (loss, outputs) if return_outputs else loss
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
