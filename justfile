@@ -20,3 +20,8 @@ test-slow:
 bench:
     {{python}} benchmarks/callbacks.py
     {{python}} benchmarks/diagnostics.py
+
+# The documents that are written from the code: every placement, and placements × families
+documents:
+    {{python}} -c "from mixln.cli import main; main(['placements', 'document'])" > docs/placements.md
+    {{python}} -m tests.hosts.matrix

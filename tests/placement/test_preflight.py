@@ -13,7 +13,8 @@ DEEP = "0.0625 at 32 layers"
 QK = "QK-norm in Post-LN layers"
 HYBRID_INIT = "HybridNorm is published with 'megatron'"
 TWICE = "scales its norms by depth"
-EACH = (ROUNDS, WARM_UP, DEEP, QK, HYBRID_INIT, TWICE)
+OWN_INIT = "is a part of the method"
+EACH = (ROUNDS, WARM_UP, DEEP, QK, HYBRID_INIT, TWICE, OWN_INIT)
 
 
 def found(text: str, layers: int = 12, *, init: str | None = None, warmup_steps: int = 100) -> list[str]:
@@ -41,6 +42,12 @@ def found(text: str, layers: int = 12, *, init: str | None = None, warmup_steps:
         ("lns", 12, "scaled", 100, TWICE),
         ("lns", 12, "megatron", 100, TWICE),
         ("post*1,lns", 12, "scaled", 100, TWICE),
+        ("lns", 12, "scaled-embed+scaled-small", 100, TWICE),
+        ("hybrid*", 12, "embedding(0.632)+normal", 100, HYBRID_INIT),
+        ("hybrid(kv-post)", 12, "normal", 100, HYBRID_INIT),
+        ("deepnorm", 12, "normal", 100, OWN_INIT),
+        ("sub-ln", 12, "megatron", 100, OWN_INIT),
+        ("b2t", 12, None, 0, WARM_UP),
     ],
 )
 def test_one_warning_fires_alone_and_names_the_placement(text, layers, init, warmup_steps, expected):
@@ -68,6 +75,10 @@ def test_one_warning_fires_alone_and_names_the_placement(text, layers, init, war
         ("lns", 12, "small", 0),
         ("pre", 12, "scaled", 0),
         ("deepnorm", 32, None, 0),
+        ("deepnorm", 12, "scaled-embed+deepnorm", 0),
+        ("hybrid*", 12, "embedding(0.632)+megatron", 100),
+        ("admin", 12, None, 0),
+        ("keel", 12, None, 0),
         ("sandwich", 32, None, 0),
         ("peri", 32, None, 0),
         ("res-post", 32, None, 0),

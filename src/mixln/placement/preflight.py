@@ -13,13 +13,19 @@ DEEP = 32
 """Layers from which the Mix-LN paper itself lowers α (0.0625 at its 32-layer 7B model)."""
 
 
+DIVIDED = ("scaled", "scaled-small", "megatron")
+"""Initialisations that divide what writes into the residual stream by the depth."""
+OF_THE_METHOD = ("deepnorm", "sub-ln")
+"""Initialisations without which the placement that names them is not the published method."""
+
+
 def warnings(placement: Placement, *, init: str, warmup_steps: int) -> list[str]:
     """What is known against training this placement with this init and warm-up, one sentence each.
 
     :param init: name of the initialisation that will be used.
     :param warmup_steps: optimizer steps of learning-rate warm-up.
     """
-    layers, found = placement.layers, []
+    layers, found, scheme = placement.layers, [], init.rpartition("+")[2]
     post = [layer for layer in layers if is_post(layer)]
     name = placement.name
     for term in _MIX.finditer(name):
@@ -35,20 +41,22 @@ def warnings(placement: Placement, *, init: str, warmup_steps: int) -> list[str]
         )
     if any(is_post(layer) and layer.projections.letters == "qk" for layer in layers):
         found.append(f"{name} has QK-norm in Post-LN layers: reported to diverge (arXiv:2503.04598)")
-    if init != "megatron" and any(_is_hybrid(layer) for layer in layers):
+    if scheme != "megatron" and any(_is_hybrid(layer) for layer in layers):
         found.append(
             f"{name} with init {init!r}: HybridNorm is published with 'megatron' and loses without (arXiv:2503.04598)"
         )
-    if init in ("scaled", "megatron") and any(layer.attention.branch_scale != 1.0 for layer in layers):
+    if scheme in DIVIDED and any(layer.attention.branch_scale != 1.0 for layer in layers):
         found.append(
             f"{name} scales its norms by depth and init {init!r} scales again: not meant together (arXiv:2502.05795)"
         )
+    if placement.init in OF_THE_METHOD and scheme != placement.init:
+        found.append(f"{name} with init {init!r}: its init {placement.init!r} is a part of the method")
     return found
 
 
 def is_post(layer: Layer) -> bool:
     """Whether both sublayers end in a norm of the stream, with an unscaled skip (Post-LN)."""
-    return all(sub.stream_out is not None and sub.skip_scale == 1.0 for sub in (layer.attention, layer.feed_forward))
+    return all(sub.stream_out and sub.skip_scale == 1.0 and sub.skip_gain is None for sub in layer.sublayers)
 
 
 def _is_hybrid(layer: Layer) -> bool:
