@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -53,10 +54,11 @@ class Show:
         built = self._build()
         print(f"{built.name}, {self.layers} layers, recommended init: {built.init}\n")
         print(draw(built))
-        if entry := ZOO.get(built.name.split("(")[0]):
-            print(f"\n{entry.title} ({entry.source}). {entry.notes}".rstrip())
-            for name, text in entry.facts.items():
-                print(f"{name}: {text}")
+        for name in dict.fromkeys(re.findall(r"[a-z][a-z0-9-]*\*?", re.sub(r"\(.*?\)", "", built.name))):
+            if entry := ZOO.get(name) or MODIFIERS.get(name):
+                print(f"\n{entry.title} ({entry.source or 'mixln'}). {entry.notes}".rstrip())
+                for heading, text in entry.facts.items():
+                    print(f"{heading}: {text}")
         for warning in warnings(built, init=built.init, warmup_steps=1):
             print(f"\nwarning: {warning}")
         return 0

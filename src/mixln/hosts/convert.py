@@ -101,7 +101,8 @@ def from_mix_ln(folder: Path, config: PreTrainedConfig, placement: str) -> PreTr
     with no_init_weights():
         model = HOSTS["llama"].heads["causal-lm"][1].from_config(wanted, dtype=next(iter(weights.values())).dtype)
     model.tie_weights()
-    names = {ours: renamed[ours] if ours in renamed else ours for ours in model.state_dict()}
+    ours_first: list[str] = list(model.state_dict())
+    names = {ours: renamed.get(ours, ours) for ours in ours_first}
     if wrong := sorted(set(names.values()) ^ weights.keys()):
         raise CheckpointError(
             f"checkpoint {folder}: weight {wrong[0]} is {'extra' if wrong[0] in weights else 'missing'} for this Llama config"

@@ -109,26 +109,40 @@ class Host:
             wanted: ProjectionNorm | None = getattr(record.projections, slot)
             if wanted is None:
                 continue
-            shared = list(self.projections.values()).count(name) > 1
-            heads = attention_heads(config)[slot in ("key", "value")]
-            inputs, outputs = _widths(attention.get_submodule(name))
-            size = inputs if slot == "context" else outputs // (len(FUSED) if shared else 1)
-            if size != heads * head_size(config):
-                raise SettingsError(
-                    f"{name} of {self.model_type} has {size} features for {slot}, but {heads} heads of head_dim "
-                    f"{head_size(config)} make {heads * head_size(config)}; correct head_dim or the number of heads"
-                )
-            width, split = (size // heads, heads) if wanted.width == "head" else (size, None)
-            norm = self.make_norm(wanted.norm, width, config)
-            assert norm is not None
-            if shared:
-                fused[FUSED.index(slot)] = (norm, split)
+            projection = attention.get_submodule(name)
+            norm, heads = self._projection_norm(projection, wanted, slot, config)
+            if self._is_fused(name):
+                fused[FUSED.index(slot)] = (norm, heads)
             else:
                 wrapper = PreNormedProjection if slot == "context" else NormedProjection
-                setattr(attention, name, wrapper(attention.get_submodule(name), norm, split))
+                setattr(attention, name, wrapper(projection, norm, heads))
         if fused:
             name = self.projections["query"]
             setattr(attention, name, NormedFused(attention.get_submodule(name), fused))
+
+    def _projection_norm(
+        self, projection: nn.Module, wanted: ProjectionNorm, slot: str, config: Any
+    ) -> tuple[nn.Module, int | None]:
+        """The norm of one projection, and the number of heads that it is split into, or `None` for the full width.
+
+        :raises SettingsError: if the projection is not as wide as the config's heads make it.
+        """
+        name = self.projections[slot]
+        heads = attention_heads(config)[slot in ("key", "value")]
+        inputs, outputs = _widths(projection)
+        size = inputs if slot == "context" else outputs // (len(FUSED) if self._is_fused(name) else 1)
+        if size != heads * head_size(config):
+            raise SettingsError(
+                f"{name} of {self.model_type} has {size} features for {slot}, but {heads} heads of head_dim "
+                f"{head_size(config)} make {heads * head_size(config)}; correct head_dim or the number of heads"
+            )
+        width, split = (size // heads, heads) if wanted.width == "head" else (size, None)
+        norm = self.make_norm(wanted.norm, width, config)
+        assert norm is not None
+        return norm, split
+
+    def _is_fused(self, name: str) -> bool:
+        return list(self.projections.values()).count(name) > 1
 
     def _norm_down(self, feed_forward: nn.Module, record: Norm, config: Any) -> None:
         """Wraps the feed-forward's output projection with a norm before it (Sub-LN).
@@ -195,7 +209,7 @@ def copy_weights(source: PreTrainedModel, target: PreTrainedModel, canonical: Ca
     names = {canonical(name): name for name in target.state_dict()}
     if difference := sorted(values.keys() ^ names.keys()):
         raise PlacementError(
-            f"the two models do not have the same weights: {difference[0]} of the "
-            f"{'first' if difference[0] in values else 'second'} has no counterpart"
+            f"the two models do not have the same weights: {difference[0]} has no counterpart "
+            f"in the {'second' if difference[0] in values else 'first'}"
         )
     target.load_state_dict({names[name]: value for name, value in values.items()})

@@ -31,7 +31,13 @@ class Modifier:
 
     @property
     def example(self) -> str:
-        return self.name + self.arguments.split(" ")[0]
+        """The name as it is written, with its arguments."""
+        return self.name + self.arguments
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """As of a placement's entry; nothing is published about modifiers but their notes."""
+        return {}
 
 
 def _each_layer(placement: Placement, change: Callable[[Layer], Layer]) -> Placement:

@@ -263,7 +263,7 @@ ZOO: dict[str, Entry] = {
             notes="The variant that wins in its paper.",
             known_for="Perplexity 19.85 at 550M, and 60.67 mean accuracy at 1.2B against Pre-LN's 59.56 "
             "(arXiv:2503.04598, tables 13 and 12).",
-            known_against="As HybridNorm. In our runs half of its lead over Pre-LN, or all, was the init (docs/findings.md).",
+            known_against="As HybridNorm.",
         ),
         Entry(
             name="deepnorm",
@@ -336,7 +336,8 @@ ZOO: dict[str, Entry] = {
             build=uniform(_sublayers(Sublayer(stream_out=HOST, skip_gain=Gain(profiled=True)))),
             notes="ω is learnable, one value a feature, and starts at 1 for the first sublayer and at √(Var[x₀] + Σ Var[branch j]) "
             "over the sublayers j below for the others, from one pass over a batch: mixln compare does it on the first sequences; "
-            "elsewhere call mixln.profile(model, batch) before training. The rule is from memory of the paper and its code.",
+            "elsewhere call mixln.profile(model, batch) before training. With small weights ω is far below 1: only its ratio to the "
+            "branch counts, and that is Pre-LN's. The rule is from memory of the paper and its code.",
             known_for="Made 72 layers of Post-LN train (arXiv:2008.07772).",
         ),
         Entry(
