@@ -35,6 +35,10 @@ class CheckpointError(MixlnError):
     """A model that cannot be found or loaded, does not fit its own config or placement, or whose weights are damaged."""
 
 
+class PlacementWarning(UserWarning):
+    """What is known against a placement with its init, on a model of this depth."""
+
+
 def unknown(field: str, value: str, known: object) -> str:
     """The message for a name that is not in a list: `field 'value' is not known; known: a, b, c`."""
     return f"{field} {value!r} is not known; known: {', '.join(map(str, known))}"  # type: ignore[call-overload]

@@ -75,6 +75,10 @@ def test_the_share_counts_the_scale_of_the_skip():
     assert share.feed_forward[0] == pytest.approx(1 / (1 + residual.skip_scale), rel=1e-5)
 
 
+def _is_gain(weight: object) -> bool:
+    return isinstance(weight, nn.Parameter) and weight.ndim == 1
+
+
 @pytest.mark.parametrize("family", ["llama", "gemma", "bert", "gpt2", "qkvnorm+group(4)+mix(0.5)", "vit"])
 @torch.no_grad()
 def test_gains_are_measured_whatever_way_they_are_stored(family):
@@ -84,7 +88,7 @@ def test_gains_are_measured_whatever_way_they_are_stored(family):
     expected: dict[str, list] = {}
     for index, layer in enumerate(find_stack(model).layers):
         for name, module in layer.named_modules():
-            if isinstance(getattr(module, "weight", None), nn.Parameter) and "norm" in type(module).__name__.lower():
+            if _is_gain(getattr(module, "weight", None)) and "norm" in type(module).__name__.lower():
                 expected.setdefault(name, [None] * 3)[index] = (module.weight + stored).abs().mean().item()
     found = norm_gains(find_stack(model))
     assert found.keys() == expected.keys()
@@ -106,3 +110,16 @@ def test_batches_are_cut_to_fit(memory):
     parts = list(fitting(stack, [batch], memory))
     assert [len(part["input_ids"]) for part in parts] == ([1, 1, 1] if memory == 1 else [3])
     assert torch.equal(torch.cat([part["input_ids"] for part in parts]), batch["input_ids"])
+
+
+@torch.no_grad()
+def test_the_share_of_a_branch_beside_the_input_of_the_layer():
+    """B2T adds the layer's input to the last sum; it belongs to what the branch is added to."""
+    model, ids = tiny.placed("b2t"), tiny.tokens()
+    found = residual_stream(find_stack(model), [{"input_ids": ids}])
+    layer, seen = model.model.layers[1], {}
+    layer.register_forward_pre_hook(lambda module, inputs, kwargs: seen.update(x=inputs[0]), with_kwargs=True)
+    layer.mlp.register_forward_hook(lambda module, inputs, output: seen.update(y=inputs[0], f=output))
+    model(ids)
+    skip, branch = (seen["x"] + seen["y"]).norm(dim=-1), seen["f"].norm(dim=-1)
+    assert found.share.feed_forward[1] == pytest.approx((branch / (skip + branch)).mean().item(), rel=1e-5)

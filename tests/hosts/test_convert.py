@@ -72,6 +72,33 @@ def test_the_families_with_one_body_go_into_each_other():
         unplace(mixln.from_config(config_of("qwen3"), placement="bare+pre"))
 
 
+def test_what_a_config_says_without_effect_does_not_stand_in_the_way():
+    config = config_of("qwen3", use_sliding_window=False, sliding_window=None, max_window_layers=36, head_dim=8)
+    assert type(unplace(mixln.from_config(config, placement="bare+pre"))).__name__ == "LlamaForCausalLM"
+
+
+def test_family_without_a_head_dim_goes_to_one_that_has_it():
+    model = mixln.from_config(config_of("olmo2"), placement="qknorm+bare+pre")
+    assert unplace(model).config.head_dim == 8
+
+
+def test_model_without_a_head_is_not_given_one(tmp_path):
+    mixln.from_config(config_of("llama"), placement="stock").model.save_pretrained(tmp_path)
+    body = mixln.from_pretrained(tmp_path)
+    assert type(body).__name__ == "PlacedLlamaModel"
+    with pytest.raises(PlacementError, match="a LlamaModel cannot be converted"):
+        unplace(body)
+
+
+@pytest.mark.parametrize("name", ["mixtral", "llama"])
+def test_weights_that_are_not_numbers_are_called_so(name):
+    stock = stock_model(name, "causal-lm")
+    with torch.no_grad():
+        stock.lm_head.weight.fill_(float("nan"))
+    with pytest.raises(CheckpointError, match="gives outputs that are not finite: its weights are damaged"):
+        place(stock)
+
+
 def test_number_format_and_generation_settings_are_kept(tmp_path):
     stock_model("llama", "causal-lm").save_pretrained(tmp_path)
     stock = LlamaForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16)
@@ -181,9 +208,11 @@ def test_a_checkpoint_of_the_authors_does_what_the_equations_say(tmp_path, place
         ("mix(2/3)", r"its norms say post\*1,pre\*2"),
         (
             "hybrid",
-            r"authors' code cannot have written hybrid: its layers are Pre-LN, Post-LN or Sandwich-LN, got x ← N\(x \+ A_qkv",
+            r"hybrid cannot be read from a checkpoint of the Mix-LN authors: only Pre-LN.*, got x ← N\(x \+ A_qkv",
         ),
-        ("deepnorm", r"cannot have written deepnorm"),
+        ("deepnorm", r"deepnorm cannot be read from a checkpoint of the Mix-LN authors"),
+        ("peri", r"peri cannot be read from a checkpoint of the Mix-LN authors: it has more than norms in its layers"),
+        ("dlcl", r"dlcl cannot be read .* more than norms"),
         ("prelude", r"placement 'prelude' is not known"),
     ],
 )

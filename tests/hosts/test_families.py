@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModel, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel, Trainer, TrainingArguments
 
 import mixln
-from mixln.errors import PlacementError, SettingsError
+from mixln.errors import CheckpointError, PlacementError, PlacementWarning, SettingsError
 from mixln.hosts import HOSTS
 from mixln.hosts.family import copy_weights
 from mixln.nn.schemes import SCHEMES
@@ -212,6 +214,75 @@ def test_dropout_of_the_stock_layer_falls_on_the_branches():
     assert torch.equal(*results)
 
 
+EXPERTS_FIRST = """
+import mixln
+from transformers import MixtralForCausalLM
+from tests.hosts.families import config_of
+
+placed = mixln.from_config(config_of("mixtral"), placement="stock")  # before any stock class
+print(placed.config._experts_implementation, MixtralForCausalLM(config_of("mixtral")).config._experts_implementation)
+chosen = mixln.from_config(config_of("mixtral"), placement="pre", experts_implementation="eager")
+print(chosen.config._experts_implementation)
+"""
+
+
+def test_experts_run_as_the_familys_do_whatever_was_built_before():
+    done = subprocess.run([sys.executable, "-c", EXPERTS_FIRST], capture_output=True, text=True, check=True)
+    (placed, stock), (chosen,) = (line.split() for line in done.stdout.splitlines())
+    assert placed == stock
+    assert chosen == "eager"
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_saved_config_can_be_read_as_one_of_no_family(name, tmp_path):
+    """transformers' Trainer does so when it goes on from a checkpoint."""
+    config = mixln.placed_config(config_of(name), "mix(0.5)")
+    config.save_pretrained(tmp_path)
+    PreTrainedConfig.from_json_file(tmp_path / "config.json")
+    again = AutoConfig.from_pretrained(tmp_path)
+    assert getattr(again, "layer_types", None) == getattr(config, "layer_types", None)
+    assert again.num_hidden_layers == 3
+
+
+def test_trainer_goes_on_from_a_checkpoint_of_a_family_with_kinds_of_layers(tmp_path):
+    data = [{"input_ids": row, "labels": row} for row in inputs_of("qwen3")["input_ids"]]
+
+    def trainer(steps: int) -> Trainer:
+        arguments = TrainingArguments(
+            str(tmp_path), max_steps=steps, save_steps=1, use_cpu=True, report_to="none", disable_tqdm=True
+        )
+        return Trainer(mixln.from_config(config_of("qwen3"), placement="post"), arguments, train_dataset=data)
+
+    trainer(1).train()
+    trainer(2).train(resume_from_checkpoint=True)
+
+
+def test_plain_transformers_refuses_every_placed_family(tmp_path):
+    for name, host in HOSTS.items():
+        folder = tmp_path / name
+        model = mixln.from_config(config_of(name), placement="post")
+        model.save_pretrained(folder)
+        for stock in (next(iter(host.heads.values()))[0], host.base):
+            with pytest.raises(Exception, match=r"num_hidden_layers|n_layer|placement\.layers"):
+                stock.from_pretrained(folder)
+
+
+def test_another_number_of_labels_is_let_through_when_asked_for(tmp_path):
+    mixln.from_config(config_of("vit"), placement="post").save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match=r"classifier\.\w+ is misshapen"):
+        mixln.from_pretrained(tmp_path, num_labels=5)
+    assert mixln.from_pretrained(tmp_path, num_labels=5, ignore_mismatched_sizes=True).classifier.out_features == 5
+
+
+def test_what_is_known_against_a_placement_is_warned_of():
+    with pytest.warns(PlacementWarning, match=r"mix\(0\.25\) rounds to no Post-LN layer among 3"):
+        mixln.from_config(config_of("llama"), placement="mix(0.25)")
+    with pytest.warns(PlacementWarning, match="HybridNorm is published with 'megatron'"):
+        mixln.from_config(config_of("vit"), placement="hybrid*", init="normal")
+    with pytest.warns(PlacementWarning, match=r"the gains of admin stay 1 until mixln\.profile"):
+        mixln.from_config(config_of("gpt2"), placement="admin")
+
+
 # --- what a family cannot carry
 
 
@@ -259,6 +330,29 @@ def test_head_dim_that_does_not_fit_the_projection_is_refused_with_both_numbers(
         match=r"c_attn of gpt2 has 32 features for query, but 4 heads of head_dim 16 make 64; correct head_dim",
     ):
         mixln.from_config(config, placement="hybrid")
+
+
+def test_own_head_dim_need_not_fill_the_hidden_size():
+    config = config_of("qwen3", num_attention_heads=5, num_key_value_heads=5, head_dim=8)
+    assert mixln.from_config(config, placement="hybrid").model.layers[0].self_attn.q_proj.projection.out_features == 40
+
+
+@pytest.mark.parametrize(
+    ("name", "field"), [("mixtral", "num_local_experts"), ("olmoe", "num_experts"), ("qwen3_moe", "num_experts")]
+)
+def test_more_experts_for_a_token_than_there_are_is_refused(name, field):
+    with pytest.raises(SettingsError, match="num_experts_per_tok must be at most the number of experts, got 8 of 4"):
+        refused(name, num_experts_per_tok=8, **{field: 4})
+
+
+def test_what_is_no_config_is_refused():
+    with pytest.raises(SettingsError, match="config must be a config of transformers, got 'folder'"):
+        mixln.from_config("folder", placement="pre")
+
+
+def test_embeddings_that_a_family_lacks_cannot_start_differently():
+    with pytest.raises(SettingsError, match=r"init scaled-embed\+normal: a vit has no token embeddings"):
+        mixln.from_config(config_of("vit"), placement="pre", init="scaled-embed+normal")
 
 
 def test_norm_in_fused_experts_is_refused_with_the_reason():

@@ -19,6 +19,7 @@ from transformers import AutoModel, AutoModelForCausalLM, LlamaConfig, LlamaForC
 import mixln
 from mixln.errors import CheckpointError, PlacementError, SettingsError
 from mixln.hosts.families.llama import PlacedLlamaConfig, PlacedLlamaForCausalLM
+from tests.hosts.families import config_of
 from tests.tiny import placed, tiny_config
 
 NORMS = [
@@ -192,7 +193,7 @@ def test_stock_class_refuses_a_placed_checkpoint_when_mixln_is_there_too(tmp_pat
 
 
 def test_heads_that_do_not_divide_the_hidden_size_are_refused_with_both_numbers():
-    config = tiny_config()
+    config = config_of("olmo2")
     config.num_attention_heads = 5
     with pytest.raises(
         SettingsError, match="num_attention_heads must divide hidden_size, got 5 heads for hidden_size 32"

@@ -27,6 +27,7 @@ def found(text: str, layers: int = 12, *, init: str | None = None, warmup_steps:
     [
         ("mix(0.25)", 3, None, 100, ROUNDS),
         ("mix", 2, None, 100, ROUNDS),
+        ("mix(1)", 12, None, 100, "is α = 1, Post-LN in all 12 layers; for one layer write post*1,pre"),
         ("mix(0.01)", 24, None, 100, ROUNDS),
         ("post", 12, None, 0, WARM_UP),
         ("mix(0.25)", 12, None, 0, WARM_UP),

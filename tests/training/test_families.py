@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from torch import nn
 from transformers import GPT2Config, OlmoeConfig, TrainingArguments
 
 import mixln
@@ -24,7 +25,7 @@ def experts() -> OlmoeConfig:
     return OlmoeConfig(**sizes)
 
 
-def trainer(model: torch.nn.Module, folder, parts: int) -> PlacementTrainer:
+def trainer(model: nn.Module, folder, parts: int) -> PlacementTrainer:
     arguments = TrainingArguments(
         output_dir=str(folder), gradient_accumulation_steps=parts, use_cpu=True, report_to="none"
     )
@@ -38,8 +39,9 @@ def test_loss_of_experts_has_their_balance_once_however_many_parts_an_update_has
     batch = collate([text.train[i] for i in range(4)])
     pieces = [{name: value[i::parts] for name, value in batch.items()} for i in range(parts)]
     tokens = batch["labels"][:, 1:].numel()
+    wrapped = nn.DataParallel(model)  # has no config
     found = sum(
-        trainer(model, tmp_path, parts).compute_loss(model, piece, num_items_in_batch=tokens) for piece in pieces
+        trainer(model, tmp_path, parts).compute_loss(wrapped, piece, num_items_in_batch=tokens) for piece in pieces
     )
     balances = [model(**piece, output_router_logits=True).aux_loss for piece in pieces]
     language = evaluate(model, [batch]).loss

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from mixln.nn.schemes import INIT_MODIFIERS, SCHEMES
 from mixln.placement import MODIFIERS, ZOO, draw, placement
+from mixln.placement.records import LEGEND
 from mixln.placement.zoo import Entry
 
 LAYERS = 4
 """Of the drawings."""
 INTRODUCTION = """# Placements
 
-Written by `mixln placements document`, from the entries that build the placements (`src/mixln/placement/zoo.py`). N is a norm, A attention,
-F the feed-forward, L the number of layers, l the layer, counted from 1; A_qkv is an attention with norms on q, k and v, F_n a feed-forward
-with a norm before its last projection, G a GPAS gate, λ and ω learnable gains. What is quoted for and against is what others published,
-with the source; none of it was measured by us. What we measured stands in [findings.md](findings.md), and which families carry which
-placement in [hosts.md](hosts.md).
+Written by `mixln placements document`, from the entries that build the placements (`src/mixln/placement/zoo.py`). What is quoted for
+and against is what others published, with the source; none of it was measured by us. What we measured stands in
+[findings.md](findings.md), and which families carry which placement in [hosts.md](hosts.md).
 
 Mixtures: `post*3,pre*9` is 3 layers, then 9; `hybrid**2,pre` is 2 layers of `hybrid*`, then `pre` for the rest. Every model keeps its
-final norm before the head.
+final norm before the head. `stock` is drawn as it is for Llama.
 """
 
 
@@ -33,8 +32,11 @@ def document() -> str:
     ]
     parts = [
         INTRODUCTION,
+        LEGEND + "\n",
         *map(_section, ZOO.values()),
-        "## In front of any of them\n\nFor example `qknorm+pre`, `gpas+mix(0.25)`, `norm(kv,full)+post`.\n",
+        "## In front of any of them\n\nFor example `qknorm+pre`, `gpas+mix(0.25)`, `norm(kv,full)+post`. "
+        "They are applied from right to left; where two of them set the same norm or gain, the left one has the last word. "
+        "In a mixture a modifier belongs to its own part.\n",
         *modifiers,
         "\n## Initialisations\n\nd is the hidden size, L the number of layers. `--init` holds one fixed for all placements.\n",
         *inits,

@@ -12,6 +12,7 @@ from mixln.errors import SettingsError, unknown
 from mixln.nn.schemes import INIT_MODIFIERS, SCHEMES
 from mixln.placement import MODIFIERS, ZOO, Placement, draw, placement
 from mixln.placement.preflight import warnings
+from mixln.placement.records import LEGEND
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +20,7 @@ class List:
     """Lists the placements with their formulas and sources."""
 
     def run(self) -> int:
-        print("N is a norm, A attention, F the feed-forward, l the layer, L the number of layers.\n")
+        print(LEGEND + "\n")
         for entry in ZOO.values():
             print(f"{entry.example:<16} {entry.title} ({entry.source}), init {entry.init}")
             print(f"{'':<16} {entry.formula}")
@@ -59,6 +60,9 @@ class Show:
                 print(f"\n{entry.title} ({entry.source or 'mixln'}). {entry.notes}".rstrip())
                 for heading, text in entry.facts.items():
                     print(f"{heading}: {text}")
+        if "(" in built.name:
+            print("\nWhat is published is about the placement as its paper has it, not about every argument.")
+        print(f"\n{LEGEND}")
         for warning in warnings(built, init=built.init, warmup_steps=1):
             print(f"\nwarning: {warning}")
         return 0
@@ -68,9 +72,10 @@ class Show:
             return placement(self.placement, self.layers)
         from mixln.hosts.families import HOSTS
 
-        if self.family not in HOSTS:
+        name = self.family.lower().replace("-", "_")
+        if name not in HOSTS:
             raise SettingsError(unknown("family", self.family, HOSTS))
-        host = HOSTS[self.family]
+        host = HOSTS[name]
         return placement(self.placement, self.layers, stock=host.stock, stock_init=host.stock_init)
 
 

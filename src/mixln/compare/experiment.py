@@ -173,13 +173,13 @@ def _count_parameters(model: str, stock: Any, placements: dict[str, Placement], 
     """Builds every model without memory, so that a mistake shows now; returns the most parameters of one."""
     import torch
 
-    from mixln.hosts import from_config
+    from mixln.hosts import build
 
     most = 0
     for name, built in placements.items():
         try:
             with torch.device("meta"):
-                placed = from_config(stock, placement=built, init=inits[name])
+                placed = build(stock, placement=built, init=inits[name])
         except MixlnError:
             raise
         except Exception as error:  # a config may be wrong in as many ways as transformers has models

@@ -48,7 +48,8 @@ def residual_stream(stack: Stack, batches: Iterable[Batch]) -> Stream:
                 for name, value in _moments(after, keep_BT).items():
                     sums[name][index, 0] += value
                 for side in range(2):
-                    skip = _norm(_skip(stack.layers[index], side, seen[index, side, "stream"]), keep_BT)
+                    given = seen[index, side, "stream"]
+                    skip = _norm(_skip(stack.layers[index], side, given, record.entered(index)), keep_BT)
                     branch = _norm(seen[index, side, "branch"], keep_BT)
                     share = branch / (skip + branch).clamp_min(torch.finfo(torch.float32).tiny)
                     sums["share"][index, side] += share.sum().item()
@@ -105,9 +106,12 @@ def _norm(x_BTD: Tensor, keep_BT: Tensor) -> Tensor:
     return x_BTD.float().norm(dim=-1).view(keep_BT.shape)[keep_BT]
 
 
-def _skip(layer: nn.Module, side: int, stream_BTD: Tensor) -> Tensor:
-    """What the branch is added to: the stream, scaled or gated where a placement says so."""
-    return layer.sublayers[side][1].skip(stream_BTD) if isinstance(layer, PlacedLayer) else stream_BTD
+def _skip(layer: nn.Module, side: int, stream_BTD: Tensor, bottom_BTD: Tensor) -> Tensor:
+    """What the branch is added to: the stream, scaled or gated where a placement says so, and with B2T the layer's input."""
+    if not isinstance(layer, PlacedLayer):
+        return stream_BTD
+    skip = layer.sublayers[side][1].skip(stream_BTD)
+    return skip + bottom_BTD if side == 1 and layer.record.bottom_to_top else skip
 
 
 @torch.no_grad()

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
-from mixln.errors import CheckpointError, PlacementError, SettingsError, unknown
+from mixln.errors import CheckpointError, PlacementError, PlacementWarning, SettingsError, unknown
 from mixln.hosts.families import HOSTS
 from mixln.hosts.family import Host, attention_heads
 from mixln.nn.schemes import scheme
 from mixln.placement import Placement
 from mixln.placement import placement as build_placement
+from mixln.placement.preflight import warnings as preflight
 
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
 """Arguments of `from_pretrained` that say where a checkpoint is; its config is there too."""
@@ -24,6 +26,10 @@ def family(config: PreTrainedConfig) -> Host:
 
     :raises SettingsError: if the family is not described; the message says how to describe one.
     """
+    if not isinstance(config, PreTrainedConfig):
+        raise SettingsError(
+            f"config must be a config of transformers, got {config!r}; for a folder, AutoConfig.from_pretrained"
+        )
     name = config.model_type.removeprefix("placed_")
     if name not in HOSTS:
         raise PlacementError(
@@ -53,7 +59,7 @@ def placed_config(config: PreTrainedConfig, placement: str | Placement, init: st
     """
     host = family(config)
     heads, key_value_heads = attention_heads(config)
-    if config.hidden_size % heads:
+    if config.hidden_size % heads and not getattr(config, "head_dim", None):
         raise SettingsError(
             f"num_attention_heads must divide hidden_size, got {heads} heads for hidden_size {config.hidden_size}"
         )
@@ -61,16 +67,24 @@ def placed_config(config: PreTrainedConfig, placement: str | Placement, init: st
         raise SettingsError(
             f"num_key_value_heads must divide num_attention_heads, got {key_value_heads} for {heads} heads"
         )
+    chosen = getattr(config, "num_experts_per_tok", None)
+    experts = getattr(config, "num_local_experts", None) or getattr(config, "num_experts", None)
+    if chosen and experts and chosen > experts:
+        raise SettingsError(f"num_experts_per_tok must be at most the number of experts, got {chosen} of {experts}")
     built = placement_for(config, placement)
     if reason := host.cannot(config, built):
         raise PlacementError(f"this {host.model_type} cannot be placed: {reason}")
+    if "+" in (init or "") and "embedding" not in host.roles.values():
+        raise SettingsError(
+            f"init {init}: a {host.model_type} has no token embeddings to start differently; leave out the part before the +"
+        )
     entries = copy.deepcopy(config.to_dict())
     for name in ("model_type", "placement", "init", "architectures", "transformers_version"):
         entries.pop(name, None)
-    placed = AutoConfig.for_model(
-        f"placed_{host.model_type}", **entries, placement=built.to_json(), init=scheme(init or built.init).name
-    )
+    entries |= {"placement": built.to_json(), "init": scheme(init or built.init).name}
+    placed = AutoConfig.for_model(f"placed_{host.model_type}", **entries)
     placed._attn_implementation = config._attn_implementation
+    placed._experts_implementation = config._experts_implementation
     return placed
 
 
@@ -93,7 +107,25 @@ def from_config(
     :param head: `causal-lm`, `sequence-classification` or `image-classification`; the family's first if left out.
     :param kwargs: passed to the `from_config` of the `Auto*` class, for example `attn_implementation` or `dtype`.
     :raises SettingsError: see :func:`placed_config`; also if the family has no such head.
+
+    What is known against the combination is warned of as :class:`~mixln.errors.PlacementWarning`.
     """
+    model = build(config, placement=placement, init=init, head=head, **kwargs)
+    built = Placement.from_json(model.config.placement)
+    found = preflight(built, init=model.config.init, warmup_steps=1)
+    if built.profiled:
+        found.append(
+            f"the gains of {built.name} stay 1 until mixln.profile(model, batch) has set them; call it before training"
+        )
+    for warning in found:
+        warnings.warn(warning, PlacementWarning, stacklevel=2)
+    return model
+
+
+def build(
+    config: PreTrainedConfig, *, placement: str | Placement, init: str | None, head: str | None = None, **kwargs: Any
+) -> PreTrainedModel:
+    """:func:`from_config` without its warnings, for callers that have given them already."""
     return _auto_class(family(config), head).from_config(placed_config(config, placement, init), **kwargs)
 
 
@@ -101,7 +133,7 @@ def from_pretrained(path: str | Path, *, head: str | None = None, **kwargs: Any)
     """Loads a placed model; strict: a missing or an extra norm is an error that names it.
 
     :param path: a folder that `save_pretrained` wrote, or a hub id.
-    :param head: as in :func:`from_config`; the one that the checkpoint was saved with if left out.
+    :param head: as in :func:`from_config`; the one that the checkpoint was saved with, or none, if left out.
     :param kwargs: passed to the `from_pretrained` of the `Auto*` class.
     :raises CheckpointError: if the weights do not fit the placement in the config, or there is no placement.
     """
@@ -112,7 +144,13 @@ def from_pretrained(path: str | Path, *, head: str | None = None, **kwargs: Any)
             "AutoModelForCausalLM, or give it one with mixln convert"
         )
     host = family(config)
-    return _auto_class(host, head or _saved_head(host, config)).from_pretrained(path, **kwargs)
+    auto = saved_class(host, config) if head is None else _auto_class(host, head)
+    if auto is None:
+        raise CheckpointError(
+            f"checkpoint {path} does not say which head it has (architectures: {config.architectures}); "
+            f"name one with head=, of: {', '.join(host.heads)}"
+        )
+    return auto.from_pretrained(path, **kwargs)
 
 
 def _auto_class(host: Host, head: str | None) -> Any:
@@ -122,7 +160,8 @@ def _auto_class(host: Host, head: str | None) -> Any:
     return host.heads[head or next(iter(host.heads))][1]
 
 
-def _saved_head(host: Host, config: PreTrainedConfig) -> str | None:
-    """The head that a checkpoint was saved with, where its config tells."""
-    saved = config.architectures or ()
-    return next((head for head, (stock, _) in host.heads.items() if f"Placed{stock.__name__}" in saved), None)
+def saved_class(host: Host, config: PreTrainedConfig) -> Any:
+    """The `Auto*` class of the head that a checkpoint was saved with, or of the model without one; `None` if its config does not tell."""
+    classes = {stock.__name__: auto for stock, auto in host.heads.values()} | {host.base.__name__: host.auto_base}
+    saved = (name.removeprefix("Placed") for name in config.architectures or ())
+    return next((classes[name] for name in saved if name in classes), None)

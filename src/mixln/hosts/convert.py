@@ -7,11 +7,12 @@ what the stock model does, and both are run on the same input before anything is
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -20,7 +21,7 @@ from transformers.initialization import no_init_weights
 from mixln.errors import CheckpointError, PlacementError, first_line
 from mixln.hosts import family, placed_config, placement_for
 from mixln.hosts.families import HOSTS
-from mixln.hosts.family import Host, copy_weights
+from mixln.hosts.family import Host, copy_weights, head_size
 from mixln.placement import Layer, Placement
 from mixln.placement.zoo import POST, PRE, SANDWICH
 
@@ -80,7 +81,8 @@ def from_mix_ln(folder: Path, config: PreTrainedConfig, placement: str) -> PreTr
     Its names are those of a stock Llama and `post_feedforward_layernorm`; which layers are Post-LN stood in environment
     variables and is not in the file, but shows in the norms that each layer has: they must be those of `placement`, all and
     no others. In their Post-LN layers the norm after the attention is `post_attention_layernorm`, in their Pre-LN layers
-    that is the one before the feed-forward.
+    that is the one before the feed-forward. Their other experiments with Post-LN's norms (`deeppost`, whose factor on the
+    skip differs between versions) cannot be told apart from Post-LN by the file.
 
     :param folder: with `model.safetensors` or `pytorch_model.bin`.
     :param config: its Llama config.
@@ -88,6 +90,10 @@ def from_mix_ln(folder: Path, config: PreTrainedConfig, placement: str) -> PreTr
     """
     wanted = placed_config(config, placement)
     records = Placement.from_json(wanted.placement)
+    if records != Placement(name=records.name, layers=records.layers, init=records.init):
+        raise PlacementError(
+            f"{placement} cannot be read from a checkpoint of the Mix-LN authors: it has more than norms in its layers"
+        )
     weights = dict(_weights(folder))
     renamed: dict[str, str] = {}
     for index, record in enumerate(records.layers):
@@ -120,7 +126,7 @@ def is_mix_ln(folder: Path, config: PreTrainedConfig) -> bool:
     """Whether a folder holds a Llama with a norm that no stock Llama has, and that the Mix-LN authors' code gives it."""
     if config.model_type != "llama" or not any((folder / name).is_file() for name in READERS):
         return False
-    return any("post_feedforward_layernorm" in name for name, _ in _weights(folder))
+    return any("post_feedforward_layernorm" in name for name in _names(folder))
 
 
 def _norm_names(layer: str, record: Layer, placement: str) -> dict[str, str]:
@@ -143,7 +149,7 @@ def _norm_names(layer: str, record: Layer, placement: str) -> dict[str, str]:
     if record in AUTHORS:
         return {f"{layer}.{slot}.weight": f"{layer}.{theirs[slot]}.weight" for slot in present}
     raise PlacementError(
-        f"the Mix-LN authors' code cannot have written {placement}: its layers are Pre-LN, Post-LN or Sandwich-LN, "
+        f"{placement} cannot be read from a checkpoint of the Mix-LN authors: only Pre-LN, Post-LN and Sandwich-LN layers can, "
         f"got {record.formula}"
     )
 
@@ -191,8 +197,11 @@ def _builder(host: Host, model: PreTrainedModel, *, placed: bool) -> Callable[..
 
 def _empty(build: Callable[..., PreTrainedModel], config: PreTrainedConfig, like: PreTrainedModel) -> PreTrainedModel:
     """A model without values, in the number format of another."""
+    chosen: dict[str, Any] = {"attn_implementation": like.config._attn_implementation}
+    if like.config._experts_implementation is not None:
+        chosen["experts_implementation"] = like.config._experts_implementation
     with no_init_weights():
-        model = build(config, dtype=like.dtype, attn_implementation=like.config._attn_implementation)
+        model = build(config, dtype=like.dtype, **chosen)
     model.tie_weights()  # which a model that is not initialised leaves out
     if model.can_generate() and like.can_generate():
         model.generation_config = copy.deepcopy(like.generation_config)
@@ -215,6 +224,10 @@ def _stock_config(config: PreTrainedConfig, own: Host, host: Host) -> PreTrained
             "head_dim": config.hidden_size // config.num_attention_heads,
             "layer_types": ["full_attention"] * config.num_hidden_layers,
         }
+        if not entries.get("use_sliding_window"):
+            neutral |= {"max_window_layers": entries.get("max_window_layers")}  # says nothing then
+        if "head_dim" in theirs:
+            entries["head_dim"] = head_size(config)
         for name in sorted(entries.keys() - theirs.keys()):
             if (value := entries.pop(name)) != neutral.get(name):
                 raise PlacementError(
@@ -239,6 +252,8 @@ def _checked(source: PreTrainedModel, target: PreTrainedModel) -> PreTrainedMode
         probe = {"input_ids": torch.arange(1, length + 1).unsqueeze(0) % config.vocab_size}
     source.eval()
     expected, actual = (model(**probe).logits.float() for model in (source, target))
+    if not expected.isfinite().all():
+        raise CheckpointError(f"the {type(source).__name__} gives outputs that are not finite: its weights are damaged")
     limit = TOLERANCE if source.dtype == torch.float32 else 100 * TOLERANCE
     if not (actual - expected).abs().max() <= limit * expected.abs().max():
         raise CheckpointError(
@@ -265,6 +280,17 @@ def _weights(folder: Path) -> Iterator[tuple[str, Tensor]]:
     raise CheckpointError(
         f"checkpoint {folder} holds none of {', '.join(READERS)}; one file with all weights is needed"
     )
+
+
+def _names(folder: Path) -> Iterable[str]:
+    """The names of the weights of a checkpoint of one file, without reading the weights where the format allows it."""
+    if (path := folder / "model.safetensors").is_file():
+        try:
+            with safe_open(path, framework="pt") as file:
+                return list(file.keys())
+        except Exception as error:  # as above
+            raise CheckpointError(f"checkpoint {path} cannot be read: {first_line(error)}") from error
+    return dict(_weights(folder))
 
 
 def _torch_weights(path: Path) -> dict[str, Tensor]:

@@ -21,6 +21,12 @@ warn about missing norms and go on without them.
 """
 
 
+LAYER_TYPES = "placed_layer_types"
+"""What `layer_types` is called in `config.json`: transformers' Trainer reads that file as a config of no family, which would
+hold the list against the sentence above.
+"""
+
+
 def placed_classes(host: Host, module: str) -> dict[str, type]:
     """Makes the family's placed config, base model and heads, and registers them with the `Auto*` classes.
 
@@ -48,12 +54,17 @@ def _config_class(host: Host, module: str) -> type[PreTrainedConfig]:
             check(self)
 
     def to_diff_dict(self: Any) -> dict[str, Any]:
-        return {**host.config.to_diff_dict(self), depth: REFUSAL}
+        entries = {**host.config.to_diff_dict(self), depth: REFUSAL}
+        if "layer_types" in entries:
+            entries[LAYER_TYPES] = entries.pop("layer_types")
+        return entries
 
     def from_dict(cls: Any, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         if config_dict.get(depth) == REFUSAL:
             layers = (config_dict.get("placement") or {}).get("layers", ())
             config_dict = {**config_dict, depth: len(layers)}
+            if LAYER_TYPES in config_dict:
+                config_dict["layer_types"] = config_dict.pop(LAYER_TYPES)
         return super(config, cls).from_dict(config_dict, **kwargs)  # type: ignore[misc]
 
     namespace = {
@@ -93,6 +104,15 @@ class PlacedModel:
 
     host: Host
 
+    # transformers reads in the source of a class's module whether it can: that is the family's, not ours.
+    @classmethod
+    def _can_set_experts_implementation(cls) -> bool:
+        return cls.host.base._can_set_experts_implementation()
+
+    @classmethod
+    def _can_set_attn_implementation(cls) -> bool:
+        return cls.host.base._can_set_attn_implementation()
+
     def initialize_weights(self) -> None:
         """transformers calls this once on the outermost model, and again for what a checkpoint lacks.
 
@@ -111,21 +131,30 @@ class PlacedModel:
         super().initialize_weights()  # type: ignore[misc]
 
     @classmethod
-    def from_pretrained(cls, path: Any, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
+    def from_pretrained(
+        cls,
+        path: Any,
+        *args: Any,
+        output_loading_info: bool = False,
+        ignore_mismatched_sizes: bool = False,
+        **kwargs: Any,
+    ) -> Any:
         """As transformers', but strict: a missing, extra or misshapen weight is an error.
 
-        Where the checkpoint was saved with another head, the weights of the heads may differ.
+        Where the checkpoint was saved with another head, the weights of the heads may differ; with
+        `ignore_mismatched_sizes` those of the same head may, as for another number of labels.
 
         :raises CheckpointError: naming the first such weight.
         """
         kwargs = {**kwargs, "ignore_mismatched_sizes": True}  # so that they are reported, and refused below
         model, info = super().from_pretrained(path, *args, output_loading_info=True, **kwargs)  # type: ignore[misc]
-        same_head = cls.__name__ in (model.config.architectures or ())
+        same_head = cls.__name__ in (model.config.architectures or (cls.__name__,))
         misshapen = (key if isinstance(key, str) else key[0] for key in info["mismatched_keys"])
         found = {"missing": info["missing_keys"], "extra": info["unexpected_keys"], "misshapen": misshapen}
         for what, keys in found.items():
             for key in sorted(keys):
-                if same_head or cls._in_body(key, of_model=what != "extra"):
+                strict = same_head and not (what == "misshapen" and ignore_mismatched_sizes)
+                if strict or cls._in_body(key, of_model=what != "extra"):
                     raise CheckpointError(
                         f"checkpoint {path} does not fit the placement in its config: weight {key} is {what}; "
                         "it was written with another placement, or is damaged"

@@ -38,7 +38,7 @@ from transformers.utils.import_utils import is_gguf_available
 
 from mixln.errors import CheckpointError, DataError, MixlnError, SettingsError, StoreError, first_line, unknown
 from mixln.files import existing, folder_atomic
-from mixln.hosts.families import HOSTS
+from mixln.hosts import HOSTS, saved_class
 
 Task = Literal["causal-lm", "masked-lm", "image-classification", "none"]
 Say = Callable[[str], None]
@@ -193,7 +193,7 @@ def load(
     prepare(source, say=say)
     _, auto = HEADS[source.task]
     if whole:
-        auto = _saved_class(source.config) or auto
+        auto = _class_as_saved(source.config) or auto
     with quiet():
         try:
             model, info = auto.from_pretrained(
@@ -221,14 +221,11 @@ def load(
         raise SettingsError(f"device {device!r} cannot hold the model: {_reason(error)}; use cpu") from error
 
 
-def _saved_class(config: PreTrainedConfig) -> Any:
+def _class_as_saved(config: PreTrainedConfig) -> Any:
     """The class that a checkpoint was saved as, stock or placed; `None` where there is none of that name."""
-    name = (config.architectures or [""])[0]
-    for host in HOSTS.values():
-        for stock, auto in host.heads.values():
-            if name == f"Placed{stock.__name__}":
-                return auto
-    return getattr(transformers, name, None)
+    if config.model_type.startswith("placed_"):
+        return saved_class(HOSTS[config.model_type.removeprefix("placed_")], config)
+    return getattr(transformers, (config.architectures or [""])[0], None)
 
 
 def tokenizer_of(source: Source, *, say: Say = silent) -> PreTrainedTokenizerBase:

@@ -85,6 +85,13 @@ class NormedProjection(nn.Module):
         self.norm = norm
         self.heads = heads
 
+    @property
+    def weight(self) -> Tensor:
+        """The projection's, where a family's own code reads it by the name it gave."""
+        weight = self.projection.weight
+        assert isinstance(weight, Tensor)
+        return weight
+
     def forward(self, x_BTD: Tensor) -> Tensor:
         return _split_norm(self.norm, self.projection(x_BTD), self.heads)
 

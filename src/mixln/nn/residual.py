@@ -129,7 +129,8 @@ class Residual(nn.Module):
 class PlacedLayer(GradientCheckpointingLayer):
     """A host's own attention and feed-forward between the two residual sublayers of a record.
 
-    The modules keep the names that they have in the host's layer, so weights, adapters and parallel plans find them.
+    The modules keep the names that they have in the host's layer, so weights, adapters and parallel plans find them; a
+    projection with a norm of its own is `q_proj.projection` beside `q_proj.norm`.
 
     :param attention: (name in the host's layer, module).
     :param feed_forward: (name in the host's layer, module).

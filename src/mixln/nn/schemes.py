@@ -89,7 +89,12 @@ def _outputs(std: Callable[[Weight], float]) -> Callable[[Weight], float]:
 SCHEMES: dict[str, Scheme] = {
     scheme.name: scheme
     for scheme in (
-        Scheme(name="normal", rule="N(0, 0.02²) everywhere", source="transformers' initializer_range", std=_normal),
+        Scheme(
+            name="normal",
+            rule="N(0, σ²) everywhere, σ the config's initializer_range, 0.02",
+            source="transformers",
+            std=_normal,
+        ),
         Scheme(name="small", rule="N(0, 2/(5d)) everywhere", source="arXiv:1910.05895", std=_small),
         Scheme(
             name="megatron",

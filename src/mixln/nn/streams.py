@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from mixln.nn.residual import PlacedLayer, Residual
-from mixln.placement import Norm
 
 
 class DualResidual(Residual):
@@ -36,7 +35,7 @@ class ResiDualLayer(PlacedLayer):
     def __init__(self, *args: Any, norm: Any, index: int, placement: Any, **kwargs: Any) -> None:
         super().__init__(*args, norm=norm, index=index, placement=placement, **kwargs)
         self.first = index == 0
-        self.dual_norm = norm(Norm()) if index == len(placement.layers) - 1 else None
+        self.dual_norm = norm(placement.history_norm) if index == len(placement.layers) - 1 else None
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """:param hidden_states: (B, T, 2·D), or (B, T, D) in the first layer."""
@@ -63,7 +62,8 @@ class Combination(nn.Module):
         return {"weight": 1 / self.weight.numel()}
 
     def forward(self, states_BTD: Tensor) -> Tensor:
-        return torch.einsum("btsd,s->btd", states_BTD.unflatten(-1, (self.weight.numel(), -1)), self.weight)
+        # A product and a sum: einsum would run in bfloat16 under autocast, and the stream of no other placement does.
+        return (states_BTD.unflatten(-1, (self.weight.numel(), -1)) * self.weight[:, None]).sum(-2)
 
 
 class DlclLayer(PlacedLayer):
@@ -77,9 +77,9 @@ class DlclLayer(PlacedLayer):
 
     def __init__(self, *args: Any, norm: Any, index: int, placement: Any, **kwargs: Any) -> None:
         super().__init__(*args, norm=norm, index=index, placement=placement, **kwargs)
-        self.embedding_history_norm = norm(Norm()) if index == 0 else None
+        self.embedding_history_norm = norm(placement.history_norm) if index == 0 else None
         self.combination = Combination(index + 1)
-        self.history_norm = norm(Norm())
+        self.history_norm = norm(placement.history_norm)
         self.last_combination = Combination(index + 2) if index == len(placement.layers) - 1 else None
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:

@@ -7,6 +7,7 @@
     qknorm+pre              modified: norms on q and k as well
     stock                   what the model's family does by itself
 
+Modifiers are applied from right to left, each to its own part of a mixture.
 A part of a mixture is cut out of its placement built for the whole model, so that what depends on the layer's index
 or on the number of layers (LayerNorm Scaling, DeepNorm) is what it would be there. A norm on the embeddings (Peri-LN)
 and a special first layer (HybridNorm*) belong to the first part, or are left out. Norms that the model's family itself puts
@@ -15,6 +16,7 @@ on its projections (Qwen3: on q and k) stay where a placement does not set its o
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import re
 from collections.abc import Callable, Mapping
@@ -65,6 +67,7 @@ def placement(text: str | Placement, layers: int, *, stock: Layer = PRE, stock_i
         embedding_norm=built[0].embedding_norm,
         final_norm=built[-1].final_norm,
         streams=built[0].streams,
+        history_norm=built[0].history_norm,
         init=inits.pop() if len(inits) == 1 else "normal",
     )
 
@@ -82,15 +85,27 @@ def _part(term: str, layers: int, zoo: Mapping[str, Entry], own: Projections) ->
     *modifiers, base = _split(term, "+")
     name, arguments = _parse(base)
     if name not in zoo:
-        raise PlacementError(unknown("placement", name, [entry.example for entry in zoo.values()]))
+        raise PlacementError(_unknown_placement(term, name, zoo))
     built = replace(_apply(base, zoo[name].build, layers, arguments), init=zoo[name].init)
     built = replace(built, layers=tuple(_with_own(layer, own) for layer in built.layers))
     for modifier in reversed(modifiers):
         name, arguments = _parse(modifier)
         if name not in MODIFIERS:
-            raise PlacementError(unknown("placement modifier", name, MODIFIERS))
+            hint = f"; mixtures of placements are written {name}*6,{base}" if name in zoo else ""
+            raise PlacementError(unknown("placement modifier", name, MODIFIERS) + hint)
         built = _apply(modifier, MODIFIERS[name].apply, built, arguments)
     return built
+
+
+def _unknown_placement(term: str, name: str, zoo: Mapping[str, Entry]) -> str:
+    """The message for a name that is no placement, with what was probably meant."""
+    if name in MODIFIERS:
+        return f"placement {term!r} ends in the modifier {name}, which goes in front of a placement: {name}+pre"
+    spellings = {spelling: entry.name for entry in zoo.values() for spelling in (entry.name, entry.title.lower())}
+    spellings |= {spelling.replace("-", ""): name for spelling, name in spellings.items()}
+    close = difflib.get_close_matches(name, spellings, n=1, cutoff=0.75)
+    meant = f"did you mean {spellings[close[0]]}? " if close else ""
+    return f"placement {name!r} is not known; {meant}known: {', '.join(entry.example for entry in zoo.values())}"
 
 
 def _with_own(layer: Layer, own: Projections) -> Layer:

@@ -74,12 +74,13 @@ def _bare(placement: Placement) -> Placement:
 
 
 def _of_kind(placement: Placement, norm: Norm) -> Placement:
-    """Every norm of the residual sublayers by another kind."""
+    """Every norm of the residual sublayers, and of the streams that have their own, by another kind."""
 
     def change(sublayer: Sublayer) -> Sublayer:
         return replace(sublayer, **{slot: norm for slot in NORM_SLOTS if getattr(sublayer, slot) is not None})
 
-    return _each_sublayer(placement, change)
+    changed = _each_sublayer(placement, change)
+    return changed if placement.streams == "single" else replace(changed, history_norm=norm)
 
 
 def _group(placement: Placement, groups: str = "4") -> Placement:
@@ -93,6 +94,10 @@ def _dyt(placement: Placement, alpha: str = "0.5") -> Placement:
 
 
 def _layer_scale(placement: Placement, start: str = "") -> Placement:
+    if any(sub.branch_gain is not None for layer in placement.layers for sub in layer.sublayers):
+        raise PlacementError(
+            "layerscale: the branches have a gain already; leave it out, or take a placement without one"
+        )
     depth = len(placement.layers)
     rule = 0.1 if depth <= 18 else 1e-5 if depth <= 24 else 1e-6
     gain = Gain(initial=_number("layerscale", "λ", start) if start else rule)

@@ -29,6 +29,8 @@ def warnings(placement: Placement, *, init: str, warmup_steps: int) -> list[str]
     post = [layer for layer in layers if is_post(layer)]
     name = placement.name
     for term in _MIX.finditer(name):
+        if term[1] == "1":
+            found.append(f"{term[0]} is α = 1, Post-LN in all {len(layers)} layers; for one layer write post*1,pre")
         share = alpha(term[1] or "0.25")
         if share and not post_layers(share, len(layers)):
             found.append(f"{term[0]} rounds to no Post-LN layer among {len(layers)}: it is Pre-LN")

@@ -20,6 +20,13 @@ from mixln.errors import PlacementError
 
 NORM_KINDS = {"host": None, "group": "groups", "dyt": "alpha"}
 """Kind of norm → the entry of :class:`Norm` that it needs, and that no other kind has."""
+LEGEND = (
+    "N is the family's own norm (LayerNorm in GPT-2 and ViT, RMSNorm in the others), N_4 one in 4 groups, A attention, A_qkv with "
+    "norms per head on q, k and v, A_QK with norms over the full width of q and k, A_c with one on the context before its last "
+    "projection, F the feed-forward, F_n with a norm before its last projection, λ and ω learnable gains, G a GPAS gate, "
+    "x₀ the layer's input, L the number of layers, l the layer, counted from 1."
+)
+"""The symbols of the formulas."""
 STREAMS = ("single", "resi-dual", "dlcl")
 GATES = ("stream", "skip")
 
@@ -102,8 +109,15 @@ class Projections:
     @property
     def letters(self) -> str:
         """The normalized projections of the attention by their first letters, `qkv` for QKV-norm; empty without any."""
+        return self.symbol.lower()
+
+    @property
+    def symbol(self) -> str:
+        """As :attr:`letters`, with a capital for a norm over the full width: `QK` in OLMo 2, `qk` in Qwen3."""
         present = {"q": self.query, "k": self.key, "v": self.value, "c": self.context}
-        return "".join(letter for letter, norm in present.items() if norm is not None)
+        return "".join(
+            letter if norm.width == "head" else letter.upper() for letter, norm in present.items() if norm is not None
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,9 +175,9 @@ class Layer:
 
     @property
     def formula(self) -> str:
-        """Both sublayers as equations; A_qkv is an attention with norms on q, k and v, F_n a feed-forward with an inner norm."""
-        letters = self.projections.letters
-        attention = self.attention.formula("A_" + letters if letters else "A")
+        """Both sublayers as equations, in the symbols of :data:`LEGEND`."""
+        symbol = self.projections.symbol
+        attention = self.attention.formula("A_" + symbol if symbol else "A")
         inner = "" if self.projections.down is None else "_n"
         feed_forward = self.feed_forward.formula(f"F{inner}", also=" + x₀" if self.bottom_to_top else "")
         return f"{'x₀ ← x;  ' if self.bottom_to_top else ''}{attention};  {feed_forward}"
@@ -184,6 +198,7 @@ class Placement:
     :param final_norm: the norm after the last layer, which every placement keeps.
     :param streams: how the residual stream is kept: `single`; `resi-dual`: a Post-LN and a Pre-LN stream side by
         side (ResiDual); `dlcl`: every layer reads a learned combination of the outputs of all layers before it.
+    :param history_norm: the norms that several streams have of their own, outside the layers.
     :param init: the initialisation that the method's authors recommend.
     """
 
@@ -192,6 +207,7 @@ class Placement:
     embedding_norm: Norm | None = None
     final_norm: Norm = field(default_factory=Norm)
     streams: Literal["single", "resi-dual", "dlcl"] = "single"
+    history_norm: Norm = field(default_factory=Norm)
     init: str = "normal"
 
     def __post_init__(self) -> None:
@@ -199,6 +215,8 @@ class Placement:
             raise PlacementError(f"placement {self.name!r} needs at least one layer, got none")
         if self.streams not in STREAMS:
             raise PlacementError(f"streams must be one of {', '.join(STREAMS)}, got {self.streams!r}")
+        if self.streams != "single" and any(layer.bottom_to_top for layer in self.layers):
+            raise PlacementError(f"placement {self.name!r}: bottom_to_top is for a single stream, got {self.streams!r}")
 
     @property
     def profiled(self) -> bool:

@@ -153,6 +153,8 @@ def _hybrid(layers: int, variant: str = "qkv-post") -> Placement:
             f"hybrid({variant}): the variant is written [pre- or post-][letters of qkvc-]pre or post, "
             f"for example qkv-post or pre-qk-pre, got {variant!r}"
         )
+    if doubled := [letter for letter in match["letters"] or "" if match["letters"].count(letter) > 1]:
+        raise PlacementError(f"hybrid({variant}): needs each letter once, got {doubled[0]!r} twice")
     outer, inner = match["attention"], match["feed_forward"]
     layer = Layer(
         attention=Sublayer(
@@ -275,7 +277,7 @@ ZOO: dict[str, Entry] = {
             notes="Decoder-only constants; its init scales v, o and the feed-forward by (8L)^−¼.",
             known_for="Trained 1,000 layers (arXiv:2203.00555); 22.77 at 250M where Post-LN diverges (arXiv:2412.13795, table 1).",
             known_against="Behind Pre-LN at 130M and 250M, and 1411 at 1B (arXiv:2412.13795, table 1).",
-            elsewhere="The Mix-LN authors' code fixes α at one value (2.632, right for 24 layers) whatever the depth.",
+            elsewhere="Versions of the Mix-LN authors' code fix α at 2.632 or 2.828, right for 24 and 32 layers, whatever the depth.",
         ),
         Entry(
             name="sandwich",
@@ -299,7 +301,7 @@ ZOO: dict[str, Entry] = {
         Entry(
             name="res-post",
             title="res-post-norm",
-            formula="x ← x + N(A_qk(x));  x ← x + N(F(x))",
+            formula="x ← x + N(A_QK(x));  x ← x + N(F(x))",
             source="OLMo 2, arXiv:2501.00656",
             build=uniform(RES_POST),
             notes="With norms over the full width of q and k, as in OLMo 2.",
@@ -356,7 +358,8 @@ ZOO: dict[str, Entry] = {
             source="arXiv:2210.06423",
             build=uniform(SUB_LN),
             init="sub-ln",
-            notes="The norm before W_o works over the full width. Not where experts keep their output projections in one tensor.",
+            notes="The norm before W_o works over the full width. Not on OLMoE, Mixtral and Qwen3-MoE, "
+            "whose experts keep their output projections in one tensor.",
         ),
         Entry(
             name="keel",
@@ -380,7 +383,8 @@ ZOO: dict[str, Entry] = {
             formula="x ← N(x + f), y ← y + f for each branch f(x);  at the end x + N(y)",
             source="arXiv:2304.14802",
             build=_resi_dual,
-            notes="Two streams: Post-LN, and Pre-LN fed by the same branches. The model's final norm follows, as after every placement.",
+            notes="Two streams: Post-LN, and Pre-LN fed by the same branches. The model's final norm follows, as after every placement. "
+            "hidden_states between the layers are both side by side, y first.",
         ),
         Entry(
             name="dlcl",
@@ -388,17 +392,18 @@ ZOO: dict[str, Entry] = {
             formula="layer l+1 reads Σ_{k≤l} w_k N_k(y_k), y_0 the embeddings; Pre-LN within the layers",
             source="arXiv:1906.01787",
             build=_dlcl,
-            notes="The weights start as a mean. Memory grows with the square of the number of layers.",
+            notes="The weights start as a mean. Memory grows with the square of the number of layers. hidden_states between the layers "
+            "are all N_k(y_k) so far, side by side.",
             known_for="Trained encoders of 30 layers when 6 were the rule (arXiv:1906.01787).",
         ),
         Entry(
             name="stock",
             title="what the family does",
-            formula="Llama, Mistral, Mixtral, GPT-2, ViT: Pre-LN;  Qwen3, OLMoE: with QK-norm;  OLMo 2: res-post;  "
+            formula="Llama, Mistral, Mixtral, GPT-2, ViT: Pre-LN;  Qwen3, Qwen3-MoE, OLMoE: with QK-norm;  OLMo 2: res-post;  "
             "Gemma 3: Sandwich-LN with QK-norm",
             source="the family's own code, or its report",
             build=uniform(PRE),
-            notes="The same logits as the stock model, written in records. Shown here as it is for Llama.",
+            notes="The same logits as the stock model, written in records. GPT-2 starts with init scaled then, as it does by itself.",
         ),
     )
 }

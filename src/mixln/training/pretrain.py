@@ -15,7 +15,7 @@ from transformers import PreTrainedConfig, PrinterCallback, Trainer, TrainingArg
 
 from mixln.data.text import Text
 from mixln.diagnostics.profile import LayerProfile
-from mixln.hosts import from_config
+from mixln.hosts import build
 from mixln.nn.profiling import profile
 from mixln.training.callbacks import (
     Checkpoints,
@@ -47,6 +47,9 @@ class PlacementTrainer(Trainer):
         self.remove_callback(PrinterCallback)
         self.settings = settings
         self.warmup_steps = warmup_steps
+        self.balance: float = getattr(self.model.config, "router_aux_loss_coef", 0.0)  # type: ignore[union-attr]
+        if self.balance:
+            self.model.router_aux_loss_coef = 0.0  # type: ignore[union-attr] # added by compute_loss, once an update
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LambdaLR:
         if self.lr_scheduler is None:
@@ -73,14 +76,12 @@ class PlacementTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, Any]:
         """The language model's loss; with experts, their load-balancing loss times its coefficient on top, as their papers train them."""
-        balance: float = getattr(model.config, "router_aux_loss_coef", 0.0)  # type: ignore[union-attr]
-        if not balance:
+        if not self.balance:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         found: Any = super().compute_loss(model, {**inputs, "output_router_logits": True}, True, num_items_in_batch)
         loss, outputs = found
-        # Trainer divides by the tokens of the whole update; the balance of its k parts is a mean, and would count k times.
-        parts = self.args.gradient_accumulation_steps
-        loss = loss - balance * outputs.aux_loss * (1 - 1 / parts)
+        # Trainer divides the language model's loss by the tokens of the whole update; the balance is a mean over its parts.
+        loss = loss + self.balance * outputs.aux_loss / self.args.gradient_accumulation_steps
         return (loss, outputs) if return_outputs else loss
 
     def evaluate(
@@ -132,7 +133,7 @@ def pretrain(
     config.pad_token_id = None  # packed text has no padding, and the embedding of a padding token would stay 0
     set_seed(seed)
     # Whatever the config's dtype: master weights and optimizer in bfloat16 would leave norm gains at 1.
-    model = from_config(config, placement=placement, init=init, dtype=torch.float32)
+    model = build(config, placement=placement, init=init, dtype=torch.float32)
     resume, step = last_complete_checkpoint(folder)
     metrics = MetricsFile(folder / "metrics.jsonl", resume_step=step)
     if not metrics.reaches(step):

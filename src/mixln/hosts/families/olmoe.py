@@ -15,6 +15,8 @@ from mixln.placement.zoo import FULL_QK_PRE
 class OlmoeForSequenceClassification(GenericForSequenceClassification, olmoe.OlmoePreTrainedModel):
     """The head that transformers has for the other families, and not for this one."""
 
+    _can_set_experts_implementation_cached_value = True  # transformers would look for it in the source of this module
+
 
 HOST = Host(
     config=OlmoeConfig,
