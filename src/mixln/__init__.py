@@ -14,7 +14,15 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from mixln._register import when_imported
-from mixln.errors import CheckpointError, DataError, MixlnError, PlacementError, SettingsError, StoreError
+from mixln.errors import (
+    CheckpointError,
+    DataError,
+    MixlnError,
+    PlacementError,
+    PlacementWarning,
+    SettingsError,
+    StoreError,
+)
 from mixln.placement import Placement, placement
 
 if TYPE_CHECKING:
@@ -33,6 +41,7 @@ __all__ = [
     "MixlnError",
     "Placement",
     "PlacementError",
+    "PlacementWarning",
     "SettingsError",
     "StoreError",
     "from_config",

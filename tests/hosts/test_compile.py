@@ -9,6 +9,9 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
+import mixln
+from mixln.hosts import HOSTS
+from tests.hosts.families import config_of, inputs_of
 from tests.tiny import gradients, logits, placed, tokens
 
 pytestmark = [
@@ -27,7 +30,7 @@ def no_silent_fallback():
         yield
 
 
-@pytest.mark.parametrize("placement", ["pre", "hybrid*", "group(4)+mix(0.5)"])
+@pytest.mark.parametrize("placement", ["pre", "hybrid*", "group(4)+mix(0.5)", "b2t", "gpas+post", "dlcl", "resi-dual"])
 def test_compiled_layers_give_equal_logits_and_gradients(placement):
     model = placed(placement)
     expected = logits(model, tokens(), use_cache=False), gradients(model, tokens(), use_cache=False)
@@ -35,6 +38,20 @@ def test_compiled_layers_give_equal_logits_and_gradients(placement):
         layer.compile(fullgraph=True)
     compiled = logits(model, tokens(), use_cache=False), gradients(model, tokens(), use_cache=False)
     torch.testing.assert_close(compiled, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "gemma3_text", "olmoe", "vit"])
+def test_layers_of_other_families_are_taken_whole(name):
+    torch.manual_seed(0)
+    model = mixln.from_config(config_of(name), placement="hybrid*").eval()
+    given = {
+        key: value for key, value in inputs_of(name).items() if key in ("input_ids", "attention_mask", "pixel_values")
+    }
+    with torch.no_grad():
+        expected = model(**given).logits
+        for layer in model.base_model.get_submodule(HOSTS[name].layers):
+            layer.compile(fullgraph=True)
+        torch.testing.assert_close(model(**given).logits, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def verdict(
     lead = min((row for row in rows if row.best.finished), key=order, default=None)
     reference = next(row for row in rows if row.placement == baseline)
     said_already = lead if len(seeds) > 1 and not several else None
-    others = [row for row in rows if row.placement != baseline and row is not said_already]
+    others = [row for row in rows if lead and row.placement != baseline and row is not said_already]
     sentences = [
         _winner(rows, lead, reference, several, len(seeds)),
         _second(lead, runner_up, reference),

@@ -11,7 +11,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from mixln.errors import CheckpointError, PlacementError, PlacementWarning, SettingsError, unknown
 from mixln.hosts.families import HOSTS
-from mixln.hosts.family import Host, attention_heads
+from mixln.hosts.family import Host, check_shape
 from mixln.nn.schemes import scheme
 from mixln.placement import Placement
 from mixln.placement import placement as build_placement
@@ -58,30 +58,19 @@ def placed_config(config: PreTrainedConfig, placement: str | Placement, init: st
         cannot carry it, or the heads do not divide. What does not fit a projection is found when the model is built.
     """
     host = family(config)
-    heads, key_value_heads = attention_heads(config)
-    if config.hidden_size % heads and not getattr(config, "head_dim", None):
-        raise SettingsError(
-            f"num_attention_heads must divide hidden_size, got {heads} heads for hidden_size {config.hidden_size}"
-        )
-    if heads % key_value_heads:
-        raise SettingsError(
-            f"num_key_value_heads must divide num_attention_heads, got {key_value_heads} for {heads} heads"
-        )
-    chosen = getattr(config, "num_experts_per_tok", None)
-    experts = getattr(config, "num_local_experts", None) or getattr(config, "num_experts", None)
-    if chosen and experts and chosen > experts:
-        raise SettingsError(f"num_experts_per_tok must be at most the number of experts, got {chosen} of {experts}")
+    check_shape(config)
     built = placement_for(config, placement)
     if reason := host.cannot(config, built):
         raise PlacementError(f"this {host.model_type} cannot be placed: {reason}")
-    if "+" in (init or "") and "embedding" not in host.roles.values():
+    started = scheme(init or built.init).name
+    if "+" in started and "embedding" not in host.roles.values():
         raise SettingsError(
-            f"init {init}: a {host.model_type} has no token embeddings to start differently; leave out the part before the +"
+            f"init {started}: a {host.model_type} has no token embeddings to start differently; leave out the part before the +"
         )
     entries = copy.deepcopy(config.to_dict())
     for name in ("model_type", "placement", "init", "architectures", "transformers_version"):
         entries.pop(name, None)
-    entries |= {"placement": built.to_json(), "init": scheme(init or built.init).name}
+    entries |= {"placement": built.to_json(), "init": started}
     placed = AutoConfig.for_model(f"placed_{host.model_type}", **entries)
     placed._attn_implementation = config._attn_implementation
     placed._experts_implementation = config._experts_implementation

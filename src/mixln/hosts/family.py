@@ -190,6 +190,27 @@ def head_size(config: Any) -> int:
     return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
 
 
+def check_shape(config: Any) -> None:
+    """Checks the numbers of heads and experts, which some families only find out about in the middle of a forward pass.
+
+    :raises SettingsError: if the heads do not divide the hidden size (where the config has no `head_dim` of its own), the
+        key/value heads do not divide the heads, or a token is to be given more experts than there are.
+    """
+    heads, key_value_heads = attention_heads(config)
+    if config.hidden_size % heads and not getattr(config, "head_dim", None):
+        raise SettingsError(
+            f"num_attention_heads must divide hidden_size, got {heads} heads for hidden_size {config.hidden_size}"
+        )
+    if heads % key_value_heads:
+        raise SettingsError(
+            f"num_key_value_heads must divide num_attention_heads, got {key_value_heads} for {heads} heads"
+        )
+    chosen = getattr(config, "num_experts_per_tok", None)
+    experts = getattr(config, "num_local_experts", None) or getattr(config, "num_experts", None)
+    if chosen and experts and chosen > experts:
+        raise SettingsError(f"num_experts_per_tok must be at most the number of experts, got {chosen} of {experts}")
+
+
 def _widths(projection: nn.Module) -> tuple[int, int]:
     """(inputs, outputs) of a linear map; transformers' Conv1D, as in GPT-2, keeps its weight the other way round."""
     if isinstance(projection, nn.Linear):
