@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from mixln.errors import DataError, SettingsError, StoreError
-from mixln.files import check_writable, folder_atomic
+from mixln.cli.checkpoint import check_new, one_source, own_precision, write
+from mixln.errors import SettingsError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,18 +32,12 @@ class Convert:
 
     def run(self) -> int:
         """Converts the model, checks that its outputs are the same, and writes it."""
-        if self.out.exists():
-            raise StoreError(f"out {self.out} exists already; name a folder that does not")
-        check_writable(self.out)
-        from mixln.compare.sources import find
+        check_new(self.out)
         from mixln.hosts import family, from_pretrained
         from mixln.hosts.convert import from_mix_ln, is_mix_ln, place, unplace
-        from mixln.hosts.sources import image_processor_of, load, quiet, tokenizer_of
+        from mixln.hosts.sources import load, quiet
 
-        sources = find(self.model, cache=self.cache.expanduser(), say=print)
-        if len(sources) > 1:
-            raise SettingsError(f"model {self.model} is a whole comparison; name one of its trials")
-        (source,) = sources
+        source = one_source(self.model, self.cache)
         family(source.config)
         folder = Path(source.path)
         with quiet():
@@ -62,12 +55,8 @@ class Convert:
                     )
                 model = from_mix_ln(folder, source.config, self.placement)
             else:
-                own = None if source.gguf else source.config.dtype
-                dtype = str(own or "float32").removeprefix("torch.")
-                model = place(load(source, dtype=dtype, whole=True, say=print), self.placement or "stock")
-            with folder_atomic(self.out) as written:
-                model.save_pretrained(written)
-                with suppress(DataError):  # a checkpoint may have none
-                    (image_processor_of if source.takes_images else tokenizer_of)(source).save_pretrained(written)
+                stock = load(source, dtype=own_precision(source), whole=True, say=print)
+                model = place(stock, self.placement or "stock")
+        write(model, source, self.out)
         print(f"{type(model).__name__}, {sum(p.numel() for p in model.parameters()):,} parameters: {self.out}")
         return 0

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
-from mixln.errors import DataError, SettingsError, StoreError
-from mixln.files import check_writable, folder_atomic
+from mixln.cli.checkpoint import check_new, one_source, own_precision, write
+from mixln.errors import SettingsError
 
 MOST = 10_000
 """More layers than any model has."""
@@ -43,26 +42,16 @@ class Prune:
     def run(self) -> int:
         """Prunes the model, checks it against the whole one, and writes it."""
         removed = layer_numbers(self.layers)
-        if self.out.exists():
-            raise StoreError(f"out {self.out} exists already; name a folder that does not")
-        check_writable(self.out)
-        from mixln.compare.sources import find
+        check_new(self.out)
         from mixln.diagnostics.prune import prune
         from mixln.diagnostics.stack import find_stack
-        from mixln.hosts.sources import image_processor_of, load, quiet, tokenizer_of
+        from mixln.hosts.sources import load
 
-        sources = find(self.model, cache=self.cache.expanduser(), say=print)
-        if len(sources) > 1:
-            raise SettingsError(f"model {self.model} is a whole comparison; name one of its trials")
-        (source,) = sources
-        own = None if source.gguf else source.config.dtype
-        dtype = self.precision or str(own or "float32").removeprefix("torch.")
+        source = one_source(self.model, self.cache)
+        dtype = self.precision or own_precision(source)
         stack = find_stack(load(source, dtype=dtype, whole=True, say=print), self.layer_list)
         smaller = prune(stack, removed)
-        with quiet(), folder_atomic(self.out) as folder:
-            smaller.save_pretrained(folder)
-            with suppress(DataError):  # a checkpoint may have none
-                (image_processor_of if source.takes_images else tokenizer_of)(source).save_pretrained(folder)
+        write(smaller, source, self.out)
         parameters = [sum(p.numel() for p in model.parameters()) for model in (stack.model, smaller)]
         print(
             f"{len(stack)} layers became {len(stack) - len(removed)}, {parameters[0]:,} parameters {parameters[1]:,}: {self.out}"

@@ -1,0 +1,53 @@
+"""What the commands that make a checkpoint of another share."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mixln.errors import DataError, SettingsError, StoreError
+from mixln.files import check_writable, folder_atomic
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from mixln.hosts.sources import Source
+
+
+def check_new(out: Path) -> None:
+    """Checks that a folder can be made for a checkpoint.
+
+    :raises StoreError: if there is something, or no permission.
+    """
+    if out.exists():
+        raise StoreError(f"out {out} exists already; name a folder that does not")
+    check_writable(out)
+
+
+def one_source(model: str, cache: Path) -> Source:
+    """Finds the model that a command was given.
+
+    :raises CheckpointError: if there is none; :class:`SettingsError` if it is a whole comparison.
+    """
+    from mixln.compare.sources import find
+
+    sources = find(model, cache=cache.expanduser(), say=print)
+    if len(sources) > 1:
+        raise SettingsError(f"model {model} is a whole comparison; name one of its trials")
+    return sources[0]
+
+
+def own_precision(source: Source) -> str:
+    """The number format of a checkpoint: its config's, or float32 where that says nothing and for GGUF files."""
+    return str((None if source.gguf else source.config.dtype) or "float32").removeprefix("torch.")
+
+
+def write(model: PreTrainedModel, source: Source, out: Path) -> None:
+    """Writes a checkpoint whole or not at all, with the tokenizer or image processor of the one that it was made of, if that has one."""
+    from mixln.hosts.sources import image_processor_of, quiet, tokenizer_of
+
+    with quiet(), folder_atomic(out) as folder:
+        model.save_pretrained(folder)
+        with suppress(DataError):
+            (image_processor_of if source.takes_images else tokenizer_of)(source).save_pretrained(folder)
