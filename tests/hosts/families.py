@@ -22,7 +22,6 @@ from transformers import (
 from mixln.hosts import HOSTS
 from tests.tiny import SIZES, tokens
 
-LAYERS = 3
 EXPERTS = {"num_experts_per_tok": 2}
 LABELS = {"num_labels": 3, "pad_token_id": 0}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from mixln.diagnostics.anatomy import FAMILIES, Branch, Branches
 from mixln.errors import CheckpointError, SettingsError
+from mixln.hosts.probe import probe
 from mixln.nn.residual import PlacedLayer
 from mixln.placement import Sublayer
 
@@ -49,11 +49,7 @@ class Stack:
     @property
     def probe(self) -> dict[str, Tensor]:
         """A small input of the model that is always the same."""
-        config, device = self.model.config, next(self.model.parameters()).device
-        if self.model.main_input_name == "pixel_values":
-            shape = (1, config.num_channels, config.image_size, config.image_size)
-            return {"pixel_values": torch.linspace(-1, 1, math.prod(shape), device=device).view(shape)}
-        return {"input_ids": torch.arange(1, 5, device=device).unsqueeze(0) % config.vocab_size}
+        return probe(self.model, length=4)
 
     def state_bytes(self, batch: Batch) -> int:
         """Bytes of one hidden state (B, T, D) of a batch; an image is taken for 1,024 patches, which it seldom exceeds."""

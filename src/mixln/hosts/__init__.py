@@ -67,14 +67,19 @@ def placed_config(config: PreTrainedConfig, placement: str | Placement, init: st
         raise SettingsError(
             f"init {started}: a {host.model_type} has no token embeddings to start differently; leave out the part before the +"
         )
-    entries = copy.deepcopy(config.to_dict())
-    for name in ("model_type", "placement", "init", "architectures", "transformers_version"):
-        entries.pop(name, None)
-    entries |= {"placement": built.to_json(), "init": started}
+    entries = stock_entries(config) | {"placement": built.to_json(), "init": started}
     placed = AutoConfig.for_model(f"placed_{host.model_type}", **entries)
     placed._attn_implementation = config._attn_implementation
     placed._experts_implementation = config._experts_implementation
     return placed
+
+
+def stock_entries(config: PreTrainedConfig) -> dict[str, Any]:
+    """The entries of a config, stock or placed, that say nothing of its placement and are not made anew when it is saved."""
+    entries = copy.deepcopy(config.to_dict())
+    for name in ("model_type", "placement", "init", "architectures", "transformers_version"):
+        entries.pop(name, None)
+    return entries
 
 
 def from_config(

@@ -7,7 +7,7 @@ what the stock model does, and both are run on the same input before anything is
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from mixln.errors import CheckpointError, PlacementError, first_line
-from mixln.hosts import family, placed_config, placement_for
+from mixln.hosts import family, placed_config, placement_for, stock_entries
 from mixln.hosts.families import HOSTS
 from mixln.hosts.family import Host, copy_weights, head_size
+from mixln.hosts.probe import probe
 from mixln.placement import Layer, Placement
 from mixln.placement.zoo import POST, PRE, SANDWICH
 
@@ -90,11 +91,11 @@ def from_mix_ln(folder: Path, config: PreTrainedConfig, placement: str) -> PreTr
     """
     wanted = placed_config(config, placement)
     records = Placement.from_json(wanted.placement)
-    if records != Placement(name=records.name, layers=records.layers, init=records.init):
+    if not records.only_layers:
         raise PlacementError(
             f"{placement} cannot be read from a checkpoint of the Mix-LN authors: it has more than norms in its layers"
         )
-    weights = dict(_weights(folder))
+    weights = _weights(folder)
     renamed: dict[str, str] = {}
     for index, record in enumerate(records.layers):
         renamed |= _norm_names(f"model.layers.{index}", record, placement)
@@ -107,8 +108,8 @@ def from_mix_ln(folder: Path, config: PreTrainedConfig, placement: str) -> PreTr
     with no_init_weights():
         model = HOSTS["llama"].heads["causal-lm"][1].from_config(wanted, dtype=next(iter(weights.values())).dtype)
     model.tie_weights()
-    ours_first: list[str] = list(model.state_dict())
-    names = {ours: renamed.get(ours, ours) for ours in ours_first}
+    own_names: list[str] = list(model.state_dict())
+    names = {ours: renamed.get(ours, ours) for ours in own_names}
     if wrong := sorted(set(names.values()) ^ weights.keys()):
         raise CheckpointError(
             f"checkpoint {folder}: weight {wrong[0]} is {'extra' if wrong[0] in weights else 'missing'} for this Llama config"
@@ -179,8 +180,7 @@ def _difference(placement: Placement, stock: Layer) -> str:
     for number, layer in enumerate(placement.layers, start=1):
         if layer != stock:
             return f"layer {number} of {placement.name} is {layer.formula}"
-    plain = Placement(name=placement.name, layers=placement.layers, init=placement.init)
-    return "" if placement == plain else f"{placement.name} has more than norms in its layers"
+    return "" if placement.only_layers else f"{placement.name} has more than norms in its layers"
 
 
 def _builder(host: Host, model: PreTrainedModel, *, placed: bool) -> Callable[..., PreTrainedModel]:
@@ -213,11 +213,7 @@ def _stock_config(config: PreTrainedConfig, own: Host, host: Host) -> PreTrained
 
     :raises PlacementError: if it has an entry that the other family does not know, and that is not as it is by itself.
     """
-    entries = copy.deepcopy(config.to_dict())
-    number = config.attribute_map.get("num_hidden_layers", "num_hidden_layers")
-    entries[number] = config.num_hidden_layers
-    for name in ("model_type", "placement", "init", "architectures", "transformers_version"):
-        entries.pop(name, None)
+    entries = stock_entries(config)
     if host is not own:
         theirs, neutral = host.config().to_dict(), own.config().to_dict()
         neutral |= {
@@ -242,16 +238,9 @@ def _checked(source: PreTrainedModel, target: PreTrainedModel) -> PreTrainedMode
 
     :raises CheckpointError: if it does not.
     """
-    config = source.config
-    if source.main_input_name == "pixel_values":
-        size = (config.image_size,) * 2 if isinstance(config.image_size, int) else tuple(config.image_size)
-        count = config.num_channels * size[0] * size[1]
-        probe = {"pixel_values": torch.linspace(-1, 1, count).view(1, config.num_channels, *size)}
-    else:
-        length = min(64, config.max_position_embeddings)
-        probe = {"input_ids": torch.arange(1, length + 1).unsqueeze(0) % config.vocab_size}
     source.eval()
-    expected, actual = (model(**probe).logits.float() for model in (source, target))
+    given = probe(source, length=64)
+    expected, actual = (model(**given).logits.float() for model in (source, target))
     if not expected.isfinite().all():
         raise CheckpointError(f"the {type(source).__name__} gives outputs that are not finite: its weights are damaged")
     limit = TOLERANCE if source.dtype == torch.float32 else 100 * TOLERANCE
@@ -263,7 +252,7 @@ def _checked(source: PreTrainedModel, target: PreTrainedModel) -> PreTrainedMode
     return target
 
 
-def _weights(folder: Path) -> Iterator[tuple[str, Tensor]]:
+def _weights(folder: Path) -> dict[str, Tensor]:
     """The weights of a checkpoint of one file, without the rotary tables that old versions stored.
 
     :raises CheckpointError: if there is none, or it cannot be read.
@@ -275,8 +264,7 @@ def _weights(folder: Path) -> Iterator[tuple[str, Tensor]]:
             stored = read(folder / name)
         except Exception as error:  # safetensors and torch raise many kinds
             raise CheckpointError(f"checkpoint {folder / name} cannot be read: {first_line(error)}") from error
-        yield from ((key, value) for key, value in stored.items() if not key.endswith("rotary_emb.inv_freq"))
-        return
+        return {key: value for key, value in stored.items() if not key.endswith("rotary_emb.inv_freq")}
     raise CheckpointError(
         f"checkpoint {folder} holds none of {', '.join(READERS)}; one file with all weights is needed"
     )
@@ -290,7 +278,7 @@ def _names(folder: Path) -> Iterable[str]:
                 return list(file.keys())
         except Exception as error:  # as above
             raise CheckpointError(f"checkpoint {path} cannot be read: {first_line(error)}") from error
-    return dict(_weights(folder))
+    return _weights(folder)
 
 
 def _torch_weights(path: Path) -> dict[str, Tensor]:

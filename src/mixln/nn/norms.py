@@ -110,8 +110,6 @@ class NormedFused(nn.Module):
     :param norms: part (0, 1 or 2) → (its norm, number of heads to split the part into, or `None` for the full width).
     """
 
-    PARTS = 3
-
     def __init__(self, projection: nn.Module, norms: dict[int, tuple[nn.Module, int | None]]) -> None:
         super().__init__()
         self.projection = projection
@@ -119,7 +117,7 @@ class NormedFused(nn.Module):
         self.heads = {part: heads for part, (_, heads) in norms.items()}
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        parts = list(self.projection(x_BTD).chunk(self.PARTS, dim=-1))
+        parts = list(self.projection(x_BTD).chunk(len(FUSED), dim=-1))
         for part, heads in self.heads.items():
             parts[part] = _split_norm(self.norms[FUSED[part]], parts[part], heads)
         return torch.cat(parts, dim=-1)

@@ -219,6 +219,11 @@ class Placement:
             raise PlacementError(f"placement {self.name!r}: bottom_to_top is for a single stream, got {self.streams!r}")
 
     @property
+    def only_layers(self) -> bool:
+        """Whether the records of the layers say all: embeddings, final norm and stream are as in a stock model."""
+        return self == Placement(name=self.name, layers=self.layers, init=self.init)
+
+    @property
     def profiled(self) -> bool:
         """Whether gains start at what a pass over data measures (Admin)."""
         gains = (gain for layer in self.layers for sub in layer.sublayers for gain in (sub.skip_gain, sub.branch_gain))

@@ -124,9 +124,7 @@ def _lns(layers: int) -> Placement:
 
 
 def _group_pre(layers: int, groups: str = "4") -> Placement:
-    norm = group_norm(groups)
-    layer = Layer(attention=Sublayer(branch_in=norm), feed_forward=Sublayer(branch_in=norm))
-    return Placement(name="", layers=(layer,) * layers)
+    return uniform(_sublayers(Sublayer(branch_in=group_norm(groups))))(layers)
 
 
 def group_norm(groups: str) -> Norm:
