@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from mixln.diagnostics.stack import find_stack
-from mixln.diagnostics.tasks import Tasks
+from mixln.diagnostics.tasks import task_drops
 from mixln.errors import DataError, SettingsError
+from mixln.evaluation.harness import Harness
 from tests import tiny
 from tests.diagnostics import zoo
 
@@ -60,7 +61,8 @@ def accuracy(model, tokenizer) -> float:
 @pytest.mark.filterwarnings("default")  # lm-eval's own
 def test_equal_to_the_task_by_hand_without_each_layer(folder, tokenizer):
     model = tiny.placed("mix(0.5)", seed=3)
-    (found,) = Tasks(["small_choice"], folder=folder).drops(find_stack(model), tokenizer, batch_size=2)
+    harness = Harness(["small_choice"], cache=folder, folder=folder)
+    (found,) = task_drops(harness, find_stack(model), tokenizer, batch_size=2)
     assert (found.measure, found.better, found.tokens) == ("acc of small_choice", "higher", 5)
     assert found.original == pytest.approx(accuracy(model, tokenizer))
     layers = list(model.model.layers)
@@ -78,9 +80,8 @@ def test_equal_to_the_task_by_hand_without_each_layer(folder, tokenizer):
 
 @pytest.mark.filterwarnings("default")
 def test_fewer_questions(folder, tokenizer):
-    (found,) = Tasks(["small_choice"], folder=folder, limit=2).drops(
-        find_stack(tiny.placed("pre")), tokenizer, batch_size=2
-    )
+    harness = Harness(["small_choice"], cache=folder, folder=folder, limit=2)
+    (found,) = task_drops(harness, find_stack(tiny.placed("pre")), tokenizer, batch_size=2)
     assert found.tokens == 2
 
 
@@ -89,8 +90,8 @@ def test_mistakes_are_one_line(folder):
     with pytest.raises(
         SettingsError, match=r"tasks: lm-eval does not know 'arc_eazy'; there are .*arc_easy.*lists them all"
     ):
-        Tasks(["arc_eazy"])
+        Harness(["arc_eazy"], cache=folder)
     with pytest.raises(DataError, match=r"tasks: the data of lost_choice cannot be had: .*--task-folder"):
-        Tasks(["lost_choice"], folder=folder)
+        Harness(["lost_choice"], cache=folder, folder=folder)
     with pytest.raises(SettingsError, match=r"task-folder .* is no folder"):
-        Tasks(["small_choice"], folder=folder / "small.yaml")
+        Harness(["small_choice"], cache=folder, folder=folder / "small.yaml")

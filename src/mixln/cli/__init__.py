@@ -13,6 +13,7 @@ import tyro
 from mixln.cli.compare import Compare
 from mixln.cli.convert import Convert
 from mixln.cli.diagnose import Diagnose
+from mixln.cli.evaluate import Evaluate
 from mixln.cli.placements import Placements
 from mixln.cli.prune import Prune
 from mixln.errors import MixlnError
@@ -20,6 +21,7 @@ from mixln.errors import MixlnError
 Command = (
     Annotated[Compare, tyro.conf.subcommand("compare", prefix_name=False)]
     | Annotated[Diagnose, tyro.conf.subcommand("diagnose", prefix_name=False)]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate", prefix_name=False)]
     | Annotated[Prune, tyro.conf.subcommand("prune", prefix_name=False)]
     | Annotated[Convert, tyro.conf.subcommand("convert", prefix_name=False)]
     | Annotated[Placements, tyro.conf.subcommand("placements", prefix_name=False)]
@@ -58,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
 
-def _parse(arguments: list[str]) -> Compare | Convert | Diagnose | Prune | Placements:
+def _parse(arguments: list[str]) -> Compare | Convert | Diagnose | Evaluate | Prune | Placements:
     """Parses a command line; what tyro draws as a box of several lines becomes one."""
     box = io.StringIO()
     try:

@@ -52,6 +52,6 @@ class Diagnose(DiagnoseSettings):
                 console.print(f"• {sentence}", highlight=False, markup=False)
             console.print()
 
-        diagnose_all(prepared, self.measure, say=say, done=done)
+        diagnose_all(prepared, self.measure, cache=cache, say=say, done=done)
         console.print(f"report: {page}", highlight=False, markup=False, soft_wrap=True)
         return 0

@@ -21,8 +21,9 @@ from mixln.diagnostics.measures import EmbeddingChange, ImageLoss, Measure, Toke
 from mixln.diagnostics.results import Diagnosis
 from mixln.diagnostics.settings import MeasureSettings
 from mixln.diagnostics.stack import Batch, find_stack
-from mixln.diagnostics.tasks import Tasks
+from mixln.diagnostics.tasks import task_drops
 from mixln.errors import MixlnError, SettingsError, first_line
+from mixln.evaluation.harness import Harness
 from mixln.files import write_atomic
 from mixln.hosts.sources import Say, Source, image_processor_of, load, tokenizer_of
 from mixln.records import from_json, to_json
@@ -61,11 +62,11 @@ def prepare_models(
         raise SettingsError(
             f"tasks need decoders with a language-model head, and {others[0]} is none; leave out --tasks, or it"
         )
-    corpus, trial = _corpus([source for source in sources if source.trial is not None], corpus, say)
+    corpus, trial = corpus_of([source for source in sources if source.trial is not None], corpus, say)
     length = min([settings.sequence_length, *(limit for source in sources for limit in _limits(source))])
     if length < settings.sequence_length:
         say(f"sequences of {length} tokens: the most that all of the models take or were trained on")
-    titles = _titles(sources)
+    titles = titles_of(sources)
     return [
         _prepare(source, title, corpus, settings, length, trial, say=say)
         for source, title in zip(sources, titles, strict=True)
@@ -73,14 +74,24 @@ def prepare_models(
 
 
 def diagnose_all(
-    prepared: Sequence[Prepared], settings: MeasureSettings, *, say: Say, done: Callable[[Diagnosis], None]
+    prepared: Sequence[Prepared],
+    settings: MeasureSettings,
+    *,
+    cache: Path,
+    say: Say,
+    done: Callable[[Diagnosis], None],
 ) -> tuple[Diagnosis, ...]:
     """Loads and measures one model after the other.
 
+    :param cache: folder for what is prepared once.
     :param done: told of each diagnosis when it is there.
     :raises MixlnError: see :mod:`mixln.diagnostics`.
     """
-    tasks = Tasks(settings.tasks, folder=settings.task_folder, limit=settings.task_limit) if settings.tasks else None
+    harness = (
+        Harness(settings.tasks, cache=cache, folder=settings.task_folder, limit=settings.task_limit)
+        if settings.tasks
+        else None
+    )
     found = []
     for entry in prepared:
         say(f"{entry.title}: loading")
@@ -97,8 +108,8 @@ def diagnose_all(
             facts=_facts(entry, parameters, settings),
             say=say,
         )
-        if tasks is not None:
-            drops = tasks.drops(stack, entry.tokenizer, batch_size=settings.batch_size, say=say)
+        if harness is not None:
+            drops = task_drops(harness, stack, entry.tokenizer, batch_size=settings.batch_size, say=say)
             diagnosis = replace(diagnosis, tasks=drops)
         found.append(diagnosis)
         done(diagnosis)
@@ -141,7 +152,7 @@ def diagnose_experiment(
         if (diagnosis := _read(kept, asked)) is None:
             try:
                 prepared = prepare_models([source], CorpusSettings(), settings, say=say)
-                (diagnosis,) = diagnose_all(prepared, settings, say=say, done=lambda diagnosis: None)
+                (diagnosis,) = diagnose_all(prepared, settings, cache=cache, say=say, done=lambda diagnosis: None)
             except (MixlnError, RuntimeError, OSError) as error:
                 failed(f"{source.title} could not be diagnosed: {first_line(error)}")
                 continue
@@ -166,7 +177,7 @@ def device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def _corpus(trials: Sequence[Source], given: CorpusSettings, say: Say) -> tuple[CorpusSettings, Source | None]:
+def corpus_of(trials: Sequence[Source], given: CorpusSettings, say: Say) -> tuple[CorpusSettings, Source | None]:
     """The text for all models, and the trial whose comparison held out the part of it that is to be used.
 
     :raises SettingsError: if two trials were trained on different parts of it.
@@ -261,7 +272,7 @@ def _limits(source: Source) -> list[int]:
     return [limit for limit in (positions, trained) if limit is not None]
 
 
-def _titles(sources: Sequence[Source]) -> list[str]:
+def titles_of(sources: Sequence[Source]) -> list[str]:
     """A different name for each model: its title, or what the user gave where two have the same."""
     count = Counter(source.title for source in sources)
     names = [s.title if count[s.title] == 1 else f"{s.title} ({s.name})" for s in sources]

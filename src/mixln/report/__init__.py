@@ -9,6 +9,7 @@ from typing import Any
 
 from mixln.compare.results import Summary
 from mixln.diagnostics.results import Diagnoses
+from mixln.evaluation.results import Evaluation
 from mixln.files import write_atomic
 from mixln.records import from_json, to_json
 from mixln.report.charts import prepare
@@ -19,8 +20,18 @@ from mixln.report.layer_table import terminal_diagnosis
 from mixln.report.page import render
 from mixln.report.series import Chart
 from mixln.report.tables import markdown_table, terminal_table
+from mixln.report.task_table import markdown_evaluation, terminal_evaluation
 
-__all__ = ["charts_of", "markdown_table", "terminal_diagnosis", "terminal_table", "write", "write_diagnosis"]
+__all__ = [
+    "charts_of",
+    "markdown_table",
+    "terminal_diagnosis",
+    "terminal_evaluation",
+    "terminal_table",
+    "write",
+    "write_diagnosis",
+    "write_evaluation",
+]
 
 
 def write(summary: Summary, folder: Path) -> list[Path]:
@@ -55,6 +66,11 @@ def write_diagnosis(diagnoses: Diagnoses, folder: Path) -> list[Path]:
     for stale in earlier - set(paths):
         stale.unlink(missing_ok=True)
     return paths
+
+
+def write_evaluation(evaluation: Evaluation, folder: Path) -> list[Path]:
+    """Writes `evaluation.json`, with the answer to every question, and `table.md` into a folder, which is made if it is missing."""
+    return _write(folder, {"evaluation.json": _json(evaluation), "table.md": markdown_evaluation(evaluation)})
 
 
 def _earlier(path: Path) -> set[Path]:

@@ -107,6 +107,16 @@ def hundredths(value: float) -> str:
     return f"{value:.2f}".replace("-", words.MINUS)
 
 
+def points(value: float) -> str:
+    """A difference in percentage points with its sign and two decimals: `+1.20`, `−0.35`."""
+    return f"{value:+.2f}".replace("-", words.MINUS)
+
+
+def p_value(value: float) -> str:
+    """A probability: `p = 0.031`, `p < 0.001`."""
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+
+
 def angle(value: float) -> str:
     """An angle as a fraction of π with three decimals."""
     return f"{value:.3f}" if math.isfinite(value) else NOTHING

@@ -178,7 +178,7 @@ def terminal_table(summary: Summary) -> RenderableType:
 def markdown_table(summary: Summary) -> str:
     """The table in GitHub's Markdown, ending in a line break."""
     every = columns(summary)
-    lines = [[_markdown(column.heading) for column in every], ["---:" if c.kind == "number" else "---" for c in every]]
+    lines = [[escaped(column.heading) for column in every], ["---:" if c.kind == "number" else "---" for c in every]]
     for row in rows(summary, every):
         lines.append([_markdown_cell(column, pieces) for column, pieces in zip(every, row, strict=True)])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
@@ -209,16 +209,17 @@ def _terminal_cell(column: Column, pieces: Pieces) -> Text:
 
 def _markdown_cell(column: Column, pieces: Pieces) -> str:
     if column.kind == "name":
-        return " ".join([_markdown(pieces[0]), *map(_markdown_code, pieces[1:])])
-    return " ".join(pieces) if column.kind == "number" else _markdown(" ".join(pieces))
+        return " ".join([escaped(pieces[0]), *map(_markdown_code, pieces[1:])])
+    return " ".join(pieces) if column.kind == "number" else escaped(" ".join(pieces))
 
 
-def _markdown(text: str) -> str:
+def escaped(text: str) -> str:
+    """A text whose characters mean nothing to Markdown."""
     return re.sub(r"([\\`*_\[\]<>|&~$#])", r"\\\1", text)
 
 
 def _markdown_code(text: str) -> str:
-    return _markdown(text) if "`" in text else "`" + text.replace("|", "\\|") + "`"
+    return escaped(text) if "`" in text else "`" + text.replace("|", "\\|") + "`"
 
 
 def _names(row: PlacementSummary) -> Pieces:

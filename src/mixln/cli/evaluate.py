@@ -1,0 +1,56 @@
+"""`mixln evaluate`."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import ClassVar
+
+from mixln.evaluation.settings import EvaluateSettings
+from mixln.files import check_writable
+from mixln.memory import keep_freed_memory
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(EvaluateSettings):
+    __doc__ = EvaluateSettings.__doc__
+    INTERRUPTED: ClassVar[str] = "run the same command again to go on after the tasks that are done"
+
+    def run(self) -> int:
+        """Asks, prints the table, and writes it."""
+        from rich.console import Console
+
+        console = Console()
+
+        def say(text: str) -> None:
+            console.print(text, highlight=False, markup=False, soft_wrap=True, style="dim")
+
+        check_writable(self.out)
+        say("loading libraries")
+        from mixln.compare.evaluation import evaluation, examine, prepare_exam
+        from mixln.compare.experiment import facts_of_run
+        from mixln.compare.sources import find
+        from mixln.evaluation.results import Evaluation, Scores
+        from mixln.report import terminal_evaluation, write_evaluation
+
+        keep_freed_memory()
+        cache = self.cache.expanduser()
+        sources = [source for name in self.models for source in find(name, cache=cache, say=say)]
+        exam = prepare_exam(sources, self.asking, self.text, cache=cache, say=say)
+        settings = {name: value for name, value in dataclasses.asdict(self).items() if name not in ("out", "cache")}
+        models: list[Scores] = []
+
+        def so_far() -> Evaluation:
+            return evaluation(models, exam, settings, facts_of_run())
+
+        def done(scores: Scores) -> None:
+            models.append(scores)
+            write_evaluation(so_far(), self.out)
+
+        examine(exam, self.out, say=say, done=done)
+        found = so_far()
+        console.print(terminal_evaluation(found))
+        for note in found.notes:
+            console.print(f"• {note}", highlight=False, markup=False)
+        console.print(f"\ntable: {self.out / 'table.md'}", highlight=False, markup=False, soft_wrap=True)
+        return 0

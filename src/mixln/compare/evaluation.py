@@ -1,0 +1,183 @@
+"""Evaluations of several models on equal terms: the same questions in the same words, one task after the other."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from mixln.compare.diagnosis import corpus_of, device, titles_of
+from mixln.compare.store import slug
+from mixln.data import questions
+from mixln.data.documents import corpus
+from mixln.data.settings import CorpusSettings
+from mixln.errors import SettingsError
+from mixln.evaluation.harness import Harness
+from mixln.evaluation.offline import PERPLEXITY
+from mixln.evaluation.paired import pairs
+from mixln.evaluation.results import Evaluation, Score, Scores
+from mixln.evaluation.settings import TaskSettings
+from mixln.files import write_atomic
+from mixln.hosts.sources import Say, Source, load, tokenizer_of
+from mixln.records import from_json, to_json
+
+HUB_TOKENS = 2_000_000
+"""Tokens up to which a hub data set is streamed for its held-out part."""
+KEPT = "scores"
+"""Folder of the scores that an evaluation has, one file a model and task."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exam:
+    """The models with their tokenizers, and the tasks with their data: everything that can be wrong has been looked at."""
+
+    sources: Sequence[Source]
+    titles: Sequence[str]
+    tokenizers: Sequence[Any]
+    harness: Harness
+    settings: TaskSettings
+    text: str
+
+
+def prepare_exam(
+    sources: Sequence[Source], settings: TaskSettings, text: CorpusSettings, *, cache: Path, say: Say
+) -> Exam:
+    """Finds tasks, questions and tokenizers.
+
+    :param text: of the task `perplexity`; for trials of a comparison, what they held out.
+    :raises SettingsError: for a task that is not known, or a model that is no decoder; :class:`DataError` for data that cannot be had
+        or a tokenizer that does not fit.
+    """
+    if others := [source.title for source in sources if source.task != "causal-lm"]:
+        raise SettingsError(
+            f"models must be decoders with a language-model head, and {others[0]} is none; leave it out"
+        )
+    titles = titles_of(sources)
+    tokenizers = [tokenizer_of(source, say=say) for source in sources]
+    held_out: list[str] | None = None
+    if PERPLEXITY in settings.tasks:
+        text, _ = corpus_of([source for source in sources if source.trial is not None], text, say)
+        held_out = corpus(text, tokens=HUB_TOKENS).held_out
+    say(f"tasks: {', '.join(settings.tasks)}")
+    harness = Harness(
+        settings.tasks,
+        cache=cache,
+        folder=settings.task_folder,
+        where=settings.questions,
+        texts=held_out,
+        limit=settings.limit,
+        shots=settings.shots,
+    )
+    digest = hashlib.sha256("\0".join(held_out or ()).encode("utf-8")).hexdigest()
+    return Exam(sources=sources, titles=titles, tokenizers=tokenizers, harness=harness, settings=settings, text=digest)
+
+
+def examine(exam: Exam, folder: Path, *, say: Say, done: Callable[[Scores], None]) -> tuple[Scores, ...]:
+    """Asks every model every task; what `folder` holds already is read and not asked again.
+
+    :param done: told of each model when all its tasks are there.
+    """
+    found = []
+    for source, title, tokenizer in zip(exam.sources, exam.titles, exam.tokenizers, strict=True):
+        kept = {name: folder / KEPT / slug(title) / f"{slug(name)}.json" for name in exam.settings.tasks}
+        asked = {name: _asked(exam, source, name) for name in exam.settings.tasks}
+        scores = {name: _read(path, asked[name]) for name, path in kept.items()}
+        model = None
+        for name, path in kept.items():
+            if scores[name] is None:
+                if model is None:
+                    say(f"{title}: loading")
+                    model = load(source, dtype=exam.settings.precision, device=device(), say=say)
+                say(f"{title}: {name}")
+                score = exam.harness.score(name, model, tokenizer, batch_size=exam.settings.batch_size)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_atomic(path, json.dumps({"asked": asked[name], "score": to_json(score)}, allow_nan=False))
+                scores[name] = score
+        del model  # before the next one is loaded
+        every = tuple(score for score in scores.values() if score is not None)
+        found.append(Scores(model=title, facts=_facts(source), scores=every))
+        done(found[-1])
+    return tuple(found)
+
+
+def evaluation(models: Sequence[Scores], exam: Exam, settings: dict[str, Any], facts: dict[str, str]) -> Evaluation:
+    """What was found of these models, each later one paired with the first."""
+    return Evaluation(
+        settings=settings,
+        facts={**facts, "questions": _origin(exam.harness)},
+        models=tuple(models),
+        pairs=tuple(pair for model in models[1:] for pair in pairs(model, models[0])),
+        notes=tuple(_notes(models, exam.settings)),
+    )
+
+
+def _origin(harness: Harness) -> str:
+    local, hub = ", ".join(harness.local), ", ".join(name for name in harness.names if name not in harness.local)
+    parts = [f"{local}: package {questions.PACKAGE}"] if local else []
+    parts += [f"{hub}: as the task file says"] if hub else []
+    return f"{'; '.join(parts)}; lm-eval {version('lm-eval')}"
+
+
+def _notes(models: Sequence[Scores], settings: TaskSettings) -> list[str]:
+    notes = []
+    for model in models:
+        for score in model.scores:
+            if score.cut:
+                notes.append(
+                    f"{model.model}, {score.task}: {score.cut:,} of {score.questions:,} questions are longer than the context; "
+                    "lm-eval leaves out their beginning."
+                )
+    if settings.limit is not None:
+        notes.append(
+            f"At most {settings.limit:,} questions of each task were asked: these are not the published scores."
+        )
+    for model in models:
+        blind = [
+            score.task
+            for score in model.scores
+            for metric in score.metrics[:1]
+            if metric.chance is not None and metric.stderr and metric.value - metric.chance < 1.96 * metric.stderr
+        ]
+        if blind:
+            notes.append(f"{model.model} is no better than guessing on {', '.join(blind)}, within its error.")
+    return notes
+
+
+def _facts(source: Source) -> dict[str, str]:
+    placement = getattr(source.config, "placement", None)
+    return {
+        "source": source.name,
+        "family": source.config.model_type,
+        **({"placement": placement["name"]} if placement else {}),
+    }
+
+
+def _asked(exam: Exam, source: Source, task: str) -> dict[str, Any]:
+    """Everything that a score depends on."""
+    folder = Path(source.path)
+    weights = [
+        [file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in sorted(folder.glob("*.safetensors"))
+    ]
+    settings = {name: value for name, value in asdict(exam.settings).items() if name != "tasks"}
+    return to_json(
+        {
+            "model": [str(folder.absolute()) if folder.exists() else source.path, weights],
+            "settings": settings,
+            "local": task in exam.harness.local,
+            "text": exam.text if task == PERPLEXITY else "",
+            "lm_eval": version("lm-eval"),
+        }
+    )
+
+
+def _read(path: Path, asked: dict[str, Any]) -> Score | None:
+    """A score that was kept, if it is of the same question."""
+    try:
+        kept = json.loads(path.read_text("utf-8"))
+        return from_json(Score, kept["score"]) if kept["asked"] == asked else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # there is none, or it is damaged: it is asked for again

