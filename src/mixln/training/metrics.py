@@ -9,6 +9,9 @@ from typing import Any
 
 from mixln.files import write_atomic
 
+METRICS = "metrics.jsonl"
+"""Name of the file."""
+
 
 class MetricsFile:
     """The rows of `metrics.jsonl`, written as they come.

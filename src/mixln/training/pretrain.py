@@ -10,8 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
-from transformers import PreTrainedConfig, PrinterCallback, Trainer, TrainingArguments, set_seed
+from transformers import PreTrainedConfig, TrainingArguments, set_seed
 
 from mixln.data.text import Text
 from mixln.diagnostics.profile import LayerProfile
@@ -24,49 +23,25 @@ from mixln.training.callbacks import (
     GradientNorms,
     Metrics,
     ResidualVariance,
-    last_complete_checkpoint,
+    resumption,
 )
-from mixln.training.evaluation import evaluate
 from mixln.training.metrics import MetricsFile
 from mixln.training.outcome import Outcome, Status
-from mixln.training.precision import resolve
-from mixln.training.schedule import factor
 from mixln.training.settings import TrainSettings
+from mixln.training.trainers import EqualTerms, arguments
 
-RECORDS = 100
-"""Rows of the training loss that one training logs, at most about."""
 STALL_MARGIN = 0.02
 """A trial whose held-out loss is less than this below the unigram model's is `stalled`, nats per token."""
 
 
-class PlacementTrainer(Trainer):
-    """transformers' Trainer with a schedule whose first update is not lost, decay on matrices only, and exact evaluation."""
+class PlacementTrainer(EqualTerms):
+    """The trainer of pre-training: with experts, their balance is part of what is trained."""
 
-    def __init__(self, *, settings: TrainSettings, warmup_steps: int, **kwargs: Any) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.remove_callback(PrinterCallback)
-        self.settings = settings
-        self.warmup_steps = warmup_steps
         self.balance: float = getattr(self.model.config, "router_aux_loss_coef", 0.0)  # type: ignore[union-attr]
         if self.balance:
             self.model.router_aux_loss_coef = 0.0  # type: ignore[union-attr] # added by compute_loss, once an update
-
-    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LambdaLR:
-        if self.lr_scheduler is None:
-            target = self.optimizer if optimizer is None else optimizer
-            assert isinstance(target, torch.optim.Optimizer)
-            final = self.settings.final_learning_rate
-
-            def multiplier(update: int) -> float:
-                return factor(update, steps=num_training_steps, warmup_steps=self.warmup_steps, final=final)
-
-            self.lr_scheduler = LambdaLR(target, multiplier)
-            self._created_lr_scheduler = True
-        return self.lr_scheduler  # type: ignore[return-value]
-
-    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
-        """Matrices; neither norm gains nor biases."""
-        return [name for name, parameter in model.named_parameters() if parameter.ndim >= 2]
 
     def compute_loss(
         self,
@@ -83,17 +58,6 @@ class PlacementTrainer(Trainer):
         # Trainer divides the language model's loss by the tokens of the whole update; the balance is a mean over its parts.
         loss = loss + self.balance * outputs.aux_loss / self.args.gradient_accumulation_steps
         return (loss, outputs) if return_outputs else loss
-
-    def evaluate(
-        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
-    ) -> dict[str, float]:
-        """Token-weighted held-out loss, nats per token, as `eval_loss`."""
-        batches = (self._prepare_inputs(batch) for batch in self.get_eval_dataloader(eval_dataset))
-        found = evaluate(self.model, batches)  # type: ignore[arg-type]
-        metrics = {f"{metric_key_prefix}_loss": found.loss, f"{metric_key_prefix}_tokens": found.tokens}
-        self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
 
 
 def collate(rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -134,10 +98,7 @@ def pretrain(
     set_seed(seed)
     # Whatever the config's dtype: master weights and optimizer in bfloat16 would leave norm gains at 1.
     model = build(config, placement=placement, init=init, dtype=torch.float32)
-    resume, step = last_complete_checkpoint(folder)
-    metrics = MetricsFile(folder / "metrics.jsonl", resume_step=step)
-    if not metrics.reaches(step):
-        resume, metrics = None, MetricsFile(folder / "metrics.jsonl", resume_step=0)
+    resume, metrics = resumption(folder)
     train, held_out = text.train, text.held_out
     length = train[0]["input_ids"].numel()
     steps, tokens_per_step = settings.total_steps(length), settings.batch_size * length
@@ -146,7 +107,10 @@ def pretrain(
         settings=settings,
         warmup_steps=settings.warmup_steps(length),
         model=model,
-        args=_arguments(settings, steps, learning_rate, seed, folder),
+        args=TrainingArguments(
+            **arguments(settings, steps=steps, learning_rate=learning_rate, seed=seed, folder=folder),
+            remove_unused_columns=False,
+        ),
         # Whole batches only: every update sees the same number of sequences.
         train_dataset=train.select(range(len(train) // settings.batch_size * settings.batch_size)),
         eval_dataset=held_out,
@@ -170,37 +134,6 @@ def pretrain(
         model.save_pretrained(final)
         tokenizer.save_pretrained(final)
     return _outcome(metrics, divergence.reason, step, tokens_per_step, text, speed, time.perf_counter() - started)
-
-
-def _arguments(settings: TrainSettings, steps: int, learning_rate: float, seed: int, folder: Path) -> TrainingArguments:
-    micro = settings.micro_batch_size or settings.batch_size
-    return TrainingArguments(
-        output_dir=str(folder),
-        max_steps=steps,
-        per_device_train_batch_size=micro,
-        per_device_eval_batch_size=micro,
-        gradient_accumulation_steps=settings.batch_size // micro,
-        learning_rate=learning_rate,
-        weight_decay=settings.weight_decay,
-        adam_beta1=settings.beta1,
-        adam_beta2=settings.beta2,
-        max_grad_norm=settings.max_gradient_norm,
-        optim="adamw_torch_fused",
-        bf16=resolve(settings.precision) == "bfloat16",
-        use_cpu=not (torch.cuda.is_available() or torch.backends.mps.is_available()),
-        seed=seed,
-        data_seed=seed,
-        logging_steps=max(1, steps // RECORDS),
-        logging_first_step=True,
-        logging_nan_inf_filter=False,
-        eval_strategy="no",
-        save_strategy="no",
-        save_total_limit=2,
-        dataloader_pin_memory=torch.cuda.is_available(),
-        remove_unused_columns=False,
-        disable_tqdm=True,
-        report_to="none",
-    )
 
 
 def _outcome(

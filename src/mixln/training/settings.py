@@ -10,13 +10,9 @@ from mixln.errors import SettingsError
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSettings:
-    """AdamW with linear warm-up and cosine decay, the same for every trial."""
+class OptimizerSettings:
+    """AdamW with linear warm-up and cosine decay."""
 
-    steps: int | None = None
-    """Optimizer steps. Left out, what --tokens asks for, or 300."""
-    tokens: int | None = None
-    """Training tokens, instead of --steps; rounded up to whole steps."""
     batch_size: int = 8
     """Sequences per optimizer step."""
     micro_batch_size: int | None = None
@@ -36,28 +32,39 @@ class TrainSettings:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the forward and backward pass; weights and optimizer are float32 always. `auto`: bfloat16 on a GPU that has
     it and on processors with AMX, float32 elsewhere."""
+
+    def __post_init__(self) -> None:
+        _check_least(self, 1, "batch_size", "micro_batch_size")
+        if self.micro_batch_size is not None and self.batch_size % self.micro_batch_size:
+            raise SettingsError(
+                f"micro-batch-size must divide batch-size {self.batch_size}, got {self.micro_batch_size}"
+            )
+        for name in ("warmup", "final_learning_rate", "beta1", "beta2"):
+            value = getattr(self, name)
+            if not 0 <= value < 1:
+                raise SettingsError(f"{name.replace('_', '-')} must lie in [0, 1), got {value}")
+        for name in ("weight_decay", "max_gradient_norm"):
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:
+                raise SettingsError(f"{name.replace('_', '-')} must be 0 or more, got {value}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings(OptimizerSettings):
+    """Pre-training, the same for every trial."""
+
+    steps: int | None = None
+    """Optimizer steps. Left out, what --tokens asks for, or 300."""
+    tokens: int | None = None
+    """Training tokens, instead of --steps; rounded up to whole steps."""
     evaluations: int = 4
     """Evaluations on the whole held-out text, evenly spread, the last one at the end."""
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.tokens is not None:
             raise SettingsError("steps and tokens are two ways to say the same; give only one of them")
-        for name in ("steps", "tokens", "batch_size", "micro_batch_size", "evaluations"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise SettingsError(f"{name.replace('_', '-')} must be at least 1, got {value}")
-        if self.micro_batch_size is not None and self.batch_size % self.micro_batch_size:
-            raise SettingsError(
-                f"micro-batch-size must divide batch-size {self.batch_size}, got {self.micro_batch_size}"
-            )
-        for name, low, high in (("warmup", 0, 1), ("final_learning_rate", 0, 1), ("beta1", 0, 1), ("beta2", 0, 1)):
-            value = getattr(self, name)
-            if not low <= value < high:
-                raise SettingsError(f"{name.replace('_', '-')} must lie in [{low}, {high}), got {value}")
-        for name in ("weight_decay", "max_gradient_norm"):
-            value = getattr(self, name)
-            if not 0 <= value < math.inf:
-                raise SettingsError(f"{name.replace('_', '-')} must be 0 or more, got {value}")
+        _check_least(self, 1, "steps", "tokens", "evaluations")
+        super().__post_init__()
 
     def total_steps(self, sequence_length: int) -> int:
         """Optimizer steps for sequences of this many tokens."""
@@ -68,3 +75,48 @@ class TrainSettings:
     def warmup_steps(self, sequence_length: int) -> int:
         """Optimizer steps of warm-up, rounded to the nearest."""
         return round(self.warmup * self.total_steps(sequence_length))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneSettings(OptimizerSettings):
+    """Training of a model that exists, on examples."""
+
+    epochs: float = 1.0
+    """Passes over the examples."""
+    steps: int | None = None
+    """Optimizer steps, instead of --epochs."""
+    learning_rate: float = 1e-4
+    """Peak learning rate."""
+    batch_size: int = 16
+    """Examples per optimizer step."""
+    warmup: float = 0.03
+    """Share of the steps over which the learning rate rises linearly to its peak."""
+    beta2: float = 0.999
+    """β₂ of AdamW."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay, on matrices only."""
+    evaluations: int = 4
+    """Evaluations on the held-out examples, evenly spread, the last one at the end; there is one at the start too."""
+    seed: int = 0
+    """Decides the order of the examples, new weights, and what is sampled."""
+
+    def __post_init__(self) -> None:
+        _check_least(self, 1, "steps", "evaluations")
+        for name in ("epochs", "learning_rate"):
+            value = getattr(self, name)
+            if not 0 < value < math.inf:
+                raise SettingsError(f"{name.replace('_', '-')} must be above 0, got {value}")
+        if not 0 <= self.seed < 2**32:
+            raise SettingsError(f"seed must lie in [0, 2³²), got {self.seed}")
+        super().__post_init__()
+
+    def total_steps(self, examples: int) -> int:
+        """Optimizer steps over so many examples; of a last batch that is not full, none."""
+        return self.steps or max(1, int(self.epochs * examples) // self.batch_size)
+
+
+def _check_least(settings: object, least: int, *names: str) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and value < least:
+            raise SettingsError(f"{name.replace('_', '-')} must be at least {least}, got {value}")

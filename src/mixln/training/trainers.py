@@ -1,0 +1,101 @@
+"""What every trainer here shares, transformers' own and TRL's alike: the schedule, the decay, and exact evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import PrinterCallback, Trainer
+
+from mixln.training.evaluation import evaluate
+from mixln.training.precision import resolve
+from mixln.training.schedule import factor
+from mixln.training.settings import OptimizerSettings
+
+RECORDS = 100
+"""Rows of the training loss that one training logs, at most about."""
+
+
+class EqualTerms(Trainer):
+    """A schedule whose first update is not lost, decay on matrices only, and evaluation that weighs every token the same.
+
+    TRL's trainers are transformers' `Trainer` too: it stands in front of them.
+    """
+
+    def __init__(self, *, settings: OptimizerSettings, warmup_steps: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.remove_callback(PrinterCallback)
+        self.settings = settings
+        self.warmup_steps = warmup_steps
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LambdaLR:
+        if self.lr_scheduler is None:
+            target = self.optimizer if optimizer is None else optimizer
+            assert isinstance(target, torch.optim.Optimizer)
+            final = self.settings.final_learning_rate
+
+            def multiplier(update: int) -> float:
+                return factor(update, steps=num_training_steps, warmup_steps=self.warmup_steps, final=final)
+
+            self.lr_scheduler = LambdaLR(target, multiplier)
+            self._created_lr_scheduler = True
+        return self.lr_scheduler  # type: ignore[return-value]
+
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        """Matrices; neither norm gains nor biases."""
+        return [name for name, parameter in model.named_parameters() if parameter.ndim >= 2]
+
+    def measure(self, batches: Iterable[Mapping[str, Tensor]]) -> dict[str, float]:
+        """What an evaluation finds: the token-weighted held-out loss, nats per token."""
+        found = evaluate(self.model, batches)  # type: ignore[arg-type]
+        return {"loss": found.loss, "tokens": found.tokens}
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """What :meth:`measure` finds on the held-out data, as `eval_loss` and so on."""
+        batches = (self._prepare_inputs(batch) for batch in self.get_eval_dataloader(eval_dataset))
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.measure(batches).items()}
+        Trainer.log(self, metrics)  # TRL's would add what it has gathered of the training since its last row
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+
+def arguments(
+    settings: OptimizerSettings, *, steps: int, learning_rate: float, seed: int, folder: Path
+) -> dict[str, Any]:
+    """The arguments that every trainer here is given.
+
+    :param folder: where its checkpoints lie.
+    """
+    micro = settings.micro_batch_size or settings.batch_size
+    return {
+        "output_dir": str(folder),
+        "max_steps": steps,
+        "per_device_train_batch_size": micro,
+        "per_device_eval_batch_size": micro,
+        "gradient_accumulation_steps": settings.batch_size // micro,
+        "learning_rate": learning_rate,
+        "weight_decay": settings.weight_decay,
+        "adam_beta1": settings.beta1,
+        "adam_beta2": settings.beta2,
+        "max_grad_norm": settings.max_gradient_norm,
+        "optim": "adamw_torch_fused",
+        "bf16": resolve(settings.precision) == "bfloat16",
+        "use_cpu": not (torch.cuda.is_available() or torch.backends.mps.is_available()),
+        "seed": seed,
+        "data_seed": seed,
+        "logging_steps": max(1, steps // RECORDS),
+        "logging_first_step": True,
+        "logging_nan_inf_filter": False,
+        "eval_strategy": "no",
+        "save_strategy": "no",
+        "save_total_limit": 2,
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        "disable_tqdm": True,
+        "report_to": "none",
+    }
