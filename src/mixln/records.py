@@ -52,3 +52,16 @@ def from_json(kind: Any, data: Any) -> Any:
     if get_origin(kind) is dict:
         return {name: from_json(inner[1], each) for name, each in data.items()}
     return data
+
+
+def difference(there: dict[str, Any], here: dict[str, Any], path: str = "") -> str:
+    """The first entry of two nested dicts of JSON types that differs, in words; empty if none does."""
+    for name in dict.fromkeys([*there, *here]):
+        label = f"{path}{name.replace('_', '-')}"
+        a, b = there.get(name), here.get(name)
+        if isinstance(a, dict) and isinstance(b, dict):
+            if found := difference(a, b):
+                return found
+        elif a != b:
+            return f"{label} there {a}, here {b}"
+    return ""

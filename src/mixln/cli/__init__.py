@@ -6,7 +6,7 @@ import io
 import re
 import sys
 from contextlib import redirect_stderr
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -16,12 +16,16 @@ from mixln.cli.diagnose import Diagnose
 from mixln.cli.evaluate import Evaluate
 from mixln.cli.placements import Placements
 from mixln.cli.prune import Prune
+from mixln.cli.tuning import FineTune, Reward, Rlhf
 from mixln.errors import MixlnError
 
 Command = (
     Annotated[Compare, tyro.conf.subcommand("compare", prefix_name=False)]
     | Annotated[Diagnose, tyro.conf.subcommand("diagnose", prefix_name=False)]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate", prefix_name=False)]
+    | Annotated[FineTune, tyro.conf.subcommand("finetune", prefix_name=False)]
+    | Annotated[Reward, tyro.conf.subcommand("reward", prefix_name=False)]
+    | Annotated[Rlhf, tyro.conf.subcommand("rlhf", prefix_name=False)]
     | Annotated[Prune, tyro.conf.subcommand("prune", prefix_name=False)]
     | Annotated[Convert, tyro.conf.subcommand("convert", prefix_name=False)]
     | Annotated[Placements, tyro.conf.subcommand("placements", prefix_name=False)]
@@ -60,12 +64,12 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
 
-def _parse(arguments: list[str]) -> Compare | Convert | Diagnose | Evaluate | Prune | Placements:
+def _parse(arguments: list[str]) -> Any:
     """Parses a command line; what tyro draws as a box of several lines becomes one."""
     box = io.StringIO()
     try:
         with redirect_stderr(box):
-            return tyro.cli(  # type: ignore[return-value]
+            return tyro.cli(
                 Command,
                 prog="mixln",
                 args=arguments,

@@ -18,6 +18,7 @@ from typing import Any
 from mixln.compare.results import Trial, TrialResult, to_json, trial_result
 from mixln.errors import StoreError
 from mixln.files import write_atomic
+from mixln.records import difference
 
 EXPERIMENT, TRIAL, RESULT, LOCK = "experiment.json", "trial.json", "result.json", ".lock"
 PARTS = {"settings": "", "text": "its text has changed since: ", "model": "its model has changed since: "}
@@ -68,9 +69,9 @@ class Store:
             return grid
         for part, words in PARTS.items():
             here = json.loads(json.dumps(to_json(shared.get(part, present.get(part)))))
-            if difference := _difference(present.get(part) or {}, here or {}):
+            if found := difference(present.get(part) or {}, here or {}):
                 raise StoreError(
-                    f"out {self.folder} holds another experiment: {words}{difference}; choose another --out, or the same settings"
+                    f"out {self.folder} holds another experiment: {words}{found}; choose another --out, or the same settings"
                 )
         if present["grid"] == grid:
             return grid
@@ -133,16 +134,3 @@ def slug(placement: str) -> str:
 def _ours(path: Path) -> bool:
     """Whether a file is one that a comparison cut off at its very start leaves."""
     return path.name == LOCK or path.name.startswith(f".{EXPERIMENT}.")
-
-
-def _difference(there: dict[str, Any], here: dict[str, Any], path: str = "") -> str:
-    """The first setting that differs, in words; empty if none does."""
-    for name in dict.fromkeys([*there, *here]):
-        label = f"{path}{name.replace('_', '-')}"
-        a, b = there.get(name), here.get(name)
-        if isinstance(a, dict) and isinstance(b, dict):
-            if found := _difference(a, b):
-                return found
-        elif a != b:
-            return f"{label} there {a}, here {b}"
-    return ""

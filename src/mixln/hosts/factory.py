@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
@@ -74,6 +75,7 @@ def _config_class(host: Host, module: str) -> type[PreTrainedConfig]:
         "model_type": f"placed_{host.model_type}",
         "placement": None,
         "init": "normal",
+        "auto_map": MappingProxyType({}),  # no code comes with it; TRL asks, and stands still where there is no answer
         "__post_init__": __post_init__,
         "to_diff_dict": to_diff_dict,
         "from_dict": classmethod(from_dict),

@@ -21,6 +21,7 @@ from mixln.report.page import render
 from mixln.report.series import Chart
 from mixln.report.tables import markdown_table, terminal_table
 from mixln.report.task_table import markdown_evaluation, terminal_evaluation
+from mixln.report.tuned_table import terminal_tuned
 
 __all__ = [
     "charts_of",
@@ -28,6 +29,7 @@ __all__ = [
     "terminal_diagnosis",
     "terminal_evaluation",
     "terminal_table",
+    "terminal_tuned",
     "write",
     "write_diagnosis",
     "write_evaluation",

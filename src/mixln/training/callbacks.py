@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from mixln.diagnostics.residual import residual_variance
+from mixln.diagnostics.stack import find_stack
+from mixln.errors import SettingsError
 from mixln.nn.residual import placed_layers
 from mixln.training.metrics import METRICS, MetricsFile
 
 Record = Callable[[dict[str, Any]], None]
 
+TRAINED = {
+    "loss": "loss",
+    "learning_rate": "learning_rate",
+    "grad_norm": "gradient_norm",
+    "reward": "reward",
+    "kl": "kl",
+    "completions/mean_length": "length",
+    "accuracy": "accuracy",
+}
+"""What the Trainer logs of a training → what it is called in a row."""
 COMPLETE = "complete"
 """Name of the empty file that marks a checkpoint folder as wholly written."""
 
@@ -24,12 +36,12 @@ COMPLETE = "complete"
 class Metrics(TrainerCallback):
     """Passes on what the Trainer logs, with the training speed.
 
-    Rows: {step, loss, learning_rate, gradient_norm, tokens_per_second} and {step, eval_loss, …}.
+    Rows: {step, loss, learning_rate, gradient_norm, …, tokens_per_second} and {step, eval_loss, …}: all that an evaluation finds.
 
     :param tokens_per_step: training tokens of one optimizer step.
     """
 
-    def __init__(self, record: Record, tokens_per_step: int) -> None:
+    def __init__(self, record: Record, tokens_per_step: float) -> None:
         self.record = record
         self.tokens_per_step = tokens_per_step
         self.window: tuple[float, int] | None = None
@@ -55,10 +67,10 @@ class Metrics(TrainerCallback):
                 self.seconds += time.perf_counter() - began
                 self.steps += state.global_step - first
                 self.window = None
-            row = {"loss": logs["loss"], "learning_rate": logs["learning_rate"], "gradient_norm": logs["grad_norm"]}
+            row = {name: logs[logged] for logged, name in TRAINED.items() if logged in logs}
             self.record({"step": state.global_step, **row, "tokens_per_second": self.tokens_per_second})
-        elif "eval_loss" in logs:
-            self.record({"step": state.global_step, "eval_loss": logs["eval_loss"]})
+        elif found := {name: value for name, value in logs.items() if name.startswith("eval_")}:
+            self.record({"step": state.global_step, **found})
 
     @property
     def tokens_per_second(self) -> float | None:
@@ -69,14 +81,21 @@ class Metrics(TrainerCallback):
 class GradientNorms(TrainerCallback):
     """L2 norm of the gradient of every sublayer's weights before clipping, whenever the Trainer logs.
 
-    Row: {step, gradient_norms: {attention: [L], feed_forward: [L]}}. The sublayer's own norms belong to its weights.
+    Row: {step, gradient_norms: {attention: [L], feed_forward: [L]}}. The sublayer's own norms belong to its weights; weights that
+    are not trained have no gradient. Of a stock model whose branches are not known there are no rows.
     The Trainer clips before callbacks see the gradients, by one factor for all; the total norm that it logs undoes that.
     """
 
     def __init__(self, record: Record) -> None:
         self.record = record
+        self.weights: dict[str, list[list[nn.Parameter]]] = {}
         self.shares: dict[str, list[Tensor]] | None = None
         self.total: Tensor | None = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *, model: nn.Module, **_: Any
+    ) -> None:
+        self.weights = sublayer_weights(model)
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *, model: nn.Module, **_: Any
@@ -84,12 +103,9 @@ class GradientNorms(TrainerCallback):
         step = state.global_step + 1
         if step % state.logging_steps and not (args.logging_first_step and step == 1):
             return
-        layers = list(placed_layers(model))
-        self.shares = {
-            "attention": [_norm(layer.functions[0], layer.attention_residual) for layer in layers],
-            "feed_forward": [_norm(layer.functions[1], layer.feed_forward_residual) for layer in layers],
-        }
-        self.total = _norm(model)
+        if self.weights:
+            self.shares = {name: [_norm(share) for share in shares] for name, shares in self.weights.items()}
+            self.total = _norm(model.parameters())
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *, logs: dict[str, Any], **_: Any
@@ -103,9 +119,37 @@ class GradientNorms(TrainerCallback):
         self.shares = self.total = None
 
 
-def _norm(*modules: nn.Module) -> Tensor:
-    gradients = [p.grad for module in modules for p in module.parameters() if p.grad is not None]
-    return nn.utils.get_total_norm(gradients)
+def sublayer_weights(model: nn.Module) -> dict[str, list[list[nn.Parameter]]]:
+    """The weights of every layer's attention and feed-forward, of a placed model or a stock one, adapters included.
+
+    :param model: also one that PEFT has wrapped.
+    :returns: empty where the branches of the family are not known.
+    """
+    if layers := list(placed_layers(model)):
+        parts = [
+            [[layer.functions[0], layer.attention_residual], [layer.functions[1], layer.feed_forward_residual]]
+            for layer in layers
+        ]
+    else:
+        inner: Any = model if isinstance(model, PreTrainedModel) else model.get_base_model()  # type: ignore[operator]
+        try:
+            stack = find_stack(inner)
+        except SettingsError:
+            return {}
+        if stack.branches is None:
+            return {}
+        parts = [
+            [[layer.get_submodule(name) for name in branch.weights] for branch in pair]
+            for layer, pair in zip(stack.layers, stack.branches, strict=True)
+        ]
+    return {
+        name: [[p for module in pair[side] for p in module.parameters()] for pair in parts]
+        for side, name in enumerate(("attention", "feed_forward"))
+    }
+
+
+def _norm(weights: Iterable[nn.Parameter]) -> Tensor:
+    return nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
 
 
 class ResidualVariance(TrainerCallback):
@@ -144,10 +188,10 @@ class Divergence(TrainerCallback):
 
     It looks only at the losses that the Trainer has logged, so a resumed training ends where an uninterrupted one would.
 
-    :param patience: logged losses in a row above the first one that count as long.
+    :param patience: logged losses in a row above the first one that count as long; `None` where the loss says nothing.
     """
 
-    def __init__(self, patience: int = 20) -> None:
+    def __init__(self, patience: int | None = 20) -> None:
         self.patience = patience
         self.reason = ""
 
@@ -158,8 +202,7 @@ class Divergence(TrainerCallback):
             if name in logs and not math.isfinite(logs[name]):
                 self.reason = f"the {'held-out' if name == 'eval_loss' else 'training'} loss is not finite"
         losses = [row["loss"] for row in state.log_history if "loss" in row]
-        recent = losses[-self.patience :]
-        if len(losses) > self.patience and all(loss > losses[0] for loss in recent):
+        if self.patience is not None and len(losses) > self.patience and min(losses[-self.patience :]) > losses[0]:
             self.reason = f"the training loss stayed above its start {losses[0]:.3f} for {self.patience} records"
         if self.reason:
             control.should_training_stop = True

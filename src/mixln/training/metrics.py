@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from mixln.diagnostics.profile import LayerProfile
 from mixln.files import write_atomic
 
 METRICS = "metrics.jsonl"
@@ -35,6 +37,22 @@ class MetricsFile:
         self.rows.append(_finite(row))
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(self.rows[-1], allow_nan=False) + "\n")
+
+    def curve(self, name: str) -> tuple[tuple[int, float], ...]:
+        """One figure over the training: (step, value)."""
+        return tuple((row["step"], row[name]) for row in self.rows if row.get(name) is not None)
+
+    def profiles(self, name: str) -> tuple[LayerProfile, ...]:
+        """The first and the last record of a figure that every sublayer has."""
+        rows = [row for row in self.rows if name in row and None not in chain(*row[name].values())]
+        return tuple(
+            LayerProfile(
+                step=row["step"],
+                attention=tuple(row[name]["attention"]),
+                feed_forward=tuple(row[name]["feed_forward"]),
+            )
+            for row in (rows[:1] + rows[-1:] if len(rows) > 1 else rows)
+        )
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

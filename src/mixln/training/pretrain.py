@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import time
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, TrainingArguments, set_seed
 
 from mixln.data.text import Text
-from mixln.diagnostics.profile import LayerProfile
 from mixln.hosts import build
 from mixln.nn.profiling import profile
 from mixln.training.callbacks import (
@@ -145,21 +143,7 @@ def _outcome(
     speed: Metrics,
     seconds: float,
 ) -> Outcome:
-    def curve(name: str) -> tuple[tuple[int, float], ...]:
-        return tuple((row["step"], row[name]) for row in metrics.rows if row.get(name) is not None)
-
-    def profiles(name: str) -> tuple[LayerProfile, ...]:
-        rows = [row for row in metrics.rows if name in row and None not in chain(*row[name].values())]
-        return tuple(
-            LayerProfile(
-                step=row["step"],
-                attention=tuple(row[name]["attention"]),
-                feed_forward=tuple(row[name]["feed_forward"]),
-            )
-            for row in (rows[:1] + rows[-1:] if len(rows) > 1 else rows)
-        )
-
-    eval_curve = curve("eval_loss")
+    eval_curve = metrics.curve("eval_loss")
     loss = None if divergence else eval_curve[-1][1]
     status: Status = "finished"
     reason = ""
@@ -177,8 +161,8 @@ def _outcome(
         bits_per_byte=None if loss is None else text.info.bits_per_byte(loss),
         tokens_per_second=speed.tokens_per_second,
         seconds=seconds,
-        train_curve=curve("loss"),
+        train_curve=metrics.curve("loss"),
         eval_curve=eval_curve,
-        gradient_norms=profiles("gradient_norms"),
-        residual_variance=profiles("residual_variance"),
+        gradient_norms=metrics.profiles("gradient_norms"),
+        residual_variance=metrics.profiles("residual_variance"),
     )

@@ -97,11 +97,18 @@ class TuneSettings(OptimizerSettings):
     """Decoupled weight decay, on matrices only."""
     evaluations: int = 4
     """Evaluations on the held-out examples, evenly spread, the last one at the end; there is one at the start too."""
+    lora: int | None = None
+    """Rank of LoRA adapters on the matrices of attention and feed-forward, merged into the model at the end.
+    Left out, all weights are trained."""
+    lora_alpha: int | None = None
+    """The adapters are scaled by α/rank. Left out, α is twice the rank."""
     seed: int = 0
     """Decides the order of the examples, new weights, and what is sampled."""
 
     def __post_init__(self) -> None:
-        _check_least(self, 1, "steps", "evaluations")
+        _check_least(self, 1, "steps", "evaluations", "lora", "lora_alpha")
+        if self.lora is None and self.lora_alpha is not None:
+            raise SettingsError("lora-alpha needs --lora; name a rank, for example 32")
         for name in ("epochs", "learning_rate"):
             value = getattr(self, name)
             if not 0 < value < math.inf:
@@ -113,6 +120,41 @@ class TuneSettings(OptimizerSettings):
     def total_steps(self, examples: int) -> int:
         """Optimizer steps over so many examples; of a last batch that is not full, none."""
         return self.steps or max(1, int(self.epochs * examples) // self.batch_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RlhfSettings(TuneSettings):
+    """Reinforcement learning from a reward model."""
+
+    algorithm: Literal["rloo", "grpo"] = "rloo"
+    """Leave-one-out REINFORCE (arXiv:2402.14740), or group-relative policy optimization (arXiv:2402.03300)."""
+    batch_size: int = 32
+    """Completions per optimizer step."""
+    learning_rate: float = 1e-5
+    """Peak learning rate."""
+    generations: int = 4
+    """Completions sampled of each prompt."""
+    new_tokens: int = 32
+    """Most tokens of a completion."""
+    temperature: float = 1.0
+    """Of the sampling."""
+    beta: float = 0.05
+    """Weight of the KL divergence from the model that the training starts from."""
+
+    def __post_init__(self) -> None:
+        _check_least(self, 2, "generations")
+        _check_least(self, 1, "new_tokens")
+        for name in ("batch_size", "micro_batch_size"):
+            value = getattr(self, name)
+            if value is not None and value % self.generations:
+                raise SettingsError(
+                    f"{name.replace('_', '-')} must be a multiple of generations {self.generations}, got {value}"
+                )
+        if not 0 < self.temperature < math.inf:
+            raise SettingsError(f"temperature must be above 0, got {self.temperature}")
+        if not 0 <= self.beta < math.inf:
+            raise SettingsError(f"beta must be 0 or more, got {self.beta}")
+        super().__post_init__()
 
 
 def _check_least(settings: object, least: int, *names: str) -> None:

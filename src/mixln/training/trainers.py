@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PrinterCallback, Trainer
 
@@ -49,17 +48,17 @@ class EqualTerms(Trainer):
         """Matrices; neither norm gains nor biases."""
         return [name for name, parameter in model.named_parameters() if parameter.ndim >= 2]
 
-    def measure(self, batches: Iterable[Mapping[str, Tensor]]) -> dict[str, float]:
-        """What an evaluation finds: the token-weighted held-out loss, nats per token."""
-        found = evaluate(self.model, batches)  # type: ignore[arg-type]
-        return {"loss": found.loss, "tokens": found.tokens}
+    def measure(self) -> dict[str, float]:
+        """What an evaluation finds: the token-weighted held-out loss, nats per token. Where a figure has a standard error, it is
+        called after it, with `_error`."""
+        batches = (self._prepare_inputs(batch) for batch in self.get_eval_dataloader())
+        return {"loss": evaluate(self.model, batches).loss}  # type: ignore[arg-type]
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """What :meth:`measure` finds on the held-out data, as `eval_loss` and so on."""
-        batches = (self._prepare_inputs(batch) for batch in self.get_eval_dataloader(eval_dataset))
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.measure(batches).items()}
+        """What :meth:`measure` finds, as `eval_loss` and so on."""
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.measure().items()}
         Trainer.log(self, metrics)  # TRL's would add what it has gathered of the training since its last row
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics

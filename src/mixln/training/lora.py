@@ -1,0 +1,60 @@
+"""Low-rank adapters (LoRA, arXiv:2106.09685) on the right weights of any model, placed or stock."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from mixln.diagnostics.stack import find_stack
+from mixln.errors import SettingsError
+from mixln.nn.residual import placed_layers
+from mixln.training.settings import TuneSettings
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+
+
+def targets(model: PreTrainedModel) -> list[str]:
+    """The full names of every matrix within the layers: attention and feed-forward, before any norm on their outputs.
+
+    With a norm on a projection, y = N(Wx), the adapter becomes part of W: y = N(Wx + BAx). Routers of experts, embeddings
+    and heads are left as they are; so are experts that lie in one tensor.
+
+    :raises SettingsError: if there is none.
+    """
+    within = {id(module) for layer in _layers(model) for module in layer.modules()}
+    found = [
+        name
+        for name, module in model.named_modules()
+        if id(module) in within and isinstance(module, nn.Linear | Conv1D) and min(module.weight.shape) > 1
+    ]
+    if not found:
+        raise SettingsError(f"a {model.config.model_type} has no matrix in its layers that LoRA could adapt")
+    return found
+
+
+def lora(model: PreTrainedModel, settings: TuneSettings, *, task: str, head: str | None = None) -> LoraConfig | None:
+    """PEFT's config; `None` where all weights are trained.
+
+    :param task: PEFT's name of the task, for example `CAUSAL_LM`.
+    :param head: a head that is trained whole, because it is new.
+    """
+    if settings.lora is None:
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=settings.lora,
+        lora_alpha=settings.lora_alpha or 2 * settings.lora,
+        target_modules=targets(model),
+        modules_to_save=[head] if head else None,
+        lora_dropout=0.0,
+        task_type=task,
+    )
+
+
+def _layers(model: PreTrainedModel) -> list[nn.Module]:
+    return list(placed_layers(model)) or list(find_stack(model).layers)

@@ -1,0 +1,177 @@
+"""Reward models on preference pairs, by TRL's `RewardTrainer`; and the scores that they give."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import (
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    set_seed,
+)
+from trl.trainer.reward_config import RewardConfig
+from trl.trainer.reward_trainer import RewardTrainer
+
+from mixln.data.examples import Examples
+from mixln.errors import CheckpointError, first_line
+from mixln.hosts.sources import Say, Source, prepare, quiet, silent
+from mixln.training.lora import lora
+from mixln.training.settings import TuneSettings
+from mixln.training.trainers import EqualTerms
+from mixln.training.tuning import Tuned, mean, rows, share, tune, with_padding
+
+HEAD = "score"
+"""What transformers calls the head of a sequence classifier."""
+
+
+class RewardTuner(EqualTerms, RewardTrainer):
+    """TRL's trainer of reward models, on equal terms."""
+
+    @torch.no_grad()
+    def measure(self) -> dict[str, float]:
+        """On the held-out pairs: the loss −log σ(margin), the share whose chosen answer scores higher, and the mean margin."""
+        self.model.eval()  # type: ignore[union-attr]
+        found = []
+        for batch in self.get_eval_dataloader():
+            inputs = self._prepare_inputs(batch)
+            scores = self.model(  # type: ignore[operator,misc]
+                input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
+            ).logits[:, 0]
+            chosen, rejected = scores.float().cpu().chunk(2)
+            found.append(chosen - rejected)
+        self.model.train()  # type: ignore[union-attr]
+        margins = torch.cat(found).double()
+        right = (margins > 0).sum().item() + (margins == 0).sum().item() / 2
+        return {
+            "loss": -F.logsigmoid(margins).mean().item(),
+            **share(right, len(margins)),
+            **mean("margin", margins),
+        }
+
+
+def train_reward(
+    source: Source,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Examples,
+    settings: TuneSettings,
+    folder: Path,
+    *,
+    say: Say = silent,
+    checkpoint_seconds: float = 60.0,
+) -> Tuned:
+    """Trains a model with a scalar head in place of its language-model head to score chosen answers above rejected ones.
+
+    :param examples: of the kind `pairs`.
+    :param folder: where everything of this training lies; the reward model in `model`.
+    """
+    tokenizer = with_padding(tokenizer)
+
+    def make(arguments: dict[str, Any], **shared: Any) -> RewardTuner:
+        model = with_scalar_head(source, seed=settings.seed, say=say)
+        return RewardTuner(
+            model=model,
+            args=RewardConfig(**arguments, max_length=None, gradient_checkpointing=False),
+            processing_class=tokenizer,
+            train_dataset=rows(examples.train),
+            eval_dataset=rows(examples.held_out),
+            peft_config=lora(model, settings, task="SEQ_CLS", head=HEAD),
+            **shared,
+        )
+
+    return tune(
+        make,
+        tokenizer=tokenizer,
+        examples=examples,
+        settings=settings,
+        folder=folder,
+        steps=settings.total_steps(len(examples.train)),
+        checkpoint_seconds=checkpoint_seconds,
+    )
+
+
+def with_scalar_head(source: Source, *, seed: int, say: Say = silent) -> PreTrainedModel:
+    """A causal language model's body with a new head of one output.
+
+    :raises CheckpointError: if the family has no sequence classifier.
+    """
+    if type(source.config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        raise CheckpointError(
+            f"model {source.name}: transformers has no sequence classifier of the family {source.config.model_type!r}, "
+            "which a reward model needs; name a model of another"
+        )
+    prepare(source, say=say)
+    set_seed(seed)
+    with quiet():
+        return AutoModelForSequenceClassification.from_pretrained(
+            source.path, num_labels=1, dtype=torch.float32
+        ).train()
+
+
+def load_reward(source: Source, *, device: str = "cpu") -> PreTrainedModel:
+    """Loads a reward model in evaluation mode.
+
+    :raises CheckpointError: if the checkpoint has no scalar head, or cannot be loaded whole.
+    """
+    check_reward(source)
+    with quiet():
+        try:
+            model, info = AutoModelForSequenceClassification.from_pretrained(
+                source.path, dtype=torch.float32, output_loading_info=True
+            )
+        except Exception as error:  # transformers raises many kinds for a damaged checkpoint
+            raise CheckpointError(f"reward-model {source.name} cannot be loaded: {first_line(error)}") from error
+    if info["missing_keys"]:
+        raise CheckpointError(
+            f"reward-model {source.name} cannot be loaded whole: weight {min(info['missing_keys'])} is missing"
+        )
+    return model.to(device).eval()
+
+
+def check_reward(source: Source) -> None:
+    """:raises CheckpointError: if a checkpoint was not saved with a scalar head."""
+    architecture = (source.config.architectures or [""])[0]
+    if not architecture.endswith("ForSequenceClassification") or source.config.num_labels != 1:
+        outputs = f" with {source.config.num_labels} outputs" if "Classification" in architecture else ""
+        raise CheckpointError(
+            f"reward-model {source.name} is a {architecture or 'model without a head'}{outputs} and has no scalar head; "
+            "train one with mixln reward"
+        )
+
+
+class Scorer:
+    """What a reward model gives for texts, each with its end of text, as it was trained."""
+
+    __name__ = "reward"
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, batch_size: int) -> None:
+        self.model = model
+        self.tokenizer = with_padding(tokenizer)
+        self.batch_size = batch_size
+        model.config.pad_token_id = tokenizer.pad_token_id
+
+    def __call__(self, prompts: Sequence[str], completions: Sequence[str], **_: Any) -> list[float]:
+        """One score a text; TRL calls it with more than it needs."""
+        return self.scores([a + b for a, b in zip(prompts, completions, strict=True)]).tolist()
+
+    @torch.no_grad()
+    def scores(self, texts: Sequence[str]) -> Tensor:
+        """:returns: (N,), float64."""
+        end = str(self.tokenizer.eos_token)
+        found = []
+        for start in range(0, len(texts), self.batch_size):
+            chosen = [text if text.endswith(end) else text + end for text in texts[start : start + self.batch_size]]
+            inputs = self.tokenizer(chosen, return_tensors="pt", padding=True, padding_side="right").to(
+                self.model.device
+            )
+            logits = self.model(
+                input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
+            ).logits
+            found.append(logits[:, 0].double().cpu())
+        return torch.cat(found)

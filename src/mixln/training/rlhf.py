@@ -1,0 +1,208 @@
+"""Reinforcement learning from a reward model, by TRL's `RLOOTrainer` or `GRPOTrainer`. Shapes: B batch, T tokens, V vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from trl.trainer.grpo_config import GRPOConfig
+from trl.trainer.grpo_trainer import GRPOTrainer
+from trl.trainer.rloo_config import RLOOConfig
+from trl.trainer.rloo_trainer import RLOOTrainer
+
+from mixln.data.examples import Examples, Row
+from mixln.hosts.sources import Say, Source, load, silent
+from mixln.training.lora import lora
+from mixln.training.reward import Scorer
+from mixln.training.settings import RlhfSettings
+from mixln.training.trainers import EqualTerms
+from mixln.training.tuning import Tuned, mean, rows, share, tune, with_padding
+
+
+class Policy(EqualTerms):
+    """What both algorithms share: an evaluation that the reward cannot flatter."""
+
+    scorer: Scorer
+    pairs: list[Row]
+    rlhf: RlhfSettings
+
+    def measure(self) -> dict[str, float]:
+        """On the held-out pairs' prompts, always with the same random numbers:
+
+        reward    mean score of one sampled completion a prompt
+        kl        mean over completions of Σ log π/π₀, nats per completion
+        length    mean tokens of a completion
+        accuracy  share of the pairs whose chosen answer is likelier than the rejected one; the reward model plays no part in it
+        """
+        model: Any = self.accelerator.unwrap_model(self.model)
+        tokenizer, size = self.processing_class, self.args.per_device_eval_batch_size
+        model.eval()
+        with torch.no_grad(), torch.random.fork_rng():
+            torch.manual_seed(self.rlhf.seed)
+            prompts = [row["prompt"] for row in self.pairs]
+            completions = list(self._sampled(model, prompts, size))
+            texts = tokenizer.batch_decode(completions, skip_special_tokens=True)  # type: ignore[union-attr]
+            sequences = [
+                (ids, done)
+                for ids, done in zip(tokenizer(prompts)["input_ids"], completions, strict=True)  # type: ignore[operator]
+            ]
+            ours = log_likelihoods(model, sequences, size)
+            with self._reference() as reference:
+                theirs = log_likelihoods(reference, sequences, size) if reference is not None else ours
+            likely = {
+                name: log_likelihoods(model, [_split(tokenizer, row["prompt"], row[name]) for row in self.pairs], size)
+                for name in ("chosen", "rejected")
+            }
+        model.train()
+        better = likely["chosen"] - likely["rejected"]
+        right = (better > 0).sum().item() + (better == 0).sum().item() / 2
+        return {
+            **mean("reward", self.scorer.scores([a + b for a, b in zip(prompts, texts, strict=True)])),
+            **mean("kl", ours - theirs),
+            **mean("length", torch.tensor([len(done) for done in completions], dtype=torch.float64)),
+            **share(right, len(self.pairs)),
+        }
+
+    def _sampled(self, model: Any, prompts: Sequence[str], size: int) -> Iterator[list[int]]:
+        """One completion a prompt, its end of text included."""
+        tokenizer: Any = self.processing_class
+        for start in range(0, len(prompts), size):
+            inputs = tokenizer(
+                list(prompts[start : start + size]), return_tensors="pt", padding=True, padding_side="left"
+            ).to(model.device)
+            whole = model.generate(
+                input_ids=inputs["input_ids"],
+                attention_mask=inputs["attention_mask"],
+                do_sample=True,
+                temperature=self.rlhf.temperature,
+                top_k=0,
+                top_p=1.0,
+                max_new_tokens=self.rlhf.new_tokens,
+                pad_token_id=tokenizer.pad_token_id,
+                eos_token_id=tokenizer.eos_token_id,
+            )
+            for ids in whole[:, inputs["input_ids"].shape[1] :].tolist():
+                end = ids.index(tokenizer.eos_token_id) + 1 if tokenizer.eos_token_id in ids else len(ids)
+                yield ids[:end]
+
+    @contextmanager
+    def _reference(self) -> Iterator[Any]:
+        """The model that the training started from; `None` where no KL is taken."""
+        model: Any = self.accelerator.unwrap_model(self.model)
+        if isinstance(model, PreTrainedModel):
+            with nullcontext():
+                yield self.ref_model  # type: ignore[attr-defined]
+        else:
+            with model.disable_adapter():
+                yield model
+
+
+class RlooPolicy(Policy, RLOOTrainer):
+    """TRL's leave-one-out REINFORCE, on equal terms."""
+
+
+class GrpoPolicy(Policy, GRPOTrainer):
+    """TRL's group-relative policy optimization, on equal terms."""
+
+
+ALGORITHMS: dict[str, tuple[type[Policy], type[Any]]] = {
+    "rloo": (RlooPolicy, RLOOConfig),
+    "grpo": (GrpoPolicy, GRPOConfig),
+}
+
+
+def rlhf(
+    source: Source,
+    tokenizer: PreTrainedTokenizerBase,
+    scorer: Scorer,
+    examples: Examples,
+    settings: RlhfSettings,
+    folder: Path,
+    *,
+    say: Say = silent,
+    checkpoint_seconds: float = 60.0,
+) -> Tuned:
+    """Trains a causal language model to complete the pairs' prompts so that the reward model likes it, and not far from where it was.
+
+    :param scorer: the reward model.
+    :param examples: of the kind `pairs`; of the training ones the prompts alone are used.
+    :param folder: where everything of this training lies; the model in `model`.
+    """
+    tokenizer = with_padding(tokenizer)
+    tokenizer.padding_side = "left"
+    trainer_class, config_class = ALGORITHMS[settings.algorithm]
+
+    def make(arguments: dict[str, Any], **shared: Any) -> Policy:
+        model = load(source, dtype="float32", whole=True, say=say).train()
+        model.config._name_or_path = source.path  # where TRL loads the reference model from
+        trainer: Any = trainer_class(
+            model=model,
+            reward_funcs=scorer,
+            args=config_class(
+                **arguments,
+                num_generations=settings.generations,
+                max_completion_length=settings.new_tokens,
+                temperature=settings.temperature,
+                beta=settings.beta,
+                gradient_checkpointing=False,
+            ),
+            processing_class=tokenizer,
+            train_dataset=rows([{"prompt": row["prompt"]} for row in examples.train]),
+            peft_config=lora(model, settings, task="CAUSAL_LM"),
+            **shared,
+        )
+        trainer.scorer, trainer.pairs, trainer.rlhf = scorer, examples.held_out, settings
+        return trainer
+
+    return tune(
+        make,
+        tokenizer=tokenizer,
+        examples=examples,
+        settings=settings,
+        folder=folder,
+        steps=settings.total_steps(len(examples.train) * settings.generations),
+        patience=None,
+        checkpoint_seconds=checkpoint_seconds,
+    )
+
+
+@torch.no_grad()
+def log_likelihoods(model: Any, sequences: Sequence[tuple[list[int], list[int]]], size: int) -> Tensor:
+    """Σ log p of the tokens of each completion after its prompt, nats.
+
+    :param sequences: token ids of prompt and completion.
+    :param size: sequences per forward pass.
+    :returns: (N,), float64.
+    """
+    found = []
+    for start in range(0, len(sequences), size):
+        chosen = sequences[start : start + size]
+        length = max(len(prompt) + len(completion) for prompt, completion in chosen)
+        ids_BT = torch.zeros(len(chosen), length, dtype=torch.long)
+        mask_BT, counted_BT = torch.zeros_like(ids_BT), torch.zeros(ids_BT.shape, dtype=torch.bool)
+        for row, (prompt, completion) in enumerate(chosen):
+            end = len(prompt) + len(completion)
+            ids_BT[row, :end] = torch.tensor(prompt + completion)
+            mask_BT[row, :end] = 1
+            counted_BT[row, max(1, len(prompt)) : end] = True
+        ids_BT, mask_BT, counted_BT = (each.to(model.device) for each in (ids_BT, mask_BT, counted_BT))
+        logits_BTV = model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).logits
+        logs_BTV = logits_BTV[:, :-1].float().log_softmax(dim=-1)
+        logs_BT = logs_BTV.gather(-1, ids_BT[:, 1:, None]).squeeze(-1)
+        found.append((logs_BT * counted_BT[:, 1:]).double().sum(dim=1).cpu())
+    return torch.cat(found)
+
+
+def _split(tokenizer: Any, prompt: str, completion: str) -> tuple[list[int], list[int]]:
+    """The tokens of a prompt and of its completion with the end of text, where the whole text's tokens part from the prompt's."""
+    whole = tokenizer(prompt + completion)["input_ids"] + [tokenizer.eos_token_id]
+    begun = tokenizer(prompt)["input_ids"]
+    common = 0
+    while common < min(len(begun), len(whole)) and begun[common] == whole[common]:
+        common += 1
+    return whole[:common], whole[common:]

@@ -1,0 +1,183 @@
+"""What fine-tuning, reward models and reinforcement learning share: one folder with metrics, checkpoints, the model and a result."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import datasets
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from mixln.data.examples import Examples
+from mixln.diagnostics.profile import LayerProfile
+from mixln.files import folder_atomic
+from mixln.hosts.sources import Source, quiet
+from mixln.training.callbacks import Checkpoints, Divergence, Evaluations, GradientNorms, Metrics, resumption
+from mixln.training.metrics import MetricsFile
+from mixln.training.settings import TuneSettings
+from mixln.training.trainers import EqualTerms, arguments
+
+MODEL, ADAPTER, CHECKPOINTS = "model", "adapter", "checkpoints"
+"""Folders of a training: the model that came out of it, the adapter before it was merged, and where it can go on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A number with its standard error, `None` where it has none."""
+
+    value: float
+    error: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuned:
+    """How a training of a model that exists ended.
+
+    :param reason: why it diverged; empty if it did not.
+    :param step: optimizer steps done.
+    :param examples: that it learnt from; `held_out` that it was evaluated on.
+    :param removed: left out because an evaluation asks them; `too_long` because they do not fit the context.
+    :param before: what the evaluation found at the start, by name; `after` at the end; empty if it diverged.
+    :param curves: of the training, name → (step, value); what an evaluation found begins with `eval_`.
+    :param seconds: wall time; of the last part where the training was resumed.
+    """
+
+    status: Literal["finished", "diverged"]
+    reason: str
+    step: int
+    examples: int
+    held_out: int
+    removed: int
+    too_long: int
+    before: dict[str, Figure]
+    after: dict[str, Figure]
+    curves: dict[str, tuple[tuple[int, float], ...]]
+    gradient_norms: tuple[LayerProfile, ...]
+    seconds: float
+
+
+def tune(
+    make: Callable[..., EqualTerms],
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Examples,
+    settings: TuneSettings,
+    folder: Path,
+    steps: int,
+    tokens_per_step: float = 0.0,
+    patience: int | None = 20,
+    checkpoint_seconds: float = 60.0,
+) -> Tuned:
+    """Trains, and leaves the model in `folder`/model; a training that was cut off goes on from its last checkpoint.
+
+    :param make: the trainer, from its arguments (a dict) and what :class:`~mixln.training.trainers.EqualTerms` takes.
+    :param tokens_per_step: about how many tokens an update sees; 0 where that is not known.
+    :param patience: see :class:`~mixln.training.callbacks.Divergence`.
+    :param checkpoint_seconds: time between two checkpoints, seconds.
+    """
+    started = time.perf_counter()
+    place = folder / CHECKPOINTS
+    place.mkdir(parents=True, exist_ok=True)
+    resume, metrics = resumption(place)
+    divergence = Divergence(patience)
+    trainer = make(
+        arguments(settings, steps=steps, learning_rate=settings.learning_rate, seed=settings.seed, folder=place),
+        settings=settings,
+        warmup_steps=round(settings.warmup * steps),
+        callbacks=[
+            Metrics(metrics.append, tokens_per_step),
+            GradientNorms(metrics.append),
+            divergence,
+            Evaluations(settings.evaluations),
+            Checkpoints(checkpoint_seconds),
+        ],
+    )
+    if resume is None:
+        trainer.evaluate()
+    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    if not divergence.reason:
+        _save(trainer, tokenizer, folder)
+    evaluated = [row for row in metrics.rows if any(name.startswith("eval_") for name in row)]
+    return Tuned(
+        status="diverged" if divergence.reason else "finished",
+        reason=divergence.reason,
+        step=trainer.state.global_step,
+        examples=len(examples.train),
+        held_out=len(examples.held_out),
+        removed=examples.removed,
+        too_long=examples.too_long,
+        before=_figures(evaluated[0]),
+        after={} if divergence.reason else _figures(evaluated[-1]),
+        curves=_curves(metrics),
+        gradient_norms=metrics.profiles("gradient_norms"),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def asked(kind: str, source: Source, examples: Examples, settings: Any) -> dict[str, Any]:
+    """Everything that a training depends on, to tell it from another in the same folder."""
+    path = Path(source.path)
+    weights = [[file.name, file.stat().st_size] for file in sorted(path.glob("*.safetensors"))]
+    model = [str(path.absolute()) if path.exists() else source.path, weights]
+    return {"kind": kind, "model": model, "examples": examples.fingerprint, "settings": settings}
+
+
+def rows(chosen: list[dict[str, Any]]) -> datasets.Dataset:
+    """Examples as a data set."""
+    return datasets.Dataset.from_list(chosen)
+
+
+def room(model_config: Any) -> int:
+    """Tokens that a sequence may have."""
+    return getattr(model_config, "max_position_embeddings", None) or 2**31
+
+
+def with_padding(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """The tokenizer with a token to pad with, its end of text if it has none of its own."""
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def share(right: float, count: int) -> dict[str, float]:
+    """A share of `count` with its standard error, as an evaluation's `accuracy`."""
+    value = right / count
+    return {"accuracy": value, "accuracy_error": math.sqrt(value * (1 - value) / count)}
+
+
+def mean(name: str, values: torch.Tensor) -> dict[str, float]:
+    """The mean of values (N,) with its standard error, by its name."""
+    error = values.std().item() / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    return {name: values.mean().item(), f"{name}_error": error}
+
+
+def _save(trainer: EqualTerms, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    model: Any = trainer.accelerator.unwrap_model(trainer.model)
+    with quiet():
+        if not isinstance(model, PreTrainedModel):
+            with folder_atomic(folder / ADAPTER) as target:
+                model.save_pretrained(target)
+            model = model.merge_and_unload()
+        with folder_atomic(folder / MODEL) as target:
+            model.save_pretrained(target)
+            tokenizer.save_pretrained(target)
+
+
+def _figures(row: dict[str, Any]) -> dict[str, Figure]:
+    found = {name.removeprefix("eval_"): value for name, value in row.items() if name.startswith("eval_")}
+    return {
+        name: Figure(value=value, error=found.get(f"{name}_error"))
+        for name, value in found.items()
+        if not name.endswith("_error") and value is not None
+    }
+
+
+def _curves(metrics: MetricsFile) -> dict[str, tuple[tuple[int, float], ...]]:
+    names = dict.fromkeys(name for row in metrics.rows for name, value in row.items() if isinstance(value, float))
+    left_out = ("learning_rate", "tokens_per_second")
+    return {name: metrics.curve(name) for name in names if name not in left_out and not name.endswith("_error")}
