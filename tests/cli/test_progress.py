@@ -10,15 +10,16 @@ import pytest
 from rich.console import Console
 
 from mixln.cli.progress import Course, LiveDisplay, PlainDisplay, display, duration
+from mixln.compare.pretraining import Pretraining
 from mixln.compare.results import Trial, TrialResult
-from mixln.compare.runner import Job, Progress
+from mixln.compare.runner import Progress
 from mixln.training.settings import TrainSettings
 
 TRIAL = Trial(placement="mix(0.25)", init="normal", learning_rate=3e-3, seed=1)
 
 
 def running(trial: Trial = TRIAL, **metrics) -> Progress:
-    job = Job(trial=trial, folder=Path("trial"), config={}, text=Path("text"), training=TrainSettings())
+    job = Pretraining(trial=trial, folder=Path("trial"), config={}, text=Path("text"), training=TrainSettings())
     return Progress(job=job, metrics=metrics)
 
 

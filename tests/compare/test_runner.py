@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from mixln.compare.experiment import compare
-from mixln.compare.runner import DEATHS, SMALL_MODEL, Job, Machine, _work, machine
+from mixln.compare.pretraining import Pretraining
+from mixln.compare.runner import DEATHS, SMALL_MODEL, Machine, _work, machine
 from mixln.compare.store import RESULT, Store
 from mixln.data.text import prepare
 from tests.compare.recorder import Recorder
@@ -62,7 +63,7 @@ def test_an_error_in_a_training_is_a_failed_result_with_its_traceback(unfit):
     settings, text = unfit
     store, (trial,) = Store(settings.out), settings.trials({"pre": "normal"})
     model = json.loads(Path(settings.model).read_text())
-    job = Job(trial=trial, folder=store.add(trial), config=model, text=text, training=settings.training)
+    job = Pretraining(trial=trial, folder=store.add(trial), config=model, text=text, training=settings.training)
     result = _work(job)
     assert (result.status, result.trial, result.loss) == ("failed", trial, None)
     assert result.reason.startswith("FileNotFoundError: ")

@@ -75,7 +75,7 @@ def _parse(arguments: list[str]) -> Any:
                 args=arguments,
                 description="Put any normalization placement into a Hugging Face transformer, compare placements on equal terms, "
                 "and measure what each layer contributes.",
-                config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+                config=(tyro.conf.FlagCreatePairsOff,),
             )
     except SystemExit as stop:
         if stop.code in (0, None):

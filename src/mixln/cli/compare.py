@@ -34,13 +34,18 @@ class Compare(CompareSettings):
 
         summary = compare(self, display(console), publish)
 
-        from mixln.report import terminal_table
+        from mixln.report import terminal_chain, terminal_table
 
         console.print(terminal_table(summary))
         for sentence in summary.verdict:
             console.print(f"• {sentence}", highlight=False, markup=False)
         for diagnosis in summary.diagnoses:
             console.print(f"• {diagnosis.model}: {diagnosis.verdict[0]}", highlight=False, markup=False)
+        if summary.chain is not None:
+            console.print()
+            console.print(terminal_chain(summary))
+            for note in summary.chain.notes:
+                console.print(f"• {note}", highlight=False, markup=False)
         page = next(path for path in paths if path.suffix == ".html")
         console.print(f"\nreport: {page}", highlight=False, markup=False, soft_wrap=True)
         failed = [result for result in summary.trials if result.status == "failed"]
@@ -50,4 +55,5 @@ class Compare(CompareSettings):
                 style="red",
                 markup=False,
             )
-        return 1 if failed else 0
+        broken = summary.chain is not None and any(result.status == "failed" for result in summary.chain.results)
+        return 1 if failed or broken else 0

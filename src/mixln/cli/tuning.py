@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import tyro
 
 from mixln.data.settings import ExampleSettings
+from mixln.errors import SettingsError
 from mixln.files import check_writable
 from mixln.training.settings import RlhfSettings, TuneSettings
 
 if TYPE_CHECKING:
     from mixln.hosts.sources import Say, Source
-    from mixln.training.tuning import Tuned
+    from mixln.training.outcome import Tuned
 
 INTERRUPTED = "run the same command again to go on from the last checkpoint (one a minute)"
 
@@ -33,6 +34,8 @@ class FineTune:
     """A hub id, a folder, a GGUF file, or a trial of mixln compare."""
     out: Path = Path("runs/finetune")
     """Folder of the training; the model that comes out of it is in its folder model."""
+    seed: int = 0
+    """Decides the order of the examples, new weights, and what is sampled."""
     cache: Path = field(default_factory=lambda: Path("~/.cache/mixln"))
     """Folder for converted GGUF files."""
     chosen: Annotated[ExampleSettings, tyro.conf.arg(name="")] = field(default_factory=ExampleSettings)
@@ -44,7 +47,7 @@ class FineTune:
         def work(source: Source, say: Say) -> Tuned:
             from mixln.training.steps import finetune_step
 
-            return finetune_step(source, self.chosen, self.tuning, self.out, say=say)
+            return finetune_step(source, self.chosen, self.tuning, self.out, seed=self.seed, say=say)
 
         return _run(self, work)
 
@@ -62,6 +65,8 @@ class Reward:
     """The decoder to start from: a hub id, a folder, a GGUF file, or a trial of mixln compare."""
     out: Path = Path("runs/reward")
     """Folder of the training; the reward model that comes out of it is in its folder model."""
+    seed: int = 0
+    """Decides the order of the examples, new weights, and what is sampled."""
     cache: Path = field(default_factory=lambda: Path("~/.cache/mixln"))
     """Folder for converted GGUF files."""
     chosen: Annotated[ExampleSettings, tyro.conf.arg(name="")] = field(default_factory=ExampleSettings)
@@ -73,7 +78,7 @@ class Reward:
         def work(source: Source, say: Say) -> Tuned:
             from mixln.training.steps import reward_step
 
-            return reward_step(source, self.chosen, self.tuning, self.out, say=say)
+            return reward_step(source, self.chosen, self.tuning, self.out, seed=self.seed, say=say)
 
         return _run(self, work)
 
@@ -93,6 +98,8 @@ class Rlhf:
     """A reward model: the folder model that mixln reward wrote, or another sequence classifier with one output."""
     out: Path = Path("runs/rlhf")
     """Folder of the training; the model that comes out of it is in its folder model."""
+    seed: int = 0
+    """Decides the order of the examples, new weights, and what is sampled."""
     cache: Path = field(default_factory=lambda: Path("~/.cache/mixln"))
     """Folder for converted GGUF files."""
     chosen: Annotated[ExampleSettings, tyro.conf.arg(name="")] = field(default_factory=ExampleSettings)
@@ -106,7 +113,7 @@ class Rlhf:
             from mixln.training.steps import rlhf_step
 
             judge = one_source(self.reward_model, self.cache)
-            return rlhf_step(source, judge, self.chosen, self.tuning, self.out, say=say)
+            return rlhf_step(source, judge, self.chosen, self.tuning, self.out, seed=self.seed, say=say)
 
         return _run(self, work)
 
@@ -119,6 +126,8 @@ def _run(command: Any, work: Callable[[Source, Say], Tuned]) -> int:
     def say(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True, style="dim")
 
+    if not 0 <= command.seed < 2**32:
+        raise SettingsError(f"seed must lie in [0, 2³²), got {command.seed}")
     check_writable(command.out)
     say("loading libraries")
     from mixln.cli.checkpoint import one_source

@@ -16,7 +16,9 @@ from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
+from mixln.compare.chain import check_chain, run_chain
 from mixln.compare.diagnosis import diagnose_experiment
+from mixln.compare.pretraining import Pretraining
 from mixln.compare.results import Summary, Trial, TrialResult, Unigram
 from mixln.compare.runner import Job, Machine, Progress, machine, run
 from mixln.compare.settings import CompareSettings
@@ -81,6 +83,8 @@ def compare(
         raise SettingsError(
             f"diagnose knows one residual stream, and {several[0]} keeps several; leave out --diagnose or that placement"
         )
+    if settings.after.chain:
+        check_chain(store, settings.after, settings.cache)
     inits = {name: settings.init or built.init for name, built in placements.items()}
     warmup = settings.training.warmup_steps(length)
     found = [w for name, built in placements.items() for w in preflight(built, init=inits[name], warmup_steps=warmup)]
@@ -108,7 +112,7 @@ def compare(
         store.create({**present, **shared, "grid": settings.grid(), "baseline": settings.reference})
         results = {trial: store.result(trial) for trial in trials}
         jobs = [
-            Job(
+            Pretraining(
                 trial=trial,
                 folder=store.add(trial),
                 config=stock.to_dict(),
@@ -138,11 +142,24 @@ def compare(
             diagnoses, failures = diagnose_experiment(settings.out, settings.cache, labels, say=display.say)
             summary = replace(summary, diagnoses=diagnoses, warnings=(*summary.warnings, *failures))
             publish(summary)
+        if settings.after.chain:
+            chain = run_chain(
+                store,
+                settings.after,
+                ended,
+                summary.placements,
+                baseline=settings.reference,
+                cache=settings.cache,
+                machine=plan,
+                say=display.say,
+            )
+            summary = replace(summary, chain=chain)
+            publish(summary)
     return summary
 
 
 def _run(
-    jobs: list[Job],
+    jobs: Sequence[Job],
     plan: Machine,
     results: dict[Trial, TrialResult | None],
     display: Display,

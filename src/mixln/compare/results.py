@@ -1,4 +1,5 @@
-"""What a comparison found, as frozen records: `result.json` is one :class:`TrialResult`, `results.json` one :class:`Summary`.
+"""What a comparison found, as frozen records: `result.json` is one :class:`TrialResult`, `chain.json`
+holds a :class:`ChainResult`, `results.json` is one :class:`Summary`.
 
 Losses are in nats per token, token-weighted means over the whole held-out set.
 """
@@ -9,17 +10,22 @@ import dataclasses
 import math
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from mixln.diagnostics.profile import LayerProfile
 from mixln.diagnostics.results import Diagnosis
+from mixln.evaluation.results import Scores
 from mixln.records import to_json
-from mixln.training.outcome import Outcome, Status, perplexity
+from mixln.training.outcome import Outcome, Status, Tuned, perplexity
 
 __all__ = [
     "Cell",
+    "Chain",
+    "ChainResult",
+    "ChainRow",
     "Interval",
     "LayerProfile",
+    "Mean",
     "PlacementSummary",
     "Status",
     "Summary",
@@ -129,6 +135,73 @@ class Unigram:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ChainResult:
+    """How far one trial went.
+
+    :param status: `finished`; `stopped` where a training diverged, which is a result; `failed` for an error.
+    :param reason: why it did not get to the end; empty if it did.
+    :param scores: without the answers to single questions, which lie in the trial's folder.
+    :param judge: the trial whose reward model trained it: one for all placements of a seed.
+    """
+
+    trial: Trial
+    status: Literal["finished", "stopped", "failed"] = "finished"
+    reason: str = ""
+    finetuned: Tuned | None = None
+    scores: Scores | None = None
+    reward: Tuned | None = None
+    rlhf: Tuned | None = None
+    judge: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mean:
+    """A mean over seeds.
+
+    :param low: lower end of its 95% interval (Student's t); `None` with fewer than two seeds.
+    :param difference: paired difference from the baseline over seeds; `None` for the baseline itself, or without a pair.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    seeds: int
+    difference: Interval | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChainRow:
+    """One placement, at its best learning rate of the pre-training.
+
+    :param figures: name → mean over seeds. Of tasks, the accuracy, and `average` over them; of a training, for example
+        `finetune loss`, `reward accuracy`, `rlhf reward`; a name that ends in ` before` is that of its start.
+    """
+
+    placement: str
+    title: str
+    learning_rate: float
+    figures: dict[str, Mean]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chain:
+    """All trials after all steps.
+
+    :param steps: their names.
+    :param tasks: that were asked, in their order; `chance` is what guessing gives, by task and for `average`.
+    :param notes: what can and cannot be concluded, and what a reader must know.
+    """
+
+    steps: tuple[str, ...]
+    settings: dict[str, Any]
+    tasks: tuple[str, ...]
+    chance: dict[str, float]
+    rows: tuple[ChainRow, ...]
+    results: tuple[ChainResult, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Summary:
     """A whole comparison: everything that the table, the figures and the page show.
 
@@ -137,6 +210,7 @@ class Summary:
     :param verdict: what can and cannot be concluded, one sentence each, the most important first.
     :param warnings: what was known before the training to go wrong, one sentence each.
     :param diagnoses: what each layer contributes, for the trials that were diagnosed.
+    :param chain: what became of the trials in the steps after the pre-training; `None` without any.
     """
 
     settings: dict[str, Any]
@@ -148,6 +222,7 @@ class Summary:
     verdict: tuple[str, ...]
     warnings: tuple[str, ...]
     diagnoses: tuple[Diagnosis, ...] = ()
+    chain: Chain | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:

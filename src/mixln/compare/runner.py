@@ -8,12 +8,12 @@ import logging
 import multiprocessing
 import multiprocessing.connection
 import os
-import shutil
 import signal
 import threading
 import time
 import traceback
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mixln.compare.results import Trial, TrialResult
-from mixln.compare.store import write_result
+from mixln.compare.results import Trial
 from mixln.errors import first_line
-from mixln.training.settings import TrainSettings
+from mixln.memory import keep_freed_memory
+from mixln.training.metrics import METRICS
 
 SMALL_MODEL = 20_000_000
 """Parameters up to which trials side by side, one thread each, train more tokens per second than one on all cores."""
@@ -33,19 +33,27 @@ DEATHS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
-    """Everything that a worker needs for one trial.
+class Job(ABC):
+    """What a worker is given: everything that one trial, or one trial's chain of steps, needs.
 
     :param folder: the trial's folder.
-    :param config: the stock model's config as a dict.
-    :param text: folder of the prepared text.
     """
 
     trial: Trial
     folder: Path
-    config: dict[str, Any]
-    text: Path
-    training: TrainSettings
+
+    @abstractmethod
+    def work(self) -> Any:
+        """Does it, in the worker, and returns its result."""
+
+    @abstractmethod
+    def failure(self, reason: str) -> Any:
+        """The result where it could not be done."""
+
+    @property
+    def metrics(self) -> Path:
+        """The file of its rows while it runs."""
+        return self.folder / METRICS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +102,7 @@ def run(
     jobs: Sequence[Job],
     machine: Machine,
     *,
-    finished: Callable[[TrialResult], None],
+    finished: Callable[[Any], None],
     watch: Callable[[Sequence[Progress]], None],
     interval: float = 0.5,
 ) -> None:
@@ -115,13 +123,13 @@ def run(
                 if not _run_pool([job], machine, finished, watch, interval):
                     break
             else:
-                finished(_failure(job, f"its worker was killed {DEATHS} times, as happens when memory runs out"))
+                finished(job.failure(f"its worker was killed {DEATHS} times, as happens when memory runs out"))
 
 
 def _run_pool(
     jobs: Sequence[Job],
     machine: Machine,
-    finished: Callable[[TrialResult], None],
+    finished: Callable[[Any], None],
     watch: Callable[[Sequence[Progress]], None],
     interval: float,
 ) -> dict[Path, bool]:
@@ -157,23 +165,9 @@ def _run_pool(
     return lost
 
 
-def _failure(job: Job, reason: str) -> TrialResult:
-    return TrialResult(
-        trial=job.trial,
-        status="failed",
-        reason=reason,
-        step=0,
-        tokens=0,
-        loss=None,
-        bits_per_byte=None,
-        tokens_per_second=None,
-        seconds=0.0,
-    )
-
-
 def _progress(job: Job, since: float) -> Progress | None:
     """Reads the end of a running trial's metrics; `None` if it has written none since this time (seconds of the epoch)."""
-    with contextlib.suppress(OSError), (job.folder / "metrics.jsonl").open("rb") as file:
+    with contextlib.suppress(OSError), job.metrics.open("rb") as file:
         facts = os.fstat(file.fileno())
         if facts.st_mtime < since:
             return None
@@ -216,45 +210,13 @@ def _die_with_parent() -> None:
         os._exit(1)
 
 
-def keep_freed_memory() -> None:
-    """Asks glibc to keep large freed blocks instead of giving them back: every fresh one costs page faults anew."""
-    import ctypes
-
-    with contextlib.suppress(OSError, AttributeError):
-        libc = ctypes.CDLL("libc.so.6")
-        trim_threshold, mmap_threshold = -1, -3
-        libc.mallopt(mmap_threshold, 1 << 30)
-        libc.mallopt(trim_threshold, 2**31 - 1)
-
-
-def _work(job: Job) -> TrialResult:
-    """Trains one trial in a worker; an error is a result too, with its traceback in `error.txt`."""
-    from transformers import AutoConfig
-
-    from mixln.data.text import Text
-    from mixln.training.pretrain import pretrain
-
+def _work(job: Job) -> Any:
+    """Runs in a worker; an error is a result too, with its traceback in `error.txt`."""
     error_file = job.folder / "error.txt"
     error_file.unlink(missing_ok=True)
     try:
-        entries = dict(job.config)
-        outcome = pretrain(
-            AutoConfig.for_model(entries.pop("model_type"), **entries),
-            placement=job.trial.placement,
-            init=job.trial.init,
-            learning_rate=job.trial.learning_rate,
-            seed=job.trial.seed,
-            text=Text.load(job.text),
-            settings=job.training,
-            folder=job.folder,
-        )
+        return job.work()
     except Exception as error:
         with contextlib.suppress(OSError):
             error_file.write_text(traceback.format_exc(), "utf-8")
-        return _failure(job, f"{type(error).__name__}: {first_line(error)}")
-    result = TrialResult(trial=job.trial, **vars(outcome))
-    write_result(job.folder, result)
-    for checkpoint in job.folder.glob("checkpoint-*"):
-        if checkpoint.name != f"checkpoint-{result.step}":
-            shutil.rmtree(checkpoint, ignore_errors=True)
-    return result
+        return job.failure(f"{type(error).__name__}: {first_line(error)}")

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from mixln.compare.chain_settings import ChainSettings
 from mixln.compare.results import Trial
 from mixln.data.settings import TextSettings
 from mixln.errors import SettingsError
@@ -60,6 +61,7 @@ class CompareSettings:
     """Folder for tokenized text, shared by all experiments."""
     text: Annotated[TextSettings, tyro.conf.arg(name="")] = field(default_factory=TextSettings)
     training: Annotated[TrainSettings, tyro.conf.arg(name="")] = field(default_factory=TrainSettings)
+    after: Annotated[ChainSettings, tyro.conf.arg(name="")] = field(default_factory=ChainSettings)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "placements", tuple(canonical(text) for text in self.placements))
@@ -118,7 +120,18 @@ class CompareSettings:
 
     def shared(self) -> dict[str, Any]:
         """What every trial of the experiment shares: all settings but the grid, and those that change no number."""
-        left_out = {"placements", "learning_rates", "seeds", "baseline", "out", "extend", "diagnose", "jobs", "cache"}
+        left_out = {
+            "placements",
+            "learning_rates",
+            "seeds",
+            "baseline",
+            "out",
+            "extend",
+            "diagnose",
+            "jobs",
+            "cache",
+            "after",
+        }
         resolved = dataclasses.replace(self, training=dataclasses.replace(self.training, steps=self.steps, tokens=None))
         return {name: value for name, value in dataclasses.asdict(resolved).items() if name not in left_out}
 

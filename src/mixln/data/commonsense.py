@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 from mixln.data import questions
@@ -115,7 +116,8 @@ def written(question: Question, choice: int, style: Style) -> tuple[str, str]:
     return f"{wording.lead}{body}\n\nAnswer format: {'/'.join(names)}\n\n", f"the correct answer is {names[choice]}"
 
 
-def training_questions(sources: Iterable[str] = tuple(questions.TRAINING)) -> tuple[list[Question], Removed]:
+@cache
+def training_questions(sources: tuple[str, ...] = tuple(questions.TRAINING)) -> tuple[tuple[Question, ...], Removed]:
     """The training questions of the named data sets, without those whose text an evaluation asks, and how many those were.
 
     Texts are compared without case, punctuation, spaces and mark-up in brackets; of BoolQ and the like, without the passage.
@@ -130,7 +132,7 @@ def training_questions(sources: Iterable[str] = tuple(questions.TRAINING)) -> tu
         clean = [question for question in every if _bare(_text(question)) not in asked]
         removed[source] = len(every) - len(clean)
         kept += clean
-    return kept, Removed(by_source=removed)
+    return tuple(kept), Removed(by_source=removed)
 
 
 def completions(chosen: Sequence[Question], style: Style) -> list[dict[str, str]]:

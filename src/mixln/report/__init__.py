@@ -12,6 +12,7 @@ from mixln.diagnostics.results import Diagnoses
 from mixln.evaluation.results import Evaluation
 from mixln.files import write_atomic
 from mixln.records import from_json, to_json
+from mixln.report.chain_tables import chain_markdown, terminal_chain
 from mixln.report.charts import prepare
 from mixln.report.diagnosis import charts_of, of_summary
 from mixln.report.diagnosis_page import render_diagnosis
@@ -26,6 +27,7 @@ from mixln.report.tuned_table import terminal_tuned
 __all__ = [
     "charts_of",
     "markdown_table",
+    "terminal_chain",
     "terminal_diagnosis",
     "terminal_evaluation",
     "terminal_table",
@@ -46,7 +48,7 @@ def write(summary: Summary, folder: Path) -> list[Path]:
     """
     return _write(
         folder,
-        {"results.json": _json(summary), "table.md": markdown_table(summary)}
+        {"results.json": _json(summary), "table.md": markdown_table(summary) + chain_markdown(summary)}
         | _pngs((*prepare(summary), *of_summary(summary)))
         | {"report.html": render(summary)},
     )

@@ -9,6 +9,7 @@ from mixln.compare import words
 from mixln.compare.results import Interval
 
 NOTHING = "—"
+MINUS = words.MINUS
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -89,7 +90,7 @@ def number(value: float | None, digits: int = 3) -> str:
     if value is None or not math.isfinite(value):
         return NOTHING
     text = f"{value:,.0f}" if abs(value) >= 10**digits else f"{value:#.{digits}g}".rstrip(".") if value else "0"
-    return text.replace("-", words.MINUS)
+    return text.replace("-", MINUS)
 
 
 def signed(value: float | None, digits: int = 3) -> str:
@@ -104,12 +105,12 @@ def interval(low: float | None, high: float | None) -> str:
 
 def hundredths(value: float) -> str:
     """A correlation with two decimals: `0.95`, `−0.20`."""
-    return f"{value:.2f}".replace("-", words.MINUS)
+    return f"{value:.2f}".replace("-", MINUS)
 
 
 def points(value: float) -> str:
     """A difference in percentage points with its sign and two decimals: `+1.20`, `−0.35`."""
-    return f"{value:+.2f}".replace("-", words.MINUS)
+    return f"{value:+.2f}".replace("-", MINUS)
 
 
 def p_value(value: float) -> str:

@@ -8,6 +8,7 @@ from itertools import groupby
 
 from mixln.compare.results import Summary, TrialResult
 from mixln.report import formats, tables
+from mixln.report.chain_tables import chain_section
 from mixln.report.charts import prepare
 from mixln.report.diagnosis import of_summary
 from mixln.report.diagnosis_page import findings
@@ -44,6 +45,7 @@ def render(summary: Summary) -> str:
             warnings(summary.warnings),
             section("Results", _results(summary)),
             section("Figures", *map(figure, trained)),
+            chain_section(summary),
             findings(summary.diagnoses, diagnosed),
             section("Details", *_details(summary)),
         ),

@@ -3,40 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from rich import box
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from mixln.evaluation.results import Evaluation, Metric, Pair
 from mixln.report import formats
-from mixln.report.tables import escaped
+from mixln.report.grid import Grid, markdown, terminal
+from mixln.report.tables import Pieces, escaped
 
 SHARES = ("acc", "acc_norm", "exact_match", "em", "f1")
 """Metrics that are written in percent."""
 
 
-@dataclass(frozen=True)
-class Columns:
-    """Headings, and a row of cells for each metric of each task; the first two columns are words, the others numbers."""
-
-    head: list[str]
-    rows: list[list[str]]
-
-
-def scores(evaluation: Evaluation) -> Columns:
+def scores(evaluation: Evaluation) -> Grid:
     """A value with its standard error for each model."""
     found = []
     for task, metric in _metrics(evaluation):
         known = [score.metric(metric.name) if (score := model.score(task)) else None for model in evaluation.models]
         chance = formats.NOTHING if metric.chance is None else _number(metric.name, metric.chance)
-        found.append([task, metric.name, chance, *map(_value, known)])
-    return Columns(["task", "metric", "guessing", *(model.model for model in evaluation.models)], found)
+        found.append(tuple((text,) for text in (task, metric.name, chance, *map(_value, known))))
+    head = ("task", "metric", "guessing", *(model.model for model in evaluation.models))
+    return Grid(head=head, rows=tuple(found), words=2)
 
 
-def differences(evaluation: Evaluation) -> Columns:
+def differences(evaluation: Evaluation) -> Grid:
     """The difference of each later model from the first, with its 95% interval and p; only metrics that have one."""
     later = evaluation.models[1:]
     by_place = {(pair.model, pair.task, pair.metric): pair for pair in evaluation.pairs}
@@ -44,23 +35,24 @@ def differences(evaluation: Evaluation) -> Columns:
     for task, metric in _metrics(evaluation):
         pairs = [by_place.get((model.model, task, metric.name)) for model in later]
         if any(pairs):
-            found.append([task, metric.name, *map(_difference, pairs)])
-    return Columns(["task", "metric", *(f"{model.model} − {evaluation.models[0].model}" for model in later)], found)
+            found.append(((task,), (metric.name,), *map(_difference, pairs)))
+    head = ("task", "metric", *(f"{model.model} − {evaluation.models[0].model}" for model in later))
+    return Grid(head=head, rows=tuple(found), words=2)
 
 
 def terminal_evaluation(evaluation: Evaluation) -> RenderableType:
     """The tables for a terminal of 80 columns and more."""
-    parts: list[RenderableType] = [_terminal(scores(evaluation))]
+    parts: list[RenderableType] = [terminal(scores(evaluation))]
     if evaluation.pairs:
-        parts += ["", _terminal(differences(evaluation))]
+        parts += ["", terminal(differences(evaluation))]
     return Group(*parts, "", Text(caption(), style="dim"))
 
 
 def markdown_evaluation(evaluation: Evaluation) -> str:
     """The tables in GitHub's Markdown, with what a reader must know below."""
-    tables = [_markdown(scores(evaluation))]
+    tables = [markdown(scores(evaluation))]
     if evaluation.pairs:
-        tables.append(_markdown(differences(evaluation)))
+        tables.append(markdown(differences(evaluation)))
     notes = "".join(f"- {escaped(note)}\n" for note in evaluation.notes)
     return "\n".join([*tables, f"{caption()}\n", *([notes] if notes else [])])
 
@@ -84,32 +76,17 @@ def _number(name: str, value: float) -> str:
     return f"{100 * value:.2f}" if name in SHARES else formats.number(value, 4)
 
 
-def _difference(pair: Pair | None) -> str:
+def _difference(pair: Pair | None) -> Pieces:
     if pair is None:
-        return formats.NOTHING
+        return (formats.NOTHING,)
     if pair.metric in SHARES:
         low, high, middle = (formats.points(100 * value) for value in (pair.low, pair.high, pair.difference))
     else:
         low, high, middle = (formats.signed(value) for value in (pair.low, pair.high, pair.difference))
-    return f"{middle} [{low}, {high}], {formats.p_value(pair.p)}"
+    return middle, f"[{low}, {high}],", formats.p_value(pair.p)
 
 
 def _metrics(evaluation: Evaluation) -> Iterator[tuple[str, Metric]]:
     for score in evaluation.models[0].scores:
         for metric in score.metrics:
             yield score.task, metric
-
-
-def _terminal(columns: Columns) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    for index, name in enumerate(columns.head):
-        table.add_column(formats.plain(name), justify="left" if index < 2 else "right", no_wrap=index < 2)
-    for row in columns.rows:
-        table.add_row(*row)
-    return table
-
-
-def _markdown(columns: Columns) -> str:
-    rules = ["---" if index < 2 else "---:" for index in range(len(columns.head))]
-    lines = [list(map(escaped, columns.head)), rules, *(list(map(escaped, row)) for row in columns.rows)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -6,7 +6,7 @@ from rich import box
 from rich.table import Table
 
 from mixln.report import formats
-from mixln.training.tuning import Figure, Tuned
+from mixln.training.outcome import Figure, Tuned
 
 WORDS = {
     "loss": "held-out loss, nats",

@@ -12,9 +12,10 @@ from trl.trainer.sft_trainer import SFTTrainer
 from mixln.data.examples import Examples
 from mixln.hosts.sources import Say, Source, load, silent
 from mixln.training.lora import lora
+from mixln.training.outcome import Tuned
 from mixln.training.settings import TuneSettings
 from mixln.training.trainers import EqualTerms
-from mixln.training.tuning import Tuned, rows, tune, with_padding
+from mixln.training.tuning import rows, tune, with_padding
 
 
 class FineTuner(EqualTerms, SFTTrainer):
@@ -28,6 +29,7 @@ def finetune(
     settings: TuneSettings,
     folder: Path,
     *,
+    seed: int,
     say: Say = silent,
     checkpoint_seconds: float = 60.0,
 ) -> Tuned:
@@ -59,6 +61,7 @@ def finetune(
         examples=examples,
         settings=settings,
         folder=folder,
+        seed=seed,
         steps=settings.total_steps(len(examples.train)),
         tokens_per_step=length * settings.batch_size,
         checkpoint_seconds=checkpoint_seconds,

@@ -49,6 +49,41 @@ class Outcome:
         return perplexity(self.loss)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A number with its standard error, `None` where it has none."""
+
+    value: float
+    error: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuned:
+    """How a training of a model that exists ended.
+
+    :param reason: why it diverged; empty if it did not.
+    :param step: optimizer steps done.
+    :param examples: that it learnt from; `held_out` that it was evaluated on.
+    :param removed: left out because an evaluation asks them; `too_long` because they do not fit the context.
+    :param before: what the evaluation found at the start, by name; `after` at the end; empty if it diverged.
+    :param curves: of the training, name → (step, value); what an evaluation found begins with `eval_`.
+    :param seconds: wall time; of the last part where the training was resumed.
+    """
+
+    status: Literal["finished", "diverged"]
+    reason: str
+    step: int
+    examples: int
+    held_out: int
+    removed: int
+    too_long: int
+    before: dict[str, Figure]
+    after: dict[str, Figure]
+    curves: dict[str, tuple[tuple[int, float], ...]]
+    gradient_norms: tuple[LayerProfile, ...]
+    seconds: float
+
+
 def perplexity(loss: float | None) -> float | None:
     """exp(loss) for a loss in nats per token; `None` for none, infinity where it overflows."""
     if loss is None:

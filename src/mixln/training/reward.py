@@ -23,9 +23,10 @@ from mixln.data.examples import Examples
 from mixln.errors import CheckpointError, first_line
 from mixln.hosts.sources import Say, Source, prepare, quiet, silent
 from mixln.training.lora import lora
+from mixln.training.outcome import Tuned
 from mixln.training.settings import TuneSettings
 from mixln.training.trainers import EqualTerms
-from mixln.training.tuning import Tuned, mean, rows, share, tune, with_padding
+from mixln.training.tuning import mean, rows, share, tune, with_padding
 
 HEAD = "score"
 """What transformers calls the head of a sequence classifier."""
@@ -63,6 +64,7 @@ def train_reward(
     settings: TuneSettings,
     folder: Path,
     *,
+    seed: int,
     say: Say = silent,
     checkpoint_seconds: float = 60.0,
 ) -> Tuned:
@@ -74,7 +76,7 @@ def train_reward(
     tokenizer = with_padding(tokenizer)
 
     def make(arguments: dict[str, Any], **shared: Any) -> RewardTuner:
-        model = with_scalar_head(source, seed=settings.seed, say=say)
+        model = with_scalar_head(source, seed=seed, say=say)
         return RewardTuner(
             model=model,
             args=RewardConfig(**arguments, max_length=None, gradient_checkpointing=False),
@@ -91,6 +93,7 @@ def train_reward(
         examples=examples,
         settings=settings,
         folder=folder,
+        seed=seed,
         steps=settings.total_steps(len(examples.train)),
         checkpoint_seconds=checkpoint_seconds,
     )

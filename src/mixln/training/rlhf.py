@@ -18,10 +18,11 @@ from trl.trainer.rloo_trainer import RLOOTrainer
 from mixln.data.examples import Examples, Row
 from mixln.hosts.sources import Say, Source, load, silent
 from mixln.training.lora import lora
+from mixln.training.outcome import Tuned
 from mixln.training.reward import Scorer
 from mixln.training.settings import RlhfSettings
 from mixln.training.trainers import EqualTerms
-from mixln.training.tuning import Tuned, mean, rows, share, tune, with_padding
+from mixln.training.tuning import mean, rows, share, tune, with_padding
 
 
 class Policy(EqualTerms):
@@ -43,7 +44,7 @@ class Policy(EqualTerms):
         tokenizer, size = self.processing_class, self.args.per_device_eval_batch_size
         model.eval()
         with torch.no_grad(), torch.random.fork_rng():
-            torch.manual_seed(self.rlhf.seed)
+            torch.manual_seed(self.args.seed)
             prompts = [row["prompt"] for row in self.pairs]
             completions = list(self._sampled(model, prompts, size))
             texts = tokenizer.batch_decode(completions, skip_special_tokens=True)  # type: ignore[union-attr]
@@ -124,6 +125,7 @@ def rlhf(
     settings: RlhfSettings,
     folder: Path,
     *,
+    seed: int,
     say: Say = silent,
     checkpoint_seconds: float = 60.0,
 ) -> Tuned:
@@ -165,6 +167,7 @@ def rlhf(
         examples=examples,
         settings=settings,
         folder=folder,
+        seed=seed,
         steps=settings.total_steps(len(examples.train) * settings.generations),
         patience=None,
         checkpoint_seconds=checkpoint_seconds,

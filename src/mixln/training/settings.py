@@ -102,8 +102,6 @@ class TuneSettings(OptimizerSettings):
     Left out, all weights are trained."""
     lora_alpha: int | None = None
     """The adapters are scaled by α/rank. Left out, α is twice the rank."""
-    seed: int = 0
-    """Decides the order of the examples, new weights, and what is sampled."""
 
     def __post_init__(self) -> None:
         _check_least(self, 1, "steps", "evaluations", "lora", "lora_alpha")
@@ -113,8 +111,6 @@ class TuneSettings(OptimizerSettings):
             value = getattr(self, name)
             if not 0 < value < math.inf:
                 raise SettingsError(f"{name.replace('_', '-')} must be above 0, got {value}")
-        if not 0 <= self.seed < 2**32:
-            raise SettingsError(f"seed must lie in [0, 2³²), got {self.seed}")
         super().__post_init__()
 
     def total_steps(self, examples: int) -> int:

@@ -5,60 +5,24 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import datasets
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mixln.data.examples import Examples
-from mixln.diagnostics.profile import LayerProfile
 from mixln.files import folder_atomic
 from mixln.hosts.sources import Source, quiet
 from mixln.training.callbacks import Checkpoints, Divergence, Evaluations, GradientNorms, Metrics, resumption
 from mixln.training.metrics import MetricsFile
+from mixln.training.outcome import Figure, Tuned
 from mixln.training.settings import TuneSettings
 from mixln.training.trainers import EqualTerms, arguments
 
 MODEL, ADAPTER, CHECKPOINTS = "model", "adapter", "checkpoints"
 """Folders of a training: the model that came out of it, the adapter before it was merged, and where it can go on."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Figure:
-    """A number with its standard error, `None` where it has none."""
-
-    value: float
-    error: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tuned:
-    """How a training of a model that exists ended.
-
-    :param reason: why it diverged; empty if it did not.
-    :param step: optimizer steps done.
-    :param examples: that it learnt from; `held_out` that it was evaluated on.
-    :param removed: left out because an evaluation asks them; `too_long` because they do not fit the context.
-    :param before: what the evaluation found at the start, by name; `after` at the end; empty if it diverged.
-    :param curves: of the training, name → (step, value); what an evaluation found begins with `eval_`.
-    :param seconds: wall time; of the last part where the training was resumed.
-    """
-
-    status: Literal["finished", "diverged"]
-    reason: str
-    step: int
-    examples: int
-    held_out: int
-    removed: int
-    too_long: int
-    before: dict[str, Figure]
-    after: dict[str, Figure]
-    curves: dict[str, tuple[tuple[int, float], ...]]
-    gradient_norms: tuple[LayerProfile, ...]
-    seconds: float
 
 
 def tune(
@@ -69,6 +33,7 @@ def tune(
     settings: TuneSettings,
     folder: Path,
     steps: int,
+    seed: int,
     tokens_per_step: float = 0.0,
     patience: int | None = 20,
     checkpoint_seconds: float = 60.0,
@@ -76,6 +41,7 @@ def tune(
     """Trains, and leaves the model in `folder`/model; a training that was cut off goes on from its last checkpoint.
 
     :param make: the trainer, from its arguments (a dict) and what :class:`~mixln.training.trainers.EqualTerms` takes.
+    :param seed: decides the order of the examples, new weights, and what is sampled.
     :param tokens_per_step: about how many tokens an update sees; 0 where that is not known.
     :param patience: see :class:`~mixln.training.callbacks.Divergence`.
     :param checkpoint_seconds: time between two checkpoints, seconds.
@@ -86,7 +52,7 @@ def tune(
     resume, metrics = resumption(place)
     divergence = Divergence(patience)
     trainer = make(
-        arguments(settings, steps=steps, learning_rate=settings.learning_rate, seed=settings.seed, folder=place),
+        arguments(settings, steps=steps, learning_rate=settings.learning_rate, seed=seed, folder=place),
         settings=settings,
         warmup_steps=round(settings.warmup * steps),
         callbacks=[
@@ -119,12 +85,12 @@ def tune(
     )
 
 
-def asked(kind: str, source: Source, examples: Examples, settings: Any) -> dict[str, Any]:
+def asked(kind: str, source: Source, examples: Examples, settings: Any, seed: int) -> dict[str, Any]:
     """Everything that a training depends on, to tell it from another in the same folder."""
     path = Path(source.path)
     weights = [[file.name, file.stat().st_size] for file in sorted(path.glob("*.safetensors"))]
     model = [str(path.absolute()) if path.exists() else source.path, weights]
-    return {"kind": kind, "model": model, "examples": examples.fingerprint, "settings": settings}
+    return {"kind": kind, "model": model, "examples": examples.fingerprint, "settings": settings, "seed": seed}
 
 
 def rows(chosen: list[dict[str, Any]]) -> datasets.Dataset:

@@ -1,0 +1,242 @@
+"""Pre-trained trials through the same steps: fine-tuning, evaluation, reward model and reinforcement learning.
+
+Each step lies in the trial's folder, under its name; `chain.json` there marks a trial that has been through all. One reward model
+judges all placements of a seed, that of the baseline: rewards of different reward models have no common scale.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mixln.compare.chain_settings import ChainSettings
+from mixln.compare.chain_statistics import summarise_chain
+from mixln.compare.results import Chain, ChainResult, PlacementSummary, Trial, TrialResult
+from mixln.compare.runner import Job, Machine, Progress, run
+from mixln.compare.store import Store
+from mixln.errors import StoreError, first_line
+from mixln.files import write_atomic
+from mixln.hosts.sources import Say, Source, find_model, silent
+from mixln.records import difference, from_json, to_json
+from mixln.training.metrics import METRICS
+from mixln.training.outcome import Tuned
+from mixln.training.tuning import CHECKPOINTS, MODEL
+
+KEPT = "chain.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChainJob(Job):
+    """One trial's steps as a worker's job.
+
+    :param judge: the trial whose reward model judges; the trial's own folder for the baseline.
+    """
+
+    chain: ChainSettings
+    cache: Path
+    judge: Path
+
+    def work(self) -> ChainResult:
+        from mixln.compare.sources import find
+        from mixln.training.quiet import quiet_libraries
+
+        (source,) = find(str(self.folder), cache=self.cache)
+        result = ChainResult(trial=self.trial)
+        with quiet_libraries():
+            for name in self.chain.chain:
+                result, source = STEPS[name](self, source, result)
+                if result.reason:
+                    return result
+        write_atomic(self.folder / KEPT, json.dumps(to_json({"asked": settings_of(self.chain), "result": result})))
+        return result
+
+    def failure(self, reason: str) -> ChainResult:
+        return ChainResult(trial=self.trial, status="failed", reason=reason)
+
+    @property
+    def metrics(self) -> Path:
+        """That of the step that wrote last."""
+        files = list(self.folder.glob(f"*/{CHECKPOINTS}/{METRICS}"))
+        return max(files, key=lambda path: path.stat().st_mtime, default=self.folder / METRICS)
+
+
+def _finetune(job: ChainJob, source: Source, result: ChainResult) -> tuple[ChainResult, Source]:
+    from mixln.training.steps import finetune_step
+
+    learning, seed = job.chain.finetune, job.trial.seed
+    tuned = finetune_step(source, learning.chosen, learning.tuning, job.folder / "finetune", seed=seed, say=silent)
+    return _after(job, source, replace(result, finetuned=tuned), tuned, "finetune")
+
+
+def _evaluate(job: ChainJob, source: Source, result: ChainResult) -> tuple[ChainResult, Source]:
+    from mixln.compare.evaluation import examine, prepare_exam
+    from mixln.data.settings import CorpusSettings
+
+    exam = prepare_exam([source], job.chain.evaluate, CorpusSettings(), cache=job.cache, say=silent)
+    (scores,) = examine(exam, job.folder / "evaluate", say=silent, done=lambda scores: None)
+    short = tuple(
+        replace(score, metrics=tuple(replace(metric, values=(), weights=()) for metric in score.metrics))
+        for score in scores.scores
+    )
+    return replace(result, scores=replace(scores, scores=short)), source
+
+
+def _rlhf(job: ChainJob, source: Source, result: ChainResult) -> tuple[ChainResult, Source]:
+    from mixln.training.steps import reward_step, rlhf_step
+
+    learning, seed = job.chain.reward, job.trial.seed
+    reward = reward_step(source, learning.chosen, learning.tuning, job.folder / "reward", seed=seed, say=silent)
+    result = replace(result, reward=reward, judge=job.judge.name)
+    judge = job.judge / "reward" / MODEL
+    if not (judge / "config.json").is_file():
+        return replace(
+            result, reason=f"rlhf: {job.judge.name} has no reward model, which judges all of its seed"
+        ), source
+    model = find_model(str(judge), cache=job.cache)
+    tuned = rlhf_step(source, model, learning.chosen, job.chain.rlhf, job.folder / "rlhf", seed=seed, say=silent)
+    return _after(job, source, replace(result, rlhf=tuned), tuned, "rlhf")
+
+
+def _after(job: ChainJob, source: Source, result: ChainResult, tuned: Tuned, name: str) -> tuple[ChainResult, Source]:
+    """The model that a training leaves, with the text that its trial held out; a reason where it leaves none."""
+    if tuned.status == "diverged":
+        reason = f"{name} diverged at step {tuned.step}: {tuned.reason}"
+        return replace(result, status="stopped", reason=reason), source
+    found = find_model(str(job.folder / name / MODEL), cache=job.cache)
+    return result, replace(found, title=source.title, trial=source.trial, trial_tokens=source.trial_tokens)
+
+
+STEPS = {"finetune": _finetune, "evaluate": _evaluate, "rlhf": _rlhf}
+
+
+def settings_of(chain: ChainSettings) -> dict[str, Any]:
+    """The settings of the steps that are taken, by their names; reinforcement learning brings its reward model."""
+    names = [inner for name in chain.chain for inner in (("reward", name) if name == "rlhf" else (name,))]
+    return {"chain": list(chain.chain), **{name: to_json(asdict(getattr(chain, name))) for name in names}}
+
+
+def check_chain(store: Store, chain: ChainSettings, cache: Path) -> None:
+    """Everything that can be wrong before the first trial: packages, tasks, questions, and another chain in the folder.
+
+    :raises SettingsError: for a package or task; :class:`DataError` for the questions; :class:`StoreError` for the folder.
+    """
+    from mixln.evaluation.harness import Harness
+    from mixln.training.steps import check_installed
+
+    path = store.folder / KEPT
+    if path.is_file():
+        there, here = json.loads(path.read_text("utf-8")), json.loads(json.dumps(settings_of(chain)))
+        common = there.keys() & here.keys() - {"chain"}
+        if found := difference({name: there[name] for name in common}, {name: here[name] for name in common}):
+            raise StoreError(
+                f"out {store.folder} holds another chain: {found}; choose another --out, or the same settings"
+            )
+    if {"finetune", "rlhf"} & set(chain.chain):
+        check_installed()
+    if "evaluate" in chain.chain:
+        asked = chain.evaluate
+        names = [name for name in asked.tasks if name != "perplexity"]
+        Harness(
+            names, cache=cache, folder=asked.task_folder, where=asked.questions, limit=asked.limit, shots=asked.shots
+        )
+
+
+def run_chain(
+    store: Store,
+    chain: ChainSettings,
+    trials: Sequence[TrialResult],
+    placements: Sequence[PlacementSummary],
+    *,
+    baseline: str,
+    cache: Path,
+    machine: Machine,
+    say: Say,
+) -> Chain:
+    """Takes every trial that left a model through the steps, or what is missing of them, and returns what became of them.
+
+    :param trials: of the pre-training.
+    :param placements: their summaries: they say which learning rate is whose best.
+    """
+    asked = json.loads(json.dumps(settings_of(chain)))
+    kept = store.folder / KEPT
+    there = json.loads(kept.read_text("utf-8")) if kept.is_file() else {}
+    write_atomic(kept, json.dumps({**there, **asked}, indent=1))
+    alive = {result.trial: result for result in trials if result.loss is not None}
+    results = {trial: _read(store.trial_folder(trial) / KEPT, asked) for trial in alive}
+    judges = {trial: _judge(trial, list(alive), baseline) for trial in alive}
+    jobs = [
+        ChainJob(
+            trial=trial,
+            folder=store.trial_folder(trial),
+            chain=chain,
+            cache=cache,
+            judge=store.trial_folder(judges[trial] or trial),
+        )
+        for trial in alive
+        if results[trial] is None
+    ]
+    say(f"chain {', '.join(chain.chain)}: {len(alive) - len(jobs)} of {len(alive)} trials done")
+    clock = Clock(say)
+
+    def finished(result: ChainResult) -> None:
+        results[result.trial] = result
+        say(f"chain: {_label(result.trial)}: {result.reason or 'done'}")
+
+    # First the judges: the others wait for their reward models.
+    for part in (
+        [j for j in jobs if j.trial.placement == baseline],
+        [j for j in jobs if j.trial.placement != baseline],
+    ):
+        if part:
+            run(part, machine, finished=finished, watch=clock.watch)
+    dead = [
+        ChainResult(trial=result.trial, status="stopped", reason=f"the pre-training {result.status}")
+        for result in trials
+        if result.loss is None
+    ]
+    ended = [result for result in results.values() if result is not None]
+    return summarise_chain([*ended, *dead], placements, chain, baseline=baseline, settings=asked)
+
+
+def _judge(trial: Trial, alive: Sequence[Trial], baseline: str) -> Trial | None:
+    """The baseline's trial of the same seed: at the same learning rate, if it trained there."""
+    same = [each for each in alive if each.placement == baseline and each.seed == trial.seed]
+    return next((each for each in same if each.learning_rate == trial.learning_rate), same[0] if same else None)
+
+
+class Clock:
+    """Tells now and then where the running trials are."""
+
+    def __init__(self, say: Say, seconds: float = 30.0) -> None:
+        import time
+
+        self.say, self.seconds, self.now = say, seconds, time.monotonic
+        self.last = self.now()
+
+    def watch(self, running: Sequence[Progress]) -> None:
+        if self.now() - self.last < self.seconds:
+            return
+        self.last = self.now()
+        for progress in running:
+            row = progress.metrics
+            said = f", loss {row['loss']:.3f}" if "loss" in row else ""
+            step = progress.job.metrics.parents[1].name
+            self.say(f"chain: {_label(progress.job.trial)}: {step}, step {row.get('step', 0)}{said}")
+
+
+def _label(trial: Trial) -> str:
+    return f"{trial.placement}, lr {trial.learning_rate:g}, seed {trial.seed}"
+
+
+def _read(path: Path, asked: dict[str, Any]) -> ChainResult | None:
+    """A trial that has been through the same steps."""
+    if not path.is_file():
+        return None
+    try:
+        kept = json.loads(path.read_text("utf-8"))
+        return from_json(ChainResult, kept["result"]) if kept["asked"] == asked else None
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path} is damaged ({first_line(error)}); delete it to go through the steps again") from error

@@ -1,0 +1,45 @@
+"""The settings of what trials go through after their pre-training; nothing here needs torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import tyro
+
+from mixln.data.settings import ExampleSettings
+from mixln.errors import SettingsError, unknown
+from mixln.evaluation.settings import TaskSettings
+from mixln.training.settings import RlhfSettings, TuneSettings
+
+STEPS = ("finetune", "evaluate", "rlhf")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learning:
+    """Examples, and how they are learnt."""
+
+    chosen: Annotated[ExampleSettings, tyro.conf.arg(name="")] = field(default_factory=ExampleSettings)
+    tuning: Annotated[TuneSettings, tyro.conf.arg(name="")] = field(default_factory=TuneSettings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChainSettings:
+    """Steps after the pre-training, the same for every trial. Each trial's own seed is that of its steps too."""
+
+    chain: tuple[str, ...] = ()
+    """Take every trial on: finetune, evaluate, rlhf (which trains a reward model first), in this order of steps, for example
+    finetune,evaluate,rlhf. The settings of each step begin with its name."""
+    finetune: Learning = field(default_factory=Learning)
+    evaluate: TaskSettings = field(default_factory=TaskSettings)
+    reward: Learning = field(default_factory=Learning)
+    rlhf: RlhfSettings = field(default_factory=RlhfSettings)
+
+    def __post_init__(self) -> None:
+        steps = tuple(name for text in self.chain for name in text.replace(",", " ").split())
+        object.__setattr__(self, "chain", steps)
+        for name in steps:
+            if name not in STEPS:
+                raise SettingsError(unknown("chain", name, STEPS))
+            if steps.count(name) > 1:
+                raise SettingsError(f"chain must not repeat, got {name} twice")

@@ -1,0 +1,178 @@
+"""The statistics of a chain, over seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from statistics import mean
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from mixln.compare import words
+from mixln.compare.chain_settings import ChainSettings
+from mixln.compare.results import Chain, ChainResult, ChainRow, Interval, Mean, PlacementSummary
+from mixln.compare.statistics import CONFIDENCE, paired_difference
+from mixln.training.outcome import Tuned
+
+AVERAGE = "average"
+Values = dict[str, float]
+TRAININGS: dict[str, Callable[[ChainResult], Tuned | None]] = {
+    "finetune": lambda result: result.finetuned,
+    "reward": lambda result: result.reward,
+    "rlhf": lambda result: result.rlhf,
+}
+
+
+def summarise_chain(
+    results: Sequence[ChainResult],
+    placements: Sequence[PlacementSummary],
+    chain: ChainSettings,
+    *,
+    baseline: str,
+    settings: dict[str, Any],
+) -> Chain:
+    """One row a placement, at its best learning rate of the pre-training; differences are paired with the baseline's by seed."""
+    every = {
+        row.placement: {
+            result.trial.seed: _values(result)
+            for result in results
+            if (result.trial.placement, result.trial.learning_rate) == (row.placement, row.best.learning_rate)
+        }
+        for row in placements
+    }
+    rows = tuple(
+        ChainRow(
+            placement=row.placement,
+            title=row.title,
+            learning_rate=row.best.learning_rate,
+            figures=_figures(every[row.placement], every[baseline] if row.placement != baseline else None),
+        )
+        for row in placements
+    )
+    scores = [score for result in results if result.scores for score in result.scores.scores]
+    chance = {
+        score.task: score.metrics[0].chance for score in scores if score.metrics and score.metrics[0].chance is not None
+    }
+    tasks = tuple(task for task in chain.evaluate.tasks if task in chance) if "evaluate" in chain.chain else ()
+    if tasks:
+        chance[AVERAGE] = mean(chance[task] for task in tasks)
+    return Chain(
+        steps=chain.chain,
+        settings=settings,
+        tasks=tasks,
+        chance=chance,
+        rows=rows,
+        results=tuple(results),
+        notes=tuple(_notes(rows, results, tasks, chance, chain, baseline)),
+    )
+
+
+def _values(result: ChainResult) -> Values:
+    """Everything that was measured of one trial, by name."""
+    found: Values = {}
+    if result.scores:
+        accuracies = {
+            score.task: score.metrics[0].value for score in result.scores.scores if score.metrics[0].chance is not None
+        }
+        found |= accuracies
+        found |= {score.task: score.metrics[-1].value for score in result.scores.scores if score.task not in accuracies}
+        if accuracies:
+            found[AVERAGE] = mean(accuracies.values())
+    for step, of in TRAININGS.items():
+        if tuned := of(result):
+            found |= {f"{step} {name}": figure.value for name, figure in tuned.after.items()}
+            found |= {f"{step} {name} before": figure.value for name, figure in tuned.before.items()}
+    return found
+
+
+def _figures(by_seed: dict[int, Values], baseline: dict[int, Values] | None) -> dict[str, Mean]:
+    names = dict.fromkeys(name for values in by_seed.values() for name in values)
+    found = {}
+    for name in names:
+        values = {seed: each[name] for seed, each in by_seed.items() if name in each}
+        difference: Interval | None = None
+        if baseline is not None:
+            difference = paired_difference(
+                values, {seed: each[name] for seed, each in baseline.items() if name in each}
+            )
+        found[name] = _mean(list(values.values()), difference)
+    return found
+
+
+def _mean(values: Sequence[float], difference: Interval | None) -> Mean:
+    middle, count = float(np.mean(values)), len(values)
+    if count < 2:
+        return Mean(value=middle, low=None, high=None, seeds=count, difference=difference)
+    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1) * np.std(values, ddof=1) / math.sqrt(count))
+    return Mean(value=middle, low=middle - reach, high=middle + reach, seeds=count, difference=difference)
+
+
+def _notes(
+    rows: Sequence[ChainRow],
+    results: Sequence[ChainResult],
+    tasks: Sequence[str],
+    chance: dict[str, float],
+    chain: ChainSettings,
+    baseline: str,
+) -> list[str]:
+    notes = []
+    reference = next(row.title for row in rows if row.placement == baseline)
+    for row in rows:
+        if row.placement == baseline:
+            continue
+        if (average := row.figures.get(AVERAGE)) and average.difference:
+            notes.append(
+                f"{row.title} against {reference}, mean accuracy of the tasks: {_said(average.difference, 100, ' points')}."
+            )
+        if (reward := row.figures.get("rlhf reward")) and reward.difference:
+            notes.append(f"{row.title} against {reference}, final reward: {_said(reward.difference, 1, '')}.")
+    if tasks:
+        blind = [
+            row.title
+            for row in rows
+            if (average := row.figures.get(AVERAGE))
+            and (average.low is None or average.low <= chance[AVERAGE] <= (average.high or math.inf))
+        ]
+        if blind:
+            notes.append(
+                f"The mean accuracy of {', '.join(blind)} cannot be told from guessing ({100 * chance[AVERAGE]:.1f}%) by these seeds: "
+                "differences between models that guess say nothing about their layers."
+            )
+        if chain.evaluate.limit is not None:
+            notes.append(f"At most {chain.evaluate.limit:,} questions of each task were asked.")
+    hacked = [row.title for row in rows if _hacked(row)]
+    if hacked:
+        notes.append(
+            f"The reward of {', '.join(hacked)} rose while fewer held-out pairs were judged rightly by the policy itself: "
+            "a sign that the reward model was learnt, and not what it stands for."
+        )
+    if "rlhf" in chain.chain:
+        notes.append(
+            f"All placements of a seed were judged by one reward model, that of {reference}: "
+            "rewards of different reward models have no common scale."
+        )
+    notes += [
+        f"{result.trial.placement}, learning rate {result.trial.learning_rate:g}, seed {result.trial.seed}: {result.reason}."
+        for result in results
+        if result.reason
+    ]
+    return notes
+
+
+def _hacked(row: ChainRow) -> bool:
+    names = ("rlhf reward", "rlhf reward before", "rlhf accuracy", "rlhf accuracy before")
+    if not all(name in row.figures for name in names):
+        return False
+    after, before, right, was_right = (row.figures[name].value for name in names)
+    return after > before and right < was_right
+
+
+def _said(interval: Interval, scale: float, unit: str) -> str:
+    middle = f"{scale * interval.mean:+.3g}{unit}".replace("-", words.MINUS)
+    if interval.low is None or interval.high is None:
+        return f"{middle} (n = {interval.pairs}, no interval, no claim)"
+    ends = f"[{scale * interval.low:+.3g}, {scale * interval.high:+.3g}]".replace("-", words.MINUS)
+    judgement = "the interval excludes zero" if interval.excludes_zero else "these seeds cannot tell it from zero"
+    return f"{middle} {ends}, {judgement}"

@@ -1,0 +1,63 @@
+"""One trial as a worker's job."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mixln.compare.results import TrialResult
+from mixln.compare.runner import Job
+from mixln.compare.store import write_result
+from mixln.training.settings import TrainSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretraining(Job):
+    """Trains one trial.
+
+    :param config: the stock model's config as a dict.
+    :param text: folder of the prepared text.
+    """
+
+    config: dict[str, Any]
+    text: Path
+    training: TrainSettings
+
+    def work(self) -> TrialResult:
+        from transformers import AutoConfig
+
+        from mixln.data.text import Text
+        from mixln.training.pretrain import pretrain
+
+        entries = dict(self.config)
+        outcome = pretrain(
+            AutoConfig.for_model(entries.pop("model_type"), **entries),
+            placement=self.trial.placement,
+            init=self.trial.init,
+            learning_rate=self.trial.learning_rate,
+            seed=self.trial.seed,
+            text=Text.load(self.text),
+            settings=self.training,
+            folder=self.folder,
+        )
+        result = TrialResult(trial=self.trial, **vars(outcome))
+        write_result(self.folder, result)
+        for checkpoint in self.folder.glob("checkpoint-*"):
+            if checkpoint.name != f"checkpoint-{result.step}":
+                shutil.rmtree(checkpoint, ignore_errors=True)
+        return result
+
+    def failure(self, reason: str) -> TrialResult:
+        return TrialResult(
+            trial=self.trial,
+            status="failed",
+            reason=reason,
+            step=0,
+            tokens=0,
+            loss=None,
+            bits_per_byte=None,
+            tokens_per_second=None,
+            seconds=0.0,
+        )

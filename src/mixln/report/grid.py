@@ -1,0 +1,67 @@
+"""A small table whose cells are text already: drawn in the terminal, in Markdown and in HTML."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from mixln.report import formats
+from mixln.report.tables import Pieces, escaped
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """Headings and rows.
+
+    :param rows: of cells, each in pieces that may stand on lines of their own.
+    :param words: how many of the first columns are words; the others are numbers, set to the right.
+    :param caption: what the columns mean.
+    """
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[Pieces, ...], ...]
+    words: int = 1
+    caption: str = ""
+
+
+def terminal(grid: Grid) -> Table:
+    """The table for a terminal; a cell's pieces stand below each other."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for index, name in enumerate(grid.head):
+        text = index < grid.words
+        table.add_column(formats.plain(name), justify="left" if text else "right", no_wrap=not text, overflow="fold")
+    for row in grid.rows:
+        table.add_row(*(Text("\n".join(pieces)) for pieces in row))
+    return table
+
+
+def markdown(grid: Grid) -> str:
+    """The table in GitHub's Markdown, its caption below."""
+    rules = ["---" if index < grid.words else "---:" for index in range(len(grid.head))]
+    lines = [list(map(escaped, grid.head)), rules]
+    lines += [[escaped(" ".join(pieces)) for pieces in row] for row in grid.rows]
+    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return table + (f"\n{escaped(grid.caption)}\n" if grid.caption else "")
+
+
+def html(grid: Grid) -> str:
+    """The table as HTML; the first cell of a row is its heading."""
+    caption = f"<caption><span>{escape(grid.caption)}</span></caption>\n" if grid.caption else ""
+    head = "".join(f'<th scope="col"{_class(grid, index)}>{escape(name)}</th>' for index, name in enumerate(grid.head))
+    body = ""
+    for row in grid.rows:
+        first = f'<th scope="row">{escape(" ".join(row[0]))}</th>'
+        cells = "".join(
+            f"<td{_class(grid, index)}>{' '.join(f'<span>{escape(piece)}</span>' for piece in pieces)}</td>"
+            for index, pieces in enumerate(row[1:], start=1)
+        )
+        body += f"<tr>{first}{cells}</tr>\n"
+    return f'<table class="results">\n{caption}<thead>\n<tr>{head}</tr>\n</thead>\n<tbody>\n{body}</tbody>\n</table>\n'
+
+
+def _class(grid: Grid, index: int) -> str:
+    return "" if index < grid.words else ' class="number"'
