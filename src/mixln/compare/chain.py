@@ -81,7 +81,7 @@ def _evaluate(job: ChainJob, source: Source, result: ChainResult) -> tuple[Chain
         replace(score, metrics=tuple(replace(metric, values=(), weights=()) for metric in score.metrics))
         for score in scores.scores
     )
-    return replace(result, scores=replace(scores, scores=short)), source
+    return replace(result, scores=replace(scores, facts={}, scores=short)), source
 
 
 def _rlhf(job: ChainJob, source: Source, result: ChainResult) -> tuple[ChainResult, Source]:

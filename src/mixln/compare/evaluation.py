@@ -22,7 +22,7 @@ from mixln.evaluation.paired import pairs
 from mixln.evaluation.results import Evaluation, Score, Scores
 from mixln.evaluation.settings import TaskSettings
 from mixln.files import write_atomic
-from mixln.hosts.sources import Say, Source, load, tokenizer_of
+from mixln.hosts.sources import Say, Source, identity, load, tokenizer_of
 from mixln.records import from_json, to_json
 
 HUB_TOKENS = 2_000_000
@@ -158,14 +158,10 @@ def _facts(source: Source) -> dict[str, str]:
 
 def _asked(exam: Exam, source: Source, task: str) -> dict[str, Any]:
     """Everything that a score depends on."""
-    folder = Path(source.path)
-    weights = [
-        [file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in sorted(folder.glob("*.safetensors"))
-    ]
     settings = {name: value for name, value in asdict(exam.settings).items() if name != "tasks"}
     return to_json(
         {
-            "model": [str(folder.absolute()) if folder.exists() else source.path, weights],
+            "model": identity(source),
             "settings": settings,
             "local": task in exam.harness.local,
             "text": exam.text if task == PERPLEXITY else "",

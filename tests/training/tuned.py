@@ -1,0 +1,49 @@
+"""Small examples, and models that learn them in a few steps: shared by the tests of fine-tuning, rewards and reinforcement."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mixln.data.examples import Examples
+from mixln.hosts.sources import Source, find_model, tokenizer_of
+from mixln.training.finetune import finetune
+from mixln.training.outcome import Tuned
+from mixln.training.reward import train_reward
+from mixln.training.settings import TuneSettings
+from tests import decoders
+
+WORDS = ("one", "two", "three", "four", "five", "six")
+ROWS = [
+    {
+        "prompt": f"{WORDS[index // 6]} {WORDS[index % 6]}:",
+        "completion": f" {WORDS[(index + 1) % 6]}",
+        "chosen": f" {WORDS[(index + 1) % 6]}",
+        "rejected": f" {WORDS[(index + 3) % 6]}",
+    }
+    for index in range(36)
+]
+COMPLETIONS = Examples(kind="completions", description="words", train=ROWS[6:], held_out=ROWS[:6])
+PAIRS = Examples(kind="pairs", description="words", train=ROWS[6:], held_out=ROWS[:6])
+
+
+def source(folder: Path, placement: str | None = "mix(0.5)", **changes: Any) -> Source:
+    """A small decoder in `folder`/model."""
+    if not (folder / "model").exists():
+        decoders.save(folder / "model", placement, **changes)
+    return find_model(str(folder / "model"), cache=folder / "cache")
+
+
+def settings(**changes: Any) -> TuneSettings:
+    return TuneSettings(**{"steps": 12, "batch_size": 6, "learning_rate": 3e-3, "precision": "float32", **changes})
+
+
+def tune(folder: Path, model: Source, *, seed: int = 0, checkpoint_seconds: float = 1e9, **changes: Any) -> Tuned:
+    chosen = settings(**changes)
+    return finetune(
+        model, tokenizer_of(model), COMPLETIONS, chosen, folder, seed=seed, checkpoint_seconds=checkpoint_seconds
+    )
+
+
+def judge(folder: Path, model: Source, *, seed: int = 0, **changes: Any) -> Tuned:
+    return train_reward(model, tokenizer_of(model), PAIRS, settings(**changes), folder, seed=seed)
