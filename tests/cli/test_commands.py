@@ -70,7 +70,7 @@ def test_the_help_of_compare_names_every_setting(capsys):
     assert stop.value.code == 0
     said = capsys.readouterr().out
     for setting in (*fields(CompareSettings), *fields(TextSettings), *fields(TrainSettings)):
-        if setting.name not in ("text", "training"):
+        if setting.name not in ("text", "training", "after"):
             assert f"--{setting.name.replace('_', '-')} " in said
 
 

@@ -72,7 +72,7 @@ MISTAKES = [
     ("--held-out 0.7", "held-out must lie between 0 and 0.5 (a share of the documents), got 0.7"),
     ("--jobs 0", "jobs must be at least 1, got 0"),
     ("--init zeros", "init 'zeros' is not known; known: normal, small, megatron, scaled, deepnorm"),
-    ("--epochs 3", "Unrecognized options: --epochs, 3"),
+    ("--epochs 3", "Unrecognized options: --epochs 3"),
     ("--model 70b", "model '70b' is not known; known: tiny, olmoe-tiny, 9m, 20m"),
     ("--model heads.json", "The hidden size (32) is not a multiple of the number of attention heads (5)."),
     ("--model broken.json", "model broken.json cannot be read as a transformers config: Expecting value: line 1"),
@@ -125,7 +125,10 @@ def test_the_installed_command_says_one_line_and_exits_with_2(folder):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--epochs", "3"], "mixln: Unrecognized options: --epochs, 3; see mixln --help\n"),
+        (
+            ["--epochs", "3"],
+            "mixln: Unrecognized options: --epochs 3; did you mean --finetune.epochs? See mixln --help\n",
+        ),
         (["--steps", "five"], "mixln: --steps cannot be 'five'; see mixln --help for what it takes\n"),
     ],
 )

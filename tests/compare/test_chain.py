@@ -13,9 +13,9 @@ from scipy import stats
 
 from mixln.compare.chain import KEPT
 from mixln.compare.chain_settings import ChainSettings, Learning
-from mixln.compare.chain_statistics import AVERAGE, summarise_chain
+from mixln.compare.chain_statistics import summarise_chain
 from mixln.compare.experiment import compare
-from mixln.compare.results import Chain, ChainResult, Summary, Trial, to_json
+from mixln.compare.results import AVERAGE, Chain, ChainResult, Summary, Trial, to_json
 from mixln.data.settings import ExampleSettings
 from mixln.errors import SettingsError, StoreError
 from mixln.evaluation.results import Metric, Score, Scores

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mixln.compare.chain_settings import ChainSettings
 from mixln.compare.settings import CompareSettings
 from mixln.data.settings import TextSettings
 from mixln.errors import SettingsError
@@ -95,6 +96,7 @@ NOT_SHARED = [
     {"jobs": 7},
     {"extend": True},
     {"diagnose": True},
+    {"after": ChainSettings(chain=("finetune",))},
 ]
 
 

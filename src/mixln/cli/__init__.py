@@ -89,11 +89,13 @@ def _one_line(box: str) -> str:
     plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
     lines = [re.sub(r"[│╭╮╰╯─]+|-{3,}", " ", line).strip() for line in plain.splitlines()]
     words = " ".join(line for line in lines[1:] if line)
-    if unreadable := re.search(r"Error parsing (--[\w-]+):.*?\['(.*?)'\]", words):
+    # Where a command has commands of its own, tyro says more of the same.
+    words = re.sub(r" or misplaced| \(applied to .*?\)| Arguments are applied to .*? can matter\.", "", words)
+    if unreadable := re.search(r"Error parsing (--[\w.-]+):.*?\['(.*?)'\]", words):
         given = unreadable[2].replace("', '", " ")
         return f"{unreadable[1]} cannot be {given!r}; see mixln --help for what it takes"
     if own := re.search(r"Error parsing \w+: (.*?)( For full helptext|$)", words):
         return own[1]
-    if mistyped := re.search(r"(Unrecognized options: .*?) Perhaps you meant: (--[\w-]+)", words):
+    if mistyped := re.search(r"(Unrecognized options: .*?) Perhaps you meant: (--[\w.-]+)", words):
         return f"{mistyped[1]}; did you mean {mistyped[2]}? See mixln --help"
     return words.split(" For full helptext")[0] + "; see mixln --help"

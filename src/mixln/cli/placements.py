@@ -94,11 +94,12 @@ class Document:
 class Placements:
     """Lists the placements, or draws one: `mixln placements show "mix(0.25)" --layers 12`."""
 
-    command: (
+    command: Annotated[
         Annotated[List, tyro.conf.subcommand("list", prefix_name=False)]
         | Annotated[Show, tyro.conf.subcommand("show", prefix_name=False)]
-        | Annotated[Document, tyro.conf.subcommand("document", prefix_name=False)]
-    ) = field(default_factory=List)
+        | Annotated[Document, tyro.conf.subcommand("document", prefix_name=False)],
+        tyro.conf.arg(name=""),
+    ] = field(default_factory=List)
 
     def run(self) -> int:
         return self.command.run()

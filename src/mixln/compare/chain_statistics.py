@@ -12,11 +12,10 @@ from scipy import stats
 
 from mixln.compare import words
 from mixln.compare.chain_settings import ChainSettings
-from mixln.compare.results import Chain, ChainResult, ChainRow, Interval, Mean, PlacementSummary
+from mixln.compare.results import AVERAGE, Chain, ChainResult, ChainRow, Interval, Mean, PlacementSummary
 from mixln.compare.statistics import CONFIDENCE, paired_difference
 from mixln.training.outcome import Tuned
 
-AVERAGE = "average"
 Values = dict[str, float]
 TRAININGS: dict[str, Callable[[ChainResult], Tuned | None]] = {
     "finetune": lambda result: result.finetuned,

@@ -19,6 +19,7 @@ from mixln.records import to_json
 from mixln.training.outcome import Outcome, Status, Tuned, perplexity
 
 __all__ = [
+    "AVERAGE",
     "Cell",
     "Chain",
     "ChainResult",
@@ -36,6 +37,9 @@ __all__ = [
     "to_json",
     "trial_result",
 ]
+
+AVERAGE = "average"
+"""Name of the mean over tasks among the figures of a chain."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from mixln.compare.chain_statistics import AVERAGE
-from mixln.compare.results import Chain, ChainRow, Interval, Mean, Summary
+from mixln.compare.results import AVERAGE, Chain, ChainRow, Interval, Mean, Summary
 from mixln.report import formats
 from mixln.report.grid import Grid, html, markdown, terminal
 from mixln.report.skeleton import closed_pairs, flat, grouped, scroll, section
