@@ -42,7 +42,7 @@ def test_two_models_from_the_command_to_the_table(models, tmp_path, capsys, monk
         "mix − stock",
         "acc_norm",
         "bits_per_byte",
-        "At most 2 questions",
+        "Only the first questions",
         "longer than the context",
     ):
         assert words in " ".join(said.split()), words

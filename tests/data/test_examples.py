@@ -9,10 +9,16 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from mixln.data.examples import examples
+from mixln.data.examples import _read, examples, rooms
 from mixln.data.settings import ExampleSettings
 from mixln.errors import DataError
 from tests import decoders
+
+
+def one(path, kind, tokenizer=None):
+    """Every example of a file."""
+    return _read(ExampleSettings(data=str(path)), kind, tokenizer or decoders.tokenizer())[1]
+
 
 COMPLETIONS = [{"prompt": f"count {number}:", "completion": " one two"} for number in range(10)]
 PAIRS = [{"prompt": f"count {number}:", "chosen": " one", "rejected": " two"} for number in range(10)]
@@ -26,18 +32,34 @@ def write(path, rows):
 
 def read(path, kind="completions", *, longest=256, tokenizer=None, **settings):
     chosen = ExampleSettings(data=str(path), **{"held_out_examples": 2, **settings})
-    return examples(chosen, kind, tokenizer or decoders.tokenizer(), longest=longest)
+    tokenizer = tokenizer or decoders.tokenizer()
+    return examples(chosen, kind, tokenizer, rooms(kind, tokenizer, longest))
 
 
-def test_they_are_shuffled_once_and_for_all_and_held_out_first(tmp_path):
+def test_the_prompt_decides_what_is_held_out(tmp_path):
     path = write(tmp_path / "a.jsonl", COMPLETIONS)
     found = read(path)
     assert len(found.held_out) == 2
-    assert sorted(row["prompt"] for row in found.train + found.held_out) == [f"count {n}:" for n in range(10)]
-    assert found == read(path)
+    used = [row["prompt"] for row in found.train + found.held_out]
+    assert len(set(used)) == len(used)
+    assert set(used) <= {f"count {n}:" for n in range(10)}
     fewer = read(path, examples=3)
     assert (fewer.held_out, fewer.train) == (found.held_out, found.train[:3])
     assert fewer.fingerprint != found.fingerprint
+    turned = read(write(tmp_path / "b.jsonl", COMPLETIONS[::-1]))
+    assert (turned.train, turned.held_out) == (found.train, found.held_out)
+
+
+def test_what_one_step_holds_out_no_other_learns_from(tmp_path):
+    """Completions and pairs of the same prompts, of which other ones are too long, and some are there twice."""
+    rows = [{"prompt": f"one {n}:", "completion": " two", "chosen": " two", "rejected": " six"} for n in range(300)]
+    for n in range(0, 300, 7):
+        rows[n]["rejected"] = " three" * 40
+    pairs = read(write(tmp_path / "pairs.jsonl", rows[:200] + rows[:50]), "pairs", longest=24, held_out_examples=12)
+    alone = read(write(tmp_path / "all.jsonl", rows), held_out_examples=12)
+    held = {row["prompt"] for part in (pairs, alone) for row in part.held_out}
+    assert pairs.too_long > 0
+    assert not held & {row["prompt"] for part in (pairs, alone) for row in part.train}
 
 
 @pytest.mark.parametrize(
@@ -50,15 +72,15 @@ def test_they_are_shuffled_once_and_for_all_and_held_out_first(tmp_path):
     ],
 )
 def test_forms_of_completions(tmp_path, row, prompt, completion):
-    found = read(write(tmp_path / "a.jsonl", [row] * 3))
-    assert found.train == [{"prompt": prompt, "completion": completion}]
+    found = one(write(tmp_path / "a.jsonl", [row, *COMPLETIONS]), "completions")
+    assert {"prompt": prompt, "completion": completion} in found
 
 
 def test_conversations_that_begin_alike(tmp_path):
     """As in ultrafeedback_binarized."""
     row = {"chosen": TALK, "rejected": [TALK[0], {"role": "assistant", "content": "Two."}], "score_chosen": 9.0}
-    found = read(write(tmp_path / "a.jsonl", [row] * 3), "pairs")
-    assert found.train == [{"prompt": "User: Count.\nAssistant: ", "chosen": "One.", "rejected": "Two."}]
+    found = one(write(tmp_path / "a.jsonl", [row, *PAIRS]), "pairs")
+    assert {"prompt": "User: Count.\nAssistant: ", "chosen": "One.", "rejected": "Two."} in found
 
 
 def test_the_tokenizers_own_template_and_no_second_beginning_of_text(tmp_path):
@@ -69,32 +91,41 @@ def test_the_tokenizers_own_template_and_no_second_beginning_of_text(tmp_path):
         "{{ bos_token }}{% for m in messages %}[{{ m.role }}]{{ m.content }}\n{% endfor %}"
         "{% if add_generation_prompt %}[assistant]{% endif %}"
     )
-    found = read(write(tmp_path / "a.jsonl", [{"messages": TALK}] * 3), tokenizer=tokenizer)
-    assert found.train == [{"prompt": "[user]Count.\n[assistant]", "completion": "One."}]
+    found = one(write(tmp_path / "a.jsonl", [{"messages": TALK}, *COMPLETIONS]), "completions", tokenizer)
+    assert {"prompt": "[user]Count.\n[assistant]", "completion": "One."} in found
+    tokenizer.chat_template += "{% if add_generation_prompt %}<think>{% endif %}"
+    with pytest.raises(
+        DataError, match=r"line 1: with the tokenizer's chat template the completion does not go on where"
+    ):
+        one(tmp_path / "a.jsonl", "completions", tokenizer)
+    tokenizer.chat_template = "{{ raise_exception('no users here') }}"
+    with pytest.raises(DataError, match=r"line 1 cannot be written with the tokenizer's chat template: no users here"):
+        one(tmp_path / "a.jsonl", "completions", tokenizer)
 
 
 def test_what_is_too_long_is_counted_and_left_out(tmp_path):
-    long = {"prompt": "one two three " * 40, "completion": " four"}
-    found = read(write(tmp_path / "a.jsonl", [*COMPLETIONS, long, long]), longest=24)
-    assert (len(found.train) + len(found.held_out), found.too_long) == (10, 2)
+    long = [{"prompt": f"one two three {n} " * 40, "completion": " four"} for n in range(30)]
+    short = [{"prompt": f"count {n}:", "completion": " one"} for n in range(100)]
+    assert read(write(tmp_path / "a.jsonl", [*long, *short]), longest=24).too_long == 30
     # Exactly as long as there is room for, with its end of text.
-    size = len(decoders.tokenizer()("count 3: one two")["input_ids"]) + 1
-    assert read(write(tmp_path / "b.jsonl", [COMPLETIONS[3]] * 4), longest=size).too_long == 0
+    same = [{"prompt": f"count {n}:", "completion": " one two"} for n in range(10)]
+    size = max(len(decoders.tokenizer()(row["prompt"] + row["completion"])["input_ids"]) for row in same) + 1
+    assert read(write(tmp_path / "b.jsonl", same), longest=size).too_long == 0
     with pytest.raises(
-        DataError,
-        match=rf"0 examples are left, for 4 are longer than the {size - 1} tokens that the model has room for",
+        DataError, match=r"are longer than the 3 tokens that there is room for; give more or shorter ones"
     ):
-        read(tmp_path / "b.jsonl", longest=size - 1)
+        read(tmp_path / "b.jsonl", longest=3)
 
 
 def test_the_longer_answer_of_a_pair_counts(tmp_path):
-    pair = {"prompt": "count:", "chosen": " one", "rejected": " two" * 40}
-    assert read(write(tmp_path / "a.jsonl", [*PAIRS, pair]), "pairs", longest=24).too_long == 1
+    pairs = [{"prompt": f"a {n}:", "chosen": " one", "rejected": " two" * (40 if n % 2 else 1)} for n in range(100)]
+    assert read(write(tmp_path / "a.jsonl", pairs), "pairs", longest=24).too_long == 50
 
 
 def test_parquet(tmp_path):
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(PAIRS), tmp_path / "a.parquet")
-    assert len(read(tmp_path / "a.parquet", "pairs").train) == 8
+    found = read(tmp_path / "a.parquet", "pairs")
+    assert 0 < len(found.train) <= 8
 
 
 MISTAKES = [
@@ -112,14 +143,16 @@ MISTAKES = [
     ([{"prompt": "a", "completion": 3}], "completions", "column 'completion' of data .*line 1 must be text, got int"),
     (['["a"]'], "completions", "line 1 has no column 'prompt'; it has: none"),
     ([{"messages": []}], "completions", "column 'messages' of data .*line 1 must be text or a list of messages"),
+    ([{"messages": TALK[:1]}], "completions", "line 1 must have a prompt and an answer, got one message"),
+    ([{"chosen": TALK, "rejected": TALK[1:]}], "pairs", "line 1 must begin with the same message, the prompt"),
     ([{"messages": [{"role": "user"}]}], "completions", "must be text or a list of messages with role and content"),
     (
         [{"chosen": "a", "rejected": "b"}],
         "pairs",
         "line 1 has no column 'prompt'; it has: chosen, rejected; pairs of texts",
     ),
-    ([], "completions", "0 examples are left, and 2 of them are to be held out"),
-    (COMPLETIONS[:2], "completions", "2 examples are left, and 2 of them are to be held out; give more"),
+    ([], "completions", "of 0 examples 0 are left to learn from and 0 of 2 to hold out; give more"),
+    (COMPLETIONS[:2], "completions", "of 2 examples 0 are left to learn from and . of 2 to hold out; give more"),
 ]
 
 

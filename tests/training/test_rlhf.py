@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from transformers import GenerationConfig
 
 from mixln.hosts.sources import find_model, load, tokenizer_of
 from mixln.training import rlhf as module
@@ -87,7 +88,10 @@ def test_samples_are_drawn_from_the_model(tmp_path, reward):
 
     class Only(module.RlooPolicy):
         def __init__(self) -> None:
-            self.rlhf, self.processing_class = settings(new_tokens=1), decoders.tokenizer()
+            self.processing_class, self.eos_token_ids = decoders.tokenizer(), [0]
+            self.generation_config = GenerationConfig(
+                do_sample=True, max_new_tokens=1, top_k=0, pad_token_id=0, eos_token_id=[0]
+            )
 
     torch.manual_seed(0)
     prompts = ["one two:"] * 3000 + ["six one two three four:"]

@@ -91,11 +91,12 @@ def _one_line(box: str) -> str:
     words = " ".join(line for line in lines[1:] if line)
     # Where a command has commands of its own, tyro says more of the same.
     words = re.sub(r" or misplaced| \(applied to .*?\)| Arguments are applied to .*? can matter\.", "", words)
-    if unreadable := re.search(r"Error parsing (--[\w.-]+):.*?\['(.*?)'\]", words):
-        given = unreadable[2].replace("', '", " ")
+    if unreadable := re.search(r"Error parsing (--[\w.-]+):.*?(?:\['(.*?)'\]|: '(.*?)')", words):
+        given = (unreadable[2] or unreadable[3]).replace("', '", " ")
         return f"{unreadable[1]} cannot be {given!r}; see mixln --help for what it takes"
-    if own := re.search(r"Error parsing \w+: (.*?)( For full helptext|$)", words):
-        return own[1]
+    if own := re.search(r"Error parsing ([\w.-]+): (.*?)( For full helptext|$)", words):
+        step = re.search(r"\bafter\.(\w+)", own[1])  # whose settings begin with its name
+        return f"{step[1]}.{own[2]}" if step else own[2]
     if mistyped := re.search(r"(Unrecognized options: .*?) Perhaps you meant: (--[\w.-]+)", words):
         return f"{mistyped[1]}; did you mean {mistyped[2]}? See mixln --help"
     return words.split(" For full helptext")[0] + "; see mixln --help"

@@ -15,13 +15,15 @@ from typing import Any
 from mixln.compare.chain_settings import ChainSettings
 from mixln.compare.chain_statistics import summarise_chain
 from mixln.compare.results import Chain, ChainResult, PlacementSummary, Trial, TrialResult
-from mixln.compare.runner import Job, Machine, Progress, run
+from mixln.compare.runner import Job, Machine, Progress, run, write_error
 from mixln.compare.store import Store
 from mixln.errors import StoreError, first_line
+from mixln.evaluation.offline import PERPLEXITY
 from mixln.files import write_atomic
 from mixln.hosts.sources import Say, Source, find_model, silent
 from mixln.records import difference, from_json, to_json
 from mixln.training.metrics import METRICS
+from mixln.training.once import ASKED
 from mixln.training.outcome import Tuned
 from mixln.training.tuning import CHECKPOINTS, MODEL
 
@@ -32,25 +34,32 @@ KEPT = "chain.json"
 class ChainJob(Job):
     """One trial's steps as a worker's job.
 
-    :param judge: the trial whose reward model judges; the trial's own folder for the baseline.
+    :param asked: everything that its steps depend on.
+    :param judge: folder of the trial whose reward model judges; `None` where there is none.
     """
 
     chain: ChainSettings
+    asked: dict[str, Any]
     cache: Path
-    judge: Path
+    judge: Path | None
 
     def work(self) -> ChainResult:
+        """An error ends the steps; what was done before it stays."""
         from mixln.compare.sources import find
         from mixln.training.quiet import quiet_libraries
 
-        (source,) = find(str(self.folder), cache=self.cache)
         result = ChainResult(trial=self.trial)
-        with quiet_libraries():
-            for name in self.chain.chain:
-                result, source = STEPS[name](self, source, result)
-                if result.reason:
-                    return result
-        write_atomic(self.folder / KEPT, json.dumps(to_json({"asked": settings_of(self.chain), "result": result})))
+        try:
+            with quiet_libraries():
+                (source,) = find(str(self.folder), cache=self.cache)
+                for name in self.chain.chain:
+                    result, source = STEPS[name](self, source, result)
+                    if result.status != "finished":
+                        return result
+        except Exception as error:
+            write_error(self.folder)
+            return replace(result, status="failed", reason=f"{type(error).__name__}: {first_line(error)}")
+        write_atomic(self.folder / KEPT, json.dumps(to_json({"asked": self.asked, "result": result})))
         return result
 
     def failure(self, reason: str) -> ChainResult:
@@ -89,12 +98,11 @@ def _rlhf(job: ChainJob, source: Source, result: ChainResult) -> tuple[ChainResu
 
     learning, seed = job.chain.reward, job.trial.seed
     reward = reward_step(source, learning.chosen, learning.tuning, job.folder / "reward", seed=seed, say=silent)
-    result = replace(result, reward=reward, judge=job.judge.name)
-    judge = job.judge / "reward" / MODEL
-    if not (judge / "config.json").is_file():
-        return replace(
-            result, reason=f"rlhf: {job.judge.name} has no reward model, which judges all of its seed"
-        ), source
+    result = replace(result, reward=reward)
+    if job.judge is None or not (job.judge / "reward" / MODEL / "config.json").is_file():
+        reason = "rlhf: the baseline has no reward model at this seed, which would judge all placements"
+        return replace(result, status="stopped", reason=reason), source
+    result, judge = replace(result, judge=job.judge.name), job.judge / "reward" / MODEL
     model = find_model(str(judge), cache=job.cache)
     tuned = rlhf_step(source, model, learning.chosen, job.chain.rlhf, job.folder / "rlhf", seed=seed, say=silent)
     return _after(job, source, replace(result, rlhf=tuned), tuned, "rlhf")
@@ -113,40 +121,79 @@ STEPS = {"finetune": _finetune, "evaluate": _evaluate, "rlhf": _rlhf}
 
 
 def settings_of(chain: ChainSettings) -> dict[str, Any]:
-    """The settings of the steps that are taken, by their names; reinforcement learning brings its reward model."""
-    names = [inner for name in chain.chain for inner in (("reward", name) if name == "rlhf" else (name,))]
-    return {"chain": list(chain.chain), **{name: to_json(asdict(getattr(chain, name))) for name in names}}
+    """The settings of the steps that are taken, by their names, each with the trainings before it.
+
+    Reinforcement learning brings its reward model.
+    """
+    found: dict[str, Any] = {}
+    trained: list[str] = []
+    for name in chain.chain:
+        for inner in ("reward", name) if name == "rlhf" else (name,):
+            found[inner] = {"after": list(trained), **to_json(asdict(getattr(chain, inner)))}
+        if name != "evaluate":
+            trained.append(name)
+    return found
 
 
-def check_chain(store: Store, chain: ChainSettings, cache: Path) -> None:
-    """Everything that can be wrong before the first trial: packages, tasks, questions, and another chain in the folder.
+def check_chain(
+    store: Store, chain: ChainSettings, cache: Path, *, tokenizer: Any, configs: dict[str, Any]
+) -> dict[str, Any]:
+    """Everything that can be wrong before the first trial: packages, tasks, examples, families, and another chain in the folder.
 
-    :raises SettingsError: for a package or task; :class:`DataError` for the questions; :class:`StoreError` for the folder.
+    :param tokenizer: of the comparison.
+    :param configs: placement → config of its placed model.
+    :returns: everything that the steps depend on: their settings, and what their examples are.
+    :raises SettingsError: for a package or task; :class:`DataError` for questions and examples; :class:`CheckpointError` for the
+        family; :class:`StoreError` for the folder.
     """
     from mixln.evaluation.harness import Harness
-    from mixln.training.steps import check_installed
+    from mixln.training.steps import check_classifier, check_installed, completions, pairs, rlhf_pairs
 
-    path = store.folder / KEPT
-    if path.is_file():
-        there, here = json.loads(path.read_text("utf-8")), json.loads(json.dumps(settings_of(chain)))
-        common = there.keys() & here.keys() - {"chain"}
-        if found := difference({name: there[name] for name in common}, {name: here[name] for name in common}):
-            raise StoreError(
-                f"out {store.folder} holds another chain: {found}; choose another --out, or the same settings"
-            )
+    asked = settings_of(chain)
+    _check_same(store, asked)
+    config = next(iter(configs.values()))
     if {"finetune", "rlhf"} & set(chain.chain):
         check_installed()
     if "evaluate" in chain.chain:
-        asked = chain.evaluate
-        names = [name for name in asked.tasks if name != "perplexity"]
+        tasks = chain.evaluate
+        names = [name for name in tasks.tasks if name != PERPLEXITY]
         Harness(
-            names, cache=cache, folder=asked.task_folder, where=asked.questions, limit=asked.limit, shots=asked.shots
+            names, cache=cache, folder=tasks.task_folder, where=tasks.questions, limit=tasks.limit, shots=tasks.shots
         )
+    if "finetune" in chain.chain:
+        asked["finetune"]["examples"] = completions(chain.finetune.chosen, tokenizer, config).fingerprint
+    if "rlhf" in chain.chain:
+        for name, placed in configs.items():
+            check_classifier(placed, f"placement {name}")
+        asked["reward"]["examples"] = pairs(chain.reward.chosen, tokenizer, config).fingerprint
+        prompts = rlhf_pairs(chain.reward.chosen, chain.rlhf, tokenizer, config, tokenizer, config)
+        asked["rlhf"]["examples"] = prompts.fingerprint
+    _check_same(store, asked)
+    return json.loads(json.dumps(asked))
+
+
+def _check_same(store: Store, asked: dict[str, Any]) -> None:
+    """:raises StoreError: if a step that has begun in the folder was another."""
+    path = store.folder / KEPT
+    if not path.is_file():
+        return
+    try:
+        there = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise StoreError(f"{path} is damaged ({error}); choose another --out") from error
+    here = json.loads(json.dumps(asked))
+    for name in there.keys() & here.keys():
+        begun = any(store.folder.glob(f"*/{name}/{ASKED}")) or any(store.folder.glob(f"*/{name}/*/*/*.json"))
+        if begun and (found := difference({k: v for k, v in there[name].items() if k in here[name]}, here[name])):
+            raise StoreError(
+                f"out {store.folder} holds another chain: {name} {found}; choose another --out, or the same settings"
+            )
 
 
 def run_chain(
     store: Store,
     chain: ChainSettings,
+    asked: dict[str, Any],
     trials: Sequence[TrialResult],
     placements: Sequence[PlacementSummary],
     *,
@@ -157,23 +204,25 @@ def run_chain(
 ) -> Chain:
     """Takes every trial that left a model through the steps, or what is missing of them, and returns what became of them.
 
+    :param asked: what :func:`check_chain` gave.
     :param trials: of the pre-training.
     :param placements: their summaries: they say which learning rate is whose best.
     """
-    asked = json.loads(json.dumps(settings_of(chain)))
     kept = store.folder / KEPT
     there = json.loads(kept.read_text("utf-8")) if kept.is_file() else {}
     write_atomic(kept, json.dumps({**there, **asked}, indent=1))
     alive = {result.trial: result for result in trials if result.loss is not None}
     results = {trial: _read(store.trial_folder(trial) / KEPT, asked) for trial in alive}
-    judges = {trial: _judge(trial, list(alive), baseline) for trial in alive}
+    best = next(row.best.learning_rate for row in placements if row.placement == baseline)
+    judges = {t.seed: t for t in alive if (t.placement, t.learning_rate) == (baseline, best)}
     jobs = [
         ChainJob(
             trial=trial,
             folder=store.trial_folder(trial),
             chain=chain,
+            asked=asked,
             cache=cache,
-            judge=store.trial_folder(judges[trial] or trial),
+            judge=store.trial_folder(judges[trial.seed]) if trial.seed in judges else None,
         )
         for trial in alive
         if results[trial] is None
@@ -186,10 +235,8 @@ def run_chain(
         say(f"chain: {_label(result.trial)}: {result.reason or 'done'}")
 
     # First the judges: the others wait for their reward models.
-    for part in (
-        [j for j in jobs if j.trial.placement == baseline],
-        [j for j in jobs if j.trial.placement != baseline],
-    ):
+    first = [job for job in jobs if job.trial in judges.values()]
+    for part in (first, [job for job in jobs if job not in first]):
         if part:
             run(part, machine, finished=finished, watch=clock.watch)
     dead = [
@@ -199,12 +246,6 @@ def run_chain(
     ]
     ended = [result for result in results.values() if result is not None]
     return summarise_chain([*ended, *dead], placements, chain, baseline=baseline, settings=asked)
-
-
-def _judge(trial: Trial, alive: Sequence[Trial], baseline: str) -> Trial | None:
-    """The baseline's trial of the same seed: at the same learning rate, if it trained there."""
-    same = [each for each in alive if each.placement == baseline and each.seed == trial.seed]
-    return next((each for each in same if each.learning_rate == trial.learning_rate), same[0] if same else None)
 
 
 class Clock:

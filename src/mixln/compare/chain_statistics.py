@@ -132,7 +132,8 @@ def _notes(
             row.title
             for row in rows
             if (average := row.figures.get(AVERAGE))
-            and (average.low is None or average.low <= chance[AVERAGE] <= (average.high or math.inf))
+            and average.low is not None
+            and average.low <= chance[AVERAGE] <= (average.high or math.inf)
         ]
         if blind:
             notes.append(
@@ -140,7 +141,11 @@ def _notes(
                 "differences between models that guess say nothing about their layers."
             )
         if chain.evaluate.limit is not None:
-            notes.append(f"At most {chain.evaluate.limit:,} questions of each task were asked.")
+            notes.append(
+                f"Only the first questions of each task were asked (--evaluate.limit {chain.evaluate.limit:,})."
+            )
+    if len({result.trial.seed for result in results}) == 1:
+        notes.append("One seed: no interval, and no claim.")
     hacked = [row.title for row in rows if _hacked(row)]
     if hacked:
         notes.append(
@@ -152,6 +157,11 @@ def _notes(
             f"All placements of a seed were judged by one reward model, that of {reference}: "
             "rewards of different reward models have no common scale."
         )
+    notes += [
+        f"{result.trial.placement}, seed {result.trial.seed}: its own reward model diverged at step {result.reward.step}."
+        for result in results
+        if result.reward is not None and result.reward.status == "diverged"
+    ]
     notes += [
         f"{result.trial.placement}, learning rate {result.trial.learning_rate:g}, seed {result.trial.seed}: {result.reason}."
         for result in results

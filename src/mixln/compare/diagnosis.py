@@ -10,8 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from mixln.compare.sources import find, trial_of
 from mixln.data.images import image_batches
 from mixln.data.settings import CorpusSettings
@@ -27,6 +25,7 @@ from mixln.evaluation.harness import Harness
 from mixln.files import write_atomic
 from mixln.hosts.sources import Say, Source, image_processor_of, load, tokenizer_of
 from mixln.records import from_json, to_json
+from mixln.training.steps import device
 
 POSITIONS_AFTER_PADDING = (
     "camembert", "data2vec-text", "esm", "ibert", "longformer", "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta",
@@ -168,13 +167,6 @@ def _read(path: Path, asked: dict[str, Any]) -> Diagnosis | None:
         return from_json(Diagnosis, kept["diagnosis"]) if kept["settings"] == asked else None
     except (OSError, ValueError, KeyError, TypeError):
         return None  # there is none, or it is damaged: it is measured again
-
-
-def device() -> str:
-    """Where models run: a CUDA GPU, else Apple's, else the processor."""
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def corpus_of(trials: Sequence[Source], given: CorpusSettings, say: Say) -> tuple[CorpusSettings, Source | None]:

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from mixln.compare.diagnosis import corpus_of, device, titles_of
+from mixln.compare.diagnosis import corpus_of, titles_of
 from mixln.compare.store import slug
 from mixln.data import questions
 from mixln.data.documents import corpus
@@ -24,6 +24,7 @@ from mixln.evaluation.settings import TaskSettings
 from mixln.files import write_atomic
 from mixln.hosts.sources import Say, Source, identity, load, tokenizer_of
 from mixln.records import from_json, to_json
+from mixln.training.steps import device
 
 HUB_TOKENS = 2_000_000
 """Tokens up to which a hub data set is streamed for its held-out part."""
@@ -40,7 +41,6 @@ class Exam:
     tokenizers: Sequence[Any]
     harness: Harness
     settings: TaskSettings
-    text: str
 
 
 def prepare_exam(
@@ -60,8 +60,9 @@ def prepare_exam(
     tokenizers = [tokenizer_of(source, say=say) for source in sources]
     held_out: list[str] | None = None
     if PERPLEXITY in settings.tasks:
-        text, _ = corpus_of([source for source in sources if source.trial is not None], text, say)
-        held_out = corpus(text, tokens=HUB_TOKENS).held_out
+        text, trial = corpus_of([source for source in sources if source.trial is not None], text, say)
+        # What is held out of a stream depends on how much of it there is.
+        held_out = corpus(text, tokens=(trial and trial.trial_tokens) or HUB_TOKENS).held_out
     say(f"tasks: {', '.join(settings.tasks)}")
     harness = Harness(
         settings.tasks,
@@ -72,8 +73,7 @@ def prepare_exam(
         limit=settings.limit,
         shots=settings.shots,
     )
-    digest = hashlib.sha256("\0".join(held_out or ()).encode("utf-8")).hexdigest()
-    return Exam(sources=sources, titles=titles, tokenizers=tokenizers, harness=harness, settings=settings, text=digest)
+    return Exam(sources=sources, titles=titles, tokenizers=tokenizers, harness=harness, settings=settings)
 
 
 def examine(exam: Exam, folder: Path, *, say: Say, done: Callable[[Scores], None]) -> tuple[Scores, ...]:
@@ -83,8 +83,8 @@ def examine(exam: Exam, folder: Path, *, say: Say, done: Callable[[Scores], None
     """
     found = []
     for source, title, tokenizer in zip(exam.sources, exam.titles, exam.tokenizers, strict=True):
-        kept = {name: folder / KEPT / slug(title) / f"{slug(name)}.json" for name in exam.settings.tasks}
-        asked = {name: _asked(exam, source, name) for name in exam.settings.tasks}
+        asked = _asked(exam, source, tokenizer)
+        kept = {name: folder / KEPT / slug(title) / f"{slug(name)}-{_digest(asked[name])}.json" for name in asked}
         scores = {name: _read(path, asked[name]) for name, path in kept.items()}
         model = None
         for name, path in kept.items():
@@ -133,7 +133,7 @@ def _notes(models: Sequence[Scores], settings: TaskSettings) -> list[str]:
                 )
     if settings.limit is not None:
         notes.append(
-            f"At most {settings.limit:,} questions of each task were asked: these are not the published scores."
+            f"Only the first questions of each task were asked (--limit {settings.limit:,}): these are not the published scores."
         )
     for model in models:
         blind = [
@@ -156,18 +156,31 @@ def _facts(source: Source) -> dict[str, str]:
     }
 
 
-def _asked(exam: Exam, source: Source, task: str) -> dict[str, Any]:
-    """Everything that a score depends on."""
-    settings = {name: value for name, value in asdict(exam.settings).items() if name != "tasks"}
-    return to_json(
-        {
-            "model": identity(source),
-            "settings": settings,
-            "local": task in exam.harness.local,
-            "text": exam.text if task == PERPLEXITY else "",
-            "lm_eval": version("lm-eval"),
-        }
-    )
+def _asked(exam: Exam, source: Source, tokenizer: Any) -> dict[str, Any]:
+    """Everything that a score depends on, by task."""
+    model = identity(source)
+    words = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else str(sorted(tokenizer.get_vocab().items()))
+    settings = {
+        name: value
+        for name, value in asdict(exam.settings).items()
+        if name not in ("tasks", "task_folder", "questions")  # what is asked says more than where it lay
+    }
+    return {
+        name: to_json(
+            {
+                "model": model,
+                "tokenizer": hashlib.sha256(words.encode("utf-8")).hexdigest(),
+                "settings": settings,
+                "questions": exam.harness.digest(name),
+                "lm_eval": version("lm-eval"),
+            }
+        )
+        for name in exam.settings.tasks
+    }
+
+
+def _digest(asked: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode("utf-8")).hexdigest()[:12]
 
 
 def _read(path: Path, asked: dict[str, Any]) -> Score | None:

@@ -76,15 +76,13 @@ def compare(
     asked = settings.grid()
     settings = settings.with_grid(store.check({"settings": settings.shared()}, asked, extend=extend))
     stock = model_config(settings.model, sequence_length=length)
-    from mixln.hosts import placement_for
+    from mixln.hosts import placed_config, placement_for
 
     placements = {name: placement_for(stock, name) for name in settings.placements}
     if settings.diagnose and (several := [name for name, built in placements.items() if built.streams != "single"]):
         raise SettingsError(
             f"diagnose knows one residual stream, and {several[0]} keeps several; leave out --diagnose or that placement"
         )
-    if settings.after.chain:
-        check_chain(store, settings.after, settings.cache)
     inits = {name: settings.init or built.init for name, built in placements.items()}
     warmup = settings.training.warmup_steps(length)
     found = [w for name, built in placements.items() for w in preflight(built, init=inits[name], warmup_steps=warmup)]
@@ -96,6 +94,11 @@ def compare(
     text = _prepare_text(settings, stock.vocab_size, display)
     stock = model_config(settings.model, vocabulary_size=text.info.vocabulary_size, sequence_length=length)
     parameters = _count_parameters(settings.model, stock, placements, inits)
+    chain: dict[str, Any] = {}
+    if settings.after.chain:
+        display.say(f"chain: checking {', '.join(settings.after.chain)}")
+        configs = {name: placed_config(stock, built) for name, built in placements.items()}
+        chain = check_chain(store, settings.after, settings.cache, tokenizer=text.tokenizer(), configs=configs)
     trials = settings.trials(inits)
     plan = machine(settings.jobs, parameters=parameters, trials=len(trials))
     shared = {
@@ -143,9 +146,10 @@ def compare(
             summary = replace(summary, diagnoses=diagnoses, warnings=(*summary.warnings, *failures))
             publish(summary)
         if settings.after.chain:
-            chain = run_chain(
+            taken = run_chain(
                 store,
                 settings.after,
+                chain,
                 ended,
                 summary.placements,
                 baseline=settings.reference,
@@ -153,7 +157,7 @@ def compare(
                 machine=plan,
                 say=display.say,
             )
-            summary = replace(summary, chain=chain)
+            summary = replace(summary, chain=taken)
             publish(summary)
     return summary
 

@@ -28,6 +28,8 @@ from mixln.training.metrics import METRICS
 
 SMALL_MODEL = 20_000_000
 """Parameters up to which trials side by side, one thread each, train more tokens per second than one on all cores."""
+ERROR = "error.txt"
+"""Name of the file in a trial's folder that holds the traceback of its error."""
 DEATHS = 3
 """Times that a trial's worker may be killed before the trial counts as failed."""
 
@@ -181,6 +183,12 @@ def _progress(job: Job, since: float) -> Progress | None:
     return None
 
 
+def write_error(folder: Path) -> None:
+    """Keeps the traceback of the error that is being handled."""
+    with contextlib.suppress(OSError):
+        (folder / ERROR).write_text(traceback.format_exc(), "utf-8")
+
+
 def _start_worker(machine: Machine, counter: Any) -> None:
     with counter.get_lock():
         index = counter.value
@@ -212,11 +220,9 @@ def _die_with_parent() -> None:
 
 def _work(job: Job) -> Any:
     """Runs in a worker; an error is a result too, with its traceback in `error.txt`."""
-    error_file = job.folder / "error.txt"
-    error_file.unlink(missing_ok=True)
+    (job.folder / ERROR).unlink(missing_ok=True)
     try:
         return job.work()
     except Exception as error:
-        with contextlib.suppress(OSError):
-            error_file.write_text(traceback.format_exc(), "utf-8")
+        write_error(job.folder)
         return job.failure(f"{type(error).__name__}: {first_line(error)}")

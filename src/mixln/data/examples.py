@@ -9,7 +9,6 @@ A conversation is a list of {role, content}; it is written with the tokenizer's 
 from __future__ import annotations
 
 import hashlib
-import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -29,8 +28,10 @@ TEMPLATE = (
     "{% if add_generation_prompt %}Assistant: {% endif %}"
 )
 """How a conversation is written for a tokenizer that has no template of its own."""
-SHUFFLED = 0
-"""Seed of the order in which examples are chosen: the same for every model and every seed of a training."""
+WRONG = 0
+"""Seed of which wrong answer a pair has."""
+HELD_OUT = 1 / 16
+"""Share of the examples that may be held out; more where that is too few."""
 COLUMNS: dict[Kind, tuple[str, ...]] = {
     "completions": ("prompt", "completion"),
     "pairs": ("prompt", "chosen", "rejected"),
@@ -64,35 +65,57 @@ class Examples:
         return digest.hexdigest()
 
 
-def examples(
-    settings: ExampleSettings, kind: Kind, tokenizer: Any, *, longest: int, parts: Sequence[str] = ()
-) -> Examples:
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """What an example must fit into.
+
+    :param columns: that stand one after the other; with them the end of text, as one token more.
+    :param tokens: as many as there may be.
+    """
+
+    tokenizer: Any
+    columns: tuple[str, ...]
+    tokens: int
+
+
+def rooms(kind: Kind, tokenizer: Any, tokens: int) -> list[Room]:
+    """The prompt with each of the answers must fit."""
+    prompt, *others = COLUMNS[kind]
+    return [Room(tokenizer=tokenizer, columns=(prompt, other), tokens=tokens) for other in others]
+
+
+def examples(settings: ExampleSettings, kind: Kind, tokenizer: Any, fit: Sequence[Room]) -> Examples:
     """Reads the examples that `settings` names, leaves out those that are too long, and holds some out.
 
-    :param tokenizer: of the model; it decides what is too long, and writes conversations.
-    :param longest: tokens that an example may have, its end of text included.
-    :param parts: columns that are counted as one text, one after the other; left out, the prompt with each of the others.
-    :raises DataError: if they cannot be read, a row is not as it must be, or none is left.
+    The hash of its prompt decides where an example stands and whether it may be held out: what one step holds out, no other
+    learns from, whatever of it fits there.
+
+    :param tokenizer: of the model; it writes conversations.
+    :param fit: every example that is used fits into all of these.
+    :raises DataError: if they cannot be read, a row is not as it must be, or too few are left.
     """
     description, rows, removed = _read(settings, kind, tokenizer)
-    wanted = None if settings.examples is None else settings.examples + settings.held_out_examples
-    random.Random(SHUFFLED).shuffle(rows)
-    kept, too_long = _fitting(rows, kind, tokenizer, longest, wanted, parts)
-    if len(kept) <= settings.held_out_examples:
+    numbers = [_number(row["prompt"]) for row in rows]
+    share = HELD_OUT
+    while share < 1 and sum(number < share for number in numbers) < settings.held_out_examples:
+        share *= 2
+    order = [row for _, row in sorted(zip(numbers, rows, strict=True), key=lambda pair: pair[0])]
+    count = sum(number < share for number in numbers)
+    held_out, shorter = _fitting(order[:count], fit, settings.held_out_examples)
+    train, short = _fitting(order[count:], fit, settings.examples)
+    too_long = shorter + short
+    if not train or len(held_out) < settings.held_out_examples:
         said = (
-            f", for {too_long:,} are longer than the {longest:,} tokens that the model has room for" if too_long else ""
+            f", for {too_long:,} are longer than the {fit[0].tokens:,} tokens that there is room for"
+            if too_long
+            else ""
         )
         raise DataError(
-            f"data {settings.data}: {len(kept):,} examples are left{said}, and {settings.held_out_examples} of them are to be held out; "
-            "give more or shorter ones, or a smaller --held-out-examples"
+            f"data {settings.data}: of {len(rows):,} examples {len(train):,} are left to learn from and {len(held_out):,} of "
+            f"{settings.held_out_examples:,} to hold out{said}; give more or shorter ones, or a smaller --held-out-examples"
         )
     return Examples(
-        kind=kind,
-        description=description,
-        train=kept[settings.held_out_examples :],
-        held_out=kept[: settings.held_out_examples],
-        removed=removed,
-        too_long=too_long,
+        kind=kind, description=description, train=train, held_out=held_out, removed=removed, too_long=too_long
     )
 
 
@@ -120,7 +143,7 @@ def _commonsense(settings: ExampleSettings, kind: Kind) -> tuple[str, list[Row],
     kept, removed = commonsense.training_questions(sources)
     what = f"{', '.join(sources)} ({settings.style} style, package {questions.PACKAGE})"
     written = {
-        "pairs": lambda: commonsense.pairs(kept, settings.style, seed=SHUFFLED),
+        "pairs": lambda: commonsense.pairs(kept, settings.style, seed=WRONG),
         "completions": lambda: commonsense.completions(kept, settings.style),
     }
     return what, list(written[kind]()), removed.total
@@ -179,13 +202,15 @@ def _instruction(row: Row, where: str, tokenizer: Any) -> Row:
 
 def _messages(row: Row, where: str, tokenizer: Any) -> Row:
     messages = _conversation(row, "messages", where)
-    return _rendered(tokenizer, messages[:-1], {"completion": messages[-1:]})
+    if len(messages) < 2:
+        raise DataError(f"column 'messages' of data {where} must have a prompt and an answer, got one message")
+    return _rendered(tokenizer, messages[:-1], {"completion": messages[-1:]}, where)
 
 
 def _talk(row: Row, where: str, tokenizer: Any, columns: Mapping[str, str]) -> Row:
     prompt, *others = columns
     messages = _conversation(row, columns[prompt], where)
-    return _rendered(tokenizer, messages, {name: _conversation(row, columns[name], where) for name in others})
+    return _rendered(tokenizer, messages, {name: _conversation(row, columns[name], where) for name in others}, where)
 
 
 def _alike(row: Row, where: str, tokenizer: Any) -> Row:
@@ -193,10 +218,12 @@ def _alike(row: Row, where: str, tokenizer: Any) -> Row:
     if isinstance(row["chosen"], str):
         raise DataError(no_column("prompt", where, row, "; pairs of texts need one"))
     chosen, rejected = (_conversation(row, name, where) for name in ("chosen", "rejected"))
+    if chosen[0] != rejected[0] or min(len(chosen), len(rejected)) < 2:
+        raise DataError(f"columns 'chosen' and 'rejected' of data {where} must begin with the same message, the prompt")
     common = 0
     while common < min(len(chosen), len(rejected)) - 1 and chosen[common] == rejected[common]:
         common += 1
-    return _rendered(tokenizer, chosen[:common], {"chosen": chosen[common:], "rejected": rejected[common:]})
+    return _rendered(tokenizer, chosen[:common], {"chosen": chosen[common:], "rejected": rejected[common:]}, where)
 
 
 FORMS: dict[Kind, dict[tuple[str, ...], Callable[[Row, str, Any], Row]]] = {
@@ -221,34 +248,54 @@ def _conversation(row: Row, column: str, where: str) -> list[dict[str, str]]:
     return [{"role": text_of(each, "role", where), "content": text_of(each, "content", where)} for each in messages]
 
 
-def _rendered(tokenizer: Any, prompt: list[dict[str, str]], others: dict[str, list[dict[str, str]]]) -> Row:
-    """The prompt with the answer's beginning, and what each other list adds to it."""
+def _rendered(tokenizer: Any, prompt: list[dict[str, str]], others: dict[str, list[dict[str, str]]], where: str) -> Row:
+    """The prompt with the answer's beginning, and what each other list adds to it.
+
+    :raises DataError: if the tokenizer's template cannot write it so.
+    """
     template = tokenizer.chat_template or TEMPLATE
-    begun = tokenizer.apply_chat_template(prompt, chat_template=template, tokenize=False, add_generation_prompt=True)
-    row = {"prompt": begun.removeprefix(tokenizer.bos_token or "")}  # the tokenizer puts its own in front
-    for name, messages in others.items():
-        whole = tokenizer.apply_chat_template(prompt + messages, chat_template=template, tokenize=False)
-        row[name] = whole.removeprefix(begun).rstrip()
-    return row
+    try:
+        begun = tokenizer.apply_chat_template(
+            prompt, chat_template=template, tokenize=False, add_generation_prompt=True
+        )
+        wholes = {
+            name: tokenizer.apply_chat_template(prompt + messages, chat_template=template, tokenize=False)
+            for name, messages in others.items()
+        }
+    except Exception as error:  # a template may raise what it likes
+        raise DataError(
+            f"data {where} cannot be written with the tokenizer's chat template: {first_line(error)}"
+        ) from error
+    if odd := [name for name, whole in wholes.items() if not whole.startswith(begun)]:
+        raise DataError(
+            f"data {where}: with the tokenizer's chat template the {odd[0]} does not go on where the prompt ends; "
+            "give the texts of prompt and answer instead of messages"
+        )
+    answers = {name: whole.removeprefix(begun).rstrip() for name, whole in wholes.items()}
+    return {"prompt": begun.removeprefix(tokenizer.bos_token or ""), **answers}  # the tokenizer puts its own in front
 
 
-def _fitting(
-    rows: list[Row], kind: Kind, tokenizer: Any, longest: int, wanted: int | None, parts: Sequence[str]
-) -> tuple[list[Row], int]:
-    """As many rows as are wanted whose texts fit, and how many did not that came before the last of them."""
-    prompt, *others = COLUMNS[kind]
-    texts = [[prompt, other] for other in others] if not parts else [list(parts)]
+def _number(prompt: str) -> float:
+    """A number in [0, 1) that the prompt decides."""
+    return int.from_bytes(hashlib.sha256(prompt.encode("utf-8")).digest()[:8], "big") / 2**64
+
+
+def _fitting(rows: Sequence[Row], fit: Sequence[Room], wanted: int | None) -> tuple[list[Row], int]:
+    """As many rows as are wanted that fit, and how many did not that came before the last of them."""
     kept: list[Row] = []
     too_long = 0
     source = iter(rows)
     while chunk := list(islice(source, 1024)):
-        joined = ["".join(row[name] for name in names) for row in chunk for names in texts]
-        lengths = [len(ids) + 1 for ids in tokenizer(joined, verbose=False)["input_ids"]]
-        for index, row in enumerate(chunk):
-            if max(lengths[index * len(texts) : (index + 1) * len(texts)]) > longest:
-                too_long += 1
-            else:
+        fits = [True] * len(chunk)
+        for room in fit:
+            joined = ["".join(row[name] for name in room.columns) for row in chunk]
+            ids = room.tokenizer(joined, verbose=False)["input_ids"]
+            fits = [good and len(each) < room.tokens for good, each in zip(fits, ids, strict=True)]
+        for row, good in zip(chunk, fits, strict=True):
+            if good:
                 kept.append(row)
+            else:
+                too_long += 1
             if len(kept) == wanted:
                 return kept, too_long
     return kept, too_long

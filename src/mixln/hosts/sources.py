@@ -178,10 +178,11 @@ def prepare(source: Source, *, say: Say = silent) -> None:
 
 
 def identity(source: Source) -> str:
-    """What tells a model from another, wherever it lies: of a folder, the SHA-256 of its config and weights; else the hub id."""
+    """What tells a model from another, wherever it lies: of a folder, the SHA-256 of its config and weights; else the hub id
+    with its revision."""
     folder = Path(source.path)
     if not folder.is_dir():
-        return source.gguf.name if source.gguf else source.path
+        return f"{source.path}@{source.config._commit_hash}"
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         if path.name == "config.json" or path.suffix in (".safetensors", ".bin"):

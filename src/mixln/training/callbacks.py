@@ -188,11 +188,12 @@ class Divergence(TrainerCallback):
 
     It looks only at the losses that the Trainer has logged, so a resumed training ends where an uninterrupted one would.
 
-    :param patience: logged losses in a row above the first one that count as long; `None` where the loss says nothing.
+    :param patience: logged losses in a row above the start that count as long; `None` where the loss says nothing.
+    :param start: the loss at the start; left out, the first one that is logged, that of one batch.
     """
 
-    def __init__(self, patience: int | None = 20) -> None:
-        self.patience = patience
+    def __init__(self, patience: int | None = 20, start: float | None = None) -> None:
+        self.patience, self.start = patience, start
         self.reason = ""
 
     def on_log(
@@ -202,8 +203,10 @@ class Divergence(TrainerCallback):
             if name in logs and not math.isfinite(logs[name]):
                 self.reason = f"the {'held-out' if name == 'eval_loss' else 'training'} loss is not finite"
         losses = [row["loss"] for row in state.log_history if "loss" in row]
-        if self.patience is not None and len(losses) > self.patience and min(losses[-self.patience :]) > losses[0]:
-            self.reason = f"the training loss stayed above its start {losses[0]:.3f} for {self.patience} records"
+        if self.patience is not None and len(losses) > self.patience:
+            start = losses[0] if self.start is None else self.start
+            if min(losses[-self.patience :]) > start:
+                self.reason = f"the training loss stayed above its start {start:.3f} for {self.patience} records"
         if self.reason:
             control.should_training_stop = True
             control.should_evaluate = False

@@ -39,7 +39,7 @@ def finetune(
     :param examples: of the kind `completions`.
     :param folder: where everything of this training lies; the model in `model`.
     """
-    tokenizer = with_padding(tokenizer)
+    with_padding(tokenizer)
 
     def make(arguments: dict[str, Any], **shared: Any) -> FineTuner:
         model = load(source, dtype="float32", whole=True, say=say).train()

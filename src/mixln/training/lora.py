@@ -16,6 +16,9 @@ from mixln.training.settings import TuneSettings
 if TYPE_CHECKING:
     from peft import LoraConfig
 
+ROUTERS = {"router", "gate"}
+"""What families call the module that chooses experts."""
+
 
 def targets(model: PreTrainedModel) -> list[str]:
     """The full names of every matrix within the layers: attention and feed-forward, before any norm on their outputs.
@@ -29,7 +32,7 @@ def targets(model: PreTrainedModel) -> list[str]:
     found = [
         name
         for name, module in model.named_modules()
-        if id(module) in within and isinstance(module, nn.Linear | Conv1D) and min(module.weight.shape) > 1
+        if id(module) in within and isinstance(module, nn.Linear | Conv1D) and not ROUTERS & set(name.split("."))
     ]
     if not found:
         raise SettingsError(f"a {model.config.model_type} has no matrix in its layers that LoRA could adapt")

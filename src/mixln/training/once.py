@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
-from mixln.errors import StoreError
+from mixln.errors import MixlnError, StoreError
 from mixln.files import check_writable, write_atomic
 from mixln.records import difference, from_json, to_json
 
@@ -55,8 +56,14 @@ def once(folder: Path, asked: dict[str, Any], kind: type[R], work: Callable[[], 
                     return from_json(kind, json.loads(path.read_text("utf-8"))), True
                 except (ValueError, KeyError, TypeError) as error:
                     raise StoreError(f"{path} is damaged ({error}); delete it to do this again") from error
+            before = {place.name for place in folder.iterdir()}
             write_atomic(folder / ASKED, json.dumps(to_json(asked), indent=1))
-            result = work()
+            try:
+                result = work()
+            except MixlnError:  # refused after all: of a new folder nothing stays
+                if before <= {LOCK}:
+                    shutil.rmtree(folder)
+                raise
             write_atomic(path, json.dumps(to_json(result), indent=1, allow_nan=False))
             return result, False
     except Timeout as error:

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import (
-    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     AutoModelForSequenceClassification,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -73,7 +72,7 @@ def train_reward(
     :param examples: of the kind `pairs`.
     :param folder: where everything of this training lies; the reward model in `model`.
     """
-    tokenizer = with_padding(tokenizer)
+    with_padding(tokenizer)
 
     def make(arguments: dict[str, Any], **shared: Any) -> RewardTuner:
         model = with_scalar_head(source, seed=seed, say=say)
@@ -100,15 +99,7 @@ def train_reward(
 
 
 def with_scalar_head(source: Source, *, seed: int, say: Say = silent) -> PreTrainedModel:
-    """A causal language model's body with a new head of one output.
-
-    :raises CheckpointError: if the family has no sequence classifier.
-    """
-    if type(source.config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
-        raise CheckpointError(
-            f"model {source.name}: transformers has no sequence classifier of the family {source.config.model_type!r}, "
-            "which a reward model needs; name a model of another"
-        )
+    """A causal language model's body with a new head of one output."""
     prepare(source, say=say)
     set_seed(seed)
     with quiet():

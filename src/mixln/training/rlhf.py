@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,35 +27,38 @@ from mixln.training.tuning import mean, rows, share, tune, with_padding
 
 
 class Policy(EqualTerms):
-    """What both algorithms share: an evaluation that the reward cannot flatter."""
+    """What both algorithms share: an evaluation that the reward cannot flatter.
+
+    TRL samples with `generation_config` and ends a completion at any of `eos_token_ids`; so does the evaluation.
+    """
 
     scorer: Scorer
     pairs: list[Row]
-    rlhf: RlhfSettings
+    reference: Any
+    generation_config: Any
+    eos_token_ids: list[int]
 
     def measure(self) -> dict[str, float]:
         """On the held-out pairs' prompts, always with the same random numbers:
 
         reward    mean score of one sampled completion a prompt
-        kl        mean over completions of Σ log π/π₀, nats per completion
+        kl        mean over completions of Σ log π/π₀, nats per completion, at the sampling's temperature
         length    mean tokens of a completion
         accuracy  share of the pairs whose chosen answer is likelier than the rejected one; the reward model plays no part in it
         """
         model: Any = self.accelerator.unwrap_model(self.model)
-        tokenizer, size = self.processing_class, self.args.per_device_eval_batch_size
+        tokenizer: Any = self.processing_class
+        size, temperature = self.args.per_device_eval_batch_size, self.generation_config.temperature
         model.eval()
         with torch.no_grad(), torch.random.fork_rng():
             torch.manual_seed(self.args.seed)
             prompts = [row["prompt"] for row in self.pairs]
             completions = list(self._sampled(model, prompts, size))
-            texts = tokenizer.batch_decode(completions, skip_special_tokens=True)  # type: ignore[union-attr]
-            sequences = [
-                (ids, done)
-                for ids, done in zip(tokenizer(prompts)["input_ids"], completions, strict=True)  # type: ignore[operator]
-            ]
-            ours = log_likelihoods(model, sequences, size)
-            with self._reference() as reference:
-                theirs = log_likelihoods(reference, sequences, size) if reference is not None else ours
+            texts = tokenizer.batch_decode(completions, skip_special_tokens=True)
+            sequences = list(zip(tokenizer(prompts)["input_ids"], completions, strict=True))
+            ours = log_likelihoods(model, sequences, size, temperature)
+            with self._start() as start:
+                theirs = log_likelihoods(start, sequences, size, temperature)
             likely = {
                 name: log_likelihoods(model, [_split(tokenizer, row["prompt"], row[name]) for row in self.pairs], size)
                 for name in ("chosen", "rejected")
@@ -70,7 +74,7 @@ class Policy(EqualTerms):
         }
 
     def _sampled(self, model: Any, prompts: Sequence[str], size: int) -> Iterator[list[int]]:
-        """One completion a prompt, its end of text included."""
+        """One completion a prompt, its end included."""
         tokenizer: Any = self.processing_class
         for start in range(0, len(prompts), size):
             inputs = tokenizer(
@@ -79,25 +83,18 @@ class Policy(EqualTerms):
             whole = model.generate(
                 input_ids=inputs["input_ids"],
                 attention_mask=inputs["attention_mask"],
-                do_sample=True,
-                temperature=self.rlhf.temperature,
-                top_k=0,
-                top_p=1.0,
-                max_new_tokens=self.rlhf.new_tokens,
-                pad_token_id=tokenizer.pad_token_id,
-                eos_token_id=tokenizer.eos_token_id,
+                generation_config=self.generation_config,
             )
             for ids in whole[:, inputs["input_ids"].shape[1] :].tolist():
-                end = ids.index(tokenizer.eos_token_id) + 1 if tokenizer.eos_token_id in ids else len(ids)
-                yield ids[:end]
+                ends = [place for place, token in enumerate(ids) if token in self.eos_token_ids]
+                yield ids[: ends[0] + 1] if ends else ids
 
     @contextmanager
-    def _reference(self) -> Iterator[Any]:
-        """The model that the training started from; `None` where no KL is taken."""
+    def _start(self) -> Iterator[Any]:
+        """The model that the training started from."""
         model: Any = self.accelerator.unwrap_model(self.model)
         if isinstance(model, PreTrainedModel):
-            with nullcontext():
-                yield self.ref_model  # type: ignore[attr-defined]
+            yield self.reference
         else:
             with model.disable_adapter():
                 yield model
@@ -135,9 +132,14 @@ def rlhf(
     :param examples: of the kind `pairs`; of the training ones the prompts alone are used.
     :param folder: where everything of this training lies; the model in `model`.
     """
-    tokenizer = with_padding(tokenizer)
-    tokenizer.padding_side = "left"
+    with_padding(tokenizer).padding_side = "left"
     trainer_class, config_class = ALGORITHMS[settings.algorithm]
+    steps = settings.total_steps(len(examples.train) * settings.generations)
+    # Every prompt that the training will need, one after the other: TRL's own order over several passes does not survive
+    # an interruption.
+    prompts = in_order(
+        [row["prompt"] for row in examples.train], steps * settings.batch_size // settings.generations, seed
+    )
 
     def make(arguments: dict[str, Any], **shared: Any) -> Policy:
         model = load(source, dtype="float32", whole=True, say=say).train()
@@ -151,14 +153,20 @@ def rlhf(
                 max_completion_length=settings.new_tokens,
                 temperature=settings.temperature,
                 beta=settings.beta,
+                shuffle_dataset=False,
                 gradient_checkpointing=False,
             ),
             processing_class=tokenizer,
-            train_dataset=rows([{"prompt": row["prompt"]} for row in examples.train]),
+            train_dataset=rows([{"prompt": prompt} for prompt in prompts]),
             peft_config=lora(model, settings, task="CAUSAL_LM"),
             **shared,
         )
-        trainer.scorer, trainer.pairs, trainer.rlhf = scorer, examples.held_out, settings
+        trainer.scorer, trainer.pairs = scorer, examples.held_out
+        trainer.reference = trainer.ref_model
+        if (
+            trainer.reference is None and settings.lora is None
+        ):  # without a penalty TRL has none, but there is a KL still
+            trainer.reference = load(source, dtype="float32", whole=True).to(trainer.accelerator.device)
         return trainer
 
     return tune(
@@ -168,18 +176,29 @@ def rlhf(
         settings=settings,
         folder=folder,
         seed=seed,
-        steps=settings.total_steps(len(examples.train) * settings.generations),
+        steps=steps,
         patience=None,
         checkpoint_seconds=checkpoint_seconds,
     )
 
 
+def in_order(prompts: Sequence[str], count: int, seed: int) -> list[str]:
+    """So many prompts, pass after pass over all of them, each pass in an order of its own."""
+    draw, found = random.Random(seed), []
+    while len(found) < count:
+        found += draw.sample(prompts, len(prompts))
+    return found[:count]
+
+
 @torch.no_grad()
-def log_likelihoods(model: Any, sequences: Sequence[tuple[list[int], list[int]]], size: int) -> Tensor:
+def log_likelihoods(
+    model: Any, sequences: Sequence[tuple[list[int], list[int]]], size: int, temperature: float = 1.0
+) -> Tensor:
     """Σ log p of the tokens of each completion after its prompt, nats.
 
     :param sequences: token ids of prompt and completion.
     :param size: sequences per forward pass.
+    :param temperature: that the logits are divided by.
     :returns: (N,), float64.
     """
     found = []
@@ -195,9 +214,12 @@ def log_likelihoods(model: Any, sequences: Sequence[tuple[list[int], list[int]]]
             counted_BT[row, max(1, len(prompt)) : end] = True
         ids_BT, mask_BT, counted_BT = (each.to(model.device) for each in (ids_BT, mask_BT, counted_BT))
         logits_BTV = model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).logits
-        logs_BTV = logits_BTV[:, :-1].float().log_softmax(dim=-1)
-        logs_BT = logs_BTV.gather(-1, ids_BT[:, 1:, None]).squeeze(-1)
-        found.append((logs_BT * counted_BT[:, 1:]).double().sum(dim=1).cpu())
+        counted_BT, targets_BT = counted_BT[:, 1:], ids_BT[:, 1:]
+        # Of the completions' tokens alone (N of them): the logits of all are large.
+        logs_NV = (logits_BTV[:, :-1][counted_BT].float() / temperature).log_softmax(dim=-1)
+        logs_BT = torch.zeros(counted_BT.shape, device=logs_NV.device)
+        logs_BT[counted_BT] = logs_NV.gather(-1, targets_BT[counted_BT][:, None]).squeeze(-1)
+        found.append(logs_BT.cpu().double().sum(dim=1))
     return torch.cat(found)
 
 

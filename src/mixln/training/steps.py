@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from mixln.data.examples import Examples, examples
+import torch
+from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, PreTrainedConfig
+
+from mixln.data.examples import Examples, Room, examples, rooms
 from mixln.data.settings import ExampleSettings
-from mixln.errors import SettingsError
+from mixln.errors import CheckpointError, SettingsError
 from mixln.hosts.sources import Say, Source, identity, tokenizer_of
 from mixln.training.once import once
 from mixln.training.outcome import Tuned
+from mixln.training.precision import resolve
 from mixln.training.settings import RlhfSettings, TuneSettings
-from mixln.training.tuning import asked, room
+from mixln.training.tuning import CHECKPOINTS, asked, room, with_padding
+
+T = TypeVar("T", bound=TuneSettings)
 
 
 def finetune_step(
@@ -25,10 +32,9 @@ def finetune_step(
 
     :raises SettingsError: if it is no decoder; :class:`DataError` for its tokenizer or the examples; :class:`StoreError` for the folder.
     """
-    check_installed()
-    _check_decoder(source)
-    tokenizer = tokenizer_of(source, say=say)
-    found = examples(data, "completions", tokenizer, longest=room(source.config))
+    settings = _ready(source, settings)
+    tokenizer = with_padding(tokenizer_of(source, say=say))
+    found = completions(data, tokenizer, source.config)
     _tell(found, say)
 
     def work() -> Tuned:
@@ -44,12 +50,12 @@ def reward_step(
 ) -> Tuned:
     """Trains a reward model on pairs, unless `folder` holds the result; see :func:`mixln.training.reward.train_reward`.
 
-    :raises SettingsError: as :func:`finetune_step`, and as it the others.
+    :raises CheckpointError: if the family has no sequence classifier; the others as :func:`finetune_step`.
     """
-    check_installed()
-    _check_decoder(source)
-    tokenizer = tokenizer_of(source, say=say)
-    found = examples(data, "pairs", tokenizer, longest=room(source.config))
+    settings = _ready(source, settings)
+    check_classifier(source.config, f"model {source.name}")
+    tokenizer = with_padding(tokenizer_of(source, say=say))
+    found = pairs(data, tokenizer, source.config)
     _tell(found, say)
 
     def work() -> Tuned:
@@ -61,26 +67,26 @@ def reward_step(
 
 
 def rlhf_step(
-    source: Source, reward: Source, data: ExampleSettings, settings: RlhfSettings, folder: Path, *, seed: int, say: Say
+    source: Source,
+    reward: Source,
+    data: ExampleSettings,
+    settings: RlhfSettings,
+    folder: Path,
+    *,
+    seed: int,
+    say: Say,
 ) -> Tuned:
     """Trains a model by a reward model, unless `folder` holds the result; see :func:`mixln.training.rlhf.rlhf`.
 
     :param reward: the reward model.
     :raises CheckpointError: if `reward` has no scalar head; the others as :func:`finetune_step`.
     """
-    check_installed()
+    settings = _ready(source, settings)
     from mixln.training.reward import Scorer, check_reward, load_reward
 
-    _check_decoder(source)
     check_reward(reward)
-    tokenizer, judge = tokenizer_of(source, say=say), tokenizer_of(reward, say=say)
-    longest = min(room(source.config), room(reward.config))
-    if settings.new_tokens + 1 >= longest:
-        raise SettingsError(
-            f"new-tokens must leave room for a prompt in the {longest:,} tokens of the model, got {settings.new_tokens}"
-        )
-    # What a policy may say is as long as it likes; the prompt must leave room for it.
-    prompts = examples(data, "pairs", tokenizer, longest=longest - settings.new_tokens, parts=("prompt",))
+    tokenizer, judge = (with_padding(tokenizer_of(each, say=say)) for each in (source, reward))
+    prompts = rlhf_pairs(data, settings, tokenizer, source.config, judge, reward.config)
     _tell(prompts, say)
     what = asked("rlhf", source, prompts, asdict(settings), seed) | {"reward_model": identity(reward)}
 
@@ -88,17 +94,58 @@ def rlhf_step(
         from mixln.training.rlhf import rlhf
 
         size = settings.micro_batch_size or settings.batch_size
-        scorer = Scorer(load_reward(reward), judge, batch_size=size)
+        scorer = Scorer(load_reward(reward, device=device()), judge, batch_size=size)
         return rlhf(source, tokenizer, scorer, prompts, settings, folder, seed=seed, say=say)
 
     return _once(folder, what, work, say)
 
 
-def _once(folder: Path, what: dict[str, Any], work: Callable[[], Tuned], say: Say) -> Tuned:
-    result, was_there = once(folder, what, Tuned, work)
-    if was_there:
-        say("done already: nothing to train")
-    return result
+def completions(data: ExampleSettings, tokenizer: Any, config: PreTrainedConfig) -> Examples:
+    """What fine-tuning learns from."""
+    return examples(data, "completions", tokenizer, rooms("completions", tokenizer, room(config)))
+
+
+def pairs(data: ExampleSettings, tokenizer: Any, config: PreTrainedConfig) -> Examples:
+    """What a reward model learns from."""
+    return examples(data, "pairs", tokenizer, rooms("pairs", tokenizer, room(config)))
+
+
+def rlhf_pairs(
+    data: ExampleSettings,
+    settings: RlhfSettings,
+    tokenizer: Any,
+    config: PreTrainedConfig,
+    judge: Any,
+    judge_config: PreTrainedConfig,
+) -> Examples:
+    """What reinforcement learning takes prompts from: they leave room for a completion, in the policy and in its judge.
+
+    :raises SettingsError: if there is room for no prompt.
+    """
+    limits = [(tokenizer, room(config)), (judge, room(judge_config))]
+    if settings.new_tokens + 1 >= min(tokens for _, tokens in limits):
+        raise SettingsError(
+            f"new-tokens must leave room for a prompt in the {min(tokens for _, tokens in limits):,} tokens of the model, "
+            f"got {settings.new_tokens}"
+        )
+    fit = [
+        need
+        for each, tokens in limits
+        for need in (
+            Room(tokenizer=each, columns=("prompt",), tokens=tokens - settings.new_tokens),
+            *rooms("pairs", each, tokens),
+        )
+    ]
+    return examples(data, "pairs", tokenizer, fit)
+
+
+def check_classifier(config: PreTrainedConfig, name: str) -> None:
+    """:raises CheckpointError: if the family has no sequence classifier, which a reward model is."""
+    if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        raise CheckpointError(
+            f"{name}: transformers has no sequence classifier of the family {config.model_type!r}, which a reward model needs; "
+            "name a model of another"
+        )
 
 
 def check_installed() -> None:
@@ -107,9 +154,32 @@ def check_installed() -> None:
         raise SettingsError(f'{" and ".join(missing)} must be installed for this; run pip install "mixln[tune]"')
 
 
-def _check_decoder(source: Source) -> None:
+def device() -> str:
+    """Where models run: a CUDA GPU, else Apple's, else the processor."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _ready(source: Source, settings: T) -> T:
+    """The settings with nothing left to this machine's choice, of a model that can be trained here."""
+    check_installed()
     if source.task != "causal-lm":
         raise SettingsError(f"model {source.name} is no decoder with a language-model head; name one that is")
+    if torch.cuda.device_count() > 1:
+        raise SettingsError(
+            f"this trains on one GPU, and {torch.cuda.device_count()} are visible; choose one with CUDA_VISIBLE_DEVICES=0"
+        )
+    return replace(settings, precision=resolve(settings.precision))
+
+
+def _once(folder: Path, what: dict[str, Any], work: Callable[[], Tuned], say: Say) -> Tuned:
+    result, was_there = once(folder, what, Tuned, work)
+    if was_there:
+        say("done already: nothing to train")
+    for checkpoint in (folder / CHECKPOINTS).glob("checkpoint-*"):  # there is nothing to go on with any more
+        shutil.rmtree(checkpoint, ignore_errors=True)
+    return result
 
 
 def _tell(found: Examples, say: Say) -> None:

@@ -58,7 +58,8 @@ class EqualTerms(Trainer):
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
         """What :meth:`measure` finds, as `eval_loss` and so on."""
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.measure().items()}
+        with self.accelerator.autocast():  # before the training the model is not wrapped in it yet
+            metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.measure().items()}
         Trainer.log(self, metrics)  # TRL's would add what it has gathered of the training since its last row
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics

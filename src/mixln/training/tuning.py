@@ -13,6 +13,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mixln.data.examples import Examples
+from mixln.errors import DataError
 from mixln.files import folder_atomic
 from mixln.hosts.sources import Source, identity, quiet
 from mixln.training.callbacks import Checkpoints, Divergence, Evaluations, GradientNorms, Metrics, resumption
@@ -65,6 +66,7 @@ def tune(
     )
     if resume is None:
         trainer.evaluate()
+    divergence.start = next((row["eval_loss"] for row in metrics.rows if "eval_loss" in row), None)
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     if not divergence.reason:
         _save(trainer, tokenizer, folder)
@@ -107,7 +109,14 @@ def room(model_config: Any) -> int:
 
 
 def with_padding(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """The tokenizer with a token to pad with, its end of text if it has none of its own."""
+    """The tokenizer with a token to pad with, its end of text if it has none of its own.
+
+    :raises DataError: if it has no end of text, which an answer must learn to end with.
+    """
+    if tokenizer.eos_token is None:
+        raise DataError(
+            "the model's tokenizer has no end-of-sequence token; set eos_token in its tokenizer_config.json"
+        )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
