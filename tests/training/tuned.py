@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
+
+import pytest
 
 from mixln.data.examples import Examples
 from mixln.hosts.sources import Source, find_model, tokenizer_of
+from mixln.training import tuning
+from mixln.training.callbacks import Evaluations
 from mixln.training.finetune import finetune
 from mixln.training.outcome import Tuned
 from mixln.training.reward import train_reward
@@ -45,5 +52,22 @@ def tune(folder: Path, model: Source, *, seed: int = 0, checkpoint_seconds: floa
     )
 
 
-def judge(folder: Path, model: Source, *, seed: int = 0, **changes: Any) -> Tuned:
-    return train_reward(model, tokenizer_of(model), PAIRS, settings(**changes), folder, seed=seed)
+def judge(folder: Path, model: Source, *, seed: int = 0, checkpoint_seconds: float = 1e9, **changes: Any) -> Tuned:
+    chosen = settings(**changes)
+    return train_reward(
+        model, tokenizer_of(model), PAIRS, chosen, folder, seed=seed, checkpoint_seconds=checkpoint_seconds
+    )
+
+
+@contextmanager
+def cut_at(step: int) -> Iterator[None]:
+    """Within it, a training is interrupted after so many steps."""
+
+    class Cut(Evaluations):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            super().on_step_end(args, state, control)
+            if state.global_step == step:
+                raise KeyboardInterrupt
+
+    with mock.patch.object(tuning, "Evaluations", Cut), pytest.raises(KeyboardInterrupt):
+        yield

@@ -133,6 +133,7 @@ def _run(command: Any, work: Callable[[Source, Say], Tuned]) -> int:
     from mixln.cli.checkpoint import one_source
     from mixln.memory import keep_freed_memory
     from mixln.report import terminal_tuned
+    from mixln.training.outcome import hacked
     from mixln.training.quiet import quiet_libraries
     from mixln.training.tuning import MODEL
 
@@ -141,6 +142,13 @@ def _run(command: Any, work: Callable[[Source, Say], Tuned]) -> int:
         tuned = work(one_source(command.model, command.cache), say)
     if tuned.after:
         console.print(terminal_tuned(tuned))
+    if "reward" in tuned.after and hacked(
+        *((tuned.before[name].value, tuned.after[name].value) for name in ("reward", "accuracy"))
+    ):
+        console.print(
+            "• The reward rose while the policy itself got worse at telling chosen answers from rejected ones: a sign that the "
+            "reward model was learnt, and not what it stands for."
+        )
     if tuned.status == "diverged":
         console.print(f"diverged at step {tuned.step:,}: {tuned.reason}; no model was written", markup=False)
         return 1

@@ -14,7 +14,7 @@ from mixln.compare import words
 from mixln.compare.chain_settings import ChainSettings
 from mixln.compare.results import AVERAGE, Chain, ChainResult, ChainRow, Interval, Mean, PlacementSummary
 from mixln.compare.statistics import CONFIDENCE, paired_difference
-from mixln.training.outcome import Tuned
+from mixln.training.outcome import Tuned, hacked
 
 Values = dict[str, float]
 TRAININGS: dict[str, Callable[[ChainResult], Tuned | None]] = {
@@ -171,11 +171,12 @@ def _notes(
 
 
 def _hacked(row: ChainRow) -> bool:
-    names = ("rlhf reward", "rlhf reward before", "rlhf accuracy", "rlhf accuracy before")
-    if not all(name in row.figures for name in names):
+    if not {"rlhf reward", "rlhf accuracy"} <= row.figures.keys():
         return False
-    after, before, right, was_right = (row.figures[name].value for name in names)
-    return after > before and right < was_right
+    reward, accuracy = (
+        (row.figures[f"rlhf {n} before"].value, row.figures[f"rlhf {n}"].value) for n in ("reward", "accuracy")
+    )
+    return hacked(reward, accuracy)
 
 
 def _said(interval: Interval, scale: float, unit: str) -> str:

@@ -32,6 +32,7 @@ LEARNING = (
     ("finetune loss before", "held-out loss before", 1),
     ("finetune loss", "after fine-tuning", 1),
     ("reward accuracy", "reward model: pairs right, %", SHARE),
+    ("perplexity", "bits per byte of the held-out text", 1),
 )
 """Figure of a training → its heading, and what it is multiplied by."""
 REWARD = "rlhf reward"

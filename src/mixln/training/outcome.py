@@ -84,6 +84,14 @@ class Tuned:
     seconds: float
 
 
+def hacked(reward: tuple[float, float], accuracy: tuple[float, float]) -> bool:
+    """Whether the reward rose while the policy itself got worse at telling chosen answers from rejected ones.
+
+    :param reward: before and after; `accuracy` too.
+    """
+    return reward[1] > reward[0] and accuracy[1] < accuracy[0]
+
+
 def perplexity(loss: float | None) -> float | None:
     """exp(loss) for a loss in nats per token; `None` for none, infinity where it overflows."""
     if loss is None:
