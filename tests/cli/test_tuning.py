@@ -65,7 +65,7 @@ def test_the_whole_chain(folder, capsys, tmp_path):
 
 def test_prompts_longer_than_the_context(folder, capsys, tmp_path):
     """They are counted and left out; where none is left, that is said and nothing written."""
-    long = [{**row, "prompt": "one two three " * 100} for row in ROWS]
+    long = [{**row, "prompt": f"one two {row['prompt']} " * 100} for row in ROWS]
     (tmp_path / "some.jsonl").write_text("\n".join(map(json.dumps, ROWS + long[:20])))
     assert run("finetune", folder / "base", "--data", tmp_path / "some.jsonl", *SMALL, "--out", tmp_path / "ft") == 0
     assert "passed over: they are longer than the model's context" in capsys.readouterr().out

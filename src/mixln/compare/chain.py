@@ -161,11 +161,13 @@ def check_chain(
             names, cache=cache, folder=tasks.task_folder, where=tasks.questions, limit=tasks.limit, shots=tasks.shots
         )
     if "finetune" in chain.chain:
-        asked["finetune"]["examples"] = completions(chain.finetune.chosen, tokenizer, config).fingerprint
+        asked["finetune"]["examples"] = completions(
+            chain.finetune.chosen, chain.finetune.tuning, tokenizer, config
+        ).fingerprint
     if "rlhf" in chain.chain:
         for name, placed in configs.items():
             check_classifier(placed, f"placement {name}")
-        asked["reward"]["examples"] = pairs(chain.reward.chosen, tokenizer, config).fingerprint
+        asked["reward"]["examples"] = pairs(chain.reward.chosen, chain.reward.tuning, tokenizer, config).fingerprint
         prompts = rlhf_pairs(chain.reward.chosen, chain.rlhf, tokenizer, config, tokenizer, config)
         asked["rlhf"]["examples"] = prompts.fingerprint
     _check_same(store, asked)

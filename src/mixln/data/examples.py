@@ -31,7 +31,7 @@ TEMPLATE = (
 WRONG = 0
 """Seed of which wrong answer a pair has."""
 HELD_OUT = 1 / 16
-"""Share of the examples that may be held out; more where that is too few."""
+"""Share of the examples that no step learns from; more where that is too few to hold out."""
 COLUMNS: dict[Kind, tuple[str, ...]] = {
     "completions": ("prompt", "completion"),
     "pairs": ("prompt", "chosen", "rejected"),
@@ -84,7 +84,9 @@ def rooms(kind: Kind, tokenizer: Any, tokens: int) -> list[Room]:
     return [Room(tokenizer=tokenizer, columns=(prompt, other), tokens=tokens) for other in others]
 
 
-def examples(settings: ExampleSettings, kind: Kind, tokenizer: Any, fit: Sequence[Room]) -> Examples:
+def examples(
+    settings: ExampleSettings, kind: Kind, tokenizer: Any, fit: Sequence[Room], *, most: int | None = None
+) -> Examples:
     """Reads the examples that `settings` names, leaves out those that are too long, and holds some out.
 
     The hash of its prompt decides where an example stands and whether it may be held out: what one step holds out, no other
@@ -92,17 +94,19 @@ def examples(settings: ExampleSettings, kind: Kind, tokenizer: Any, fit: Sequenc
 
     :param tokenizer: of the model; it writes conversations.
     :param fit: every example that is used fits into all of these.
+    :param most: examples to learn from that are needed.
     :raises DataError: if they cannot be read, a row is not as it must be, or too few are left.
     """
     description, rows, removed = _read(settings, kind, tokenizer)
-    numbers = [_number(row["prompt"]) for row in rows]
-    share = HELD_OUT
-    while share < 1 and sum(number < share for number in numbers) < settings.held_out_examples:
-        share *= 2
-    order = [row for _, row in sorted(zip(numbers, rows, strict=True), key=lambda pair: pair[0])]
-    count = sum(number < share for number in numbers)
-    held_out, shorter = _fitting(order[:count], fit, settings.held_out_examples)
-    train, short = _fitting(order[count:], fit, settings.examples)
+    numbered = sorted(((_number(row["prompt"]), row) for row in rows), key=lambda pair: pair[0])
+    order = [row for _, row in numbered]
+    reserved = sum(number < HELD_OUT for number, _ in numbered)
+    wanted = min((count for count in (settings.examples, most) if count is not None), default=None)
+    held_out, shorter = _fitting(order, fit, settings.held_out_examples)
+    reserved = max(reserved, len(held_out) + shorter)
+    while 0 < reserved < len(order) and order[reserved]["prompt"] == order[reserved - 1]["prompt"]:
+        reserved += 1  # the same prompt stands on one side only
+    train, short = _fitting(order[reserved:], fit, wanted)
     too_long = shorter + short
     if not train or len(held_out) < settings.held_out_examples:
         said = (
@@ -112,7 +116,8 @@ def examples(settings: ExampleSettings, kind: Kind, tokenizer: Any, fit: Sequenc
         )
         raise DataError(
             f"data {settings.data}: of {len(rows):,} examples {len(train):,} are left to learn from and {len(held_out):,} of "
-            f"{settings.held_out_examples:,} to hold out{said}; give more or shorter ones, or a smaller --held-out-examples"
+            f"{settings.held_out_examples:,} to hold out{said}; give more{' or shorter ones' if too_long else ''}, "
+            "or a smaller --held-out-examples"
         )
     return Examples(
         kind=kind, description=description, train=train, held_out=held_out, removed=removed, too_long=too_long

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import math
+import multiprocessing
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
@@ -259,7 +260,9 @@ def quiet() -> Iterator[None]:
     try:
         with ExitStack() as stack:
             stack.enter_context(redirect_stdout(io.StringIO()))
-            if not sys.stderr.isatty():
+            if (
+                not sys.stderr.isatty() or multiprocessing.parent_process() is not None
+            ):  # a worker's would name no trial
                 stack.enter_context(redirect_stderr(io.StringIO()))
             yield
     finally:

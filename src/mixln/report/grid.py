@@ -12,6 +12,9 @@ from rich.text import Text
 from mixln.report import formats
 from mixln.report.tables import Pieces, escaped
 
+LONGEST = 20
+"""Characters up to which a name is not broken."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
@@ -33,7 +36,14 @@ def terminal(grid: Grid) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for index, name in enumerate(grid.head):
         text = index < grid.words
-        table.add_column(formats.plain(name), justify="left" if text else "right", no_wrap=not text, overflow="fold")
+        longest = max((len(piece) for row in grid.rows for piece in row[index]), default=0)
+        # Names stay whole up to a width; where it is narrow, the numbers of many models break first.
+        table.add_column(
+            formats.plain(name),
+            justify="left" if text else "right",
+            min_width=min(longest, LONGEST) if text else None,
+            overflow="fold",
+        )
     for row in grid.rows:
         table.add_row(*(Text("\n".join(pieces)) for pieces in row))
     return table

@@ -34,7 +34,7 @@ def finetune_step(
     """
     settings = _ready(source, settings)
     tokenizer = with_padding(tokenizer_of(source, say=say))
-    found = completions(data, tokenizer, source.config)
+    found = completions(data, settings, tokenizer, source.config)
     _tell(found, say)
 
     def work() -> Tuned:
@@ -55,7 +55,7 @@ def reward_step(
     settings = _ready(source, settings)
     check_classifier(source.config, f"model {source.name}")
     tokenizer = with_padding(tokenizer_of(source, say=say))
-    found = pairs(data, tokenizer, source.config)
+    found = pairs(data, settings, tokenizer, source.config)
     _tell(found, say)
 
     def work() -> Tuned:
@@ -100,14 +100,15 @@ def rlhf_step(
     return _once(folder, what, work, say)
 
 
-def completions(data: ExampleSettings, tokenizer: Any, config: PreTrainedConfig) -> Examples:
+def completions(data: ExampleSettings, settings: TuneSettings, tokenizer: Any, config: PreTrainedConfig) -> Examples:
     """What fine-tuning learns from."""
-    return examples(data, "completions", tokenizer, rooms("completions", tokenizer, room(config)))
+    fit = rooms("completions", tokenizer, room(config))
+    return examples(data, "completions", tokenizer, fit, most=_needed(settings))
 
 
-def pairs(data: ExampleSettings, tokenizer: Any, config: PreTrainedConfig) -> Examples:
+def pairs(data: ExampleSettings, settings: TuneSettings, tokenizer: Any, config: PreTrainedConfig) -> Examples:
     """What a reward model learns from."""
-    return examples(data, "pairs", tokenizer, rooms("pairs", tokenizer, room(config)))
+    return examples(data, "pairs", tokenizer, rooms("pairs", tokenizer, room(config)), most=_needed(settings))
 
 
 def rlhf_pairs(
@@ -136,7 +137,13 @@ def rlhf_pairs(
             *rooms("pairs", each, tokens),
         )
     ]
-    return examples(data, "pairs", tokenizer, fit)
+    needed = _needed(settings)
+    return examples(data, "pairs", tokenizer, fit, most=needed and needed // settings.generations)
+
+
+def _needed(settings: TuneSettings) -> int | None:
+    """Examples that a training of so many steps sees; `None` where its steps follow from the examples."""
+    return settings.steps and settings.steps * settings.batch_size
 
 
 def check_classifier(config: PreTrainedConfig, name: str) -> None:
