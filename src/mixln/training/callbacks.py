@@ -227,6 +227,28 @@ class Evaluations(TrainerCallback):
             control.should_evaluate = True
 
 
+class News(TrainerCallback):
+    """Says where the training is, every `seconds`.
+
+    :param say: takes one line of news.
+    """
+
+    def __init__(self, say: Callable[[str], None], seconds: float = 15.0) -> None:
+        self.say, self.seconds = say, seconds
+        self.last = time.monotonic()
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        gone = f"going on from step {state.global_step:,} of" if state.global_step else "training,"
+        self.say(f"{gone} {state.max_steps:,} steps")
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *, logs: dict[str, Any], **_: Any
+    ) -> None:
+        if "loss" in logs and time.monotonic() - self.last >= self.seconds:
+            self.last = time.monotonic()
+            self.say(f"step {state.global_step:,} of {state.max_steps:,}, loss {logs['loss']:.3f}")
+
+
 class Checkpoints(TrainerCallback):
     """Asks for a checkpoint when the last one is `seconds` old, and marks each that is wholly written.
 

@@ -64,5 +64,6 @@ def finetune(
         seed=seed,
         steps=settings.total_steps(len(examples.train)),
         tokens_per_step=length * settings.batch_size,
+        say=say,
         checkpoint_seconds=checkpoint_seconds,
     )

@@ -94,6 +94,7 @@ def train_reward(
         folder=folder,
         seed=seed,
         steps=settings.total_steps(len(examples.train)),
+        say=say,
         checkpoint_seconds=checkpoint_seconds,
     )
 

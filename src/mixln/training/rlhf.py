@@ -178,6 +178,7 @@ def rlhf(
         seed=seed,
         steps=steps,
         patience=None,
+        say=say,
         checkpoint_seconds=checkpoint_seconds,
     )
 

@@ -15,8 +15,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from mixln.data.examples import Examples
 from mixln.errors import DataError
 from mixln.files import folder_atomic
-from mixln.hosts.sources import Source, identity, quiet
-from mixln.training.callbacks import Checkpoints, Divergence, Evaluations, GradientNorms, Metrics, resumption
+from mixln.hosts.sources import Say, Source, identity, quiet, silent
+from mixln.training.callbacks import Checkpoints, Divergence, Evaluations, GradientNorms, Metrics, News, resumption
 from mixln.training.metrics import MetricsFile
 from mixln.training.outcome import Figure, Tuned
 from mixln.training.settings import TuneSettings
@@ -37,6 +37,7 @@ def tune(
     seed: int,
     tokens_per_step: float = 0.0,
     patience: int | None = 20,
+    say: Say = silent,
     checkpoint_seconds: float = 60.0,
 ) -> Tuned:
     """Trains, and leaves the model in `folder`/model; a training that was cut off goes on from its last checkpoint.
@@ -44,6 +45,7 @@ def tune(
     :param make: the trainer, from its arguments (a dict) and what :class:`~mixln.training.trainers.EqualTerms` takes.
     :param seed: decides the order of the examples, new weights, and what is sampled.
     :param tokens_per_step: about how many tokens an update sees; 0 where that is not known.
+    :param say: takes one line of news.
     :param patience: see :class:`~mixln.training.callbacks.Divergence`.
     :param checkpoint_seconds: time between two checkpoints, seconds.
     """
@@ -62,6 +64,7 @@ def tune(
             divergence,
             Evaluations(settings.evaluations),
             Checkpoints(checkpoint_seconds),
+            News(say),
         ],
     )
     if resume is None:
