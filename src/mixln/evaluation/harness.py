@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,7 @@ class Harness:
                 self.manager = TaskManager(include_path=list(folders))
         for name in names:
             if name not in self.manager.all_tasks:
-                alike = [known for known in self.manager.all_tasks if name.lower()[:4] in known.lower()][:5]
+                alike = get_close_matches(name.lower(), self.manager.all_tasks, n=3)
                 near = f"; there are {', '.join(alike)}" if alike else ""
                 raise SettingsError(f"tasks: lm-eval does not know {name!r}{near}; lm-eval ls tasks lists them all")
         self.loaded: dict[str, list[Any]] = {}
