@@ -27,9 +27,10 @@ from mixln.diagnostics.drop import performance_drop
 from mixln.diagnostics.measures import TokenLoss
 from mixln.diagnostics.stack import find_stack
 from mixln.hosts import from_config
-from mixln.hosts.sources import load, quiet
+from mixln.hosts.sources import load
 from mixln.memory import keep_freed_memory
 from mixln.presets import PRESETS, model_config
+from mixln.quiet import quiet
 from mixln.training.evaluation import evaluate
 
 ROUNDS = 2

@@ -21,7 +21,7 @@ def folder(tmp_path_factory):
 def test_only_the_data_is_another(folder, name):
     path = offline.DEFINITIONS.get(name, (f"mmlu/default/{name}.yaml",))[0]
     ours = load_yaml(folder / f"{name}.yaml", resolve_func=False)
-    theirs = load_yaml(offline._definitions() / path, resolve_func=False)
+    theirs = load_yaml(offline.definitions() / path, resolve_func=False)
     assert {key for key in ours | theirs if ours.get(key) != theirs.get(key)} <= DATA
     split = ours["test_split"] or ours["validation_split"]
     assert theirs["test_split" if ours["test_split"] else "validation_split"] == split

@@ -6,13 +6,13 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
-from mixln.hosts.sources import find_model, load, tokenizer_of
+from mixln.hosts.sources import find_model, load
 from mixln.training import rlhf as module
 from mixln.training.reward import Scorer, load_reward
 from mixln.training.rlhf import in_order, log_likelihoods, rlhf
 from mixln.training.settings import RlhfSettings
 from tests import decoders
-from tests.training.tuned import PAIRS, cut_at, judge, source
+from tests.training.tuned import PAIRS, cut_at, judge, source, training
 
 pytestmark = pytest.mark.filterwarnings("default")  # TRL's own
 
@@ -41,16 +41,8 @@ def reward(tmp_path_factory):
 
 
 def run(folder, model, scorer, *, checkpoint_seconds=1e9, **changes):
-    return rlhf(
-        model,
-        tokenizer_of(model),
-        scorer,
-        PAIRS,
-        settings(**changes),
-        folder,
-        seed=0,
-        checkpoint_seconds=checkpoint_seconds,
-    )
+    chosen = settings(**changes)
+    return rlhf(training(folder, model, PAIRS, chosen, checkpoint_seconds=checkpoint_seconds), scorer)
 
 
 def test_likelihoods_by_hand(tmp_path):

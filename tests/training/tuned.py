@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from unittest import mock
 
 import pytest
@@ -20,6 +20,7 @@ from mixln.training.reward import train_reward
 from mixln.training.settings import TuneSettings
 from tests import decoders
 
+S = TypeVar("S", bound=TuneSettings)
 WORDS = ("one", "two", "three", "four", "five", "six")
 ROWS = [
     {
@@ -45,18 +46,26 @@ def settings(**changes: Any) -> TuneSettings:
     return TuneSettings(**{"steps": 12, "batch_size": 6, "learning_rate": 3e-3, "precision": "float32", **changes})
 
 
-def tune(folder: Path, model: Source, *, seed: int = 0, checkpoint_seconds: float = 1e9, **changes: Any) -> Tuned:
-    chosen = settings(**changes)
-    return finetune(
-        model, tokenizer_of(model), COMPLETIONS, chosen, folder, seed=seed, checkpoint_seconds=checkpoint_seconds
+def training(
+    folder: Path, model: Source, examples: Examples, chosen: S, seed: int = 0, checkpoint_seconds: float = 1e9
+) -> tuning.Training[S]:
+    return tuning.Training(
+        source=model,
+        tokenizer=tuning.with_padding(tokenizer_of(model)),
+        examples=examples,
+        settings=chosen,
+        folder=folder,
+        seed=seed,
+        checkpoint_seconds=checkpoint_seconds,
     )
+
+
+def tune(folder: Path, model: Source, *, seed: int = 0, checkpoint_seconds: float = 1e9, **changes: Any) -> Tuned:
+    return finetune(training(folder, model, COMPLETIONS, settings(**changes), seed, checkpoint_seconds))
 
 
 def judge(folder: Path, model: Source, *, seed: int = 0, checkpoint_seconds: float = 1e9, **changes: Any) -> Tuned:
-    chosen = settings(**changes)
-    return train_reward(
-        model, tokenizer_of(model), PAIRS, chosen, folder, seed=seed, checkpoint_seconds=checkpoint_seconds
-    )
+    return train_reward(training(folder, model, PAIRS, settings(**changes), seed, checkpoint_seconds))
 
 
 @contextmanager

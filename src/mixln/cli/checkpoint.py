@@ -45,7 +45,8 @@ def own_precision(source: Source) -> str:
 
 def write(model: PreTrainedModel, source: Source, out: Path) -> None:
     """Writes a checkpoint whole or not at all, with the tokenizer or image processor of the one that it was made of, if that has one."""
-    from mixln.hosts.sources import image_processor_of, quiet, tokenizer_of
+    from mixln.hosts.sources import image_processor_of, tokenizer_of
+    from mixln.quiet import quiet
 
     with quiet(), folder_atomic(out) as folder:
         model.save_pretrained(folder)

@@ -35,7 +35,8 @@ class Convert:
         check_new(self.out)
         from mixln.hosts import family, from_pretrained
         from mixln.hosts.convert import from_mix_ln, is_mix_ln, place, unplace
-        from mixln.hosts.sources import load, quiet
+        from mixln.hosts.sources import load
+        from mixln.quiet import quiet
 
         source = one_source(self.model, self.cache)
         family(source.config)

@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar
 
+from mixln.cli.terminal import Terminal
 from mixln.diagnostics.settings import DiagnoseSettings
 from mixln.files import check_writable
 from mixln.memory import keep_freed_memory
@@ -18,15 +19,9 @@ class Diagnose(DiagnoseSettings):
 
     def run(self) -> int:
         """Measures, prints a table and the verdict of each model, and writes the report."""
-        from rich.console import Console
-
-        console = Console()
-
-        def say(text: str) -> None:
-            console.print(text, highlight=False, markup=False, soft_wrap=True, style="dim")
-
+        terminal = Terminal()
         check_writable(self.out)
-        say("loading libraries")
+        terminal.news("loading libraries")
         from mixln.compare.diagnosis import diagnose_all, prepare_models
         from mixln.compare.experiment import facts_of_run
         from mixln.compare.sources import find
@@ -35,8 +30,8 @@ class Diagnose(DiagnoseSettings):
 
         keep_freed_memory()
         cache = self.cache.expanduser()
-        sources = [source for name in self.models for source in find(name, cache=cache, say=say)]
-        prepared = prepare_models(sources, self.text, self.measure, say=say)
+        sources = [source for name in self.models for source in find(name, cache=cache, say=terminal.news)]
+        prepared = prepare_models(sources, self.text, self.measure, say=terminal.news)
 
         settings = {name: value for name, value in dataclasses.asdict(self).items() if name not in ("out", "cache")}
         models: list[Diagnosis] = []
@@ -47,11 +42,11 @@ class Diagnose(DiagnoseSettings):
             models.append(diagnosis)
             paths = write_diagnosis(Diagnoses(settings=settings, models=tuple(models), facts=facts_of_run()), self.out)
             page = next(path for path in paths if path.suffix == ".html")
-            console.print(terminal_diagnosis(diagnosis))
+            terminal.show(terminal_diagnosis(diagnosis))
             for sentence in diagnosis.verdict:
-                console.print(f"• {sentence}", highlight=False, markup=False)
-            console.print()
+                terminal.note(sentence)
+            terminal.line()
 
-        diagnose_all(prepared, self.measure, cache=cache, say=say, done=done)
-        console.print(f"report: {page}", highlight=False, markup=False, soft_wrap=True)
+        diagnose_all(prepared, self.measure, cache=cache, say=terminal.news, done=done)
+        terminal.line(f"report: {page}")
         return 0

@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar
 
+from mixln.cli.terminal import Terminal
 from mixln.evaluation.settings import EvaluateSettings
 from mixln.files import check_writable
 from mixln.memory import keep_freed_memory
@@ -18,15 +19,9 @@ class Evaluate(EvaluateSettings):
 
     def run(self) -> int:
         """Asks, prints the table, and writes it."""
-        from rich.console import Console
-
-        console = Console()
-
-        def say(text: str) -> None:
-            console.print(text, highlight=False, markup=False, soft_wrap=True, style="dim")
-
+        terminal = Terminal()
         check_writable(self.out)
-        say("loading libraries")
+        terminal.news("loading libraries")
         from mixln.compare.evaluation import evaluation, examine, prepare_exam
         from mixln.compare.experiment import facts_of_run
         from mixln.compare.sources import find
@@ -35,8 +30,8 @@ class Evaluate(EvaluateSettings):
 
         keep_freed_memory()
         cache = self.cache.expanduser()
-        sources = [source for name in self.models for source in find(name, cache=cache, say=say)]
-        exam = prepare_exam(sources, self.asking, self.text, cache=cache, say=say)
+        sources = [source for name in self.models for source in find(name, cache=cache, say=terminal.news)]
+        exam = prepare_exam(sources, self.asking, self.text, cache=cache, say=terminal.news)
         settings = {name: value for name, value in dataclasses.asdict(self).items() if name not in ("out", "cache")}
         models: list[Scores] = []
 
@@ -47,10 +42,10 @@ class Evaluate(EvaluateSettings):
             models.append(scores)
             write_evaluation(so_far(), self.out)
 
-        examine(exam, self.out, say=say, done=done)
+        examine(exam, self.out, say=terminal.news, done=done)
         found = so_far()
-        console.print(terminal_evaluation(found))
+        terminal.show(terminal_evaluation(found))
         for note in found.notes:
-            console.print(f"• {note}", highlight=False, markup=False)
-        console.print(f"\ntable: {self.out / 'table.md'}", highlight=False, markup=False, soft_wrap=True)
+            terminal.note(note)
+        terminal.line(f"\ntable: {self.out / 'table.md'}")
         return 0

@@ -99,7 +99,7 @@ class LiveDisplay(PlainDisplay):
             row, trial = progress.metrics, progress.job.trial
             step, loss, speed = row.get("step", 0), row.get("loss"), row.get("tokens_per_second")
             table.add_row(
-                _label(trial),
+                trial.label,
                 f"{step}/{course.steps}",
                 ProgressBar(total=course.steps, completed=step, width=20),
                 "" if loss is None else f"{loss:.3f}",
@@ -113,13 +113,9 @@ class LiveDisplay(PlainDisplay):
         self.live.stop()
 
 
-def _label(trial: Trial) -> str:
-    return f"{trial.placement}, lr {trial.learning_rate:g}, seed {trial.seed}"
-
-
 def _words(progress: Progress, steps: int) -> str:
     row = progress.metrics
-    said = f"{_label(progress.job.trial)}: step {row.get('step', 0)} of {steps}"
+    said = f"{progress.job.trial.label}: step {row.get('step', 0)} of {steps}"
     if "loss" in row:
         said += f", loss {row['loss']:.3f}"
     if row.get("tokens_per_second"):
@@ -128,7 +124,7 @@ def _words(progress: Progress, steps: int) -> str:
 
 
 def _ended(result: TrialResult) -> str:
-    said = f"{_label(result.trial)}: {result.status}"
+    said = f"{result.trial.label}: {result.status}"
     if result.perplexity is not None:
         said += f", perplexity {result.perplexity:.1f}"
     if result.reason:

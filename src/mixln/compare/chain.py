@@ -7,6 +7,7 @@ judges all placements of a seed, that of the baseline: rewards of different rewa
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 from mixln.compare.chain_settings import ChainSettings
 from mixln.compare.chain_statistics import summarise_chain
-from mixln.compare.results import Chain, ChainResult, PlacementSummary, Trial, TrialResult
+from mixln.compare.results import Chain, ChainResult, PlacementSummary, TrialResult
 from mixln.compare.runner import Job, Machine, Progress, run, write_error
 from mixln.compare.store import Store
 from mixln.errors import StoreError, first_line
@@ -46,11 +47,11 @@ class ChainJob(Job):
     def work(self) -> ChainResult:
         """An error ends the steps; what was done before it stays."""
         from mixln.compare.sources import find
-        from mixln.training.quiet import quiet_libraries
+        from mixln.quiet import quiet
 
         result = ChainResult(trial=self.trial)
         try:
-            with quiet_libraries():
+            with quiet():
                 (source,) = find(str(self.folder), cache=self.cache)
                 for name in self.chain.chain:
                     result, source = STEPS[name](self, source, result)
@@ -234,7 +235,7 @@ def run_chain(
 
     def finished(result: ChainResult) -> None:
         results[result.trial] = result
-        say(f"chain: {_label(result.trial)}: {result.reason or 'done'}")
+        say(f"chain: {result.trial.label}: {result.reason or 'done'}")
 
     # First the judges: the others wait for their reward models.
     first = [job for job in jobs if job.trial in judges.values()]
@@ -254,24 +255,18 @@ class Clock:
     """Tells now and then where the running trials are."""
 
     def __init__(self, say: Say, seconds: float = 30.0) -> None:
-        import time
-
-        self.say, self.seconds, self.now = say, seconds, time.monotonic
-        self.last = self.now()
+        self.say, self.seconds = say, seconds
+        self.last = time.monotonic()
 
     def watch(self, running: Sequence[Progress]) -> None:
-        if self.now() - self.last < self.seconds:
+        if time.monotonic() - self.last < self.seconds:
             return
-        self.last = self.now()
+        self.last = time.monotonic()
         for progress in running:
             row = progress.metrics
             said = f", loss {row['loss']:.3f}" if "loss" in row else ""
             step = progress.job.metrics.parents[1].name
-            self.say(f"chain: {_label(progress.job.trial)}: {step}, step {row.get('step', 0)}{said}")
-
-
-def _label(trial: Trial) -> str:
-    return f"{trial.placement}, lr {trial.learning_rate:g}, seed {trial.seed}"
+            self.say(f"chain: {progress.job.trial.label}: {step}, step {row.get('step', 0)}{said}")
 
 
 def _read(path: Path, asked: dict[str, Any]) -> ChainResult | None:

@@ -7,13 +7,10 @@ from collections.abc import Callable, Sequence
 from statistics import mean
 from typing import Any
 
-import numpy as np
-from scipy import stats
-
 from mixln.compare import words
 from mixln.compare.chain_settings import ChainSettings
 from mixln.compare.results import AVERAGE, Chain, ChainResult, ChainRow, Interval, Mean, PlacementSummary
-from mixln.compare.statistics import CONFIDENCE, paired_difference
+from mixln.compare.statistics import paired_difference, t_interval
 from mixln.training.outcome import Tuned, hacked
 
 Values = dict[str, float]
@@ -101,11 +98,8 @@ def _figures(by_seed: dict[int, Values], baseline: dict[int, Values] | None) -> 
 
 
 def _mean(values: Sequence[float], difference: Interval | None) -> Mean:
-    middle, count = float(np.mean(values)), len(values)
-    if count < 2:
-        return Mean(value=middle, low=None, high=None, seeds=count, difference=difference)
-    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1) * np.std(values, ddof=1) / math.sqrt(count))
-    return Mean(value=middle, low=middle - reach, high=middle + reach, seeds=count, difference=difference)
+    middle, low, high = t_interval(values)
+    return Mean(value=middle, low=low, high=high, seeds=len(values), difference=difference)
 
 
 def _notes(

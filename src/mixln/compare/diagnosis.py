@@ -23,9 +23,8 @@ from mixln.diagnostics.tasks import task_drops
 from mixln.errors import MixlnError, SettingsError, first_line
 from mixln.evaluation.harness import Harness
 from mixln.files import write_atomic
-from mixln.hosts.sources import Say, Source, image_processor_of, load, tokenizer_of
+from mixln.hosts.sources import Say, Source, device, image_processor_of, load, tokenizer_of
 from mixln.records import from_json, to_json
-from mixln.training.steps import device
 
 POSITIONS_AFTER_PADDING = (
     "camembert", "data2vec-text", "esm", "ibert", "longformer", "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta",
@@ -104,7 +103,12 @@ def diagnose_all(
             entry.measure,
             settings,
             name=entry.title,
-            facts=_facts(entry, parameters, settings),
+            facts={
+                **entry.source.facts,
+                "parameters": f"{parameters:,}",
+                "data": entry.description,
+                "number format": settings.precision,
+            },
             say=say,
         )
         if harness is not None:
@@ -272,16 +276,3 @@ def titles_of(sources: Sequence[Source]) -> list[str]:
         doubled = next(name for name in names if names.count(name) > 1)
         raise SettingsError(f"models must not repeat, got {doubled} twice")
     return names
-
-
-def _facts(entry: Prepared, parameters: int, settings: MeasureSettings) -> dict[str, str]:
-    config = entry.source.config
-    placement = getattr(config, "placement", None)
-    return {
-        "source": entry.source.name,
-        "family": config.model_type,
-        **({"placement": placement["name"]} if placement else {}),
-        "parameters": f"{parameters:,}",
-        "data": entry.description,
-        "number format": settings.precision,
-    }

@@ -22,9 +22,8 @@ from mixln.evaluation.paired import pairs
 from mixln.evaluation.results import Evaluation, Score, Scores
 from mixln.evaluation.settings import TaskSettings
 from mixln.files import write_atomic
-from mixln.hosts.sources import Say, Source, identity, load, tokenizer_of
+from mixln.hosts.sources import Say, Source, device, identity, load, tokenizer_of
 from mixln.records import from_json, to_json
-from mixln.training.steps import device
 
 HUB_TOKENS = 2_000_000
 """Tokens up to which a hub data set is streamed for its held-out part."""
@@ -99,7 +98,7 @@ def examine(exam: Exam, folder: Path, *, say: Say, done: Callable[[Scores], None
                 scores[name] = score
         del model  # before the next one is loaded
         every = tuple(score for score in scores.values() if score is not None)
-        found.append(Scores(model=title, facts=_facts(source), scores=every))
+        found.append(Scores(model=title, facts=source.facts, scores=every))
         done(found[-1])
     return tuple(found)
 
@@ -145,15 +144,6 @@ def _notes(models: Sequence[Scores], settings: TaskSettings) -> list[str]:
         if blind:
             notes.append(f"{model.model} is no better than guessing on {', '.join(blind)}, within its error.")
     return notes
-
-
-def _facts(source: Source) -> dict[str, str]:
-    placement = getattr(source.config, "placement", None)
-    return {
-        "source": source.name,
-        "family": source.config.model_type,
-        **({"placement": placement["name"]} if placement else {}),
-    }
 
 
 def _asked(exam: Exam, source: Source, tokenizer: Any) -> dict[str, Any]:

@@ -51,6 +51,11 @@ class Trial:
     learning_rate: float
     seed: int
 
+    @property
+    def label(self) -> str:
+        """What a line of news calls it."""
+        return f"{self.placement}, lr {self.learning_rate:g}, seed {self.seed}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrialResult(Outcome):

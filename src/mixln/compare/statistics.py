@@ -15,9 +15,7 @@ CONFIDENCE = 0.95
 
 
 def paired_difference(losses: dict[int, float], baseline: dict[int, float]) -> Interval | None:
-    """Mean over common seeds of (loss − baseline loss), with Student's t interval.
-
-    mean ± t_{0.975, n−1} · s / √n, where s is the standard deviation of the n paired differences.
+    """Mean over common seeds of (loss − baseline loss), with Student's t interval of these paired differences.
 
     :param losses: seed → loss.
     :returns: `None` without a common seed; no interval with a single one.
@@ -25,12 +23,17 @@ def paired_difference(losses: dict[int, float], baseline: dict[int, float]) -> I
     seeds = sorted(losses.keys() & baseline.keys())
     if not seeds:
         return None
-    differences = np.array([losses[seed] - baseline[seed] for seed in seeds])
-    mean, count = float(differences.mean()), len(seeds)
+    mean, low, high = t_interval([losses[seed] - baseline[seed] for seed in seeds])
+    return Interval(mean=mean, low=low, high=high, pairs=len(seeds))
+
+
+def t_interval(values: Sequence[float]) -> tuple[float, float | None, float | None]:
+    """The mean of n values with Student's t interval, mean ± t_{0.975, n−1} · s / √n; no interval of a single one."""
+    mean, count = float(np.mean(values)), len(values)
     if count < 2:
-        return Interval(mean=mean, low=None, high=None, pairs=count)
-    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1) * differences.std(ddof=1) / math.sqrt(count))
-    return Interval(mean=mean, low=mean - reach, high=mean + reach, pairs=count)
+        return mean, None, None
+    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1) * np.std(values, ddof=1) / math.sqrt(count))
+    return mean, mean - reach, mean + reach
 
 
 def summarise(

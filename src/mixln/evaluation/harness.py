@@ -5,15 +5,14 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import logging
 import math
 import multiprocessing
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from difflib import get_close_matches
-from importlib.util import find_spec
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from mixln.data import questions
 from mixln.errors import DataError, SettingsError, first_line
 from mixln.evaluation import offline
 from mixln.evaluation.results import Metric, Score
+from mixln.quiet import quiet as quiet_libraries
 
 ROLLING = ("word_perplexity", "byte_perplexity", "bits_per_byte")
 """Metrics of whole documents, each with its weight."""
@@ -79,8 +79,7 @@ class Harness:
         limit: int | None = None,
         shots: int = 0,
     ) -> None:
-        if find_spec("lm_eval") is None:
-            raise SettingsError('tasks need the package lm-eval; run pip install "mixln[tasks]"')
+        offline.definitions()
         if folder is not None and not folder.is_dir():
             raise SettingsError(f"task-folder {folder} is no folder; name one that holds lm-eval task files (.yaml)")
         self.names, self.limit, self.shots = names, limit, shots
@@ -225,7 +224,7 @@ def _metric(answers: Answers, label: str) -> Metric:
     elif not all(isinstance(each, int | float) for each in values):
         values = ()
     elif answers.choices and name.startswith("acc"):
-        chance = sum(1 / len(_arguments(sample)) for sample in samples) / len(samples)
+        chance = sum(1 / len(sample["arguments"]) for sample in samples) / len(samples)
     if not values or not math.isclose(sum(values) / sum(weights), value, rel_tol=1e-6, abs_tol=1e-9):
         values = ()  # the metric is another function of them
     return Metric(
@@ -239,34 +238,20 @@ def _metric(answers: Answers, label: str) -> Metric:
     )
 
 
-def _arguments(sample: dict[str, Any]) -> list[Any]:
-    return list(sample["arguments"])
-
-
 def _is_cut(sample: dict[str, Any], harness: Any) -> bool:
     """Whether a question and one of its answers are longer than the context: lm-eval then leaves out its beginning."""
-    texts = ["".join(pair[:2]) for pair in _arguments(sample) if len(pair) == 2 and isinstance(pair[1], str)]
+    texts = ["".join(pair[:2]) for pair in sample["arguments"] if len(pair) == 2 and isinstance(pair[1], str)]
     return bool(texts) and len(harness.tok_encode(max(texts, key=len))) > harness.max_length + 1
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps lm-eval's logs from the terminal, and its progress bars where it is none."""
-    import datasets
-
-    logger = logging.getLogger("lm_eval")
-    level, bars = logger.level, datasets.are_progress_bars_disabled()
-    logger.setLevel(logging.ERROR)
-    datasets.disable_progress_bars()
-    try:
-        with ExitStack() as stack:
-            stack.enter_context(redirect_stdout(io.StringIO()))
-            if (
-                not sys.stderr.isatty() or multiprocessing.parent_process() is not None
-            ):  # a worker's would name no trial
-                stack.enter_context(redirect_stderr(io.StringIO()))
-            yield
-    finally:
-        logger.setLevel(level)
-        if not bars:
-            datasets.enable_progress_bars()
+    """Keeps lm-eval's words from the terminal too, and its progress bars where there is none; a worker's would name no trial."""
+    import_module("datasets")  # whose bars are hidden in any case
+    shows_bars = sys.stderr.isatty() and multiprocessing.parent_process() is None
+    with (
+        quiet_libraries(),
+        redirect_stdout(io.StringIO()),
+        redirect_stderr(sys.stderr if shows_bars else io.StringIO()),
+    ):
+        yield

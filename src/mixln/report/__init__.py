@@ -22,7 +22,7 @@ from mixln.report.page import render
 from mixln.report.series import Chart
 from mixln.report.tables import markdown_table, terminal_table
 from mixln.report.task_table import markdown_evaluation, terminal_evaluation
-from mixln.report.tuned_table import terminal_tuned
+from mixln.report.tuned_table import terminal_tuned, tuned_notes
 
 __all__ = [
     "charts_of",
@@ -32,6 +32,7 @@ __all__ = [
     "terminal_evaluation",
     "terminal_table",
     "terminal_tuned",
+    "tuned_notes",
     "write",
     "write_diagnosis",
     "write_evaluation",

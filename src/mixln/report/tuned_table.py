@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from rich import box
 from rich.table import Table
 
 from mixln.report import formats
-from mixln.training.outcome import Figure, Tuned
+from mixln.report.grid import Grid, terminal
+from mixln.training.outcome import Figure, Tuned, hacked
 
 WORDS = {
     "loss": "held-out loss, nats",
@@ -30,11 +30,28 @@ def figure(name: str, value: Figure | None) -> str:
 
 def terminal_tuned(tuned: Tuned) -> Table:
     """The table for a terminal."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    table.add_column(f"{tuned.held_out:,} held out")
-    for name in ("before", f"after {tuned.step:,} steps"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name, words in WORDS.items():
-        if name in tuned.after:
-            table.add_row(words, figure(name, tuned.before.get(name)), figure(name, tuned.after[name]))
-    return table
+    return terminal(
+        Grid(
+            head=(f"{tuned.held_out:,} held out", "before", f"after {tuned.step:,} steps"),
+            rows=tuple(
+                ((words,), (figure(name, tuned.before.get(name)),), (figure(name, tuned.after[name]),))
+                for name, words in WORDS.items()
+                if name in tuned.after
+            ),
+        )
+    )
+
+
+def tuned_notes(tuned: Tuned) -> list[str]:
+    """What a reader of the table must know."""
+    notes = []
+    if (kl := tuned.after.get("kl")) and kl.value < 0:
+        notes.append("A KL below zero is the noise of its estimate from one completion a prompt: it means about none.")
+    if "reward" in tuned.after and hacked(
+        *((tuned.before[name].value, tuned.after[name].value) for name in ("reward", "accuracy"))
+    ):
+        notes.append(
+            "The reward rose while the policy itself got worse at telling chosen answers from rejected ones: a sign that the "
+            "reward model was learnt, and not what it stands for."
+        )
+    return notes

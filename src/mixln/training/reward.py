@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from datasets import Dataset
 from torch import Tensor
 from transformers import (
     AutoModelForSequenceClassification,
@@ -18,14 +18,14 @@ from transformers import (
 from trl.trainer.reward_config import RewardConfig
 from trl.trainer.reward_trainer import RewardTrainer
 
-from mixln.data.examples import Examples
 from mixln.errors import CheckpointError, first_line
-from mixln.hosts.sources import Say, Source, prepare, quiet, silent
+from mixln.hosts.sources import Say, Source, prepare, silent
+from mixln.quiet import quiet
 from mixln.training.lora import lora
 from mixln.training.outcome import Tuned
 from mixln.training.settings import TuneSettings
 from mixln.training.trainers import EqualTerms
-from mixln.training.tuning import mean, rows, share, tune, with_padding
+from mixln.training.tuning import Training, mean, share, tune, with_padding
 
 HEAD = "score"
 """What transformers calls the head of a sequence classifier."""
@@ -56,47 +56,26 @@ class RewardTuner(EqualTerms, RewardTrainer):
         }
 
 
-def train_reward(
-    source: Source,
-    tokenizer: PreTrainedTokenizerBase,
-    examples: Examples,
-    settings: TuneSettings,
-    folder: Path,
-    *,
-    seed: int,
-    say: Say = silent,
-    checkpoint_seconds: float = 60.0,
-) -> Tuned:
+def train_reward(training: Training[TuneSettings]) -> Tuned:
     """Trains a model with a scalar head in place of its language-model head to score chosen answers above rejected ones.
 
-    :param examples: of the kind `pairs`.
-    :param folder: where everything of this training lies; the reward model in `model`.
+    :param training: its examples are of the kind `pairs`.
     """
-    with_padding(tokenizer)
+    settings, examples = training.settings, training.examples
 
     def make(arguments: dict[str, Any], **shared: Any) -> RewardTuner:
-        model = with_scalar_head(source, seed=seed, say=say)
+        model = with_scalar_head(training.source, seed=training.seed, say=training.say)
         return RewardTuner(
             model=model,
             args=RewardConfig(**arguments, max_length=None, gradient_checkpointing=False),
-            processing_class=tokenizer,
-            train_dataset=rows(examples.train),
-            eval_dataset=rows(examples.held_out),
+            processing_class=training.tokenizer,
+            train_dataset=Dataset.from_list(examples.train),
+            eval_dataset=Dataset.from_list(examples.held_out),
             peft_config=lora(model, settings, task="SEQ_CLS", head=HEAD),
             **shared,
         )
 
-    return tune(
-        make,
-        tokenizer=tokenizer,
-        examples=examples,
-        settings=settings,
-        folder=folder,
-        seed=seed,
-        steps=settings.total_steps(len(examples.train)),
-        say=say,
-        checkpoint_seconds=checkpoint_seconds,
-    )
+    return tune(training, make, steps=settings.total_steps(len(examples.train)))
 
 
 def with_scalar_head(source: Source, *, seed: int, say: Say = silent) -> PreTrainedModel:

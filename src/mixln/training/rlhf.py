@@ -5,25 +5,26 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from itertools import takewhile
 from typing import Any
 
 import torch
+from datasets import Dataset
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.rloo_config import RLOOConfig
 from trl.trainer.rloo_trainer import RLOOTrainer
 
-from mixln.data.examples import Examples, Row
-from mixln.hosts.sources import Say, Source, load, silent
+from mixln.data.examples import Row
+from mixln.hosts.sources import load
 from mixln.training.lora import lora
 from mixln.training.outcome import Tuned
 from mixln.training.reward import Scorer
 from mixln.training.settings import RlhfSettings
 from mixln.training.trainers import EqualTerms
-from mixln.training.tuning import mean, rows, share, tune, with_padding
+from mixln.training.tuning import Training, mean, share, tune
 
 
 class Policy(EqualTerms):
@@ -114,35 +115,24 @@ ALGORITHMS: dict[str, tuple[type[Policy], type[Any]]] = {
 }
 
 
-def rlhf(
-    source: Source,
-    tokenizer: PreTrainedTokenizerBase,
-    scorer: Scorer,
-    examples: Examples,
-    settings: RlhfSettings,
-    folder: Path,
-    *,
-    seed: int,
-    say: Say = silent,
-    checkpoint_seconds: float = 60.0,
-) -> Tuned:
+def rlhf(training: Training[RlhfSettings], scorer: Scorer) -> Tuned:
     """Trains a causal language model to complete the pairs' prompts so that the reward model likes it, and not far from where it was.
 
+    :param training: its examples are of the kind `pairs`; of the training ones the prompts alone are used.
     :param scorer: the reward model.
-    :param examples: of the kind `pairs`; of the training ones the prompts alone are used.
-    :param folder: where everything of this training lies; the model in `model`.
     """
-    with_padding(tokenizer).padding_side = "left"
+    source, settings, examples = training.source, training.settings, training.examples
+    training.tokenizer.padding_side = "left"
     trainer_class, config_class = ALGORITHMS[settings.algorithm]
     steps = settings.total_steps(len(examples.train) * settings.generations)
     # Every prompt that the training will need, one after the other: TRL's own order over several passes does not survive
     # an interruption.
     prompts = in_order(
-        [row["prompt"] for row in examples.train], steps * settings.batch_size // settings.generations, seed
+        [row["prompt"] for row in examples.train], steps * settings.batch_size // settings.generations, training.seed
     )
 
     def make(arguments: dict[str, Any], **shared: Any) -> Policy:
-        model = load(source, dtype="float32", whole=True, say=say).train()
+        model = load(source, dtype="float32", whole=True, say=training.say).train()
         model.config._name_or_path = source.path  # where TRL loads the reference model from
         trainer: Any = trainer_class(
             model=model,
@@ -156,31 +146,19 @@ def rlhf(
                 shuffle_dataset=False,
                 gradient_checkpointing=False,
             ),
-            processing_class=tokenizer,
-            train_dataset=rows([{"prompt": prompt} for prompt in prompts]),
+            processing_class=training.tokenizer,
+            train_dataset=Dataset.from_list([{"prompt": prompt} for prompt in prompts]),
             peft_config=lora(model, settings, task="CAUSAL_LM"),
             **shared,
         )
         trainer.scorer, trainer.pairs = scorer, examples.held_out
         trainer.reference = trainer.ref_model
-        if (
-            trainer.reference is None and settings.lora is None
-        ):  # without a penalty TRL has none, but there is a KL still
+        if trainer.reference is None and settings.lora is None:
+            # Without a penalty TRL has none, but there is a KL still.
             trainer.reference = load(source, dtype="float32", whole=True).to(trainer.accelerator.device)
         return trainer
 
-    return tune(
-        make,
-        tokenizer=tokenizer,
-        examples=examples,
-        settings=settings,
-        folder=folder,
-        seed=seed,
-        steps=steps,
-        patience=None,
-        say=say,
-        checkpoint_seconds=checkpoint_seconds,
-    )
+    return tune(training, make, steps=steps, patience=None)
 
 
 def in_order(prompts: Sequence[str], count: int, seed: int) -> list[str]:
@@ -228,7 +206,5 @@ def _split(tokenizer: Any, prompt: str, completion: str) -> tuple[list[int], lis
     """The tokens of a prompt and of its completion with the end of text, where the whole text's tokens part from the prompt's."""
     whole = tokenizer(prompt + completion)["input_ids"] + [tokenizer.eos_token_id]
     begun = tokenizer(prompt)["input_ids"]
-    common = 0
-    while common < min(len(begun), len(whole)) and begun[common] == whole[common]:
-        common += 1
+    common = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(begun, whole, strict=False))))
     return whole[:common], whole[common:]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,12 +15,12 @@ from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, PreTrainedCo
 from mixln.data.examples import Examples, Room, examples, rooms
 from mixln.data.settings import ExampleSettings
 from mixln.errors import CheckpointError, SettingsError
-from mixln.hosts.sources import Say, Source, identity, tokenizer_of
+from mixln.hosts.sources import Say, Source, device, identity, tokenizer_of
 from mixln.training.once import once
 from mixln.training.outcome import Tuned
 from mixln.training.precision import resolve
 from mixln.training.settings import RlhfSettings, TuneSettings
-from mixln.training.tuning import CHECKPOINTS, asked, room, with_padding
+from mixln.training.tuning import CHECKPOINTS, Training, room, with_padding
 
 T = TypeVar("T", bound=TuneSettings)
 
@@ -35,14 +35,16 @@ def finetune_step(
     settings = _ready(source, settings)
     tokenizer = with_padding(tokenizer_of(source, say=say))
     found = completions(data, settings, tokenizer, source.config)
-    _tell(found, say)
+    training = Training(
+        source=source, tokenizer=tokenizer, examples=found, settings=settings, folder=folder, seed=seed, say=say
+    )
 
     def work() -> Tuned:
         from mixln.training.finetune import finetune
 
-        return finetune(source, tokenizer, found, settings, folder, seed=seed, say=say)
+        return finetune(training)
 
-    return _once(folder, asked("finetune", source, found, asdict(settings), seed), work, say)
+    return _once(training, training.asked("finetune"), work)
 
 
 def reward_step(
@@ -56,14 +58,16 @@ def reward_step(
     check_classifier(source.config, f"model {source.name}")
     tokenizer = with_padding(tokenizer_of(source, say=say))
     found = pairs(data, settings, tokenizer, source.config)
-    _tell(found, say)
+    training = Training(
+        source=source, tokenizer=tokenizer, examples=found, settings=settings, folder=folder, seed=seed, say=say
+    )
 
     def work() -> Tuned:
         from mixln.training.reward import train_reward
 
-        return train_reward(source, tokenizer, found, settings, folder, seed=seed, say=say)
+        return train_reward(training)
 
-    return _once(folder, asked("reward", source, found, asdict(settings), seed), work, say)
+    return _once(training, training.asked("reward"), work)
 
 
 def rlhf_step(
@@ -86,18 +90,18 @@ def rlhf_step(
 
     check_reward(reward)
     tokenizer, judge = (with_padding(tokenizer_of(each, say=say)) for each in (source, reward))
-    prompts = rlhf_pairs(data, settings, tokenizer, source.config, judge, reward.config)
-    _tell(prompts, say)
-    what = asked("rlhf", source, prompts, asdict(settings), seed) | {"reward_model": identity(reward)}
+    found = rlhf_pairs(data, settings, tokenizer, source.config, judge, reward.config)
+    training = Training(
+        source=source, tokenizer=tokenizer, examples=found, settings=settings, folder=folder, seed=seed, say=say
+    )
 
     def work() -> Tuned:
         from mixln.training.rlhf import rlhf
 
         size = settings.micro_batch_size or settings.batch_size
-        scorer = Scorer(load_reward(reward, device=device()), judge, batch_size=size)
-        return rlhf(source, tokenizer, scorer, prompts, settings, folder, seed=seed, say=say)
+        return rlhf(training, Scorer(load_reward(reward, device=device()), judge, batch_size=size))
 
-    return _once(folder, what, work, say)
+    return _once(training, training.asked("rlhf") | {"reward_model": identity(reward)}, work)
 
 
 def completions(data: ExampleSettings, settings: TuneSettings, tokenizer: Any, config: PreTrainedConfig) -> Examples:
@@ -161,13 +165,6 @@ def check_installed() -> None:
         raise SettingsError(f'{" and ".join(missing)} must be installed for this; run pip install "mixln[tune]"')
 
 
-def device() -> str:
-    """Where models run: a CUDA GPU, else Apple's, else the processor."""
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
 def _ready(source: Source, settings: T) -> T:
     """The settings with nothing left to this machine's choice, of a model that can be trained here."""
     check_installed()
@@ -180,11 +177,12 @@ def _ready(source: Source, settings: T) -> T:
     return replace(settings, precision=resolve(settings.precision))
 
 
-def _once(folder: Path, what: dict[str, Any], work: Callable[[], Tuned], say: Say) -> Tuned:
-    result, was_there = once(folder, what, Tuned, work)
+def _once(training: Training[Any], asked: dict[str, Any], work: Callable[[], Tuned]) -> Tuned:
+    _tell(training.examples, training.say)
+    result, was_there = once(training.folder, asked, Tuned, work)
     if was_there:
-        say("done already: nothing to train")
-    for checkpoint in (folder / CHECKPOINTS).glob("checkpoint-*"):  # there is nothing to go on with any more
+        training.say("done already: nothing to train")
+    for checkpoint in (training.folder / CHECKPOINTS).glob("checkpoint-*"):  # there is nothing to go on with any more
         shutil.rmtree(checkpoint, ignore_errors=True)
     return result
 

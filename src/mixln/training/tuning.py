@@ -5,57 +5,83 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-import datasets
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mixln.data.examples import Examples
 from mixln.errors import DataError
 from mixln.files import folder_atomic
-from mixln.hosts.sources import Say, Source, identity, quiet, silent
+from mixln.hosts.sources import Say, Source, identity, silent
+from mixln.quiet import quiet
 from mixln.training.callbacks import Checkpoints, Divergence, Evaluations, GradientNorms, Metrics, News, resumption
 from mixln.training.metrics import MetricsFile
 from mixln.training.outcome import Figure, Tuned
 from mixln.training.settings import TuneSettings
 from mixln.training.trainers import EqualTerms, arguments
 
+S = TypeVar("S", bound=TuneSettings, covariant=True)
 MODEL, ADAPTER, CHECKPOINTS = "model", "adapter", "checkpoints"
 """Folders of a training: the model that came out of it, the adapter before it was merged, and where it can go on."""
 
 
-def tune(
-    make: Callable[..., EqualTerms],
-    *,
-    tokenizer: PreTrainedTokenizerBase,
-    examples: Examples,
-    settings: TuneSettings,
-    folder: Path,
-    steps: int,
-    seed: int,
-    tokens_per_step: float = 0.0,
-    patience: int | None = 20,
-    say: Say = silent,
-    checkpoint_seconds: float = 60.0,
-) -> Tuned:
-    """Trains, and leaves the model in `folder`/model; a training that was cut off goes on from its last checkpoint.
+@dataclass(frozen=True, kw_only=True)
+class Training(Generic[S]):
+    """A training of a model that exists: everything that fine-tuning, a reward model and reinforcement learning all need.
 
-    :param make: the trainer, from its arguments (a dict) and what :class:`~mixln.training.trainers.EqualTerms` takes.
+    :param source: the model, a causal language model.
+    :param tokenizer: the model's, with a token to pad with.
+    :param folder: where everything of this training lies; the model that comes out of it in `model`.
     :param seed: decides the order of the examples, new weights, and what is sampled.
-    :param tokens_per_step: about how many tokens an update sees; 0 where that is not known.
     :param say: takes one line of news.
-    :param patience: see :class:`~mixln.training.callbacks.Divergence`.
     :param checkpoint_seconds: time between two checkpoints, seconds.
     """
+
+    source: Source
+    tokenizer: PreTrainedTokenizerBase
+    examples: Examples
+    settings: S
+    folder: Path
+    seed: int
+    say: Say = silent
+    checkpoint_seconds: float = 60.0
+
+    def asked(self, kind: str) -> dict[str, Any]:
+        """Everything that its outcome depends on, to tell it from another in the same folder."""
+        return {
+            "kind": kind,
+            "model": identity(self.source),
+            "examples": self.examples.fingerprint,
+            "settings": asdict(self.settings),
+            "seed": self.seed,
+        }
+
+
+def tune(
+    training: Training[Any],
+    make: Callable[..., EqualTerms],
+    *,
+    steps: int,
+    tokens_per_step: float = 0.0,
+    patience: int | None = 20,
+) -> Tuned:
+    """Trains, and leaves the model in its folder; a training that was cut off goes on from its last checkpoint.
+
+    :param make: the trainer, from its arguments (a dict) and what :class:`~mixln.training.trainers.EqualTerms` takes.
+    :param tokens_per_step: about how many tokens an update sees; 0 where that is not known.
+    :param patience: see :class:`~mixln.training.callbacks.Divergence`.
+    """
     started = time.perf_counter()
-    place = folder / CHECKPOINTS
+    settings, examples = training.settings, training.examples
+    place = training.folder / CHECKPOINTS
     place.mkdir(parents=True, exist_ok=True)
     resume, metrics = resumption(place)
     divergence = Divergence(patience)
     trainer = make(
-        arguments(settings, steps=steps, learning_rate=settings.learning_rate, seed=seed, folder=place),
+        arguments(settings, steps=steps, learning_rate=settings.learning_rate, seed=training.seed, folder=place),
         settings=settings,
         warmup_steps=round(settings.warmup * steps),
         callbacks=[
@@ -63,8 +89,8 @@ def tune(
             GradientNorms(metrics.append),
             divergence,
             Evaluations(settings.evaluations),
-            Checkpoints(checkpoint_seconds),
-            News(say),
+            Checkpoints(training.checkpoint_seconds),
+            News(training.say),
         ],
     )
     if resume is None:
@@ -72,7 +98,7 @@ def tune(
     divergence.start = next((row["eval_loss"] for row in metrics.rows if "eval_loss" in row), None)
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     if not divergence.reason:
-        _save(trainer, tokenizer, folder)
+        _save(trainer, training.tokenizer, training.folder)
     evaluated = [row for row in metrics.rows if any(name.startswith("eval_") for name in row)]
     return Tuned(
         status="diverged" if divergence.reason else "finished",
@@ -88,22 +114,6 @@ def tune(
         gradient_norms=metrics.profiles("gradient_norms"),
         seconds=time.perf_counter() - started,
     )
-
-
-def asked(kind: str, source: Source, examples: Examples, settings: Any, seed: int) -> dict[str, Any]:
-    """Everything that a training depends on, to tell it from another in the same folder."""
-    return {
-        "kind": kind,
-        "model": identity(source),
-        "examples": examples.fingerprint,
-        "settings": settings,
-        "seed": seed,
-    }
-
-
-def rows(chosen: list[dict[str, Any]]) -> datasets.Dataset:
-    """Examples as a data set."""
-    return datasets.Dataset.from_list(chosen)
 
 
 def room(model_config: Any) -> int:

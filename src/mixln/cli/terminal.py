@@ -1,0 +1,32 @@
+"""What the commands print."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+class Terminal:
+    """Tables and lines on standard output, as they are: nothing in a name is taken for markup."""
+
+    def __init__(self) -> None:
+        self.console = Console()
+
+    def show(self, table: RenderableType) -> None:
+        self.console.print(table)
+
+    def line(self, text: str = "", style: str | None = None) -> None:
+        """One line, which the terminal breaks and not we: a path in it can be copied."""
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True, style=style)
+
+    def note(self, text: str) -> None:
+        """A sentence about a result."""
+        self.console.print(f"• {text}", highlight=False, markup=False)
+
+    def news(self, text: str) -> None:
+        """What is going on, fainter than results."""
+        self.line(text, style="dim")
