@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from mixln.cli.progress import Course, LiveDisplay, PlainDisplay, display, duration
+from mixln.cli.progress import Course, LiveDisplay, PlainDisplay, display
 from mixln.compare.pretraining import Pretraining
 from mixln.compare.results import Trial, TrialResult
 from mixln.compare.runner import Progress
@@ -26,21 +26,6 @@ def running(trial: Trial = TRIAL, **metrics) -> Progress:
 def ended(**changes) -> TrialResult:
     facts = {"status": "finished", "step": 300, "tokens": 1, "loss": 2.0, "bits_per_byte": 1.0, "seconds": 75.0}
     return TrialResult(trial=TRIAL, **{**facts, "tokens_per_second": 10.0, **changes})
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (0.0, "0 s"),
-        (59.4, "59 s"),
-        (59.6, "1 min 00 s"),
-        (200, "3 min 20 s"),
-        (3599.7, "1 h 00 min"),
-        (7500, "2 h 05 min"),
-    ],
-)
-def test_a_duration_in_words(seconds, words):
-    assert duration(seconds) == words
 
 
 def test_the_display_fits_the_console():

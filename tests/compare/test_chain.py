@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -69,7 +70,9 @@ def test_every_trial_has_gone_through_all_steps(done, chain):
         assert result.scores.scores[0].metrics[0].values == ()  # they lie in the trial's folder
         assert result.rlhf.before["kl"].value == 0
         assert result.judge == f"pre_lr0.02_seed{result.trial.seed}"
-    assert display.said.count("chain: pre, lr 0.02, seed 0: done") == 1
+    ends = [text for text in display.said if re.match(r"chain: trial \d of 4: ", text)]
+    assert [re.search(r"trial \d of 4", text)[0] for text in ends] == [f"trial {number} of 4" for number in (1, 2, 3, 4)]
+    assert any(re.fullmatch(r"chain: trial \d of 4: pre, lr 0.02, seed 0: done, .* left", text) for text in ends)
     assert {path.parent.name for path in out.glob(f"*/{KEPT}")} == {
         path.parent.name for path in out.glob("*/trial.json")
     }
@@ -217,3 +220,23 @@ def test_what_did_not_get_to_the_end_is_said_and_left_out():
     assert found.rows[1].figures["a"].difference.low is None
     assert "post, learning rate 0.001, seed 1: the pre-training diverged." in found.notes
     assert any("no interval, no claim" in note for note in found.notes)
+
+
+def test_what_says_nothing_is_said():
+    """Models that guess, that answer always the same, judges that toss coins, and trials that had stalled before."""
+    asked = ChainSettings(chain=("evaluate", "rlhf"), evaluate=TaskSettings(tasks=("a", "b")))
+    judge = replace(tuned(), after={"accuracy": Figure(value=0.52, error=0.03)})
+    every = [
+        replace(ended("pre", seed, {"a": 0.2, "b": 0.2 + seed / 100}, reward=2.0), reward=judge, judge="pre")
+        for seed in (0, 1)
+    ]
+    every += [
+        replace(ended("post", seed, {"a": 0.8 + seed / 100, "b": 0.9}, reward=2.0), reward=judge) for seed in (0, 1)
+    ]
+    placements = rows(results("pre", [1.0, 1.0]) + results("post", [1.0, 1.0]))
+    stalled = [every[1].trial]
+    said = "\n".join(summarise_chain(every, placements, asked, baseline="pre", settings={}, stalled=stalled).notes)
+    assert "The mean accuracy of Title of pre is not above guessing (25.0%)" in said
+    assert "All seeds of Title of pre (a), Title of post (b) have the same accuracy" in said
+    assert "judge of seed 0 (52.0 ± 3.0% right), seed 1 (52.0 ± 3.0% right) tells" in said
+    assert "taken through the steps all the same: pre, lr 0.001, seed 1." in said

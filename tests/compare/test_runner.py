@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,8 @@ import torch
 
 from mixln.compare.experiment import compare
 from mixln.compare.pretraining import Pretraining
-from mixln.compare.runner import DEATHS, SMALL_MODEL, Machine, _work, machine
+from mixln.compare.results import Trial
+from mixln.compare.runner import DEATHS, SMALL_MODEL, Job, Machine, _work, machine, run
 from mixln.compare.store import RESULT, Store
 from mixln.data.text import prepare
 from tests.compare.recorder import Recorder
@@ -155,3 +156,38 @@ def test_a_comparison_that_is_killed_ends_with_the_same_numbers(settings_for, tm
     whole = compare(settings_for(tmp_path / "whole", training=training), Recorder())
     assert numbers(again) == numbers(whole)
     assert again.verdict == whole.verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Second(Job):
+    """A job that may wait for another, and says whether that had ended when it began."""
+
+    first: Path | None = None
+
+    @property
+    def after(self) -> Path | None:
+        return self.first
+
+    def work(self) -> tuple[str, bool]:
+        was_there = self.first is None or (self.first / "ended").exists()
+        time.sleep(0.5 if self.first is None else 0)
+        (self.folder / "ended").touch()
+        return self.folder.name, was_there
+
+    def failure(self, reason: str) -> tuple[str, bool]:
+        return reason, False
+
+
+def test_a_job_waits_for_the_one_that_it_needs_and_not_for_the_others(tmp_path):
+    names, found = ("a", "b", "c", "d"), []
+    for name in names:
+        (tmp_path / name).mkdir()
+    trial = Trial(placement="pre", init="normal", learning_rate=1e-3, seed=0)
+    needs = {"a": "c", "b": "c", "d": "gone"}  # what is not among the jobs has ended before
+    jobs = [
+        Second(trial=trial, folder=tmp_path / name, first=tmp_path / needs[name] if name in needs else None)
+        for name in names
+    ]
+    run(jobs, Machine(jobs=2, threads=1, gpus=0), finished=found.append, watch=lambda running: None)
+    assert dict(found) == {"a": True, "b": True, "c": True, "d": False}
+    assert [name for name, _ in found].index("d") == 0

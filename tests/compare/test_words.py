@@ -31,3 +31,18 @@ def test_a_difference_with_its_interval() -> None:
 def test_one_pair_has_no_interval() -> None:
     interval = Interval(mean=-0.1, low=None, high=None, pairs=1)
     assert " ".join(words.difference(interval)) == "−9.5% (n = 1, no interval)"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0, "0 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 00 s"),
+        (200, "3 min 20 s"),
+        (3599.7, "1 h 00 min"),
+        (7500, "2 h 05 min"),
+    ],
+)
+def test_a_duration_in_words(seconds: float, text: str) -> None:
+    assert words.duration(seconds) == text

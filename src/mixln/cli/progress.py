@@ -14,6 +14,7 @@ from rich.text import Text
 from mixln.compare.experiment import Display
 from mixln.compare.results import Trial, TrialResult
 from mixln.compare.runner import Progress
+from mixln.compare.words import duration
 
 PLAIN_SECONDS = 30.0
 """Time between two lines about the running trials where there is no terminal."""
@@ -130,13 +131,3 @@ def _ended(result: TrialResult) -> str:
     if result.reason:
         said += f" ({result.reason})"
     return f"{said}, {duration(result.seconds)}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words: `45 s`, `3 min 20 s`, `2 h 05 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -18,6 +18,7 @@ from mixln.compare.chain_statistics import summarise_chain
 from mixln.compare.results import Chain, ChainResult, PlacementSummary, TrialResult
 from mixln.compare.runner import Job, Machine, Progress, run, write_error
 from mixln.compare.store import Store
+from mixln.compare.words import duration
 from mixln.errors import StoreError, first_line
 from mixln.evaluation.offline import PERPLEXITY
 from mixln.files import write_atomic
@@ -65,6 +66,11 @@ class ChainJob(Job):
 
     def failure(self, reason: str) -> ChainResult:
         return ChainResult(trial=self.trial, status="failed", reason=reason)
+
+    @property
+    def after(self) -> Path | None:
+        """Its judge, whose reward model it waits for."""
+        return self.judge if "rlhf" in self.chain.chain and self.judge != self.folder else None
 
     @property
     def metrics(self) -> Path:
@@ -231,32 +237,41 @@ def run_chain(
         if results[trial] is None
     ]
     say(f"chain {', '.join(chain.chain)}: {len(alive) - len(jobs)} of {len(alive)} trials done")
-    clock = Clock(say)
+    clock = Clock(say, len(alive) - len(jobs))
 
     def finished(result: ChainResult) -> None:
         results[result.trial] = result
-        say(f"chain: {result.trial.label}: {result.reason or 'done'}")
+        done = sum(each is not None for each in results.values())
+        say(
+            f"chain: trial {done} of {len(alive)}: {result.trial.label}: {result.reason or 'done'}{clock.left(done, len(alive))}"
+        )
 
-    # First the judges: the others wait for their reward models.
-    first = [job for job in jobs if job.trial in judges.values()]
-    for part in (first, [job for job in jobs if job not in first]):
-        if part:
-            run(part, machine, finished=finished, watch=clock.watch)
+    run(sorted(jobs, key=lambda job: job.after is not None), machine, finished=finished, watch=clock.watch)
     dead = [
         ChainResult(trial=result.trial, status="stopped", reason=f"the pre-training {result.status}")
         for result in trials
         if result.loss is None
     ]
+    stalled = {result.trial for result in trials if result.status == "stalled"}
     ended = [result for result in results.values() if result is not None]
-    return summarise_chain([*ended, *dead], placements, chain, baseline=baseline, settings=asked)
+    return summarise_chain([*ended, *dead], placements, chain, baseline=baseline, settings=asked, stalled=stalled)
 
 
 class Clock:
-    """Tells now and then where the running trials are."""
+    """Tells now and then where the running trials are.
 
-    def __init__(self, say: Say, seconds: float = 30.0) -> None:
-        self.say, self.seconds = say, seconds
-        self.last = time.monotonic()
+    :param done: trials that were through before.
+    """
+
+    def __init__(self, say: Say, done: int, seconds: float = 30.0) -> None:
+        self.say, self.done, self.seconds = say, done, seconds
+        self.last = self.began = time.monotonic()
+
+    def left(self, done: int, trials: int) -> str:
+        """The time that the others will take at this pace, in words; nothing after the last."""
+        if done == trials:
+            return ""
+        return f", {duration((time.monotonic() - self.began) * (trials - done) / (done - self.done))} left"
 
     def watch(self, running: Sequence[Progress]) -> None:
         if time.monotonic() - self.last < self.seconds:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from statistics import mean
 from typing import Any
 
 from mixln.compare import words
 from mixln.compare.chain_settings import ChainSettings
-from mixln.compare.results import AVERAGE, Chain, ChainResult, ChainRow, Interval, Mean, PlacementSummary
+from mixln.compare.results import AVERAGE, Chain, ChainResult, ChainRow, Interval, Mean, PlacementSummary, Trial
 from mixln.compare.statistics import paired_difference, t_interval
 from mixln.training.outcome import Tuned, hacked
 
@@ -28,8 +27,12 @@ def summarise_chain(
     *,
     baseline: str,
     settings: dict[str, Any],
+    stalled: Collection[Trial] = (),
 ) -> Chain:
-    """One row a placement, at its best learning rate of the pre-training; differences are paired with the baseline's by seed."""
+    """One row a placement, at its best learning rate of the pre-training; differences are paired with the baseline's by seed.
+
+    :param stalled: trials that learnt little in the pre-training, and went through the steps all the same.
+    """
     every = {
         row.placement: {
             result.trial.seed: _values(result)
@@ -61,7 +64,7 @@ def summarise_chain(
         chance=chance,
         rows=rows,
         results=tuple(results),
-        notes=tuple(_notes(rows, results, tasks, chance, chain, baseline)),
+        notes=tuple(_notes(rows, results, tasks, chance, chain, baseline, stalled)),
     )
 
 
@@ -109,9 +112,12 @@ def _notes(
     chance: dict[str, float],
     chain: ChainSettings,
     baseline: str,
+    stalled: Collection[Trial],
 ) -> list[str]:
     notes = []
-    reference = next(row.title for row in rows if row.placement == baseline)
+    first = next(row for row in rows if row.placement == baseline)
+    reference, rate = first.title, first.learning_rate
+    judges = {r.trial for r in results if (r.trial.placement, r.trial.learning_rate) == (baseline, rate)}
     for row in rows:
         if row.placement == baseline:
             continue
@@ -123,16 +129,23 @@ def _notes(
             notes.append(f"{row.title} against {reference}, final reward: {_said(reward.difference, 1, '')}.")
     if tasks:
         blind = [
-            row.title
-            for row in rows
-            if (average := row.figures.get(AVERAGE))
-            and average.low is not None
-            and average.low <= chance[AVERAGE] <= (average.high or math.inf)
+            row.title for row in rows if AVERAGE in row.figures and _guesses(row.figures[AVERAGE], chance[AVERAGE])
         ]
         if blind:
             notes.append(
-                f"The mean accuracy of {', '.join(blind)} cannot be told from guessing ({100 * chance[AVERAGE]:.1f}%) by these seeds: "
+                f"The mean accuracy of {', '.join(blind)} is not above guessing ({100 * chance[AVERAGE]:.1f}%) by more than it varies: "
                 "differences between models that guess say nothing about their layers."
+            )
+        alike = [
+            f"{row.title} ({task})"
+            for row in rows
+            for task in tasks
+            if (mean := row.figures.get(task)) and mean.low is not None and mean.low == mean.high
+        ]
+        if alike:
+            notes.append(
+                f"All seeds of {', '.join(alike)} have the same accuracy to the last question, as models have that give one answer "
+                "to all: the interval over seeds has no width there, and is not the error."
             )
         if chain.evaluate.limit is not None:
             notes.append(
@@ -151,6 +164,13 @@ def _notes(
             f"All placements of a seed were judged by one reward model, that of {reference}: "
             "rewards of different reward models have no common scale."
         )
+        if coins := [said for result in results if result.trial in judges and (said := _coin(result))]:
+            notes.append(
+                f"The judge of {', '.join(coins)} tells chosen from rejected held-out answers no better than a coin: "
+                "its rewards mean little."
+            )
+    if known := [result.trial.label for result in results if result.trial in stalled]:
+        notes.append(f"Stalled in the pre-training, and taken through the steps all the same: {'; '.join(known)}.")
     notes += [
         f"{result.trial.placement}, seed {result.trial.seed}: its own reward model diverged at step {result.reward.step}."
         for result in results
@@ -162,6 +182,18 @@ def _notes(
         if result.reason
     ]
     return notes
+
+
+def _guesses(mean: Mean, chance: float) -> bool:
+    return (mean.value if mean.low is None else mean.low) <= chance
+
+
+def _coin(result: ChainResult) -> str:
+    """A reward model that is no better than chance on held-out pairs, in words; empty if it is better."""
+    pairs = result.reward.after.get("accuracy") if result.reward else None
+    if pairs is None or pairs.error is None or pairs.value - 0.5 > 1.96 * pairs.error:
+        return ""
+    return f"seed {result.trial.seed} ({100 * pairs.value:.1f} ± {100 * pairs.error:.1f}% right)"
 
 
 def _hacked(row: ChainRow) -> bool:

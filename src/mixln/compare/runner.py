@@ -15,7 +15,7 @@ import traceback
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, wait
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +51,11 @@ class Job(ABC):
     @abstractmethod
     def failure(self, reason: str) -> Any:
         """The result where it could not be done."""
+
+    @property
+    def after(self) -> Path | None:
+        """Folder of the job that must have ended, well or not, before this one begins."""
+        return None
 
     @property
     def metrics(self) -> Path:
@@ -147,8 +152,17 @@ def _run_pool(
     began = time.time()
     running: set[Path] = set()
     lost: dict[Path, bool] = {}
+    blocked = list(jobs)
+    pending: dict[Future[Any], Job] = {}
+
+    def submit() -> None:
+        unended = {job.folder for job in (*blocked, *pending.values())}
+        for job in [job for job in blocked if job.after not in unended]:
+            blocked.remove(job)
+            pending[pool.submit(_work, job)] = job
+
     try:
-        pending = {pool.submit(_work, job): job for job in jobs}
+        submit()
         while pending:
             for future in wait(pending, timeout=interval, return_when="FIRST_COMPLETED").done:
                 job = pending.pop(future)
@@ -156,6 +170,8 @@ def _run_pool(
                     finished(future.result())
                 except BrokenProcessPool:
                     lost[job.folder] = job.folder in running
+            if not lost:
+                submit()
             running = {job.folder for future, job in pending.items() if future.running()}
             watch([progress for job in pending.values() if (progress := _progress(job, began)) is not None])
     except BaseException:
@@ -164,7 +180,7 @@ def _run_pool(
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-    return lost
+    return lost | {job.folder: False for job in blocked}
 
 
 def _progress(job: Job, since: float) -> Progress | None:

@@ -1,4 +1,4 @@
-"""Differences of loss in words, the same in the verdict and in every table."""
+"""Differences of loss and times in words, the same wherever they are said."""
 
 from __future__ import annotations
 
@@ -35,3 +35,13 @@ def difference(interval: Interval) -> tuple[str, ...]:
     if interval.high - interval.low > UNDECIDED:
         return mean, "[undecided]"
     return mean, f"[{percent(interval.low)}, {percent(interval.high)}]"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: `45 s`, `3 min 20 s`, `2 h 05 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
