@@ -104,7 +104,12 @@ def test_a_mistake_in_compare_is_one_line_and_writes_nothing(folder, capsys, arg
         (["placements", "show", "mix(7)", "--layers", "3"], "must be at most the model's 3, got 7"),
         (["placements", "show", "pre", "--layers", "0"], "layers must be at least 1, got 0"),
         (["placements", "show", "pre", "--layers", "many"], "'many'"),
-        (["placements", "show"], "placements show"),
+        (["placements", "show"], "PLACEMENT must be given; see mixln placements --help"),
+        (["placements", "draw"], "Unrecognized options: draw; the commands are list, show"),
+        (["rlhf"], "MODEL, --reward-model must be given; see mixln rlhf --help"),
+        (["rlhf", "a", "b", "--reward-model", "c"], "Unrecognized options: b; see mixln rlhf --help"),
+        (["evaluate", "x", "--task", "arc_easy"], "--task arc_easy; did you mean --tasks? See mixln evaluate --help"),
+        (["finetune", "x", "--task", "arc_easy"], "--task arc_easy; did you mean "),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -127,9 +132,10 @@ def test_the_installed_command_says_one_line_and_exits_with_2(folder):
     [
         (
             ["--epochs", "3"],
-            "mixln: Unrecognized options: --epochs 3; did you mean --finetune.epochs? See mixln --help\n",
+            "mixln: Unrecognized options: --epochs 3; did you mean --rlhf.epochs? See mixln compare --help\n",
         ),
-        (["--steps", "five"], "mixln: --steps cannot be 'five'; see mixln --help for what it takes\n"),
+        (["--token", "3"], "mixln: Unrecognized options: --token 3; did you mean --tokens? See mixln compare --help\n"),
+        (["--steps", "five"], "mixln: --steps cannot be 'five'; see mixln compare --help for what it takes\n"),
     ],
 )
 def test_the_line_has_no_frame_and_no_colour(arguments, line):

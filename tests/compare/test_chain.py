@@ -71,7 +71,9 @@ def test_every_trial_has_gone_through_all_steps(done, chain):
         assert result.rlhf.before["kl"].value == 0
         assert result.judge == f"pre_lr0.02_seed{result.trial.seed}"
     ends = [text for text in display.said if re.match(r"chain: trial \d of 4: ", text)]
-    assert [re.search(r"trial \d of 4", text)[0] for text in ends] == [f"trial {number} of 4" for number in (1, 2, 3, 4)]
+    assert [re.search(r"trial \d of 4", text)[0] for text in ends] == [
+        f"trial {number} of 4" for number in (1, 2, 3, 4)
+    ]
     assert any(re.fullmatch(r"chain: trial \d of 4: pre, lr 0.02, seed 0: done, .* left", text) for text in ends)
     assert {path.parent.name for path in out.glob(f"*/{KEPT}")} == {
         path.parent.name for path in out.glob("*/trial.json")

@@ -72,7 +72,10 @@ def test_experiment_stands_for_one_trial_a_placement(tmp_path):
     assert [source.title for source in found] == ["pre, seed 1", "mix(0.5), seed 2"]
     assert [Path(source.path).parent.name for source in found] == ["pre_lr0.001_seed1", "mix-0.5_lr0.01_seed2"]
     assert {source.name for source in found} == {str(tmp_path / "run")}
-    assert said == [f"{tmp_path / 'run'}: post has no finished trial and is left out"]
+    assert said == [
+        f"{tmp_path / 'run'}: post has no finished trial and is left out",
+        f"{tmp_path / 'run'}: each placement is shown by its lowest seed that trained, and they differ",
+    ]
 
 
 def test_trial_and_its_checkpoint_know_the_text_of_the_experiment(tmp_path):

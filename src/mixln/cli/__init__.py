@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 import sys
 from contextlib import redirect_stderr
 from typing import Annotated, Any
@@ -14,6 +13,7 @@ from mixln.cli.compare import Compare
 from mixln.cli.convert import Convert
 from mixln.cli.diagnose import Diagnose
 from mixln.cli.evaluate import Evaluate
+from mixln.cli.mistakes import one_line
 from mixln.cli.placements import Placements
 from mixln.cli.prune import Prune
 from mixln.cli.tuning import FineTune, Reward, Rlhf
@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parse(arguments: list[str]) -> Any:
-    """Parses a command line; what tyro draws as a box of several lines becomes one."""
+    """Parses a command line; a mistake in it is one line."""
     box = io.StringIO()
     try:
         with redirect_stderr(box):
@@ -80,23 +80,5 @@ def _parse(arguments: list[str]) -> Any:
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        print(f"mixln: {_one_line(box.getvalue())}", file=sys.stderr)
+        print(f"mixln: {one_line(box.getvalue(), arguments)}", file=sys.stderr)
         raise SystemExit(2) from None
-
-
-def _one_line(box: str) -> str:
-    """tyro's box of an error as one line: what was wrong, without frame, title and the hint to --help on every option."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
-    lines = [re.sub(r"[│╭╮╰╯─]+|-{3,}", " ", line).strip() for line in plain.splitlines()]
-    words = " ".join(line for line in lines[1:] if line)
-    # Where a command has commands of its own, tyro says more of the same.
-    words = re.sub(r" or misplaced| \(applied to .*?\)| Arguments are applied to .*? can matter\.", "", words)
-    if unreadable := re.search(r"Error parsing (--[\w.-]+):.*?(?:\['(.*?)'\]|: '(.*?)')", words):
-        given = (unreadable[2] or unreadable[3]).replace("', '", " ")
-        return f"{unreadable[1]} cannot be {given!r}; see mixln --help for what it takes"
-    if own := re.search(r"Error parsing ([\w.-]+): (.*?)( For full helptext|$)", words):
-        step = re.search(r"\bafter\.(\w+)", own[1])  # whose settings begin with its name
-        return f"{step[1]}.{own[2]}" if step else own[2]
-    if mistyped := re.search(r"(Unrecognized options: .*?) Perhaps you meant: (--[\w.-]+)", words):
-        return f"{mistyped[1]}; did you mean {mistyped[2]}? See mixln --help"
-    return words.split(" For full helptext")[0] + "; see mixln --help"

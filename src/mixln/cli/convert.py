@@ -20,7 +20,7 @@ class Convert:
     Also reads what the Mix-LN authors' code wrote; name its placement then.
     """
 
-    model: Annotated[str, tyro.conf.Positional]
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """A hub id, a folder, a GGUF file, or a trial of mixln compare."""
     out: Path
     """Folder for the checkpoint; it must not exist yet."""

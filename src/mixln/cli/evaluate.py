@@ -32,6 +32,10 @@ class Evaluate(EvaluateSettings):
         cache = self.cache.expanduser()
         sources = [source for name in self.models for source in find(name, cache=cache, say=terminal.news)]
         exam = prepare_exam(sources, self.asking, self.text, cache=cache, say=terminal.news)
+        if (self.out / "evaluation.json").exists():
+            terminal.news(
+                f"out {self.out} holds an evaluation: this one's table replaces its table, all answers are kept"
+            )
         settings = {name: value for name, value in dataclasses.asdict(self).items() if name not in ("out", "cache")}
         models: list[Scores] = []
 

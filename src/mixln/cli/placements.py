@@ -44,7 +44,7 @@ class List:
 class Show:
     """Draws one placement layer by layer."""
 
-    placement: Annotated[str, tyro.conf.Positional]
+    placement: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PLACEMENT")]
     """For example pre, "mix(0.25)", "hybrid*", "post*3,pre*9" or qknorm+pre."""
     layers: int = 12
     """Layers of the model."""

@@ -23,7 +23,7 @@ class Prune:
     For example: mixln prune HuggingFaceTB/SmolLM2-135M --layers 21-24 --out smaller
     """
 
-    model: Annotated[str, tyro.conf.Positional]
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """A hub id, a folder, a GGUF file, or a trial of mixln compare."""
     layers: str
     """Layers to remove, counted from 1 as in the report of diagnose: 21-24, or 3,7,21-24."""

@@ -26,7 +26,7 @@ class Tuning(ABC):
 
     INTERRUPTED: ClassVar[str] = "run the same command again to go on from the last checkpoint (one a minute)"
 
-    model: Annotated[str, tyro.conf.Positional]
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """The decoder to start from: a hub id, a folder, a GGUF file, or a trial of mixln compare."""
     out: Path
     """Folder of the training; the model that comes out of it is in its folder model."""

@@ -71,6 +71,7 @@ def prepare_exam(
         texts=held_out,
         limit=settings.limit,
         shots=settings.shots,
+        say=say,
     )
     return Exam(sources=sources, titles=titles, tokenizers=tokenizers, harness=harness, settings=settings)
 

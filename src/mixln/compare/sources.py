@@ -41,21 +41,25 @@ def _of_experiment(name: str, folder: Path, cache: Path, say: Say) -> list[Sourc
     trained = {result.trial: (place, result) for place, result in ended.items() if result and result.loss is not None}
     if not trained:
         raise StoreError(f"experiment {name} has no finished trial; run its mixln compare to the end first")
-    found = []
+    found, seeds = [], set()
     for placement in placements:
         results = [result for trial, (_, result) in trained.items() if trial.placement == placement]
         if not results:
             say(f"{name}: {placement} has no finished trial and is left out")
             continue
-        place, _ = trained[_representative(results)]
+        chosen = _representative(results)
+        place, _ = trained[chosen]
         try:
             found.append(_of_trial(name, place, cache))
+            seeds.add(chosen.seed)
         except StoreError as error:
             say(f"{error}; {placement} is left out")
     if not found:
         raise StoreError(
             f"experiment {name} has no trial with a checkpoint; run its mixln compare again in another folder"
         )
+    if len(seeds) > 1:
+        say(f"{name}: each placement is shown by its lowest seed that trained, and they differ")
     return found
 
 

@@ -98,6 +98,8 @@ def examples(
     :raises DataError: if they cannot be read, a row is not as it must be, or too few are left.
     """
     description, rows, removed = _read(settings, kind, tokenizer)
+    if not rows:
+        raise DataError(f"data {settings.data} holds no examples; name another --data")
     numbered = sorted(((_number(row["prompt"]), row) for row in rows), key=lambda pair: pair[0])
     order = [row for _, row in numbered]
     reserved = sum(number < HELD_OUT for number, _ in numbered)
@@ -129,8 +131,8 @@ def _read(settings: ExampleSettings, kind: Kind, tokenizer: Any) -> tuple[str, l
         if settings.data == "commonsense" and questions.is_installed():
             return _commonsense(settings, kind)
         if (settings.data == "commonsense") != (kind == "completions"):
-            remedy = f"; run {questions.INSTALL}" if settings.data == "commonsense" else ""
-            raise DataError(f"data {settings.data} has no {kind} on the hub{remedy}; name another --data")
+            remedy = f"run {questions.INSTALL}, or " if settings.data == "commonsense" else ""
+            raise DataError(f"data {settings.data} has no {kind} on the hub; {remedy}name another --data")
         return _parsed(f"{HUB[kind]} (hub)", _hub(HUB[kind], settings.data), kind, tokenizer)
     path = path_of(settings.data)
     if path.is_file():

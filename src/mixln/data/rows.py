@@ -37,7 +37,7 @@ def _jsonl(file: Path, columns: Collection[str]) -> Iterator[Placed]:
                 row = json.loads(line)
             except json.JSONDecodeError as error:
                 raise DataError(
-                    f"data {file} line {number} is not JSON: {error.msg}; mend or remove that line"
+                    f"data {file} line {number} is not JSON: {error.msg.removesuffix(' at')}; mend or remove that line"
                 ) from error
             yield f"{file} line {number}", row if isinstance(row, dict) else {}
 

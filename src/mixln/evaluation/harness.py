@@ -23,6 +23,7 @@ from mixln.data import questions
 from mixln.errors import DataError, SettingsError, first_line
 from mixln.evaluation import offline
 from mixln.evaluation.results import Metric, Score
+from mixln.hosts.sources import Say, silent
 from mixln.quiet import quiet as quiet_libraries
 
 ROLLING = ("word_perplexity", "byte_perplexity", "bits_per_byte")
@@ -64,6 +65,7 @@ class Harness:
     :param texts: documents of the task `perplexity`.
     :param limit: questions per task, of a group spread over its tasks, and a few more where they do not divide; `None` for all.
     :param shots: examples in each prompt, drawn as the task's definition says.
+    :param say: takes one line of news.
     :raises SettingsError: if lm-eval is not installed or does not know a task.
     :raises DataError: if a task's data cannot be had.
     """
@@ -78,6 +80,7 @@ class Harness:
         texts: list[str] | None = None,
         limit: int | None = None,
         shots: int = 0,
+        say: Say = silent,
     ) -> None:
         offline.definitions()
         if folder is not None and not folder.is_dir():
@@ -104,6 +107,8 @@ class Harness:
                 raise SettingsError(f"tasks: lm-eval does not know {name!r}{near}; lm-eval ls tasks lists them all")
         self.loaded: dict[str, list[Any]] = {}
         for name in names:
+            if name not in (*self.local, offline.PERPLEXITY):
+                say(f"questions of {name}: asking where its task file says")
             try:
                 with quiet():
                     found: Any = self.manager.load([name])

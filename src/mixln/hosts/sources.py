@@ -256,15 +256,21 @@ def tokenizer_of(source: Source, *, say: Say = silent) -> PreTrainedTokenizerBas
     """
     prepare(source, say=say)
     remedy = "put tokenizer.json and tokenizer_config.json beside its config.json"
+    missing = f"model {source.name} has no tokenizer: its files are missing; {remedy}"
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(source.path, trust_remote_code=False)
     except Exception as error:  # transformers raises OSError, ValueError and others for the same mistake
+        folder = Path(source.path)
+        if folder.is_dir() and not any(
+            found for pattern in ("*token*", "*vocab*", "*.model") for found in folder.glob(pattern)
+        ):
+            raise DataError(missing) from error
         raise DataError(
             f"model {source.name} has no tokenizer that can be loaded: {_reason(error)}; {remedy}"
         ) from error
     if len(tokenizer) <= len(tokenizer.all_special_tokens):  # what transformers makes up where the files are missing
-        raise DataError(f"model {source.name} has no tokenizer: its files are missing; {remedy}")
+        raise DataError(missing)
     size = source.config.vocab_size
     if max(tokenizer.get_vocab().values()) >= size:
         raise DataError(
@@ -306,6 +312,8 @@ def _in_folder(name: str, folder: Path, cache: Path) -> Source:
             return _in_gguf(name, found[0], cache)
         if found:
             raise CheckpointError(f"model {name} holds several GGUF files; {_ggufs(folder)}")
+        if (folder / "model" / "config.json").is_file():
+            raise CheckpointError(f"model {name} is a folder without config.json; did you mean {Path(name) / 'model'}?")
         raise CheckpointError(f"model {name} is a folder without config.json; {KINDS}")
     files = {path.name for path in folder.iterdir()}
     config = _config(name, str(folder))

@@ -45,6 +45,11 @@ REINFORCEMENT = (
     ("rlhf accuracy", "after, %", SHARE),
 )
 """The same of reinforcement learning."""
+TRAININGS = {
+    "Learning on examples and pairs": LEARNING,
+    "Reinforcement learning, as in Table 3 of the Mix-LN paper": REINFORCEMENT,
+}
+"""Title of a table → its figures."""
 
 
 def grids(summary: Summary) -> Iterator[Grid]:
@@ -54,9 +59,9 @@ def grids(summary: Summary) -> Iterator[Grid]:
         return
     if chain.tasks:
         yield _tasks(summary, chain, _with_interval)
-    for figures in (LEARNING, REINFORCEMENT):
+    for title, figures in TRAININGS.items():
         if any(name in row.figures for row in chain.rows for name, _, _ in figures):
-            yield _trainings(summary, chain, figures)
+            yield _trainings(summary, chain, title, figures)
 
 
 def chain_section(summary: Summary) -> str:
@@ -65,9 +70,14 @@ def chain_section(summary: Summary) -> str:
     if chain is None:
         return ""
     tables = [scroll(" ".join(chain.steps), html(grid)) for grid in grids(summary)]
+    # What tells the examples from others is for the store, not for readers.
+    settings = {
+        step: {name: value for name, value in asked.items() if name != "examples"}
+        for step, asked in chain.settings.items()
+    }
     title = f"After the pre-training: {', '.join(chain.steps)}"
-    settings = closed_pairs("Settings of these steps", flat(chain.settings))
-    return section(title, grouped({"": chain.notes}), *tables, settings)
+    details = closed_pairs("Settings of these steps", flat(settings))
+    return section(title, grouped({"": chain.notes}), *tables, details)
 
 
 def chain_markdown(summary: Summary) -> str:
@@ -89,6 +99,7 @@ def terminal_chain(summary: Summary) -> RenderableType:
 def _turned(grid: Grid) -> Grid:
     """The same with its columns as rows."""
     return Grid(
+        title=grid.title,
         head=("", *(" ".join(row[0]) for row in grid.rows)),
         rows=tuple(((name,), *(row[index] for row in grid.rows)) for index, name in enumerate(grid.head) if index),
         caption=grid.caption,
@@ -112,6 +123,7 @@ def _tasks(summary: Summary, chain: Chain, cell: Callable[[Mean | None, float], 
     guessing = (f"{100 * chain.chance[task]:.1f}" for task in (*chain.tasks, AVERAGE))
     rows.append((("guessing",), *((text,) for text in guessing), ("",)))
     return Grid(
+        title="Tasks, as in Table 2 of the Mix-LN paper",
         head=head,
         rows=tuple(rows),
         caption="Accuracy in percent, the mean over seeds with its 95% confidence interval; difference: of the mean accuracy, in points, "
@@ -119,7 +131,7 @@ def _tasks(summary: Summary, chain: Chain, cell: Callable[[Mean | None, float], 
     )
 
 
-def _trainings(summary: Summary, chain: Chain, figures: Sequence[tuple[str, str, int]]) -> Grid:
+def _trainings(summary: Summary, chain: Chain, title: str, figures: Sequence[tuple[str, str, int]]) -> Grid:
     known = [entry for entry in figures if any(entry[0] in row.figures for row in chain.rows)]
     head = ["placement"]
     columns: list[list[Pieces]] = [[(formats.plain(row.title),) for row in chain.rows]]
@@ -136,6 +148,7 @@ def _trainings(summary: Summary, chain: Chain, figures: Sequence[tuple[str, str,
                 ]
             )
     return Grid(
+        title=title,
         head=tuple(head),
         rows=tuple(zip(*columns, strict=True)),
         caption="On held-out examples, pairs and prompts: means over seeds with their 95% confidence intervals; differences are paired "

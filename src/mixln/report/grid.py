@@ -20,11 +20,13 @@ LONGEST = 20
 class Grid:
     """Headings and rows.
 
+    :param title: what the table shows; it stands above it.
     :param rows: of cells, each in pieces that may stand on lines of their own.
     :param words: how many of the first columns are words; the others are numbers, set to the right.
     :param caption: what the columns mean.
     """
 
+    title: str = ""
     head: tuple[str, ...]
     rows: tuple[tuple[Pieces, ...], ...]
     words: int = 1
@@ -33,7 +35,8 @@ class Grid:
 
 def terminal(grid: Grid) -> Table:
     """The table for a terminal; a cell's pieces stand below each other."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    title = Text(grid.title, style="bold") if grid.title else None
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for index, name in enumerate(grid.head):
         text = index < grid.words
         longest = max((len(piece) for row in grid.rows for piece in row[index]), default=0)
@@ -50,17 +53,19 @@ def terminal(grid: Grid) -> Table:
 
 
 def markdown(grid: Grid) -> str:
-    """The table in GitHub's Markdown, its caption below."""
+    """The table in GitHub's Markdown, its title above and its caption below."""
     rules = ["---" if index < grid.words else "---:" for index in range(len(grid.head))]
     lines = [list(map(escaped, grid.head)), rules]
     lines += [[escaped(" ".join(pieces)) for pieces in row] for row in grid.rows]
     table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    return table + (f"\n{escaped(grid.caption)}\n" if grid.caption else "")
+    title = f"**{escaped(grid.title)}**\n\n" if grid.title else ""
+    return title + table + (f"\n{escaped(grid.caption)}\n" if grid.caption else "")
 
 
 def html(grid: Grid) -> str:
-    """The table as HTML; the first cell of a row is its heading."""
-    caption = f"<caption><span>{escape(grid.caption)}</span></caption>\n" if grid.caption else ""
+    """The table as HTML, its title and caption in front; the first cell of a row is its heading."""
+    title = f"<strong>{escape(grid.title)}.</strong> " if grid.title else ""
+    caption = f"<caption><span>{title}{escape(grid.caption)}</span></caption>\n" if title or grid.caption else ""
     head = "".join(f'<th scope="col"{_class(grid, index)}>{escape(name)}</th>' for index, name in enumerate(grid.head))
     body = ""
     for row in grid.rows:

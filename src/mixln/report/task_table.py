@@ -45,7 +45,7 @@ def terminal_evaluation(evaluation: Evaluation) -> RenderableType:
     parts: list[RenderableType] = [terminal(scores(evaluation))]
     if evaluation.pairs:
         parts += ["", terminal(differences(evaluation))]
-    return Group(*parts, "", Text(caption(), style="dim"))
+    return Group(*parts, "", Text(caption(evaluation), style="dim"))
 
 
 def markdown_evaluation(evaluation: Evaluation) -> str:
@@ -54,15 +54,23 @@ def markdown_evaluation(evaluation: Evaluation) -> str:
     if evaluation.pairs:
         tables.append(markdown(differences(evaluation)))
     notes = "".join(f"- {escaped(note)}\n" for note in evaluation.notes)
-    return "\n".join([*tables, f"{caption()}\n", *([notes] if notes else [])])
+    return "\n".join([*tables, f"{caption(evaluation)}\n", *([notes] if notes else [])])
 
 
-def caption() -> str:
-    """What the columns mean."""
-    return (
-        "Accuracies in percent, ± the standard error of lm-eval. Guessing: what a random choice gives. Differences: on the same "
-        "questions, in points, with the 95% interval over questions and p by McNemar's exact test (else Student's t)."
-    )
+def caption(evaluation: Evaluation) -> str:
+    """What the columns mean, of those that there are."""
+    metrics = [metric for _, metric in _metrics(evaluation)]
+    parts = ["Accuracies in percent."] if any(metric.name in SHARES for metric in metrics) else []
+    if any(metric.stderr is not None for metric in metrics):
+        parts.append("±: the standard error of lm-eval.")
+    if any(metric.chance is not None for metric in metrics):
+        parts.append("Guessing: what a random choice gives.")
+    if evaluation.pairs:
+        parts.append(
+            "Differences: on the same questions, accuracies in points, with the 95% interval over questions and p by McNemar's "
+            "exact test where answers are right or wrong, else by Student's t."
+        )
+    return " ".join(parts)
 
 
 def _value(metric: Metric | None) -> str:

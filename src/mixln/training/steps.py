@@ -34,6 +34,7 @@ def finetune_step(
     """
     settings = _ready(source, settings)
     tokenizer = with_padding(tokenizer_of(source, say=say))
+    say(f"examples: reading {data.data}")
     found = completions(data, settings, tokenizer, source.config)
     training = Training(
         source=source, tokenizer=tokenizer, examples=found, settings=settings, folder=folder, seed=seed, say=say
@@ -57,6 +58,7 @@ def reward_step(
     settings = _ready(source, settings)
     check_classifier(source.config, f"model {source.name}")
     tokenizer = with_padding(tokenizer_of(source, say=say))
+    say(f"examples: reading {data.data}")
     found = pairs(data, settings, tokenizer, source.config)
     training = Training(
         source=source, tokenizer=tokenizer, examples=found, settings=settings, folder=folder, seed=seed, say=say
@@ -90,6 +92,7 @@ def rlhf_step(
 
     check_reward(reward)
     tokenizer, judge = (with_padding(tokenizer_of(each, say=say)) for each in (source, reward))
+    say(f"examples: reading {data.data}")
     found = rlhf_pairs(data, settings, tokenizer, source.config, judge, reward.config)
     training = Training(
         source=source, tokenizer=tokenizer, examples=found, settings=settings, folder=folder, seed=seed, say=say
@@ -181,7 +184,8 @@ def _once(training: Training[Any], asked: dict[str, Any], work: Callable[[], Tun
     _tell(training.examples, training.say)
     result, was_there = once(training.folder, asked, Tuned, work)
     if was_there:
-        training.say("done already: nothing to train")
+        remedy = "" if result.status == "finished" else "; to try again, change a setting and --out"
+        training.say(f"this has been done already: nothing to train{remedy}")
     for checkpoint in (training.folder / CHECKPOINTS).glob("checkpoint-*"):  # there is nothing to go on with any more
         shutil.rmtree(checkpoint, ignore_errors=True)
     return result
@@ -192,5 +196,5 @@ def _tell(found: Examples, say: Say) -> None:
     if found.too_long:
         parts.append(f"{found.too_long:,} passed over: they are longer than the model's context")
     if found.removed:
-        parts.append(f"{found.removed:,} left out: the evaluation asks them")
+        parts.append(f"{found.removed:,} of the whole set left out: the evaluation asks them")
     say(f"examples: {found.description}; {'; '.join(parts)}")

@@ -48,6 +48,9 @@ class EqualTerms(Trainer):
         """Matrices; neither norm gains nor biases."""
         return [name for name, parameter in model.named_parameters() if parameter.ndim >= 2]
 
+    def create_model_card(self, *_: Any, **__: Any) -> None:
+        """Writes none: TRL's would name paths of this machine and say nothing of the placement."""
+
     def measure(self) -> dict[str, float]:
         """What an evaluation finds: the token-weighted held-out loss, nats per token. Where a figure has a standard error, it is
         called after it, with `_error`."""

@@ -153,6 +153,7 @@ def _save(trainer: EqualTerms, tokenizer: PreTrainedTokenizerBase, folder: Path)
         if not isinstance(model, PreTrainedModel):
             with folder_atomic(folder / ADAPTER) as target:
                 model.save_pretrained(target)
+                (target / "README.md").unlink(missing_ok=True)  # PEFT's, a form to fill in
             model = model.merge_and_unload()
         with folder_atomic(folder / MODEL) as target:
             model.save_pretrained(target)
