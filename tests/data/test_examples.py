@@ -151,7 +151,7 @@ MISTAKES = [
         "pairs",
         "line 1 has no column 'prompt'; it has: chosen, rejected; pairs of texts",
     ),
-    ([], "completions", "rows.jsonl holds no examples; name another --data"),
+    ([], "completions", "holds no examples; name another --data"),
     (COMPLETIONS[:2], "completions", "of 2 examples 0 are left to learn from and . of 2 to hold out; give more"),
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -173,6 +174,8 @@ def _ready(source: Source, settings: T) -> T:
     check_installed()
     if source.task != "causal-lm":
         raise SettingsError(f"model {source.name} is no decoder with a language-model head; name one that is")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise SettingsError("this trains in one process; start it without torchrun or accelerate launch")
     if torch.cuda.device_count() > 1:
         raise SettingsError(
             f"this trains on one GPU, and {torch.cuda.device_count()} are visible; choose one with CUDA_VISIBLE_DEVICES=0"
