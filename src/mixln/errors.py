@@ -35,6 +35,10 @@ class CheckpointError(MixlnError):
     """A model that cannot be found or loaded, does not fit its own config or placement, or whose weights are damaged."""
 
 
+class Stopped(Exception):
+    """The work was saved and ended because the process was sent SIGTERM; it can go on later."""
+
+
 class PlacementWarning(UserWarning):
     """What is known against a placement with its init, on a model of this depth."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -28,6 +30,17 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         raise
 
 
+def fsync(path: Path) -> None:
+    """Flushes a file, or a folder's list of names, to the disk."""
+    if path.is_dir() and os.name == "nt":
+        return  # Windows has no such thing for folders
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 @contextmanager
 def folder_atomic(path: Path) -> Iterator[Path]:
     """Yields an empty folder to fill; it takes the name `path` when the block ends without an error.
@@ -46,6 +59,19 @@ def folder_atomic(path: Path) -> Iterator[Path]:
                 raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def no_room(error: BaseException) -> bool:
+    """Whether an error, or one that led to it, is that of a full disk or quota."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        # torch and safetensors write by themselves, and say it in words.
+        if re.search(r"[Nn]o space left|file write failed|failed writing file|os error 28", str(seen)):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
 
 
 def existing(path: Path) -> Path:

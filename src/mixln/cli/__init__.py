@@ -17,7 +17,7 @@ from mixln.cli.mistakes import one_line
 from mixln.cli.placements import Placements
 from mixln.cli.prune import Prune
 from mixln.cli.tuning import FineTune, Reward, Rlhf
-from mixln.errors import MixlnError
+from mixln.errors import MixlnError, Stopped
 
 Command = (
     Annotated[Compare, tyro.conf.subcommand("compare", prefix_name=False)]
@@ -53,6 +53,9 @@ def main(arguments: list[str] | None = None) -> int:
     except MixlnError as error:
         print(f"mixln: {error}", file=sys.stderr)
         return 2
+    except Stopped:
+        print(f"mixln: stopped by SIGTERM; {getattr(command, 'INTERRUPTED', 'nothing was written')}", file=sys.stderr)
+        return 143
     except KeyboardInterrupt:
         print(f"mixln: interrupted; {getattr(command, 'INTERRUPTED', 'nothing was written')}", file=sys.stderr)
         return 130

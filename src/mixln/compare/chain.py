@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,12 @@ from typing import Any
 from mixln.compare.chain_settings import ChainSettings
 from mixln.compare.chain_statistics import summarise_chain
 from mixln.compare.results import Chain, ChainResult, PlacementSummary, TrialResult
-from mixln.compare.runner import Job, Machine, Progress, run, write_error
+from mixln.compare.runner import Job, Progress, Workers, run, write_error
 from mixln.compare.store import Store
 from mixln.compare.words import duration
-from mixln.errors import StoreError, first_line
+from mixln.errors import Stopped, StoreError, first_line
 from mixln.evaluation.offline import PERPLEXITY
-from mixln.files import write_atomic
+from mixln.files import no_room, write_atomic
 from mixln.hosts.sources import Say, Source, find_model, silent
 from mixln.records import difference, from_json, to_json
 from mixln.training.metrics import METRICS
@@ -59,6 +59,8 @@ class ChainJob(Job):
                     if result.status != "finished":
                         return result
         except Exception as error:
+            if isinstance(error, Stopped) or no_room(error):
+                raise
             write_error(self.folder)
             return replace(result, status="failed", reason=f"{type(error).__name__}: {first_line(error)}")
         write_atomic(self.folder / KEPT, json.dumps(to_json({"asked": self.asked, "result": result})))
@@ -208,7 +210,7 @@ def run_chain(
     *,
     baseline: str,
     cache: Path,
-    machine: Machine,
+    start: Callable[[int], Workers],
     say: Say,
 ) -> Chain:
     """Takes every trial that left a model through the steps, or what is missing of them, and returns what became of them.
@@ -216,6 +218,7 @@ def run_chain(
     :param asked: what :func:`check_chain` gave.
     :param trials: of the pre-training.
     :param placements: their summaries: they say which learning rate is whose best.
+    :param start: gives workers.
     """
     kept = store.folder / KEPT
     there = json.loads(kept.read_text("utf-8")) if kept.is_file() else {}
@@ -246,7 +249,7 @@ def run_chain(
             f"chain: trial {done} of {len(alive)}: {result.trial.label}: {result.reason or 'done'}{clock.left(done, len(alive))}"
         )
 
-    run(sorted(jobs, key=lambda job: job.after is not None), machine, finished=finished, watch=clock.watch)
+    run(sorted(jobs, key=lambda job: job.after is not None), start, finished=finished, watch=clock.watch, say=say)
     dead = [
         ChainResult(trial=result.trial, status="stopped", reason=f"the pre-training {result.status}")
         for result in trials

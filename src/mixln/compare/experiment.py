@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,8 +20,9 @@ from filelock import FileLock, Timeout
 from mixln.compare.chain import check_chain, run_chain
 from mixln.compare.diagnosis import diagnose_experiment
 from mixln.compare.pretraining import Pretraining
+from mixln.compare.processes import Processes
 from mixln.compare.results import Summary, Trial, TrialResult, Unigram
-from mixln.compare.runner import Job, Machine, Progress, machine, run
+from mixln.compare.runner import Job, Machine, Progress, Workers, machine, run
 from mixln.compare.settings import CompareSettings
 from mixln.compare.statistics import runner_up, summarise
 from mixln.compare.store import LOCK, Store
@@ -101,6 +103,7 @@ def compare(
         chain = check_chain(store, settings.after, settings.cache, tokenizer=text.tokenizer(), configs=configs)
     trials = settings.trials(inits)
     plan = machine(settings.jobs, parameters=parameters, trials=len(trials))
+    start = _executor(settings, plan)
     shared = {
         "settings": settings.shared(),
         "text": {"fingerprint": text.info.fingerprint},
@@ -134,7 +137,7 @@ def compare(
             found.append(f"the trials of this experiment do not all have the same versions: {'; '.join(changed)}")
             display.say(f"warning: {found[-1]}")
         if jobs:
-            _run(jobs, plan, results, display, len(trials), settings.steps)
+            _run(jobs, start, results, display, len(trials), settings.steps)
         else:
             display.say(f"trials: {len(trials)} of {len(trials)} done, nothing to run")
         ended = [result for result in results.values() if result is not None]
@@ -154,7 +157,7 @@ def compare(
                 summary.placements,
                 baseline=settings.reference,
                 cache=settings.cache,
-                machine=plan,
+                start=start,
                 say=display.say,
             )
             summary = replace(summary, chain=taken)
@@ -162,9 +165,21 @@ def compare(
     return summary
 
 
+def _executor(settings: CompareSettings, plan: Machine) -> Callable[[int], Workers]:
+    """What gives the workers."""
+    if settings.executor == "local":
+        return lambda jobs: Processes(plan, jobs)
+    if find_spec("ray") is None:
+        raise SettingsError('executor ray needs the package ray; run pip install "mixln[ray]"')
+    from mixln.compare.ray_workers import RayWorkers
+
+    task = replace(plan, threads=settings.cpus_per_trial, gpus=settings.gpus_per_trial)
+    return lambda jobs: RayWorkers(task, settings.ray_address)
+
+
 def _run(
     jobs: Sequence[Job],
-    plan: Machine,
+    start: Callable[[int], Workers],
     results: dict[Trial, TrialResult | None],
     display: Display,
     trials: int,
@@ -176,7 +191,7 @@ def _run(
 
     display.begin(trials, trials - len(jobs), steps)
     try:
-        run(jobs, plan, finished=finished, watch=display.watch)
+        run(jobs, start, finished=finished, watch=display.watch, say=display.say)
     finally:
         display.end()
 

@@ -1,30 +1,30 @@
-"""Runs trials in worker processes, side by side, and tells of their progress."""
+"""Runs trials in workers, side by side, and tells of their progress; what the workers are is another's business."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import logging
-import multiprocessing
-import multiprocessing.connection
 import os
-import signal
-import threading
+import shutil
 import time
 import traceback
-import warnings
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import BrokenExecutor, Future, wait
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+from filelock import FileLock, Timeout
 
 from mixln.compare.results import Trial
-from mixln.errors import first_line
-from mixln.memory import keep_freed_memory
+from mixln.compare.store import LOCK
+from mixln.errors import Stopped, first_line
+from mixln.files import no_room
 from mixln.training.metrics import METRICS
+from mixln.training.stopping import asked, listening
 
 SMALL_MODEL = 20_000_000
 """Parameters up to which trials side by side, one thread each, train more tokens per second than one on all cores."""
@@ -32,6 +32,12 @@ ERROR = "error.txt"
 """Name of the file in a trial's folder that holds the traceback of its error."""
 DEATHS = 3
 """Times that a trial's worker may be killed before the trial counts as failed."""
+GRACE = 30.0
+"""Seconds that workers have to save their trials after SIGTERM."""
+LOCKED = 60.0
+"""Seconds to wait for a trial that another process is still at."""
+ROOM = 64 * 2**20
+"""Bytes that a disk must have free again before what it had no room for is tried again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,53 +111,75 @@ def machine(jobs: int | None, *, parameters: int, trials: int) -> Machine:
     return Machine(jobs=jobs, threads=max(1, cores // jobs), gpus=gpus)
 
 
+class Workers(Protocol):
+    """Processes that do jobs, on this machine or on others that share its file system."""
+
+    def submit(self, job: Job) -> Future[Any]:
+        """Has a job done by :func:`work`, now or when one is free."""
+
+    def stop(self) -> None:
+        """Tells the workers to save what they are at, and to end."""
+
+    def close(self, *, kill: bool) -> None:
+        """Ends the workers, at once or after what they are at."""
+
+
+class Loss(Enum):
+    """Why a job has no result yet."""
+
+    KILLED = "its worker died"
+    NOT_BEGUN = "it has not begun, or was stopped"
+    NO_ROOM = "the disk was full"
+
+
 def run(
     jobs: Sequence[Job],
-    machine: Machine,
+    start: Callable[[int], Workers],
     *,
     finished: Callable[[Any], None],
     watch: Callable[[Sequence[Progress]], None],
+    say: Callable[[str], None],
     interval: float = 0.5,
 ) -> None:
     """Runs every job and returns when all have ended; Ctrl-C ends the workers at once, and their trials can go on later.
 
-    A trial whose worker was killed goes on from its last checkpoint in a new one, up to `DEATHS` times.
+    A trial whose worker was killed goes on from its last checkpoint in a new one, up to `DEATHS` times; one that found the disk
+    full goes on when there is room.
 
+    :param start: gives workers for so many jobs.
     :param finished: called with each result as it comes.
     :param watch: called about every `interval` seconds with the trials that are running.
+    :param say: takes one line of news.
+    :raises Stopped: after SIGTERM, when the workers have saved their trials.
     """
-    waiting = list(jobs)
-    while waiting:
-        lost = _run_pool(waiting, machine, finished, watch, interval)
-        suspects = [job for job in waiting if lost.get(job.folder)]
-        waiting = [job for job in waiting if lost.get(job.folder) is False]
-        for job in suspects:  # one of them killed the worker: alone, it cannot take the others with it
-            for _ in range(DEATHS - 1):
-                if not _run_pool([job], machine, finished, watch, interval):
-                    break
-            else:
-                finished(job.failure(f"its worker was killed {DEATHS} times, as happens when memory runs out"))
+    waiting, deaths = list(jobs), Counter[Path]()
+    with listening():
+        while waiting:
+            # One of those that ran when a worker died has killed it: alone, it cannot take the others with it.
+            suspects = [job for job in waiting if deaths[job.folder]]
+            part = suspects[:1] or waiting
+            lost = _run_part(part, start(len(part)), finished, watch, interval)
+            deaths.update(folder for folder, loss in lost.items() if loss is Loss.KILLED)
+            for job in part:
+                if deaths[job.folder] == DEATHS:
+                    del lost[job.folder]
+                    finished(job.failure(f"its worker was killed {DEATHS} times, as happens when memory runs out"))
+            waiting = [job for job in waiting if job not in part or job.folder in lost]
+            if Loss.NO_ROOM in lost.values():
+                _wait_for_room(jobs[0].folder, say)
 
 
-def _run_pool(
+def _run_part(
     jobs: Sequence[Job],
-    machine: Machine,
+    workers: Workers,
     finished: Callable[[Any], None],
     watch: Callable[[Sequence[Progress]], None],
     interval: float,
-) -> dict[Path, bool]:
-    """Runs jobs until all have ended or a worker dies; returns the folders of those lost with it: was it running?"""
-    context = multiprocessing.get_context("spawn")
-    counter = context.Value("i", 0)
-    pool = ProcessPoolExecutor(
-        max_workers=min(machine.jobs, len(jobs)),
-        mp_context=context,
-        initializer=_start_worker,
-        initargs=(machine, counter),
-    )
+) -> dict[Path, Loss]:
+    """Runs jobs until all have ended, a worker dies or the disk is full; returns the folders of those without a result."""
     began = time.time()
     running: set[Path] = set()
-    lost: dict[Path, bool] = {}
+    lost: dict[Path, Loss] = {}
     blocked = list(jobs)
     pending: dict[Future[Any], Job] = {}
 
@@ -159,28 +187,51 @@ def _run_pool(
         unended = {job.folder for job in (*blocked, *pending.values())}
         for job in [job for job in blocked if job.after not in unended]:
             blocked.remove(job)
-            pending[pool.submit(_work, job)] = job
+            pending[workers.submit(job)] = job
 
+    whole = False
     try:
         submit()
         while pending:
             for future in wait(pending, timeout=interval, return_when="FIRST_COMPLETED").done:
                 job = pending.pop(future)
                 try:
-                    finished(future.result())
-                except BrokenProcessPool:
-                    lost[job.folder] = job.folder in running
+                    result = future.result()
+                except BrokenExecutor:
+                    result = Loss.KILLED if job.folder in running else Loss.NOT_BEGUN
+                except Stopped:
+                    result = Loss.NOT_BEGUN
+                if isinstance(result, Loss):
+                    lost[job.folder] = result
+                else:
+                    finished(result)
+            if asked():
+                for future in pending:
+                    future.cancel()
+                workers.stop()
+                wait(pending, timeout=GRACE)
+                raise Stopped
             if not lost:
                 submit()
             running = {job.folder for future, job in pending.items() if future.running()}
             watch([progress for job in pending.values() if (progress := _progress(job, began)) is not None])
-    except BaseException:
-        for process in list((pool._processes or {}).values()):
-            process.kill()
-        raise
+        whole = True
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-    return lost | {job.folder: False for job in blocked}
+        workers.close(kill=not whole)
+    return lost | {job.folder: Loss.NOT_BEGUN for job in blocked}
+
+
+def _wait_for_room(folder: Path, say: Callable[[str], None], interval: float = 5.0) -> None:
+    """Waits until the disk has room again."""
+    say(
+        f"paused: the disk of {folder.parent} is full; free at least {ROOM >> 20} MB and it goes on by itself, or end it with Ctrl-C: "
+        "no finished trial is lost"
+    )
+    while shutil.disk_usage(folder).free < ROOM:
+        if asked():
+            raise Stopped
+        time.sleep(interval)
+    say("the disk has room again: going on")
 
 
 def _progress(job: Job, since: float) -> Progress | None:
@@ -205,40 +256,23 @@ def write_error(folder: Path) -> None:
         (folder / ERROR).write_text(traceback.format_exc(), "utf-8")
 
 
-def _start_worker(machine: Machine, counter: Any) -> None:
-    with counter.get_lock():
-        index = counter.value
-        counter.value += 1
-    if machine.gpus > 1:
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-        devices = [name for name in visible if name] or [str(number) for number in range(machine.gpus)]
-        os.environ["CUDA_VISIBLE_DEVICES"] = devices[index % len(devices)]
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the driver, which ends the workers
-    keep_freed_memory()
-    warnings.simplefilter("ignore")
-    import torch
-    import transformers
+def work(job: Job) -> Any:
+    """Does a job in the process that it is called in; an error is a result too, with its traceback in `error.txt`.
 
-    torch.set_num_threads(machine.threads)
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    logging.disable(logging.WARNING)
-
-
-def _die_with_parent() -> None:
-    """Ends this worker when the process that started it is gone: two must not train one trial."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
-
-
-def _work(job: Job) -> Any:
-    """Runs in a worker; an error is a result too, with its traceback in `error.txt`."""
+    :returns: the job's result, or :attr:`Loss.NO_ROOM`.
+    :raises Stopped: if SIGTERM ended it before its end.
+    """
     (job.folder / ERROR).unlink(missing_ok=True)
     try:
-        return job.work()
+        # Of a driver that died, a worker elsewhere may still be at it.
+        with FileLock(job.folder / LOCK, timeout=LOCKED):
+            return job.work()
+    except Timeout:
+        return job.failure(f"another process has been at it for {LOCKED:.0f} s")
     except Exception as error:
+        if no_room(error):
+            return Loss.NO_ROOM
+        if isinstance(error, Stopped):
+            raise
         write_error(job.folder)
         return job.failure(f"{type(error).__name__}: {first_line(error)}")

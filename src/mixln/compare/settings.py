@@ -6,7 +6,7 @@ import dataclasses
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -57,6 +57,14 @@ class CompareSettings:
     """Also measure what each layer contributes, for the best trial of each placement; half a minute a small model."""
     jobs: int | None = None
     """Trials side by side. Left out, one a GPU; without a GPU, one a core for small models."""
+    executor: Literal["local", "ray"] = "local"
+    """Where trials run: in processes of this machine, or as tasks of a Ray cluster whose machines share --out and --cache."""
+    ray_address: str | None = None
+    """The cluster, for example auto or ray://head:10001. Left out, the one that this machine belongs to, else one of its own."""
+    cpus_per_trial: int = 1
+    """Processors of a trial on a Ray cluster."""
+    gpus_per_trial: int = 0
+    """GPUs of a trial on a Ray cluster: 0 or 1."""
     cache: Path = field(default_factory=lambda: Path("~/.cache/mixln"))
     """Folder for tokenized text, shared by all experiments."""
     text: Annotated[TextSettings, tyro.conf.arg(name="")] = field(default_factory=TextSettings)
@@ -85,6 +93,10 @@ class CompareSettings:
             )
         if self.jobs is not None and self.jobs < 1:
             raise SettingsError(f"jobs must be at least 1, got {self.jobs}")
+        if self.cpus_per_trial < 1:
+            raise SettingsError(f"cpus-per-trial must be at least 1, got {self.cpus_per_trial}")
+        if self.gpus_per_trial not in (0, 1):
+            raise SettingsError(f"gpus-per-trial must be 0 or 1, got {self.gpus_per_trial}")
 
     def with_grid(self, grid: dict[str, list[Any]]) -> CompareSettings:
         """The same settings on this grid; an axis that is still empty takes its default."""
@@ -129,6 +141,10 @@ class CompareSettings:
             "extend",
             "diagnose",
             "jobs",
+            "executor",
+            "ray_address",
+            "cpus_per_trial",
+            "gpus_per_trial",
             "cache",
             "after",
         }

@@ -13,7 +13,7 @@ from mixln.compare.results import Trial, TrialResult, trial_result
 from mixln.compare.store import EXPERIMENT, RESULT, TRIAL, Store
 from mixln.errors import StoreError
 from mixln.hosts.sources import Say, Source, find_model, silent
-from mixln.training.callbacks import last_complete_checkpoint
+from mixln.training.checkpoints import sealed
 
 
 def find(name: str, *, cache: Path, say: Say = silent) -> list[Source]:
@@ -82,9 +82,8 @@ def _of_trial(name: str, folder: Path, cache: Path) -> Source:
         if not (checkpoint / "config.json").is_file():
             raise StoreError(f"trial {folder} has finished, but its {checkpoint.name} is gone; name another trial")
         return _of_checkpoint(name, checkpoint, cache)
-    latest, _ = last_complete_checkpoint(folder)
-    if latest is not None:
-        return _of_checkpoint(name, latest, cache)
+    if whole := sealed(folder):
+        return _of_checkpoint(name, whole[-1][1], cache)
     if result is None:
         raise StoreError(
             f"trial {folder} has not finished and has no complete checkpoint; run its mixln compare to the end first"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,7 +14,6 @@ from mixln.diagnostics.residual import residual_variance
 from mixln.diagnostics.stack import find_stack
 from mixln.errors import SettingsError
 from mixln.nn.residual import placed_layers
-from mixln.training.metrics import METRICS, MetricsFile
 
 Record = Callable[[dict[str, Any]], None]
 
@@ -29,8 +27,6 @@ TRAINED = {
     "accuracy": "accuracy",
 }
 """What the Trainer logs of a training → what it is called in a row."""
-COMPLETE = "complete"
-"""Name of the empty file that marks a checkpoint folder as wholly written."""
 
 
 class Metrics(TrainerCallback):
@@ -250,7 +246,7 @@ class News(TrainerCallback):
 
 
 class Checkpoints(TrainerCallback):
-    """Asks for a checkpoint when the last one is `seconds` old, and marks each that is wholly written.
+    """Asks for a checkpoint when the last one is `seconds` old.
 
     It waits for a step that is logged: then nothing that the Trainer keeps between two records is lost.
     """
@@ -263,31 +259,6 @@ class Checkpoints(TrainerCallback):
         logged = state.global_step % state.logging_steps == 0
         if logged and state.global_step < state.max_steps and time.monotonic() - self.last >= self.seconds:
             control.should_save = True
-            # The Trainer deletes old checkpoints while it saves. One that is half deleted must not bear the mark.
-            latest = last_complete_checkpoint(Path(args.output_dir or "."))[0]
-            for mark in Path(args.output_dir or ".").glob(f"checkpoint-*/{COMPLETE}"):
-                if mark.parent != latest:
-                    mark.unlink()
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        (Path(args.output_dir or ".") / f"checkpoint-{state.global_step}" / COMPLETE).touch()
         self.last = time.monotonic()
-
-
-def last_complete_checkpoint(folder: Path) -> tuple[Path | None, int]:
-    """The latest checkpoint in `folder` that was wholly written, and its optimizer steps; `None` and 0 without any."""
-    found = {
-        int(path.parent.name.removeprefix("checkpoint-")): path.parent
-        for path in folder.glob(f"checkpoint-*/{COMPLETE}")
-    }
-    step = max(found, default=0)
-    return found.get(step), step
-
-
-def resumption(folder: Path) -> tuple[Path | None, MetricsFile]:
-    """The checkpoint from which a training in `folder` goes on, `None` for its start, and its rows up to there."""
-    checkpoint, step = last_complete_checkpoint(folder)
-    metrics = MetricsFile(folder / METRICS, resume_step=step)
-    if metrics.reaches(step):
-        return checkpoint, metrics
-    return None, MetricsFile(folder / METRICS, resume_step=0)

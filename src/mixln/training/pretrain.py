@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, TrainingArguments, set_seed
 
 from mixln.data.text import Text
+from mixln.files import folder_atomic
 from mixln.hosts import build
 from mixln.nn.profiling import profile
 from mixln.training.callbacks import (
@@ -21,11 +23,12 @@ from mixln.training.callbacks import (
     GradientNorms,
     Metrics,
     ResidualVariance,
-    resumption,
 )
+from mixln.training.checkpoints import resumption
 from mixln.training.metrics import MetricsFile
 from mixln.training.outcome import Outcome, Status
 from mixln.training.settings import TrainSettings
+from mixln.training.stopping import StopWhenAsked, listening
 from mixln.training.trainers import EqualTerms, arguments
 
 STALL_MARGIN = 0.02
@@ -76,6 +79,7 @@ def pretrain(
     settings: TrainSettings,
     folder: Path,
     checkpoint_seconds: float = 60.0,
+    say: Callable[[str], None] = print,
 ) -> Outcome:
     """Trains one model, and leaves in `folder` its metrics (`metrics.jsonl`) and its final checkpoint.
 
@@ -86,6 +90,8 @@ def pretrain(
     :param seed: decides the initial weights and the order of the data.
     :param folder: where everything of this training lies.
     :param checkpoint_seconds: time between two checkpoints, seconds.
+    :param say: takes one line of news.
+    :raises Stopped: if SIGTERM ended it before its end; it has a checkpoint then.
     """
     started = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
@@ -96,11 +102,11 @@ def pretrain(
     set_seed(seed)
     # Whatever the config's dtype: master weights and optimizer in bfloat16 would leave norm gains at 1.
     model = build(config, placement=placement, init=init, dtype=torch.float32)
-    resume, metrics = resumption(folder)
+    resume, metrics = resumption(folder, say)
     train, held_out = text.train, text.held_out
     length = train[0]["input_ids"].numel()
     steps, tokens_per_step = settings.total_steps(length), settings.batch_size * length
-    speed, divergence = Metrics(metrics.append, tokens_per_step), Divergence()
+    speed, divergence, stop = Metrics(metrics.append, tokens_per_step), Divergence(), StopWhenAsked()
     trainer = PlacementTrainer(
         settings=settings,
         warmup_steps=settings.warmup_steps(length),
@@ -120,17 +126,20 @@ def pretrain(
             divergence,
             Evaluations(settings.evaluations),
             Checkpoints(checkpoint_seconds),
+            stop,
         ],
     )
     if resume is None:
         first = collate([train[i] for i in range(min(settings.micro_batch_size or settings.batch_size, len(train)))])
         profile(model, {name: value.to(model.device) for name, value in first.items()})
-    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    with listening():
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    stop.check()
     step = trainer.state.global_step
     if not divergence.reason:
-        final = folder / f"checkpoint-{step}"
-        model.save_pretrained(final)
-        tokenizer.save_pretrained(final)
+        with folder_atomic(folder / f"checkpoint-{step}") as final:
+            model.save_pretrained(final)
+            tokenizer.save_pretrained(final)
     return _outcome(metrics, divergence.reason, step, tokens_per_step, text, speed, time.perf_counter() - started)
 
 

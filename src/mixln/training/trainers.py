@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,14 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PrinterCallback, Trainer
 
+from mixln.training.checkpoints import UNFINISHED, publish
 from mixln.training.evaluation import evaluate
 from mixln.training.precision import resolve
 from mixln.training.schedule import factor
 from mixln.training.settings import OptimizerSettings
 
-RECORDS = 100
-"""Rows of the training loss that one training logs, at most about."""
+RECORDS, LONGEST = 100, 10
+"""Rows of the training loss that one training logs, at least about; and the most steps between two, at which it can be stopped."""
 
 
 class EqualTerms(Trainer):
@@ -50,6 +52,18 @@ class EqualTerms(Trainer):
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """Writes none: TRL's would name paths of this machine and say nothing of the placement."""
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return os.path.join(super()._get_output_dir(trial), UNFINISHED)  # `_save_checkpoint` alone asks
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Writes a checkpoint under another name first: one that bears its name is whole."""
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            folder = Path(self.args.output_dir or ".")
+            publish(folder / UNFINISHED / f"checkpoint-{self.state.global_step}", folder)
+        self.accelerator.wait_for_everyone()
 
     def measure(self) -> dict[str, float]:
         """What an evaluation finds: the token-weighted held-out loss, nats per token. Where a figure has a standard error, it is
@@ -92,7 +106,7 @@ def arguments(
         "use_cpu": not (torch.cuda.is_available() or torch.backends.mps.is_available()),
         "seed": seed,
         "data_seed": seed,
-        "logging_steps": max(1, steps // RECORDS),
+        "logging_steps": min(max(1, steps // RECORDS), LONGEST),
         "logging_first_step": True,
         "logging_nan_inf_filter": False,
         "eval_strategy": "no",

@@ -17,10 +17,12 @@ from mixln.errors import DataError
 from mixln.files import folder_atomic
 from mixln.hosts.sources import Say, Source, identity, silent
 from mixln.quiet import quiet
-from mixln.training.callbacks import Checkpoints, Divergence, Evaluations, GradientNorms, Metrics, News, resumption
+from mixln.training.callbacks import Checkpoints, Divergence, Evaluations, GradientNorms, Metrics, News
+from mixln.training.checkpoints import resumption
 from mixln.training.metrics import MetricsFile
 from mixln.training.outcome import Figure, Tuned
 from mixln.training.settings import TuneSettings
+from mixln.training.stopping import StopWhenAsked, listening
 from mixln.training.trainers import EqualTerms, arguments
 
 S = TypeVar("S", bound=TuneSettings, covariant=True)
@@ -78,8 +80,8 @@ def tune(
     settings, examples = training.settings, training.examples
     place = training.folder / CHECKPOINTS
     place.mkdir(parents=True, exist_ok=True)
-    resume, metrics = resumption(place)
-    divergence = Divergence(patience)
+    resume, metrics = resumption(place, training.say)
+    divergence, stop = Divergence(patience), StopWhenAsked()
     trainer = make(
         arguments(settings, steps=steps, learning_rate=settings.learning_rate, seed=training.seed, folder=place),
         settings=settings,
@@ -91,12 +93,15 @@ def tune(
             Evaluations(settings.evaluations),
             Checkpoints(training.checkpoint_seconds),
             News(training.say),
+            stop,
         ],
     )
     if resume is None:
         trainer.evaluate()
     divergence.start = next((row["eval_loss"] for row in metrics.rows if "eval_loss" in row), None)
-    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    with listening():
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    stop.check()
     if not divergence.reason:
         _save(trainer, training.tokenizer, training.folder)
     evaluated = [row for row in metrics.rows if any(name.startswith("eval_") for name in row)]

@@ -1,0 +1,80 @@
+"""Workers as processes of this machine."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+import warnings
+from concurrent.futures import Future, ProcessPoolExecutor
+from typing import Any
+
+from mixln.compare.runner import Job, Machine, work
+from mixln.memory import keep_freed_memory
+from mixln.training.stopping import listen
+
+
+class Processes:
+    """As many as the machine is to have, each with its threads and perhaps its GPU.
+
+    When one dies, all do.
+
+    :param jobs: the most that there is to do.
+    """
+
+    def __init__(self, machine: Machine, jobs: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pool = ProcessPoolExecutor(
+            max_workers=min(machine.jobs, jobs),
+            mp_context=context,
+            initializer=_start,
+            initargs=(machine, context.Value("i", 0)),
+        )
+
+    def submit(self, job: Job) -> Future[Any]:
+        return self.pool.submit(work, job)
+
+    def stop(self) -> None:
+        for process in self._processes():
+            process.terminate()  # which a worker only takes note of
+
+    def close(self, *, kill: bool) -> None:
+        for process in self._processes() if kill else ():
+            process.kill()
+        self.pool.shutdown(wait=True, cancel_futures=True)
+
+    def _processes(self) -> list[Any]:
+        return list((self.pool._processes or {}).values())
+
+
+def _start(machine: Machine, counter: Any) -> None:
+    with counter.get_lock():
+        index = counter.value
+        counter.value += 1
+    if machine.gpus > 1:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+        devices = [name for name in visible if name] or [str(number) for number in range(machine.gpus)]
+        os.environ["CUDA_VISIBLE_DEVICES"] = devices[index % len(devices)]
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the driver, which ends the workers
+    listen()
+    keep_freed_memory()
+    warnings.simplefilter("ignore")
+    import torch
+    import transformers
+
+    torch.set_num_threads(machine.threads)
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    logging.disable(logging.WARNING)
+
+
+def _die_with_parent() -> None:
+    """Ends this worker when the process that started it is gone: two must not train one trial."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)

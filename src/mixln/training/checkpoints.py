@@ -1,0 +1,92 @@
+"""Checkpoints that a training can go on from: written whole or not at all, sealed with checksums, and looked at before they are used.
+
+checkpoint-<step>/checksums.json   every file with its length and SHA-256; the mark of a checkpoint that is wholly written
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from mixln.files import fsync, write_atomic
+from mixln.training.metrics import METRICS, MetricsFile
+
+SUMS = "checksums.json"
+KEPT = 2
+"""Checkpoints that stay: one may turn out to be damaged."""
+UNFINISHED = ".saving"
+"""Folder in which a checkpoint is written before it takes its name."""
+
+
+def seal(folder: Path) -> None:
+    """Flushes every file of a checkpoint to the disk and writes down its length and checksum."""
+    sums = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        fsync(path)
+        sums[path.relative_to(folder).as_posix()] = [path.stat().st_size, _sha256(path)]
+    write_atomic(folder / SUMS, json.dumps(sums, indent=1))
+    fsync(folder)
+
+
+def damage(folder: Path) -> str:
+    """What is wrong with a sealed checkpoint, in words; empty if it is as it was written."""
+    try:
+        sums = dict(json.loads((folder / SUMS).read_text("utf-8")))
+        for name, (size, digest) in sums.items():
+            path = folder / name
+            if not path.is_file():
+                return f"{name} is missing"
+            if path.stat().st_size != size:
+                return f"{name} has {path.stat().st_size:,} of {size:,} bytes"
+            if _sha256(path) != digest:
+                return f"the content of {name} has changed"
+    except (OSError, ValueError, TypeError) as error:
+        return f"{SUMS} cannot be read ({error})"
+    return ""
+
+
+def publish(unfinished: Path, folder: Path) -> None:
+    """Seals a checkpoint, gives it its name in `folder`, and deletes all but the last :data:`KEPT` there."""
+    seal(unfinished)
+    target = folder / unfinished.name
+    if target.exists():  # of a training that was here before, and has been damaged since
+        shutil.rmtree(target)
+    os.rename(unfinished, target)
+    fsync(folder)
+    for _, old in sealed(folder)[:-KEPT]:
+        (old / SUMS).unlink()  # what is half deleted must not bear the mark
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def sealed(folder: Path) -> list[tuple[int, Path]]:
+    """The checkpoints in a folder that were wholly written: optimizer steps and folder, in their order."""
+    found = (path.parent for path in folder.glob(f"checkpoint-*/{SUMS}"))
+    return sorted((int(path.name.removeprefix("checkpoint-")), path) for path in found)
+
+
+def resumption(folder: Path, say: Callable[[str], None]) -> tuple[Path | None, MetricsFile]:
+    """The checkpoint from which a training in `folder` goes on, `None` for its start, and its rows up to there.
+
+    One that is damaged is passed over for the one before it.
+
+    :param say: takes one line of news.
+    """
+    shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
+    for step, checkpoint in reversed(sealed(folder)):
+        if found := damage(checkpoint):
+            say(f"checkpoint {checkpoint} is damaged: {found}; it is passed over")
+            continue
+        metrics = MetricsFile(folder / METRICS, resume_step=step)
+        if metrics.reaches(step):
+            return checkpoint, metrics
+        say(f"checkpoint {checkpoint} is passed over: {METRICS} does not reach step {step}")
+    return None, MetricsFile(folder / METRICS, resume_step=0)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
