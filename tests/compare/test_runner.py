@@ -191,3 +191,38 @@ def test_a_job_waits_for_the_one_that_it_needs_and_not_for_the_others(tmp_path):
     run(jobs, Machine(jobs=2, threads=1, gpus=0), finished=found.append, watch=lambda running: None)
     assert dict(found) == {"a": True, "b": True, "c": True, "d": False}
     assert [name for name, _ in found].index("d") == 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deadly(Second):
+    """A job that kills its worker the first time."""
+
+    def work(self) -> tuple[str, bool]:
+        if not (self.folder / "tried").exists():
+            (self.folder / "tried").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().work()
+
+
+@pytest.mark.slow
+def test_jobs_that_wait_are_not_lost_with_a_worker(tmp_path):
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+    trial = Trial(placement="pre", init="normal", learning_rate=1e-3, seed=0)
+    jobs = [
+        Deadly(trial=trial, folder=tmp_path / "a"),
+        Second(trial=trial, folder=tmp_path / "b", first=tmp_path / "a"),
+        Second(trial=trial, folder=tmp_path / "c", first=tmp_path / "a"),
+    ]
+    found: list = []
+    run(jobs, Machine(jobs=2, threads=1, gpus=0), finished=found.append, watch=lambda running: None)
+    assert sorted(found) == [("a", True), ("b", True), ("c", True)]
+
+
+def test_jobs_that_wait_for_each_other_are_a_mistake(tmp_path):
+    trial = Trial(placement="pre", init="normal", learning_rate=1e-3, seed=0)
+    jobs = [
+        Second(trial=trial, folder=tmp_path / name, first=tmp_path / other) for name, other in (("a", "b"), ("b", "a"))
+    ]
+    with pytest.raises(ValueError, match="wait for each other"):
+        run(jobs, Machine(jobs=2, threads=1, gpus=0), finished=print, watch=lambda running: None)

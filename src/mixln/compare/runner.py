@@ -158,11 +158,16 @@ def _run_pool(
     def submit() -> None:
         unended = {job.folder for job in (*blocked, *pending.values())}
         for job in [job for job in blocked if job.after not in unended]:
+            try:
+                pending[pool.submit(_work, job)] = job
+            except BrokenProcessPool:  # a worker has died just now: those that are pending will say so
+                return
             blocked.remove(job)
-            pending[pool.submit(_work, job)] = job
 
     try:
         submit()
+        if blocked and not pending:
+            raise ValueError(f"the jobs in {', '.join(str(job.folder) for job in blocked)} wait for each other")
         while pending:
             for future in wait(pending, timeout=interval, return_when="FIRST_COMPLETED").done:
                 job = pending.pop(future)
