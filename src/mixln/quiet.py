@@ -11,7 +11,10 @@ from contextlib import ExitStack, contextmanager
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Within it, transformers, TRL and datasets say nothing but errors. Of `datasets`, only if it is imported already."""
+    """Within it, transformers, TRL and datasets say nothing but errors. Of `datasets`, only if it is imported already.
+
+    What it changes is the whole process's: not for two threads at a time.
+    """
     from transformers.utils import logging as transformers
 
     with ExitStack() as stack:

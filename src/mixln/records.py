@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -63,5 +64,11 @@ def difference(there: dict[str, Any], here: dict[str, Any], path: str = "") -> s
             if found := difference(a, b):
                 return found
         elif a != b:
-            return f"{label} there {a}, here {b}"
+            return f"{label} there {_short(a)}, here {_short(b)}"
     return ""
+
+
+def _short(value: Any) -> str:
+    """A value in words; of a hash, enough to tell it from another."""
+    text = str(value)
+    return f"{text[:8]}…" if re.fullmatch(r"[0-9a-f]{40,}", text) else text

@@ -104,16 +104,33 @@ def test_a_mistake_in_compare_is_one_line_and_writes_nothing(folder, capsys, arg
         (["placements", "show", "mix(7)", "--layers", "3"], "must be at most the model's 3, got 7"),
         (["placements", "show", "pre", "--layers", "0"], "layers must be at least 1, got 0"),
         (["placements", "show", "pre", "--layers", "many"], "'many'"),
-        (["placements", "show"], "PLACEMENT must be given; see mixln placements --help"),
-        (["placements", "draw"], "Unrecognized options: draw; the commands are list, show"),
+        (["placements", "show"], "PLACEMENT must be given; see mixln placements show --help"),
+        (["placements", "draw"], "Unrecognized options: draw; first comes one of list, show"),
         (["rlhf"], "MODEL, --reward-model must be given; see mixln rlhf --help"),
+        (
+            ["rlhf", "a", "--rewardmodel", "c"],
+            "must be given; Unrecognized options: --rewardmodel c; did you mean --reward-mod",
+        ),
         (["rlhf", "a", "b", "--reward-model", "c"], "Unrecognized options: b; see mixln rlhf --help"),
         (["evaluate", "x", "--task", "arc_easy"], "--task arc_easy; did you mean --tasks? See mixln evaluate --help"),
-        (["finetune", "x", "--task", "arc_easy"], "--task arc_easy; did you mean "),
+        (
+            ["finetune", "x", "--epoch", "3", "--batchsize", "8"],
+            "did you mean --epochs, --batch-size? See mixln finetune",
+        ),
+        (["finetune", "x", "--lora", ""], "--lora cannot be ''; see mixln finetune --help"),
+        (["finetune", "x", "--seed", "it's"], '--seed cannot be "it\'s"; see mixln finetune --help'),
+        (["--steps", "300"], "--steps 300; first comes one of compare, diagnose"),
+        (["--cache", "x", "finetune", "m"], "--cache x; a command's options come after it; see mixln finetune --help"),
+        (
+            ["compare", "--reward.micro-batch-siz", "3"],
+            "did you mean --reward.micro-batch-size? See mixln compare --help",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_a_mistake_elsewhere_is_one_line(capsys, arguments, said):
+@pytest.mark.parametrize("columns", ["40", "90"])
+def test_a_mistake_elsewhere_is_one_line(capsys, monkeypatch, columns, arguments, said):
+    monkeypatch.setenv("COLUMNS", columns)
     assert said in mistake(capsys, *arguments)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
-from mixln.compare.chain import KEPT
+from mixln.compare.chain import KEPT, Clock
 from mixln.compare.chain_settings import ChainSettings, Learning
 from mixln.compare.chain_statistics import summarise_chain
 from mixln.compare.experiment import compare
@@ -242,3 +242,33 @@ def test_what_says_nothing_is_said():
     assert "All seeds of Title of pre (a), Title of post (b) have the same accuracy" in said
     assert "judge of seed 0 (52.0 ± 3.0% right), seed 1 (52.0 ± 3.0% right) tells" in said
     assert "taken through the steps all the same: pre, lr 0.001, seed 1." in said
+
+
+def test_seeds_that_agree_give_no_interval():
+    """0.1 + 0.1 + 0.1 is not 3 · 0.1: equal seeds must not come to an interval of rounding errors."""
+    asked = ChainSettings(chain=("evaluate",), evaluate=TaskSettings(tasks=("a",)))
+    every = [ended("pre", seed, {"a": 0.1}) for seed in (0, 1, 2)] + [ended("post", s, {"a": 0.42}) for s in (0, 1, 2)]
+    placements = rows(results("pre", [1.0, 1.0, 1.0]) + results("post", [1.0, 1.0, 1.0]))
+    said = "\n".join(summarise_chain(every, placements, asked, baseline="pre", settings={}).notes)
+    assert "All seeds of Title of pre (a), Title of post (a) have the same accuracy" in said
+    assert "+32 points (the same at every seed: no interval, no claim)" in said
+
+
+def test_a_seed_that_diverged_has_no_part_in_the_reward_before():
+    asked = ChainSettings(chain=("rlhf",))
+    lost = replace(tuned(), before={"reward": Figure(value=1.0), "accuracy": Figure(value=1.0)})
+    every = [ended("pre", 0, {}, reward=0.5, accuracy=0.9), replace(ended("pre", 1, {}), rlhf=lost)]
+    found = summarise_chain(every, rows(results("pre", [1.0, 1.0])), asked, baseline="pre", settings={})
+    assert found.rows[0].figures["rlhf reward before"].seeds == 1
+    assert not any("reward model was learnt" in note for note in found.notes)
+
+
+def test_the_time_left_goes_by_rounds_of_the_workers(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("mixln.compare.chain.time.monotonic", lambda: now[0])
+    clock = Clock(print, trials=6, workers=2)
+    now[0] = 600.0
+    assert clock.left(5) == clock.left(4) == ", about 20 min 00 s left"
+    now[0] = 1200.0
+    assert clock.left(3) == ", about 10 min 00 s left"
+    assert clock.left(1) == clock.left(0) == ""

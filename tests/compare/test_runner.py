@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,9 +16,10 @@ import pytest
 import torch
 
 from mixln.compare.experiment import compare
+from mixln.compare.processes import Processes
 from mixln.compare.pretraining import Pretraining
 from mixln.compare.results import Trial
-from mixln.compare.runner import DEATHS, SMALL_MODEL, Job, Machine, _work, machine, run
+from mixln.compare.runner import DEATHS, SMALL_MODEL, Job, Machine, machine, run, work
 from mixln.compare.store import RESULT, Store
 from mixln.data.text import prepare
 from tests.compare.recorder import Recorder
@@ -65,7 +67,7 @@ def test_an_error_in_a_training_is_a_failed_result_with_its_traceback(unfit):
     store, (trial,) = Store(settings.out), settings.trials({"pre": "normal"})
     model = json.loads(Path(settings.model).read_text())
     job = Pretraining(trial=trial, folder=store.add(trial), config=model, text=text, training=settings.training)
-    result = _work(job)
+    result = work(job)
     assert (result.status, result.trial, result.loss) == ("failed", trial, None)
     assert result.reason.startswith("FileNotFoundError: ")
     assert "\n" not in result.reason
@@ -158,6 +160,12 @@ def test_a_comparison_that_is_killed_ends_with_the_same_numbers(settings_for, tm
     assert again.verdict == whole.verdict
 
 
+def run_all(jobs: list[Job], finished: Callable) -> None:
+    """Runs jobs in two processes."""
+    plan = Machine(jobs=2, threads=1, gpus=0)
+    run(jobs, lambda count: Processes(plan, count), finished=finished, watch=lambda running: None, say=print)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Second(Job):
     """A job that may wait for another, and says whether that had ended when it began."""
@@ -188,6 +196,41 @@ def test_a_job_waits_for_the_one_that_it_needs_and_not_for_the_others(tmp_path):
         Second(trial=trial, folder=tmp_path / name, first=tmp_path / needs[name] if name in needs else None)
         for name in names
     ]
-    run(jobs, Machine(jobs=2, threads=1, gpus=0), finished=found.append, watch=lambda running: None)
+    run_all(jobs, found.append)
     assert dict(found) == {"a": True, "b": True, "c": True, "d": False}
     assert [name for name, _ in found].index("d") == 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deadly(Second):
+    """A job that kills its worker the first time."""
+
+    def work(self) -> tuple[str, bool]:
+        if not (self.folder / "tried").exists():
+            (self.folder / "tried").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().work()
+
+
+@pytest.mark.slow
+def test_jobs_that_wait_are_not_lost_with_a_worker(tmp_path):
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+    trial = Trial(placement="pre", init="normal", learning_rate=1e-3, seed=0)
+    jobs = [
+        Deadly(trial=trial, folder=tmp_path / "a"),
+        Second(trial=trial, folder=tmp_path / "b", first=tmp_path / "a"),
+        Second(trial=trial, folder=tmp_path / "c", first=tmp_path / "a"),
+    ]
+    found: list = []
+    run_all(jobs, found.append)
+    assert sorted(found) == [("a", True), ("b", True), ("c", True)]
+
+
+def test_jobs_that_wait_for_each_other_are_a_mistake(tmp_path):
+    trial = Trial(placement="pre", init="normal", learning_rate=1e-3, seed=0)
+    jobs = [
+        Second(trial=trial, folder=tmp_path / name, first=tmp_path / other) for name, other in (("a", "b"), ("b", "a"))
+    ]
+    with pytest.raises(ValueError, match="wait for each other"):
+        run_all(jobs, print)

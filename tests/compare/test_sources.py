@@ -74,7 +74,7 @@ def test_experiment_stands_for_one_trial_a_placement(tmp_path):
     assert {source.name for source in found} == {str(tmp_path / "run")}
     assert said == [
         f"{tmp_path / 'run'}: post has no finished trial and is left out",
-        f"{tmp_path / 'run'}: each placement is shown by its lowest seed that trained, and they differ",
+        f"{tmp_path / 'run'}: not all placements are shown by the same seed, but by the lowest that trained: pre 1, mix(0.5) 2",
     ]
 
 

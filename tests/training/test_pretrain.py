@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer, TrainingArguments, set_seed
 
 import mixln
-from mixln.training.callbacks import COMPLETE
+from mixln.training.checkpoints import SUMS
 from mixln.training.evaluation import evaluate
 from mixln.training.pretrain import PlacementTrainer, collate
 from mixln.training.settings import TrainSettings
@@ -152,7 +152,7 @@ def test_the_final_checkpoint_gives_the_reported_loss(text, tmp_path, placement)
 def test_the_final_checkpoint_holds_the_tokenizer_and_is_not_marked_for_resuming(text, tmp_path):
     small.train(text, tmp_path, steps=6)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-6", "metrics.jsonl"]
-    assert not (tmp_path / "checkpoint-6" / COMPLETE).exists()
+    assert not (tmp_path / "checkpoint-6" / SUMS).exists()
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "checkpoint-6")
     assert tokenizer.get_vocab() == text.tokenizer().get_vocab()
     assert mixln.from_pretrained(tmp_path / "checkpoint-6").config.eos_token_id == tokenizer.eos_token_id
@@ -160,7 +160,7 @@ def test_the_final_checkpoint_holds_the_tokenizer_and_is_not_marked_for_resuming
 
 def test_the_disk_holds_two_checkpoints_to_resume_from_at_most(text, tmp_path):
     small.train(text, tmp_path, steps=6, checkpoint_seconds=0)
-    assert sorted(path.parent.name for path in tmp_path.glob(f"*/{COMPLETE}")) == ["checkpoint-4", "checkpoint-5"]
+    assert sorted(path.parent.name for path in tmp_path.glob(f"*/{SUMS}")) == ["checkpoint-4", "checkpoint-5"]
 
 
 @pytest.mark.parametrize(("evaluations", "steps"), [(4, [2, 3, 5, 6]), (1, [6]), (6, [1, 2, 3, 4, 5, 6]), (9, None)])

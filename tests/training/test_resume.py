@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -14,13 +15,17 @@ import torch
 from safetensors.torch import load_file
 
 from mixln.data.text import Text
-from mixln.training.callbacks import COMPLETE, last_complete_checkpoint
+from mixln.errors import Stopped
+from mixln.training.checkpoints import SUMS, sealed
 from mixln.training.metrics import read_metrics
 from mixln.training.outcome import Outcome
 from tests import small
 
 STEPS = 240
 """More than five passes over the data, and more than 200, so that only every second step is logged."""
+
+
+STOPPED = 143
 
 
 def whole_training(text: Text, folder: Path) -> Outcome:
@@ -33,6 +38,14 @@ def whole_training(text: Text, folder: Path) -> Outcome:
 def in_another_process(text: Text, folder: Path) -> None:
     torch.set_num_threads(1)
     whole_training(text, folder)
+
+
+def rarely_saved(text: Text, folder: Path) -> None:
+    torch.set_num_threads(1)
+    try:
+        small.train(text, folder, "mix(0.5)", steps=STEPS, evaluations=10, learning_rate=1e-2, checkpoint_seconds=1e9)
+    except Stopped:
+        sys.exit(STOPPED)
 
 
 def kill_once_past(step: int, text: Text, folder: Path) -> None:
@@ -86,7 +99,7 @@ def test_a_killed_training_goes_on_from_its_checkpoint_and_ends_with_the_same_nu
     text, tmp_path, uninterrupted, killed, fed
 ):
     folder = shutil.copytree(killed, tmp_path / "run")
-    _, step = last_complete_checkpoint(folder)
+    step, _ = sealed(folder)[-1]
     assert step >= 90
     fed.clear()
     assert_same(text, folder, uninterrupted)
@@ -94,13 +107,45 @@ def test_a_killed_training_goes_on_from_its_checkpoint_and_ends_with_the_same_nu
     assert uninterrupted[1].status == "finished"
 
 
-def test_a_checkpoint_without_its_mark_is_not_used(text, tmp_path, killed, uninterrupted):
+@pytest.mark.parametrize("wrong", ["no mark", "cut off", "one bit", "gone", "all damaged"])
+def test_a_damaged_checkpoint_is_said_and_passed_over(text, tmp_path, killed, uninterrupted, capsys, wrong):
     folder = shutil.copytree(killed, tmp_path / "run")
-    latest, _ = last_complete_checkpoint(folder)
-    (latest / COMPLETE).unlink()
-    (latest / "model.safetensors").write_bytes(b"half a file")
-    assert last_complete_checkpoint(folder)[0] != latest
+    whole = [path for _, path in sealed(folder)]
+    assert len(whole) == 2
+    for checkpoint in whole if wrong == "all damaged" else whole[-1:]:
+        weights = checkpoint / "model.safetensors"
+        content = bytearray(weights.read_bytes())
+        if wrong == "no mark":
+            (checkpoint / SUMS).unlink()
+        elif wrong == "gone":
+            (checkpoint / "optimizer.pt").unlink()
+        elif wrong == "one bit":
+            content[-5] ^= 1
+            weights.write_bytes(content)
+        else:
+            weights.write_bytes(content[:1000])
     assert_same(text, folder, uninterrupted)
+    words = {"cut off": "has 1,000 of", "one bit": "the content of model.safetensors", "gone": "optimizer.pt is missing"}
+    said = capsys.readouterr().out
+    assert words.get(wrong, "") in said
+    assert said.count("is damaged") == {"no mark": 0, "all damaged": 2}.get(wrong, 1)
+
+
+def test_a_terminated_training_saves_and_ends_the_same(text, tmp_path, uninterrupted, fed):
+    """SIGTERM long before the next checkpoint is due: what was done is not lost."""
+    folder = tmp_path / "run"
+    process = multiprocessing.get_context("spawn").Process(target=rarely_saved, args=(text, folder))
+    process.start()
+    while process.is_alive() and steps_done(folder) < 50:
+        time.sleep(0.01)
+    process.terminate()
+    process.join(60)
+    assert process.exitcode == STOPPED
+    ((step, _),) = sealed(folder)
+    assert step >= 50
+    fed.clear()
+    assert_same(text, folder, uninterrupted)
+    assert len(fed) == STEPS - step
 
 
 def test_a_checkpoint_whose_metrics_are_lost_is_not_used(text, tmp_path, killed, uninterrupted):
@@ -117,10 +162,9 @@ def test_a_training_cut_off_before_its_first_checkpoint_starts_anew(text, tmp_pa
 
 
 @pytest.mark.parametrize("names", [[], ["checkpoint-9"], ["checkpoint-9", "checkpoint-10", "checkpoint-100"]])
-def test_the_last_complete_checkpoint_is_the_one_of_the_latest_step(tmp_path, names):
+def test_sealed_checkpoints_are_found_in_the_order_of_their_steps(tmp_path, names):
     for name in names:
         (tmp_path / name).mkdir()
-        (tmp_path / name / COMPLETE).touch()
+        (tmp_path / name / SUMS).touch()
     (tmp_path / "checkpoint-200").mkdir()
-    latest = tmp_path / names[-1] if names else None
-    assert last_complete_checkpoint(tmp_path) == (latest, int(names[-1].split("-")[1]) if names else 0)
+    assert [path.name for _, path in sealed(tmp_path)] == names

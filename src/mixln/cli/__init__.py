@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, suppress
 from typing import Annotated, Any
 
 import tyro
@@ -13,7 +14,7 @@ from mixln.cli.compare import Compare
 from mixln.cli.convert import Convert
 from mixln.cli.diagnose import Diagnose
 from mixln.cli.evaluate import Evaluate
-from mixln.cli.mistakes import one_line
+from mixln.cli.mistakes import WIDE, one_line
 from mixln.cli.placements import Placements
 from mixln.cli.prune import Prune
 from mixln.cli.tuning import FineTune, Reward, Rlhf
@@ -59,6 +60,9 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"mixln: interrupted; {getattr(command, 'INTERRUPTED', 'nothing was written')}", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # as of `mixln … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python still flushes at its end
+        return 141
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
         print(
@@ -69,19 +73,27 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parse(arguments: list[str]) -> Any:
     """Parses a command line; a mistake in it is one line."""
-    box = io.StringIO()
     try:
-        with redirect_stderr(box):
-            return tyro.cli(
-                Command,
-                prog="mixln",
-                args=arguments,
-                description="Put any normalization placement into a Hugging Face transformer, compare placements on equal terms, "
-                "and measure what each layer contributes.",
-                config=(tyro.conf.FlagCreatePairsOff,),
-            )
+        with redirect_stderr(io.StringIO()):
+            return _parsed(arguments)
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        print(f"mixln: {one_line(box.getvalue(), arguments)}", file=sys.stderr)
-        raise SystemExit(2) from None
+    wide, columns = io.StringIO(), os.environ.get("COLUMNS", "")
+    os.environ["COLUMNS"] = str(WIDE)  # an empty one is as good as none
+    with redirect_stderr(wide), suppress(SystemExit):
+        _parsed(arguments)
+    os.environ["COLUMNS"] = columns
+    print(f"mixln: {one_line(wide.getvalue(), arguments)}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def _parsed(arguments: list[str]) -> Any:
+    return tyro.cli(
+        Command,
+        prog="mixln",
+        args=arguments,
+        description="Put any normalization placement into a Hugging Face transformer, compare placements on equal terms, "
+        "and measure what each layer contributes.",
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )

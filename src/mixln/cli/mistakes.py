@@ -3,47 +3,97 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from difflib import get_close_matches
+
+WIDE = 10_000
+"""Columns at which tyro breaks no line."""
 
 
 def one_line(box: str, arguments: list[str]) -> str:
     """What was wrong and where to look, without frame, title and the help of every option.
 
-    :param box: what tyro wrote.
+    :param box: what tyro wrote, `WIDE` columns wide.
     :param arguments: the command line, without the program's name.
     """
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
-    lines = [re.sub(r"[│╭╮╰╯─]+|-{3,}", " ", line).strip() for line in plain.splitlines()[1:]]
-    words = " ".join(line for line in lines if line)
-    # Where a command has commands of its own, tyro says more of the same.
-    words = re.sub(r" or misplaced| \(applied to .*?\)| Arguments are applied to .*? can matter\.", "", words)
-    command = f"mixln {arguments[0]}" if re.match(r"[a-z]", arguments[0]) and "ubcommands" not in words else "mixln"
-    help_ = f"see {command} --help"
-    if unreadable := re.search(r"Error parsing (--[\w.-]+):.*?(?:\['(.*?)'\]|: '(.*?)')", words):
-        given = (unreadable[2] or unreadable[3]).replace("', '", " ")
-        return f"{unreadable[1]} cannot be {given!r}; {help_} for what it takes"
-    if own := re.search(r"Error parsing ([\w.-]+): (.*?)( For full helptext|$)", words):
-        step = re.search(r"\bafter\.(\w+)", own[1])  # whose settings begin with its name
-        return f"{step[1]}.{own[2]}" if step else own[2]
-    if words.startswith("Missing from"):
-        missing = [line.split()[0] for line in lines if re.match(r"--[\w.-]+ |[A-Z]+( \[.*)?$", line)]
-        return f"{', '.join(missing)} must be given; {help_}"
-    if unknown := re.match(r"Unrecognized options: (.*?) (?:Perhaps|Available|For full)", words):
-        given = unknown[1].replace(", ", " ")
-        said = f"Unrecognized options: {given}"
-        if known := re.search(r"Available subcommands: (.*?) For full", words):
-            return f"{said}; the commands are {known[1]}"
-        near = get_close_matches(given.split()[0], _options(lines, command), n=1, cutoff=0.0)
-        return f"{said}; {f'did you mean {near[0]}? S' if near else 's'}{help_[1:]}"
-    return f"{words.split(' For full helptext')[0]}; {help_}"
+    blocks = list(_blocks(box))
+    first = blocks[0][0]
+    command = _command(box, arguments)  # whose help says what it takes
+    look = f"see {command} --help"
+    if error := re.match(r"Error parsing ([\w.-]+): (.*)", first):
+        name, reason = error.groups()
+        if not name.startswith("--"):  # our own check of the settings said it
+            step = re.search(r"\bafter\.(\w+)", name)  # whose settings begin with its name
+            return f"{step[1]}.{reason}" if step else reason
+        given = re.search(r"(?:from|arguments:|base 10:|float:) (?P<list>\[)?(?P<text>.*?)(?(list)\])\.?$", reason)
+        return f"{name} cannot be {given['text'] if given else reason}; {look} for what it takes"
+    parts = []
+    options = [line.strip().split()[0] for line in _under(blocks, "Missing from") if _depth(line) == 4]
+    if options:
+        parts.append(f"{', '.join(options)} must be given")
+    unknown = [re.sub(r" \(applied to .*\)$", "", line.strip()) for line in _under(blocks, "Unrecognized")]
+    unknown = [word for text in unknown for word in text.split(", ")]
+    if any(block[0].startswith("Unrecognized") for block in blocks):
+        parts.append(f"Unrecognized options: {' '.join(unknown)}")
+        commands = next((b[0].partition(": ")[2] for b in blocks if b[0].startswith("Available subcommands")), "")
+        if commands:
+            return "; ".join([*parts, f"first comes one of {commands}", look])
+        alike = dict.fromkeys([*_alike(blocks, command), *options])
+        near = [get_close_matches(w, [o for o in alike if o != w], n=1) for w in unknown if w.startswith("-")]
+        if "(applied to mixln)" in box:
+            parts.append("a command's options come after it")
+        if names := ", ".join(name for found in near for name in found):
+            parts.append(f"did you mean {names}?")
+    parts = parts or [" ".join(line.strip() for line in blocks[0]).rstrip(".")]
+    return "; ".join([*parts, look]).replace("?; see", "? See")
 
 
-def _options(lines: list[str], command: str) -> list[str]:
+def _blocks(box: str) -> Iterator[list[str]]:
+    """The parts of the box between its rules, without title and frame, which may be of lines or of spaces and dashes."""
+    block: list[str] = []
+    for line in [*re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()[1:], "---"]:
+        inner = re.sub(r"^(│ |  )|\s*│?\s*$", "", line)
+        if re.fullmatch(r"[╰─╯-]{3,}", inner.strip()):
+            if block:
+                yield block
+            block = []
+        elif inner:
+            block.append(inner)
+
+
+def _under(blocks: list[list[str]], heading: str) -> list[str]:
+    """The lines below a heading, or what stands behind it."""
+    for block in blocks:
+        if block[0].startswith(heading):
+            behind = block[0].partition(":")[2].strip()
+            return [behind] if behind else [line for line in block[1:] if not line.startswith("Arguments are applied")]
+    return []
+
+
+def _alike(blocks: list[list[str]], command: str) -> list[str]:
     """The options that tyro finds alike: those of this command, or all where it has none."""
-    found: dict[str, list[str]] = {}
-    for line in lines:
-        if option := re.match(r"--[\w.-]+", line):
-            found.setdefault(option[0], [])
-        elif (place := re.match(r"in (mixln .*?) --help", line)) and found:
-            found[list(found)[-1]].append(place[1])
-    return [option for option, places in found.items() if command in places] or list(found)
+    places: dict[str, set[str]] = {}
+    option = ""
+    for block in blocks:
+        if not re.match(r"Perhaps you meant|Arguments similar to", block[0]):
+            continue
+        for line in block[1:]:
+            if _depth(line) == 4 and line.strip().startswith("-"):
+                option = line.split()[0]
+                places.setdefault(option, set())
+            elif option and (place := re.fullmatch(r"in (mixln .*) --help", line.strip())):
+                places[option].add(place[1])
+    return [option for option, found in places.items() if command in found] or list(places)
+
+
+def _command(box: str, arguments: list[str]) -> str:
+    """The command that was meant, as far as it can be told."""
+    if said := re.search(r"(?:Missing from |applied to )(mixln [a-z ]+)[:)]", box):
+        return said[1]
+    words = [word for word in arguments if re.fullmatch(r"[a-z]+", word)]
+    own = next((word for word in words if f"mixln {word} --help" in box), words[0] if words else "")
+    return f"mixln {own}" if own and "Available subcommands" not in box else "mixln"
+
+
+def _depth(line: str) -> int:
+    return len(line) - len(line.lstrip())

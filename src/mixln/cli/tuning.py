@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 class Tuning(ABC):
     """A training of a model that exists, as a command."""
 
-    INTERRUPTED: ClassVar[str] = "run the same command again to go on from the last checkpoint (one a minute)"
+    INTERRUPTED: ClassVar[str] = (
+        "run the same command again to go on from the last checkpoint, one a minute, else from the start"
+    )
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """The decoder to start from: a hub id, a folder, a GGUF file, or a trial of mixln compare."""

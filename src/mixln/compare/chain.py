@@ -7,6 +7,7 @@ judges all placements of a seed, that of the baseline: rewards of different rewa
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -54,7 +55,7 @@ class ChainJob(Job):
         try:
             with quiet():
                 (source,) = find(str(self.folder), cache=self.cache)
-                for name in self.chain.chain:
+                for name in steps(self.chain):
                     result, source = STEPS[name](self, source, result)
                     if result.status != "finished":
                         return result
@@ -102,18 +103,24 @@ def _evaluate(job: ChainJob, source: Source, result: ChainResult) -> tuple[Chain
     return replace(result, scores=replace(scores, facts={}, scores=short)), source
 
 
-def _rlhf(job: ChainJob, source: Source, result: ChainResult) -> tuple[ChainResult, Source]:
-    from mixln.training.steps import reward_step, rlhf_step
+def _reward(job: ChainJob, source: Source, result: ChainResult) -> tuple[ChainResult, Source]:
+    from mixln.training.steps import reward_step
 
     learning, seed = job.chain.reward, job.trial.seed
     reward = reward_step(source, learning.chosen, learning.tuning, job.folder / "reward", seed=seed, say=silent)
-    result = replace(result, reward=reward)
+    return replace(result, reward=reward), source
+
+
+def _rlhf(job: ChainJob, source: Source, result: ChainResult) -> tuple[ChainResult, Source]:
+    from mixln.training.steps import rlhf_step
+
     if job.judge is None or not (job.judge / "reward" / MODEL / "config.json").is_file():
         reason = "rlhf: the baseline has no reward model at this seed, which would judge all placements"
         return replace(result, status="stopped", reason=reason), source
     result, judge = replace(result, judge=job.judge.name), job.judge / "reward" / MODEL
     model = find_model(str(judge), cache=job.cache)
-    tuned = rlhf_step(source, model, learning.chosen, job.chain.rlhf, job.folder / "rlhf", seed=seed, say=silent)
+    chosen, seed = job.chain.reward.chosen, job.trial.seed
+    tuned = rlhf_step(source, model, chosen, job.chain.rlhf, job.folder / "rlhf", seed=seed, say=silent)
     return _after(job, source, replace(result, rlhf=tuned), tuned, "rlhf")
 
 
@@ -126,20 +133,21 @@ def _after(job: ChainJob, source: Source, result: ChainResult, tuned: Tuned, nam
     return result, replace(found, title=source.title, trial=source.trial, trial_tokens=source.trial_tokens)
 
 
-STEPS = {"finetune": _finetune, "evaluate": _evaluate, "rlhf": _rlhf}
+STEPS = {"finetune": _finetune, "evaluate": _evaluate, "reward": _reward, "rlhf": _rlhf}
+
+
+def steps(chain: ChainSettings) -> list[str]:
+    """The steps that are taken: reinforcement learning brings its reward model."""
+    return [inner for name in chain.chain for inner in (("reward", name) if name == "rlhf" else (name,))]
 
 
 def settings_of(chain: ChainSettings) -> dict[str, Any]:
-    """The settings of the steps that are taken, by their names, each with the trainings before it.
-
-    Reinforcement learning brings its reward model.
-    """
+    """The settings of the steps that are taken, by their names, each with the trainings of the model before it."""
     found: dict[str, Any] = {}
     trained: list[str] = []
-    for name in chain.chain:
-        for inner in ("reward", name) if name == "rlhf" else (name,):
-            found[inner] = {"after": list(trained), **to_json(asdict(getattr(chain, inner)))}
-        if name != "evaluate":
+    for name in steps(chain):
+        found[name] = {"after": list(trained), **to_json(asdict(getattr(chain, name)))}
+        if name in ("finetune", "rlhf"):
             trained.append(name)
     return found
 
@@ -156,13 +164,13 @@ def check_chain(
         family; :class:`StoreError` for the folder.
     """
     from mixln.evaluation.harness import Harness
-    from mixln.training.steps import check_classifier, check_installed, completions, pairs, rlhf_pairs
+    from mixln.training.steps import check_classifier, check_possible, completions, pairs, rlhf_pairs
 
     asked = settings_of(chain)
     _check_same(store, asked)
     config = next(iter(configs.values()))
     if {"finetune", "rlhf"} & set(chain.chain):
-        check_installed()
+        check_possible()
     if "evaluate" in chain.chain:
         tasks = chain.evaluate
         names = [name for name in tasks.tasks if name != PERPLEXITY]
@@ -211,6 +219,7 @@ def run_chain(
     baseline: str,
     cache: Path,
     start: Callable[[int], Workers],
+    at_a_time: int,
     say: Say,
 ) -> Chain:
     """Takes every trial that left a model through the steps, or what is missing of them, and returns what became of them.
@@ -218,7 +227,7 @@ def run_chain(
     :param asked: what :func:`check_chain` gave.
     :param trials: of the pre-training.
     :param placements: their summaries: they say which learning rate is whose best.
-    :param start: gives workers.
+    :param start: gives workers, `at_a_time` of them.
     """
     kept = store.folder / KEPT
     there = json.loads(kept.read_text("utf-8")) if kept.is_file() else {}
@@ -240,13 +249,13 @@ def run_chain(
         if results[trial] is None
     ]
     say(f"chain {', '.join(chain.chain)}: {len(alive) - len(jobs)} of {len(alive)} trials done")
-    clock = Clock(say, len(alive) - len(jobs))
+    clock = Clock(say, len(jobs), at_a_time)
 
     def finished(result: ChainResult) -> None:
         results[result.trial] = result
         done = sum(each is not None for each in results.values())
         say(
-            f"chain: trial {done} of {len(alive)}: {result.trial.label}: {result.reason or 'done'}{clock.left(done, len(alive))}"
+            f"chain: trial {done} of {len(alive)}: {result.trial.label}: {result.reason or 'done'}{clock.left(len(alive) - done)}"
         )
 
     run(sorted(jobs, key=lambda job: job.after is not None), start, finished=finished, watch=clock.watch, say=say)
@@ -263,18 +272,19 @@ def run_chain(
 class Clock:
     """Tells now and then where the running trials are.
 
-    :param done: trials that were through before.
+    :param trials: that are to go through; `workers` at a time.
     """
 
-    def __init__(self, say: Say, done: int, seconds: float = 30.0) -> None:
-        self.say, self.done, self.seconds = say, done, seconds
+    def __init__(self, say: Say, trials: int, workers: int, seconds: float = 30.0) -> None:
+        self.say, self.trials, self.workers, self.seconds = say, trials, workers, seconds
         self.last = self.began = time.monotonic()
 
-    def left(self, done: int, trials: int) -> str:
-        """The time that the others will take at this pace, in words; nothing after the last."""
-        if done == trials:
+    def left(self, trials: int) -> str:
+        """About the time that so many trials more will take, in words: they go in rounds of as many as there are workers."""
+        rounds = [math.ceil(count / self.workers) for count in (self.trials - trials, self.trials)]
+        if rounds[0] == rounds[1]:
             return ""
-        return f", {duration((time.monotonic() - self.began) * (trials - done) / (done - self.done))} left"
+        return f", about {duration((time.monotonic() - self.began) * (rounds[1] - rounds[0]) / rounds[0])} left"
 
     def watch(self, running: Sequence[Progress]) -> None:
         if time.monotonic() - self.last < self.seconds:

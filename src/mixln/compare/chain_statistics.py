@@ -82,7 +82,8 @@ def _values(result: ChainResult) -> Values:
     for step, of in TRAININGS.items():
         if tuned := of(result):
             found |= {f"{step} {name}": figure.value for name, figure in tuned.after.items()}
-            found |= {f"{step} {name} before": figure.value for name, figure in tuned.before.items()}
+            if tuned.after:  # of a seed that diverged neither: before and after are means over the same seeds
+                found |= {f"{step} {name} before": figure.value for name, figure in tuned.before.items()}
     return found
 
 
@@ -169,7 +170,7 @@ def _notes(
                 f"The judge of {', '.join(coins)} tells chosen from rejected held-out answers no better than a coin: "
                 "its rewards mean little."
             )
-    if known := [result.trial.label for result in results if result.trial in stalled]:
+    if known := [r.trial.label for r in results if r.trial in stalled and r.status == "finished"]:
         notes.append(f"Stalled in the pre-training, and taken through the steps all the same: {'; '.join(known)}.")
     notes += [
         f"{result.trial.placement}, seed {result.trial.seed}: its own reward model diverged at step {result.reward.step}."
@@ -209,6 +210,8 @@ def _said(interval: Interval, scale: float, unit: str) -> str:
     middle = f"{scale * interval.mean:+.3g}{unit}".replace("-", words.MINUS)
     if interval.low is None or interval.high is None:
         return f"{middle} (n = {interval.pairs}, no interval, no claim)"
+    if interval.low == interval.high:
+        return f"{middle} (the same at every seed: no interval, no claim)"
     ends = f"[{scale * interval.low:+.3g}, {scale * interval.high:+.3g}]".replace("-", words.MINUS)
     judgement = "the interval excludes zero" if interval.excludes_zero else "these seeds cannot tell it from zero"
     return f"{middle} {ends}, {judgement}"

@@ -84,15 +84,18 @@ def examine(exam: Exam, folder: Path, *, say: Say, done: Callable[[Scores], None
     found = []
     for source, title, tokenizer in zip(exam.sources, exam.titles, exam.tokenizers, strict=True):
         asked = _asked(exam, source, tokenizer)
-        kept = {name: folder / KEPT / slug(title) / f"{slug(name)}-{_digest(asked[name])}.json" for name in asked}
+        kept = {
+            name: folder / KEPT / slug(title).replace(" ", "") / f"{slug(name)}-{_digest(asked[name])}.json"
+            for name in asked
+        }
         scores = {name: _read(path, asked[name]) for name, path in kept.items()}
         model = None
-        for name, path in kept.items():
+        for number, (name, path) in enumerate(kept.items(), 1):
             if scores[name] is None:
                 if model is None:
                     say(f"{title}: loading")
                     model = load(source, dtype=exam.settings.precision, device=device(), say=say)
-                say(f"{title}: {name}")
+                say(f"{title}: {name} ({number} of {len(kept)})")
                 score = exam.harness.score(name, model, tokenizer, batch_size=exam.settings.batch_size)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_atomic(path, json.dumps({"asked": asked[name], "score": to_json(score)}, allow_nan=False))
@@ -143,7 +146,7 @@ def _notes(models: Sequence[Scores], settings: TaskSettings) -> list[str]:
             if metric.chance is not None and metric.stderr and metric.value - metric.chance < 1.96 * metric.stderr
         ]
         if blind:
-            notes.append(f"{model.model} is no better than guessing on {', '.join(blind)}, within its error.")
+            notes.append(f"{model.model} is not above guessing on {', '.join(blind)} by more than its error.")
     return notes
 
 

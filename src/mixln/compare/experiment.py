@@ -158,6 +158,7 @@ def compare(
                 baseline=settings.reference,
                 cache=settings.cache,
                 start=start,
+                at_a_time=plan.jobs,
                 say=display.say,
             )
             summary = replace(summary, chain=taken)

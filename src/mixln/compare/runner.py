@@ -186,12 +186,17 @@ def _run_part(
     def submit() -> None:
         unended = {job.folder for job in (*blocked, *pending.values())}
         for job in [job for job in blocked if job.after not in unended]:
+            try:
+                pending[workers.submit(job)] = job
+            except BrokenExecutor:  # a worker has died just now: those that are pending will say so
+                return
             blocked.remove(job)
-            pending[workers.submit(job)] = job
 
     whole = False
     try:
         submit()
+        if blocked and not pending:
+            raise ValueError(f"the jobs in {', '.join(str(job.folder) for job in blocked)} wait for each other")
         while pending:
             for future in wait(pending, timeout=interval, return_when="FIRST_COMPLETED").done:
                 job = pending.pop(future)

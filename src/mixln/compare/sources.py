@@ -41,7 +41,8 @@ def _of_experiment(name: str, folder: Path, cache: Path, say: Say) -> list[Sourc
     trained = {result.trial: (place, result) for place, result in ended.items() if result and result.loss is not None}
     if not trained:
         raise StoreError(f"experiment {name} has no finished trial; run its mixln compare to the end first")
-    found, seeds = [], set()
+    found: list[Source] = []
+    seeds: dict[str, int] = {}
     for placement in placements:
         results = [result for trial, (_, result) in trained.items() if trial.placement == placement]
         if not results:
@@ -51,15 +52,16 @@ def _of_experiment(name: str, folder: Path, cache: Path, say: Say) -> list[Sourc
         place, _ = trained[chosen]
         try:
             found.append(_of_trial(name, place, cache))
-            seeds.add(chosen.seed)
+            seeds[placement] = chosen.seed
         except StoreError as error:
             say(f"{error}; {placement} is left out")
     if not found:
         raise StoreError(
             f"experiment {name} has no trial with a checkpoint; run its mixln compare again in another folder"
         )
-    if len(seeds) > 1:
-        say(f"{name}: each placement is shown by its lowest seed that trained, and they differ")
+    if len(set(seeds.values())) > 1:
+        which = ", ".join(f"{placement} {seed}" for placement, seed in seeds.items())
+        say(f"{name}: not all placements are shown by the same seed, but by the lowest that trained: {which}")
     return found
 
 

@@ -32,6 +32,8 @@ def t_interval(values: Sequence[float]) -> tuple[float, float | None, float | No
     mean, count = float(np.mean(values)), len(values)
     if count < 2:
         return mean, None, None
+    if len(set(values)) == 1:  # of equal values, no rounding error
+        return values[0], values[0], values[0]
     reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1) * np.std(values, ddof=1) / math.sqrt(count))
     return mean, mean - reach, mean + reach
 

@@ -32,26 +32,39 @@ def _pair(task: str, model: str, baseline: str, metric: Metric, against: Metric)
     difference = float((a - b).sum() / weights.sum())
     residuals = a - b - difference * weights
     error = math.sqrt(count / max(1, count - 1) * float((residuals**2).sum())) / float(weights.sum())
-    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, max(1, count - 1))) * error
     sign = 1 if metric.higher_is_better else -1
     better, worse = int((sign * (a - b) > 0).sum()), int((sign * (a - b) < 0).sum())
+    if set(np.concatenate([a, b])) <= {0.0, 1.0}:
+        low, high, p = _exact(better, worse, count)
+    else:
+        reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, max(1, count - 1))) * error
+        low, high = difference - reach, difference + reach
+        p = float(2 * stats.t.sf(abs(difference) / error, max(1, count - 1))) if error else float(difference == 0)
     return Pair(
         task=task,
         metric=metric.name,
         model=model,
         baseline=baseline,
         difference=difference,
-        low=difference - reach,
-        high=difference + reach,
-        p=_p(a, b, better, worse, difference, error),
+        low=low,
+        high=high,
+        p=p,
         better=better,
         worse=worse,
     )
 
 
-def _p(a: np.ndarray, b: np.ndarray, better: int, worse: int, difference: float, error: float) -> float:
-    if set(np.concatenate([a, b])) <= {0.0, 1.0}:
-        return float(stats.binomtest(better, better + worse).pvalue) if better + worse else 1.0
-    if error == 0:
-        return 1.0 if difference == 0 else 0.0
-    return float(2 * stats.t.sf(abs(difference) / error, max(1, len(a) - 1)))
+def _exact(better: int, worse: int, count: int) -> tuple[float, float, float]:
+    """Interval and p of the difference of two shares of `count` questions, from those that one model alone answers rightly.
+
+    p is McNemar's exact test: of m = better + worse such questions, each is as likely one model's as the other's. The interval is
+    m/n (2q − 1) for q in Clopper and Pearson's interval of better/m: it excludes 0 where p < 0.05. Where the models agree on every
+    question, it is what one may have missed: ±(1 − 0.025^(1/n)).
+    """
+    if better + worse == 0:
+        reach = 1 - ((1 - CONFIDENCE) / 2) ** (1 / count)
+        return -reach, reach, 1.0
+    test = stats.binomtest(better, better + worse)
+    found = test.proportion_ci(CONFIDENCE)
+    low, high = ((better + worse) / count * (2 * share - 1) for share in (found.low, found.high))
+    return float(low), float(high), float(test.pvalue)

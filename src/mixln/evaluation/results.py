@@ -52,7 +52,7 @@ class Pair:
     """The difference of two models on the same questions.
 
     :param difference: the model's metric minus the baseline's.
-    :param low: lower end of its 95% interval, over questions.
+    :param low: lower end of its 95% interval over questions, by the test that gives p.
     :param p: of the hypothesis of no difference: McNemar's exact test where every question is right or wrong, else Student's t.
     :param better: questions that the model alone answers rightly (or better).
     :param worse: those that the baseline alone does.

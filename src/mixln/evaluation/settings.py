@@ -55,8 +55,9 @@ class EvaluateSettings:
     For example: mixln evaluate HuggingFaceTB/SmolLM2-135M --tasks arc_easy,piqa
     """
 
-    models: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """Decoders: a hub id, a folder, a GGUF file, a trial of mixln compare, or a whole comparison (its best trial of each placement).
+    models: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="MODEL ...")]
+    """Decoders: a hub id, a folder, a GGUF file, a trial of mixln compare, or a whole comparison (of each placement
+    one trial: its best learning rate, the lowest seed that trained).
     The first is what the others are compared with."""
     out: Path = Path("runs/evaluation")
     """Folder for evaluation.json and table.md; answers that it holds already are not asked for again."""

@@ -263,7 +263,9 @@ def tokenizer_of(source: Source, *, say: Say = silent) -> PreTrainedTokenizerBas
     except Exception as error:  # transformers raises OSError, ValueError and others for the same mistake
         folder = Path(source.path)
         if folder.is_dir() and not any(
-            found for pattern in ("*token*", "*vocab*", "*.model") for found in folder.glob(pattern)
+            found
+            for pattern in ("*token*", "*vocab*", "*.model", "*tekken*", "*.spm", "merges.txt")
+            for found in folder.glob(pattern)
         ):
             raise DataError(missing) from error
         raise DataError(

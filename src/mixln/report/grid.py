@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
 from rich import box
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -33,23 +35,51 @@ class Grid:
     caption: str = ""
 
 
-def terminal(grid: Grid) -> Table:
-    """The table for a terminal; a cell's pieces stand below each other."""
-    title = Text(grid.title, style="bold") if grid.title else None
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    for index, name in enumerate(grid.head):
-        text = index < grid.words
+@dataclass(frozen=True)
+class Fitting:
+    """A grid drawn as one table or, where the terminal is too narrow for it, as several with fewer columns of numbers each."""
+
+    grid: Grid
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        grid, tables = self.grid, []
+        numbers = range(grid.words, len(grid.head))
+        for size in range(len(numbers), 0, -1):
+            parts = [numbers[start : start + size] for start in range(0, len(numbers), size)]
+            tables = [_table(grid, [*range(grid.words), *part]) for part in parts]
+            if all(_width(table, console, options) <= options.max_width for table in tables):
+                break
+        for table in tables:
+            if table is not tables[0]:
+                yield ""
+            yield table
+
+
+def terminal(grid: Grid) -> RenderableType:
+    """The grid for a terminal; a cell's pieces stand below each other."""
+    title = [Text(grid.title, style="bold")] if grid.title else []
+    return Group(*title, Fitting(grid))
+
+
+def _table(grid: Grid, columns: Sequence[int]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for index in columns:
         longest = max((len(piece) for row in grid.rows for piece in row[index]), default=0)
-        # Names stay whole up to a width; where it is narrow, the numbers of many models break first.
+        # Names stay whole up to a width; numbers always do.
         table.add_column(
-            formats.plain(name),
-            justify="left" if text else "right",
-            min_width=min(longest, LONGEST) if text else None,
+            formats.plain(grid.head[index]),
+            justify="left" if index < grid.words else "right",
+            min_width=min(longest, LONGEST) if index < grid.words else longest,
             overflow="fold",
         )
     for row in grid.rows:
-        table.add_row(*(Text("\n".join(pieces)) for pieces in row))
+        table.add_row(*(Text("\n".join(row[index])) for index in columns))
     return table
+
+
+def _width(table: Table, console: Console, options: ConsoleOptions) -> int:
+    """The least width at which nothing of a table is cut off."""
+    return table.__rich_measure__(console, options.update(max_width=10_000)).minimum
 
 
 def markdown(grid: Grid) -> str:

@@ -67,8 +67,8 @@ def caption(evaluation: Evaluation) -> str:
         parts.append("Guessing: what a random choice gives.")
     if evaluation.pairs:
         parts.append(
-            "Differences: on the same questions, accuracies in points, with the 95% interval over questions and p by McNemar's "
-            "exact test where answers are right or wrong, else by Student's t."
+            "Differences: on the same questions, accuracies in points; 95% interval and p by McNemar's exact test where answers are "
+            "right or wrong, else by Student's t."
         )
     return " ".join(parts)
 

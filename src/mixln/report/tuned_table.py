@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rich.table import Table
+from rich.console import RenderableType
 
 from mixln.report import formats
 from mixln.report.grid import Grid, terminal
@@ -28,7 +28,7 @@ def figure(name: str, value: Figure | None) -> str:
     return f"{formats.number(scale * value.value)}{error}"
 
 
-def terminal_tuned(tuned: Tuned) -> Table:
+def terminal_tuned(tuned: Tuned) -> RenderableType:
     """The table for a terminal."""
     return terminal(
         Grid(
@@ -46,7 +46,9 @@ def tuned_notes(tuned: Tuned) -> list[str]:
     """What a reader of the table must know."""
     notes = []
     if (kl := tuned.after.get("kl")) and kl.value < 0:
-        notes.append("A KL below zero is the noise of its estimate from one completion a prompt: it means about none.")
+        notes.append(
+            "A KL below zero is the noise of its estimate from one completion a prompt: the divergence itself never is."
+        )
     if "reward" in tuned.after and hacked(
         *((tuned.before[name].value, tuned.after[name].value) for name in ("reward", "accuracy"))
     ):

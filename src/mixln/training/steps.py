@@ -163,19 +163,19 @@ def check_classifier(config: PreTrainedConfig, name: str) -> None:
         )
 
 
-def check_installed() -> None:
-    """:raises SettingsError: if the packages of these steps are not installed."""
+def check_possible() -> None:
+    """:raises SettingsError: if the packages of these steps are not installed, or this is one of several processes."""
+    if os.environ.get("WORLD_SIZE", "1") not in ("", "1"):
+        raise SettingsError("this trains in one process; start it without torchrun or accelerate launch")
     if missing := [name for name in ("trl", "peft") if find_spec(name) is None]:
         raise SettingsError(f'{" and ".join(missing)} must be installed for this; run pip install "mixln[tune]"')
 
 
 def _ready(source: Source, settings: T) -> T:
     """The settings with nothing left to this machine's choice, of a model that can be trained here."""
-    check_installed()
+    check_possible()
     if source.task != "causal-lm":
         raise SettingsError(f"model {source.name} is no decoder with a language-model head; name one that is")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise SettingsError("this trains in one process; start it without torchrun or accelerate launch")
     if torch.cuda.device_count() > 1:
         raise SettingsError(
             f"this trains on one GPU, and {torch.cuda.device_count()} are visible; choose one with CUDA_VISIBLE_DEVICES=0"

@@ -55,10 +55,10 @@ class Training(Generic[S]):
         """Everything that its outcome depends on, to tell it from another in the same folder."""
         return {
             "kind": kind,
-            "model": identity(self.source),
-            "examples": self.examples.fingerprint,
             "settings": asdict(self.settings),
             "seed": self.seed,
+            "model": identity(self.source),
+            "examples": self.examples.fingerprint,
         }
 
 
