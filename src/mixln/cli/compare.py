@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from mixln.cli.terminal import Terminal
 from mixln.compare.settings import CompareSettings
 
 if TYPE_CHECKING:
@@ -19,12 +20,10 @@ class Compare(CompareSettings):
 
     def run(self) -> int:
         """Compares, prints the table and the verdict, and writes the report."""
-        from rich.console import Console
-
         from mixln.cli.progress import display
         from mixln.compare.experiment import compare
 
-        console = Console()
+        terminal = Terminal()
         paths: list[Path] = []
 
         def publish(summary: Summary) -> None:
@@ -32,28 +31,24 @@ class Compare(CompareSettings):
 
             paths[:] = write(summary, self.out)
 
-        summary = compare(self, display(console), publish)
+        summary = compare(self, display(terminal.console), publish)
 
         from mixln.report import terminal_chain, terminal_table
 
-        console.print(terminal_table(summary))
+        terminal.show(terminal_table(summary))
         for sentence in summary.verdict:
-            console.print(f"• {sentence}", highlight=False, markup=False)
+            terminal.note(sentence)
         for diagnosis in summary.diagnoses:
-            console.print(f"• {diagnosis.model}: {diagnosis.verdict[0]}", highlight=False, markup=False)
+            terminal.note(f"{diagnosis.model}: {diagnosis.verdict[0]}")
         if summary.chain is not None:
-            console.print()
-            console.print(terminal_chain(summary))
+            terminal.line()
+            terminal.show(terminal_chain(summary))
             for note in summary.chain.notes:
-                console.print(f"• {note}", highlight=False, markup=False)
+                terminal.note(note)
         page = next(path for path in paths if path.suffix == ".html")
-        console.print(f"\nreport: {page}", highlight=False, markup=False, soft_wrap=True)
+        terminal.line(f"\nreport: {page}")
         failed = [result for result in summary.trials if result.status == "failed"]
         for result in failed:
-            console.print(
-                f"failed: {result.trial.placement}, seed {result.trial.seed}: {result.reason}",
-                style="red",
-                markup=False,
-            )
+            terminal.line(f"failed: {result.trial.placement}, seed {result.trial.seed}: {result.reason}", style="red")
         broken = summary.chain is not None and any(result.status == "failed" for result in summary.chain.results)
         return 1 if failed or broken else 0

@@ -163,7 +163,8 @@ def _notes(
     if "rlhf" in chain.chain:
         notes.append(
             f"All placements of a seed were judged by one reward model, that of {reference}: "
-            "rewards of different reward models have no common scale."
+            "rewards of different reward models have no common scale. Between seeds they have none either: it is the paired difference "
+            "that compares placements."
         )
         if coins := [said for result in results if result.trial in judges and (said := _coin(result))]:
             notes.append(

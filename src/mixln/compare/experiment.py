@@ -336,7 +336,14 @@ def facts_of_run() -> dict[str, str]:
 
 
 def _versions() -> dict[str, str]:
-    return {"python": platform.python_version(), **{name: version(name) for name in VERSIONED}}
+    import torch
+
+    installed = {name: version(name) for name in VERSIONED}
+    return {
+        "python": platform.python_version(),
+        **installed,
+        "torch": torch.__version__,
+    }  # with the build, for example +cu130
 
 
 def _commit() -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from html import escape
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -69,7 +70,7 @@ def chain_section(summary: Summary) -> str:
     chain = summary.chain
     if chain is None:
         return ""
-    tables = [scroll(" ".join(chain.steps), html(grid)) for grid in grids(summary)]
+    tables = [f"<h3>{escape(grid.title)}</h3>\n{scroll(grid.title, html(grid))}" for grid in grids(summary)]
     # What tells the examples from others is for the store, not for readers.
     settings = {
         step: {name: value for name, value in asked.items() if name != "examples"}

@@ -93,9 +93,8 @@ def markdown(grid: Grid) -> str:
 
 
 def html(grid: Grid) -> str:
-    """The table as HTML, its title and caption in front; the first cell of a row is its heading."""
-    title = f"<strong>{escape(grid.title)}.</strong> " if grid.title else ""
-    caption = f"<caption><span>{title}{escape(grid.caption)}</span></caption>\n" if title or grid.caption else ""
+    """The table as HTML, without its title; the first cell of a row is its heading."""
+    caption = f"<caption><span>{escape(grid.caption)}</span></caption>\n" if grid.caption else ""
     head = "".join(f'<th scope="col"{_class(grid, index)}>{escape(name)}</th>' for index, name in enumerate(grid.head))
     body = ""
     for row in grid.rows:
