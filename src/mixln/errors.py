@@ -36,7 +36,7 @@ class CheckpointError(MixlnError):
 
 
 class Stopped(Exception):
-    """The work was saved and ended because the process was sent SIGTERM; it can go on later."""
+    """The work was saved and ended because the process was sent SIGTERM or SIGINT, the argument; it can go on later."""
 
 
 class PlacementWarning(UserWarning):

@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from mixln.compare.experiment import compare
-from mixln.compare.processes import Processes
 from mixln.compare.pretraining import Pretraining
+from mixln.compare.processes import Processes
 from mixln.compare.results import Trial
 from mixln.compare.runner import DEATHS, SMALL_MODEL, Job, Machine, machine, run, work
 from mixln.compare.store import RESULT, Store

@@ -125,7 +125,11 @@ def test_a_damaged_checkpoint_is_said_and_passed_over(text, tmp_path, killed, un
         else:
             weights.write_bytes(content[:1000])
     assert_same(text, folder, uninterrupted)
-    words = {"cut off": "has 1,000 of", "one bit": "the content of model.safetensors", "gone": "optimizer.pt is missing"}
+    words = {
+        "cut off": "has 1,000 of",
+        "one bit": "the content of model.safetensors",
+        "gone": "optimizer.pt is missing",
+    }
     said = capsys.readouterr().out
     assert words.get(wrong, "") in said
     assert said.count("is damaged") == {"no mark": 0, "all damaged": 2}.get(wrong, 1)

@@ -54,9 +54,9 @@ def main(arguments: list[str] | None = None) -> int:
     except MixlnError as error:
         print(f"mixln: {error}", file=sys.stderr)
         return 2
-    except Stopped:
-        print(f"mixln: stopped by SIGTERM; {getattr(command, 'INTERRUPTED', 'nothing was written')}", file=sys.stderr)
-        return 143
+    except Stopped as error:
+        print(f"mixln: saved and stopped; {getattr(command, 'INTERRUPTED', '')}", file=sys.stderr)
+        return 128 + error.args[0]
     except KeyboardInterrupt:
         print(f"mixln: interrupted; {getattr(command, 'INTERRUPTED', 'nothing was written')}", file=sys.stderr)
         return 130

@@ -6,7 +6,6 @@ import logging
 import multiprocessing
 import multiprocessing.connection
 import os
-import signal
 import threading
 import warnings
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -59,8 +58,7 @@ def _start(machine: Machine, counter: Any) -> None:
         devices = [name for name in visible if name] or [str(number) for number in range(machine.gpus)]
         os.environ["CUDA_VISIBLE_DEVICES"] = devices[index % len(devices)]
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the driver, which ends the workers
-    listen()
+    listen()  # Ctrl-C reaches the driver, which tells the workers
     keep_freed_memory()
     warnings.simplefilter("ignore")
     import torch

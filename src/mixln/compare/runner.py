@@ -24,7 +24,7 @@ from mixln.compare.store import LOCK
 from mixln.errors import Stopped, first_line
 from mixln.files import no_room
 from mixln.training.metrics import METRICS
-from mixln.training.stopping import asked, listening
+from mixln.training.stopping import asked, listening, stopped
 
 SMALL_MODEL = 20_000_000
 """Parameters up to which trials side by side, one thread each, train more tokens per second than one on all cores."""
@@ -215,7 +215,7 @@ def _run_part(
                     future.cancel()
                 workers.stop()
                 wait(pending, timeout=GRACE)
-                raise Stopped
+                raise stopped()
             if not lost:
                 submit()
             running = {job.folder for future, job in pending.items() if future.running()}
@@ -234,7 +234,7 @@ def _wait_for_room(folder: Path, say: Callable[[str], None], interval: float = 5
     )
     while shutil.disk_usage(folder).free < ROOM:
         if asked():
-            raise Stopped
+            raise stopped()
         time.sleep(interval)
     say("the disk has room again: going on")
 

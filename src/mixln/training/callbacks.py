@@ -7,13 +7,15 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor, distributed, nn
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from mixln.diagnostics.residual import residual_variance
 from mixln.diagnostics.stack import find_stack
 from mixln.errors import SettingsError
 from mixln.nn.residual import placed_layers
+from mixln.training.stopping import asked, stopped
 
 Record = Callable[[dict[str, Any]], None]
 
@@ -246,19 +248,34 @@ class News(TrainerCallback):
 
 
 class Checkpoints(TrainerCallback):
-    """Asks for a checkpoint when the last one is `seconds` old.
+    """Asks for a checkpoint when the last one is `seconds` old, or the process was told to stop, which ends the training.
 
-    It waits for a step that is logged: then nothing that the Trainer keeps between two records is lost.
+    It waits for a step that is logged: then nothing that the Trainer keeps between two records is lost. Of several processes one
+    is enough to want it.
     """
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self.last = time.monotonic()
+        self.stopped = False
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        logged = state.global_step % state.logging_steps == 0
-        if logged and state.global_step < state.max_steps and time.monotonic() - self.last >= self.seconds:
+        if state.global_step % state.logging_steps or state.global_step >= state.max_steps:
+            return
+        wanted = torch.tensor([time.monotonic() - self.last >= self.seconds, asked()], device=args.device)
+        if distributed.is_available() and distributed.is_initialized():
+            wanted = wanted.int()
+            distributed.all_reduce(wanted, distributed.ReduceOp.MAX)
+        due, stop = map(bool, wanted.tolist())
+        if due or stop:
             control.should_save = True
+        if stop:
+            self.stopped = control.should_training_stop = True
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.last = time.monotonic()
+
+    def check(self) -> None:
+        """:raises Stopped: if the training was ended before its last step."""
+        if self.stopped:
+            raise stopped()

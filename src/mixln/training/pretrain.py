@@ -28,7 +28,7 @@ from mixln.training.checkpoints import resumption
 from mixln.training.metrics import MetricsFile
 from mixln.training.outcome import Outcome, Status
 from mixln.training.settings import TrainSettings
-from mixln.training.stopping import StopWhenAsked, listening
+from mixln.training.stopping import listening
 from mixln.training.trainers import EqualTerms, arguments
 
 STALL_MARGIN = 0.02
@@ -106,7 +106,8 @@ def pretrain(
     train, held_out = text.train, text.held_out
     length = train[0]["input_ids"].numel()
     steps, tokens_per_step = settings.total_steps(length), settings.batch_size * length
-    speed, divergence, stop = Metrics(metrics.append, tokens_per_step), Divergence(), StopWhenAsked()
+    speed, divergence = Metrics(metrics.append, tokens_per_step), Divergence()
+    checkpoints = Checkpoints(checkpoint_seconds)
     trainer = PlacementTrainer(
         settings=settings,
         warmup_steps=settings.warmup_steps(length),
@@ -125,8 +126,7 @@ def pretrain(
             ResidualVariance(metrics.append, collate([held_out[i] for i in range(min(8, len(held_out)))])),
             divergence,
             Evaluations(settings.evaluations),
-            Checkpoints(checkpoint_seconds),
-            stop,
+            checkpoints,
         ],
     )
     if resume is None:
@@ -134,7 +134,7 @@ def pretrain(
         profile(model, {name: value.to(model.device) for name, value in first.items()})
     with listening():
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    stop.check()
+    checkpoints.check()
     step = trainer.state.global_step
     if not divergence.reason:
         with folder_atomic(folder / f"checkpoint-{step}") as final:

@@ -1,72 +1,57 @@
-"""SIGTERM, by which a preemptible machine says that it goes: the training is saved at its next record and ended."""
+"""SIGTERM, by which a preemptible machine says that it goes, and Ctrl-C: the training is saved at its next record and ended."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
-from torch import distributed
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-
 from mixln.errors import Stopped
 
-_asked = threading.Event()
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_asked: int | None = None
+"""The signal that was sent."""
 
 
 def asked() -> bool:
-    """Whether this process was sent SIGTERM."""
-    return _asked.is_set()
+    """Whether this process was told to stop."""
+    return _asked is not None
 
 
-def listen() -> Any:
-    """From now on SIGTERM is only taken note of; returns the handler that it had."""
-    return signal.signal(signal.SIGTERM, _note)
+def stopped() -> Stopped:
+    """What to raise when all is saved."""
+    return Stopped(_asked or signal.SIGTERM)
 
 
-def _note(*_: Any) -> None:
-    _asked.set()
+def listen() -> None:
+    """From now on SIGTERM is only taken note of, and Ctrl-C nothing: in a worker, which its driver ends."""
+    signal.signal(signal.SIGTERM, _note)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager
 def listening() -> Iterator[None]:
-    """Within it, SIGTERM is only taken note of. In a thread that is not the main one it changes nothing."""
-    if threading.current_thread() is not threading.main_thread():
+    """Within it both are only taken note of; a second Ctrl-C interrupts. In a thread that is not the main one it changes nothing."""
+    global _asked
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is _note:
         yield
         return
-    before = listen()
+    before = {number: signal.signal(number, _note) for number in SIGNALS}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
-        if before is not _note:
-            _asked.clear()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _asked = None
 
 
-class StopWhenAsked(TrainerCallback):
-    """Saves and ends the training at the first record after SIGTERM; of several processes, when one of them was sent it.
-
-    At a record nothing is lost that the Trainer keeps between two of them.
-    """
-
-    def __init__(self) -> None:
-        self.stopped = False
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if state.global_step % state.logging_steps or state.global_step >= state.max_steps:
-            return
-        stop = asked()
-        if distributed.is_available() and distributed.is_initialized():
-            flag = torch.tensor(int(stop), device=args.device)
-            distributed.all_reduce(flag, distributed.ReduceOp.MAX)
-            stop = bool(flag.item())
-        if stop:
-            self.stopped = control.should_save = control.should_training_stop = True
-
-    def check(self) -> None:
-        """:raises Stopped: if the training was ended before its last step."""
-        if self.stopped:
-            raise Stopped
+def _note(number: int, _: Any) -> None:
+    global _asked
+    if number == signal.SIGINT:
+        if _asked is not None:
+            raise KeyboardInterrupt
+        os.write(2, b"saving at the next record; Ctrl-C once more ends it at once\n")
+    _asked = number

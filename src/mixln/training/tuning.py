@@ -22,7 +22,7 @@ from mixln.training.checkpoints import resumption
 from mixln.training.metrics import MetricsFile
 from mixln.training.outcome import Figure, Tuned
 from mixln.training.settings import TuneSettings
-from mixln.training.stopping import StopWhenAsked, listening
+from mixln.training.stopping import listening
 from mixln.training.trainers import EqualTerms, arguments
 
 S = TypeVar("S", bound=TuneSettings, covariant=True)
@@ -81,7 +81,7 @@ def tune(
     place = training.folder / CHECKPOINTS
     place.mkdir(parents=True, exist_ok=True)
     resume, metrics = resumption(place, training.say)
-    divergence, stop = Divergence(patience), StopWhenAsked()
+    divergence, checkpoints = Divergence(patience), Checkpoints(training.checkpoint_seconds)
     trainer = make(
         arguments(settings, steps=steps, learning_rate=settings.learning_rate, seed=training.seed, folder=place),
         settings=settings,
@@ -91,9 +91,8 @@ def tune(
             GradientNorms(metrics.append),
             divergence,
             Evaluations(settings.evaluations),
-            Checkpoints(training.checkpoint_seconds),
+            checkpoints,
             News(training.say),
-            stop,
         ],
     )
     if resume is None:
@@ -101,7 +100,7 @@ def tune(
     divergence.start = next((row["eval_loss"] for row in metrics.rows if "eval_loss" in row), None)
     with listening():
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    stop.check()
+    checkpoints.check()
     if not divergence.reason:
         _save(trainer, training.tokenizer, training.folder)
     evaluated = [row for row in metrics.rows if any(name.startswith("eval_") for name in row)]
