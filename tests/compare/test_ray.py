@@ -45,5 +45,5 @@ def test_trials_on_ray_equal_those_of_processes_though_a_worker_is_killed(settin
 
 
 def test_a_cluster_that_is_not_there_is_one_line(settings_for, tmp_path):
-    with pytest.raises(SettingsError, match="ray-address 127.0.0.1:1: no cluster answers"):
+    with pytest.raises(SettingsError, match=r"ray-address 127\.0\.0\.1:1: no cluster answers"):
         compare(settings_for(tmp_path / "out", executor="ray", ray_address="127.0.0.1:1"), Recorder())

@@ -116,6 +116,7 @@ class Workers(Protocol):
 
     def submit(self, job: Job) -> Future[Any]:
         """Has a job done by :func:`work`, now or when one is free."""
+        ...
 
     def stop(self) -> None:
         """Tells the workers to save what they are at, and to end."""
