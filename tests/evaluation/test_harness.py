@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 
 import pytest
 import torch
@@ -55,6 +56,16 @@ def test_accuracy_by_hand(model, folder):
     assert metric.value == pytest.approx(sum(right) / 4)
     assert metric.chance == pytest.approx((1 / 3 + 1 / 2 + 1 / 2 + 1 / 3) / 4)
     assert (score.questions, score.cut) == (4, 0)
+
+
+def test_nothing_is_said_outside_a_git_checkout(model, folder, monkeypatch, capfd):
+    """lm-eval asks git for a commit, which complains on the standard error that it inherits."""
+    monkeypatch.chdir(folder)
+    harness = Harness(["small_choice"], cache=folder, folder=folder)
+    harness.score("small_choice", model, decoders.tokenizer(), batch_size=3)
+    assert capfd.readouterr() == ("", "")
+    os.write(2, b"still heard")
+    assert capfd.readouterr().err == "still heard"
 
 
 def test_what_is_longer_than_the_context_is_counted(model, folder):

@@ -7,9 +7,10 @@ import io
 import json
 import math
 import multiprocessing
+import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
@@ -251,12 +252,18 @@ def _is_cut(sample: dict[str, Any], harness: Any) -> bool:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps lm-eval's words from the terminal too, and its progress bars where there is none; a worker's would name no trial."""
+    """Keeps lm-eval's words from the terminal too, those of the git that it starts, and its progress bars where there is none; a
+    worker's would name no trial."""
     import_module("datasets")  # whose bars are hidden in any case
     shows_bars = sys.stderr.isatty() and multiprocessing.parent_process() is None
-    with (
-        quiet_libraries(),
-        redirect_stdout(io.StringIO()),
-        redirect_stderr(sys.stderr if shows_bars else io.StringIO()),
-    ):
+    with ExitStack() as stack:
+        stack.enter_context(quiet_libraries())
+        stack.enter_context(redirect_stdout(io.StringIO()))
+        own = os.dup(2)
+        stack.callback(os.close, own)
+        stack.callback(os.dup2, own, 2)
+        bars = stack.enter_context(open(own if shows_bars else os.devnull, "w", closefd=not shows_bars))
+        stack.enter_context(redirect_stderr(bars))
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
         yield
