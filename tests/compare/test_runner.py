@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -22,6 +24,7 @@ from mixln.compare.results import Trial
 from mixln.compare.runner import DEATHS, SMALL_MODEL, Job, Machine, machine, run, work
 from mixln.compare.store import RESULT, Store
 from mixln.data.text import prepare
+from mixln.training.checkpoints import sealed
 from tests.compare.recorder import Recorder
 from tests.compare.test_experiment import TRIALS, numbers
 
@@ -158,6 +161,70 @@ def test_a_comparison_that_is_killed_ends_with_the_same_numbers(settings_for, tm
     whole = compare(settings_for(tmp_path / "whole", training=training), Recorder())
     assert numbers(again) == numbers(whole)
     assert again.verdict == whole.verdict
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="SIGTERM")
+def test_a_comparison_that_is_terminated_saves_its_trials(settings_for, tmp_path):
+    training = {"steps": 200, "evaluations": 2}
+    settings = settings_for(tmp_path / "ended", training=training)
+    process = multiprocessing.get_context("spawn").Process(target=run_elsewhere, args=(settings,))
+    process.start()
+    second = settings.out / TRIALS[1] / "metrics.jsonl"
+    until = time.monotonic() + 180
+    while time.monotonic() < until and process.is_alive() and not (second.exists() and second.stat().st_size > 2000):
+        time.sleep(0.01)
+    process.terminate()
+    process.join(60)
+    assert process.exitcode == 1
+    ((step, _),) = sealed(settings.out / TRIALS[1])
+    display = Recorder()
+    again = compare(settings, display)
+    assert display.begun == [(4, 1, 200)]
+    whole = compare(settings_for(tmp_path / "whole", training=training), Recorder())
+    assert numbers(again) == numbers(whole)
+    assert 0 < step < 200
+
+
+class Filler(Recorder):
+    """A display that fills the disk while a trial trains, and frees it when it is told that the disk is full."""
+
+    def __init__(self, disk: Path) -> None:
+        super().__init__()
+        self.file = disk / "filler"
+        self.paused = 0
+
+    def watch(self, running) -> None:
+        super().watch(running)
+        if running and not self.file.exists() and not self.paused:
+            with contextlib.suppress(OSError), self.file.open("wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(4096))
+
+    def say(self, text: str) -> None:
+        super().say(text)
+        if text.startswith("paused: the disk"):
+            self.paused += 1
+            self.file.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100m", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("a disk of 100 MB cannot be mounted here")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+@pytest.mark.slow
+def test_a_full_disk_pauses_and_loses_nothing(settings_for, tmp_path, small_disk):
+    training = {"steps": 200, "evaluations": 2}
+    found = compare(settings_for(small_disk / "out", training=training), display := Filler(small_disk))
+    assert display.paused >= 1
+    assert [result.status for result in found.trials] == ["finished"] * 4
+    assert numbers(found) == numbers(compare(settings_for(tmp_path / "whole", training=training), Recorder()))
 
 
 def run_all(jobs: list[Job], finished: Callable) -> None:
