@@ -141,7 +141,7 @@ def _notes(
             f"{row.title} ({task})"
             for row in rows
             for task in tasks
-            if (mean := row.figures.get(task)) and mean.low is not None and mean.low == mean.high
+            if (accuracy := row.figures.get(task)) and accuracy.low is not None and accuracy.low == accuracy.high
         ]
         if alike:
             notes.append(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -12,7 +11,6 @@ import signal
 import threading
 import time
 import traceback
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
@@ -24,6 +22,7 @@ from typing import Any
 from mixln.compare.results import Trial
 from mixln.errors import first_line
 from mixln.memory import keep_freed_memory
+from mixln.quiet import quiet
 from mixln.training.metrics import METRICS
 
 SMALL_MODEL = 20_000_000
@@ -221,14 +220,9 @@ def _start_worker(machine: Machine, counter: Any) -> None:
     threading.Thread(target=_die_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the driver, which ends the workers
     keep_freed_memory()
-    warnings.simplefilter("ignore")
     import torch
-    import transformers
 
     torch.set_num_threads(machine.threads)
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    logging.disable(logging.WARNING)
 
 
 def _die_with_parent() -> None:
@@ -243,7 +237,8 @@ def _work(job: Job) -> Any:
     """Runs in a worker; an error is a result too, with its traceback in `error.txt`."""
     (job.folder / ERROR).unlink(missing_ok=True)
     try:
-        return job.work()
+        with quiet():
+            return job.work()
     except Exception as error:
         write_error(job.folder)
         return job.failure(f"{type(error).__name__}: {first_line(error)}")
