@@ -24,7 +24,7 @@ from mixln.evaluation.settings import TaskSettings
 from mixln.records import from_json
 from mixln.report import markdown_table, write
 from mixln.report.chain_tables import chain_markdown, chain_section
-from mixln.training.outcome import Figure, Tuned
+from mixln.training.outcome import Figure, Tuned, hacked
 from mixln.training.settings import RlhfSettings, TuneSettings
 from tests.compare.recorder import Recorder
 from tests.compare.records import results, rows
@@ -272,3 +272,14 @@ def test_the_time_left_goes_by_rounds_of_the_workers(monkeypatch):
     now[0] = 1200.0
     assert clock.left(3) == ", about 10 min 00 s left"
     assert clock.left(1) == clock.left(0) == ""
+
+
+def test_a_change_within_its_error_is_no_sign_of_hacking():
+    noisy = replace(
+        tuned(),
+        before={"reward": Figure(value=0.0, error=0.1), "accuracy": Figure(value=0.50, error=0.03)},
+        after={"reward": Figure(value=1.0, error=0.1), "accuracy": Figure(value=0.45, error=0.03)},
+    )
+    assert not hacked(noisy)
+    assert hacked(replace(noisy, after={**noisy.after, "accuracy": Figure(value=0.40, error=0.03)}))
+    assert not hacked(replace(noisy, after={"reward": Figure(value=0.2, error=0.1), "accuracy": Figure(value=0.1)}))

@@ -49,16 +49,14 @@ class ChainJob(Job):
     def work(self) -> ChainResult:
         """An error ends the steps; what was done before it stays."""
         from mixln.compare.sources import find
-        from mixln.quiet import quiet
 
         result = ChainResult(trial=self.trial)
         try:
-            with quiet():
-                (source,) = find(str(self.folder), cache=self.cache)
-                for name in steps(self.chain):
-                    result, source = STEPS[name](self, source, result)
-                    if result.status != "finished":
-                        return result
+            (source,) = find(str(self.folder), cache=self.cache)
+            for name in steps(self.chain):
+                result, source = STEPS[name](self, source, result)
+                if result.status != "finished":
+                    return result
         except Exception as error:
             if isinstance(error, Stopped) or no_room(error):
                 raise

@@ -141,7 +141,7 @@ def _notes(
             f"{row.title} ({task})"
             for row in rows
             for task in tasks
-            if (mean := row.figures.get(task)) and mean.low is not None and mean.low == mean.high
+            if (accuracy := row.figures.get(task)) and accuracy.low is not None and accuracy.low == accuracy.high
         ]
         if alike:
             notes.append(
@@ -154,10 +154,9 @@ def _notes(
             )
     if len({result.trial.seed for result in results}) == 1:
         notes.append("One seed: no interval, and no claim.")
-    hacked = [row.title for row in rows if _hacked(row)]
-    if hacked:
+    if learnt := [result.trial.label for result in results if result.rlhf and hacked(result.rlhf)]:
         notes.append(
-            f"The reward of {', '.join(hacked)} rose while fewer held-out pairs were judged rightly by the policy itself: "
+            f"The reward of {'; '.join(learnt)} rose while fewer held-out pairs were judged rightly by the policy itself: "
             "a sign that the reward model was learnt, and not what it stands for."
         )
     if "rlhf" in chain.chain:
@@ -196,15 +195,6 @@ def _coin(result: ChainResult) -> str:
     if pairs is None or pairs.error is None or pairs.value - 0.5 > 1.96 * pairs.error:
         return ""
     return f"seed {result.trial.seed} ({100 * pairs.value:.1f} ± {100 * pairs.error:.1f}% right)"
-
-
-def _hacked(row: ChainRow) -> bool:
-    if not {"rlhf reward", "rlhf accuracy"} <= row.figures.keys():
-        return False
-    reward, accuracy = (
-        (row.figures[f"rlhf {n} before"].value, row.figures[f"rlhf {n}"].value) for n in ("reward", "accuracy")
-    )
-    return hacked(reward, accuracy)
 
 
 def _said(interval: Interval, scale: float, unit: str) -> str:

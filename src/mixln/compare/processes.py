@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import multiprocessing
 import multiprocessing.connection
 import os
 import threading
-import warnings
 from concurrent.futures import Future, ProcessPoolExecutor
 from typing import Any
 
@@ -60,14 +58,9 @@ def _start(machine: Machine, counter: Any) -> None:
     threading.Thread(target=_die_with_parent, daemon=True).start()
     listen()  # Ctrl-C reaches the driver, which tells the workers
     keep_freed_memory()
-    warnings.simplefilter("ignore")
     import torch
-    import transformers
 
     torch.set_num_threads(machine.threads)
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    logging.disable(logging.WARNING)
 
 
 def _die_with_parent() -> None:

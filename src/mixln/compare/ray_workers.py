@@ -71,9 +71,7 @@ def _work(job: Job, threads: int) -> Any:
     import torch
 
     from mixln.memory import keep_freed_memory
-    from mixln.quiet import quiet
 
     keep_freed_memory()
     torch.set_num_threads(threads)
-    with quiet():
-        return work(job)
+    return work(job)

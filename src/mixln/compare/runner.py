@@ -23,6 +23,7 @@ from mixln.compare.results import Trial
 from mixln.compare.store import LOCK
 from mixln.errors import Stopped, first_line
 from mixln.files import no_room
+from mixln.quiet import quiet
 from mixln.training.metrics import METRICS
 from mixln.training.stopping import asked, listening, stopped
 
@@ -271,7 +272,7 @@ def work(job: Job) -> Any:
     (job.folder / ERROR).unlink(missing_ok=True)
     try:
         # Of a driver that died, a worker elsewhere may still be at it.
-        with FileLock(job.folder / LOCK, timeout=LOCKED):
+        with FileLock(job.folder / LOCK, timeout=LOCKED), quiet():
             return job.work()
     except Timeout:
         return job.failure(f"another process has been at it for {LOCKED:.0f} s")

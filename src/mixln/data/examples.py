@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any, Literal
 
 from mixln.data import commonsense, questions
@@ -227,9 +227,7 @@ def _alike(row: Row, where: str, tokenizer: Any) -> Row:
     chosen, rejected = (_conversation(row, name, where) for name in ("chosen", "rejected"))
     if chosen[0] != rejected[0] or min(len(chosen), len(rejected)) < 2:
         raise DataError(f"columns 'chosen' and 'rejected' of data {where} must begin with the same message, the prompt")
-    common = 0
-    while common < min(len(chosen), len(rejected)) - 1 and chosen[common] == rejected[common]:
-        common += 1
+    common = min(alike(chosen, rejected), len(chosen) - 1, len(rejected) - 1)
     return _rendered(tokenizer, chosen[:common], {"chosen": chosen[common:], "rejected": rejected[common:]}, where)
 
 
@@ -280,6 +278,11 @@ def _rendered(tokenizer: Any, prompt: list[dict[str, str]], others: dict[str, li
         )
     answers = {name: whole.removeprefix(begun).rstrip() for name, whole in wholes.items()}
     return {"prompt": begun.removeprefix(tokenizer.bos_token or ""), **answers}  # the tokenizer puts its own in front
+
+
+def alike(one: Sequence[Any], other: Sequence[Any]) -> int:
+    """How many entries two sequences have in common at their beginning."""
+    return len(list(takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))))
 
 
 def _number(prompt: str) -> float:

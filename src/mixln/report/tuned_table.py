@@ -49,9 +49,7 @@ def tuned_notes(tuned: Tuned) -> list[str]:
         notes.append(
             "A KL below zero is the noise of its estimate from one completion a prompt: the divergence itself never is."
         )
-    if "reward" in tuned.after and hacked(
-        *((tuned.before[name].value, tuned.after[name].value) for name in ("reward", "accuracy"))
-    ):
+    if hacked(tuned):
         notes.append(
             "The reward rose while the policy itself got worse at telling chosen answers from rejected ones: a sign that the "
             "reward model was learnt, and not what it stands for."

@@ -84,12 +84,18 @@ class Tuned:
     seconds: float
 
 
-def hacked(reward: tuple[float, float], accuracy: tuple[float, float]) -> bool:
-    """Whether the reward rose while the policy itself got worse at telling chosen answers from rejected ones.
+def hacked(tuned: Tuned) -> bool:
+    """Whether the reward rose while the policy itself got worse at telling chosen answers from rejected ones, both by more than
+    1.96 standard errors of the change (as of independent samples: on the same prompts it is less)."""
+    if not {"reward", "accuracy"} <= tuned.before.keys() & tuned.after.keys():
+        return False
 
-    :param reward: before and after; `accuracy` too.
-    """
-    return reward[1] > reward[0] and accuracy[1] < accuracy[0]
+    def change(name: str) -> float:
+        before, after = tuned.before[name], tuned.after[name]
+        moved, noise = after.value - before.value, 1.96 * math.hypot(before.error or 0.0, after.error or 0.0)
+        return moved if abs(moved) > noise else 0.0
+
+    return change("reward") > 0 > change("accuracy")
 
 
 def perplexity(loss: float | None) -> float | None:

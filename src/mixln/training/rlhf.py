@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import takewhile
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.rloo_config import RLOOConfig
 from trl.trainer.rloo_trainer import RLOOTrainer
 
-from mixln.data.examples import Row
+from mixln.data.examples import Row, alike
 from mixln.hosts.sources import load
 from mixln.training.lora import lora
 from mixln.training.outcome import Tuned
@@ -206,5 +205,5 @@ def _split(tokenizer: Any, prompt: str, completion: str) -> tuple[list[int], lis
     """The tokens of a prompt and of its completion with the end of text, where the whole text's tokens part from the prompt's."""
     whole = tokenizer(prompt + completion)["input_ids"] + [tokenizer.eos_token_id]
     begun = tokenizer(prompt)["input_ids"]
-    common = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(begun, whole, strict=False))))
+    common = alike(begun, whole)
     return whole[:common], whole[common:]
