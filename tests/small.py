@@ -14,7 +14,7 @@ from mixln.data.text import Text, prepare
 from mixln.training.metrics import read_metrics
 from mixln.training.outcome import Outcome
 from mixln.training.pretrain import pretrain
-from mixln.training.settings import TrainSettings
+from mixln.training.settings import EngineSettings, Parallel, TrainSettings
 
 WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 LENGTH = 16
@@ -77,10 +77,12 @@ def train(
     learning_rate: float = 3e-3,
     seed: int = 0,
     checkpoint_seconds: float = 1e9,
+    activation_checkpointing: bool = False,
     model: PreTrainedConfig | None = None,
+    parallel: Parallel = "ddp",
     **settings: Any,
 ) -> Outcome:
-    """A training of a few steps in this process."""
+    """A training of a few steps in this process, or in those that torchrun started."""
     return pretrain(
         model or config(),
         placement=placement,
@@ -90,7 +92,10 @@ def train(
         text=text,
         settings=TrainSettings(**{"steps": 6, "batch_size": 4, "precision": "float32", **settings}),
         folder=folder,
-        checkpoint_seconds=checkpoint_seconds,
+        engine=EngineSettings(
+            activation_checkpointing=activation_checkpointing, checkpoint_seconds=checkpoint_seconds
+        ),
+        parallel=parallel,
     )
 
 

@@ -13,7 +13,7 @@ from mixln.compare.chain_settings import ChainSettings
 from mixln.compare.settings import CompareSettings
 from mixln.data.settings import TextSettings
 from mixln.errors import SettingsError
-from mixln.training.settings import TrainSettings
+from mixln.training.settings import EngineSettings, TrainSettings
 
 WRONG = [
     ({"placements": ("pre", "post", "pre")}, "placements must not repeat, got pre twice"),
@@ -94,6 +94,11 @@ NOT_SHARED = [
     {"out": Path("elsewhere")},
     {"cache": Path("elsewhere")},
     {"jobs": 7},
+    {"executor": "ray"},
+    {"ray_address": "auto"},
+    {"cpus_per_trial": 4},
+    {"gpus_per_trial": 1},
+    {"engine": EngineSettings(activation_checkpointing=True, checkpoint_seconds=1.0)},
     {"extend": True},
     {"diagnose": True},
     {"after": ChainSettings(chain=("finetune",))},

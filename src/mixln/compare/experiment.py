@@ -124,6 +124,7 @@ def compare(
                 config=stock.to_dict(),
                 text=text.folder,
                 training=settings.training,
+                engine=settings.engine,
             )
             for trial in trials
             if results[trial] is None

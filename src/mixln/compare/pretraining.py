@@ -10,7 +10,7 @@ from typing import Any
 from mixln.compare.results import TrialResult
 from mixln.compare.runner import Job
 from mixln.compare.store import write_result
-from mixln.training.settings import TrainSettings
+from mixln.training.settings import EngineSettings, Parallel, TrainSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,11 +24,14 @@ class Pretraining(Job):
     config: dict[str, Any]
     text: Path
     training: TrainSettings
+    engine: EngineSettings
+    parallel: Parallel = "ddp"
 
     def work(self) -> TrialResult:
         from transformers import AutoConfig
 
         from mixln.data.text import Text
+        from mixln.training import ranks
         from mixln.training.pretrain import pretrain
 
         entries = dict(self.config)
@@ -41,8 +44,12 @@ class Pretraining(Job):
             text=Text.load(self.text),
             settings=self.training,
             folder=self.folder,
+            engine=self.engine,
+            parallel=self.parallel,
         )
         result = TrialResult(trial=self.trial, **vars(outcome))
+        if not ranks.first():
+            return result
         write_result(self.folder, result)
         for checkpoint in self.folder.glob("checkpoint-*"):
             if checkpoint.name != f"checkpoint-{result.step}":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from concurrent.futures import Future
 from typing import Any
 
@@ -11,6 +12,9 @@ from ray.exceptions import RayError, RayTaskError
 
 from mixln.compare.runner import DEATHS, Job, Machine, work
 from mixln.errors import SettingsError, first_line
+
+PATIENCE = 10.0
+"""Seconds in which a cluster must answer."""
 
 
 class RayWorkers:
@@ -23,6 +27,7 @@ class RayWorkers:
 
     def __init__(self, machine: Machine, address: str | None) -> None:
         try:
+            _knock(address)
             ray.init(
                 address=address,
                 ignore_reinit_error=True,
@@ -65,6 +70,16 @@ class RayWorkers:
         if kill:
             self.stop()
         ray.shutdown()
+
+
+def _knock(address: str | None) -> None:
+    """Sees that somebody answers there: Ray itself would wait for minutes.
+
+    :raises OSError: if nobody does.
+    """
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
 
 
 def _work(job: Job, threads: int) -> Any:

@@ -15,7 +15,7 @@ from mixln.compare.results import Trial
 from mixln.data.settings import TextSettings
 from mixln.errors import SettingsError
 from mixln.placement import canonical
-from mixln.training.settings import TrainSettings
+from mixln.training.settings import EngineSettings, TrainSettings
 
 DEFAULT_GRID: dict[str, tuple[Any, ...]] = {
     "placements": ("pre", "post", "mix(0.25)", "hybrid*"),
@@ -69,6 +69,7 @@ class CompareSettings:
     """Folder for tokenized text, shared by all experiments."""
     text: Annotated[TextSettings, tyro.conf.arg(name="")] = field(default_factory=TextSettings)
     training: Annotated[TrainSettings, tyro.conf.arg(name="")] = field(default_factory=TrainSettings)
+    engine: Annotated[EngineSettings, tyro.conf.arg(name="")] = field(default_factory=EngineSettings)
     after: Annotated[ChainSettings, tyro.conf.arg(name="")] = field(default_factory=ChainSettings)
 
     def __post_init__(self) -> None:
@@ -146,6 +147,7 @@ class CompareSettings:
             "cpus_per_trial",
             "gpus_per_trial",
             "cache",
+            "engine",
             "after",
         }
         resolved = dataclasses.replace(self, training=dataclasses.replace(self.training, steps=self.steps, tokens=None))

@@ -13,6 +13,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers.pytorch_utils import Conv1D
 
 from mixln.nn.schemes import Scheme, Weight, scheme
@@ -76,7 +77,8 @@ def initialise(
         parts = [found] if isinstance(found, str) else list(found)
         # A linear map keeps its outputs in the last axis but one, behind those of the experts; Conv1D keeps them in the last.
         axis = -1 if isinstance(module, Conv1D) else 0 if parameter.ndim == 2 else -2
-        for part, of_part in zip(parameter.chunk(len(parts), dim=axis), parts, strict=True):
+        value = torch.empty(parameter.shape)
+        for part, of_part in zip(value.chunk(len(parts), dim=axis), parts, strict=True):
             weight = Weight(
                 role=of_part,
                 shape=tuple(part.shape),
@@ -84,9 +86,10 @@ def initialise(
                 layers=layers,
                 initializer_range=initializer_range,
             )
-            part.copy_(_draw(weight, rule, generator))
+            _draw(part, weight, rule, generator)
         if isinstance(module, nn.Embedding) and module.padding_idx is not None:
-            parameter[module.padding_idx] = 0.0
+            value[module.padding_idx] = 0.0
+        _set(parameter, value)
         setattr(parameter, INITIALISED, True)
 
 
@@ -95,10 +98,22 @@ def _generator(base: int, name: str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big", signed=True))
 
 
-def _draw(weight: Weight, rule: Scheme, generator: torch.Generator) -> Tensor:
+def _draw(value: Tensor, weight: Weight, rule: Scheme, generator: torch.Generator) -> None:
     std = rule.std(weight)
-    value = torch.empty(weight.shape)
+    # Drawn side by side in memory, whatever part of a larger matrix it is: the layout must not change the values.
+    drawn = torch.empty(weight.shape)
     if rule.truncate is None:
-        return value.normal_(0.0, std, generator=generator)
-    limit = rule.truncate * std
-    return nn.init.trunc_normal_(value, 0.0, std, -limit, limit, generator=generator)
+        drawn.normal_(0.0, std, generator=generator)
+    else:
+        limit = rule.truncate * std
+        nn.init.trunc_normal_(drawn, 0.0, std, -limit, limit, generator=generator)
+    value.copy_(drawn)
+
+
+def _set(parameter: Tensor, value: Tensor) -> None:
+    """Of a parameter that is spread over processes, each takes its share."""
+    if isinstance(parameter, DTensor):
+        value = distribute_tensor(
+            value.to(parameter.device), parameter.device_mesh, parameter.placements, src_data_rank=None
+        )
+    parameter.copy_(value)

@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from mixln.diagnostics.residual import residual_variance
 from mixln.diagnostics.stack import find_stack
 from mixln.errors import SettingsError
 from mixln.nn.residual import placed_layers
+from mixln.training import ranks
 from mixln.training.stopping import asked, stopped
 
 Record = Callable[[dict[str, Any]], None]
@@ -147,7 +149,8 @@ def sublayer_weights(model: nn.Module) -> dict[str, list[list[nn.Parameter]]]:
 
 
 def _norm(weights: Iterable[nn.Parameter]) -> Tensor:
-    return nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
+    norm = nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
 
 class ResidualVariance(TrainerCallback):
@@ -263,10 +266,7 @@ class Checkpoints(TrainerCallback):
         if state.global_step % state.logging_steps or state.global_step >= state.max_steps:
             return
         wanted = torch.tensor([time.monotonic() - self.last >= self.seconds, asked()], device=args.device)
-        if distributed.is_available() and distributed.is_initialized():
-            wanted = wanted.int()
-            distributed.all_reduce(wanted, distributed.ReduceOp.MAX)
-        due, stop = map(bool, wanted.tolist())
+        due, stop = (wish > 0 for wish in ranks.total(wanted.int()).tolist())
         if due or stop:
             control.should_save = True
         if stop:

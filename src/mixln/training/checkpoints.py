@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mixln.files import fsync, write_atomic
+from mixln.training import ranks
 from mixln.training.metrics import METRICS, MetricsFile
 
 SUMS = "checksums.json"
@@ -71,10 +72,20 @@ def sealed(folder: Path) -> list[tuple[int, Path]]:
 def resumption(folder: Path, say: Callable[[str], None]) -> tuple[Path | None, MetricsFile]:
     """The checkpoint from which a training in `folder` goes on, `None` for its start, and its rows up to there.
 
-    One that is damaged is passed over for the one before it.
+    One that is damaged is passed over for the one before it. Of several processes, rank 0 looks and all take its answer.
 
     :param say: takes one line of news.
     """
+    if ranks.first():
+        checkpoint, metrics = _resumption(folder, say)
+        ranks.agreed(checkpoint)
+        return checkpoint, metrics
+    checkpoint = ranks.agreed(None)
+    step = int(checkpoint.name.removeprefix("checkpoint-")) if checkpoint else 0
+    return checkpoint, MetricsFile(folder / METRICS, resume_step=step, writes=False)
+
+
+def _resumption(folder: Path, say: Callable[[str], None]) -> tuple[Path | None, MetricsFile]:
     shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
     for step, checkpoint in reversed(sealed(folder)):
         if found := damage(checkpoint):

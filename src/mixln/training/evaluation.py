@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mixln.data.text import IGNORED
+from mixln.training import ranks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,8 @@ class Evaluation:
 def evaluate(model: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> Evaluation:
     """The token-weighted mean loss over all batches: every token counts the same, whatever the batches' sizes or padding.
 
+    Of several processes each brings batches of its own, equally many, and all get the mean over those of all.
+
     :param model: a causal language model; it is run in evaluation mode and left in the mode it was in.
     :param batches: `input_ids` and `labels` (B, T); label −100 marks a position that is not predicted.
     """
@@ -43,4 +46,11 @@ def evaluate(model: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> Evalu
         total += losses.cpu().double().sum().item()  # some devices have no float64
         tokens += int((targets != IGNORED).sum())
     model.train(was_training)
-    return Evaluation(loss=total / tokens, tokens=tokens)
+    loss, count = ranks.total(torch.tensor([total, tokens], dtype=torch.float64, device=_reducible(model))).tolist()
+    return Evaluation(loss=loss / count, tokens=int(count))
+
+
+def _reducible(model: nn.Module) -> torch.device:
+    """Where a sum over processes can be taken: on their GPUs, or else the processors, which have float64 always."""
+    device = next(model.parameters()).device
+    return device if device.type == "cuda" else torch.device("cpu")

@@ -21,13 +21,15 @@ class MetricsFile:
     A number that is not finite is written as null, which every JSON reader takes.
 
     :param resume_step: rows after this step are dropped, for they will be written again; 0 to begin anew.
+    :param writes: whether this process writes them: of several that train one model, one does.
     """
 
-    def __init__(self, path: Path, *, resume_step: int) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, resume_step: int, writes: bool = True) -> None:
+        self.path, self.writes = path, writes
         kept = read_metrics(path) if resume_step else []
         self.rows: list[dict[str, Any]] = [row for row in kept if row["step"] <= resume_step]
-        write_atomic(path, "".join(json.dumps(row) + "\n" for row in self.rows))
+        if writes:
+            write_atomic(path, "".join(json.dumps(row) + "\n" for row in self.rows))
 
     def reaches(self, step: int) -> bool:
         """Whether the rows go up to this step; if not, a checkpoint there has lost its history."""
@@ -35,6 +37,8 @@ class MetricsFile:
 
     def append(self, row: dict[str, Any]) -> None:
         self.rows.append(_finite(row))
+        if not self.writes:
+            return
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(self.rows[-1], allow_nan=False) + "\n")
 

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import copy
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import datasets
 import torch
+from datasets import Dataset
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, TrainingArguments, set_seed
+from transformers import PreTrainedConfig, PreTrainedModel, TrainingArguments, set_seed
+from transformers.trainer import SCHEDULER_NAME
 
-from mixln.data.text import Text
+from mixln.data.text import IGNORED, Text
 from mixln.files import folder_atomic
-from mixln.hosts import build
+from mixln.hosts import build, placement_for
 from mixln.nn.profiling import profile
+from mixln.training import ranks
 from mixln.training.callbacks import (
     Checkpoints,
     Divergence,
@@ -27,9 +33,20 @@ from mixln.training.callbacks import (
 from mixln.training.checkpoints import resumption
 from mixln.training.metrics import MetricsFile
 from mixln.training.outcome import Outcome, Status
-from mixln.training.settings import TrainSettings
+from mixln.training.settings import EngineSettings, Parallel, TrainSettings
+from mixln.training.sharding import (
+    load_optimizer,
+    load_weights,
+    save_optimizer,
+    save_weights,
+    shard,
+    sharded,
+    whole_weights,
+)
 from mixln.training.stopping import listening
-from mixln.training.trainers import EqualTerms, arguments
+from mixln.training.trainers import EqualTerms, arguments, per_process
+
+DEFAULT_ENGINE = EngineSettings()
 
 STALL_MARGIN = 0.02
 """A trial whose held-out loss is less than this below the unigram model's is `stalled`, nats per token."""
@@ -43,6 +60,37 @@ class PlacementTrainer(EqualTerms):
         self.balance: float = getattr(self.model.config, "router_aux_loss_coef", 0.0)  # type: ignore[union-attr]
         if self.balance:
             self.model.router_aux_loss_coef = 0.0  # type: ignore[union-attr] # added by compute_loss, once an update
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        if output_dir is not None and sharded(self.model):
+            save_weights(self.model, Path(output_dir))
+        else:
+            super().save_model(output_dir, _internal_call)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        save_optimizer(self.model, self.optimizer.optimizer, Path(output_dir))
+        if self.args.should_save:
+            torch.save(self.lr_scheduler.state_dict(), os.path.join(output_dir, SCHEDULER_NAME))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        load_weights(self.model, Path(resume_from_checkpoint))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None:
+            return
+        load_optimizer(self.model, self.optimizer.optimizer, Path(checkpoint))
+        path = os.path.join(checkpoint, SCHEDULER_NAME)
+        self.lr_scheduler.load_state_dict(torch.load(path, weights_only=True))
+        for group, rate in zip(self.optimizer.param_groups, self.lr_scheduler.get_last_lr(), strict=True):
+            group["lr"] = rate
+
+    @contextmanager
+    def _defer_fsdp_gradient_reduction(self) -> Iterator[None]:
+        self.model.set_requires_gradient_sync(False)
+        try:
+            yield
+        finally:
+            self.model.set_requires_gradient_sync(True)
 
     def compute_loss(
         self,
@@ -78,36 +126,38 @@ def pretrain(
     text: Text,
     settings: TrainSettings,
     folder: Path,
-    checkpoint_seconds: float = 60.0,
+    engine: EngineSettings = DEFAULT_ENGINE,
+    parallel: Parallel = "ddp",
     say: Callable[[str], None] = print,
 ) -> Outcome:
     """Trains one model, and leaves in `folder` its metrics (`metrics.jsonl`) and its final checkpoint.
 
-    A training that was cut off goes on from its last checkpoint and ends with the numbers that it would have had.
+    A training that was cut off goes on from its last checkpoint and ends with the numbers that it would have had. Several
+    processes that torchrun started train one model together, if all call this with the same arguments.
 
     :param config: stock config of the model.
     :param learning_rate: peak learning rate.
     :param seed: decides the initial weights and the order of the data.
     :param folder: where everything of this training lies.
-    :param checkpoint_seconds: time between two checkpoints, seconds.
+    :param parallel: what several processes do: each holds the whole model (DDP) or a share of it (FSDP2).
     :param say: takes one line of news.
     :raises Stopped: if SIGTERM ended it before its end; it has a checkpoint then.
     """
     started = time.perf_counter()
+    ranks.meet()
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = text.tokenizer()
     config = copy.deepcopy(config)
     config.bos_token_id = config.eos_token_id = tokenizer.eos_token_id
     config.pad_token_id = None  # packed text has no padding, and the embedding of a padding token would stay 0
     set_seed(seed)
-    # Whatever the config's dtype: master weights and optimizer in bfloat16 would leave norm gains at 1.
-    model = build(config, placement=placement, init=init, dtype=torch.float32)
+    model = _model(config, placement=placement, init=init, text=text, settings=settings, parallel=parallel)
     resume, metrics = resumption(folder, say)
     train, held_out = text.train, text.held_out
     length = train[0]["input_ids"].numel()
     steps, tokens_per_step = settings.total_steps(length), settings.batch_size * length
     speed, divergence = Metrics(metrics.append, tokens_per_step), Divergence()
-    checkpoints = Checkpoints(checkpoint_seconds)
+    checkpoints = Checkpoints(engine.checkpoint_seconds)
     trainer = PlacementTrainer(
         settings=settings,
         warmup_steps=settings.warmup_steps(length),
@@ -115,10 +165,11 @@ def pretrain(
         args=TrainingArguments(
             **arguments(settings, steps=steps, learning_rate=learning_rate, seed=seed, folder=folder),
             remove_unused_columns=False,
+            gradient_checkpointing=engine.activation_checkpointing,
         ),
         # Whole batches only: every update sees the same number of sequences.
         train_dataset=train.select(range(len(train) // settings.batch_size * settings.batch_size)),
-        eval_dataset=held_out,
+        eval_dataset=shared_out(held_out, per_process(settings, ranks.size()) * ranks.size()),
         data_collator=collate,
         callbacks=[
             speed,
@@ -129,18 +180,53 @@ def pretrain(
             checkpoints,
         ],
     )
-    if resume is None:
-        first = collate([train[i] for i in range(min(settings.micro_batch_size or settings.batch_size, len(train)))])
-        profile(model, {name: value.to(model.device) for name, value in first.items()})
     with listening():
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     checkpoints.check()
     step = trainer.state.global_step
     if not divergence.reason:
-        with folder_atomic(folder / f"checkpoint-{step}") as final:
-            model.save_pretrained(final)
-            tokenizer.save_pretrained(final)
+        whole = whole_weights(model) if sharded(model) else None
+        if ranks.first():
+            with folder_atomic(folder / f"checkpoint-{step}") as final:
+                model.save_pretrained(final, state_dict=whole)
+                tokenizer.save_pretrained(final)
+        ranks.wait()
     return _outcome(metrics, divergence.reason, step, tokens_per_step, text, speed, time.perf_counter() - started)
+
+
+def _model(
+    config: PreTrainedConfig, *, placement: str, init: str, text: Text, settings: TrainSettings, parallel: Parallel
+) -> PreTrainedModel:
+    """The model at its start, sharded if that is asked for; whatever the number of processes, its weights are the same."""
+    sharing = parallel == "fsdp" and ranks.size() > 1
+    profiled = placement_for(config, placement).profiled
+    # Whatever the config's dtype: master weights and optimizer in bfloat16 would leave norm gains at 1.
+    with torch.device("meta") if sharing and not profiled else nullcontext():
+        model = build(config, placement=placement, init=init, dtype=torch.float32)
+    if profiled:
+        count = min(settings.micro_batch_size or settings.batch_size, len(text.train))
+        profile(model, collate([text.train[i] for i in range(count)]))
+    if sharing:
+        shard(model, device())
+    return model
+
+
+def shared_out(rows: Dataset, multiple: int) -> Dataset:
+    """The rows with blank ones behind them, so that all processes have equally many and none is counted twice."""
+    missing = -len(rows) % multiple if ranks.size() > 1 else 0
+    if not missing:
+        return rows
+    blank = {name: [value.tolist()] * missing for name, value in rows[0].items()}
+    blank["labels"] = [[IGNORED] * len(labels) for labels in blank["labels"]]
+    added = datasets.Dataset.from_dict(blank, features=rows.features)
+    return datasets.concatenate_datasets([rows, added.with_format("torch")])
+
+
+def device() -> torch.device:
+    """Where this process trains."""
+    from accelerate import PartialState
+
+    return PartialState(cpu=ranks.on_processors()).device
 
 
 def _outcome(

@@ -8,6 +8,9 @@ from typing import Literal
 
 from mixln.errors import SettingsError
 
+Parallel = Literal["ddp", "fsdp"]
+"""What the processes that train one model hold of it: all of it, or a share (FSDP2)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerSettings:
@@ -75,6 +78,20 @@ class TrainSettings(OptimizerSettings):
     def warmup_steps(self, sequence_length: int) -> int:
         """Optimizer steps of warm-up, rounded to the nearest."""
         return round(self.warmup * self.total_steps(sequence_length))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineSettings:
+    """How a pre-training runs; none of it changes what is computed."""
+
+    activation_checkpointing: bool = False
+    """Keep only what enters each layer and compute the rest again for the backward pass: less memory, about a third more time."""
+    checkpoint_seconds: float = 60.0
+    """Time between two checkpoints of a trial, seconds."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.checkpoint_seconds < math.inf:
+            raise SettingsError(f"checkpoint-seconds must be 0 or more, got {self.checkpoint_seconds}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,8 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PrinterCallback, Trainer
 
+from mixln.errors import SettingsError
+from mixln.training import ranks
 from mixln.training.checkpoints import UNFINISHED, publish
 from mixln.training.evaluation import evaluate
 from mixln.training.precision import resolve
@@ -59,11 +61,11 @@ class EqualTerms(Trainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Writes a checkpoint under another name first: one that bears its name is whole."""
         super()._save_checkpoint(model, trial)
-        self.accelerator.wait_for_everyone()
+        ranks.wait()
         if self.args.should_save:
             folder = Path(self.args.output_dir or ".")
             publish(folder / UNFINISHED / f"checkpoint-{self.state.global_step}", folder)
-        self.accelerator.wait_for_everyone()
+        ranks.wait()
 
     def measure(self) -> dict[str, float]:
         """What an evaluation finds: the token-weighted held-out loss, nats per token. Where a figure has a standard error, it is
@@ -82,20 +84,34 @@ class EqualTerms(Trainer):
         return metrics
 
 
+def per_process(settings: OptimizerSettings, processes: int) -> int:
+    """Sequences of one forward pass of one process: `micro_batch_size`, or its whole share of the batch.
+
+    :raises SettingsError: if the batch cannot be shared out evenly.
+    """
+    micro = settings.micro_batch_size or max(1, settings.batch_size // processes)
+    if settings.batch_size % (micro * processes):
+        raise SettingsError(
+            f"batch-size must be a multiple of the {processes} processes' {micro} sequences a pass, got {settings.batch_size}"
+        )
+    return micro
+
+
 def arguments(
     settings: OptimizerSettings, *, steps: int, learning_rate: float, seed: int, folder: Path
 ) -> dict[str, Any]:
-    """The arguments that every trainer here is given.
+    """The arguments that every trainer here is given. The batch is that of all processes together.
 
     :param folder: where its checkpoints lie.
+    :raises SettingsError: if the batch cannot be shared out over the processes.
     """
-    micro = settings.micro_batch_size or settings.batch_size
+    micro = per_process(settings, ranks.size())
     return {
         "output_dir": str(folder),
         "max_steps": steps,
         "per_device_train_batch_size": micro,
         "per_device_eval_batch_size": micro,
-        "gradient_accumulation_steps": settings.batch_size // micro,
+        "gradient_accumulation_steps": settings.batch_size // (micro * ranks.size()),
         "learning_rate": learning_rate,
         "weight_decay": settings.weight_decay,
         "adam_beta1": settings.beta1,
@@ -103,7 +119,8 @@ def arguments(
         "max_grad_norm": settings.max_gradient_norm,
         "optim": "adamw_torch_fused",
         "bf16": resolve(settings.precision) == "bfloat16",
-        "use_cpu": not (torch.cuda.is_available() or torch.backends.mps.is_available()),
+        "use_cpu": ranks.on_processors(),
+        "ddp_find_unused_parameters": False,
         "seed": seed,
         "data_seed": seed,
         "logging_steps": min(max(1, steps // RECORDS), LONGEST),

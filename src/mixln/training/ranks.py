@@ -1,0 +1,80 @@
+"""The processes that train one model together, as torchrun and accelerate start them; most often there is one.
+
+A process's rank counts from 0; the one of rank 0 alone writes and speaks.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+
+PATIENCE = timedelta(hours=2)
+"""How long processes wait for each other: as long as rank 0 may take to prepare the text."""
+
+
+def launched() -> tuple[int, int]:
+    """This process's rank, and how many were started together, before they have met: (0, 1) for one alone."""
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
+def meet() -> None:
+    """Connects the processes that were started together; alone, does nothing."""
+    if launched()[1] > 1 and not distributed.is_initialized():
+        from accelerate import PartialState
+
+        PartialState(cpu=on_processors(), timeout=PATIENCE)
+
+
+def part() -> None:
+    """Ends the connection."""
+    if met():
+        distributed.destroy_process_group()
+
+
+def met() -> bool:
+    """Whether this process is connected to others."""
+    return distributed.is_available() and distributed.is_initialized()
+
+
+def on_processors() -> bool:
+    """Whether there is nothing but processors to train on."""
+    return not (torch.cuda.is_available() or torch.backends.mps.is_available())
+
+
+def rank() -> int:
+    return distributed.get_rank() if met() else 0
+
+
+def size() -> int:
+    return distributed.get_world_size() if met() else 1
+
+
+def first() -> bool:
+    """Whether this is the process that writes and speaks."""
+    return rank() == 0
+
+
+def agreed(value: Any) -> Any:
+    """What rank 0 has for this value; every process must ask."""
+    if size() == 1:
+        return value
+    box = [value]
+    distributed.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def total(values: Tensor) -> Tensor:
+    """The sum over all processes, in place."""
+    if size() > 1:
+        distributed.all_reduce(values)
+    return values
+
+
+def wait() -> None:
+    """Returns when all processes are here."""
+    if size() > 1:
+        distributed.barrier()

@@ -1,0 +1,107 @@
+"""A model's parameters, gradients and optimizer spread over processes by FSDP2, and training states that any number of them reads.
+
+state of a checkpoint
+    *.safetensors             the weights, whole or in the pieces that each process had
+    optimizer/*.safetensors   AdamW's moments, under the names of their parameters
+
+torch's distributed checkpoints put them together again, whatever wrote them: one process or many, with FSDP2 or DDP.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed import checkpoint as dcp
+from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from transformers import PreTrainedModel
+
+from mixln.nn.residual import placed_layers
+from mixln.training import ranks
+
+OPTIMIZER = "optimizer"
+FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
+STATE = "state."
+"""What the names of the optimizer's tensors begin with; the others are its settings."""
+
+
+def shard(model: PreTrainedModel, device: torch.device) -> None:
+    """Shards a model over all processes, each layer a unit of its own (arXiv:2304.11277).
+
+    One that is on the meta device is only now given memory, a share in each process, and its initial values, which are those
+    that it has without sharding. All processes must have the same state of torch's random generator.
+    """
+    for layer in placed_layers(model):
+        fully_shard(layer)
+    embedding: Any = model.get_input_embeddings()
+    if not model.all_tied_weights_keys:
+        fully_shard(embedding)
+    fully_shard(model)
+    # As transformers marks a model that it sharded itself: its Trainer then neither wraps nor shards it again.
+    model._is_distributed_loading_by_transformers = model._is_fsdp_managed_module = True  # type: ignore[assignment]
+    if model.device.type == "meta":
+        model.to_empty(device=device)
+        model.tie_weights()
+        model.initialize_weights()
+
+
+def sharded(model: nn.Module) -> bool:
+    return isinstance(model, FSDPModule)
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    """The parameters by name, tied ones once; of a sharded model, the share of this process."""
+    names = {name for name, _ in model.named_parameters()}  # a tied one is listed once
+    return {name: value for name, value in get_model_state_dict(model).items() if name in names}
+
+
+def whole_weights(model: nn.Module) -> dict[str, Tensor]:
+    """All parameters of a sharded model, in rank 0's memory; empty elsewhere."""
+    return get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+
+
+def save_weights(model: PreTrainedModel, folder: Path) -> None:
+    """Writes the share of every process, with the config."""
+    if ranks.first():
+        folder.mkdir(parents=True, exist_ok=True)
+        model.config.save_pretrained(folder)
+    ranks.wait()
+    _save(weights(model), folder)
+
+
+def load_weights(model: nn.Module, folder: Path) -> None:
+    """Reads weights into the parameters of a model, sharded or not, whole or in pieces on the disk."""
+    _load(weights(model), folder)
+
+
+def save_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path) -> None:
+    """Writes the optimizer's tensors, each process its share."""
+    found = get_optimizer_state_dict(model, optimizer, options=FLAT)
+    _save({name: value for name, value in found.items() if name.startswith(STATE)}, folder / OPTIMIZER)
+
+
+def load_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path) -> None:
+    """Reads what :func:`save_optimizer` wrote; settings, as the learning rate, stay as they are."""
+    found = get_optimizer_state_dict(model, optimizer, options=FLAT)
+    tensors = {name: value for name, value in found.items() if name.startswith(STATE)}
+    _load(tensors, folder / OPTIMIZER)
+    set_optimizer_state_dict(model, optimizer, {**found, **tensors}, options=FLAT)
+
+
+def _save(tensors: dict[str, Tensor], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
+    dcp.save(tensors, storage_writer=writer, no_dist=ranks.size() == 1)
+
+
+def _load(tensors: dict[str, Tensor], folder: Path) -> None:
+    dcp.load(tensors, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=ranks.size() == 1)
