@@ -92,9 +92,7 @@ def train(
         text=text,
         settings=TrainSettings(**{"steps": 6, "batch_size": 4, "precision": "float32", **settings}),
         folder=folder,
-        engine=EngineSettings(
-            activation_checkpointing=activation_checkpointing, checkpoint_seconds=checkpoint_seconds
-        ),
+        engine=EngineSettings(activation_checkpointing=activation_checkpointing, checkpoint_seconds=checkpoint_seconds),
         parallel=parallel,
     )
 

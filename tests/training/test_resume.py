@@ -118,7 +118,7 @@ def test_a_damaged_checkpoint_is_said_and_passed_over(text, tmp_path, killed, un
         if wrong == "no mark":
             (checkpoint / SUMS).unlink()
         elif wrong == "gone":
-            (checkpoint / "optimizer.pt").unlink()
+            (checkpoint / "scheduler.pt").unlink()
         elif wrong == "one bit":
             content[-5] ^= 1
             weights.write_bytes(content)

@@ -16,12 +16,15 @@ from mixln.cli.diagnose import Diagnose
 from mixln.cli.evaluate import Evaluate
 from mixln.cli.mistakes import WIDE, one_line
 from mixln.cli.placements import Placements
+from mixln.cli.pretrain import Pretrain
 from mixln.cli.prune import Prune
 from mixln.cli.tuning import FineTune, Reward, Rlhf
-from mixln.errors import MixlnError, Stopped
+from mixln.errors import MixlnError, SettingsError, Stopped
+from mixln.launch import launched
 
 Command = (
     Annotated[Compare, tyro.conf.subcommand("compare", prefix_name=False)]
+    | Annotated[Pretrain, tyro.conf.subcommand("pretrain", prefix_name=False)]
     | Annotated[Diagnose, tyro.conf.subcommand("diagnose", prefix_name=False)]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate", prefix_name=False)]
     | Annotated[FineTune, tyro.conf.subcommand("finetune", prefix_name=False)]
@@ -50,25 +53,34 @@ def main(arguments: list[str] | None = None) -> int:
     command = None
     try:
         command = _parse(arguments or ["--help"])
+        if launched()[1] > 1 and not isinstance(command, Pretrain):
+            raise SettingsError(
+                f"torchrun started {launched()[1]} processes, and only mixln pretrain trains one model on several devices; "
+                "start the others without it: mixln compare takes a GPU for each trial by itself"
+            )
         return command.run()
     except MixlnError as error:
-        print(f"mixln: {error}", file=sys.stderr)
+        _tell(str(error))
         return 2
     except Stopped as error:
-        print(f"mixln: saved and stopped; {getattr(command, 'INTERRUPTED', '')}", file=sys.stderr)
+        _tell(f"saved and stopped; {getattr(command, 'INTERRUPTED', '')}")
         return 128 + error.args[0]
     except KeyboardInterrupt:
-        print(f"mixln: interrupted; {getattr(command, 'INTERRUPTED', 'nothing was written')}", file=sys.stderr)
+        _tell(f"interrupted; {getattr(command, 'INTERRUPTED', 'nothing was written')}")
         return 130
     except BrokenPipeError:  # as of `mixln … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python still flushes at its end
         return 141
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
-        print(
-            f"mixln: cannot read or write{where}: {error.strerror or error}; nothing finished is lost", file=sys.stderr
-        )
+        _tell(f"cannot read or write{where}: {error.strerror or error}; nothing finished is lost")
         return 2
+
+
+def _tell(text: str) -> None:
+    """One line on standard error; of several processes that make one mistake, one says it."""
+    if launched()[0] == 0:
+        print(f"mixln: {text}", file=sys.stderr)
 
 
 def _parse(arguments: list[str]) -> Any:
@@ -84,7 +96,7 @@ def _parse(arguments: list[str]) -> Any:
     with redirect_stderr(wide), suppress(SystemExit):
         _parsed(arguments)
     os.environ["COLUMNS"] = columns
-    print(f"mixln: {one_line(wide.getvalue(), arguments)}", file=sys.stderr)
+    _tell(one_line(wide.getvalue(), arguments))
     raise SystemExit(2)
 
 

@@ -11,6 +11,7 @@ from mixln.compare.settings import CompareSettings
 
 if TYPE_CHECKING:
     from mixln.compare.results import Summary
+    from mixln.compare.runner import Workers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,35 +21,43 @@ class Compare(CompareSettings):
 
     def run(self) -> int:
         """Compares, prints the table and the verdict, and writes the report."""
-        from mixln.cli.progress import display
-        from mixln.compare.experiment import compare
+        return show(self)
 
-        terminal = Terminal()
-        paths: list[Path] = []
 
-        def publish(summary: Summary) -> None:
-            from mixln.report import write
+def show(settings: CompareSettings, workers: Workers | None = None) -> int:
+    """Runs a comparison, prints what it found, and returns the exit code: 1 if a trial failed.
 
-            paths[:] = write(summary, self.out)
+    :param workers: see :func:`mixln.compare.experiment.compare`.
+    """
+    from mixln.cli.progress import display
+    from mixln.compare.experiment import compare
 
-        summary = compare(self, display(terminal.console), publish)
+    terminal = Terminal()
+    paths: list[Path] = []
 
-        from mixln.report import terminal_chain, terminal_table
+    def publish(summary: Summary) -> None:
+        from mixln.report import write
 
-        terminal.show(terminal_table(summary))
-        for sentence in summary.verdict:
-            terminal.note(sentence)
-        for diagnosis in summary.diagnoses:
-            terminal.note(f"{diagnosis.model}: {diagnosis.verdict[0]}")
-        if summary.chain is not None:
-            terminal.line()
-            terminal.show(terminal_chain(summary))
-            for note in summary.chain.notes:
-                terminal.note(note)
-        page = next(path for path in paths if path.suffix == ".html")
-        terminal.line(f"\nreport: {page}")
-        failed = [result for result in summary.trials if result.status == "failed"]
-        for result in failed:
-            terminal.line(f"failed: {result.trial.placement}, seed {result.trial.seed}: {result.reason}", style="red")
-        broken = summary.chain is not None and any(result.status == "failed" for result in summary.chain.results)
-        return 1 if failed or broken else 0
+        paths[:] = write(summary, settings.out)
+
+    summary = compare(settings, display(terminal.console), publish, workers)
+
+    from mixln.report import terminal_chain, terminal_table
+
+    terminal.show(terminal_table(summary))
+    for sentence in summary.verdict:
+        terminal.note(sentence)
+    for diagnosis in summary.diagnoses:
+        terminal.note(f"{diagnosis.model}: {diagnosis.verdict[0]}")
+    if summary.chain is not None:
+        terminal.line()
+        terminal.show(terminal_chain(summary))
+        for note in summary.chain.notes:
+            terminal.note(note)
+    page = next(path for path in paths if path.suffix == ".html")
+    terminal.line(f"\nreport: {page}")
+    failed = [result for result in summary.trials if result.status == "failed"]
+    for result in failed:
+        terminal.line(f"failed: {result.trial.placement}, seed {result.trial.seed}: {result.reason}", style="red")
+    broken = summary.chain is not None and any(result.status == "failed" for result in summary.chain.results)
+    return 1 if failed or broken else 0

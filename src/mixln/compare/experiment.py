@@ -57,11 +57,15 @@ class Display(Protocol):
 
 
 def compare(
-    settings: CompareSettings, display: Display, publish: Callable[[Summary], None] = lambda summary: None
+    settings: CompareSettings,
+    display: Display,
+    publish: Callable[[Summary], None] = lambda summary: None,
+    workers: Workers | None = None,
 ) -> Summary:
     """Runs a comparison, or what is missing of it, and returns what it found.
 
     :param publish: called with the summary while the experiment's folder is still locked, and again with the diagnoses.
+    :param workers: who does it; left out, what the settings say.
     :raises SettingsError: if a setting cannot work; :class:`DataError` for the text; :class:`StoreError` for the folder.
         Nothing has been written to the folder then.
     """
@@ -103,7 +107,7 @@ def compare(
         chain = check_chain(store, settings.after, settings.cache, tokenizer=text.tokenizer(), configs=configs)
     trials = settings.trials(inits)
     plan = machine(settings.jobs, parameters=parameters, trials=len(trials))
-    start = _executor(settings, plan)
+    start = _executor(settings, plan) if workers is None else lambda jobs: workers
     shared = {
         "settings": settings.shared(),
         "text": {"fingerprint": text.info.fingerprint},
@@ -114,7 +118,11 @@ def compare(
     with _locked(store):
         if settings.with_grid(store.check(shared, asked, extend=extend)) != settings:
             raise StoreError(f"out {store.folder} has been extended by another mixln compare meanwhile; run this again")
-        present = store.read() or {"versions": _versions(), "commit": _commit(), "machine": _machine_words(plan)}
+        present = store.read() or {
+            "versions": _versions(),
+            "commit": _commit(),
+            "machine": _machine_words(plan, workers),
+        }
         store.create({**present, **shared, "grid": settings.grid(), "baseline": settings.reference})
         results = {trial: store.result(trial) for trial in trials}
         jobs = [
@@ -359,9 +367,13 @@ def _commit() -> str | None:
         return None
 
 
-def _machine_words(plan: Machine) -> str:
+def _machine_words(plan: Machine, workers: Workers | None) -> str:
     import torch
+
+    from mixln.training import ranks
 
     cores = f"{os.cpu_count()} processor cores"
     cards = ", ".join(torch.cuda.get_device_name(index) for index in range(plan.gpus))
-    return f"{cards + ', ' if cards else ''}{cores}; {plan.jobs} trials side by side, {plan.threads} threads each"
+    shared = f"{plan.jobs} trials side by side, {plan.threads} threads each"
+    together = "one trial at a time" + (f", on {ranks.size()} processes together" if ranks.size() > 1 else "")
+    return f"{cards + ', ' if cards else ''}{cores}; {shared if workers is None else together}"

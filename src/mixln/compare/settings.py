@@ -15,7 +15,7 @@ from mixln.compare.results import Trial
 from mixln.data.settings import TextSettings
 from mixln.errors import SettingsError
 from mixln.placement import canonical
-from mixln.training.settings import EngineSettings, TrainSettings
+from mixln.training.settings import EngineSettings, Parallel, TrainSettings
 
 DEFAULT_GRID: dict[str, tuple[Any, ...]] = {
     "placements": ("pre", "post", "mix(0.25)", "hybrid*"),
@@ -25,7 +25,28 @@ DEFAULT_GRID: dict[str, tuple[Any, ...]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareSettings:
+class ExperimentSettings:
+    """What all trials of an experiment share, and where it lies."""
+
+    model: str = "tiny"
+    """A preset (tiny, olmoe-tiny, 9m, 20m, 35m, 60m, 71m, 130m, 250m, 350m, 1b, 7b) or the path of a config.json of a family
+    that can be placed: Llama, Mistral, Qwen3, OLMo 2, Gemma 3, GPT-2, and with experts OLMoE, Mixtral, Qwen3-MoE."""
+    init: str | None = None
+    """Initialisation for example normal, megatron or scaled-embed+normal; `mixln placements` lists them.
+    Left out, each placement has its recommended one."""
+    out: Path = Path("runs/default")
+    """Folder of the experiment: trials, figures, report.html."""
+    extend: bool = False
+    """Allow more placements, learning rates or seeds in an experiment that exists; its finished trials are kept."""
+    cache: Path = field(default_factory=lambda: Path("~/.cache/mixln"))
+    """Folder for tokenized text, shared by all experiments."""
+    text: Annotated[TextSettings, tyro.conf.arg(name="")] = field(default_factory=TextSettings)
+    training: Annotated[TrainSettings, tyro.conf.arg(name="")] = field(default_factory=TrainSettings)
+    engine: Annotated[EngineSettings, tyro.conf.arg(name="")] = field(default_factory=EngineSettings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareSettings(ExperimentSettings):
     """Train placements × learning rates × seeds on equal terms and report which won, with intervals.
 
     Without arguments: four placements of a small 12-layer Llama, two seeds, on the text that comes with mixln, in a few
@@ -43,16 +64,6 @@ class CompareSettings:
     Left out: 0 1; with --extend, those of the experiment."""
     baseline: str | None = None
     """The placement that the others are compared with. Left out, the first."""
-    model: str = "tiny"
-    """A preset (tiny, olmoe-tiny, 9m, 20m, 35m, 60m, 71m, 130m, 250m, 350m, 1b, 7b) or the path of a config.json of a family
-    that can be placed: Llama, Mistral, Qwen3, OLMo 2, Gemma 3, GPT-2, and with experts OLMoE, Mixtral, Qwen3-MoE."""
-    init: str | None = None
-    """Initialisation for all placements, for example normal, megatron or scaled-embed+normal; `mixln placements` lists them.
-    Left out, each has its recommended one."""
-    out: Path = Path("runs/default")
-    """Folder of the experiment: trials, figures, report.html."""
-    extend: bool = False
-    """Allow more placements, learning rates or seeds in an experiment that exists; its finished trials are kept."""
     diagnose: bool = False
     """Also measure what each layer contributes, for the best trial of each placement; half a minute a small model."""
     jobs: int | None = None
@@ -65,11 +76,6 @@ class CompareSettings:
     """Processors of a trial on a Ray cluster."""
     gpus_per_trial: int = 0
     """GPUs of a trial on a Ray cluster: 0 or 1."""
-    cache: Path = field(default_factory=lambda: Path("~/.cache/mixln"))
-    """Folder for tokenized text, shared by all experiments."""
-    text: Annotated[TextSettings, tyro.conf.arg(name="")] = field(default_factory=TextSettings)
-    training: Annotated[TrainSettings, tyro.conf.arg(name="")] = field(default_factory=TrainSettings)
-    engine: Annotated[EngineSettings, tyro.conf.arg(name="")] = field(default_factory=EngineSettings)
     after: Annotated[ChainSettings, tyro.conf.arg(name="")] = field(default_factory=ChainSettings)
 
     def __post_init__(self) -> None:
@@ -156,3 +162,30 @@ class CompareSettings:
     def grid(self) -> dict[str, list[Any]]:
         """The three axes of the comparison."""
         return {name: list(getattr(self, name)) for name in ("placements", "learning_rates", "seeds")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainSettings(ExperimentSettings):
+    """Train one model: one trial of `mixln compare`, with its settings and into such an experiment, on all devices together.
+
+    Several devices are started by torchrun or accelerate: torchrun --nproc-per-node 8 -m mixln pretrain …
+    """
+
+    placement: str = "pre"
+    """Where the norms are; `mixln placements` lists what there is."""
+    learning_rate: float = 3e-3
+    """Peak learning rate."""
+    seed: int = 0
+    """Decides initial weights and data order."""
+    parallel: Parallel = "ddp"
+    """What each of several processes holds: the whole model (ddp), or a share of its weights, gradients and optimizer (fsdp)."""
+
+    def __post_init__(self) -> None:
+        self.comparison()
+
+    def comparison(self) -> CompareSettings:
+        """The comparison of this one trial."""
+        shared = {item.name: getattr(self, item.name) for item in dataclasses.fields(ExperimentSettings)}
+        return CompareSettings(
+            placements=(self.placement,), learning_rates=(self.learning_rate,), seeds=(self.seed,), **shared
+        )

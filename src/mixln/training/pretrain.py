@@ -165,7 +165,7 @@ def pretrain(
         args=TrainingArguments(
             **arguments(settings, steps=steps, learning_rate=learning_rate, seed=seed, folder=folder),
             remove_unused_columns=False,
-            gradient_checkpointing=engine.activation_checkpointing,
+            activation_checkpointing=engine.activation_checkpointing,
         ),
         # Whole batches only: every update sees the same number of sequences.
         train_dataset=train.select(range(len(train) // settings.batch_size * settings.batch_size)),

@@ -5,20 +5,16 @@ A process's rank counts from 0; the one of rank 0 alone writes and speaks.
 
 from __future__ import annotations
 
-import os
 from datetime import timedelta
 from typing import Any
 
 import torch
 from torch import Tensor, distributed
 
+from mixln.launch import launched
+
 PATIENCE = timedelta(hours=2)
 """How long processes wait for each other: as long as rank 0 may take to prepare the text."""
-
-
-def launched() -> tuple[int, int]:
-    """This process's rank, and how many were started together, before they have met: (0, 1) for one alone."""
-    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
 
 def meet() -> None:

@@ -9,6 +9,9 @@ torch's distributed checkpoints put them together again, whatever wrote them: on
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,13 +63,17 @@ def sharded(model: nn.Module) -> bool:
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
     """The parameters by name, tied ones once; of a sharded model, the share of this process."""
-    names = {name for name, _ in model.named_parameters()}  # a tied one is listed once
-    return {name: value for name, value in get_model_state_dict(model).items() if name in names}
+    return _once(model, get_model_state_dict(model))
 
 
 def whole_weights(model: nn.Module) -> dict[str, Tensor]:
-    """All parameters of a sharded model, in rank 0's memory; empty elsewhere."""
-    return get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    """All parameters of a sharded model, tied ones once, in rank 0's memory; empty elsewhere."""
+    return _once(model, get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True)))
+
+
+def _once(model: nn.Module, found: dict[str, Any]) -> dict[str, Tensor]:
+    names = {name for name, _ in model.named_parameters()}  # where a tied one is listed once
+    return {name: value for name, value in found.items() if name in names}
 
 
 def save_weights(model: PreTrainedModel, folder: Path) -> None:
@@ -100,8 +107,18 @@ def load_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, folder: P
 def _save(tensors: dict[str, Tensor], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
-    dcp.save(tensors, storage_writer=writer, no_dist=ranks.size() == 1)
+    with _alone() as no_dist:
+        dcp.save(tensors, storage_writer=writer, no_dist=no_dist)
 
 
 def _load(tensors: dict[str, Tensor], folder: Path) -> None:
-    dcp.load(tensors, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=ranks.size() == 1)
+    with _alone() as no_dist:
+        dcp.load(tensors, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=no_dist)
+
+
+@contextmanager
+def _alone() -> Iterator[bool]:
+    """Whether there is but one process, of which torch would warn."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        yield ranks.size() == 1

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PrinterCallback, Trainer
+from transformers.trainer import TRAINING_ARGS_NAME
 
 from mixln.errors import SettingsError
 from mixln.training import ranks
@@ -64,7 +65,9 @@ class EqualTerms(Trainer):
         ranks.wait()
         if self.args.should_save:
             folder = Path(self.args.output_dir or ".")
-            publish(folder / UNFINISHED / f"checkpoint-{self.state.global_step}", folder)
+            unfinished = folder / UNFINISHED / f"checkpoint-{self.state.global_step}"
+            (unfinished / TRAINING_ARGS_NAME).unlink(missing_ok=True)  # a pickle that nothing here reads
+            publish(unfinished, folder)
         ranks.wait()
 
     def measure(self) -> dict[str, float]:

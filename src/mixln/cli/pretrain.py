@@ -1,0 +1,35 @@
+"""`mixln pretrain`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from mixln.cli.compare import show
+from mixln.compare.settings import PretrainSettings
+from mixln.launch import launched
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrain(PretrainSettings):
+    __doc__ = PretrainSettings.__doc__
+    INTERRUPTED: ClassVar[str] = (
+        "run the same command again to go on from the last checkpoint; with as many processes as you like"
+    )
+
+    def run(self) -> int:
+        """Trains, prints the result, and writes the report; of several processes, rank 0 prints and writes."""
+        from mixln.training import ranks
+        from mixln.training.trainers import per_process
+
+        per_process(self.training, launched()[1])
+        ranks.meet()
+        from mixln.compare.together import Together, follow
+
+        if not ranks.first():
+            return follow()
+        together = Together(self.parallel)
+        try:
+            return show(self.comparison(), together)
+        finally:
+            together.dismiss()

@@ -1,0 +1,63 @@
+"""A worker that is this process itself, with those that torchrun started beside it: one trial on many devices."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+from mixln.compare.pretraining import Pretraining
+from mixln.compare.runner import Job, work
+from mixln.errors import Stopped
+from mixln.quiet import quiet
+from mixln.training import ranks
+from mixln.training.settings import Parallel
+from mixln.training.stopping import asked, listening, stopped
+
+
+class Together:
+    """What rank 0 has, to hand one job after the other to all processes; it does them too, in a thread.
+
+    :param parallel: what each process holds of the model.
+    """
+
+    def __init__(self, parallel: Parallel) -> None:
+        self.parallel = parallel
+        self.thread = ThreadPoolExecutor(max_workers=1)
+        self.job: Future[Any] | None = None
+
+    def submit(self, job: Job) -> Future[Any]:
+        assert isinstance(job, Pretraining)
+        self.job = self.thread.submit(_hand_out, replace(job, parallel=self.parallel))
+        return self.job
+
+    def stop(self) -> None:
+        """Nothing to do: a signal to one process is heard by all when they next agree on a checkpoint."""
+
+    def close(self, *, kill: bool) -> None:
+        if kill and self.job is not None and not self.job.done():
+            os._exit(128 + stopped().args[0] if asked() else 1)  # a thread cannot be killed
+        self.thread.shutdown()
+
+    def dismiss(self) -> None:
+        """Tells the other processes that there is nothing more to do; not when a job failed, for they may still be at it."""
+        if self.job is None or (self.job.exception() is None and self.job.result().status != "failed"):
+            ranks.agreed(None)
+            ranks.part()
+
+
+def _hand_out(job: Job) -> Any:
+    return work(ranks.agreed(job))
+
+
+def follow() -> int:
+    """What the other processes do: every job that rank 0 hands out, until there is none; returns the exit code."""
+    with listening(), quiet():
+        while (job := ranks.agreed(None)) is not None:
+            try:
+                job.work()
+            except Stopped as error:
+                return 128 + error.args[0]
+    ranks.part()
+    return 0
