@@ -10,14 +10,14 @@ import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 import mixln
-from mixln.data.text import _trained
+from mixln.data.text import trained_tokenizer
 from tests import small, tiny
 
 
 @cache
 def tokenizer() -> PreTrainedTokenizerBase:
     """A byte-level BPE of 300 tokens."""
-    return _trained(small.documents(), 300)
+    return trained_tokenizer(small.documents(), 300)
 
 
 def save(folder: Path, placement: str | None = "pre", *, seed: int = 0, **changes: Any) -> Path:

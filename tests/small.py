@@ -78,6 +78,7 @@ def train(
     seed: int = 0,
     checkpoint_seconds: float = 1e9,
     activation_checkpointing: bool = False,
+    data_workers: int = 0,
     model: PreTrainedConfig | None = None,
     parallel: Parallel = "ddp",
     **settings: Any,

@@ -53,13 +53,13 @@ def test_folder_without_text(tmp_path):
     (tmp_path / "folder").mkdir()
     write(tmp_path / "folder" / "a.csv", "a,b")
     said = message(tmp_path, tmp_path / "folder")
-    assert "folder holds no .txt, .jsonl, .parquet file; name a folder with text, or a file" in said
+    assert "folder holds no .txt, .jsonl, .gz, .parquet file; name a folder with text, or a file" in said
 
 
 @pytest.mark.parametrize(("name", "kind"), [("a.csv", "'.csv'"), ("plain", "'none'")])
 def test_wrong_type_of_file(tmp_path, name, kind):
     said = message(tmp_path, write(tmp_path / name, "text"))
-    assert f"{name} has the type {kind}; readable are .txt, .jsonl, .parquet" in said
+    assert f"{name} has the type {kind}; readable are .txt, .jsonl, .gz, .parquet" in said
 
 
 def test_broken_json_names_its_line(tmp_path):

@@ -12,6 +12,7 @@ import tyro
 
 from mixln.cli.compare import Compare
 from mixln.cli.convert import Convert
+from mixln.cli.data import Data
 from mixln.cli.diagnose import Diagnose
 from mixln.cli.evaluate import Evaluate
 from mixln.cli.mistakes import WIDE, one_line
@@ -25,6 +26,7 @@ from mixln.launch import launched
 Command = (
     Annotated[Compare, tyro.conf.subcommand("compare", prefix_name=False)]
     | Annotated[Pretrain, tyro.conf.subcommand("pretrain", prefix_name=False)]
+    | Annotated[Data, tyro.conf.subcommand("data", prefix_name=False)]
     | Annotated[Diagnose, tyro.conf.subcommand("diagnose", prefix_name=False)]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate", prefix_name=False)]
     | Annotated[FineTune, tyro.conf.subcommand("finetune", prefix_name=False)]

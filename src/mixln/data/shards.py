@@ -1,0 +1,321 @@
+"""Text prepared ahead of the training: tokenized and packed file by file into memory-mapped Arrow, by one process or several.
+
+<out>/request.json       what is being prepared: another request does not mix with it
+<out>/tokenizer/         and held_out/, and held_out.jsonl with its documents
+<out>/train/00012.arrow  the packed sequences of a file; the mark that it is done
+<out>/train/00012.npy    how often each token occurs in it
+<out>/info.json          written last: the text is whole
+
+The files are taken in an order drawn from their number, so that a part of a large data set is a fair part of it, and used up
+to the one that reaches the tokens asked for. A file that was cut off is begun again; one that is done is not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, fields, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from mixln.data.documents import HELD_OUT_TEXT
+from mixln.data.parts import LEAST_HELD_OUT, MOST_HELD_OUT, Parts, parts
+from mixln.data.settings import PackSettings, PrepareSettings, TextSettings
+from mixln.data.text import (
+    FORMAT,
+    HELD_OUT_ROWS,
+    Text,
+    TextInfo,
+    held_out_rows,
+    named_tokenizer,
+    trained_tokenizer,
+    unigram_loss,
+)
+from mixln.errors import DataError, StoreError
+from mixln.files import check_writable, folder_atomic, fsync, write_atomic
+
+REQUEST, TRAIN, LOCK = "request.json", "train", ".lock"
+VOCABULARY = 32_000
+"""Tokens of a tokenizer that is trained here, where the settings do not say."""
+AT_ONCE = 1000
+"""Documents tokenized at once."""
+SAMPLE = 20_000_000
+"""Characters of text that a tokenizer is trained on."""
+NEWS = 5.0
+"""Seconds between two lines of news."""
+PATIENCE = 2.0
+"""Seconds between two looks at what other processes are at."""
+
+Say = Callable[[str], None]
+
+
+def prepare_shards(settings: PrepareSettings, say: Say) -> Text:
+    """Prepares a text in a folder, or what is missing of it; several processes may do so together.
+
+    :param say: takes one line of news.
+    :raises DataError: if the text cannot be read or is too short; :class:`StoreError` if another lies in the folder.
+    """
+    source, out, tokens = parts(settings), settings.out, settings.tokens
+    entries = {item.name: getattr(settings, item.name) for item in fields(PrepareSettings) if item.name != "out"}
+    request = json.loads(
+        json.dumps({"format": FORMAT, **entries, "of": source.identity})
+    )  # as the folder's file has it
+    check_writable(out)
+    _claim(out, request)
+    if (out / "info.json").is_file():
+        return Text.load(out)
+    with FileLock(out / LOCK):
+        _begin(out, source, settings, tokens)
+    tokenizer = Text.tokenizer_in(out)
+    order = list(range(len(source.files)))
+    random.Random(len(order)).shuffle(order)
+    began = said = time.monotonic()
+    work = 0
+    while missing := _missing(out, order, tokens):
+        moved = False
+        for file in missing:
+            try:
+                with FileLock(_arrow(out, file).with_suffix(".lock"), timeout=0):
+                    if not _arrow(out, file).is_file():
+                        work += _pack_file(out, source, file, tokenizer, settings.sequence_length, tokens)
+                        moved = True
+            except Timeout:  # another process is at it
+                continue
+            if time.monotonic() - said >= NEWS:
+                said = time.monotonic()
+                say(_course(sum(_tokens(out, order)), tokens, work / (said - began)))
+            break
+        if not moved:
+            time.sleep(PATIENCE)
+    with FileLock(out / LOCK):
+        if not (out / "info.json").is_file():
+            _finish(out, source, settings, order, tokenizer, request)
+    return Text.load(out)
+
+
+def prepare_stream(settings: TextSettings, *, vocabulary_size: int, tokens: int, cache: Path) -> Text:
+    """What a training on a stream needs beforehand: a tokenizer, what is held out, and the word frequencies of a sample.
+
+    :param vocabulary_size: tokens of the BPE to train where `settings` names no tokenizer.
+    :param tokens: training tokens that will be seen, which decide how much is held out.
+    """
+    source = parts(settings)
+    request = {"format": FORMAT, **asdict(settings), "tokens": tokens, "of": source.identity, "bpe": vocabulary_size}
+    key = hashlib.sha256(json.dumps(request).encode()).hexdigest()[:20]
+    folder = cache / "text" / key
+    if not (folder / "info.json").is_file():
+        with folder_atomic(folder) as target:
+            _begin(target, source, settings, tokens, vocabulary_size)
+            tokenizer = Text.tokenizer_in(target)
+            counts = sum(np.bincount(ids, minlength=len(tokenizer)) for ids in _encoded(_sample(source), tokenizer))
+            info = _info(target, source, counts, tokenizer, key)
+            write_atomic(target / "info.json", json.dumps(asdict(replace(info, stream=asdict(settings))), indent=1))
+    return Text.load(folder)
+
+
+def is_prepared(folder: Path) -> bool:
+    """Whether a folder holds a text that is being prepared, or is."""
+    return (folder / REQUEST).is_file()
+
+
+def prepared(settings: PackSettings, folder: Path) -> Text:
+    """The text in a folder, if it fits the settings.
+
+    :raises DataError: if it is not whole, or was packed otherwise.
+    """
+    if not (folder / "info.json").is_file():
+        raise DataError(f"data {folder} is not prepared to its end; run its mixln data prepare again")
+    request = json.loads((folder / REQUEST).read_text("utf-8"))
+    if request["sequence_length"] != settings.sequence_length:
+        raise DataError(
+            f"data {folder} is packed to sequences of {request['sequence_length']} tokens; use --sequence-length "
+            f"{request['sequence_length']}, or prepare it again"
+        )
+    if settings.tokenizer not in (None, request["tokenizer"]) or settings.vocabulary_size is not None:
+        raise DataError(f"data {folder} has been tokenized already; leave out --tokenizer and --vocabulary-size")
+    return Text.load(folder)
+
+
+def _course(ready: int, tokens: int, speed: float) -> str:
+    """How far it is; `speed` is that of this process alone, tokens a second."""
+    left = f", at most {max(0, tokens - ready) / speed / 60:.0f} minutes left" if speed else ""
+    return f"{ready:,} of {tokens:,} tokens, {speed:,.0f} tokens/s{left}"
+
+
+def _claim(out: Path, request: dict[str, Any]) -> None:
+    """Makes the folder this request's, if it is free."""
+    if (
+        out.is_dir()
+        and any(out.iterdir())
+        and not (out / REQUEST).is_file()
+        and {p.name for p in out.iterdir()} - {LOCK}
+    ):
+        raise StoreError(f"out {out} is not empty and holds no prepared text; choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    with FileLock(out / LOCK):
+        if not (out / REQUEST).is_file():
+            write_atomic(out / REQUEST, json.dumps(request, indent=1))
+            return
+    present = json.loads((out / REQUEST).read_text("utf-8"))
+    for name, value in request.items():
+        if present.get(name) != value:
+            what = (
+                "its files have changed"
+                if name == "of"
+                else f"{name.replace('_', '-')} there {present.get(name)}, here {value}"
+            )
+            raise StoreError(f"out {out} holds another text: {what}; choose another --out, or the same settings")
+
+
+def _begin(out: Path, source: Parts, settings: PackSettings, tokens: int, vocabulary: int = VOCABULARY) -> None:
+    """Writes the tokenizer and what is held out, once."""
+    if not (out / "tokenizer").is_dir():
+        tokenizer = named_tokenizer(settings.tokenizer) if settings.tokenizer else None
+        if tokenizer is None:
+            tokenizer = trained_tokenizer(list(_sample(source)), settings.vocabulary_size or vocabulary)
+        with folder_atomic(out / "tokenizer") as folder:
+            tokenizer.save_pretrained(folder)
+    (out / TRAIN).mkdir(exist_ok=True)
+    if not (out / HELD_OUT_ROWS).is_dir():
+        documents = source.held_out(min(MOST_HELD_OUT, max(LEAST_HELD_OUT, int(tokens * settings.held_out))))
+        write_atomic(out / HELD_OUT_TEXT, "".join(json.dumps({"text": text}) + "\n" for text in documents))
+        rows = held_out_rows(documents, Text.tokenizer_in(out), settings.sequence_length, source.description)
+        with folder_atomic(out / HELD_OUT_ROWS) as folder:
+            rows.save_to_disk(str(folder))
+
+
+def _sample(source: Parts) -> Iterator[str]:
+    """The beginning of the text, to train a tokenizer on."""
+    seen = 0
+    for file in range(len(source.files)):
+        for text in source.train(file):
+            yield text
+            seen += len(text)
+            if seen >= SAMPLE:
+                return
+
+
+def _pack_file(out: Path, source: Parts, file: int, tokenizer: Any, length: int, tokens: int) -> int:
+    """Packs one file, at most `tokens` of it; returns its tokens. What remains of its last sequence is left out."""
+    import pyarrow as pa
+
+    schema = pa.schema({"input_ids": pa.list_(pa.int32())})
+    target, counts = _arrow(out, file), np.zeros(len(tokenizer), dtype=np.int64)
+    unfinished = target.with_suffix(".saving")
+    rest, packed = np.array([tokenizer.eos_token_id]), 0
+    with pa.OSFile(str(unfinished), "wb") as stream, pa.ipc.new_stream(stream, schema) as writer:
+        for ids in _encoded(source.train(file), tokenizer):
+            rest = np.concatenate([rest, ids])
+            whole = min(len(rest) // length, (tokens - packed + length - 1) // length) * length
+            rows, rest = rest[:whole], rest[whole:]
+            if whole:
+                values = pa.array(rows.astype(np.int32))
+                offsets = pa.array(np.arange(0, whole + 1, length, dtype=np.int32))
+                writer.write_batch(pa.record_batch([pa.ListArray.from_arrays(offsets, values)], schema=schema))
+                counts += np.bincount(rows, minlength=len(counts))
+                packed += whole
+            if packed >= tokens:
+                break
+    fsync(unfinished)
+    write_atomic(target.with_suffix(".npy"), _npy(counts))
+    os.rename(unfinished, target)
+    fsync(target.parent)
+    return packed
+
+
+def _encoded(texts: Iterator[str], tokenizer: Any) -> Iterator[np.ndarray]:
+    """The tokens of many documents at a time, each with an end of text."""
+    while documents := list(islice(texts, AT_ONCE)):
+        found = tokenizer(documents, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+        yield np.concatenate([np.array([*ids, tokenizer.eos_token_id], dtype=np.int64) for ids in found])
+
+
+def _arrow(out: Path, file: int) -> Path:
+    return out / TRAIN / f"{file:05}.arrow"
+
+
+def _npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _counts(out: Path, file: int) -> np.ndarray:
+    return np.load(_arrow(out, file).with_suffix(".npy"), allow_pickle=False)
+
+
+def _tokens(out: Path, order: list[int]) -> list[int]:
+    """The tokens of the files that are done, in their order."""
+    return [int(_counts(out, file).sum()) for file in order if _arrow(out, file).is_file()]
+
+
+def _used(out: Path, order: list[int], tokens: int) -> tuple[list[int], int]:
+    """The files, done one after the other from the first, that reach so many tokens or end at one that is not done; their tokens."""
+    used, ready = [], 0
+    for file in order:
+        if ready >= tokens or not _arrow(out, file).is_file():
+            break
+        used.append(file)
+        ready += int(_counts(out, file).sum())
+    return used, ready
+
+
+def _missing(out: Path, order: list[int], tokens: int) -> list[int]:
+    """The files that are to be done next, in their order; empty when there is enough, or no more."""
+    if _used(out, order, tokens)[1] >= tokens:
+        return []
+    return [file for file in order if not _arrow(out, file).is_file()]
+
+
+def _finish(
+    out: Path,
+    source: Parts,
+    settings: PrepareSettings,
+    order: list[int],
+    tokenizer: Any,
+    request: dict[str, Any],
+) -> None:
+    used, ready = _used(out, order, settings.tokens)
+    if not ready:
+        raise DataError(
+            f"data {source.description}: no file has as many tokens as one sequence of {settings.sequence_length}; "
+            "give more text or a smaller --sequence-length"
+        )
+    counts = np.sum([_counts(out, file) for file in used], axis=0)
+    fingerprint = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:20]
+    info = replace(
+        _info(out, source, counts, tokenizer, fingerprint),
+        documents=int(counts[tokenizer.eos_token_id]),
+        train_tokens=ready,
+        files=tuple(_arrow(out, file).name for file in used),
+    )
+    write_atomic(out / "info.json", json.dumps(asdict(info), indent=1))
+
+
+def _info(out: Path, source: Parts, counts: Any, tokenizer: Any, fingerprint: str) -> TextInfo:
+    """What is known of a text whose held-out part lies in a folder.
+
+    :param counts: how often each token occurs in its training part, or in a sample of it.
+    """
+    documents = [json.loads(line)["text"] for line in (out / HELD_OUT_TEXT).read_text("utf-8").splitlines()]
+    targets = np.concatenate(list(_encoded(iter(documents), tokenizer)))
+    return TextInfo(
+        description=source.description,
+        fingerprint=fingerprint,
+        vocabulary_size=len(tokenizer),
+        documents=0,
+        held_out_documents=len(documents),
+        train_tokens=0,
+        held_out_tokens=len(targets),
+        held_out_bytes=sum(len(text.encode("utf-8")) for text in documents),
+        unigram_loss=unigram_loss(counts, targets),
+    )

@@ -1,0 +1,168 @@
+"""A text prepared file by file is whole, the same however many processes did it and however often they were killed."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mixln.cli import main
+from mixln.data.parts import parts
+from mixln.data.settings import PrepareSettings, TextSettings
+from mixln.data.shards import prepare_shards
+from mixln.data.text import Text, prepare
+from mixln.errors import DataError, StoreError
+from tests import small
+
+FILES = 6
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> Path:
+    """Compressed JSON lines in several files, as C4 comes."""
+    folder = tmp_path_factory.mktemp("corpus")
+    texts = small.documents(240, 40, seed=3)
+    for file in range(FILES):
+        rows = "".join(json.dumps({"text": text, "url": "none"}) + "\n" for text in texts[file::FILES])
+        (folder / f"c4-train.{file:05}-of-{FILES:05}.json.gz").write_bytes(gzip.compress(rows.encode()))
+    return folder
+
+
+def settings(corpus: Path, out: Path, **changes) -> PrepareSettings:
+    chosen = {"tokens": 100_000, "sequence_length": 16, "vocabulary_size": 300, "held_out": 0.1, **changes}
+    return PrepareSettings(data=str(corpus), out=out, **chosen)
+
+
+def silent(_: str) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def whole(corpus, tmp_path_factory) -> Text:
+    return prepare_shards(settings(corpus, tmp_path_factory.mktemp("whole") / "text"), silent)
+
+
+def rows(text: Text) -> list[list[int]]:
+    return [row["input_ids"].tolist() for row in text.train]
+
+
+def test_holds_every_document_once_in_its_order(corpus, whole):
+    source, tokenizer = parts(settings(corpus, Path("unused"))), whole.tokenizer()
+    tokens = [token for row in rows(whole) for token in row]
+    complete = {text for text in tokenizer.decode(tokens).split(tokenizer.eos_token) if text}
+    texts = [list(source.train(file)) for file in range(FILES)]
+    order = [int(name.removesuffix(".arrow")) for name in whole.info.files]
+    assert sorted(order) == list(range(FILES)) != order
+    for file in texts:
+        assert set(file[:-1]) <= complete  # the end of a file may not fill a sequence
+    assert not complete & set(source.held_out(10**6))
+    assert whole.info.train_tokens == len(rows(whole)) * 16
+    assert whole.info.documents == sum(row.count(tokenizer.eos_token_id) for row in rows(whole))
+
+
+def test_info_is_that_of_a_text_prepared_in_memory(corpus, whole, tmp_path):
+    """Up to the ends of files and to where the held-out documents lie."""
+    text = prepare(
+        TextSettings(data=str(corpus), held_out=0.1, sequence_length=16, tokenizer=str(whole.folder / "tokenizer")),
+        vocabulary_size=300,
+        tokens=100_000,
+        cache=tmp_path,
+    )
+    assert whole.info.train_tokens == pytest.approx(text.info.train_tokens, rel=0.02)
+    assert whole.info.held_out_documents == text.info.held_out_documents
+    assert whole.info.unigram_loss == pytest.approx(text.info.unigram_loss, rel=0.02)
+
+
+def test_takes_no_more_files_than_the_tokens_need(corpus, whole, tmp_path):
+    some = prepare_shards(settings(corpus, tmp_path / "text", tokens=2500), silent)
+    assert 2500 <= some.info.train_tokens < 5000
+    assert some.info.files == whole.info.files[: len(some.info.files)]
+    assert len(list((tmp_path / "text" / "train").glob("*.arrow"))) == len(some.info.files)
+
+
+def test_what_is_done_is_not_done_again(corpus, whole, tmp_path):
+    first = prepare_shards(settings(corpus, tmp_path / "text"), silent)
+    (first.folder / "info.json").unlink()
+    gone = first.folder / "train" / first.info.files[2]
+    gone.unlink()
+    times = {name: (first.folder / "train" / name).stat().st_mtime_ns for name in first.info.files if name != gone.name}
+    again = prepare_shards(settings(corpus, tmp_path / "text"), silent)
+    assert rows(again) == rows(whole)
+    assert times == {name: (again.folder / "train" / name).stat().st_mtime_ns for name in times}
+    assert again.info == whole.info
+
+
+def test_two_processes_one_of_them_killed_leave_the_same_text(corpus, whole, tmp_path):
+    wanted = settings(corpus, tmp_path / "text")
+    command = [sys.executable, "-m", "mixln", "data", "prepare", "--data", wanted.data, "--out", str(wanted.out)]
+    command += ["--tokens", "100000", "--sequence-length", "16", "--vocabulary-size", "300", "--held-out", "0.1"]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
+    until = time.monotonic() + 60
+    while time.monotonic() < until and not list(wanted.out.glob("train/*")) and processes[0].poll() is None:
+        time.sleep(0.001)
+    os.kill(processes[0].pid, signal.SIGKILL)
+    for process in processes:
+        process.communicate(timeout=60)
+    assert processes[1].returncode == 0
+    text = prepare_shards(wanted, silent)
+    assert rows(text) == rows(whole)
+    assert text.info == whole.info
+
+
+def test_a_comparison_reads_it_by_its_folder(whole, tmp_path):
+    text = prepare(
+        TextSettings(data=str(whole.folder), sequence_length=16), vocabulary_size=999, tokens=100, cache=tmp_path
+    )
+    assert text == whole
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sequence_length": 32}, "is packed to sequences of 16 tokens; use --sequence-length 16"),
+        ({"sequence_length": 16, "vocabulary_size": 400}, "has been tokenized already; leave out --tokenizer"),
+    ],
+)
+def test_another_packing_is_refused(whole, tmp_path, change, message):
+    with pytest.raises(DataError, match=message):
+        prepare(TextSettings(data=str(whole.folder), **change), vocabulary_size=1, tokens=9, cache=tmp_path)
+
+
+def test_another_request_does_not_mix_with_it(corpus, whole, tmp_path):
+    here = settings(corpus, whole.folder)
+    with pytest.raises(StoreError, match=r"holds another text: tokens there 100000, here 90000"):
+        prepare_shards(replace(here, tokens=90_000), silent)
+    (tmp_path / "mine.txt").write_text("hands off")
+    with pytest.raises(StoreError, match="is not empty and holds no prepared text"):
+        prepare_shards(replace(here, out=tmp_path), silent)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_unfinished_text_is_not_trained_on(corpus, tmp_path):
+    folder = prepare_shards(settings(corpus, tmp_path / "text"), silent).folder
+    (folder / "info.json").unlink()
+    with pytest.raises(DataError, match="is not prepared to its end; run its mixln data prepare again"):
+        prepare(TextSettings(data=str(folder), sequence_length=16), vocabulary_size=1, tokens=9, cache=tmp_path)
+
+
+def test_command_says_what_there_is_now(corpus, tmp_path, capsys):
+    out = tmp_path / "text"
+    arguments = ["data", "prepare", "--data", str(corpus), "--vocabulary-size", "300", "--tokens", "1000"]
+    assert main([*arguments, "--out", str(out), "--sequence-length", "16"]) == 0
+    assert f"train with: --data {out} --sequence-length 16" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        main([*arguments, "--out", str(tmp_path / "x"), "--sequence-length", "2000"])
+    assert "tokens must be at least one sequence of 2000, got 1000" in capsys.readouterr().err
+    cut = corpus.parent / "cut.json.gz"
+    cut.write_bytes((next(corpus.iterdir())).read_bytes()[:200])
+    assert main(["data", "prepare", "--data", str(cut), "--tokens", "9999", "--out", str(tmp_path / "y")]) == 2
+    assert "cut.json.gz cannot be read" in capsys.readouterr().err
