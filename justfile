@@ -20,6 +20,7 @@ test-slow:
 bench:
     {{python}} benchmarks/callbacks.py
     {{python}} benchmarks/diagnostics.py
+    {{python}} benchmarks/plan_memory.py
 
 # The documents that are written from the code: every placement, and placements × families
 documents:

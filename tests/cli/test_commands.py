@@ -38,6 +38,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     [
         (["--help"], "compare"),
         (["compare", "--help"], "--learning-rates"),
+        (["plan", "--help"], "--utilisation"),
         (["--version"], version("mixln")),
         (["placements"], "Mix-LN"),
         (["placements", "show", "hybrid*"], "layer 12"),

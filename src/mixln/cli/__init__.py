@@ -17,6 +17,7 @@ from mixln.cli.diagnose import Diagnose
 from mixln.cli.evaluate import Evaluate
 from mixln.cli.mistakes import WIDE, one_line
 from mixln.cli.placements import Placements
+from mixln.cli.plan import PlanCommand
 from mixln.cli.pretrain import Pretrain
 from mixln.cli.prune import Prune
 from mixln.cli.tuning import FineTune, Reward, Rlhf
@@ -27,6 +28,7 @@ Command = (
     Annotated[Compare, tyro.conf.subcommand("compare", prefix_name=False)]
     | Annotated[Pretrain, tyro.conf.subcommand("pretrain", prefix_name=False)]
     | Annotated[Data, tyro.conf.subcommand("data", prefix_name=False)]
+    | Annotated[PlanCommand, tyro.conf.subcommand("plan", prefix_name=False)]
     | Annotated[Diagnose, tyro.conf.subcommand("diagnose", prefix_name=False)]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate", prefix_name=False)]
     | Annotated[FineTune, tyro.conf.subcommand("finetune", prefix_name=False)]

@@ -1,0 +1,1 @@
+"""What a training will need before it is paid for: memory, FLOPs and time, without a weight being allocated."""
