@@ -67,9 +67,11 @@ def test_fsdp_shares_out_weights_gradients_and_moments(devices):
     assert memory.gathered == 4 * layer + head
 
 
-def test_under_fsdp_whole_gradients_wait_for_the_last_micro_batch():
+def test_under_fsdp_gradients_are_shared_out_after_every_micro_batch():
     memory = planned(TINY, devices=2, batch_size=8, micro_batch_size=2, parallel="fsdp")
-    assert memory.highest["gradients"] == 4 * count("tiny")
+    share = 4 * count("tiny") / 2
+    largest = 4 * 2048 * 96
+    assert share <= memory.highest["gradients"] <= share + largest  # one of which is whole for a moment
 
 
 def test_checkpointing_lowers_the_activations():

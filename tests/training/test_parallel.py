@@ -68,6 +68,13 @@ def pair(text, tmp_path_factory) -> Path:
             trainings.append(started)
         other = {"ddp": "fsdp", "fsdp": "ddp"}[parallel]
         trainings.append({**trainings[-1], "parallel": other, "stop": 0})
+        halved = {
+            "folder": str(folder / f"halved-{parallel}"),
+            "parallel": parallel,
+            **TRAINING,
+            "precision": "bfloat16",
+        }
+        trainings.append(halved)
     work = folder / "work.json"
     work.write_text(json.dumps({"text": str(text.folder), "trainings": trainings}))
     run_pair(["-m", "tests.training.together", str(work)])
@@ -131,6 +138,14 @@ def test_begun_by_two_processes_and_ended_by_one(alone, pair, text, parallel):
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_begun_with_one_and_ended_with_the_other(alone, pair, parallel):
     assert_same(alone / "whole", pair / f"to-other-{parallel}")
+
+
+def test_bfloat16_rounds_alike_whatever_each_process_holds(alone, pair):
+    """FSDP2 gathers bfloat16 weights where autocast would make them; the norms between them and the stream stay float32."""
+    halved = {parallel: curve(pair / f"halved-{parallel}") for parallel in ("ddp", "fsdp")}
+    figures = {name: [entry[2] for entry in found] for name, found in halved.items()}
+    assert figures["fsdp"] == pytest.approx(figures["ddp"], rel=1e-2)  # bfloat16 has 8 bits
+    assert figures["ddp"] != pytest.approx([entry[2] for entry in curve(alone / "whole")], rel=2e-5)
 
 
 def test_activation_checkpointing_changes_no_number(alone, text, tmp_path):

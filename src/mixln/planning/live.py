@@ -40,7 +40,7 @@ class LiveMemory(TorchDispatchMode):
         for tensor in (*model.parameters(), *model.buffers()):
             self.known[_key(tensor)] = ("", 0)
         for parameter in model.parameters():
-            parameter.register_post_accumulate_grad_hook(self._complete)
+            parameter.register_post_accumulate_grad_hook(self.complete)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         grouped = func is torch.ops.aten._grouped_mm.default and isinstance(args[0], FakeTensor)
@@ -62,7 +62,8 @@ class LiveMemory(TorchDispatchMode):
         self._resize(key, kind, storage.nbytes())
         weakref.finalize(storage, self._gone, key)
 
-    def _complete(self, parameter: Tensor) -> None:
+    def complete(self, parameter: Tensor) -> None:
+        """A weight has its gradient, of which this device keeps its share."""
         gradient = parameter.grad
         assert gradient is not None
         self._resize(_key(gradient), GRADIENTS, round(gradient.untyped_storage().nbytes() * self.gradient_scale))

@@ -97,10 +97,12 @@ class Memory:
         return {name: sizes for name, sizes in both.items() if sizes[1]}
 
 
-def fake_model(config: PreTrainedConfig, settings: PlanSettings, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+def fake_model(config: PreTrainedConfig, settings: PlanSettings) -> PreTrainedModel:
     """The placed model without data in its weights; call it, and use what it gives, inside a `FakeTensorMode`."""
     with no_init_weights():
-        model = build(config, placement=settings.placement, init=None, dtype=dtype, attn_implementation=ATTENTION)
+        model = build(
+            config, placement=settings.placement, init=None, dtype=torch.float32, attn_implementation=ATTENTION
+        )
     model.tie_weights()  # a part of the initialisation that matters here
     model.config.use_cache = False  # as the Trainer does
     return model.train()
@@ -111,17 +113,16 @@ def measure(config: PreTrainedConfig, settings: PlanSettings) -> Memory:
 
     :param config: stock config of the model.
     """
-    # FSDP's mixed precision gathers weights in bfloat16, and so everything is; autocast alone leaves the residual stream in float32.
-    dtype = torch.bfloat16 if settings.sharded and settings.precision == "bfloat16" else torch.float32
     with FakeTensorMode():
-        model = fake_model(config, settings, dtype)
+        model = fake_model(config, settings)
         parameters = sum(parameter.numel() for parameter in model.parameters())
         shards = settings.devices if settings.sharded else 1
-        accumulated = settings.accumulation > 1
-        # Until the last micro batch, FSDP2 under accelerate keeps whole gradients, to share them out once.
-        scale = 1.0 if accumulated or not settings.sharded else FLOAT32 / dtype.itemsize / shards
-        step, highest = run_step(model, settings, gradient_scale=scale, accumulated=accumulated)
-        gathered = _in_flight(model) if settings.sharded else 0
+        step, highest = run_step(model, settings, gradient_scale=1 / shards, accumulated=settings.accumulation > 1)
+        gathered = _in_flight(model, settings.precision == "bfloat16") if settings.sharded else 0
+    if settings.sharded:  # what is gathered is in the format of the products already
+        step, highest = (
+            {kind: size for kind, size in found.items() if kind != WEIGHT_COPIES} for found in (step, highest)
+        )
     shard = -(-parameters * FLOAT32 // shards)
     return Memory(
         weights=shard,
@@ -151,6 +152,7 @@ def run_step(
             live.kind = GRADIENTS
             for parameter in model.parameters():
                 parameter.grad = torch.zeros_like(parameter)
+                live.complete(parameter)
             live.kind = ACTIVATIONS
         _name_head(model, live)
         loss = _loss(model, settings)
@@ -184,11 +186,11 @@ def _name_head(model: PreTrainedModel, live: LiveMemory) -> None:
     head_of(model).register_forward_pre_hook(enter)
 
 
-def _in_flight(model: PreTrainedModel) -> int:
-    """Of FSDP2 as accelerate wraps a model: one layer at work and the next one on its way, the gradients of one layer that
-    are complete and those of another that are being shared out, and the end of the model, which stays from forward to backward."""
+def _in_flight(model: PreTrainedModel, bfloat16: bool) -> int:
+    """Of FSDP2: one layer at work and the next one on its way; the gradients of one layer that are complete and those of another
+    that are being summed up, in float32; and the end of the model, which stays from forward to backward."""
     layer = max(_bytes(layer) for layer in placed_layers(model))
-    return 4 * layer + _bytes(head_of(model))
+    return round((2.5 if bfloat16 else 4) * layer) + _bytes(head_of(model))
 
 
 def _bytes(module: nn.Module) -> int:

@@ -6,8 +6,8 @@ import copy
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from mixln.training.callbacks import (
 from mixln.training.checkpoints import resumption
 from mixln.training.metrics import MetricsFile
 from mixln.training.outcome import Outcome, Status
+from mixln.training.precision import resolve
 from mixln.training.settings import EngineSettings, Parallel, TrainSettings
 from mixln.training.sharding import (
     load_optimizer,
@@ -118,13 +119,9 @@ class PlacementTrainer(EqualTerms):
         for group, rate in zip(self.optimizer.param_groups, self.lr_scheduler.get_last_lr(), strict=True):
             group["lr"] = rate
 
-    @contextmanager
-    def _defer_fsdp_gradient_reduction(self) -> Iterator[None]:
-        self.model.set_requires_gradient_sync(False)
-        try:
-            yield
-        finally:
-            self.model.set_requires_gradient_sync(True)
+    def _defer_fsdp_gradient_reduction(self) -> AbstractContextManager[None]:
+        """Defers nothing: until the last part of the batch each process would keep whole gradients."""
+        return nullcontext()
 
     def compute_loss(
         self,
@@ -250,7 +247,7 @@ def _model(
         count = settings.micro_batch_size or settings.batch_size
         profile(model, collate(list(islice(_train(text, settings.batch_size, seed, {}, alone=True), count))))
     if sharing:
-        shard(model, device())
+        shard(model, device(), bfloat16=resolve(settings.precision) == "bfloat16")
     return model
 
 

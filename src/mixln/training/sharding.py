@@ -25,7 +25,7 @@ from torch.distributed.checkpoint.state_dict import (
     get_optimizer_state_dict,
     set_optimizer_state_dict,
 )
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from transformers import PreTrainedModel
 
 from mixln.nn.residual import placed_layers
@@ -37,13 +37,21 @@ STATE = "state."
 """What the names of the optimizer's tensors begin with; the others are its settings."""
 
 
-def shard(model: PreTrainedModel, device: torch.device) -> None:
-    """Shards a model over all processes, each layer a unit of its own (arXiv:2304.11277).
+def shard(model: PreTrainedModel, device: torch.device, *, bfloat16: bool) -> None:
+    """Shards a model over all processes: each layer is a unit, and within it its attention and its feed-forward (arXiv:2304.11277).
 
     One that is on the meta device is only now given memory, a share in each process, and its initial values, which are those
     that it has without sharding. All processes must have the same state of torch's random generator.
+
+    :param bfloat16: gather attention and feed-forward in this format, in which autocast multiplies them anyway: else it would
+        keep such a copy of all of them. Norms between them, embeddings and the residual stream stay float32.
     """
+    halved = MixedPrecisionPolicy(
+        param_dtype=torch.bfloat16 if bfloat16 else None, reduce_dtype=torch.float32, cast_forward_inputs=False
+    )
     for layer in placed_layers(model):
+        for function in layer.functions:
+            fully_shard(function, mp_policy=halved)
         fully_shard(layer)
     embedding: Any = model.get_input_embeddings()
     if not model.all_tied_weights_keys:
