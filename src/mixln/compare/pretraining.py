@@ -9,7 +9,10 @@ from typing import Any
 
 from mixln.compare.results import TrialResult
 from mixln.compare.runner import Job
-from mixln.compare.store import write_result
+from mixln.compare.store import RESULT, TRIAL, write_result
+from mixln.files import sweep
+from mixln.training.checkpoints import UNFINISHED, discard
+from mixln.training.metrics import METRICS
 from mixln.training.settings import TrainSettings
 
 
@@ -19,11 +22,13 @@ class Pretraining(Job):
 
     :param config: the stock model's config as a dict.
     :param text: folder of the prepared text.
+    :param checkpoint_seconds: time between two checkpoints, seconds.
     """
 
     config: dict[str, Any]
     text: Path
     training: TrainSettings
+    checkpoint_seconds: float = 60.0
 
     def work(self) -> TrialResult:
         from transformers import AutoConfig
@@ -41,12 +46,11 @@ class Pretraining(Job):
             text=Text.load(self.text),
             settings=self.training,
             folder=self.folder,
+            checkpoint_seconds=self.checkpoint_seconds,
         )
         result = TrialResult(trial=self.trial, **vars(outcome))
         write_result(self.folder, result)
-        for checkpoint in self.folder.glob("checkpoint-*"):
-            if checkpoint.name != f"checkpoint-{result.step}":
-                shutil.rmtree(checkpoint, ignore_errors=True)
+        tidy(self.folder, result)
         return result
 
     def failure(self, reason: str) -> TrialResult:
@@ -61,3 +65,12 @@ class Pretraining(Job):
             tokens_per_second=None,
             seconds=0.0,
         )
+
+
+def tidy(folder: Path, result: TrialResult) -> None:
+    """Deletes what an ended trial needs no more: the checkpoints before its last, and what a worker that was killed left."""
+    sweep(folder, TRIAL, RESULT, METRICS, "checkpoint-*")
+    shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
+    for checkpoint in folder.glob("checkpoint-*"):
+        if checkpoint.name != f"checkpoint-{result.step}":
+            discard(checkpoint)

@@ -65,6 +65,8 @@ class CompareSettings:
     """Processors of a trial on a Ray cluster."""
     gpus_per_trial: int = 0
     """GPUs of a trial on a Ray cluster: 0 or 1."""
+    checkpoint_seconds: float = 60.0
+    """Time between two checkpoints of a trial that runs, seconds: what it loses at most when it is cut off."""
     cache: Path = field(default_factory=lambda: Path("~/.cache/mixln"))
     """Folder for tokenized text, shared by all experiments."""
     text: Annotated[TextSettings, tyro.conf.arg(name="")] = field(default_factory=TextSettings)
@@ -95,6 +97,8 @@ class CompareSettings:
             raise SettingsError(f"jobs must be at least 1, got {self.jobs}")
         if self.cpus_per_trial < 1:
             raise SettingsError(f"cpus-per-trial must be at least 1, got {self.cpus_per_trial}")
+        if not 0 <= self.checkpoint_seconds < math.inf:
+            raise SettingsError(f"checkpoint-seconds must be 0 or more, got {self.checkpoint_seconds}")
         if self.gpus_per_trial not in (0, 1):
             raise SettingsError(f"gpus-per-trial must be 0 or 1, got {self.gpus_per_trial}")
 
@@ -145,6 +149,7 @@ class CompareSettings:
             "ray_address",
             "cpus_per_trial",
             "gpus_per_trial",
+            "checkpoint_seconds",
             "cache",
             "after",
         }

@@ -54,12 +54,17 @@ def publish(unfinished: Path, folder: Path) -> None:
     seal(unfinished)
     target = folder / unfinished.name
     if target.exists():  # of a training that was here before, and has been damaged since
-        shutil.rmtree(target)
+        discard(target)
     os.rename(unfinished, target)
     fsync(folder)
     for _, old in sealed(folder)[:-KEPT]:
-        (old / SUMS).unlink()  # what is half deleted must not bear the mark
-        shutil.rmtree(old, ignore_errors=True)
+        discard(old)
+
+
+def discard(checkpoint: Path) -> None:
+    """Deletes a checkpoint, its mark first: what is half deleted must not bear it."""
+    (checkpoint / SUMS).unlink(missing_ok=True)
+    shutil.rmtree(checkpoint, ignore_errors=True)
 
 
 def sealed(folder: Path) -> list[tuple[int, Path]]:
