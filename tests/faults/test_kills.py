@@ -20,6 +20,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from mixln.cli import main
 from mixln.compare.store import RESULT
 from mixln.training.checkpoints import damage, sealed
 from mixln.training.metrics import METRICS
@@ -33,7 +34,7 @@ CLOCK = ("seconds", "tokens_per_second")
 """The figures that two runs need not share."""
 LATEST = 120.0
 """Seconds that a run may take to come to the phase in which it is to be killed, or to its end."""
-START = 8.0
+START = 5.0
 """About the seconds until a run trains."""
 WORK = 4.0
 """Most seconds that a run trains before it is killed."""
@@ -52,22 +53,35 @@ class Comparison:
         small.write_folder(folder / "text", small.documents())
         small.write_config(folder / "config.json")
         self.folder, self.trials = folder, 2 * len(placements)
-        self.command = [
-            *(sys.executable, "-m", "mixln", "compare", "--placements", *placements, "--seeds", "0", "1"),
+        self.arguments = [
+            *("compare", "--placements", *placements, "--seeds", "0", "1"),
             *("--learning-rates", "2e-2", "--steps", str(steps), "--evaluations", "4", "--checkpoint-seconds", "0.3"),
-            *("--model", "config.json", "--data", "text", "--held-out", "0.1", "--sequence-length", "16"),
-            *("--batch-size", "4", "--precision", "float32", "--jobs", "2", "--cache", "cache"),
+            *(
+                "--model",
+                str(folder / "config.json"),
+                "--data",
+                str(folder / "text"),
+                "--held-out",
+                "0.1",
+                "--sequence-length",
+                "16",
+            ),
+            *("--batch-size", "4", "--precision", "float32", "--jobs", "2"),
+            *("--cache", str(folder / "cache"), "--out"),
         ]
 
     def start(self, out: str) -> subprocess.Popen[bytes]:
         with (self.folder / f"{out}.log").open("ab") as log:
             return subprocess.Popen(
-                [*self.command, "--out", out], cwd=self.folder, stdout=log, stderr=log, start_new_session=True
+                [sys.executable, "-m", "mixln", *self.arguments, str(self.folder / out)],
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
 
     def finish(self, out: str) -> None:
-        """Runs it to its end."""
-        assert self.start(out).wait(timeout=6 * LATEST) == 0, (self.folder / f"{out}.log").read_text()[-3000:]
+        """Runs it to its end, in this process and its workers."""
+        assert main([*self.arguments, str(self.folder / out)]) == 0
 
 
 class Torment:
@@ -77,6 +91,7 @@ class Torment:
         self.comparison, self.draw, self.seed = comparison, random.Random(seed), seed
         self.counts: Counter[str] = Counter()
         self.rounds: list[Path] = []
+        self.began = 0.0
         self.ended: dict[Path, tuple[Any, ...]] = {}
 
     @property
@@ -94,6 +109,7 @@ class Torment:
                 if done and reports == 3:
                     break
                 reports += done
+                self.began = time.time()
                 process = self.comparison.start(name)
                 if not self._reach(process, out, done) or not self._kill(process, out):
                     break
@@ -112,8 +128,8 @@ class Torment:
             return self._wait(process, self.draw.uniform(0, START))
         if done:
             return self._wait(process, self.draw.uniform(0.6 * START, START + REPORT))
-        began, until = time.time(), time.monotonic() + LATEST
-        while not any(path.stat().st_mtime > began for path in out.glob(f"*/{METRICS}")):
+        until = time.monotonic() + LATEST
+        while not any(path.stat().st_mtime > self.began for path in out.glob(f"*/{METRICS}")):
             if process.poll() is not None or time.monotonic() > until:
                 return False
             time.sleep(0.02)
@@ -131,32 +147,31 @@ class Torment:
 
         :returns: whether the run was still there.
         """
-        family = psutil.Process(process.pid).children(recursive=True)
+        family = _children(process)
         workers = [child for child in family if any("spawn_main" in word for word in _words(child))]
         whom = self.draw.choice(("worker", "driver", "group", "group"))
         if whom == "worker" and workers:
-            self._count("a worker", out, process)
+            self._count("a worker", out)
             self.draw.choice(workers).kill()
             self._wait(process, self.draw.uniform(0, 2 * WORK))
-            family = psutil.Process(process.pid).children(recursive=True)
+            family = [*family, *_children(process)]
         if process.poll() is not None:
             return False
         if whom == "driver":
-            self._count("the driver", out, process)
+            self._count("the driver", out)
             process.kill()
         else:
-            self._count("the group", out, process)
+            self._count("the group", out)
             os.killpg(process.pid, signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
         _, alive = psutil.wait_procs(family, timeout=30)
         assert not alive, f"{[_words(each) for each in alive]} go on without their driver"
         return True
 
-    def _count(self, whom: str, out: Path, process: subprocess.Popen[bytes]) -> None:
-        began = psutil.Process(process.pid).create_time()
+    def _count(self, whom: str, out: Path) -> None:
         if len(list(out.glob(f"*/{RESULT}"))) == self.comparison.trials:
             phase = "at the end, the report with it"
-        elif any(path.stat().st_mtime > began for path in out.glob(f"*/{METRICS}")):
+        elif any(path.stat().st_mtime > self.began for path in out.glob(f"*/{METRICS}")):
             phase = "in the work"
         else:
             phase = "in the start-up"
@@ -197,6 +212,13 @@ def named(out: Path) -> Iterator[Path]:
             yield path
 
 
+def _children(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    try:
+        return psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:  # it has ended meanwhile
+        return []
+
+
 def _words(process: psutil.Process) -> list[str]:
     try:
         return process.cmdline()
@@ -234,7 +256,7 @@ def torment(folder: Path, kills: int, *, placements: tuple[str, ...], steps: int
 
 
 def test_a_comparison_that_is_killed_twice(tmp_path):
-    assert torment(tmp_path, 2, placements=("mix(0.5)",), steps=120, seed=2).kills >= 2
+    assert torment(tmp_path, 2, placements=("mix(0.5)",), steps=240, seed=3).kills >= 2
 
 
 @pytest.mark.slow
