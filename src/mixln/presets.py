@@ -115,7 +115,7 @@ def _read_config(model: str) -> Any:
         raise SettingsError(unknown("model", model, [*PRESETS, "a path to a config.json"]))
     try:
         json.loads(path.read_text("utf-8"))
-        return AutoConfig.from_pretrained(path)
+        return AutoConfig.from_pretrained(path, trust_remote_code=False)
     except Exception as error:  # transformers raises many kinds here, its own validation errors among them
         cause = error.__cause__ or error
         raise SettingsError(f"model {model} cannot be read as a transformers config: {first_line(cause)}") from error

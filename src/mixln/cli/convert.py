@@ -35,10 +35,10 @@ class Convert:
         check_new(self.out)
         from mixln.hosts import family, from_pretrained
         from mixln.hosts.convert import from_mix_ln, is_mix_ln, place, unplace
-        from mixln.hosts.sources import load
+        from mixln.hosts.sources import load, refuse_pickle
         from mixln.quiet import quiet
 
-        source = one_source(self.model, self.cache)
+        source = one_source(self.model, self.cache, pickled=True)  # a pickle of the authors is read without running code
         family(source.config)
         folder = Path(source.path)
         with quiet():
@@ -47,7 +47,8 @@ class Convert:
                     raise SettingsError(
                         f"placement is told by the checkpoint {self.model} itself; leave out --placement"
                     )
-                model = unplace(from_pretrained(source.path, dtype="auto"))
+                refuse_pickle(source)
+                model = unplace(from_pretrained(source.path, dtype="auto", use_safetensors=True))
             elif is_mix_ln(folder, source.config):
                 if self.placement is None:
                     raise SettingsError(

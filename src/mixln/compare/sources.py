@@ -12,17 +12,18 @@ from typing import Any
 from mixln.compare.results import Trial, TrialResult, trial_result
 from mixln.compare.store import EXPERIMENT, RESULT, TRIAL, Store
 from mixln.errors import StoreError
-from mixln.hosts.sources import Say, Source, find_model, silent
+from mixln.hosts.sources import Say, Source, find_model, refuse_pickle, silent
 from mixln.training.checkpoints import sealed
 
 
-def find(name: str, *, cache: Path, say: Say = silent) -> list[Source]:
+def find(name: str, *, cache: Path, say: Say = silent, pickled: bool = False) -> list[Source]:
     """Finds the models that a name stands for, without their weights.
 
     :param name: an experiment's folder, which stands for one trial a placement: at its best learning rate, the lowest
         seed; a trial's folder, or one of its checkpoints; or any name that :func:`mixln.hosts.sources.find_model` takes.
     :param cache: folder under which GGUF files are converted.
     :param say: takes one line of news.
+    :param pickled: take a model whose weights are there as a pickle only, too.
     :raises StoreError: if a trial has no checkpoint to look at; :class:`CheckpointError` if there is no such model.
     """
     folder = Path(os.path.expanduser(name)).absolute()
@@ -32,7 +33,10 @@ def find(name: str, *, cache: Path, say: Say = silent) -> list[Source]:
         return [_of_trial(name, folder, cache)]
     if (folder / "config.json").is_file() and (folder.parent / TRIAL).is_file():
         return [_of_checkpoint(name, folder, cache)]
-    return [find_model(name, cache=cache, say=say)]
+    source = find_model(name, cache=cache, say=say)
+    if not pickled:
+        refuse_pickle(source)
+    return [source]
 
 
 def _of_experiment(name: str, folder: Path, cache: Path, say: Say) -> list[Source]:

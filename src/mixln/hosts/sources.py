@@ -54,7 +54,9 @@ PRETRAINED_ON_MASKS = tuple(
     f"{family}ForPreTraining" for family in ("Albert", "Bert", "BigBird", "FNet", "MegatronBert", "MobileBert")
 )
 """Classes with two heads, one of which is that of the masked language model."""
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+"""Weights in a format whose readers have run code that was hidden in it."""
 PARTS = ("text", "vision", "audio", "encoder", "decoder")
 """How the names of sub-configs begin that describe a model of their own."""
 NAMELESS = ("model", "models", "checkpoint", "final", "best")
@@ -76,6 +78,7 @@ class Source:
     :param path: folder or hub id for `from_pretrained`; of a GGUF file, the folder in the cache for its conversion.
     :param task: what the model was made for, by its config's architecture.
     :param gguf: the file that is to be converted into `path`.
+    :param pickled: its weights are there as a pickle only.
     :param trial: text settings of the comparison that the model is a trial of, as in its `experiment.json`.
     :param trial_tokens: training tokens of that trial.
     """
@@ -86,6 +89,7 @@ class Source:
     task: Task
     config: PreTrainedConfig
     gguf: Path | None = None
+    pickled: bool = False
     trial: dict[str, Any] | None = None
     trial_tokens: int | None = None
 
@@ -108,7 +112,7 @@ def silent(text: str) -> None:
 
 
 def find_model(name: str, *, cache: Path, say: Say = silent) -> Source:
-    """Finds a model and reads its config, without its weights.
+    """Finds a model and reads its config, without its weights. A pickle is found too, but :func:`load` does not read it.
 
     :param name: a hub id; a folder with config.json; a .gguf file, a folder with one, or `folder-or-hub-id:file.gguf`.
     :param cache: folder under which GGUF files are converted, in `gguf`.
@@ -132,7 +136,7 @@ def find_model(name: str, *, cache: Path, say: Say = silent) -> Source:
         if (folder / file).is_file():
             return _in_gguf(name, folder / file, cache)
         raise CheckpointError(f"model {name}: the folder {place} holds no {file}; {_ggufs(folder)}")
-    if not name or name.startswith((".", "/", "~")) or name.count("/") > 1 or name.endswith((".gguf", *WEIGHTS)):
+    if not name or name.startswith((".", "/", "~")) or name.count("/") > 1 or name.endswith((".gguf", *WEIGHTS, *PICKLES)):
         raise CheckpointError(f"model {name!r} does not exist; mend the path, or {KINDS}")
     return _on_hub(name, cache)
 
@@ -171,7 +175,7 @@ def prepare(source: Source, *, say: Say = silent) -> None:
                     output_loading_info=True,
                 )
                 model, info = loaded
-                _refuse_incomplete(source, info)
+                refuse_incomplete(source, info)
                 # A model read from a GGUF file refuses to be saved; one of the same config takes its weights.
                 empty.save_pretrained(folder, state_dict=model.state_dict())
                 AutoTokenizer.from_pretrained(**where).save_pretrained(folder)
@@ -211,6 +215,7 @@ def load(
     """
     if dtype not in PRECISIONS:
         raise SettingsError(unknown("precision", dtype, PRECISIONS))
+    refuse_pickle(source)
     prepare(source, say=say)
     _, auto = HEADS[source.task]
     if whole:
@@ -223,6 +228,7 @@ def load(
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # so that they are reported, and refused below
                 trust_remote_code=False,
+                use_safetensors=True,
             )
         except MixlnError:
             raise
@@ -230,7 +236,7 @@ def load(
             raise CheckpointError(
                 f"model {source.name} cannot be loaded: {_reason(error)}; mend or fetch the checkpoint again"
             ) from error
-    _refuse_incomplete(source, info)
+    refuse_incomplete(source, info)
     if whole and info["unexpected_keys"]:
         raise CheckpointError(
             f"model {source.name} cannot be written without loss: {type(model).__name__} has no place for weight "
@@ -434,9 +440,19 @@ def _source(name: str, title: str, path: str, config: PreTrainedConfig, files: C
             f"model {name} ({config.model_type}) is put together of several models ({', '.join(parts)}); "
             "name one that is one stack of layers"
         )
-    if not any(file in files for file in WEIGHTS):
-        raise CheckpointError(f"model {name} has a config.json but no weights; it needs {' or '.join(WEIGHTS[::2])}")
-    return Source(name=name, title=title, path=path, task=_task(name, config), config=config)
+    if not any(file in files for file in (*WEIGHTS, *PICKLES)):
+        raise CheckpointError(f"model {name} has a config.json but no weights; it needs {WEIGHTS[0]}")
+    pickled = not any(file in files for file in WEIGHTS)
+    return Source(name=name, title=title, path=path, task=_task(name, config), config=config, pickled=pickled)
+
+
+def refuse_pickle(source: Source) -> None:
+    """:raises CheckpointError: if the weights are there as a pickle only, which can hide code."""
+    if source.pickled:
+        raise CheckpointError(
+            f"model {source.name} has its weights as a pickle only ({PICKLES[0]}), which can run code when it is read; "
+            f"name a copy with {WEIGHTS[0]}, or write one with save_pretrained where you trust it"
+        )
 
 
 def _task(name: str, config: PreTrainedConfig) -> Task:
@@ -456,7 +472,7 @@ def _names(mapping: Any, config: PreTrainedConfig) -> list[str]:
     return [each.__name__ for each in (classes if isinstance(classes, tuple) else (classes,))]
 
 
-def _refuse_incomplete(source: Source, info: dict[str, Any]) -> None:
+def refuse_incomplete(source: Source, info: dict[str, Any]) -> None:
     """:raises CheckpointError: if the loaded model has a weight that the checkpoint did not give."""
     missing = [key for key in info["missing_keys"] if source.task != "none" or not key.startswith("pooler.")]
     misshapen = [key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]]
