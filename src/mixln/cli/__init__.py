@@ -20,6 +20,8 @@ from mixln.cli.prune import Prune
 from mixln.cli.tuning import FineTune, Reward, Rlhf
 from mixln.errors import MixlnError, Stopped
 
+LONGEST = 1000
+"""Characters of a complaint."""
 Command = (
     Annotated[Compare, tyro.conf.subcommand("compare", prefix_name=False)]
     | Annotated[Diagnose, tyro.conf.subcommand("diagnose", prefix_name=False)]
@@ -52,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
         command = _parse(arguments or ["--help"])
         return command.run()
     except MixlnError as error:
-        print(f"mixln: {error}", file=sys.stderr)
+        _complain(str(error))
         return 2
     except Stopped as error:
         print(f"mixln: saved and stopped; {getattr(command, 'INTERRUPTED', '')}", file=sys.stderr)
@@ -65,10 +67,15 @@ def main(arguments: list[str] | None = None) -> int:
         return 141
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
-        print(
-            f"mixln: cannot read or write{where}: {error.strerror or error}; nothing finished is lost", file=sys.stderr
-        )
+        _complain(f"cannot read or write{where}: {error.strerror or error}; nothing finished is lost")
         return 2
+
+
+def _complain(text: str) -> None:
+    """Prints one line, whatever there was in a name: no line break, nothing that a terminal obeys, no page of it."""
+    plain = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+    short = plain if len(plain) <= LONGEST else f"{plain[: LONGEST // 2]} … {plain[-LONGEST // 2 :]}"
+    print(f"mixln: {short}", file=sys.stderr)
 
 
 def _parse(arguments: list[str]) -> Any:
@@ -84,7 +91,7 @@ def _parse(arguments: list[str]) -> Any:
     with redirect_stderr(wide), suppress(SystemExit):
         _parsed(arguments)
     os.environ["COLUMNS"] = columns
-    print(f"mixln: {one_line(wide.getvalue(), arguments)}", file=sys.stderr)
+    _complain(one_line(wide.getvalue(), arguments))
     raise SystemExit(2)
 
 

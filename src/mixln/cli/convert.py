@@ -38,7 +38,9 @@ class Convert:
         from mixln.hosts.sources import load, refuse_pickle
         from mixln.quiet import quiet
 
-        source = one_source(self.model, self.cache, pickled=True)  # a pickle of the authors is read without running code
+        source = one_source(
+            self.model, self.cache, pickled=True
+        )  # a pickle of the authors is read without running code
         family(source.config)
         folder = Path(source.path)
         with quiet():

@@ -167,7 +167,7 @@ def diagnose_experiment(
 def _read(path: Path, asked: dict[str, Any]) -> Diagnosis | None:
     """A diagnosis that was kept, if it is one of the same settings."""
     try:
-        kept = json.loads(path.read_text("utf-8"))
+        kept = read_json(path)
         return from_json(Diagnosis, kept["diagnosis"]) if kept["settings"] == asked else None
     except (OSError, ValueError, KeyError, TypeError):
         return None  # there is none, or it is damaged: it is measured again

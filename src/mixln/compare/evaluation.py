@@ -180,7 +180,7 @@ def _digest(asked: dict[str, Any]) -> str:
 def _read(path: Path, asked: dict[str, Any]) -> Score | None:
     """A score that was kept, if it is of the same question."""
     try:
-        kept = json.loads(path.read_text("utf-8"))
+        kept = read_json(path)
         return from_json(Score, kept["score"]) if kept["asked"] == asked else None
     except (OSError, ValueError, KeyError, TypeError):
         return None  # there is none, or it is damaged: it is asked for again

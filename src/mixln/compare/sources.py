@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from mixln.compare.results import Trial, TrialResult, trial_result
 from mixln.compare.store import EXPERIMENT, RESULT, TRIAL, Store
-from mixln.errors import StoreError
+from mixln.data.settings import TextSettings
+from mixln.errors import StoreError, first_line
 from mixln.hosts.sources import Say, Source, find_model, refuse_pickle, silent
+from mixln.records import from_json, read_json
 from mixln.training.checkpoints import sealed
+from mixln.training.settings import TrainSettings
 
 
 def find(name: str, *, cache: Path, say: Say = silent, pickled: bool = False) -> list[Source]:
@@ -109,9 +111,18 @@ def _of_checkpoint(name: str, checkpoint: Path, cache: Path) -> Source:
     if not (folder.parent / EXPERIMENT).is_file():  # it was taken out of its experiment
         return source
     settings: dict[str, Any] = (Store(folder.parent).read() or {})["settings"]
-    text, training = settings["text"], settings["training"]
-    tokens = training["steps"] * training["batch_size"] * text["sequence_length"]
-    return replace(source, trial=text, trial_tokens=tokens)
+    try:
+        text = asdict(from_json(TextSettings, settings["text"]))
+        training = from_json(TrainSettings, settings["training"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise StoreError(
+            f"{folder.parent / EXPERIMENT} is damaged ({first_line(error)}); run its mixln compare again in another folder"
+        ) from error
+    return replace(
+        source,
+        trial=text,
+        trial_tokens=training.total_steps(text["sequence_length"]) * training.batch_size * text["sequence_length"],
+    )
 
 
 def trial_of(folder: Path) -> Trial:
@@ -119,7 +130,7 @@ def trial_of(folder: Path) -> Trial:
 
     :raises StoreError: if its `trial.json` is damaged.
     """
-    return _read(folder / TRIAL, lambda entries: Trial(**entries))
+    return _read(folder / TRIAL, lambda entries: from_json(Trial, entries))
 
 
 def _result(folder: Path) -> TrialResult | None:
@@ -128,6 +139,6 @@ def _result(folder: Path) -> TrialResult | None:
 
 def _read(path: Path, made: Any) -> Any:
     try:
-        return made(json.loads(path.read_text("utf-8")))
-    except (ValueError, KeyError, TypeError) as error:
+        return made(read_json(path))
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{path} is damaged ({error}); delete its folder and run its mixln compare again") from error

@@ -136,7 +136,12 @@ def find_model(name: str, *, cache: Path, say: Say = silent) -> Source:
         if (folder / file).is_file():
             return _in_gguf(name, folder / file, cache)
         raise CheckpointError(f"model {name}: the folder {place} holds no {file}; {_ggufs(folder)}")
-    if not name or name.startswith((".", "/", "~")) or name.count("/") > 1 or name.endswith((".gguf", *WEIGHTS, *PICKLES)):
+    if (
+        not name
+        or name.startswith((".", "/", "~"))
+        or name.count("/") > 1
+        or name.endswith((".gguf", *WEIGHTS, *PICKLES))
+    ):
         raise CheckpointError(f"model {name!r} does not exist; mend the path, or {KINDS}")
     return _on_hub(name, cache)
 

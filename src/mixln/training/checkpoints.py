@@ -8,11 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from mixln.files import fsync, write_atomic
+from mixln.records import read_json
 from mixln.training.metrics import METRICS, MetricsFile
 
 SUMS = "checksums.json"
@@ -35,7 +37,7 @@ def seal(folder: Path) -> None:
 def damage(folder: Path) -> str:
     """What is wrong with a sealed checkpoint, in words; empty if it is as it was written."""
     try:
-        sums = dict(json.loads((folder / SUMS).read_text("utf-8")))
+        sums = dict(read_json(folder / SUMS))
         for name, (size, digest) in sums.items():
             path = folder / name
             if not path.is_file():
@@ -69,7 +71,9 @@ def discard(checkpoint: Path) -> None:
 
 def sealed(folder: Path) -> list[tuple[int, Path]]:
     """The checkpoints in a folder that were wholly written: optimizer steps and folder, in their order."""
-    found = (path.parent for path in folder.glob(f"checkpoint-*/{SUMS}"))
+    found = (
+        path.parent for path in folder.glob(f"checkpoint-*/{SUMS}") if re.fullmatch(r"checkpoint-\d+", path.parent.name)
+    )
     return sorted((int(path.name.removeprefix("checkpoint-")), path) for path in found)
 
 
