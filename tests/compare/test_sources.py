@@ -19,6 +19,7 @@ from mixln.data.settings import TextSettings
 from mixln.data.windows import text_windows
 from mixln.errors import CheckpointError, StoreError
 from mixln.hosts.sources import load, tokenizer_of
+from mixln.training.checkpoints import seal
 from tests import small
 from tests.compare.records import result
 from tests.tiny import placed
@@ -98,7 +99,7 @@ def test_unfinished_trial_gives_its_latest_complete_checkpoint(tmp_path):
     for step, complete in ((5, True), (20, True), (30, False)):
         placed("post").save_pretrained(folder / f"checkpoint-{step}")
         if complete:
-            (folder / f"checkpoint-{step}" / "complete").touch()
+            seal(folder / f"checkpoint-{step}")
     (source,) = find(str(folder), cache=UNUSED)
     assert (source.title, Path(source.path).name) == ("post, seed 0, step 20", "checkpoint-20")
 

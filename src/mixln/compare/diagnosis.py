@@ -24,7 +24,7 @@ from mixln.errors import MixlnError, SettingsError, first_line
 from mixln.evaluation.harness import Harness
 from mixln.files import write_atomic
 from mixln.hosts.sources import Say, Source, device, image_processor_of, load, tokenizer_of
-from mixln.records import from_json, to_json
+from mixln.records import from_json, read_json, to_json
 
 POSITIONS_AFTER_PADDING = (
     "camembert", "data2vec-text", "esm", "ibert", "longformer", "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta",

@@ -23,7 +23,7 @@ from mixln.evaluation.results import Evaluation, Score, Scores
 from mixln.evaluation.settings import TaskSettings
 from mixln.files import write_atomic
 from mixln.hosts.sources import Say, Source, device, identity, load, tokenizer_of
-from mixln.records import from_json, to_json
+from mixln.records import from_json, read_json, to_json
 
 HUB_TOKENS = 2_000_000
 """Tokens up to which a hub data set is streamed for its held-out part."""

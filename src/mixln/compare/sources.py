@@ -118,11 +118,8 @@ def _of_checkpoint(name: str, checkpoint: Path, cache: Path) -> Source:
         raise StoreError(
             f"{folder.parent / EXPERIMENT} is damaged ({first_line(error)}); run its mixln compare again in another folder"
         ) from error
-    return replace(
-        source,
-        trial=text,
-        trial_tokens=training.total_steps(text["sequence_length"]) * training.batch_size * text["sequence_length"],
-    )
+    length = text["sequence_length"]
+    return replace(source, trial=text, trial_tokens=training.total_steps(length) * training.batch_size * length)
 
 
 def trial_of(folder: Path) -> Trial:
