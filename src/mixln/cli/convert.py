@@ -33,9 +33,9 @@ class Convert:
     def run(self) -> int:
         """Converts the model, checks that its outputs are the same, and writes it."""
         check_new(self.out)
-        from mixln.hosts import family, from_pretrained
+        from mixln.hosts import family
         from mixln.hosts.convert import from_mix_ln, is_mix_ln, place, unplace
-        from mixln.hosts.sources import load, refuse_pickle
+        from mixln.hosts.sources import load
         from mixln.quiet import quiet
 
         source = one_source(
@@ -49,8 +49,7 @@ class Convert:
                     raise SettingsError(
                         f"placement is told by the checkpoint {self.model} itself; leave out --placement"
                     )
-                refuse_pickle(source)
-                model = unplace(from_pretrained(source.path, dtype="auto", use_safetensors=True))
+                model = unplace(load(source, dtype=own_precision(source), whole=True, say=print))
             elif is_mix_ln(folder, source.config):
                 if self.placement is None:
                     raise SettingsError(

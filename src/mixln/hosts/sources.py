@@ -38,6 +38,7 @@ from transformers.utils.import_utils import is_gguf_available
 from mixln.errors import CheckpointError, DataError, MixlnError, SettingsError, StoreError, first_line, unknown
 from mixln.files import existing, folder_atomic
 from mixln.hosts import HOSTS, saved_class
+from mixln.placement import MOST_LAYERS
 from mixln.quiet import quiet
 
 Task = Literal["causal-lm", "masked-lm", "image-classification", "none"]
@@ -271,6 +272,7 @@ def tokenizer_of(source: Source, *, say: Say = silent) -> PreTrainedTokenizerBas
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(source.path, trust_remote_code=False)
+            tokenizer.encode("A word.")  # settings of a wrong type show when they are used
     except Exception as error:  # transformers raises OSError, ValueError and others for the same mistake
         folder = Path(source.path)
         if folder.is_dir() and not any(
@@ -420,7 +422,7 @@ def _config(name: str, path: str, **where: str) -> PreTrainedConfig:
             entries, _ = PreTrainedConfig.get_config_dict(path, **where)
             family = entries.get("model_type")
             if isinstance(family, str) and family in CONFIG_MAPPING:
-                return CONFIG_MAPPING[family].from_dict(entries)
+                return _checked(CONFIG_MAPPING[family].from_dict(entries))
     except Exception as error:  # transformers raises many kinds here, its own validation errors among them
         raise CheckpointError(
             f"model {name}: its config cannot be read: {_reason(error)}; mend it, or {KINDS}"
@@ -429,6 +431,20 @@ def _config(name: str, path: str, **where: str) -> PreTrainedConfig:
         f"model {name} has the model_type {family!r} in its config, which transformers {version('transformers')} does not "
         f"have (code that comes with a model is not run); {KINDS}"
     )
+
+
+def _checked(config: PreTrainedConfig) -> PreTrainedConfig:
+    """The config, whose entries transformers takes as they come.
+
+    :raises ValueError: if one is of another type than what is made of it, or there are more layers than can be built.
+    """
+    names = config.architectures or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"architectures must be a list of names, got {names!r}")
+    layers = getattr(config, "num_hidden_layers", 1)
+    if not isinstance(layers, int) or not 1 <= layers <= MOST_LAYERS:
+        raise ValueError(f"num_hidden_layers must be a whole number from 1 to {MOST_LAYERS:,}, got {layers!r}")
+    return config
 
 
 def _source(name: str, title: str, path: str, config: PreTrainedConfig, files: Collection[str]) -> Source:
