@@ -216,7 +216,7 @@ def load(
     :param dtype: float32, bfloat16 or float16.
     :param device: for example cpu, cuda or cuda:1.
     :param whole: as the class that it was saved as, with every weight of the checkpoint; else with the head of its task or none.
-    :raises CheckpointError: if weights are missing, misshapen or unreadable; only the pooler of a model without a head
+    :raises CheckpointError: if weights are missing, misshapen, unreadable or not finite; only the pooler of a model without a head
         may be missing. :class:`SettingsError` for the dtype or the device.
     """
     if dtype not in PRECISIONS:
@@ -248,6 +248,12 @@ def load(
             f"model {source.name} cannot be written without loss: {type(model).__name__} has no place for weight "
             f"{min(info['unexpected_keys'])}; only diagnose can look at it"
         )
+    for key, weight in model.named_parameters():
+        if weight.is_floating_point() and not weight.isfinite().all():
+            raise CheckpointError(
+                f"model {source.name} has a weight that is not finite, {key}: it is damaged, or needs another --precision; "
+                "fetch or train it again"
+            )
     try:
         return model.to(device).eval()
     except (RuntimeError, AssertionError) as error:
