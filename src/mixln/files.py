@@ -30,6 +30,19 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         raise
 
 
+def sweep(folder: Path, *names: str) -> None:
+    """Deletes what a process that was killed while it wrote files or folders atomically has left; none may be at it still.
+
+    :param names: of the files or folders that were to be written; patterns as in :meth:`pathlib.Path.glob`.
+    """
+    for name in names:
+        for left in folder.glob(f".{name}.????????"):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
+
+
 def fsync(path: Path) -> None:
     """Flushes a file, or a folder's list of names, to the disk."""
     if path.is_dir() and os.name == "nt":

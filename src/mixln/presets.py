@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mixln.errors import SettingsError, first_line, unknown
+from mixln.records import read_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -114,8 +114,8 @@ def _read_config(model: str) -> Any:
     if not path.is_file():
         raise SettingsError(unknown("model", model, [*PRESETS, "a path to a config.json"]))
     try:
-        json.loads(path.read_text("utf-8"))
-        return AutoConfig.from_pretrained(path)
+        read_json(path)
+        return AutoConfig.from_pretrained(path, trust_remote_code=False)
     except Exception as error:  # transformers raises many kinds here, its own validation errors among them
         cause = error.__cause__ or error
         raise SettingsError(f"model {model} cannot be read as a transformers config: {first_line(cause)}") from error

@@ -257,7 +257,7 @@ def test_a_mistake_is_one_line_and_nothing_is_written(experiment, tmp_path, monk
     assert list(tmp_path.iterdir()) == []
 
 
-def test_damaged_weights_name_their_layer(experiment, tmp_path, capsys):
+def test_damaged_weights_are_named(experiment, tmp_path, capsys):
     model = transformers.AutoModelForCausalLM.from_pretrained(
         next((experiment / "out" / "pre_lr0.003_seed3").glob("checkpoint-*"))
     )
@@ -275,7 +275,7 @@ def test_damaged_weights_name_their_layer(experiment, tmp_path, capsys):
         *SMALL,
     ]
     assert main(arguments) == 2
-    assert "the activations that layer 3 gives are not finite" in capsys.readouterr().err
+    assert "a weight that is not finite, model.layers.2.mlp.down_proj.weight" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
@@ -302,7 +302,7 @@ def test_the_first_model_is_reported_when_the_second_fails(experiment, tmp_path,
     tokenizer(tmp_path / "damaged", small.documents())
     arguments = ["diagnose", str(trial), str(tmp_path / "damaged"), "--out", str(tmp_path / "out"), *SMALL]
     assert main([*arguments, "--data", str(experiment / "text"), "--cache", str(experiment / "cache")]) == 2
-    assert "that layer 1 gives are not finite" in capsys.readouterr().err
+    assert "a weight that is not finite, model.layers.0.mlp.down_proj.weight" in capsys.readouterr().err
     assert [model.model for model in diagnosed(tmp_path / "out").models] == ["pre, seed 3, stalled"]
 
 

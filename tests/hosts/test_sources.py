@@ -201,7 +201,7 @@ def test_folder_or_file_that_is_no_model(tmp_path):
     assert f"name its folder {tmp_path}" in message(lambda: find(tmp_path / "notes.txt"))
     tiny_config().save_pretrained(tmp_path / "bare")
     said = message(lambda: find(tmp_path / "bare"))
-    assert "has a config.json but no weights; it needs model.safetensors or pytorch_model.bin" in said
+    assert "has a config.json but no weights; it needs model.safetensors" in said
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,8 @@ from mixln.cli.tuning import FineTune, Reward, Rlhf
 from mixln.errors import MixlnError, SettingsError, Stopped
 from mixln.launch import launched
 
+LONGEST = 1000
+"""Characters of a complaint."""
 Command = (
     Annotated[Compare, tyro.conf.subcommand("compare", prefix_name=False)]
     | Annotated[Pretrain, tyro.conf.subcommand("pretrain", prefix_name=False)]
@@ -64,27 +66,33 @@ def main(arguments: list[str] | None = None) -> int:
             )
         return command.run()
     except MixlnError as error:
-        _tell(str(error))
+        _complain(str(error))
         return 2
     except Stopped as error:
-        _tell(f"saved and stopped; {getattr(command, 'INTERRUPTED', '')}")
+        _complain(f"saved and stopped; {getattr(command, 'INTERRUPTED', '')}")
         return 128 + error.args[0]
     except KeyboardInterrupt:
-        _tell(f"interrupted; {getattr(command, 'INTERRUPTED', 'nothing was written')}")
+        _complain(f"interrupted; {getattr(command, 'INTERRUPTED', 'nothing was written')}")
         return 130
     except BrokenPipeError:  # as of `mixln … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python still flushes at its end
         return 141
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
-        _tell(f"cannot read or write{where}: {error.strerror or error}; nothing finished is lost")
+        _complain(f"cannot read or write{where}: {error.strerror or error}; nothing finished is lost")
         return 2
 
 
-def _tell(text: str) -> None:
-    """One line on standard error; of several processes that make one mistake, one says it."""
-    if launched()[0] == 0:
-        print(f"mixln: {text}", file=sys.stderr)
+def _complain(text: str) -> None:
+    """Prints one line, whatever there was in a name: no line break, nothing that a terminal obeys, no page of it.
+
+    Of several processes that make one mistake, one says it.
+    """
+    if launched()[0] > 0:
+        return
+    plain = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+    short = plain if len(plain) <= LONGEST else f"{plain[: LONGEST // 2]} … {plain[-LONGEST // 2 :]}"
+    print(f"mixln: {short}", file=sys.stderr)
 
 
 def _parse(arguments: list[str]) -> Any:
@@ -100,7 +108,7 @@ def _parse(arguments: list[str]) -> Any:
     with redirect_stderr(wide), suppress(SystemExit):
         _parsed(arguments)
     os.environ["COLUMNS"] = columns
-    _tell(one_line(wide.getvalue(), arguments))
+    _complain(one_line(wide.getvalue(), arguments))
     raise SystemExit(2)
 
 

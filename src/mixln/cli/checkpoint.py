@@ -25,14 +25,15 @@ def check_new(out: Path) -> None:
     check_writable(out)
 
 
-def one_source(model: str, cache: Path) -> Source:
+def one_source(model: str, cache: Path, *, pickled: bool = False) -> Source:
     """Finds the model that a command was given.
 
+    :param pickled: take one whose weights are there as a pickle only, too.
     :raises CheckpointError: if there is none; :class:`SettingsError` if it is a whole comparison.
     """
     from mixln.compare.sources import find
 
-    sources = find(model, cache=cache.expanduser(), say=print)
+    sources = find(model, cache=cache.expanduser(), say=print, pickled=pickled)
     if len(sources) > 1:
         raise SettingsError(f"model {model} is a whole comparison; name one of its trials")
     return sources[0]

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class Compare(CompareSettings):
     __doc__ = CompareSettings.__doc__
-    INTERRUPTED: ClassVar[str] = "run the same command again to go on from the last checkpoints (one a minute)"
+    INTERRUPTED: ClassVar[str] = (
+        "run the same command again to go on from the last checkpoints (one a minute, or as --checkpoint-seconds says)"
+    )
 
     def run(self) -> int:
         """Compares, prints the table and the verdict, and writes the report."""

@@ -33,12 +33,14 @@ class Convert:
     def run(self) -> int:
         """Converts the model, checks that its outputs are the same, and writes it."""
         check_new(self.out)
-        from mixln.hosts import family, from_pretrained
+        from mixln.hosts import family
         from mixln.hosts.convert import from_mix_ln, is_mix_ln, place, unplace
         from mixln.hosts.sources import load
         from mixln.quiet import quiet
 
-        source = one_source(self.model, self.cache)
+        source = one_source(
+            self.model, self.cache, pickled=True
+        )  # a pickle of the authors is read without running code
         family(source.config)
         folder = Path(source.path)
         with quiet():
@@ -47,7 +49,7 @@ class Convert:
                     raise SettingsError(
                         f"placement is told by the checkpoint {self.model} itself; leave out --placement"
                     )
-                model = unplace(from_pretrained(source.path, dtype="auto"))
+                model = unplace(load(source, dtype=own_precision(source), whole=True, say=print))
             elif is_mix_ln(folder, source.config):
                 if self.placement is None:
                     raise SettingsError(

@@ -11,9 +11,7 @@ import tyro
 
 from mixln.cli.checkpoint import check_new, one_source, own_precision, write
 from mixln.errors import SettingsError
-
-MOST = 10_000
-"""More layers than any model has."""
+from mixln.placement import MOST_LAYERS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +65,9 @@ def layer_numbers(text: str) -> set[int]:
     found: set[int] = set()
     for part in text.split(","):
         read = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
-        if not read or int(read[2] or read[1]) < int(read[1]) or int(read[1]) < 1 or int(read[2] or 1) > MOST:
-            raise SettingsError(f"layers must look like 3,7,21-24, counted from 1 and up to {MOST}, got {text!r}")
+        if not read or int(read[2] or read[1]) < int(read[1]) or int(read[1]) < 1 or int(read[2] or 1) > MOST_LAYERS:
+            raise SettingsError(
+                f"layers must look like 3,7,21-24, counted from 1 and up to {MOST_LAYERS}, got {text!r}"
+            )
         found |= set(range(int(read[1]), int(read[2] or read[1]) + 1))
     return found

@@ -24,7 +24,7 @@ from mixln.errors import Stopped, StoreError, first_line
 from mixln.evaluation.offline import PERPLEXITY
 from mixln.files import no_room, write_atomic
 from mixln.hosts.sources import Say, Source, find_model, silent
-from mixln.records import difference, from_json, to_json
+from mixln.records import difference, from_json, read_json, to_json
 from mixln.training.metrics import METRICS
 from mixln.training.once import ASKED
 from mixln.training.outcome import Tuned
@@ -195,8 +195,10 @@ def _check_same(store: Store, asked: dict[str, Any]) -> None:
     if not path.is_file():
         return
     try:
-        there = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
+        there = read_json(path)
+        if not isinstance(there, dict):
+            raise ValueError("it is no object")
+    except (OSError, ValueError) as error:
         raise StoreError(f"{path} is damaged ({error}); choose another --out") from error
     here = json.loads(json.dumps(asked))
     for name in there.keys() & here.keys():
@@ -300,7 +302,7 @@ def _read(path: Path, asked: dict[str, Any]) -> ChainResult | None:
     if not path.is_file():
         return None
     try:
-        kept = json.loads(path.read_text("utf-8"))
+        kept = read_json(path)
         return from_json(ChainResult, kept["result"]) if kept["asked"] == asked else None
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{path} is damaged ({first_line(error)}); delete it to go through the steps again") from error

@@ -24,7 +24,7 @@ from mixln.errors import MixlnError, SettingsError, first_line
 from mixln.evaluation.harness import Harness
 from mixln.files import write_atomic
 from mixln.hosts.sources import Say, Source, device, image_processor_of, load, tokenizer_of
-from mixln.records import from_json, to_json
+from mixln.records import from_json, read_json, to_json
 
 POSITIONS_AFTER_PADDING = (
     "camembert", "data2vec-text", "esm", "ibert", "longformer", "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta",
@@ -167,7 +167,7 @@ def diagnose_experiment(
 def _read(path: Path, asked: dict[str, Any]) -> Diagnosis | None:
     """A diagnosis that was kept, if it is one of the same settings."""
     try:
-        kept = json.loads(path.read_text("utf-8"))
+        kept = read_json(path)
         return from_json(Diagnosis, kept["diagnosis"]) if kept["settings"] == asked else None
     except (OSError, ValueError, KeyError, TypeError):
         return None  # there is none, or it is damaged: it is measured again

@@ -23,7 +23,7 @@ from mixln.evaluation.results import Evaluation, Score, Scores
 from mixln.evaluation.settings import TaskSettings
 from mixln.files import write_atomic
 from mixln.hosts.sources import Say, Source, device, identity, load, tokenizer_of
-from mixln.records import from_json, to_json
+from mixln.records import from_json, read_json, to_json
 
 HUB_TOKENS = 2_000_000
 """Tokens up to which a hub data set is streamed for its held-out part."""
@@ -180,7 +180,7 @@ def _digest(asked: dict[str, Any]) -> str:
 def _read(path: Path, asked: dict[str, Any]) -> Score | None:
     """A score that was kept, if it is of the same question."""
     try:
-        kept = json.loads(path.read_text("utf-8"))
+        kept = read_json(path)
         return from_json(Score, kept["score"]) if kept["asked"] == asked else None
     except (OSError, ValueError, KeyError, TypeError):
         return None  # there is none, or it is damaged: it is asked for again

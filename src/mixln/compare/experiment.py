@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from mixln.compare.chain import check_chain, run_chain
 from mixln.compare.diagnosis import diagnose_experiment
-from mixln.compare.pretraining import Pretraining
+from mixln.compare.pretraining import Pretraining, tidy
 from mixln.compare.processes import Processes
 from mixln.compare.results import Summary, Trial, TrialResult, Unigram
 from mixln.compare.runner import Job, Machine, Progress, Workers, machine, run
@@ -29,7 +29,7 @@ from mixln.compare.store import LOCK, Store
 from mixln.compare.verdict import verdict
 from mixln.data.text import Text, prepare
 from mixln.errors import DataError, MixlnError, SettingsError, StoreError, first_line
-from mixln.files import check_writable, existing
+from mixln.files import check_writable, existing, sweep
 from mixln.placement import ZOO, Placement
 from mixln.placement.preflight import warnings as preflight
 from mixln.presets import model_config
@@ -116,6 +116,7 @@ def compare(
     _check_room(store, trials, parameters, plan)
 
     with _locked(store):
+        sweep(store.folder, "*.json", "*.md", "*.png", "*.html")
         if settings.with_grid(store.check(shared, asked, extend=extend)) != settings:
             raise StoreError(f"out {store.folder} has been extended by another mixln compare meanwhile; run this again")
         present = store.read() or {
@@ -125,6 +126,9 @@ def compare(
         }
         store.create({**present, **shared, "grid": settings.grid(), "baseline": settings.reference})
         results = {trial: store.result(trial) for trial in trials}
+        for trial, result in results.items():
+            if result is not None:  # whose worker may have been killed before it had cleared up
+                tidy(store.trial_folder(trial), result)
         jobs = [
             Pretraining(
                 trial=trial,

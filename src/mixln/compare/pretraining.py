@@ -9,7 +9,10 @@ from typing import Any
 
 from mixln.compare.results import TrialResult
 from mixln.compare.runner import Job
-from mixln.compare.store import write_result
+from mixln.compare.store import RESULT, TRIAL, write_result
+from mixln.files import sweep
+from mixln.training.checkpoints import UNFINISHED, discard
+from mixln.training.metrics import METRICS
 from mixln.training.settings import EngineSettings, Parallel, TrainSettings
 
 
@@ -19,6 +22,7 @@ class Pretraining(Job):
 
     :param config: the stock model's config as a dict.
     :param text: folder of the prepared text.
+    :param parallel: what each of several processes holds of the model.
     """
 
     config: dict[str, Any]
@@ -51,9 +55,7 @@ class Pretraining(Job):
         if not ranks.first():
             return result
         write_result(self.folder, result)
-        for checkpoint in self.folder.glob("checkpoint-*"):
-            if checkpoint.name != f"checkpoint-{result.step}":
-                shutil.rmtree(checkpoint, ignore_errors=True)
+        tidy(self.folder, result)
         return result
 
     def failure(self, reason: str) -> TrialResult:
@@ -68,3 +70,12 @@ class Pretraining(Job):
             tokens_per_second=None,
             seconds=0.0,
         )
+
+
+def tidy(folder: Path, result: TrialResult) -> None:
+    """Deletes what an ended trial needs no more: the checkpoints before its last, and what a worker that was killed left."""
+    sweep(folder, TRIAL, RESULT, METRICS, "checkpoint-*")
+    shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
+    for checkpoint in folder.glob("checkpoint-*"):
+        if checkpoint.name != f"checkpoint-{result.step}":
+            discard(checkpoint)

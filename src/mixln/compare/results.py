@@ -6,7 +6,6 @@ Losses are in nats per token, token-weighted means over the whole held-out set.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections import Counter
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import Any, Literal
 from mixln.diagnostics.profile import LayerProfile
 from mixln.diagnostics.results import Diagnosis
 from mixln.evaluation.results import Scores
-from mixln.records import to_json
+from mixln.records import from_json, to_json
 from mixln.training.outcome import Outcome, Status, Tuned, perplexity
 
 __all__ = [
@@ -249,13 +248,4 @@ class Summary:
 
 def trial_result(data: dict[str, Any]) -> TrialResult:
     """Reads what :func:`to_json` wrote of a :class:`TrialResult`."""
-    entries = {item.name: data[item.name] for item in dataclasses.fields(TrialResult) if item.name in data}
-    for name in ("gradient_norms", "residual_variance"):
-        entries[name] = tuple(
-            LayerProfile(step=row["step"], attention=tuple(row["attention"]), feed_forward=tuple(row["feed_forward"]))
-            for row in entries.get(name, ())
-        )
-    for name in ("train_curve", "eval_curve"):
-        entries[name] = tuple((step, loss) for step, loss in entries.get(name, ()))
-    entries["trial"] = Trial(**entries["trial"])
-    return TrialResult(**entries)
+    return from_json(TrialResult, data)

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from mixln.compare.results import Trial, TrialResult, trial_result
 from mixln.compare.store import EXPERIMENT, RESULT, TRIAL, Store
-from mixln.errors import StoreError
-from mixln.hosts.sources import Say, Source, find_model, silent
+from mixln.data.settings import TextSettings
+from mixln.errors import StoreError, first_line
+from mixln.hosts.sources import Say, Source, find_model, refuse_pickle, silent
+from mixln.records import from_json, read_json
 from mixln.training.checkpoints import sealed
+from mixln.training.settings import TrainSettings
 
 
-def find(name: str, *, cache: Path, say: Say = silent) -> list[Source]:
+def find(name: str, *, cache: Path, say: Say = silent, pickled: bool = False) -> list[Source]:
     """Finds the models that a name stands for, without their weights.
 
     :param name: an experiment's folder, which stands for one trial a placement: at its best learning rate, the lowest
         seed; a trial's folder, or one of its checkpoints; or any name that :func:`mixln.hosts.sources.find_model` takes.
     :param cache: folder under which GGUF files are converted.
     :param say: takes one line of news.
+    :param pickled: take a model whose weights are there as a pickle only, too.
     :raises StoreError: if a trial has no checkpoint to look at; :class:`CheckpointError` if there is no such model.
     """
     folder = Path(os.path.expanduser(name)).absolute()
@@ -32,7 +35,10 @@ def find(name: str, *, cache: Path, say: Say = silent) -> list[Source]:
         return [_of_trial(name, folder, cache)]
     if (folder / "config.json").is_file() and (folder.parent / TRIAL).is_file():
         return [_of_checkpoint(name, folder, cache)]
-    return [find_model(name, cache=cache, say=say)]
+    source = find_model(name, cache=cache, say=say)
+    if not pickled:
+        refuse_pickle(source)
+    return [source]
 
 
 def _of_experiment(name: str, folder: Path, cache: Path, say: Say) -> list[Source]:
@@ -105,9 +111,15 @@ def _of_checkpoint(name: str, checkpoint: Path, cache: Path) -> Source:
     if not (folder.parent / EXPERIMENT).is_file():  # it was taken out of its experiment
         return source
     settings: dict[str, Any] = (Store(folder.parent).read() or {})["settings"]
-    text, training = settings["text"], settings["training"]
-    tokens = training["steps"] * training["batch_size"] * text["sequence_length"]
-    return replace(source, trial=text, trial_tokens=tokens)
+    try:
+        text = asdict(from_json(TextSettings, settings["text"]))
+        training = from_json(TrainSettings, settings["training"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise StoreError(
+            f"{folder.parent / EXPERIMENT} is damaged ({first_line(error)}); run its mixln compare again in another folder"
+        ) from error
+    length = text["sequence_length"]
+    return replace(source, trial=text, trial_tokens=training.total_steps(length) * training.batch_size * length)
 
 
 def trial_of(folder: Path) -> Trial:
@@ -115,7 +127,7 @@ def trial_of(folder: Path) -> Trial:
 
     :raises StoreError: if its `trial.json` is damaged.
     """
-    return _read(folder / TRIAL, lambda entries: Trial(**entries))
+    return _read(folder / TRIAL, lambda entries: from_json(Trial, entries))
 
 
 def _result(folder: Path) -> TrialResult | None:
@@ -124,6 +136,6 @@ def _result(folder: Path) -> TrialResult | None:
 
 def _read(path: Path, made: Any) -> Any:
     try:
-        return made(json.loads(path.read_text("utf-8")))
-    except (ValueError, KeyError, TypeError) as error:
+        return made(read_json(path))
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{path} is damaged ({error}); delete its folder and run its mixln compare again") from error

@@ -11,14 +11,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mixln.compare.results import Trial, TrialResult, to_json, trial_result
 from mixln.errors import StoreError
 from mixln.files import write_atomic
-from mixln.records import difference
+from mixln.records import difference, from_json, read_json
 
 EXPERIMENT, TRIAL, RESULT, LOCK = "experiment.json", "trial.json", "result.json", ".lock"
 PARTS = {"settings": "", "text": "its text has changed since: ", "model": "its model has changed since: "}
@@ -27,6 +27,29 @@ LONGEST = 120
 """Characters of a placement in a folder's name."""
 SCHEMA = 1
 """Of `experiment.json`; it changes when an older mixln could misread it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """The three axes."""
+
+    placements: tuple[str, ...]
+    learning_rates: tuple[float, ...]
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """The form of `experiment.json`, to hold a file against."""
+
+    settings: dict[str, Any]
+    grid: Grid
+    text: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    machine: str = ""
+    commit: str | None = None
+    baseline: str = ""
 
 
 class Store:
@@ -46,11 +69,12 @@ class Store:
         path = self.folder / EXPERIMENT
         if path.is_file():
             try:
-                present = json.loads(path.read_text("utf-8"))
+                present = read_json(path)
                 if present["schema"] != SCHEMA:
                     raise ValueError(f"schema {present['schema']}, this mixln reads {SCHEMA}")
+                from_json(Experiment, present)
                 return present
-            except (ValueError, TypeError, KeyError) as error:
+            except (OSError, ValueError, TypeError, KeyError) as error:
                 raise StoreError(f"{path} is damaged ({error}); choose another --out, or delete the folder") from error
         if self.folder.exists() and (not self.folder.is_dir() or any(not _ours(p) for p in self.folder.iterdir())):
             raise StoreError(f"out {self.folder} is not empty and holds no experiment; choose another --out")
@@ -109,8 +133,8 @@ class Store:
         if not path.is_file():
             return None
         try:
-            result = trial_result(json.loads(path.read_text("utf-8")))
-        except (ValueError, KeyError, TypeError) as error:
+            result = trial_result(read_json(path))
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreError(f"{path} is damaged ({error}); delete it to run this trial again") from error
         if result.trial != trial:
             raise StoreError(f"{path} belongs to another trial; delete it to run this one")

@@ -12,6 +12,7 @@ from typing import Any
 from mixln.data.rows import READERS, read_rows, text_of
 from mixln.data.settings import CorpusSettings
 from mixln.errors import DataError, first_line
+from mixln.quiet import quiet
 
 FILE_TYPES = (".txt", *READERS)
 HELD_OUT_TEXT = "held_out.jsonl"
@@ -111,7 +112,8 @@ def _hub(settings: CorpusSettings, tokens: int) -> Corpus:
 
     name, _, config = settings.data.partition(":")
     try:
-        parts: Any = datasets.load_dataset(name, config or None, streaming=True)
+        with quiet():  # its client tells of every try
+            parts: Any = datasets.load_dataset(name, config or None, streaming=True)
         if "train" not in parts:
             raise DataError(f"hub data set {settings.data} has no split 'train'; it has: {', '.join(parts)}")
         train = _take(parts["train"], settings, tokens * CHARACTERS_PER_TOKEN)

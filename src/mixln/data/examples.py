@@ -19,6 +19,7 @@ from mixln.data.documents import path_of
 from mixln.data.rows import READERS, Placed, Row, no_column, read_rows, text_of
 from mixln.data.settings import ExampleSettings
 from mixln.errors import DataError, first_line
+from mixln.quiet import quiet
 
 Kind = Literal["completions", "pairs"]
 HUB = {"completions": "zwhe99/commonsense_170k", "pairs": "trl-lib/ultrafeedback_binarized"}
@@ -137,7 +138,7 @@ def _read(settings: ExampleSettings, kind: Kind, tokenizer: Any) -> tuple[str, l
     path = path_of(settings.data)
     if path.is_file():
         return _parsed(f"{path.name} (local)", read_rows(path), kind, tokenizer)
-    if path.exists() or path.suffix in (*READERS, ".json", ".csv") or settings.data.startswith((".", "/", "~")):
+    if path.exists() or path.suffix in (*READERS, ".txt", ".json", ".csv") or settings.data.startswith((".", "/", "~")):
         raise DataError(
             f"data {settings.data} {'is a folder' if path.exists() else 'does not exist'}; give a {' or '.join(READERS)} file, "
             "a hub data set, or commonsense"
@@ -165,7 +166,8 @@ def _hub(name: str, said: str) -> Iterator[Placed]:
 
     place, _, config = name.partition(":")
     try:
-        rows: Any = datasets.load_dataset(place, config or None, split="train")
+        with quiet():  # its client tells of every try
+            rows: Any = datasets.load_dataset(place, config or None, split="train")
     except Exception as error:  # the hub client raises many kinds: no network, no such data set, no permission
         remedy = f", or run {questions.INSTALL}" if said == "commonsense" else ""
         raise DataError(

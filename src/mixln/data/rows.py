@@ -37,10 +37,9 @@ def _jsonl(file: Path, columns: Collection[str]) -> Iterator[Placed]:
                 continue
             try:
                 row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise DataError(
-                    f"data {file} line {number} is not JSON: {error.msg.removesuffix(' at')}; mend or remove that line"
-                ) from error
+            except (ValueError, RecursionError) as error:
+                reason = error.msg.removesuffix(" at") if isinstance(error, json.JSONDecodeError) else first_line(error)
+                raise DataError(f"data {file} line {number} is not JSON: {reason}; mend or remove that line") from error
             yield f"{file} line {number}", row if isinstance(row, dict) else {}
 
 

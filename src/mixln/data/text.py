@@ -181,7 +181,7 @@ def named_tokenizer(name: str) -> PreTrainedTokenizerFast:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except Exception as error:  # transformers raises OSError, ValueError and others for the same mistake
         raise DataError(
             f"tokenizer {name!r} cannot be loaded: {first_line(error)}; name a folder or a hub id that holds one"

@@ -38,6 +38,7 @@ from transformers.utils.import_utils import is_gguf_available
 from mixln.errors import CheckpointError, DataError, MixlnError, SettingsError, StoreError, first_line, unknown
 from mixln.files import existing, folder_atomic
 from mixln.hosts import HOSTS, saved_class
+from mixln.placement import MOST_LAYERS
 from mixln.quiet import quiet
 
 Task = Literal["causal-lm", "masked-lm", "image-classification", "none"]
@@ -54,7 +55,9 @@ PRETRAINED_ON_MASKS = tuple(
     f"{family}ForPreTraining" for family in ("Albert", "Bert", "BigBird", "FNet", "MegatronBert", "MobileBert")
 )
 """Classes with two heads, one of which is that of the masked language model."""
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+"""Weights in a format whose readers have run code that was hidden in it."""
 PARTS = ("text", "vision", "audio", "encoder", "decoder")
 """How the names of sub-configs begin that describe a model of their own."""
 NAMELESS = ("model", "models", "checkpoint", "final", "best")
@@ -76,6 +79,7 @@ class Source:
     :param path: folder or hub id for `from_pretrained`; of a GGUF file, the folder in the cache for its conversion.
     :param task: what the model was made for, by its config's architecture.
     :param gguf: the file that is to be converted into `path`.
+    :param pickled: its weights are there as a pickle only.
     :param trial: text settings of the comparison that the model is a trial of, as in its `experiment.json`.
     :param trial_tokens: training tokens of that trial.
     """
@@ -86,6 +90,7 @@ class Source:
     task: Task
     config: PreTrainedConfig
     gguf: Path | None = None
+    pickled: bool = False
     trial: dict[str, Any] | None = None
     trial_tokens: int | None = None
 
@@ -108,7 +113,7 @@ def silent(text: str) -> None:
 
 
 def find_model(name: str, *, cache: Path, say: Say = silent) -> Source:
-    """Finds a model and reads its config, without its weights.
+    """Finds a model and reads its config, without its weights. A pickle is found too, but :func:`load` does not read it.
 
     :param name: a hub id; a folder with config.json; a .gguf file, a folder with one, or `folder-or-hub-id:file.gguf`.
     :param cache: folder under which GGUF files are converted, in `gguf`.
@@ -132,7 +137,12 @@ def find_model(name: str, *, cache: Path, say: Say = silent) -> Source:
         if (folder / file).is_file():
             return _in_gguf(name, folder / file, cache)
         raise CheckpointError(f"model {name}: the folder {place} holds no {file}; {_ggufs(folder)}")
-    if not name or name.startswith((".", "/", "~")) or name.count("/") > 1 or name.endswith((".gguf", *WEIGHTS)):
+    if (
+        not name
+        or name.startswith((".", "/", "~"))
+        or name.count("/") > 1
+        or name.endswith((".gguf", *WEIGHTS, *PICKLES))
+    ):
         raise CheckpointError(f"model {name!r} does not exist; mend the path, or {KINDS}")
     return _on_hub(name, cache)
 
@@ -171,7 +181,7 @@ def prepare(source: Source, *, say: Say = silent) -> None:
                     output_loading_info=True,
                 )
                 model, info = loaded
-                _refuse_incomplete(source, info)
+                refuse_incomplete(source, info)
                 # A model read from a GGUF file refuses to be saved; one of the same config takes its weights.
                 empty.save_pretrained(folder, state_dict=model.state_dict())
                 AutoTokenizer.from_pretrained(**where).save_pretrained(folder)
@@ -206,11 +216,12 @@ def load(
     :param dtype: float32, bfloat16 or float16.
     :param device: for example cpu, cuda or cuda:1.
     :param whole: as the class that it was saved as, with every weight of the checkpoint; else with the head of its task or none.
-    :raises CheckpointError: if weights are missing, misshapen or unreadable; only the pooler of a model without a head
+    :raises CheckpointError: if weights are missing, misshapen, unreadable or not finite; only the pooler of a model without a head
         may be missing. :class:`SettingsError` for the dtype or the device.
     """
     if dtype not in PRECISIONS:
         raise SettingsError(unknown("precision", dtype, PRECISIONS))
+    refuse_pickle(source)
     prepare(source, say=say)
     _, auto = HEADS[source.task]
     if whole:
@@ -223,6 +234,7 @@ def load(
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # so that they are reported, and refused below
                 trust_remote_code=False,
+                use_safetensors=True,
             )
         except MixlnError:
             raise
@@ -230,12 +242,18 @@ def load(
             raise CheckpointError(
                 f"model {source.name} cannot be loaded: {_reason(error)}; mend or fetch the checkpoint again"
             ) from error
-    _refuse_incomplete(source, info)
+    refuse_incomplete(source, info)
     if whole and info["unexpected_keys"]:
         raise CheckpointError(
             f"model {source.name} cannot be written without loss: {type(model).__name__} has no place for weight "
             f"{min(info['unexpected_keys'])}; only diagnose can look at it"
         )
+    for key, weight in model.named_parameters():
+        if weight.is_floating_point() and not weight.isfinite().all():
+            raise CheckpointError(
+                f"model {source.name} has a weight that is not finite, {key}: it is damaged, or needs another --precision; "
+                "fetch or train it again"
+            )
     try:
         return model.to(device).eval()
     except (RuntimeError, AssertionError) as error:
@@ -260,6 +278,7 @@ def tokenizer_of(source: Source, *, say: Say = silent) -> PreTrainedTokenizerBas
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(source.path, trust_remote_code=False)
+            tokenizer.encode("A word.")  # settings of a wrong type show when they are used
     except Exception as error:  # transformers raises OSError, ValueError and others for the same mistake
         folder = Path(source.path)
         if folder.is_dir() and not any(
@@ -409,7 +428,7 @@ def _config(name: str, path: str, **where: str) -> PreTrainedConfig:
             entries, _ = PreTrainedConfig.get_config_dict(path, **where)
             family = entries.get("model_type")
             if isinstance(family, str) and family in CONFIG_MAPPING:
-                return CONFIG_MAPPING[family].from_dict(entries)
+                return _checked(CONFIG_MAPPING[family].from_dict(entries))
     except Exception as error:  # transformers raises many kinds here, its own validation errors among them
         raise CheckpointError(
             f"model {name}: its config cannot be read: {_reason(error)}; mend it, or {KINDS}"
@@ -418,6 +437,20 @@ def _config(name: str, path: str, **where: str) -> PreTrainedConfig:
         f"model {name} has the model_type {family!r} in its config, which transformers {version('transformers')} does not "
         f"have (code that comes with a model is not run); {KINDS}"
     )
+
+
+def _checked(config: PreTrainedConfig) -> PreTrainedConfig:
+    """The config, whose entries transformers takes as they come.
+
+    :raises ValueError: if one is of another type than what is made of it, or there are more layers than can be built.
+    """
+    names = config.architectures or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"architectures must be a list of names, got {names!r}")
+    layers = getattr(config, "num_hidden_layers", 1)
+    if not isinstance(layers, int) or not 1 <= layers <= MOST_LAYERS:
+        raise ValueError(f"num_hidden_layers must be a whole number from 1 to {MOST_LAYERS:,}, got {layers!r}")
+    return config
 
 
 def _source(name: str, title: str, path: str, config: PreTrainedConfig, files: Collection[str]) -> Source:
@@ -434,9 +467,19 @@ def _source(name: str, title: str, path: str, config: PreTrainedConfig, files: C
             f"model {name} ({config.model_type}) is put together of several models ({', '.join(parts)}); "
             "name one that is one stack of layers"
         )
-    if not any(file in files for file in WEIGHTS):
-        raise CheckpointError(f"model {name} has a config.json but no weights; it needs {' or '.join(WEIGHTS[::2])}")
-    return Source(name=name, title=title, path=path, task=_task(name, config), config=config)
+    if not any(file in files for file in (*WEIGHTS, *PICKLES)):
+        raise CheckpointError(f"model {name} has a config.json but no weights; it needs {WEIGHTS[0]}")
+    pickled = not any(file in files for file in WEIGHTS)
+    return Source(name=name, title=title, path=path, task=_task(name, config), config=config, pickled=pickled)
+
+
+def refuse_pickle(source: Source) -> None:
+    """:raises CheckpointError: if the weights are there as a pickle only, which can hide code."""
+    if source.pickled:
+        raise CheckpointError(
+            f"model {source.name} has its weights as a pickle only ({PICKLES[0]}), which can run code when it is read; "
+            f"name a copy with {WEIGHTS[0]}, or write one with save_pretrained where you trust it"
+        )
 
 
 def _task(name: str, config: PreTrainedConfig) -> Task:
@@ -456,7 +499,7 @@ def _names(mapping: Any, config: PreTrainedConfig) -> list[str]:
     return [each.__name__ for each in (classes if isinstance(classes, tuple) else (classes,))]
 
 
-def _refuse_incomplete(source: Source, info: dict[str, Any]) -> None:
+def refuse_incomplete(source: Source, info: dict[str, Any]) -> None:
     """:raises CheckpointError: if the loaded model has a weight that the checkpoint did not give."""
     missing = [key for key in info["missing_keys"] if source.task != "none" or not key.startswith("pooler.")]
     misshapen = [key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]]

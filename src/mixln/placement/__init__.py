@@ -3,11 +3,12 @@
 from mixln.placement.drawing import draw
 from mixln.placement.language import canonical, placement
 from mixln.placement.modifiers import MODIFIERS
-from mixln.placement.records import Gain, Layer, Norm, Placement, ProjectionNorm, Projections, Sublayer
+from mixln.placement.records import MOST_LAYERS, Gain, Layer, Norm, Placement, ProjectionNorm, Projections, Sublayer
 from mixln.placement.zoo import ZOO
 
 __all__ = [
     "MODIFIERS",
+    "MOST_LAYERS",
     "ZOO",
     "Gain",
     "Layer",

@@ -24,7 +24,7 @@ from dataclasses import replace
 
 from mixln.errors import PlacementError, unknown
 from mixln.placement.modifiers import MODIFIERS
-from mixln.placement.records import Layer, Placement, Projections
+from mixln.placement.records import MOST_LAYERS, Layer, Placement, Projections
 from mixln.placement.zoo import PRE, ZOO, Entry, uniform
 
 _TERM = re.compile(r"(?P<name>[a-z][a-z0-9-]*\*?)(?:\((?P<arguments>[^()]*)\))?")
@@ -41,6 +41,8 @@ def placement(text: str | Placement, layers: int, *, stock: Layer = PRE, stock_i
     """
     if layers < 1:
         raise PlacementError(f"layers must be at least 1, got {layers}")
+    if layers > MOST_LAYERS:
+        raise PlacementError(f"layers must be at most {MOST_LAYERS:,}, got {layers}")
     if not isinstance(text, str | Placement):
         raise PlacementError(f"placement must be a text such as 'mix(0.25)' or a Placement, got {text!r}")
     if isinstance(text, Placement):

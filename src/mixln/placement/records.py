@@ -31,6 +31,10 @@ STREAMS = ("single", "resi-dual", "dlcl")
 GATES = ("stream", "skip")
 
 
+MOST_LAYERS = 10_000
+"""More layers than any model has."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Norm:
     """What kind of norm stands in a slot.

@@ -11,7 +11,7 @@ from mixln.compare.results import Summary
 from mixln.diagnostics.results import Diagnoses
 from mixln.evaluation.results import Evaluation
 from mixln.files import write_atomic
-from mixln.records import from_json, to_json
+from mixln.records import from_json, read_json, to_json
 from mixln.report.chain_tables import chain_markdown, terminal_chain
 from mixln.report.charts import prepare
 from mixln.report.diagnosis import charts_of, of_summary
@@ -81,7 +81,7 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> list[Path]:
 def _earlier(path: Path) -> set[Path]:
     """The figures that belong to a diagnosis that was written before; none where it cannot be read."""
     try:
-        models = from_json(Diagnoses, json.loads(path.read_text("utf-8"))).models
+        models = from_json(Diagnoses, read_json(path)).models
         return {path.parent / f"{chart.name}.png" for chart in charts_of(models)}
     except (OSError, ValueError, KeyError, TypeError):
         return set()

@@ -8,11 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from mixln.files import fsync, write_atomic
+from mixln.records import read_json
 from mixln.training import ranks
 from mixln.training.metrics import METRICS, MetricsFile
 
@@ -36,7 +38,7 @@ def seal(folder: Path) -> None:
 def damage(folder: Path) -> str:
     """What is wrong with a sealed checkpoint, in words; empty if it is as it was written."""
     try:
-        sums = dict(json.loads((folder / SUMS).read_text("utf-8")))
+        sums = dict(read_json(folder / SUMS))
         for name, (size, digest) in sums.items():
             path = folder / name
             if not path.is_file():
@@ -55,17 +57,24 @@ def publish(unfinished: Path, folder: Path) -> None:
     seal(unfinished)
     target = folder / unfinished.name
     if target.exists():  # of a training that was here before, and has been damaged since
-        shutil.rmtree(target)
+        discard(target)
     os.rename(unfinished, target)
     fsync(folder)
     for _, old in sealed(folder)[:-KEPT]:
-        (old / SUMS).unlink()  # what is half deleted must not bear the mark
-        shutil.rmtree(old, ignore_errors=True)
+        discard(old)
+
+
+def discard(checkpoint: Path) -> None:
+    """Deletes a checkpoint, its mark first: what is half deleted must not bear it."""
+    (checkpoint / SUMS).unlink(missing_ok=True)
+    shutil.rmtree(checkpoint, ignore_errors=True)
 
 
 def sealed(folder: Path) -> list[tuple[int, Path]]:
     """The checkpoints in a folder that were wholly written: optimizer steps and folder, in their order."""
-    found = (path.parent for path in folder.glob(f"checkpoint-*/{SUMS}"))
+    found = (
+        path.parent for path in folder.glob(f"checkpoint-*/{SUMS}") if re.fullmatch(r"checkpoint-\d+", path.parent.name)
+    )
     return sorted((int(path.name.removeprefix("checkpoint-")), path) for path in found)
 
 

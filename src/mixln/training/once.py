@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from mixln.errors import MixlnError, StoreError
 from mixln.files import check_writable, write_atomic
-from mixln.records import difference, from_json, to_json
+from mixln.records import difference, from_json, read_json, to_json
 
 ASKED, RESULT, LOCK = "asked.json", "result.json", ".lock"
 R = TypeVar("R")
@@ -30,8 +30,8 @@ def check_same(folder: Path, asked: dict[str, Any]) -> None:
             raise StoreError(f"out {folder} is not empty and holds nothing to go on with; choose another --out")
         return
     try:
-        there = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
+        there = read_json(path)
+    except (OSError, ValueError) as error:
         raise StoreError(f"{path} is damaged ({error}); choose another --out, or delete the folder") from error
     if found := difference(there, json.loads(json.dumps(to_json(asked)))):
         raise StoreError(f"out {folder} holds another training: {found}; choose another --out, or the same settings")
@@ -53,8 +53,8 @@ def once(folder: Path, asked: dict[str, Any], kind: type[R], work: Callable[[], 
             path = folder / RESULT
             if path.is_file():
                 try:
-                    return from_json(kind, json.loads(path.read_text("utf-8"))), True
-                except (ValueError, KeyError, TypeError) as error:
+                    return from_json(kind, read_json(path)), True
+                except (OSError, ValueError, KeyError, TypeError) as error:
                     raise StoreError(f"{path} is damaged ({error}); delete it to do this again") from error
             before = {place.name for place in folder.iterdir()}
             write_atomic(folder / ASKED, json.dumps(to_json(asked), indent=1))

@@ -19,7 +19,7 @@ from trl.trainer.reward_config import RewardConfig
 from trl.trainer.reward_trainer import RewardTrainer
 
 from mixln.errors import CheckpointError, first_line
-from mixln.hosts.sources import Say, Source, prepare, silent
+from mixln.hosts.sources import Say, Source, prepare, refuse_incomplete, refuse_pickle, silent
 from mixln.quiet import quiet
 from mixln.training.lora import lora
 from mixln.training.outcome import Tuned
@@ -79,13 +79,33 @@ def train_reward(training: Training[TuneSettings]) -> Tuned:
 
 
 def with_scalar_head(source: Source, *, seed: int, say: Say = silent) -> PreTrainedModel:
-    """A causal language model's body with a new head of one output."""
+    """A causal language model's body with a new head of one output.
+
+    :raises CheckpointError: if the checkpoint cannot be loaded whole.
+    """
     prepare(source, say=say)
     set_seed(seed)
+    model, info = _classifier(source, f"model {source.name}", num_labels=1)
+    head = next(name for name, _ in reversed(list(model.named_children())))
+    refuse_incomplete(source, {**info, "missing_keys": {k for k in info["missing_keys"] if not k.startswith(head)}})
+    return model.train()
+
+
+def _classifier(source: Source, name: str, **changes: Any) -> tuple[Any, dict[str, Any]]:
+    """The checkpoint as a sequence classifier, and what transformers says of its loading."""
+    refuse_pickle(source)
     with quiet():
-        return AutoModelForSequenceClassification.from_pretrained(
-            source.path, num_labels=1, dtype=torch.float32
-        ).train()
+        try:
+            return AutoModelForSequenceClassification.from_pretrained(
+                source.path,
+                dtype=torch.float32,
+                output_loading_info=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                **changes,
+            )
+        except Exception as error:  # transformers raises many kinds for a damaged checkpoint
+            raise CheckpointError(f"{name} cannot be loaded: {first_line(error)}; mend or fetch it again") from error
 
 
 def load_reward(source: Source, *, device: str = "cpu") -> PreTrainedModel:
@@ -94,13 +114,7 @@ def load_reward(source: Source, *, device: str = "cpu") -> PreTrainedModel:
     :raises CheckpointError: if the checkpoint has no scalar head, or cannot be loaded whole.
     """
     check_reward(source)
-    with quiet():
-        try:
-            model, info = AutoModelForSequenceClassification.from_pretrained(
-                source.path, dtype=torch.float32, output_loading_info=True
-            )
-        except Exception as error:  # transformers raises many kinds for a damaged checkpoint
-            raise CheckpointError(f"reward-model {source.name} cannot be loaded: {first_line(error)}") from error
+    model, info = _classifier(source, f"reward-model {source.name}")
     if info["missing_keys"]:
         raise CheckpointError(
             f"reward-model {source.name} cannot be loaded whole: weight {min(info['missing_keys'])} is missing"

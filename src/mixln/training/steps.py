@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
@@ -17,6 +16,7 @@ from mixln.data.examples import Examples, Room, examples, rooms
 from mixln.data.settings import ExampleSettings
 from mixln.errors import CheckpointError, SettingsError
 from mixln.hosts.sources import Say, Source, device, identity, tokenizer_of
+from mixln.training.checkpoints import discard
 from mixln.training.once import once
 from mixln.training.outcome import Tuned
 from mixln.training.precision import resolve
@@ -190,7 +190,7 @@ def _once(training: Training[Any], asked: dict[str, Any], work: Callable[[], Tun
         remedy = "" if result.status == "finished" else "; to try again, change a setting and --out"
         training.say(f"this has been done already: nothing to train{remedy}")
     for checkpoint in (training.folder / CHECKPOINTS).glob("checkpoint-*"):  # there is nothing to go on with any more
-        shutil.rmtree(checkpoint, ignore_errors=True)
+        discard(checkpoint)
     return result
 
 
