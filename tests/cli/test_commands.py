@@ -14,7 +14,7 @@ from mixln.cli import main
 from mixln.compare.settings import CompareSettings
 from mixln.data.settings import TextSettings
 from mixln.placement import MODIFIERS, ZOO
-from mixln.training.settings import TrainSettings
+from mixln.training.settings import EngineSettings, TrainSettings
 
 COMMAND = str(Path(sys.executable).with_name("mixln"))
 HEAVY = """
@@ -70,8 +70,8 @@ def test_the_help_of_compare_names_every_setting(capsys):
         main(["compare", "--help"])
     assert stop.value.code == 0
     said = capsys.readouterr().out
-    for setting in (*fields(CompareSettings), *fields(TextSettings), *fields(TrainSettings)):
-        if setting.name not in ("text", "training", "after"):
+    for setting in (*fields(CompareSettings), *fields(TextSettings), *fields(TrainSettings), *fields(EngineSettings)):
+        if setting.name not in ("text", "training", "engine", "after"):
             assert f"--{setting.name.replace('_', '-')} " in said
 
 

@@ -119,7 +119,7 @@ def test_a_mistake_in_compare_is_one_line_and_writes_nothing(folder, capsys, arg
         ),
         (["finetune", "x", "--lora", ""], "--lora cannot be ''; see mixln finetune --help"),
         (["finetune", "x", "--seed", "it's"], '--seed cannot be "it\'s"; see mixln finetune --help'),
-        (["--steps", "300"], "--steps 300; first comes one of compare, diagnose"),
+        (["--steps", "300"], "--steps 300; first comes one of compare, pretrain"),
         (["--cache", "x", "finetune", "m"], "--cache x; a command's options come after it; see mixln finetune --help"),
         (
             ["compare", "--reward.micro-batch-siz", "3"],

@@ -167,7 +167,7 @@ def test_mistakes_are_one_line_and_name_the_place(tmp_path, rows, kind, words):
 @pytest.mark.parametrize(
     ("data", "kind", "words"),
     [
-        ("./none.jsonl", "completions", r"none.jsonl does not exist; give a .jsonl or .parquet file"),
+        ("./none.jsonl", "completions", r"none.jsonl does not exist; give a .jsonl or .gz or .parquet file"),
         (".", "completions", r"data . is a folder"),
         ("nobody/nothing", "pairs", r"'nobody/nothing' is no local file, and the hub did not give nobody/nothing"),
         ("ultrafeedback", "completions", r"ultrafeedback has no completions on the hub"),

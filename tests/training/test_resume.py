@@ -128,7 +128,7 @@ def test_a_damaged_checkpoint_is_said_and_passed_over(text, tmp_path, killed, un
     words = {
         "cut off": "has 1,000 of",
         "one bit": "the content of model.safetensors",
-        "gone": "optimizer.pt is missing",
+        "gone": "scheduler.pt is missing",
     }
     said = capsys.readouterr().out
     assert words.get(wrong, "") in said

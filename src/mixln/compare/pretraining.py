@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ class Pretraining(Job):
     config: dict[str, Any]
     text: Path
     training: TrainSettings
-    engine: EngineSettings
+    engine: EngineSettings = field(default_factory=EngineSettings)
     parallel: Parallel = "ddp"
 
     def work(self) -> TrialResult:

@@ -246,6 +246,7 @@ def _pack(documents: Corpus, tokenizer: Any, length: int, key: str, folder: Path
         held_out_bytes=sum(len(document.encode("utf-8")) for document in documents.held_out),
         unigram_loss=unigram_loss(np.bincount(train, minlength=len(tokenizer)), held_out[1:]),
     )
+    datasets.disable_progress_bars()
     narrow = datasets.Features({"input_ids": datasets.List(datasets.Value("int32"))})
     with folder_atomic(folder) as target:
         as_rows = {"input_ids": list(rows.astype(np.int32))}

@@ -7,13 +7,14 @@ import json
 import os
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import datasets
 import torch
+from accelerate.optimizer import AcceleratedOptimizer
 from datasets import Dataset
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -97,29 +98,41 @@ class PlacementTrainer(EqualTerms):
             save_positions(Path(output_dir), self.positions, self.workers)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        if output_dir is not None and sharded(self.model):
-            save_weights(self.model, Path(output_dir))
+        if output_dir is not None and sharded(self.bare):
+            save_weights(self.bare, Path(output_dir))
         else:
             super().save_model(output_dir, _internal_call)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        save_optimizer(self.model, self.optimizer.optimizer, Path(output_dir))
+        save_optimizer(self.bare, self.adamw, Path(output_dir))
         if self.args.should_save:
             torch.save(self.lr_scheduler.state_dict(), os.path.join(output_dir, SCHEDULER_NAME))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        load_weights(self.model, Path(resume_from_checkpoint))
+        load_weights(self.bare, Path(resume_from_checkpoint))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None:
             return
-        load_optimizer(self.model, self.optimizer.optimizer, Path(checkpoint))
+        load_optimizer(self.bare, self.adamw, Path(checkpoint))
         path = os.path.join(checkpoint, SCHEDULER_NAME)
         self.lr_scheduler.load_state_dict(torch.load(path, weights_only=True))
-        for group, rate in zip(self.optimizer.param_groups, self.lr_scheduler.get_last_lr(), strict=True):
+        for group, rate in zip(self.adamw.param_groups, self.lr_scheduler.get_last_lr(), strict=True):
             group["lr"] = rate
 
-    def _defer_fsdp_gradient_reduction(self) -> AbstractContextManager[None]:
+    @property
+    def bare(self) -> PreTrainedModel:
+        """The model without what wraps it."""
+        assert isinstance(self.model, PreTrainedModel)
+        return self.model
+
+    @property
+    def adamw(self) -> torch.optim.Optimizer:
+        """The optimizer without what wraps it."""
+        assert isinstance(self.optimizer, AcceleratedOptimizer)
+        return self.optimizer.optimizer
+
+    def _defer_fsdp_gradient_reduction(self) -> Any:
         """Defers nothing: until the last part of the batch each process would keep whole gradients."""
         return nullcontext()
 
@@ -301,7 +314,9 @@ def device() -> torch.device:
     """Where this process trains."""
     from accelerate import PartialState
 
-    return PartialState(cpu=ranks.on_processors()).device
+    found = PartialState(cpu=ranks.on_processors()).device
+    assert isinstance(found, torch.device)
+    return found
 
 
 def _outcome(

@@ -17,14 +17,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed import checkpoint as dcp
-from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
     get_optimizer_state_dict,
     set_optimizer_state_dict,
 )
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from transformers import PreTrainedModel
 
@@ -100,13 +101,13 @@ def load_weights(model: nn.Module, folder: Path) -> None:
 
 def save_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path) -> None:
     """Writes the optimizer's tensors, each process its share."""
-    found = get_optimizer_state_dict(model, optimizer, options=FLAT)
+    found: dict[str, Any] = get_optimizer_state_dict(model, optimizer, options=FLAT)
     _save({name: value for name, value in found.items() if name.startswith(STATE)}, folder / OPTIMIZER)
 
 
 def load_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path) -> None:
     """Reads what :func:`save_optimizer` wrote; settings, as the learning rate, stay as they are."""
-    found = get_optimizer_state_dict(model, optimizer, options=FLAT)
+    found: dict[str, Any] = get_optimizer_state_dict(model, optimizer, options=FLAT)
     tensors = {name: value for name, value in found.items() if name.startswith(STATE)}
     _load(tensors, folder / OPTIMIZER)
     set_optimizer_state_dict(model, optimizer, {**found, **tensors}, options=FLAT)
@@ -116,12 +117,12 @@ def _save(tensors: dict[str, Tensor], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
     with _alone() as no_dist:
-        dcp.save(tensors, storage_writer=writer, no_dist=no_dist)
+        save(tensors, storage_writer=writer, no_dist=no_dist)
 
 
 def _load(tensors: dict[str, Tensor], folder: Path) -> None:
     with _alone() as no_dist:
-        dcp.load(tensors, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=no_dist)
+        load(tensors, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=no_dist)
 
 
 @contextmanager
