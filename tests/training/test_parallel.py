@@ -119,6 +119,16 @@ def test_two_processes_equal_one(alone, pair, way, parallel):
     assert_same(alone / way, pair / f"{way}-{parallel}")
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_start_on_the_meta_device_has_the_same_weights(alone, pair, way):
+    """What the first forward pass finds, to the bit; each process holds a share only."""
+    here, there = (
+        [entry for entry in curve(folder) if entry[0] == 0] for folder in (alone / way, pair / f"{way}-fsdp")
+    )
+    assert here == there
+    assert here
+
+
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_begun_by_one_process_and_ended_by_two(alone, pair, parallel):
     assert_same(alone / "whole", pair / f"from-one-{parallel}")
