@@ -136,21 +136,28 @@ def run_elsewhere(settings) -> None:
     compare(settings, Recorder())
 
 
-@pytest.mark.slow
-def test_a_comparison_that_is_killed_ends_with_the_same_numbers(settings_for, tmp_path):
-    """The whole process is killed while its second trial trains; its worker must not go on either."""
-    training = {"steps": 200, "evaluations": 2}
-    settings = settings_for(tmp_path / "killed", training=training)
+def until_its_second_trial(settings) -> multiprocessing.process.BaseProcess:
+    """Starts a comparison in another process, and waits until its second trial trains."""
     process = multiprocessing.get_context("spawn").Process(target=run_elsewhere, args=(settings,))
     process.start()
     second = settings.out / TRIALS[1] / "metrics.jsonl"
     until = time.monotonic() + 180
     while time.monotonic() < until and process.is_alive() and not (second.exists() and second.stat().st_size > 2000):
         time.sleep(0.01)
+    return process
+
+
+@pytest.mark.slow
+def test_a_comparison_that_is_killed_ends_with_the_same_numbers(settings_for, tmp_path):
+    """The whole process is killed while its second trial trains; its worker must not go on either."""
+    training = {"steps": 200, "evaluations": 2}
+    settings = settings_for(tmp_path / "killed", training=training)
+    process = until_its_second_trial(settings)
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     assert process.exitcode == -signal.SIGKILL
     assert [(settings.out / name / RESULT).exists() for name in TRIALS] == [True, False, False, False]
+    second = settings.out / TRIALS[1] / "metrics.jsonl"
     time.sleep(1)
     size = second.stat().st_size
     time.sleep(1)
@@ -168,12 +175,7 @@ def test_a_comparison_that_is_killed_ends_with_the_same_numbers(settings_for, tm
 def test_a_comparison_that_is_terminated_saves_its_trials(settings_for, tmp_path):
     training = {"steps": 200, "evaluations": 2}
     settings = settings_for(tmp_path / "ended", training=training)
-    process = multiprocessing.get_context("spawn").Process(target=run_elsewhere, args=(settings,))
-    process.start()
-    second = settings.out / TRIALS[1] / "metrics.jsonl"
-    until = time.monotonic() + 180
-    while time.monotonic() < until and process.is_alive() and not (second.exists() and second.stat().st_size > 2000):
-        time.sleep(0.01)
+    process = until_its_second_trial(settings)
     process.terminate()
     process.join(60)
     assert process.exitcode == 1

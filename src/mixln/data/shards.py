@@ -33,8 +33,10 @@ from mixln.data.settings import PackSettings, PrepareSettings, TextSettings
 from mixln.data.text import (
     FORMAT,
     HELD_OUT_ROWS,
+    IGNORED,
     Text,
     TextInfo,
+    encoded,
     held_out_rows,
     named_tokenizer,
     trained_tokenizer,
@@ -79,8 +81,8 @@ def prepare_shards(settings: PrepareSettings, say: Say) -> Text:
     order = list(range(len(source.files)))
     random.Random(len(order)).shuffle(order)
     began = said = time.monotonic()
-    work = 0
-    while missing := _missing(out, order, tokens):
+    work, sizes = 0, {}
+    while missing := _missing(out, order, tokens, sizes):
         moved = False
         for file in missing:
             try:
@@ -92,13 +94,13 @@ def prepare_shards(settings: PrepareSettings, say: Say) -> Text:
                 continue
             if time.monotonic() - said >= NEWS:
                 said = time.monotonic()
-                say(_course(sum(_tokens(out, order)), tokens, work / (said - began)))
+                say(_course(sum(sizes.values()), tokens, work / (said - began)))
             break
         if not moved:
             time.sleep(PATIENCE)
     with FileLock(out / LOCK):
         if not (out / "info.json").is_file():
-            _finish(out, source, settings, order, tokenizer, request)
+            _finish(out, source, settings, _used(order, tokens, sizes), tokenizer, request)
     return Text.load(out)
 
 
@@ -235,8 +237,7 @@ def _pack_file(out: Path, source: Parts, file: int, tokenizer: Any, length: int,
 def _encoded(texts: Iterator[str], tokenizer: Any) -> Iterator[np.ndarray]:
     """The tokens of many documents at a time, each with an end of text."""
     while documents := list(islice(texts, AT_ONCE)):
-        found = tokenizer(documents, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
-        yield np.concatenate([np.array([*ids, tokenizer.eos_token_id], dtype=np.int64) for ids in found])
+        yield np.concatenate(encoded(documents, tokenizer))
 
 
 def _arrow(out: Path, file: int) -> Path:
@@ -253,49 +254,49 @@ def _counts(out: Path, file: int) -> np.ndarray:
     return np.load(_arrow(out, file).with_suffix(".npy"), allow_pickle=False)
 
 
-def _tokens(out: Path, order: list[int]) -> list[int]:
-    """The tokens of the files that are done, in their order."""
-    return [int(_counts(out, file).sum()) for file in order if _arrow(out, file).is_file()]
+def _missing(out: Path, order: list[int], tokens: int, sizes: dict[int, int]) -> list[int]:
+    """The files that are to be done next, in their order; empty when there is enough, or no more.
+
+    :param sizes: file → tokens, of those that are known to be done; the others that are done are added.
+    """
+    for file in order:
+        if file not in sizes and _arrow(out, file).is_file():
+            sizes[file] = int(_counts(out, file).sum())
+    if sum(sizes[file] for file in _used(order, tokens, sizes)) >= tokens:
+        return []
+    return [file for file in order if file not in sizes]
 
 
-def _used(out: Path, order: list[int], tokens: int) -> tuple[list[int], int]:
-    """The files, done one after the other from the first, that reach so many tokens or end at one that is not done; their tokens."""
+def _used(order: list[int], tokens: int, sizes: dict[int, int]) -> list[int]:
+    """The files, done one after the other from the first, that reach so many tokens or end before one that is not done."""
     used, ready = [], 0
     for file in order:
-        if ready >= tokens or not _arrow(out, file).is_file():
+        if ready >= tokens or file not in sizes:
             break
         used.append(file)
-        ready += int(_counts(out, file).sum())
-    return used, ready
-
-
-def _missing(out: Path, order: list[int], tokens: int) -> list[int]:
-    """The files that are to be done next, in their order; empty when there is enough, or no more."""
-    if _used(out, order, tokens)[1] >= tokens:
-        return []
-    return [file for file in order if not _arrow(out, file).is_file()]
+        ready += sizes[file]
+    return used
 
 
 def _finish(
     out: Path,
     source: Parts,
     settings: PrepareSettings,
-    order: list[int],
+    used: list[int],
     tokenizer: Any,
     request: dict[str, Any],
 ) -> None:
-    used, ready = _used(out, order, settings.tokens)
-    if not ready:
+    counts = sum((_counts(out, file) for file in used), np.zeros(len(tokenizer), dtype=np.int64))
+    if not counts.any():
         raise DataError(
             f"data {source.description}: no file has as many tokens as one sequence of {settings.sequence_length}; "
             "give more text or a smaller --sequence-length"
         )
-    counts = np.sum([_counts(out, file) for file in used], axis=0)
     fingerprint = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:20]
     info = replace(
         _info(out, source, counts, tokenizer, fingerprint),
         documents=int(counts[tokenizer.eos_token_id]),
-        train_tokens=ready,
+        train_tokens=int(counts.sum()),
         files=tuple(_arrow(out, file).name for file in used),
     )
     write_atomic(out / "info.json", json.dumps(asdict(info), indent=1))
@@ -306,8 +307,11 @@ def _info(out: Path, source: Parts, counts: Any, tokenizer: Any, fingerprint: st
 
     :param counts: how often each token occurs in its training part, or in a sample of it.
     """
+    import datasets
+
     documents = [json.loads(line)["text"] for line in (out / HELD_OUT_TEXT).read_text("utf-8").splitlines()]
-    targets = np.concatenate(list(_encoded(iter(documents), tokenizer)))
+    labels = np.array(datasets.load_from_disk(str(out / HELD_OUT_ROWS)).with_format("numpy")["labels"][:])[:, 1:]
+    targets = labels[labels != IGNORED]
     return TextInfo(
         description=source.description,
         fingerprint=fingerprint,

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from mixln.data.parts import Parts
+from mixln.data.text import encoded
 from mixln.errors import DataError
 
 BLOCK = 4096
@@ -101,7 +102,7 @@ class Stream(IterableDataset[dict[str, Tensor]]):
                         continue
                     order = np.random.default_rng([self.seed, at.epoch, files[number], block]).permutation(len(texts))
                     chosen = [texts[index] for index in order[at.document :]]
-                    for step, ids in enumerate(self._encoded(chosen)):
+                    for step, ids in enumerate(encoded(chosen, self.tokenizer)):
                         token = at.token if step == 0 else 0
                         document = at.document + step
                         yield (
@@ -129,9 +130,3 @@ class Stream(IterableDataset[dict[str, Tensor]]):
         mine = texts if self._by_file(readers) else islice(texts, reader, None, readers)
         while block := list(islice(mine, BLOCK)):
             yield block
-
-    def _encoded(self, texts: list[str]) -> list[np.ndarray]:
-        if not texts:
-            return []
-        found = self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
-        return [np.array([*ids, self.tokenizer.eos_token_id], dtype=np.int64) for ids in found]

@@ -14,6 +14,7 @@ from mixln.data.documents import Corpus, corpus, is_hub, path_of
 from mixln.data.settings import TextSettings
 from mixln.errors import DataError, first_line
 from mixln.files import existing, folder_atomic, write_atomic
+from mixln.records import from_json, read_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -128,8 +129,7 @@ class Text:
     @classmethod
     def load(cls, folder: Path) -> Text:
         """Opens what :func:`prepare` wrote."""
-        entries = json.loads((folder / "info.json").read_text("utf-8"))
-        return cls(folder=folder, info=TextInfo(**{**entries, "files": tuple(entries.get("files", ()))}))
+        return cls(folder=folder, info=from_json(TextInfo, read_json(folder / "info.json")))
 
 
 def prepare(settings: TextSettings, *, vocabulary_size: int, tokens: int, cache: Path) -> Text:
@@ -222,9 +222,17 @@ def _stream(documents: list[str], tokenizer: Any) -> np.ndarray:
     """All documents as one array of token ids, an end of text before the first and after each."""
     import numpy as np
 
-    end = np.array([tokenizer.eos_token_id])
-    encoded = tokenizer(documents, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
-    return np.concatenate([end, *(part for ids in encoded for part in (np.array(ids, dtype=np.int64), end))])
+    return np.concatenate([np.array([tokenizer.eos_token_id]), *encoded(documents, tokenizer)])
+
+
+def encoded(documents: list[str], tokenizer: Any) -> list[np.ndarray]:
+    """The tokens of each document, an end of text after them."""
+    import numpy as np
+
+    if not documents:
+        return []
+    found = tokenizer(documents, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+    return [np.array([*ids, tokenizer.eos_token_id], dtype=np.int64) for ids in found]
 
 
 def _pack(documents: Corpus, tokenizer: Any, length: int, key: str, folder: Path) -> None:

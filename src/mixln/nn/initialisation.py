@@ -77,16 +77,18 @@ def initialise(
         parts = [found] if isinstance(found, str) else list(found)
         # A linear map keeps its outputs in the last axis but one, behind those of the experts; Conv1D keeps them in the last.
         axis = -1 if isinstance(module, Conv1D) else 0 if parameter.ndim == 2 else -2
-        value = torch.empty(parameter.shape)
-        for part, of_part in zip(value.chunk(len(parts), dim=axis), parts, strict=True):
+        shapes = [part.shape for part in torch.empty(parameter.shape, device="meta").chunk(len(parts), dim=axis)]
+        drawn_parts = []
+        for shape, of_part in zip(shapes, parts, strict=True):
             weight = Weight(
                 role=of_part,
-                shape=tuple(part.shape),
+                shape=tuple(shape),
                 hidden_size=hidden_size,
                 layers=layers,
                 initializer_range=initializer_range,
             )
-            _draw(part, weight, rule, generator)
+            drawn_parts.append(_draw(weight, rule, generator))
+        value = drawn_parts[0] if len(parts) == 1 else torch.cat(drawn_parts, dim=axis)
         if isinstance(module, nn.Embedding) and module.padding_idx is not None:
             value[module.padding_idx] = 0.0
         _set(parameter, value)
@@ -98,16 +100,13 @@ def _generator(base: int, name: str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big", signed=True))
 
 
-def _draw(value: Tensor, weight: Weight, rule: Scheme, generator: torch.Generator) -> None:
+def _draw(weight: Weight, rule: Scheme, generator: torch.Generator) -> Tensor:
     std = rule.std(weight)
-    # Drawn side by side in memory, whatever part of a larger matrix it is: the layout must not change the values.
-    drawn = torch.empty(weight.shape)
+    value = torch.empty(weight.shape)
     if rule.truncate is None:
-        drawn.normal_(0.0, std, generator=generator)
-    else:
-        limit = rule.truncate * std
-        nn.init.trunc_normal_(drawn, 0.0, std, -limit, limit, generator=generator)
-    value.copy_(drawn)
+        return value.normal_(0.0, std, generator=generator)
+    limit = rule.truncate * std
+    return nn.init.trunc_normal_(value, 0.0, std, -limit, limit, generator=generator)
 
 
 def _set(parameter: Tensor, value: Tensor) -> None:
