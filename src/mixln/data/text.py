@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mixln.data.documents import Corpus, corpus, is_hub, path_of
+from mixln.data.documents import Corpus, corpus, is_hub, is_prepared, path_of
 from mixln.data.settings import TextSettings
 from mixln.errors import DataError, first_line
 from mixln.files import existing, folder_atomic, write_atomic
@@ -140,7 +140,7 @@ def prepare(settings: TextSettings, *, vocabulary_size: int, tokens: int, cache:
     :param cache: folder of the cache; it is made if missing.
     :raises DataError: if the text cannot be read, is empty, or is shorter than one sequence in either part.
     """
-    from mixln.data.shards import is_prepared, prepare_stream, prepared
+    from mixln.data.shards import prepare_stream, prepared
 
     if not (place := existing(cache)).is_dir():
         raise DataError(f"cache {cache} cannot be made: {place} is a file; name another folder with --cache")
