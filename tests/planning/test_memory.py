@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed._tools.mem_tracker import MemTracker
 
 from mixln.hosts import HOSTS, build
+from mixln.nn.loss import without_logits
 from mixln.planning.memory import fake_model, measure, run_step
 from mixln.planning.settings import PlanSettings
 from mixln.presets import model_config
@@ -87,9 +88,12 @@ def test_activations_grow_with_the_micro_batch_and_not_with_the_batch():
 
 
 def test_logits_by_hand():
-    """In float32: the logits, their logarithms of probabilities, and the gradient of these, each B × T × V."""
-    memory = planned(TINY)
-    assert memory.highest["logits and loss"] == pytest.approx(3 * 4 * 4 * 64 * 2048, rel=0.02)
+    """In float32, of 512 tokens at a time: the logits and their logarithms of probabilities; and the loss's gradients at hand."""
+    memory = planned(TINY, batch_size=16)
+    tokens, width, words = 16 * 64, 96, 2048
+    assert memory.highest["logits and loss"] == pytest.approx(
+        4 * (2 * 512 * words + (tokens + words) * width), rel=0.02
+    )
 
 
 def test_autocast_keeps_a_copy_of_each_matrix():
@@ -147,7 +151,7 @@ def test_it_is_what_torchs_own_tracker_counts():
         tracker = MemTracker()
         tracker.track_external(other)
         tokens = torch.zeros(4, 64, dtype=torch.long)
-        with tracker:
+        with tracker, without_logits(other):
             other(input_ids=tokens, labels=tokens).loss.backward()
         peak = next(iter(tracker.get_tracker_snapshot("peak").values()))
     counted = sum(step.values()) + sum(parameter.numel() * 4 for parameter in model.parameters())

@@ -15,6 +15,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask, sliding_window_causal_mask_function
 
 from mixln.hosts import build
+from mixln.nn.loss import without_logits
 from mixln.nn.residual import placed_layers
 from mixln.planning.flops import head_of
 from mixln.planning.live import ACTIVATIONS, GRADIENTS, LOGITS, WEIGHT_COPIES, LiveMemory
@@ -170,7 +171,8 @@ def _loss(model: PreTrainedModel, settings: PlanSettings) -> Tensor:
     forward: Any = model.forward
     if settings.precision == "bfloat16":
         forward = convert_outputs_to_fp32(torch.autocast("cpu", torch.bfloat16)(forward))
-    return forward(**inputs).loss
+    with without_logits(model):
+        return forward(**inputs).loss
 
 
 def _name_head(model: PreTrainedModel, live: LiveMemory) -> None:

@@ -178,7 +178,7 @@ class ResidualVariance(TrainerCallback):
 
     def _measure(self, state: TrainerState, model: nn.Module) -> None:
         device = next(model.parameters()).device
-        inputs = {"input_ids": self.batch["input_ids"].to(device)}
+        inputs = {"input_ids": self.batch["input_ids"].to(device), "logits_to_keep": 1}
         profile = residual_variance(model, inputs, step=state.global_step)
         row = {"attention": list(profile.attention), "feed_forward": list(profile.feed_forward)}
         self.record({"step": profile.step, "residual_variance": row})

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mixln.data.text import IGNORED
+from mixln.nn.loss import without_logits
 from mixln.training import ranks
 
 
@@ -37,17 +39,29 @@ def evaluate(model: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> Evalu
     total, tokens = 0.0, 0
     was_training = model.training
     model.eval()
-    for batch in batches:
-        logits_BTV = model(input_ids=batch["input_ids"], use_cache=False).logits
-        targets = batch["labels"][:, 1:].flatten()
-        losses = F.cross_entropy(
-            logits_BTV[:, :-1].flatten(0, 1).float(), targets, ignore_index=IGNORED, reduction="none"
-        )
-        total += losses.cpu().double().sum().item()  # some devices have no float64
-        tokens += int((targets != IGNORED).sum())
+    with without_logits(model) as able:
+        for batch in batches:
+            found = _summed_loss(model, batch) if able else _from_logits(model, batch)
+            total += found.item()
+            tokens += int((batch["labels"][:, 1:] != IGNORED).sum())
     model.train(was_training)
     loss, count = ranks.total(torch.tensor([total, tokens], dtype=torch.float64, device=_reducible(model))).tolist()
     return Evaluation(loss=loss / count, tokens=int(count))
+
+
+def _summed_loss(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+    config: Any = model.config
+    more = (
+        {"output_router_logits": False} if hasattr(config, "output_router_logits") else {}
+    )  # else the balance is added
+    inputs = {"input_ids": batch["input_ids"], "labels": batch["labels"], "use_cache": False}
+    return model(**inputs, num_items_in_batch=1, **more).loss
+
+
+def _from_logits(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+    logits_BTV = model(input_ids=batch["input_ids"], use_cache=False).logits
+    targets = batch["labels"][:, 1:].flatten()
+    return F.cross_entropy(logits_BTV[:, :-1].flatten(0, 1).float(), targets, ignore_index=IGNORED, reduction="sum")
 
 
 def _reducible(model: nn.Module) -> torch.device:

@@ -26,6 +26,7 @@ from mixln.data.text import IGNORED, Text
 from mixln.errors import SettingsError
 from mixln.files import folder_atomic
 from mixln.hosts import build, placement_for
+from mixln.nn.loss import without_logits
 from mixln.nn.profiling import profile
 from mixln.training import ranks
 from mixln.training.callbacks import (
@@ -144,12 +145,13 @@ class PlacementTrainer(EqualTerms):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, Any]:
         """The language model's loss; with experts, their load-balancing loss times its coefficient on top, as their papers train them."""
-        if not self.balance:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        found: Any = super().compute_loss(model, {**inputs, "output_router_logits": True}, True, num_items_in_batch)
+        more = {"output_router_logits": True} if self.balance else {}
+        with without_logits(self.bare):
+            found: Any = super().compute_loss(model, {**inputs, **more}, True, num_items_in_batch)
         loss, outputs = found
-        # Trainer divides the language model's loss by the tokens of the whole update; the balance is a mean over its parts.
-        loss = loss + self.balance * outputs.aux_loss / self.args.gradient_accumulation_steps
+        if self.balance:
+            # Trainer divides the language model's loss by the tokens of the whole update; the balance is a mean over its parts.
+            loss = loss + self.balance * outputs.aux_loss / self.args.gradient_accumulation_steps
         return (loss, outputs) if return_outputs else loss
 
 
