@@ -13,6 +13,9 @@ from pathlib import Path
 
 from mixln.errors import StoreError
 
+FULL = 2**20
+"""Bytes: a disk with less free room is full."""
+
 
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Writes a file under a temporary name in the same folder, flushes it to the disk, and renames it."""
@@ -25,6 +28,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
+        fsync(path.parent)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -56,7 +60,7 @@ def fsync(path: Path) -> None:
 
 @contextmanager
 def folder_atomic(path: Path) -> Iterator[Path]:
-    """Yields an empty folder to fill; it takes the name `path` when the block ends without an error.
+    """Yields an empty folder to fill; when the block ends without an error, it is flushed to the disk and takes the name `path`.
 
     If another process has made `path` meanwhile, that one stays.
     """
@@ -65,23 +69,30 @@ def folder_atomic(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o755)  # mkdtemp keeps it from everyone else
+        for written in (*temporary.rglob("*"), temporary):
+            fsync(written)
         try:
             os.rename(temporary, path)
         except OSError:
             if not path.is_dir():
                 raise
+        fsync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def no_room(error: BaseException) -> bool:
-    """Whether an error, or one that led to it, is that of a full disk or quota."""
+def no_room(error: BaseException, folder: Path) -> bool:
+    """Whether an error, or one that led to it, is that of a full disk or quota.
+
+    :param folder: where it was written to.
+    """
+    full = shutil.disk_usage(folder).free < FULL
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
             return True
-        # torch and safetensors write by themselves, and say it in words.
-        if re.search(r"[Nn]o space left|file write failed|failed writing file|os error 28", str(seen)):
+        # torch and safetensors write by themselves, and say it in words; torch's are the same for whatever went wrong.
+        if re.search(r"[Nn]o space left|os error 28\b", str(seen)) or (full and "failed writing" in str(seen)):
             return True
         seen = seen.__cause__ or seen.__context__
     return False

@@ -88,6 +88,12 @@ def test_other_commands_are_not_for_several_processes(monkeypatch, capsys):
     assert "only mixln pretrain trains one model on several devices" in capsys.readouterr().err
 
 
+def test_variables_of_a_launcher_that_are_empty_mean_one_process(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.setenv(name, "")
+    assert main(["placements"]) == 0
+
+
 def _appears(folder: Path, pattern: str, process: subprocess.Popen[str]) -> list[Path]:
     until = time.monotonic() + 120
     while time.monotonic() < until and process.poll() is None:

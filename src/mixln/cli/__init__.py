@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
         _complain(str(error))
         return 2
     except Stopped as error:
-        _complain(f"saved and stopped; {getattr(command, 'INTERRUPTED', '')}")
+        _complain(f"{', '.join(error.args[1:]) or 'saved and stopped'}; {getattr(command, 'INTERRUPTED', '')}")
         return 128 + error.args[0]
     except KeyboardInterrupt:
         _complain(f"interrupted; {getattr(command, 'INTERRUPTED', 'nothing was written')}")

@@ -21,6 +21,8 @@ from mixln.training.metrics import METRICS, MetricsFile
 SUMS = "checksums.json"
 KEPT = 2
 """Checkpoints that stay: one may turn out to be damaged."""
+ASIDE = ".passed-over"
+"""What the name of a checkpoint that cannot be used ends with from then on."""
 UNFINISHED = ".saving"
 """Folder in which a checkpoint is written before it takes its name."""
 
@@ -53,7 +55,9 @@ def damage(folder: Path) -> str:
 
 
 def publish(unfinished: Path, folder: Path) -> None:
-    """Seals a checkpoint, gives it its name in `folder`, and deletes all but the last :data:`KEPT` there."""
+    """Seals a checkpoint and flushes the rows before it, gives it its name in `folder`, and deletes all but the last :data:`KEPT` there."""
+    if (metrics := folder / METRICS).exists():
+        fsync(metrics)  # without the rows up to it, it could not be gone on from
     seal(unfinished)
     target = folder / unfinished.name
     if target.exists():  # of a training that was here before, and has been damaged since
@@ -97,13 +101,17 @@ def resumption(folder: Path, say: Callable[[str], None]) -> tuple[Path | None, M
 def _resumption(folder: Path, say: Callable[[str], None]) -> tuple[Path | None, MetricsFile]:
     shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
     for step, checkpoint in reversed(sealed(folder)):
-        if found := damage(checkpoint):
-            say(f"checkpoint {checkpoint} is damaged: {found}; it is passed over")
-            continue
-        metrics = MetricsFile(folder / METRICS, resume_step=step)
-        if metrics.reaches(step):
-            return checkpoint, metrics
-        say(f"checkpoint {checkpoint} is passed over: {METRICS} does not reach step {step}")
+        metrics = MetricsFile(folder / METRICS, resume_step=step, writes=False)
+        found = damage(checkpoint)
+        if not found and not metrics.reaches(step):
+            found = f"{METRICS} does not reach step {step}"
+        if not found:
+            return checkpoint, MetricsFile(folder / METRICS, resume_step=step)
+        aside = checkpoint.with_name(checkpoint.name + ASIDE)
+        say(f"checkpoint {checkpoint} is passed over: {found}; it is {aside.name} now")
+        # Else it would count as one of the last, and those that are written from here on would go in its stead.
+        discard(aside)
+        os.rename(checkpoint, aside)
     return None, MetricsFile(folder / METRICS, resume_step=0)
 
 

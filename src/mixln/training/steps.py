@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
@@ -16,6 +15,7 @@ from mixln.data.examples import Examples, Room, examples, rooms
 from mixln.data.settings import ExampleSettings
 from mixln.errors import CheckpointError, SettingsError
 from mixln.hosts.sources import Say, Source, device, identity, tokenizer_of
+from mixln.launch import launched
 from mixln.training.checkpoints import discard
 from mixln.training.once import once
 from mixln.training.outcome import Tuned
@@ -165,7 +165,7 @@ def check_classifier(config: PreTrainedConfig, name: str) -> None:
 
 def check_possible() -> None:
     """:raises SettingsError: if the packages of these steps are not installed, or this is one of several processes."""
-    if os.environ.get("WORLD_SIZE", "1") not in ("", "1"):
+    if launched()[1] > 1:
         raise SettingsError("this trains in one process; start it without torchrun or accelerate launch")
     if missing := [name for name in ("trl", "peft") if find_spec(name) is None]:
         raise SettingsError(f'{" and ".join(missing)} must be installed for this; run pip install "mixln[tune]"')

@@ -131,7 +131,6 @@ def arguments(
         "logging_nan_inf_filter": False,
         "eval_strategy": "no",
         "save_strategy": "no",
-        "save_total_limit": 2,
         "dataloader_pin_memory": torch.cuda.is_available(),
         "disable_tqdm": True,
         "report_to": "none",
