@@ -58,6 +58,13 @@ def fsync(path: Path) -> None:
         os.close(handle)
 
 
+def settle(folder: Path) -> None:
+    """Flushes a folder with all its content to the disk, and lets everyone read it: temporary files and safetensors' are private."""
+    for path in (*folder.rglob("*"), folder):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+        fsync(path)
+
+
 @contextmanager
 def folder_atomic(path: Path) -> Iterator[Path]:
     """Yields an empty folder to fill; when the block ends without an error, it is flushed to the disk and takes the name `path`.
@@ -68,9 +75,7 @@ def folder_atomic(path: Path) -> Iterator[Path]:
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
         yield temporary
-        temporary.chmod(0o755)  # mkdtemp keeps it from everyone else
-        for written in (*temporary.rglob("*"), temporary):
-            fsync(written)
+        settle(temporary)
         try:
             os.rename(temporary, path)
         except OSError:

@@ -182,7 +182,7 @@ def test_checkpoints_from_before_a_damaged_one_do_not_go_in_its_stead(tmp_path):
         (tmp_path / f"checkpoint-{step}" / "weights").write_text("damaged")
     lines: list[str] = []
     assert resumption(tmp_path, lines.append)[0] is None
-    assert [line.split(" is passed over: ")[1] for line in lines] == [
+    assert [line.split(" is passed over: ")[1] for line in lines[:-1]] == [
         f"weights has 7 of 2 bytes; it is checkpoint-{step}.passed-over now" for step in (40, 30)
     ]
     written(tmp_path, 10)

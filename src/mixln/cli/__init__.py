@@ -79,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 141
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
-        _complain(f"cannot read or write{where}: {error.strerror or error}; nothing finished is lost")
+        _complain(f"{error.strerror or error}{where and f':{where}'}; nothing finished is lost")
         return 2
 
 

@@ -120,7 +120,7 @@ def compare(
     with _locked(store):
         sweep(store.folder, "*.json", "*.md", "*.png", "*.html")
         if settings.with_grid(store.check(shared, asked, extend=extend)) != settings:
-            raise StoreError(f"out {store.folder} has been extended by another mixln compare meanwhile; run this again")
+            raise StoreError(f"out {store.folder} has been extended by another mixln meanwhile; run this again")
         present = store.read() or {
             "versions": _versions(),
             "commit": _commit(),
@@ -290,7 +290,7 @@ def _locked(store: Store) -> Iterator[None]:
             yield
     except Timeout as error:
         raise StoreError(
-            f"out {store.folder} is in use by another mixln compare; wait for it, or choose another --out"
+            f"out {store.folder} is in use by another mixln; wait for it, or choose another --out"
         ) from error
 
 

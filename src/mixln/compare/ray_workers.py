@@ -39,7 +39,7 @@ class RayWorkers:
                     ignore_reinit_error=True,
                     include_dashboard=False,
                     log_to_driver=False,
-                    logging_level=logging.ERROR,
+                    logging_level=logging.CRITICAL,
                 )
         except Exception as error:  # Ray raises many kinds
             raise SettingsError(

@@ -75,8 +75,9 @@ def follow() -> int:
             except Stopped as error:
                 return 128 + error.args[0]
             except Exception as error:
-                if no_room(error, job.folder):
-                    raise _full(job) from error
-                raise
+                if not no_room(error, job.folder):
+                    raise
+                print(f"mixln: {_full(job)}", file=sys.stderr)
+                return 2
     ranks.part()
     return 0

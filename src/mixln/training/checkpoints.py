@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from mixln.files import fsync, write_atomic
+from mixln.files import fsync, settle, write_atomic
 from mixln.records import read_json
 from mixln.training import ranks
 from mixln.training.metrics import METRICS, MetricsFile
@@ -30,8 +30,8 @@ UNFINISHED = ".saving"
 def seal(folder: Path) -> None:
     """Flushes every file of a checkpoint to the disk and writes down its length and checksum."""
     sums = {}
+    settle(folder)
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        fsync(path)
         sums[path.relative_to(folder).as_posix()] = [path.stat().st_size, _sha256(path)]
     write_atomic(folder / SUMS, json.dumps(sums, indent=1))
     fsync(folder)
@@ -100,7 +100,7 @@ def resumption(folder: Path, say: Callable[[str], None]) -> tuple[Path | None, M
 
 def _resumption(folder: Path, say: Callable[[str], None]) -> tuple[Path | None, MetricsFile]:
     shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
-    for step, checkpoint in reversed(sealed(folder)):
+    for step, checkpoint in reversed(there := sealed(folder)):
         metrics = MetricsFile(folder / METRICS, resume_step=step, writes=False)
         found = damage(checkpoint)
         if not found and not metrics.reaches(step):
@@ -112,6 +112,8 @@ def _resumption(folder: Path, say: Callable[[str], None]) -> tuple[Path | None, 
         # Else it would count as one of the last, and those that are written from here on would go in its stead.
         discard(aside)
         os.rename(checkpoint, aside)
+    if there:
+        say(f"{folder} has no checkpoint that can be used: its training starts again at step 0")
     return None, MetricsFile(folder / METRICS, resume_step=0)
 
 

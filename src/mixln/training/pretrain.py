@@ -196,6 +196,8 @@ def pretrain(
     set_seed(seed)
     model = _model(config, placement=placement, init=init, seed=seed, text=text, settings=settings, parallel=parallel)
     resume, metrics = resumption(folder, say)
+    if resume is not None and ranks.first():
+        say(f"going on from {resume}")
     held_out = text.held_out
     length = held_out[0]["input_ids"].numel()
     positions = load_positions(resume, engine.data_workers) if text.info.stream is not None else {}

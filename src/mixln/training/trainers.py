@@ -95,7 +95,8 @@ def per_process(settings: OptimizerSettings, processes: int) -> int:
     micro = settings.micro_batch_size or max(1, settings.batch_size // processes)
     if settings.batch_size % (micro * processes):
         raise SettingsError(
-            f"batch-size must be a multiple of the {processes} processes' {micro} sequences a pass, got {settings.batch_size}"
+            f"batch-size must be a multiple of {micro * processes}, {processes} processes with {micro} sequences a pass, "
+            f"got {settings.batch_size}"
         )
     return micro
 
