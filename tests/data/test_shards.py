@@ -147,6 +147,14 @@ def test_another_request_does_not_mix_with_it(corpus, whole, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
+def test_what_a_process_killed_in_its_first_moment_leaves_is_no_obstacle(corpus, whole, tmp_path):
+    left = [tmp_path / ".lock", tmp_path / ".request.json.ab12cd34"]
+    for path in left:
+        path.write_text("{")
+    assert rows(prepare_shards(settings(corpus, tmp_path), silent)) == rows(whole)
+    assert not left[1].exists()
+
+
 def test_unfinished_text_is_not_trained_on(corpus, tmp_path):
     folder = prepare_shards(settings(corpus, tmp_path / "text"), silent).folder
     (folder / "info.json").unlink()

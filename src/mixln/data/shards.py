@@ -43,7 +43,7 @@ from mixln.data.text import (
     unigram_loss,
 )
 from mixln.errors import DataError, StoreError
-from mixln.files import check_writable, folder_atomic, fsync, write_atomic
+from mixln.files import check_writable, folder_atomic, fsync, sweep, write_atomic
 
 TRAIN, LOCK = "train", ".lock"
 VOCABULARY = 32_000
@@ -150,15 +150,12 @@ def _course(ready: int, tokens: int, speed: float) -> str:
 
 def _claim(out: Path, request: dict[str, Any]) -> None:
     """Makes the folder this request's, if it is free."""
-    if (
-        out.is_dir()
-        and any(out.iterdir())
-        and not (out / REQUEST).is_file()
-        and {p.name for p in out.iterdir()} - {LOCK}
-    ):
-        raise StoreError(f"out {out} is not empty and holds no prepared text; choose another --out")
     out.mkdir(parents=True, exist_ok=True)
+    # In this order: whatever another process puts there, the request is there before it.
+    if any(not _ours(path) for path in out.iterdir()) and not (out / REQUEST).is_file():
+        raise StoreError(f"out {out} is not empty and holds no prepared text; choose another --out")
     with FileLock(out / LOCK):
+        sweep(out, REQUEST)
         if not (out / REQUEST).is_file():
             write_atomic(out / REQUEST, json.dumps(request, indent=1))
             return
@@ -171,6 +168,11 @@ def _claim(out: Path, request: dict[str, Any]) -> None:
                 else f"{name.replace('_', '-')} there {present.get(name)}, here {value}"
             )
             raise StoreError(f"out {out} holds another text: {what}; choose another --out, or the same settings")
+
+
+def _ours(path: Path) -> bool:
+    """Whether a file is one that a process leaves, or has there, before it has written its request."""
+    return path.name == LOCK or path.name.startswith(f".{REQUEST}.")
 
 
 def _begin(out: Path, source: Parts, settings: PackSettings, tokens: int, vocabulary: int = VOCABULARY) -> None:
