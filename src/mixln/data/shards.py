@@ -31,7 +31,6 @@ from mixln.data.documents import HELD_OUT_TEXT, REQUEST
 from mixln.data.parts import LEAST_HELD_OUT, MOST_HELD_OUT, Parts, parts
 from mixln.data.settings import PackSettings, PrepareSettings, TextSettings
 from mixln.data.text import (
-    FORMAT,
     HELD_OUT_ROWS,
     IGNORED,
     Text,
@@ -45,6 +44,8 @@ from mixln.data.text import (
 from mixln.errors import DataError, StoreError
 from mixln.files import check_writable, folder_atomic, fsync, sweep, write_atomic
 
+FORMAT = 2
+"""Changes whenever the split or the packing does, so that a text begun with another is not gone on with."""
 TRAIN, LOCK = "train", ".lock"
 VOCABULARY = 32_000
 """Tokens of a tokenizer that is trained here, where the settings do not say."""
@@ -193,7 +194,10 @@ def _begin(out: Path, source: Parts, settings: PackSettings, tokens: int, vocabu
 
 
 def _sample(source: Parts) -> Iterator[str]:
-    """The beginning of the text, to train a tokenizer on."""
+    """The beginning of the text, to train a tokenizer on.
+
+    :raises DataError: if all of it is held out.
+    """
     seen = 0
     for file in range(len(source.files)):
         for text in source.train(file):
@@ -201,6 +205,8 @@ def _sample(source: Parts) -> Iterator[str]:
             seen += len(text)
             if seen >= SAMPLE:
                 return
+    if not seen:
+        raise DataError(f"data {source.description} has no document beside those held out; give more text")
 
 
 def _pack_file(out: Path, source: Parts, file: int, tokenizer: Any, length: int, tokens: int) -> int:
