@@ -12,6 +12,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import datasets
 import pytest
 
 from mixln.cli import main
@@ -153,6 +154,18 @@ def test_what_a_process_killed_in_its_first_moment_leaves_is_no_obstacle(corpus,
         path.write_text("{")
     assert rows(prepare_shards(settings(corpus, tmp_path), silent)) == rows(whole)
     assert not left[1].exists()
+
+
+def test_hub_data_of_another_commit_does_not_mix_with_it(corpus, tmp_path, monkeypatch):
+    """A folder of files stands in for the hub."""
+    builder = datasets.load_dataset_builder("json", data_files=[str(path) for path in sorted(corpus.iterdir())])
+    monkeypatch.setattr(datasets, "load_dataset_builder", lambda name, config: builder)
+    wanted = replace(settings(corpus, tmp_path / "text"), data="someone/texts")
+    first = prepare_shards(wanted, silent)
+    assert prepare_shards(wanted, silent) == first
+    builder.hash = "a later commit"
+    with pytest.raises(StoreError, match="its files have changed"):
+        prepare_shards(wanted, silent)
 
 
 def test_unfinished_text_is_not_trained_on(corpus, tmp_path):

@@ -103,7 +103,7 @@ def parts(settings: CorpusSettings) -> Parts:
 
 
 def _hub(settings: CorpusSettings) -> Parts:
-    splits = hub_splits(settings.data)
+    splits, commit = hub_splits(settings.data)
     train = splits["train"]
 
     def reader(rows: Any) -> Read:
@@ -112,7 +112,7 @@ def _hub(settings: CorpusSettings) -> Parts:
     count = train.num_shards
     return Parts(
         description=f"{settings.data} (hub, {count} files)",
-        identity=(settings.data, count),
+        identity=(settings.data, count, commit),
         files=tuple(reader(train.shard(count, index)) for index in range(count)),
         validation=reader(splits["validation"]) if "validation" in splits else None,
         share=settings.held_out,
