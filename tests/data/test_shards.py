@@ -12,6 +12,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import datasets
 import pytest
 
 from mixln.cli import main
@@ -29,7 +30,7 @@ FILES = 6
 def corpus(tmp_path_factory) -> Path:
     """Compressed JSON lines in several files, as C4 comes."""
     folder = tmp_path_factory.mktemp("corpus")
-    texts = small.documents(240, 40, seed=3)
+    texts = small.documents(240, 40, seed=1)  # no two alike
     for file in range(FILES):
         rows = "".join(json.dumps({"text": text, "url": "none"}) + "\n" for text in texts[file::FILES])
         (folder / f"c4-train.{file:05}-of-{FILES:05}.json.gz").write_bytes(gzip.compress(rows.encode()))
@@ -145,6 +146,26 @@ def test_another_request_does_not_mix_with_it(corpus, whole, tmp_path):
     with pytest.raises(StoreError, match="is not empty and holds no prepared text"):
         prepare_shards(replace(here, out=tmp_path), silent)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_what_a_process_killed_in_its_first_moment_leaves_is_no_obstacle(corpus, whole, tmp_path):
+    left = [tmp_path / ".lock", tmp_path / ".request.json.ab12cd34"]
+    for path in left:
+        path.write_text("{")
+    assert rows(prepare_shards(settings(corpus, tmp_path), silent)) == rows(whole)
+    assert not left[1].exists()
+
+
+def test_hub_data_of_another_commit_does_not_mix_with_it(corpus, tmp_path, monkeypatch):
+    """A folder of files stands in for the hub."""
+    builder = datasets.load_dataset_builder("json", data_files=[str(path) for path in sorted(corpus.iterdir())])
+    monkeypatch.setattr(datasets, "load_dataset_builder", lambda name, config: builder)
+    wanted = replace(settings(corpus, tmp_path / "text"), data="someone/texts")
+    first = prepare_shards(wanted, silent)
+    assert prepare_shards(wanted, silent) == first
+    builder.hash = "a later commit"
+    with pytest.raises(StoreError, match="its files have changed"):
+        prepare_shards(wanted, silent)
 
 
 def test_unfinished_text_is_not_trained_on(corpus, tmp_path):

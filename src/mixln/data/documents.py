@@ -136,8 +136,8 @@ def texts_of_rows(rows: Iterable[dict[str, Any]], name: str, column: str) -> Ite
         yield text_of(row, column, f"{name} row {number}", REMEDY)
 
 
-def hub_splits(data: str) -> Any:
-    """The splits of a hub data set, streamed; one of them is `train`.
+def hub_splits(data: str) -> tuple[Any, str]:
+    """The splits of a hub data set, streamed, and the commit that they are of; one of them is `train`.
 
     :param data: NAME or NAME:CONFIG.
     :raises DataError: if the hub does not give it, or it has no such split.
@@ -147,16 +147,17 @@ def hub_splits(data: str) -> Any:
     name, _, config = data.partition(":")
     try:
         with quiet():  # its client tells of every try
-            splits: Any = datasets.load_dataset(name, config or None, streaming=True)
+            builder: Any = datasets.load_dataset_builder(name, config or None)
+            splits = builder.as_streaming_dataset()
     except Exception as error:  # the hub client raises many kinds: no network, no such data set, no permission
         raise hub_error(data, error) from error
     if "train" not in splits:
         raise DataError(f"hub data set {data} has no split 'train'; it has: {', '.join(splits)}")
-    return splits
+    return splits, builder.hash
 
 
 def _hub(settings: CorpusSettings, tokens: int) -> Corpus:
-    parts = hub_splits(settings.data)
+    parts, _ = hub_splits(settings.data)
     try:
         train = _take(parts["train"], settings, tokens * CHARACTERS_PER_TOKEN)
         if "validation" not in parts:

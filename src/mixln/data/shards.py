@@ -31,7 +31,6 @@ from mixln.data.documents import HELD_OUT_TEXT, REQUEST
 from mixln.data.parts import LEAST_HELD_OUT, MOST_HELD_OUT, Parts, parts
 from mixln.data.settings import PackSettings, PrepareSettings, TextSettings
 from mixln.data.text import (
-    FORMAT,
     HELD_OUT_ROWS,
     IGNORED,
     Text,
@@ -43,8 +42,10 @@ from mixln.data.text import (
     unigram_loss,
 )
 from mixln.errors import DataError, StoreError
-from mixln.files import check_writable, folder_atomic, fsync, write_atomic
+from mixln.files import check_writable, folder_atomic, fsync, sweep, write_atomic
 
+FORMAT = 2
+"""Changes whenever the split or the packing does, so that a text begun with another is not gone on with."""
 TRAIN, LOCK = "train", ".lock"
 VOCABULARY = 32_000
 """Tokens of a tokenizer that is trained here, where the settings do not say."""
@@ -150,15 +151,12 @@ def _course(ready: int, tokens: int, speed: float) -> str:
 
 def _claim(out: Path, request: dict[str, Any]) -> None:
     """Makes the folder this request's, if it is free."""
-    if (
-        out.is_dir()
-        and any(out.iterdir())
-        and not (out / REQUEST).is_file()
-        and {p.name for p in out.iterdir()} - {LOCK}
-    ):
-        raise StoreError(f"out {out} is not empty and holds no prepared text; choose another --out")
     out.mkdir(parents=True, exist_ok=True)
+    # In this order: whatever another process puts there, the request is there before it.
+    if any(not _ours(path) for path in out.iterdir()) and not (out / REQUEST).is_file():
+        raise StoreError(f"out {out} is not empty and holds no prepared text; choose another --out")
     with FileLock(out / LOCK):
+        sweep(out, REQUEST)
         if not (out / REQUEST).is_file():
             write_atomic(out / REQUEST, json.dumps(request, indent=1))
             return
@@ -171,6 +169,11 @@ def _claim(out: Path, request: dict[str, Any]) -> None:
                 else f"{name.replace('_', '-')} there {present.get(name)}, here {value}"
             )
             raise StoreError(f"out {out} holds another text: {what}; choose another --out, or the same settings")
+
+
+def _ours(path: Path) -> bool:
+    """Whether a file is one that a process leaves, or has there, before it has written its request."""
+    return path.name == LOCK or path.name.startswith(f".{REQUEST}.")
 
 
 def _begin(out: Path, source: Parts, settings: PackSettings, tokens: int, vocabulary: int = VOCABULARY) -> None:
@@ -191,7 +194,10 @@ def _begin(out: Path, source: Parts, settings: PackSettings, tokens: int, vocabu
 
 
 def _sample(source: Parts) -> Iterator[str]:
-    """The beginning of the text, to train a tokenizer on."""
+    """The beginning of the text, to train a tokenizer on.
+
+    :raises DataError: if all of it is held out.
+    """
     seen = 0
     for file in range(len(source.files)):
         for text in source.train(file):
@@ -199,6 +205,8 @@ def _sample(source: Parts) -> Iterator[str]:
             seen += len(text)
             if seen >= SAMPLE:
                 return
+    if not seen:
+        raise DataError(f"data {source.description} has no document beside those held out; give more text")
 
 
 def _pack_file(out: Path, source: Parts, file: int, tokenizer: Any, length: int, tokens: int) -> int:
