@@ -47,6 +47,14 @@ def sweep(folder: Path, *names: str) -> None:
                 left.unlink(missing_ok=True)
 
 
+def wrong_size(path: Path, size: int) -> str:
+    """What is wrong with a file that should have so many bytes, in words; empty if it has."""
+    if not path.is_file():
+        return "is missing"
+    found = path.stat().st_size
+    return "" if found == size else f"has {found:,} of {size:,} bytes"
+
+
 def fsync(path: Path) -> None:
     """Flushes a file, or a folder's list of names, to the disk."""
     if path.is_dir() and os.name == "nt":

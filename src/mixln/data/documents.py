@@ -105,7 +105,7 @@ def files_of(path: Path) -> list[Path]:
 
     :raises DataError: if there are none, or it is a file of another type.
     """
-    files = sorted(p for p in path.rglob("*") if p.suffix in FILE_TYPES) if path.is_dir() else [path]
+    files = sorted(p for p in path.rglob("[!.]*") if p.suffix in FILE_TYPES) if path.is_dir() else [path]
     if not files:
         raise DataError(f"data {path} holds no {', '.join(FILE_TYPES)} file; name a folder with text, or a file")
     if path.suffix not in FILE_TYPES and not path.is_dir():

@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from mixln.files import fsync, settle, write_atomic
+from mixln.files import fsync, settle, write_atomic, wrong_size
 from mixln.records import read_json
 from mixln.training import ranks
 from mixln.training.metrics import METRICS, MetricsFile
@@ -42,12 +42,9 @@ def damage(folder: Path) -> str:
     try:
         sums = dict(read_json(folder / SUMS))
         for name, (size, digest) in sums.items():
-            path = folder / name
-            if not path.is_file():
-                return f"{name} is missing"
-            if path.stat().st_size != size:
-                return f"{name} has {path.stat().st_size:,} of {size:,} bytes"
-            if _sha256(path) != digest:
+            if found := wrong_size(folder / name, size):
+                return f"{name} {found}"
+            if _sha256(folder / name) != digest:
                 return f"the content of {name} has changed"
     except (OSError, ValueError, TypeError) as error:
         return f"{SUMS} cannot be read ({error})"
