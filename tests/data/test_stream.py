@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 import torch
 from torch import Tensor
@@ -92,6 +94,16 @@ def test_every_document_is_seen_once_an_epoch_by_all_processes_together(tmp_path
 def test_the_order_depends_on_neither_processes_nor_workers(tmp_path, size, workers):
     settings = folder(tmp_path / "data", 3)
     assert torch.equal(read(settings, 80, size=size, workers=workers)[0], read(settings, 80)[0])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_hub_data_are_as_the_files_that_they_are(tmp_path, monkeypatch, workers):
+    """A folder of files stands in for the hub."""
+    settings = folder(tmp_path / "data", 3)
+    builder = datasets.load_dataset_builder("json", data_files=[f"{tmp_path}/data/{file}.jsonl" for file in range(3)])
+    monkeypatch.setattr(datasets, "load_dataset_builder", lambda name, config: builder)
+    there = replace(settings, data="someone/texts")
+    assert torch.equal(read(there, 80, workers=workers)[0], read(settings, 80)[0])
 
 
 def test_no_token_is_lost_between_two_sequences(tmp_path):
