@@ -58,7 +58,7 @@ class TextSettings(PackSettings):
 
     streaming: bool = False
     """Read, tokenize and pack while the training goes on, not before: for data larger than the disk. The documents are
-    shuffled, and dealt out to all processes and their --data-workers so that each is seen once an epoch."""
+    shuffled, and each is seen once an epoch, in the same order whatever the number of processes and --data-workers."""
 
 
 @dataclass(frozen=True, kw_only=True)

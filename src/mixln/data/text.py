@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-    from mixln.data.stream import Position, Stream
+    from mixln.data.stream import Stream
 
 FORMAT = 1
 """Changes whenever the packing changes, so that an old cache is not read as a new one."""
@@ -94,22 +94,17 @@ class Text:
         """Rows `input_ids`, `labels` of `sequence_length` tokens; neighbours share one token, so that each token is predicted once."""
         return self._part(HELD_OUT_ROWS)
 
-    def streamed(self, *, seed: int, rank: int, size: int, positions: dict[int, Position] | None = None) -> Stream:
-        """The sequences of a stream, see :class:`~mixln.data.stream.Stream`."""
+    def streamed(self, *, seed: int, **share: Any) -> Stream:
+        """The sequences of a stream.
+
+        :param share: what of them, and from where on, see :class:`~mixln.data.stream.Stream`; left out, all from the start.
+        """
         from mixln.data.parts import parts
         from mixln.data.stream import Stream
 
         assert self.info.stream is not None
         settings = TextSettings(**self.info.stream)
-        return Stream(
-            parts(settings),
-            self.tokenizer(),
-            length=settings.sequence_length,
-            seed=seed,
-            rank=rank,
-            size=size,
-            positions=positions,
-        )
+        return Stream(parts(settings), self.tokenizer(), length=settings.sequence_length, seed=seed, **share)
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         return self.tokenizer_in(self.folder)
