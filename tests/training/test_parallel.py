@@ -151,11 +151,18 @@ def test_begun_with_one_and_ended_with_the_other(alone, pair, parallel):
 
 
 def test_bfloat16_rounds_alike_whatever_each_process_holds(alone, pair):
-    """FSDP2 gathers bfloat16 weights where autocast would make them; the norms between them and the stream stay float32."""
+    """FSDP2 gathers bfloat16 weights where autocast would make them."""
     halved = {parallel: curve(pair / f"halved-{parallel}") for parallel in ("ddp", "fsdp")}
     figures = {name: [entry[2] for entry in found] for name, found in halved.items()}
     assert figures["fsdp"] == pytest.approx(figures["ddp"], rel=1e-2)  # bfloat16 has 8 bits
     assert figures["ddp"] != pytest.approx([entry[2] for entry in curve(alone / "whole")], rel=2e-5)
+
+
+def test_bfloat16_rounds_what_autocast_rounds_and_nothing_else():
+    """Not the gains of norms inside attention (HybridNorm*; Qwen3, OLMo 2) and feed-forward, nor experts: to the bit."""
+    run_pair(
+        ["-m", "tests.training.spread", "llama:hybrid*", "llama:sub-ln", "qwen3:pre", "olmo2:pre", "qwen3_moe:pre"]
+    )
 
 
 def test_activation_checkpointing_changes_no_number(alone, text, tmp_path):
