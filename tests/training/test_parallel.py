@@ -38,6 +38,7 @@ WAYS = {
     "admin": {"placement": "admin"},
 }
 """What is compared; the balance of experts is a mean over parts of the batch, and other parts have another."""
+GPT2 = {"model_type": "gpt2", "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "embd_pdrop": together.MARKED}
 STOP = 20
 
 
@@ -75,6 +76,14 @@ def pair(text, tmp_path_factory) -> Path:
             "precision": "bfloat16",
         }
         trainings.append(halved)
+        for stop in (0, STOP):
+            dropout = {
+                "folder": str(folder / f"dropout-{parallel}-{stop}"),
+                "parallel": parallel,
+                **TRAINING,
+                "model": GPT2,
+            }
+            trainings += [{**dropout, "stop": stop}, dropout] if stop else [dropout]
     work = folder / "work.json"
     work.write_text(json.dumps({"text": str(text.folder), "trainings": trainings}))
     run_pair(["-m", "tests.training.together", str(work)])
@@ -163,6 +172,16 @@ def test_bfloat16_rounds_what_autocast_rounds_and_nothing_else():
     run_pair(
         ["-m", "tests.training.spread", "llama:hybrid*", "llama:sub-ln", "qwen3:pre", "olmo2:pre", "qwen3_moe:pre"]
     )
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_each_process_drops_its_own_features_and_goes_on_with_them(pair, parallel):
+    whole, cut = (pair / f"dropout-{parallel}-{stop}" for stop in (0, STOP))
+    masks = [json.loads((whole / f"masks_{rank}.json").read_text()) for rank in (0, 1)]
+    assert len(masks[0]) == len(masks[1]) == TRAINING["steps"]
+    assert all(one != two for one, two in zip(*masks, strict=True))
+    assert [json.loads((cut / f"masks_{rank}.json").read_text()) for rank in (0, 1)] == [mask[STOP:] for mask in masks]
+    assert curve(cut) == curve(whole)
 
 
 def test_activation_checkpointing_changes_no_number(alone, text, tmp_path):
