@@ -17,7 +17,8 @@ import torch
 from safetensors.torch import load_file
 
 from mixln import from_pretrained
-from mixln.errors import SettingsError
+from mixln.errors import CheckpointError, SettingsError
+from mixln.hosts.sources import find_model
 from mixln.training.checkpoints import sealed
 from mixln.training.metrics import read_metrics
 from mixln.training.settings import OptimizerSettings
@@ -193,6 +194,14 @@ def test_activation_checkpointing_changes_no_number(alone, text, tmp_path):
 def test_model_of_two_processes_loads_as_any_other(pair):
     model = from_pretrained(pair / "whole-fsdp" / "checkpoint-50")
     assert model.config.architectures == ["PlacedLlamaForCausalLM"]
+
+
+def test_share_of_each_process_is_no_model(pair, tmp_path):
+    checkpoint = pair / f"dropout-fsdp-{STOP}" / f"checkpoint-{STOP}"
+    for load in (from_pretrained, lambda path: find_model(str(path), cache=tmp_path)):
+        with pytest.raises(CheckpointError, match="is saved in 2 pieces, one of each process"):
+            load(checkpoint)
+    assert from_pretrained(pair / f"dropout-ddp-{STOP}" / f"checkpoint-{STOP}")
 
 
 def test_no_checkpoint_holds_a_pickle_of_settings(pair):
