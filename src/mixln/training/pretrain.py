@@ -235,6 +235,8 @@ def pretrain(
             checkpoints,
         ],
     )
+    if ranks.rank():  # dropout of its own; rank 0 has what a process alone has
+        torch.manual_seed(int(torch.randint(2**32, (ranks.rank(),))[-1]))
     with listening():
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     checkpoints.check()

@@ -8,7 +8,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, PreTrainedConfig
 
 from mixln.data.examples import Examples, Room, examples, rooms
@@ -16,6 +15,7 @@ from mixln.data.settings import ExampleSettings
 from mixln.errors import CheckpointError, SettingsError
 from mixln.hosts.sources import Say, Source, device, identity, tokenizer_of
 from mixln.launch import launched
+from mixln.training import ranks
 from mixln.training.checkpoints import discard
 from mixln.training.once import once
 from mixln.training.outcome import Tuned
@@ -176,10 +176,7 @@ def _ready(source: Source, settings: T) -> T:
     check_possible()
     if source.task != "causal-lm":
         raise SettingsError(f"model {source.name} is no decoder with a language-model head; name one that is")
-    if torch.cuda.device_count() > 1:
-        raise SettingsError(
-            f"this trains on one GPU, and {torch.cuda.device_count()} are visible; choose one with CUDA_VISIBLE_DEVICES=0"
-        )
+    ranks.check_one_gpu()
     return replace(settings, precision=resolve(settings.precision))
 
 

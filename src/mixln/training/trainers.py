@@ -110,6 +110,9 @@ def arguments(
     :raises SettingsError: if the batch cannot be shared out over the processes.
     """
     micro = per_process(settings, ranks.size())
+    os.environ.pop(
+        "ACCELERATE_MIXED_PRECISION", None
+    )  # from accelerate launch; transformers would heed it where `bf16` is False
     return {
         "output_dir": str(folder),
         "max_steps": steps,
