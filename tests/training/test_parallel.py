@@ -212,6 +212,6 @@ def test_batch_is_shared_out_evenly():
     assert per_process(OptimizerSettings(batch_size=8), 2) == 4
     assert per_process(OptimizerSettings(batch_size=8, micro_batch_size=2), 4) == 2
     with pytest.raises(
-        SettingsError, match="batch-size must be a multiple of the 3 processes' 2 sequences a pass, got 8"
+        SettingsError, match="batch-size must be a multiple of 6, 3 processes with 2 sequences a pass, got 8"
     ):
         per_process(OptimizerSettings(batch_size=8), 3)
