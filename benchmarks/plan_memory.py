@@ -1,4 +1,4 @@
-"""What `mixln plan` says of memory, against what a real training takes: transformers' Trainer on a CPU, one process a case.
+"""What `mixln plan` says of memory, against what a real training takes: transformers' Trainer on a CPU, one process a case, with FSDP two.
 
     python benchmarks/plan_memory.py               # every case, a few minutes on one core
     python benchmarks/plan_memory.py 20m/hybrid*   # some
@@ -23,6 +23,7 @@ from typing import Any
 
 TOLERANCE = 0.15
 SHAPE: dict[str, Any] = {"sequence_length": 256, "batch_size": 8, "precision": "float32"}
+FSDP: dict[str, Any] = {"devices": 2, "parallel": "fsdp"}
 CASES: dict[str, dict[str, Any]] = {
     "tiny/pre": {"model": "tiny"},
     "tiny/pre, checkpointing": {"model": "tiny", "activation_checkpointing": True},
@@ -37,6 +38,15 @@ CASES: dict[str, dict[str, Any]] = {
     "35m/pre, checkpointing": {"model": "35m", "activation_checkpointing": True},
     "35m/pre, micro batch 2": {"model": "35m", "micro_batch_size": 2},
     "71m/pre, batch 2, checkpointing": {"model": "71m", "batch_size": 2, "activation_checkpointing": True},
+    "20m/pre, FSDP": {"model": "20m", **FSDP},
+    "20m/pre, FSDP, micro batch 1": {"model": "20m", "micro_batch_size": 1, **FSDP},
+    "20m/hybrid*, FSDP, bfloat16": {"model": "20m", "placement": "hybrid*", "precision": "bfloat16", **FSDP},
+    "71m/pre, FSDP, batch 2, checkpointing": {
+        "model": "71m",
+        "batch_size": 2,
+        "activation_checkpointing": True,
+        **FSDP,
+    },
 }
 
 
@@ -58,12 +68,14 @@ def main(names: list[str]) -> int:
 
 def _child(kind: str, settings: dict[str, Any]) -> float:
     allocator = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
-    command = [sys.executable, __file__, f"--{kind}", json.dumps(settings)]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(settings.get("devices", 1))]
+    several = torchrun if kind == "train" and "devices" in settings else []
+    command = [sys.executable, *several, __file__, f"--{kind}", json.dumps(settings)]
     environment = {**os.environ, **allocator, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     found = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if found.returncode:
         sys.exit(found.stderr)
-    return float(found.stdout.splitlines()[-1])
+    return max(float(line) for line in found.stdout.splitlines())
 
 
 def plan(settings: dict[str, Any]) -> int:
@@ -76,8 +88,9 @@ def plan(settings: dict[str, Any]) -> int:
 
 def train(settings: dict[str, Any]) -> int:
     """Peak by the operating system, bytes."""
+    devices = settings.get("devices", 1)
     train_model(
-        {**settings, "model": "tiny", "batch_size": 1, "micro_batch_size": None, "sequence_length": 8}
+        {**settings, "model": "tiny", "batch_size": devices, "micro_batch_size": None, "sequence_length": 8}
     )  # loads the libraries
     gc.collect()
     before = _resident("VmRSS")
@@ -93,17 +106,23 @@ def train_model(settings: dict[str, Any]) -> None:
 
     from mixln.hosts import build
     from mixln.presets import model_config
+    from mixln.training import ranks
     from mixln.training.pretrain import PlacementTrainer, collate
     from mixln.training.settings import TrainSettings
+    from mixln.training.sharding import shard
     from mixln.training.trainers import arguments
 
     torch.set_num_threads(1)
+    ranks.meet()
     length, batch = settings["sequence_length"], settings["batch_size"]
     training = TrainSettings(
         batch_size=batch, micro_batch_size=settings.get("micro_batch_size"), precision=settings["precision"], steps=3
     )
     config = model_config(settings["model"], sequence_length=length)
-    model = build(config, placement=settings.get("placement", "pre"), init=None, dtype=torch.float32)
+    with torch.device("meta" if ranks.size() > 1 else "cpu"):
+        model = build(config, placement=settings.get("placement", "pre"), init=None, dtype=torch.float32)
+    if ranks.size() > 1:
+        shard(model, torch.device("cpu"), bfloat16=settings["precision"] == "bfloat16")
     rows = [{"input_ids": torch.randint(config.vocab_size, (length,))} for _ in range(4 * batch)]
     with tempfile.TemporaryDirectory() as folder:
         chosen = arguments(training, steps=3, learning_rate=1e-3, seed=0, folder=Path(folder))

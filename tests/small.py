@@ -93,7 +93,11 @@ def train(
         text=text,
         settings=TrainSettings(**{"steps": 6, "batch_size": 4, "precision": "float32", **settings}),
         folder=folder,
-        engine=EngineSettings(activation_checkpointing=activation_checkpointing, checkpoint_seconds=checkpoint_seconds),
+        engine=EngineSettings(
+            activation_checkpointing=activation_checkpointing,
+            checkpoint_seconds=checkpoint_seconds,
+            data_workers=data_workers,
+        ),
         parallel=parallel,
     )
 

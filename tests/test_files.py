@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mixln.files import folder_atomic, write_atomic
+from mixln.files import folder_atomic, no_room, write_atomic
 
 
 def names(folder: Path) -> list[str]:
@@ -130,3 +132,47 @@ def test_a_file_in_the_folders_place_is_an_error(tmp_path):
         path.write_text("a file")
     assert path.read_text() == "a file"
     assert names(tmp_path) == ["folder"]
+
+
+@pytest.fixture
+def flushed(monkeypatch) -> set[int]:
+    """The inodes of what has been flushed to the disk."""
+    inodes, flush = set(), os.fsync
+
+    def noted(handle: int) -> None:
+        flush(handle)
+        inodes.add(os.fstat(handle).st_ino)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    return inodes
+
+
+def test_a_file_and_its_name_are_flushed_to_the_disk(tmp_path, flushed):
+    write_atomic(tmp_path / "file", "content")
+    assert {(tmp_path / "file").stat().st_ino, tmp_path.stat().st_ino} <= flushed
+
+
+def test_a_folder_is_flushed_with_all_its_content(tmp_path, flushed):
+    with folder_atomic(tmp_path / "folder") as target:
+        (target / "inner").mkdir()
+        (target / "inner" / "file").write_text("content")
+    written = [tmp_path, tmp_path / "folder", *(tmp_path / "folder").rglob("*")]
+    assert {path.stat().st_ino for path in written} <= flushed
+
+
+def test_a_full_disk_is_told_from_other_failures(tmp_path):
+    full = [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ]
+    others = [
+        OSError(errno.EACCES, "Permission denied"),
+        RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed"),
+        RuntimeError("I/O error (os error 281)"),
+    ]
+    assert all(no_room(error, tmp_path) for error in full)
+    assert not any(no_room(error, tmp_path) for error in others)
+    with pytest.raises(ValueError, match="while saving") as caught:
+        raise ValueError("while saving") from full[0]
+    assert no_room(caught.value, tmp_path)

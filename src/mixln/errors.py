@@ -36,7 +36,10 @@ class CheckpointError(MixlnError):
 
 
 class Stopped(Exception):
-    """The work was saved and ended because the process was sent SIGTERM or SIGINT, the argument; it can go on later."""
+    """The work was ended because the process was sent SIGTERM or SIGINT, the first argument; it can go on later.
+
+    It was saved before; where that took too long, a second argument says so.
+    """
 
 
 class PlacementWarning(UserWarning):

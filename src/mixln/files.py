@@ -13,6 +13,9 @@ from pathlib import Path
 
 from mixln.errors import StoreError
 
+FULL = 2**20
+"""Bytes: a disk with less free room is full."""
+
 
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Writes a file under a temporary name in the same folder, flushes it to the disk, and renames it."""
@@ -25,6 +28,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
+        fsync(path.parent)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -43,6 +47,14 @@ def sweep(folder: Path, *names: str) -> None:
                 left.unlink(missing_ok=True)
 
 
+def wrong_size(path: Path, size: int) -> str:
+    """What is wrong with a file that should have so many bytes, in words; empty if it has."""
+    if not path.is_file():
+        return "is missing"
+    found = path.stat().st_size
+    return "" if found == size else f"has {found:,} of {size:,} bytes"
+
+
 def fsync(path: Path) -> None:
     """Flushes a file, or a folder's list of names, to the disk."""
     if path.is_dir() and os.name == "nt":
@@ -54,9 +66,16 @@ def fsync(path: Path) -> None:
         os.close(handle)
 
 
+def settle(folder: Path) -> None:
+    """Flushes a folder with all its content to the disk, and lets everyone read it: temporary files and safetensors' are private."""
+    for path in (*folder.rglob("*"), folder):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+        fsync(path)
+
+
 @contextmanager
 def folder_atomic(path: Path) -> Iterator[Path]:
-    """Yields an empty folder to fill; it takes the name `path` when the block ends without an error.
+    """Yields an empty folder to fill; when the block ends without an error, it is flushed to the disk and takes the name `path`.
 
     If another process has made `path` meanwhile, that one stays.
     """
@@ -64,24 +83,29 @@ def folder_atomic(path: Path) -> Iterator[Path]:
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
         yield temporary
-        temporary.chmod(0o755)  # mkdtemp keeps it from everyone else
+        settle(temporary)
         try:
             os.rename(temporary, path)
         except OSError:
             if not path.is_dir():
                 raise
+        fsync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def no_room(error: BaseException) -> bool:
-    """Whether an error, or one that led to it, is that of a full disk or quota."""
+def no_room(error: BaseException, folder: Path) -> bool:
+    """Whether an error, or one that led to it, is that of a full disk or quota.
+
+    :param folder: where it was written to.
+    """
+    full = shutil.disk_usage(folder).free < FULL
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
             return True
-        # torch and safetensors write by themselves, and say it in words.
-        if re.search(r"[Nn]o space left|file write failed|failed writing file|os error 28", str(seen)):
+        # torch and safetensors write by themselves, and say it in words; torch's are the same for whatever went wrong.
+        if re.search(r"[Nn]o space left|os error 28\b", str(seen)) or (full and "failed writing" in str(seen)):
             return True
         seen = seen.__cause__ or seen.__context__
     return False

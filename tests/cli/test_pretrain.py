@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from mixln.cli import main
+from mixln.errors import SettingsError
+from mixln.training import ranks
 from mixln.training.checkpoints import sealed
 from tests import small
 
@@ -77,8 +79,20 @@ def test_of_two_processes_one_says_what_is_wrong(arguments, tmp_path):
         TOGETHER, "pretrain", *arguments, "--steps", "6", "--batch-size", "3", "--out", str(tmp_path / "out")
     )
     _, errors = process.communicate(timeout=120)
-    assert errors.count("mixln: batch-size must be a multiple of the 2 processes' 1 sequences a pass, got 3") == 1
+    assert errors.count("mixln: batch-size must be a multiple of 2, 2 processes with 1 sequences a pass, got 3") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_alone_beside_several_gpus_it_says_what_to_do(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    assert main(["pretrain", *arguments, "--steps", "6", "--out", str(tmp_path / "out")]) == 2
+    said = "4 are visible; start it with torchrun --nproc-per-node 4, or choose one with CUDA_VISIBLE_DEVICES=0"
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(SettingsError, match="and 4 are visible; choose one with CUDA_VISIBLE_DEVICES=0"):
+        ranks.check_one_gpu()  # as fine-tuning asks, which one process does
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    ranks.check_one_gpu()
 
 
 def test_other_commands_are_not_for_several_processes(monkeypatch, capsys):
@@ -86,6 +100,12 @@ def test_other_commands_are_not_for_several_processes(monkeypatch, capsys):
     monkeypatch.setenv("RANK", "0")
     assert main(["placements"]) == 2
     assert "only mixln pretrain trains one model on several devices" in capsys.readouterr().err
+
+
+def test_variables_of_a_launcher_that_are_empty_mean_one_process(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.setenv(name, "")
+    assert main(["placements"]) == 0
 
 
 def _appears(folder: Path, pattern: str, process: subprocess.Popen[str]) -> list[Path]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from mixln.compare.experiment import compare
-from mixln.errors import SettingsError
+from mixln.errors import SettingsError, Stopped
+from mixln.training.checkpoints import sealed
 from tests.compare.recorder import Recorder
-from tests.compare.test_experiment import numbers
+from tests.compare.test_experiment import TRIALS, numbers
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
@@ -47,3 +51,34 @@ def test_trials_on_ray_equal_those_of_processes_though_a_worker_is_killed(settin
 def test_a_cluster_that_is_not_there_is_one_line(settings_for, tmp_path):
     with pytest.raises(SettingsError, match=r"ray-address 127\.0\.0\.1:1: no cluster answers"):
         compare(settings_for(tmp_path / "out", executor="ray", ray_address="127.0.0.1:1"), Recorder())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_driver_that_is_told_to_stop_saves_its_trials(settings_for, tmp_path, number):
+    training = {"steps": 2000, "evaluations": 2}
+    settings = settings_for(tmp_path / "out", training=training, executor="ray", placements=("pre",), seeds=(0,))
+    process = multiprocessing.get_context("spawn").Process(target=driver, args=(settings,))
+    process.start()
+    rows = settings.out / TRIALS[0] / "metrics.jsonl"
+    until = time.monotonic() + 180
+    while time.monotonic() < until and process.is_alive() and not (rows.exists() and rows.stat().st_size > 2000):
+        time.sleep(0.05)
+    os.kill(process.pid, number)
+    process.join(120)
+    assert process.exitcode == 128 + number
+    ((step, _),) = sealed(rows.parent)
+    assert 0 < step < 2000
+
+
+def driver(settings) -> None:
+    try:
+        compare(settings, Recorder())
+    except Stopped as error:
+        sys.exit(128 + error.args[0] if len(error.args) == 1 else 1)
+
+
+def test_what_no_machine_of_the_cluster_has_is_one_line_and_nothing_is_written(settings_for, tmp_path):
+    settings = settings_for(tmp_path / "out", executor="ray", cpus_per_trial=10_000)
+    with pytest.raises(SettingsError, match="a trial needs 10000 processors and 0 GPUs of one machine"):
+        compare(settings, Recorder())
+    assert not settings.out.exists()

@@ -87,7 +87,7 @@ def test_a_comparison_that_runs_keeps_a_second_one_out(settings_for, tmp_path):
     out.mkdir()
     with FileLock(out / LOCK):
         said = refusal(settings_for(out), StoreError)
-    assert said == f"out {out} is in use by another mixln compare; wait for it, or choose another --out"
+    assert said == f"out {out} is in use by another mixln; wait for it, or choose another --out"
     assert [path.name for path in out.iterdir()] == [LOCK]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import multiprocessing
 import os
@@ -11,20 +12,24 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from mixln.compare import runner
 from mixln.compare.experiment import compare
 from mixln.compare.pretraining import Pretraining
 from mixln.compare.processes import Processes
 from mixln.compare.results import Trial
 from mixln.compare.runner import DEATHS, SMALL_MODEL, Job, Machine, machine, run, work
-from mixln.compare.store import RESULT, Store
+from mixln.compare.store import RESULT, Store, read_result
+from mixln.compare.together import Together
 from mixln.data.text import prepare
 from mixln.training.checkpoints import sealed
+from mixln.training.metrics import METRICS
 from tests.compare.recorder import Recorder
 from tests.compare.test_experiment import TRIALS, numbers
 
@@ -229,6 +234,78 @@ def test_a_full_disk_pauses_and_loses_nothing(settings_for, tmp_path, small_disk
     assert numbers(found) == numbers(compare(settings_for(tmp_path / "whole", training=training), Recorder()))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Hungry(Job):
+    """A job that finds the quota used up, which shows no lack of free bytes, so many times."""
+
+    times: int
+
+    def work(self) -> int:
+        tries = len(list(self.folder.glob("[0-9]*")))
+        (self.folder / str(tries)).touch()
+        if tries < self.times:
+            raise OSError(errno.EDQUOT, "Disk quota exceeded")
+        return tries
+
+    def failure(self, reason: str) -> int:
+        raise AssertionError(reason)
+
+
+def test_where_the_quota_is_used_up_it_waits_longer_and_longer(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "PAUSES", (0.05, 0.2))
+    waited: list[float] = []
+    usual = runner._wait_for_room
+    monkeypatch.setattr(
+        runner, "_wait_for_room", lambda folder, say, pause: (waited.append(pause), usual(folder, say, pause))
+    )
+    job = Hungry(
+        trial=Trial(placement="pre", init="normal", learning_rate=1e-3, seed=0), folder=tmp_path / "a", times=4
+    )
+    job.folder.mkdir()
+    finished: list[int] = []
+    run([job], lambda count: Here(), finished=finished.append, watch=lambda running: None, say=print)
+    assert waited == [0.05, 0.1, 0.2, 0.2]
+    assert len(finished) == 1
+
+
+class Here:
+    """A worker that is this process."""
+
+    def submit(self, job: Job) -> Future:
+        future: Future = Future()
+        future.set_result(work(job))
+        return future
+
+    def stop(self) -> None: ...
+
+    def close(self, *, kill: bool) -> None: ...
+
+
+def test_a_trial_that_another_has_ended_meanwhile_is_not_trained_again(settings_for, tmp_path):
+    """A worker that waited for the lock of one whose driver had died."""
+    settings = settings_for(tmp_path / "out")
+    compare(replace(settings, placements=("pre",), seeds=(0,)), Recorder())
+    folder = settings.out / TRIALS[0]
+    before = {path: path.stat().st_mtime_ns for path in (folder / RESULT, folder / METRICS)}
+    result = read_result(folder)
+    job = Pretraining(trial=result.trial, folder=folder, config={}, text=tmp_path, training=settings.training)
+    assert work(job) == result
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+@pytest.mark.slow
+def test_one_process_that_trains_by_itself_waits_for_room_too(settings_for, tmp_path, small_disk):
+    """As `mixln pretrain` does it, without workers."""
+    training = {"steps": 200, "evaluations": 2}
+    chosen = {"placements": ("pre",), "seeds": (0,), "training": training}
+    together = Together("ddp")
+    found = compare(settings_for(small_disk / "out", **chosen), display := Filler(small_disk), workers=together)
+    together.dismiss()
+    assert display.paused >= 1
+    assert [result.status for result in found.trials] == ["finished"]
+    assert numbers(found) == numbers(compare(settings_for(tmp_path / "whole", **chosen), Recorder()))
+
+
 def run_all(jobs: list[Job], finished: Callable) -> None:
     """Runs jobs in two processes."""
     plan = Machine(jobs=2, threads=1, gpus=0)
@@ -237,9 +314,13 @@ def run_all(jobs: list[Job], finished: Callable) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Second(Job):
-    """A job that may wait for another, and says whether that had ended when it began."""
+    """A job that may wait for another, and says whether that had ended when it began.
+
+    :param until: it does not end before there is this file.
+    """
 
     first: Path | None = None
+    until: Path | None = None
 
     @property
     def after(self) -> Path | None:
@@ -247,7 +328,8 @@ class Second(Job):
 
     def work(self) -> tuple[str, bool]:
         was_there = self.first is None or (self.first / "ended").exists()
-        time.sleep(0.5 if self.first is None else 0)
+        while self.until is not None and not self.until.exists():
+            time.sleep(0.01)
         (self.folder / "ended").touch()
         return self.folder.name, was_there
 
@@ -265,6 +347,7 @@ def test_a_job_waits_for_the_one_that_it_needs_and_not_for_the_others(tmp_path):
         Second(trial=trial, folder=tmp_path / name, first=tmp_path / needs[name] if name in needs else None)
         for name in names
     ]
+    jobs[2] = replace(jobs[2], until=tmp_path / "d" / "ended")
     run_all(jobs, found.append)
     assert dict(found) == {"a": True, "b": True, "c": True, "d": False}
     assert [name for name, _ in found].index("d") == 0

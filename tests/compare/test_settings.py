@@ -31,6 +31,10 @@ WRONG = [
         "baseline must be one of the placements pre, post, got mix(0.25)",
     ),
     ({"jobs": 0}, "jobs must be at least 1, got 0"),
+    (
+        {"ray_address": "auto"},
+        "ray-address, cpus-per-trial and gpus-per-trial are for --executor ray; add it, or leave them out",
+    ),
 ]
 
 
@@ -95,9 +99,9 @@ NOT_SHARED = [
     {"cache": Path("elsewhere")},
     {"jobs": 7},
     {"executor": "ray"},
-    {"ray_address": "auto"},
-    {"cpus_per_trial": 4},
-    {"gpus_per_trial": 1},
+    {"executor": "ray", "ray_address": "auto"},
+    {"executor": "ray", "cpus_per_trial": 4},
+    {"executor": "ray", "gpus_per_trial": 1},
     {"engine": EngineSettings(activation_checkpointing=True, checkpoint_seconds=1.0)},
     {"extend": True},
     {"diagnose": True},

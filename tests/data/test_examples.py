@@ -141,7 +141,7 @@ MISTAKES = [
         "line 1 has no column 'prompt'; it has: text; pairs need prompt . chosen . rejected or chosen",
     ),
     ([{"prompt": "a", "completion": 3}], "completions", "column 'completion' of data .*line 1 must be text, got int"),
-    (['["a"]'], "completions", "line 1 has no column 'prompt'; it has: none"),
+    (['["a"]'], "completions", "line 1 must be a JSON object, got list; mend or remove it"),
     ([{"messages": []}], "completions", "column 'messages' of data .*line 1 must be text or a list of messages"),
     ([{"messages": TALK[:1]}], "completions", "line 1 must have a prompt and an answer, got one message"),
     ([{"chosen": TALK, "rejected": TALK[1:]}], "pairs", "line 1 must begin with the same message, the prompt"),

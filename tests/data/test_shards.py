@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import datasets
 import pytest
 
 from mixln.cli import main
@@ -29,7 +32,7 @@ FILES = 6
 def corpus(tmp_path_factory) -> Path:
     """Compressed JSON lines in several files, as C4 comes."""
     folder = tmp_path_factory.mktemp("corpus")
-    texts = small.documents(240, 40, seed=3)
+    texts = small.documents(240, 40, seed=1)  # no two alike
     for file in range(FILES):
         rows = "".join(json.dumps({"text": text, "url": "none"}) + "\n" for text in texts[file::FILES])
         (folder / f"c4-train.{file:05}-of-{FILES:05}.json.gz").write_bytes(gzip.compress(rows.encode()))
@@ -84,14 +87,14 @@ def test_info_is_that_of_a_text_prepared_in_memory(corpus, whole, tmp_path):
 def test_takes_no_more_files_than_the_tokens_need(corpus, whole, tmp_path):
     some = prepare_shards(settings(corpus, tmp_path / "text", tokens=2500), silent)
     assert 2500 <= some.info.train_tokens < 5000
-    assert some.info.files == whole.info.files[: len(some.info.files)]
+    assert list(some.info.files) == list(whole.info.files)[: len(some.info.files)]
     assert len(list((tmp_path / "text" / "train").glob("*.arrow"))) == len(some.info.files)
 
 
 def test_what_is_done_is_not_done_again(corpus, whole, tmp_path):
     first = prepare_shards(settings(corpus, tmp_path / "text"), silent)
     (first.folder / "info.json").unlink()
-    gone = first.folder / "train" / first.info.files[2]
+    gone = first.folder / "train" / list(first.info.files)[2]
     gone.unlink()
     times = {name: (first.folder / "train" / name).stat().st_mtime_ns for name in first.info.files if name != gone.name}
     again = prepare_shards(settings(corpus, tmp_path / "text"), silent)
@@ -147,6 +150,26 @@ def test_another_request_does_not_mix_with_it(corpus, whole, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
+def test_what_a_process_killed_in_its_first_moment_leaves_is_no_obstacle(corpus, whole, tmp_path):
+    left = [tmp_path / ".lock", tmp_path / ".request.json.ab12cd34"]
+    for path in left:
+        path.write_text("{")
+    assert rows(prepare_shards(settings(corpus, tmp_path), silent)) == rows(whole)
+    assert not left[1].exists()
+
+
+def test_hub_data_of_another_commit_does_not_mix_with_it(corpus, tmp_path, monkeypatch):
+    """A folder of files stands in for the hub."""
+    builder = datasets.load_dataset_builder("json", data_files=[str(path) for path in sorted(corpus.iterdir())])
+    monkeypatch.setattr(datasets, "load_dataset_builder", lambda name, config: builder)
+    wanted = replace(settings(corpus, tmp_path / "text"), data="someone/texts")
+    first = prepare_shards(wanted, silent)
+    assert prepare_shards(wanted, silent) == first
+    builder.hash = "a later commit"
+    with pytest.raises(StoreError, match="its files are others"):
+        prepare_shards(wanted, silent)
+
+
 def test_unfinished_text_is_not_trained_on(corpus, tmp_path):
     folder = prepare_shards(settings(corpus, tmp_path / "text"), silent).folder
     (folder / "info.json").unlink()
@@ -166,3 +189,74 @@ def test_command_says_what_there_is_now(corpus, tmp_path, capsys):
     cut.write_bytes((next(corpus.iterdir())).read_bytes()[:200])
     assert main(["data", "prepare", "--data", str(cut), "--tokens", "9999", "--out", str(tmp_path / "y")]) == 2
     assert "cut.json.gz cannot be read" in capsys.readouterr().err
+
+
+def test_a_file_that_is_mended_costs_no_other(whole, tmp_path):
+    folder = tmp_path / "text"
+    folder.mkdir()
+    texts = small.documents(240, 40, seed=1)
+    for file in range(FILES):
+        lines = "".join(json.dumps({"text": text}) + "\n" for text in texts[file::FILES])
+        (folder / f"{file}.jsonl").write_text(lines)
+
+    def asked(out: Path) -> PrepareSettings:
+        return settings(folder, out, tokenizer=str(whole.folder / "tokenizer"), vocabulary_size=None)
+
+    def pieces() -> dict[str, int]:
+        return {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out" / "train").glob("*.arrow")}
+
+    prepare_shards(asked(tmp_path / "out"), silent)
+    before = pieces()
+    with (folder / "3.jsonl").open("a") as file:
+        file.write('{"text": \n')
+    with pytest.raises(DataError, match=r"3\.jsonl line 41 is not JSON: .*; mend or remove that line"):
+        prepare_shards(asked(tmp_path / "out"), silent)
+    (folder / "3.jsonl").write_text((folder / "3.jsonl").read_text().replace('{"text": \n', '{"text": "the end"}\n'))
+    text = prepare_shards(asked(tmp_path / "out"), silent)
+    assert {name for name, at in pieces().items() if before[name] != at} == {"00003.arrow"}
+    assert rows(text) == rows(prepare_shards(asked(tmp_path / "fresh"), silent))
+    (folder / "7.jsonl").write_text('{"text": "more"}')
+    with pytest.raises(StoreError, match="holds another text: its files are others; choose another --out"):
+        prepare_shards(asked(tmp_path / "out"), silent)
+
+
+def test_it_is_the_same_text_by_another_path(corpus, whole, tmp_path):
+    out = shutil.copytree(whole.folder, tmp_path / "out")
+    assert prepare_shards(settings(Path(os.path.relpath(corpus)), out), silent).info == whole.info
+
+
+DAMAGES = {
+    "info.json cannot be read": lambda out: (out / "info.json").write_text("{"),
+    "info.json cannot be read ('description')": lambda out: (out / "info.json").write_text("{}"),
+    "request.json cannot be read": lambda out: (out / "request.json").write_text("["),
+    "train/00001.arrow is missing": lambda out: (out / "train" / "00001.arrow").unlink(),
+    "train/00001.arrow has 100 of": lambda out: os.truncate(out / "train" / "00001.arrow", 100),
+    "tokenizer/tokenizer.json is missing": lambda out: shutil.rmtree(out / "tokenizer"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_is_one_line_and_mended_by_preparing_again(corpus, whole, tmp_path, damage):
+    out = shutil.copytree(whole.folder, tmp_path / "out")
+    DAMAGES[damage](out)
+    with pytest.raises(DataError, match=re.escape(damage)) as caught:
+        prepare(
+            TextSettings(data=str(out), sequence_length=16), vocabulary_size=300, tokens=1, cache=tmp_path
+        ).tokenizer()
+    assert str(caught.value).endswith("; run its mixln data prepare again, or delete it")
+    if "request" not in damage:
+        assert rows(prepare_shards(settings(corpus, out), silent)) == rows(whole)
+
+
+def test_a_prepared_text_is_not_prepared_again(whole, tmp_path):
+    with pytest.raises(DataError, match="is prepared already"):
+        prepare_shards(settings(whole.folder, tmp_path / "out"), silent)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("wrong", [{"tokenizer": "/nowhere"}, {"text_column": "content"}])
+def test_what_is_wrong_at_once_leaves_no_folder(corpus, tmp_path, wrong):
+    chosen = {"vocabulary_size": None, **wrong} if "tokenizer" in wrong else wrong
+    with pytest.raises(DataError):
+        prepare_shards(settings(corpus, tmp_path / "out", **chosen), silent)
+    assert not (tmp_path / "out").exists()

@@ -14,10 +14,12 @@ from torch.distributed._tools.mem_tracker import MemTracker
 
 from mixln.hosts import HOSTS, build
 from mixln.nn.loss import without_logits
+from mixln.planning.live import IN_FLIGHT
 from mixln.planning.memory import fake_model, measure, run_step
 from mixln.planning.settings import PlanSettings
 from mixln.presets import model_config
 from tests.hosts.families import config_of
+from tests.tiny import tiny_config
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "plan_memory.py"
 TINY = PlanSettings(model="tiny", batch_size=4, sequence_length=64, precision="float32")
@@ -64,15 +66,26 @@ def test_fsdp_shares_out_weights_gradients_and_moments(devices):
     memory = planned(TINY, devices=devices, batch_size=4 * devices, parallel="fsdp")
     share = -(-4 * count("tiny") // devices)
     assert (memory.weights, memory.gradients, memory.moments, memory.buckets) == (share, share, 2 * share, 0)
-    layer, head = 4 * (4 * 96 * 96 + 3 * 96 * 256 + 2 * 96), 4 * 2048 * 96
-    assert memory.gathered == 4 * layer + head
+    # At the end of the backward pass: the gradients of embedding and head are whole, that of the head also in the copy in which
+    # it travels and as the share that comes back, and the embedding is gathered. What a unit has besides, the final norm, is small.
+    head = 4 * 2048 * 96
+    assert memory.highest[IN_FLIGHT] == pytest.approx((4 + 1 / devices) * head, rel=0.001)
+
+
+def test_fsdp_gathers_matrices_in_the_format_of_the_products():
+    """With a small vocabulary they are what is in flight; their gradients are summed up in float32."""
+    config = tiny_config(hidden_size=128, intermediate_size=256)
+    wide, narrow = (
+        measure(config, dataclasses.replace(TINY, devices=2, parallel="fsdp", precision=precision)).highest[IN_FLIGHT]
+        for precision in ("float32", "bfloat16")
+    )
+    assert 0.5 * wide < narrow < 0.9 * wide
 
 
 def test_under_fsdp_gradients_are_shared_out_after_every_micro_batch():
     memory = planned(TINY, devices=2, batch_size=8, micro_batch_size=2, parallel="fsdp")
-    share = 4 * count("tiny") / 2
-    largest = 4 * 2048 * 96
-    assert share <= memory.highest["gradients"] <= share + largest  # one of which is whole for a moment
+    assert memory.highest["gradients"] == pytest.approx(4 * count("tiny") / 2, rel=0.001)
+    assert memory.step["gradients"] == memory.highest["gradients"]  # those of the micro batches before, all the time
 
 
 def test_checkpointing_lowers_the_activations():
@@ -159,7 +172,8 @@ def test_it_is_what_torchs_own_tracker_counts():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/status")
-def test_a_real_training_takes_what_was_planned():
-    """The resident memory of a process that trains, by the operating system; the benchmark has more sizes."""
-    found = subprocess.run([sys.executable, BENCHMARK, "9m/pre"], capture_output=True, text=True, timeout=300)
+@pytest.mark.parametrize("case", ["9m/pre", "71m/pre, FSDP, batch 2, checkpointing"])
+def test_a_real_training_takes_what_was_planned(case):
+    """The resident memory of one or two processes that train, by the operating system; the benchmark has more sizes."""
+    found = subprocess.run([sys.executable, BENCHMARK, case], capture_output=True, text=True, timeout=300)
     assert found.returncode == 0, found.stdout + found.stderr

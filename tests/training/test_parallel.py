@@ -17,7 +17,8 @@ import torch
 from safetensors.torch import load_file
 
 from mixln import from_pretrained
-from mixln.errors import SettingsError
+from mixln.errors import CheckpointError, SettingsError
+from mixln.hosts.sources import find_model
 from mixln.training.checkpoints import sealed
 from mixln.training.metrics import read_metrics
 from mixln.training.settings import OptimizerSettings
@@ -38,6 +39,7 @@ WAYS = {
     "admin": {"placement": "admin"},
 }
 """What is compared; the balance of experts is a mean over parts of the batch, and other parts have another."""
+GPT2 = {"model_type": "gpt2", "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "embd_pdrop": together.MARKED}
 STOP = 20
 
 
@@ -75,6 +77,14 @@ def pair(text, tmp_path_factory) -> Path:
             "precision": "bfloat16",
         }
         trainings.append(halved)
+        for stop in (0, STOP):
+            dropout = {
+                "folder": str(folder / f"dropout-{parallel}-{stop}"),
+                "parallel": parallel,
+                **TRAINING,
+                "model": GPT2,
+            }
+            trainings += [{**dropout, "stop": stop}, dropout] if stop else [dropout]
     work = folder / "work.json"
     work.write_text(json.dumps({"text": str(text.folder), "trainings": trainings}))
     run_pair(["-m", "tests.training.together", str(work)])
@@ -102,12 +112,12 @@ def curve(folder: Path) -> list[tuple[int, str, float]]:
     ]
 
 
-def assert_same(one: Path, two: Path) -> None:
+def assert_same(one: Path, two: Path, steps: int = TRAINING["steps"]) -> None:
     """Float32 rounding apart, which the order of a sum changes and 50 updates add up."""
     here, there = curve(one), curve(two)
     assert [entry[:2] for entry in here] == [entry[:2] for entry in there]
     assert [entry[2] for entry in there] == pytest.approx([entry[2] for entry in here], rel=2e-5)
-    weights, others = (load_file(folder / "checkpoint-50" / "model.safetensors") for folder in (one, two))
+    weights, others = (load_file(folder / f"checkpoint-{steps}" / "model.safetensors") for folder in (one, two))
     assert weights.keys() == others.keys()
     for name, weight in weights.items():
         torch.testing.assert_close(others[name], weight, rtol=1e-3, atol=1e-5)
@@ -151,11 +161,28 @@ def test_begun_with_one_and_ended_with_the_other(alone, pair, parallel):
 
 
 def test_bfloat16_rounds_alike_whatever_each_process_holds(alone, pair):
-    """FSDP2 gathers bfloat16 weights where autocast would make them; the norms between them and the stream stay float32."""
+    """FSDP2 gathers bfloat16 weights where autocast would make them."""
     halved = {parallel: curve(pair / f"halved-{parallel}") for parallel in ("ddp", "fsdp")}
     figures = {name: [entry[2] for entry in found] for name, found in halved.items()}
     assert figures["fsdp"] == pytest.approx(figures["ddp"], rel=1e-2)  # bfloat16 has 8 bits
     assert figures["ddp"] != pytest.approx([entry[2] for entry in curve(alone / "whole")], rel=2e-5)
+
+
+def test_bfloat16_rounds_what_autocast_rounds_and_nothing_else():
+    """Not the gains of norms inside attention (HybridNorm*; Qwen3, OLMo 2) and feed-forward, nor experts: to the bit."""
+    run_pair(
+        ["-m", "tests.training.spread", "llama:hybrid*", "llama:sub-ln", "qwen3:pre", "olmo2:pre", "qwen3_moe:pre"]
+    )
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_each_process_drops_its_own_features_and_goes_on_with_them(pair, parallel):
+    whole, cut = (pair / f"dropout-{parallel}-{stop}" for stop in (0, STOP))
+    masks = [json.loads((whole / f"masks_{rank}.json").read_text()) for rank in (0, 1)]
+    assert len(masks[0]) == len(masks[1]) == TRAINING["steps"]
+    assert all(one != two for one, two in zip(*masks, strict=True))
+    assert [json.loads((cut / f"masks_{rank}.json").read_text()) for rank in (0, 1)] == [mask[STOP:] for mask in masks]
+    assert curve(cut) == curve(whole)
 
 
 def test_activation_checkpointing_changes_no_number(alone, text, tmp_path):
@@ -169,6 +196,14 @@ def test_model_of_two_processes_loads_as_any_other(pair):
     assert model.config.architectures == ["PlacedLlamaForCausalLM"]
 
 
+def test_share_of_each_process_is_no_model(pair, tmp_path):
+    checkpoint = pair / f"dropout-fsdp-{STOP}" / f"checkpoint-{STOP}"
+    for load in (from_pretrained, lambda path: find_model(str(path), cache=tmp_path)):
+        with pytest.raises(CheckpointError, match="is saved in 2 pieces, one of each process"):
+            load(checkpoint)
+    assert from_pretrained(pair / f"dropout-ddp-{STOP}" / f"checkpoint-{STOP}")
+
+
 def test_no_checkpoint_holds_a_pickle_of_settings(pair):
     assert not list(pair.rglob("training_args.bin"))
 
@@ -177,6 +212,6 @@ def test_batch_is_shared_out_evenly():
     assert per_process(OptimizerSettings(batch_size=8), 2) == 4
     assert per_process(OptimizerSettings(batch_size=8, micro_batch_size=2), 4) == 2
     with pytest.raises(
-        SettingsError, match="batch-size must be a multiple of the 3 processes' 2 sequences a pass, got 8"
+        SettingsError, match="batch-size must be a multiple of 6, 3 processes with 2 sequences a pass, got 8"
     ):
         per_process(OptimizerSettings(batch_size=8), 3)

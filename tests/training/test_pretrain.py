@@ -188,6 +188,13 @@ def test_bfloat16_trains_and_keeps_float32_weights(text, tmp_path):
     assert any(not torch.equal(value, value.bfloat16().float()) for value in weights.values())
 
 
+def test_precision_is_the_settings_and_not_that_of_accelerate_launch(text, tmp_path, monkeypatch):
+    plain = small.train(text, tmp_path / "plain", precision="float32")
+    for other in ("bf16", "fp16"):
+        monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", other)
+        assert small.train(text, tmp_path / other, precision="float32").train_curve == plain.train_curve
+
+
 def test_weights_and_gains_are_float32_whatever_the_config_says(text, tmp_path):
     """Most configs of the hub carry bfloat16; AdamW on such weights never moves a gain from 1."""
     small.train(text, tmp_path, model=small.config(dtype="bfloat16"), steps=4, learning_rate=1e-2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import shutil
@@ -16,8 +17,8 @@ from safetensors.torch import load_file
 
 from mixln.data.text import Text
 from mixln.errors import Stopped
-from mixln.training.checkpoints import SUMS, sealed
-from mixln.training.metrics import read_metrics
+from mixln.training.checkpoints import SUMS, UNFINISHED, publish, resumption, sealed
+from mixln.training.metrics import METRICS, read_metrics
 from mixln.training.outcome import Outcome
 from tests import small
 
@@ -132,7 +133,7 @@ def test_a_damaged_checkpoint_is_said_and_passed_over(text, tmp_path, killed, un
     }
     said = capsys.readouterr().out
     assert words.get(wrong, "") in said
-    assert said.count("is damaged") == {"no mark": 0, "all damaged": 2}.get(wrong, 1)
+    assert said.count("is passed over") == {"no mark": 0, "all damaged": 2}.get(wrong, 1)
 
 
 def test_a_terminated_training_saves_and_ends_the_same(text, tmp_path, uninterrupted, fed):
@@ -172,3 +173,31 @@ def test_sealed_checkpoints_are_found_in_the_order_of_their_steps(tmp_path, name
         (tmp_path / name / SUMS).touch()
     (tmp_path / "checkpoint-200").mkdir()
     assert [path.name for _, path in sealed(tmp_path)] == names
+
+
+def test_checkpoints_from_before_a_damaged_one_do_not_go_in_its_stead(tmp_path):
+    """Those that are passed over are newer than all that the training then writes."""
+    for step in (30, 40):
+        written(tmp_path, step)
+        (tmp_path / f"checkpoint-{step}" / "weights").write_text("damaged")
+    lines: list[str] = []
+    assert resumption(tmp_path, lines.append)[0] is None
+    assert [line.split(" is passed over: ")[1] for line in lines[:-1]] == [
+        f"weights has 7 of 2 bytes; it is checkpoint-{step}.passed-over now" for step in (40, 30)
+    ]
+    written(tmp_path, 10)
+    written(tmp_path, 20)
+    assert [step for step, _ in sealed(tmp_path)] == [10, 20]
+    found, metrics = resumption(tmp_path, lines.append)
+    assert found == tmp_path / "checkpoint-20"
+    assert [row["step"] for row in metrics.rows] == [10, 20]
+
+
+def written(folder: Path, step: int) -> None:
+    """A checkpoint with one file, and the row before it."""
+    with (folder / METRICS).open("a") as file:
+        file.write(json.dumps({"step": step}) + "\n")
+    unfinished = folder / UNFINISHED / f"checkpoint-{step}"
+    unfinished.mkdir(parents=True)
+    (unfinished / "weights").write_text(str(step))
+    publish(unfinished, folder)

@@ -1,4 +1,4 @@
-"""A training on a stream goes on at the sequence that it had come to, with one process or two, with workers or without."""
+"""A training on a stream sees the same sequences with one process or two, with workers or without, and goes on where it was."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import pytest
 
 from mixln.data.settings import TextSettings
 from mixln.data.text import Text, prepare
-from mixln.errors import SettingsError
 from mixln.training.checkpoints import sealed
 from mixln.training.metrics import read_metrics
 from tests import small
 from tests.training import together
-from tests.training.test_parallel import run_pair
+from tests.training.test_parallel import assert_same, run_pair
 
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create 3 worker processes")  # on two cores
 TRAINING = {"steps": 40, "evaluations": 4, "learning_rate": 3e-3, "batch_size": 4}
 
 
@@ -41,27 +41,50 @@ def test_its_facts(text):
     assert 1 < text.info.unigram_loss < 6
 
 
-@pytest.mark.parametrize("more", [{}, {"micro_batch_size": 2, "placement": "admin"}, {"data_workers": 2}], ids=str)
-def test_resumed_equals_uninterrupted(text, tmp_path, more):
+@pytest.fixture(scope="module")
+def whole(text, tmp_path_factory) -> Path:
+    """The training that nothing interrupts, in one process without workers."""
+    folder = tmp_path_factory.mktemp("whole")
+    together.train(text, str(folder), **TRAINING)
+    return folder
+
+
+@pytest.mark.parametrize("stop", [20, 21])
+@pytest.mark.parametrize(("workers", "then"), [(0, 0), (2, 2), (3, 3), (2, 0), (0, 3)])
+def test_resumed_equals_uninterrupted_whatever_the_workers(text, whole, tmp_path, stop, workers, then):
+    together.train(text, str(tmp_path), stop=stop, data_workers=workers, **TRAINING)
+    ((step, _),) = sealed(tmp_path)
+    assert step == stop
+    together.train(text, str(tmp_path), data_workers=then, **TRAINING)
+    assert numbers(tmp_path) == numbers(whole)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"micro_batch_size": 2, "placement": "admin"},
+        {"model": {"attention_dropout": 0.2}, "data_workers": 2},
+    ],
+    ids=["admin", "dropout"],
+)
+def test_resumed_equals_uninterrupted_with(text, tmp_path, more):
     together.train(text, str(tmp_path / "whole"), **TRAINING, **more)
-    together.train(text, str(tmp_path / "cut"), stop=20, **TRAINING, **more)
-    ((step, _),) = sealed(tmp_path / "cut")
-    assert step == 20
+    together.train(text, str(tmp_path / "cut"), stop=21, **TRAINING, **more)
     together.train(text, str(tmp_path / "cut"), **TRAINING, **more)
     assert numbers(tmp_path / "cut") == numbers(tmp_path / "whole")
 
 
-def test_resumed_by_two_processes_equals_uninterrupted_and_by_one_is_refused(text, tmp_path):
-    folders = {name: str(tmp_path / name) for name in ("whole", "cut", "other")}
+def test_two_processes_see_what_one_does_and_either_goes_on_where_the_other_was(text, whole, tmp_path):
+    folders = {name: str(tmp_path / name) for name in ("pair", "to-one", "from-one")}
+    together.train(text, folders["from-one"], stop=21, **TRAINING)
     trainings = [
-        {"folder": folders["whole"], **TRAINING},
-        {"folder": folders["cut"], "stop": 20, **TRAINING},
-        {"folder": folders["cut"], **TRAINING},
-        {"folder": folders["other"], "stop": 20, **TRAINING},
+        {"folder": folders["pair"], "data_workers": 2, **TRAINING},
+        {"folder": folders["to-one"], "stop": 21, **TRAINING},
+        {"folder": folders["from-one"], **TRAINING},
     ]
     work = tmp_path / "work.json"
     work.write_text(json.dumps({"text": str(text.folder), "trainings": trainings}))
     run_pair(["-m", "tests.training.together", str(work)])
-    assert numbers(tmp_path / "cut") == numbers(tmp_path / "whole")
-    with pytest.raises(SettingsError, match="dealt out to 2 processes with --data-workers 0 each, now to 1 with 0"):
-        together.train(text, folders["other"], **TRAINING)
+    together.train(text, folders["to-one"], **TRAINING)
+    for name in folders:
+        assert_same(whole, tmp_path / name, TRAINING["steps"])

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 from transformers import AutoConfig
 
 from mixln.data.text import Text
@@ -15,6 +19,9 @@ from mixln.quiet import quiet
 from mixln.training import pretrain, ranks, stopping
 from mixln.training.callbacks import Checkpoints
 from tests import small
+
+MARKED = 0.125
+"""The probability of a dropout whose masks are written down."""
 
 
 class StoppedAt(Checkpoints):
@@ -28,6 +35,24 @@ class StoppedAt(Checkpoints):
         super().on_step_end(args, state, control, **more)
 
 
+@contextmanager
+def masks(folder: str) -> Iterator[None]:
+    """Writes down which features the first dropout of each training step keeps in this process."""
+    kept: list[list[bool]] = []
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if isinstance(module, nn.Dropout) and module.training and module.p == MARKED:
+            kept.append((output != 0).flatten().tolist())
+
+    handle = register_module_forward_hook(note)
+    try:
+        yield
+    finally:
+        handle.remove()
+    if kept:
+        (Path(folder) / f"masks_{ranks.rank()}.json").write_text(json.dumps(kept))
+
+
 def train(text: Text, folder: str, *, stop: int = 0, placement: str = "mix(0.5)", **settings: Any) -> None:
     """One training; with `stop` it is ended at this step, with a checkpoint.
 
@@ -38,7 +63,8 @@ def train(text: Text, folder: str, *, stop: int = 0, placement: str = "mix(0.5)"
     model = {"model_type": "llama", **small.SIZES, **settings.pop("model", {})}
     config = AutoConfig.for_model(model.pop("model_type"), **model)
     try:
-        small.train(text, Path(folder), placement, model=config, **settings)
+        with masks(folder):
+            small.train(text, Path(folder), placement, model=config, **settings)
         assert not stop
     except Stopped:
         assert stop

@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
         _complain(str(error))
         return 2
     except Stopped as error:
-        _complain(f"saved and stopped; {getattr(command, 'INTERRUPTED', '')}")
+        _complain(f"{', '.join(error.args[1:]) or 'saved and stopped'}; {getattr(command, 'INTERRUPTED', '')}")
         return 128 + error.args[0]
     except KeyboardInterrupt:
         _complain(f"interrupted; {getattr(command, 'INTERRUPTED', 'nothing was written')}")
@@ -79,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 141
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
-        _complain(f"cannot read or write{where}: {error.strerror or error}; nothing finished is lost")
+        _complain(f"{error.strerror or error}{where and f':{where}'}; nothing finished is lost")
         return 2
 
 

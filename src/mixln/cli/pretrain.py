@@ -23,6 +23,7 @@ class Pretrain(PretrainSettings):
         from mixln.training.trainers import per_process
 
         per_process(self.training, launched()[1])
+        ranks.check_one_gpu(shareable=True)
         ranks.meet()
         from mixln.compare.together import Together, follow
 

@@ -58,7 +58,7 @@ class ChainJob(Job):
                 if result.status != "finished":
                     return result
         except Exception as error:
-            if isinstance(error, Stopped) or no_room(error):
+            if isinstance(error, Stopped) or no_room(error, self.folder):
                 raise
             write_error(self.folder)
             return replace(result, status="failed", reason=f"{type(error).__name__}: {first_line(error)}")

@@ -71,7 +71,9 @@ def compare(
     """
     from mixln.training.precision import resolve
 
-    training = replace(settings.training, precision=resolve(settings.training.precision))
+    # Of the trials of a cluster, those with a GPU run on other machines than this one.
+    elsewhere = settings.executor == "ray" and settings.gpus_per_trial > 0 and settings.training.precision == "auto"
+    training = replace(settings.training, precision="bfloat16" if elsewhere else resolve(settings.training.precision))
     settings = replace(settings, training=training, cache=settings.cache.expanduser())
     store, extend, length = Store(settings.out), settings.extend, settings.text.sequence_length
     # First what can be said before the text is read, which may take long; then everything again under the lock.
@@ -118,11 +120,11 @@ def compare(
     with _locked(store):
         sweep(store.folder, "*.json", "*.md", "*.png", "*.html")
         if settings.with_grid(store.check(shared, asked, extend=extend)) != settings:
-            raise StoreError(f"out {store.folder} has been extended by another mixln compare meanwhile; run this again")
+            raise StoreError(f"out {store.folder} has been extended by another mixln meanwhile; run this again")
         present = store.read() or {
             "versions": _versions(),
             "commit": _commit(),
-            "machine": _machine_words(plan, workers),
+            "machine": _machine_words(settings, plan, workers),
         }
         store.create({**present, **shared, "grid": settings.grid(), "baseline": settings.reference})
         results = {trial: store.result(trial) for trial in trials}
@@ -188,6 +190,7 @@ def _executor(settings: CompareSettings, plan: Machine) -> Callable[[int], Worke
     from mixln.compare.ray_workers import RayWorkers
 
     task = replace(plan, threads=settings.cpus_per_trial, gpus=settings.gpus_per_trial)
+    RayWorkers(task, settings.ray_address).close(kill=False)  # what it refuses, it refuses before anything is written
     return lambda jobs: RayWorkers(task, settings.ray_address)
 
 
@@ -287,7 +290,7 @@ def _locked(store: Store) -> Iterator[None]:
             yield
     except Timeout as error:
         raise StoreError(
-            f"out {store.folder} is in use by another mixln compare; wait for it, or choose another --out"
+            f"out {store.folder} is in use by another mixln; wait for it, or choose another --out"
         ) from error
 
 
@@ -374,11 +377,13 @@ def _commit() -> str | None:
         return None
 
 
-def _machine_words(plan: Machine, workers: Workers | None) -> str:
+def _machine_words(settings: CompareSettings, plan: Machine, workers: Workers | None) -> str:
     import torch
 
     from mixln.training import ranks
 
+    if settings.executor == "ray":
+        return f"a Ray cluster; {settings.cpus_per_trial} processor cores and {settings.gpus_per_trial} GPUs a trial"
     cores = f"{os.cpu_count()} processor cores"
     cards = ", ".join(torch.cuda.get_device_name(index) for index in range(plan.gpus))
     shared = f"{plan.jobs} trials side by side, {plan.threads} threads each"

@@ -9,8 +9,9 @@ from typing import Any
 
 from mixln.compare.results import TrialResult
 from mixln.compare.runner import Job
-from mixln.compare.store import RESULT, TRIAL, write_result
+from mixln.compare.store import RESULT, TRIAL, read_result, write_result
 from mixln.files import sweep
+from mixln.training import ranks
 from mixln.training.checkpoints import UNFINISHED, discard
 from mixln.training.metrics import METRICS
 from mixln.training.settings import EngineSettings, Parallel, TrainSettings
@@ -32,10 +33,18 @@ class Pretraining(Job):
     parallel: Parallel = "ddp"
 
     def work(self) -> TrialResult:
+        """Trains it, together with the processes that torchrun started beside this one, unless its result is there by now."""
+        if (there := read_result(self.folder)) is not None:
+            tidy(self.folder, there)
+            return there
+        ranks.agreed(self)
+        return self.train()
+
+    def train(self) -> TrialResult:
+        """What each of the processes does."""
         from transformers import AutoConfig
 
         from mixln.data.text import Text
-        from mixln.training import ranks
         from mixln.training.pretrain import pretrain
 
         entries = dict(self.config)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+import signal
 import socket
+import threading
+from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any
 
 import ray
@@ -12,6 +16,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from mixln.compare.runner import DEATHS, Job, Machine, work
 from mixln.errors import SettingsError, first_line
+from mixln.training.stopping import SIGNALS
 
 PATIENCE = 10.0
 """Seconds in which a cluster must answer."""
@@ -28,17 +33,19 @@ class RayWorkers:
     def __init__(self, machine: Machine, address: str | None) -> None:
         try:
             _knock(address)
-            ray.init(
-                address=address,
-                ignore_reinit_error=True,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
+            with _handlers():
+                ray.init(
+                    address=address,
+                    ignore_reinit_error=True,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.CRITICAL,
+                )
         except Exception as error:  # Ray raises many kinds
             raise SettingsError(
                 f"ray-address {address or 'auto'}: no cluster answers: {first_line(error)}; start one with ray start --head"
             ) from error
+        _check_room(machine)
         self.task = ray.remote(
             num_cpus=machine.threads, num_gpus=min(machine.gpus, 1), max_retries=DEATHS - 1, retry_exceptions=False
         )(_work)
@@ -48,6 +55,7 @@ class RayWorkers:
     def submit(self, job: Job) -> Future[Any]:
         task: Any = self.task.remote(job, self.threads)
         answer: Future[Any] = Future()
+        answer.set_running_or_notify_cancel()  # what Ray has begun, only Ray can cancel
 
         def ended(future: Future[Any]) -> None:
             try:
@@ -70,6 +78,29 @@ class RayWorkers:
         if kill:
             self.stop()
         ray.shutdown()
+
+
+@contextmanager
+def _handlers() -> Iterator[None]:
+    """Keeps who listens to which signal: Ray would have SIGTERM for itself."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _check_room(machine: Machine) -> None:
+    """:raises SettingsError: if no machine of the cluster has what one trial needs: Ray would wait for one."""
+    need = {"CPU": machine.threads, "GPU": min(machine.gpus, 1)}
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if not any(all(node.get(kind, 0) >= count for kind, count in need.items()) for node in nodes):
+        most = {kind: f"{max(node.get(kind, 0) for node in nodes):.0f}" for kind in need}
+        ray.shutdown()
+        raise SettingsError(
+            f"a trial needs {need['CPU']} processors and {need['GPU']} GPUs of one machine, and the cluster's have at most "
+            f"{most['CPU']} and {most['GPU']}; lower --cpus-per-trial or --gpus-per-trial"
+        )
 
 
 def _knock(address: str | None) -> None:

@@ -33,10 +33,13 @@ ERROR = "error.txt"
 """Name of the file in a trial's folder that holds the traceback of its error."""
 DEATHS = 3
 """Times that a trial's worker may be killed before the trial counts as failed."""
-GRACE = 30.0
-"""Seconds that workers have to save their trials after SIGTERM."""
-LOCKED = 60.0
-"""Seconds to wait for a trial that another process is still at."""
+GRACE = 600.0
+"""Seconds that workers have to save their trials after SIGTERM or Ctrl-C. Who gives less time ends them himself, or by a second Ctrl-C."""
+LATE = "stopped; {} trials were not saved within {:.0f} s and go on from their last checkpoints"
+LOCKED = 300.0
+"""Seconds to wait for a trial that another process is still at: longer than a file server keeps the lock of a machine that is gone."""
+PAUSES = (5.0, 600.0)
+"""Seconds to wait when the disk was full, for the first time and at most: each time twice as long, for a quota shows no free bytes."""
 ROOM = 64 * 2**20
 """Bytes that a disk must have free again before what it had no room for is tried again."""
 
@@ -154,7 +157,7 @@ def run(
     :param say: takes one line of news.
     :raises Stopped: after SIGTERM, when the workers have saved their trials.
     """
-    waiting, deaths = list(jobs), Counter[Path]()
+    waiting, deaths, pause = list(jobs), Counter[Path](), PAUSES[0]
     with listening():
         while waiting:
             # One of those that ran when a worker died has killed it: alone, it cannot take the others with it.
@@ -168,7 +171,8 @@ def run(
                     finished(job.failure(f"its worker was killed {DEATHS} times, as happens when memory runs out"))
             waiting = [job for job in waiting if job not in part or job.folder in lost]
             if Loss.NO_ROOM in lost.values():
-                _wait_for_room(jobs[0].folder, say)
+                _wait_for_room(jobs[0].folder, say, pause)
+                pause = min(2 * pause, PAUSES[1])
 
 
 def _run_part(
@@ -216,8 +220,8 @@ def _run_part(
                 for future in pending:
                     future.cancel()
                 workers.stop()
-                wait(pending, timeout=GRACE)
-                raise stopped()
+                late = wait(pending, timeout=GRACE).not_done
+                raise stopped(*[LATE.format(len(late), GRACE)] if late else ())
             if not lost:
                 submit()
             running = {job.folder for future, job in pending.items() if future.running()}
@@ -228,16 +232,17 @@ def _run_part(
     return lost | {job.folder: Loss.NOT_BEGUN for job in blocked}
 
 
-def _wait_for_room(folder: Path, say: Callable[[str], None], interval: float = 5.0) -> None:
-    """Waits until the disk has room again."""
+def _wait_for_room(folder: Path, say: Callable[[str], None], pause: float) -> None:
+    """Waits so many seconds, and until the disk has room again."""
+    until = time.monotonic() + pause
     say(
         f"paused: the disk of {folder.parent} is full; free at least {ROOM >> 20} MB and it goes on by itself, or end it with Ctrl-C: "
         "no finished trial is lost"
     )
-    while shutil.disk_usage(folder).free < ROOM:
+    while shutil.disk_usage(folder).free < ROOM or time.monotonic() < until:
         if asked():
             raise stopped()
-        time.sleep(interval)
+        time.sleep(min(1.0, pause))
     say("the disk has room again: going on")
 
 
@@ -277,7 +282,7 @@ def work(job: Job) -> Any:
     except Timeout:
         return job.failure(f"another process has been at it for {LOCKED:.0f} s")
     except Exception as error:
-        if no_room(error):
+        if no_room(error, job.folder):
             return Loss.NO_ROOM
         if isinstance(error, Stopped):
             raise

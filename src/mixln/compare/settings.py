@@ -100,6 +100,10 @@ class CompareSettings(ExperimentSettings):
             )
         if self.jobs is not None and self.jobs < 1:
             raise SettingsError(f"jobs must be at least 1, got {self.jobs}")
+        if self.executor != "ray" and (self.ray_address, self.cpus_per_trial, self.gpus_per_trial) != (None, 1, 0):
+            raise SettingsError(
+                "ray-address, cpus-per-trial and gpus-per-trial are for --executor ray; add it, or leave them out"
+            )
         if self.cpus_per_trial < 1:
             raise SettingsError(f"cpus-per-trial must be at least 1, got {self.cpus_per_trial}")
         if self.gpus_per_trial not in (0, 1):

@@ -129,16 +129,25 @@ class Store:
 
         :raises StoreError: if `result.json` is damaged.
         """
-        path = self.trial_folder(trial) / RESULT
-        if not path.is_file():
-            return None
-        try:
-            result = trial_result(read_json(path))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"{path} is damaged ({error}); delete it to run this trial again") from error
-        if result.trial != trial:
-            raise StoreError(f"{path} belongs to another trial; delete it to run this one")
+        folder = self.trial_folder(trial)
+        result = read_result(folder)
+        if result is not None and result.trial != trial:
+            raise StoreError(f"{folder / RESULT} belongs to another trial; delete it to run this one")
         return result
+
+
+def read_result(folder: Path) -> TrialResult | None:
+    """The result in a trial's folder, `None` if there is none.
+
+    :raises StoreError: if it is damaged.
+    """
+    path = folder / RESULT
+    if not path.is_file():
+        return None
+    try:
+        return trial_result(read_json(path))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path} is damaged ({error}); delete it to run this trial again") from error
 
 
 def write_result(folder: Path, result: TrialResult) -> None:

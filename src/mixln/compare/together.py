@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 from mixln.compare.pretraining import Pretraining
-from mixln.compare.runner import Job, work
-from mixln.errors import Stopped
+from mixln.compare.runner import GRACE, LATE, Job, Loss, work
+from mixln.errors import Stopped, StoreError
+from mixln.files import no_room
 from mixln.quiet import quiet
 from mixln.training import ranks
 from mixln.training.settings import Parallel
@@ -29,7 +31,7 @@ class Together:
 
     def submit(self, job: Job) -> Future[Any]:
         assert isinstance(job, Pretraining)
-        self.job = self.thread.submit(_hand_out, replace(job, parallel=self.parallel))
+        self.job = self.thread.submit(_work, replace(job, parallel=self.parallel))
         return self.job
 
     def stop(self) -> None:
@@ -37,18 +39,31 @@ class Together:
 
     def close(self, *, kill: bool) -> None:
         if kill and self.job is not None and not self.job.done():
+            if asked():
+                print(f"mixln: {LATE.format(1, GRACE)}", file=sys.stderr, flush=True)
             os._exit(128 + stopped().args[0] if asked() else 1)  # a thread cannot be killed
-        self.thread.shutdown()
 
     def dismiss(self) -> None:
         """Tells the other processes that there is nothing more to do; not when a job failed, for they may still be at it."""
-        if self.job is None or (self.job.exception() is None and self.job.result().status != "failed"):
+        if self.job is None or (
+            self.job.exception() is None and getattr(self.job.result(), "status", "failed") != "failed"
+        ):
             ranks.agreed(None)
             ranks.part()
 
 
-def _hand_out(job: Job) -> Any:
-    return work(ranks.agreed(job))
+def _work(job: Job) -> Any:
+    """:raises StoreError: if the disk is full and others wait for this process: they cannot go on together."""
+    result = work(job)
+    if result is Loss.NO_ROOM and ranks.size() > 1:
+        raise _full(job)
+    return result
+
+
+def _full(job: Job) -> StoreError:
+    return StoreError(
+        f"the disk of {job.folder} is full; make room and run the same command again: it goes on from its last checkpoint"
+    )
 
 
 def follow() -> int:
@@ -56,8 +71,13 @@ def follow() -> int:
     with listening(), quiet():
         while (job := ranks.agreed(None)) is not None:
             try:
-                job.work()
+                job.train()
             except Stopped as error:
                 return 128 + error.args[0]
+            except Exception as error:
+                if not no_room(error, job.folder):
+                    raise
+                print(f"mixln: {_full(job)}", file=sys.stderr)
+                return 2
     ranks.part()
     return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +18,8 @@ FILE_TYPES = (".txt", *READERS)
 HELD_OUT_TEXT, REQUEST = "held_out.jsonl", "request.json"
 """Of a prepared text, the file of its held-out documents, and that of what was asked for."""
 REMEDY = "; name one with --text-column"
+ROWS_AT_ONCE = 100
+"""Rows of a hub data set that are read at once."""
 CHARACTERS_PER_TOKEN = 8
 """A generous bound on how many characters of a streamed data set one token takes."""
 
@@ -105,7 +107,7 @@ def files_of(path: Path) -> list[Path]:
 
     :raises DataError: if there are none, or it is a file of another type.
     """
-    files = sorted(p for p in path.rglob("*") if p.suffix in FILE_TYPES) if path.is_dir() else [path]
+    files = sorted(p for p in path.rglob("[!.]*") if p.suffix in FILE_TYPES) if path.is_dir() else [path]
     if not files:
         raise DataError(f"data {path} holds no {', '.join(FILE_TYPES)} file; name a folder with text, or a file")
     if path.suffix not in FILE_TYPES and not path.is_dir():
@@ -127,17 +129,20 @@ def texts_of_file(file: Path, column: str) -> Iterator[str]:
         raise DataError(f"data {file} cannot be read: {first_line(error)}") from error
 
 
-def texts_of_rows(rows: Iterable[dict[str, Any]], name: str, column: str) -> Iterator[str]:
+def texts_of_rows(streamed: Any, name: str, column: str) -> Iterator[str]:
     """The documents of a hub data set.
 
+    :param streamed: one of its splits, or a part of that.
     :param name: of the data set, for what is said of a row.
     """
+    batches = streamed.iter(batch_size=ROWS_AT_ONCE)  # row by row, a worker of torch would be given a part only
+    rows = (dict(zip(batch, row, strict=True)) for batch in batches for row in zip(*batch.values(), strict=True))
     for number, row in enumerate(rows):
         yield text_of(row, column, f"{name} row {number}", REMEDY)
 
 
-def hub_splits(data: str) -> Any:
-    """The splits of a hub data set, streamed; one of them is `train`.
+def hub_splits(data: str) -> tuple[Any, str]:
+    """The splits of a hub data set, streamed, and the commit that they are of; one of them is `train`.
 
     :param data: NAME or NAME:CONFIG.
     :raises DataError: if the hub does not give it, or it has no such split.
@@ -147,16 +152,17 @@ def hub_splits(data: str) -> Any:
     name, _, config = data.partition(":")
     try:
         with quiet():  # its client tells of every try
-            splits: Any = datasets.load_dataset(name, config or None, streaming=True)
+            builder: Any = datasets.load_dataset_builder(name, config or None)
+            splits = builder.as_streaming_dataset()
     except Exception as error:  # the hub client raises many kinds: no network, no such data set, no permission
         raise hub_error(data, error) from error
     if "train" not in splits:
         raise DataError(f"hub data set {data} has no split 'train'; it has: {', '.join(splits)}")
-    return splits
+    return splits, builder.hash
 
 
 def _hub(settings: CorpusSettings, tokens: int) -> Corpus:
-    parts = hub_splits(settings.data)
+    parts, _ = hub_splits(settings.data)
     try:
         train = _take(parts["train"], settings, tokens * CHARACTERS_PER_TOKEN)
         if "validation" not in parts:
@@ -179,9 +185,9 @@ def hub_error(data: str, error: Exception) -> DataError:
     )
 
 
-def _take(rows: Iterable[dict[str, Any]], settings: CorpusSettings, characters: int) -> list[str]:
+def _take(streamed: Any, settings: CorpusSettings, characters: int) -> list[str]:
     taken, seen = [], 0
-    for text in texts_of_rows(rows, settings.data, settings.text_column):
+    for text in texts_of_rows(streamed, settings.data, settings.text_column):
         taken.append(text)
         seen += len(taken[-1])
         if seen >= characters:

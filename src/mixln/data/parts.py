@@ -1,6 +1,7 @@
 """Text that may be larger than memory: its files one by one, each read from its beginning.
 
-Of data without a split of its own for it, every k-th document of each file is held out, k = 1 / `held_out`.
+Of data without a split of its own for it, a share s is held out: document i of file f if a whole number lies in
+[i·s + f·φ, (i+1)·s + f·φ), φ the golden ratio. So they are evenly spaced in a file, and over the files where each has few.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from mixln.data.documents import (
     texts_of_rows,
 )
 from mixln.data.settings import CorpusSettings
+from mixln.data.windows import GOLDEN
 from mixln.errors import DataError
 
 LEAST_HELD_OUT, MOST_HELD_OUT = 100_000, 10_000_000
@@ -36,19 +39,19 @@ class Parts:
     :param identity: changes when the data does.
     :param files: each gives its documents, always in the same order.
     :param validation: held-out documents, where the data has a split of its own.
-    :param stride: else, of how many documents one is held out.
+    :param share: else, the share of the documents that is held out.
     """
 
     description: str
     identity: tuple[Any, ...]
     files: tuple[Read, ...]
     validation: Read | None
-    stride: int
+    share: float
 
     def train(self, file: int) -> Iterator[str]:
         """The documents of a file to train on, without empty ones."""
         for index, text in enumerate(self.files[file]()):
-            if text.strip() and not (self.validation is None and self._held_out(index)):
+            if text.strip() and not (self.validation is None and self._held_out(file, index)):
                 yield text
 
     def held_out(self, tokens: int) -> list[str]:
@@ -67,11 +70,12 @@ class Parts:
         if self.validation is not None:
             yield from (text for text in self.validation() if text.strip())
             return
-        for read in self.files:
-            yield from (text for index, text in enumerate(read()) if text.strip() and self._held_out(index))
+        for file, read in enumerate(self.files):
+            yield from (text for index, text in enumerate(read()) if text.strip() and self._held_out(file, index))
 
-    def _held_out(self, index: int) -> bool:
-        return index % self.stride == self.stride // 2
+    def _held_out(self, file: int, index: int) -> bool:
+        begin, end = (ceil(number * self.share + file * GOLDEN) for number in (index, index + 1))
+        return begin < end
 
 
 def parts(settings: CorpusSettings) -> Parts:
@@ -79,7 +83,6 @@ def parts(settings: CorpusSettings) -> Parts:
 
     :raises DataError: if there are none.
     """
-    stride = round(1 / settings.held_out)
     path = path_of(settings.data)
     if not path.exists():
         if (
@@ -88,19 +91,19 @@ def parts(settings: CorpusSettings) -> Parts:
             or settings.data.startswith((".", "/", "~"))
         ):
             raise DataError(f"data {settings.data} is no file, folder or hub data set of many files; name one")
-        return _hub(settings, stride)
+        return _hub(settings)
     files = files_of(path)
     return Parts(
         description=f"{path.name} (local, {len(files)} files)",
         identity=tuple((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files),
         files=tuple(partial(texts_of_file, file, settings.text_column) for file in files),
         validation=None,
-        stride=stride,
+        share=settings.held_out,
     )
 
 
-def _hub(settings: CorpusSettings, stride: int) -> Parts:
-    splits = hub_splits(settings.data)
+def _hub(settings: CorpusSettings) -> Parts:
+    splits, commit = hub_splits(settings.data)
     train = splits["train"]
 
     def reader(rows: Any) -> Read:
@@ -109,8 +112,8 @@ def _hub(settings: CorpusSettings, stride: int) -> Parts:
     count = train.num_shards
     return Parts(
         description=f"{settings.data} (hub, {count} files)",
-        identity=(settings.data, count),
+        identity=(settings.data, count, commit),
         files=tuple(reader(train.shard(count, index)) for index in range(count)),
         validation=reader(splits["validation"]) if "validation" in splits else None,
-        stride=stride,
+        share=settings.held_out,
     )

@@ -40,7 +40,11 @@ def _jsonl(file: Path, columns: Collection[str]) -> Iterator[Placed]:
             except (ValueError, RecursionError) as error:
                 reason = error.msg.removesuffix(" at") if isinstance(error, json.JSONDecodeError) else first_line(error)
                 raise DataError(f"data {file} line {number} is not JSON: {reason}; mend or remove that line") from error
-            yield f"{file} line {number}", row if isinstance(row, dict) else {}
+            if not isinstance(row, dict):
+                raise DataError(
+                    f"data {file} line {number} must be a JSON object, got {type(row).__name__}; mend or remove it"
+                )
+            yield f"{file} line {number}", row
 
 
 def _parquet(file: Path, columns: Collection[str]) -> Iterator[Placed]:

@@ -58,7 +58,7 @@ class TextSettings(PackSettings):
 
     streaming: bool = False
     """Read, tokenize and pack while the training goes on, not before: for data larger than the disk. The documents are
-    shuffled, and dealt out to all processes and their --data-workers so that each is seen once an epoch."""
+    shuffled, and each is seen once an epoch, in the same order whatever the number of processes and --data-workers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +68,11 @@ class PrepareSettings(PackSettings):
     Run it again to finish what was cut off; several processes, on one machine or on many that share --out, may run it at once.
     """
 
+    data: str = ""
+    """A .txt, .jsonl, .gz (of JSON lines) or .parquet file; a folder of such files; or a hub data set, NAME or NAME:CONFIG, for
+    example allenai/c4:en."""
+    vocabulary_size: int | None = None
+    """Tokens of the BPE to train. Left out, 32,000."""
     tokens: int
     """Training tokens wanted; of a text that has fewer, all."""
     out: Path
@@ -75,6 +80,10 @@ class PrepareSettings(PackSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.data in ("", "sotu"):
+            raise SettingsError(
+                f"data must name files, a folder or a hub data set to prepare, got {self.data or 'nothing'}; sotu needs no preparing"
+            )
         if self.tokens < self.sequence_length:
             raise SettingsError(f"tokens must be at least one sequence of {self.sequence_length}, got {self.tokens}")
 

@@ -17,6 +17,7 @@ import io
 import json
 import os
 import random
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, fields, replace
@@ -27,24 +28,27 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from mixln.data.documents import HELD_OUT_TEXT, REQUEST
+from mixln.data.documents import HELD_OUT_TEXT, REQUEST, is_prepared, path_of
 from mixln.data.parts import LEAST_HELD_OUT, MOST_HELD_OUT, Parts, parts
 from mixln.data.settings import PackSettings, PrepareSettings, TextSettings
 from mixln.data.text import (
-    FORMAT,
     HELD_OUT_ROWS,
     IGNORED,
     Text,
     TextInfo,
+    damaged,
     encoded,
     held_out_rows,
     named_tokenizer,
     trained_tokenizer,
     unigram_loss,
 )
-from mixln.errors import DataError, StoreError
-from mixln.files import check_writable, folder_atomic, fsync, write_atomic
+from mixln.errors import DataError, StoreError, first_line
+from mixln.files import check_writable, folder_atomic, fsync, sweep, write_atomic, wrong_size
+from mixln.records import from_json, read_json
 
+FORMAT = 2
+"""Changes whenever the split or the packing does, so that a text begun with another is not gone on with."""
 TRAIN, LOCK = "train", ".lock"
 VOCABULARY = 32_000
 """Tokens of a tokenizer that is trained here, where the settings do not say."""
@@ -66,16 +70,25 @@ def prepare_shards(settings: PrepareSettings, say: Say) -> Text:
     :param say: takes one line of news.
     :raises DataError: if the text cannot be read or is too short; :class:`StoreError` if another lies in the folder.
     """
+    if is_prepared(path_of(settings.data)):
+        raise DataError(
+            f"data {settings.data} is prepared already; train with it, or prepare the text that it was made of"
+        )
     source, out, tokens = parts(settings), settings.out, settings.tokens
     entries = {item.name: getattr(settings, item.name) for item in fields(PrepareSettings) if item.name != "out"}
+    if (path := path_of(settings.data)).exists():
+        entries["data"] = path.name  # from another folder or machine it has another path
     request = json.loads(
         json.dumps({"format": FORMAT, **entries, "of": source.identity})
     )  # as the folder's file has it
     check_writable(out)
+    next(source.files[0](), None)  # a column that is missing, or
+    if settings.tokenizer:
+        named_tokenizer(settings.tokenizer)  # a tokenizer, is found before anything is written
     _claim(out, request)
-    if (out / "info.json").is_file():
-        return Text.load(out)
     with FileLock(out / LOCK):
+        if _is_whole(out):
+            return Text.load(out)
         _begin(out, source, settings, tokens)
     tokenizer = Text.tokenizer_in(out)
     order = list(range(len(source.files)))
@@ -99,7 +112,7 @@ def prepare_shards(settings: PrepareSettings, say: Say) -> Text:
         if not moved:
             time.sleep(PATIENCE)
     with FileLock(out / LOCK):
-        if not (out / "info.json").is_file():
+        if not _is_whole(out):
             _finish(out, source, settings, _used(order, tokens, sizes), tokenizer, request)
     return Text.load(out)
 
@@ -131,7 +144,7 @@ def prepared(settings: PackSettings, folder: Path) -> Text:
     """
     if not (folder / "info.json").is_file():
         raise DataError(f"data {folder} is not prepared to its end; run its mixln data prepare again")
-    request = json.loads((folder / REQUEST).read_text("utf-8"))
+    request = _request(folder)
     if request["sequence_length"] != settings.sequence_length:
         raise DataError(
             f"data {folder} is packed to sequences of {request['sequence_length']} tokens; use --sequence-length "
@@ -142,35 +155,78 @@ def prepared(settings: PackSettings, folder: Path) -> Text:
     return Text.load(folder)
 
 
+def _is_whole(out: Path) -> bool:
+    """Whether a text is prepared to its end; pieces of another size than they had then are deleted, to be made again."""
+    try:
+        files = from_json(TextInfo, read_json(out / "info.json")).files
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    wrong = [name for name, size in files.items() if wrong_size(out / TRAIN / name, size)]
+    for name in wrong:
+        (out / TRAIN / name).unlink(missing_ok=True)
+    return not wrong and (out / "tokenizer").is_dir() and (out / HELD_OUT_ROWS).is_dir()
+
+
 def _course(ready: int, tokens: int, speed: float) -> str:
     """How far it is; `speed` is that of this process alone, tokens a second."""
-    left = f", at most {max(0, tokens - ready) / speed / 60:.0f} minutes left" if speed else ""
+    left = f", at most {max(0, tokens - ready) / speed / 60 + 1:.0f} minutes left" if speed else ""
     return f"{ready:,} of {tokens:,} tokens, {speed:,.0f} tokens/s{left}"
 
 
 def _claim(out: Path, request: dict[str, Any]) -> None:
     """Makes the folder this request's, if it is free."""
-    if (
-        out.is_dir()
-        and any(out.iterdir())
-        and not (out / REQUEST).is_file()
-        and {p.name for p in out.iterdir()} - {LOCK}
-    ):
-        raise StoreError(f"out {out} is not empty and holds no prepared text; choose another --out")
     out.mkdir(parents=True, exist_ok=True)
+    # In this order: whatever another process puts there, the request is there before it.
+    if any(not _ours(path) for path in out.iterdir()) and not (out / REQUEST).is_file():
+        raise StoreError(f"out {out} is not empty and holds no prepared text; choose another --out")
     with FileLock(out / LOCK):
+        sweep(out, REQUEST)
         if not (out / REQUEST).is_file():
             write_atomic(out / REQUEST, json.dumps(request, indent=1))
             return
-    present = json.loads((out / REQUEST).read_text("utf-8"))
-    for name, value in request.items():
-        if present.get(name) != value:
-            what = (
-                "its files have changed"
-                if name == "of"
-                else f"{name.replace('_', '-')} there {present.get(name)}, here {value}"
-            )
-            raise StoreError(f"out {out} holds another text: {what}; choose another --out, or the same settings")
+        present = _request(out)
+        for name, value in request.items():
+            if name != "of" and present.get(name) != value:
+                what = f"{name.replace('_', '-')} there {present.get(name)}, here {value}"
+                raise StoreError(f"out {out} holds another text: {what}; choose another --out, or the same settings")
+        if present["of"] != request["of"]:
+            _renew(out, present["of"], request["of"])
+            write_atomic(out / REQUEST, json.dumps(request, indent=1))
+
+
+def _request(folder: Path) -> dict[str, Any]:
+    """What was asked for in a folder.
+
+    :raises DataError: if that is damaged.
+    """
+    try:
+        return dict(read_json(folder / REQUEST))
+    except (OSError, ValueError, TypeError) as error:
+        raise damaged(folder, f"{REQUEST} cannot be read ({first_line(error)})") from error
+
+
+def _renew(out: Path, before: list[Any], now: list[Any]) -> None:
+    """Deletes what was made of files that have been mended since: their pieces, and what is held out.
+
+    :raises StoreError: if they are other files, or another process is at one.
+    """
+    if any(isinstance(entry, str) for entry in (*before, *now)) or [e[0] for e in before] != [e[0] for e in now]:
+        raise StoreError(f"out {out} holds another text: its files are others; choose another --out")
+    for file in (number for number, (old, new) in enumerate(zip(before, now, strict=True)) if old != new):
+        try:
+            with FileLock(_arrow(out, file).with_suffix(".lock"), timeout=0):
+                _arrow(out, file).unlink(missing_ok=True)
+        except Timeout as error:
+            raise StoreError(
+                f"out {out}: {now[file][0]} has changed while another process reads it; wait for it"
+            ) from error
+    (out / "info.json").unlink(missing_ok=True)
+    shutil.rmtree(out / HELD_OUT_ROWS, ignore_errors=True)
+
+
+def _ours(path: Path) -> bool:
+    """Whether a file is one that a process leaves, or has there, before it has written its request."""
+    return path.name == LOCK or path.name.startswith(f".{REQUEST}.")
 
 
 def _begin(out: Path, source: Parts, settings: PackSettings, tokens: int, vocabulary: int = VOCABULARY) -> None:
@@ -191,7 +247,10 @@ def _begin(out: Path, source: Parts, settings: PackSettings, tokens: int, vocabu
 
 
 def _sample(source: Parts) -> Iterator[str]:
-    """The beginning of the text, to train a tokenizer on."""
+    """The beginning of the text, to train a tokenizer on.
+
+    :raises DataError: if all of it is held out.
+    """
     seen = 0
     for file in range(len(source.files)):
         for text in source.train(file):
@@ -199,6 +258,8 @@ def _sample(source: Parts) -> Iterator[str]:
             seen += len(text)
             if seen >= SAMPLE:
                 return
+    if not seen:
+        raise DataError(f"data {source.description} has no document beside those held out; give more text")
 
 
 def _pack_file(out: Path, source: Parts, file: int, tokenizer: Any, length: int, tokens: int) -> int:
@@ -292,7 +353,7 @@ def _finish(
         _info(out, source, counts, tokenizer, fingerprint),
         documents=int(counts[tokenizer.eos_token_id]),
         train_tokens=int(counts.sum()),
-        files=tuple(_arrow(out, file).name for file in used),
+        files={_arrow(out, file).name: _arrow(out, file).stat().st_size for file in used},
     )
     write_atomic(out / "info.json", json.dumps(asdict(info), indent=1))
 

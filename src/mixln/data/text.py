@@ -6,14 +6,14 @@ import hashlib
 import json
 import math
 import shutil
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mixln.data.documents import Corpus, corpus, is_hub, is_prepared, path_of
 from mixln.data.settings import TextSettings
 from mixln.errors import DataError, first_line
-from mixln.files import existing, folder_atomic, write_atomic
+from mixln.files import existing, folder_atomic, write_atomic, wrong_size
 from mixln.records import from_json, read_json
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-    from mixln.data.stream import Position, Stream
+    from mixln.data.stream import Stream
 
 FORMAT = 1
 """Changes whenever the packing changes, so that an old cache is not read as a new one."""
@@ -42,7 +42,7 @@ class TextInfo:
     :param held_out_tokens: held-out tokens that are predicted, each exactly once.
     :param held_out_bytes: bytes of the held-out documents in UTF-8.
     :param unigram_loss: held-out loss of a unigram model counted on the training tokens, nats per token.
-    :param files: of a text that was prepared file by file, those that hold its training sequences.
+    :param files: of a text that was prepared file by file, those that hold its training sequences, and their bytes.
     :param stream: of a text that is read while the training goes on, its settings. It has no training sequences yet.
     """
 
@@ -55,7 +55,7 @@ class TextInfo:
     held_out_tokens: int
     held_out_bytes: int
     unigram_loss: float
-    files: tuple[str, ...] = ()
+    files: dict[str, int] = field(default_factory=dict)
     stream: dict[str, Any] | None = None
 
     def bits_per_byte(self, loss: float) -> float:
@@ -94,22 +94,17 @@ class Text:
         """Rows `input_ids`, `labels` of `sequence_length` tokens; neighbours share one token, so that each token is predicted once."""
         return self._part(HELD_OUT_ROWS)
 
-    def streamed(self, *, seed: int, rank: int, size: int, positions: dict[int, Position] | None = None) -> Stream:
-        """The sequences of a stream, see :class:`~mixln.data.stream.Stream`."""
+    def streamed(self, *, seed: int, **share: Any) -> Stream:
+        """The sequences of a stream.
+
+        :param share: what of them, and from where on, see :class:`~mixln.data.stream.Stream`; left out, all from the start.
+        """
         from mixln.data.parts import parts
         from mixln.data.stream import Stream
 
         assert self.info.stream is not None
         settings = TextSettings(**self.info.stream)
-        return Stream(
-            parts(settings),
-            self.tokenizer(),
-            length=settings.sequence_length,
-            seed=seed,
-            rank=rank,
-            size=size,
-            positions=positions,
-        )
+        return Stream(parts(settings), self.tokenizer(), length=settings.sequence_length, seed=seed, **share)
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         return self.tokenizer_in(self.folder)
@@ -119,6 +114,8 @@ class Text:
         """The tokenizer of a text in a folder, whole or not."""
         from transformers import AutoTokenizer
 
+        if not (folder / "tokenizer" / "tokenizer.json").is_file():  # which would be looked for on the hub
+            raise damaged(folder, "tokenizer/tokenizer.json is missing")
         return AutoTokenizer.from_pretrained(folder / "tokenizer")
 
     def _part(self, name: str) -> Dataset:
@@ -128,8 +125,22 @@ class Text:
 
     @classmethod
     def load(cls, folder: Path) -> Text:
-        """Opens what :func:`prepare` wrote."""
-        return cls(folder=folder, info=from_json(TextInfo, read_json(folder / "info.json")))
+        """Opens what :func:`prepare` wrote.
+
+        :raises DataError: if it is damaged, as far as names and sizes tell.
+        """
+        try:
+            info = from_json(TextInfo, read_json(folder / "info.json"))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise damaged(folder, f"info.json cannot be read ({first_line(error)})") from error
+        for name, size in info.files.items():
+            if found := wrong_size(folder / "train" / name, size):
+                raise damaged(folder, f"train/{name} {found}")
+        return cls(folder=folder, info=info)
+
+
+def damaged(folder: Path, what: str) -> DataError:
+    return DataError(f"data {folder} is damaged: {what}; run its mixln data prepare again, or delete it")
 
 
 def prepare(settings: TextSettings, *, vocabulary_size: int, tokens: int, cache: Path) -> Text:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,7 @@ def from_pretrained(path: str | Path, *, head: str | None = None, **kwargs: Any)
     :param kwargs: passed to the `from_pretrained` of the `Auto*` class.
     :raises CheckpointError: if the weights do not fit the placement in the config, or there is no placement.
     """
+    refuse_pieces(path, (file.name for file in Path(path).glob("*.safetensors")))
     config = AutoConfig.from_pretrained(path, **{name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs})
     if not config.model_type.startswith("placed_"):
         raise CheckpointError(
@@ -145,6 +147,15 @@ def from_pretrained(path: str | Path, *, head: str | None = None, **kwargs: Any)
             f"name one with head=, of: {', '.join(host.heads)}"
         )
     return auto.from_pretrained(path, **kwargs)
+
+
+def refuse_pieces(name: str | Path, files: Iterable[str]) -> None:
+    """:raises CheckpointError: if these are the files of a training that goes on, where each process has written its share of a weight."""
+    if pieces := sum(file.startswith("shard-") for file in files):
+        raise CheckpointError(
+            f"model {name} is saved in {pieces} pieces, one of each process of a training with --parallel fsdp; "
+            "run its command to the end, which writes it whole"
+        )
 
 
 def _auto_class(host: Host, head: str | None) -> Any:

@@ -37,7 +37,7 @@ from transformers.utils.import_utils import is_gguf_available
 
 from mixln.errors import CheckpointError, DataError, MixlnError, SettingsError, StoreError, first_line, unknown
 from mixln.files import existing, folder_atomic
-from mixln.hosts import HOSTS, saved_class
+from mixln.hosts import HOSTS, refuse_pieces, saved_class
 from mixln.placement import MOST_LAYERS
 from mixln.quiet import quiet
 
@@ -467,6 +467,7 @@ def _source(name: str, title: str, path: str, config: PreTrainedConfig, files: C
             f"model {name} ({config.model_type}) is put together of several models ({', '.join(parts)}); "
             "name one that is one stack of layers"
         )
+    refuse_pieces(name, files)
     if not any(file in files for file in (*WEIGHTS, *PICKLES)):
         raise CheckpointError(f"model {name} has a config.json but no weights; it needs {WEIGHTS[0]}")
     pickled = not any(file in files for file in WEIGHTS)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 WEIGHT_COPIES, GRADIENTS, ACTIVATIONS, LOGITS = "weight copies", "gradients", "activations", "logits and loss"
+IN_FLIGHT = "FSDP layers in flight"
+"""Weights that are gathered, gradients that are not yet shared out, and what carries them."""
 
 
 class LiveMemory(TorchDispatchMode):
@@ -21,16 +25,14 @@ class LiveMemory(TorchDispatchMode):
     torch's own `torch.distributed._tools.mem_tracker.MemTracker` counts the same (a test compares the two), but takes ten times as
     long for it and cannot say what the head and the loss need.
 
-    :param model: its parameters and buffers are not counted; a cast of a parameter is a weight copy.
-    :param gradient_scale: what share of a gradient's bytes stays once it is complete: less than 1 where the devices share it out.
+    :param model: its parameters and buffers are not counted; a cast of a parameter is a weight copy. It may be sharded by FSDP2.
 
     `peak` is the breakdown, bytes by kind, at the moment when the sum was largest; `highest` is the most of each kind at any moment.
     """
 
-    def __init__(self, model: nn.Module, gradient_scale: float = 1.0) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.kind = ACTIVATIONS
-        self.gradient_scale = gradient_scale
         self.now: Counter[str] = Counter()
         self.peak: Counter[str] = Counter()
         self.highest: Counter[str] = Counter()
@@ -41,6 +43,24 @@ class LiveMemory(TorchDispatchMode):
             self.known[_key(tensor)] = ("", 0)
         for parameter in model.parameters():
             parameter.register_post_accumulate_grad_hook(self.complete)
+        for module in model.modules() if isinstance(model, FSDPModule) else ():
+            module.register_forward_pre_hook(self._gathered)
+
+    def __enter__(self) -> Self:
+        resize = self.resize = torch.UntypedStorage.resize_
+
+        def resize_(storage: torch.UntypedStorage, size: int) -> torch.UntypedStorage:
+            """FSDP2 keeps the storages of gathered weights, and makes them empty in between."""
+            if storage._cdata in self.known:
+                self._resize(storage._cdata, self.known[storage._cdata][0], size)
+            return resize(storage, size)
+
+        torch.UntypedStorage.resize_ = resize_  # type: ignore[method-assign]
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        torch.UntypedStorage.resize_ = self.resize  # type: ignore[method-assign]
+        super().__exit__(*error)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         grouped = func is torch.ops.aten._grouped_mm.default and isinstance(args[0], FakeTensor)
@@ -51,27 +71,48 @@ class LiveMemory(TorchDispatchMode):
         for leaf in (result,) if isinstance(result, Tensor) else tree_leaves(result):
             if isinstance(leaf, Tensor):
                 self._add(leaf, kind)
+        if func.namespace in ("fsdp", "c10d"):
+            for leaf in tree_leaves((args, kwargs, result)):
+                if isinstance(leaf, Tensor):
+                    self._fly(leaf)
         return result
 
     def _add(self, tensor: Tensor, kind: str) -> None:
         key = _key(tensor)
         if key in self.known:
             return
-        storage = tensor.untyped_storage()
+        storage = _storage(tensor)
         self.known[key] = (kind, 0)
         self._resize(key, kind, storage.nbytes())
         weakref.finalize(storage, self._gone, key)
 
     def complete(self, parameter: Tensor) -> None:
-        """A weight has its gradient, of which this device keeps its share."""
+        """A weight, or this device's share of it, has its gradient."""
         gradient = parameter.grad
         assert gradient is not None
-        self._resize(_key(gradient), GRADIENTS, round(gradient.untyped_storage().nbytes() * self.gradient_scale))
+        self._rename(_key(gradient), GRADIENTS)
+
+    def _gathered(self, module: nn.Module, _: Any) -> None:
+        """The weights of a module are whole now, so their gradients will be."""
+        for parameter in module.parameters(recurse=False):
+            if _key(parameter) not in self.weights:
+                self.weights.add(_key(parameter))
+                self._fly(parameter)
+                parameter.register_post_accumulate_grad_hook(lambda whole: self._fly(whole.grad))
+
+    def _fly(self, tensor: Tensor | None) -> None:
+        assert tensor is not None
+        if self.known.get(key := _key(tensor), ("", 0))[0]:
+            self._rename(key, IN_FLIGHT)
+
+    def _rename(self, key: int, kind: str) -> None:
+        self._resize(key, kind, self.known[key][1])
 
     def _gone(self, key: int) -> None:
         if key in self.known:
             self._resize(key, "", 0)
             del self.known[key]
+            self.weights.discard(key)
 
     def _resize(self, key: int, kind: str, size: int) -> None:
         before, had = self.known[key]
@@ -84,8 +125,12 @@ class LiveMemory(TorchDispatchMode):
             self.most, self.peak = self.total, Counter(self.now)
 
 
+def _storage(tensor: Tensor) -> torch.UntypedStorage:
+    return (tensor._local_tensor if isinstance(tensor, DTensor) else tensor).untyped_storage()
+
+
 def _key(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata
+    return _storage(tensor)._cdata
 
 
 def _grouped_mm(left: Tensor, right: Tensor, offsets: Tensor | None = None, *_: Any) -> Tensor:

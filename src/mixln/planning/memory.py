@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from accelerate.utils import convert_outputs_to_fp32
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.testing._internal.distributed.fake_pg import FakeStore
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask, sliding_window_causal_mask_function
 
 from mixln.hosts import build
+<<<<<<< HEAD
 from mixln.nn.loss import without_logits
 from mixln.nn.residual import placed_layers
+=======
+>>>>>>> 328e737bfadc42c166328721cb179d1eaab1d07c
 from mixln.planning.flops import head_of
-from mixln.planning.live import ACTIVATIONS, GRADIENTS, LOGITS, WEIGHT_COPIES, LiveMemory
+from mixln.planning.live import ACTIVATIONS, GRADIENTS, IN_FLIGHT, LOGITS, WEIGHT_COPIES, LiveMemory
 from mixln.planning.settings import PlanSettings
+from mixln.quiet import quiet
+from mixln.training.sharding import shard
 
 FLOAT32 = 4
 """Bytes of one weight, and of each of AdamW's two moments."""
@@ -51,7 +60,6 @@ class Memory:
     :param weights: its float32 weights.
     :param moments: AdamW's two moments of them.
     :param buckets: DDP's second copy of the gradients, in which they travel.
-    :param gathered: FSDP's layers in flight: weights gathered, and gradients that are not yet shared out.
     :param gradients: of all weights, before the update.
     :param step: kind → bytes at the moment of the forward and backward pass when they need most, with the gradients so far.
     :param highest: kind → most bytes at any moment of the forward and backward pass.
@@ -60,7 +68,6 @@ class Memory:
     weights: int
     moments: int
     buckets: int
-    gathered: int
     gradients: int
     step: dict[str, int]
     highest: dict[str, int]
@@ -73,7 +80,7 @@ class Memory:
     @property
     def passing(self) -> int:
         """Most that the forward and backward pass need."""
-        return self.resident + self.gathered + sum(self.step.values())
+        return self.resident + sum(self.step.values())
 
     @property
     def updating(self) -> int:
@@ -92,9 +99,8 @@ class Memory:
         both = {name: (size, size) for name, size in parts.items()}
         gradients = self.step.get(GRADIENTS, 0) if passes else self.gradients
         both[GRADIENTS] = (gradients, max(self.gradients, self.highest.get(GRADIENTS, 0)))
-        for kind in (ACTIVATIONS, LOGITS, WEIGHT_COPIES):
+        for kind in (ACTIVATIONS, LOGITS, WEIGHT_COPIES, IN_FLIGHT):
             both[kind] = (self.step.get(kind, 0) if passes else 0, self.highest.get(kind, 0))
-        both["FSDP layers in flight"] = (self.gathered if passes else 0, self.gathered)
         return {name: sizes for name, sizes in both.items() if sizes[1]}
 
 
@@ -114,40 +120,48 @@ def measure(config: PreTrainedConfig, settings: PlanSettings) -> Memory:
 
     :param config: stock config of the model.
     """
-    with FakeTensorMode():
+    shards = settings.devices if settings.sharded else 1
+    with quiet(), _devices(settings) as mesh, FakeTensorMode():
         model = fake_model(config, settings)
         parameters = sum(parameter.numel() for parameter in model.parameters())
-        shards = settings.devices if settings.sharded else 1
-        step, highest = run_step(model, settings, gradient_scale=1 / shards, accumulated=settings.accumulation > 1)
-        gathered = _in_flight(model, settings.precision == "bfloat16") if settings.sharded else 0
-    if settings.sharded:  # what is gathered is in the format of the products already
-        step, highest = (
-            {kind: size for kind, size in found.items() if kind != WEIGHT_COPIES} for found in (step, highest)
-        )
-    shard = -(-parameters * FLOAT32 // shards)
+        if mesh is not None:
+            shard(model, torch.device("cpu"), bfloat16=settings.precision == "bfloat16", mesh=mesh)
+        step, highest = run_step(model, settings, accumulated=settings.accumulation > 1)
+    share = -(-parameters * FLOAT32 // shards)
     return Memory(
-        weights=shard,
-        moments=2 * shard,
-        buckets=shard if settings.devices > 1 and not settings.sharded else 0,
-        gathered=gathered,
-        gradients=shard,
+        weights=share,
+        moments=2 * share,
+        buckets=share if settings.devices > 1 and not settings.sharded else 0,
+        gradients=share,
         step=step,
         highest=highest,
     )
 
 
+@contextmanager
+def _devices(settings: PlanSettings) -> Iterator[DeviceMesh | None]:
+    """The devices that share out a model, of which this process is the first and the others are not there; else `None`."""
+    if not settings.sharded:
+        yield None
+        return
+    distributed.init_process_group("fake", rank=0, world_size=settings.devices, store=FakeStore())
+    try:
+        yield init_device_mesh("cpu", (settings.devices,))
+    finally:
+        distributed.destroy_process_group()
+
+
 def run_step(
-    model: PreTrainedModel, settings: PlanSettings, *, gradient_scale: float = 1.0, accumulated: bool = False
+    model: PreTrainedModel, settings: PlanSettings, *, accumulated: bool = False
 ) -> tuple[dict[str, int], dict[str, int]]:
     """Runs one forward and backward pass as transformers' Trainer does, and counts: kind → bytes when the sum is largest,
     and kind → most bytes at any moment.
 
-    :param gradient_scale: see :class:`LiveMemory`.
     :param accumulated: gradients of earlier micro batches are there.
     """
     if settings.activation_checkpointing:
         model.activation_checkpointing_enable()
-    live = LiveMemory(model, gradient_scale)
+    live = LiveMemory(model)
     with live:
         if accumulated:
             live.kind = GRADIENTS
@@ -168,7 +182,7 @@ def _loss(model: PreTrainedModel, settings: PlanSettings) -> Tensor:
     inputs: dict[str, Any] = {"input_ids": tokens, "labels": tokens, "num_items_in_batch": torch.tensor(tokens.numel())}
     if model.config.to_dict().get("router_aux_loss_coef"):
         inputs["output_router_logits"] = True
-    forward: Any = model.forward
+    forward: Any = model.__call__  # with the hooks of FSDP2
     if settings.precision == "bfloat16":
         forward = convert_outputs_to_fp32(torch.autocast("cpu", torch.bfloat16)(forward))
     with without_logits(model):
@@ -186,14 +200,3 @@ def _name_head(model: PreTrainedModel, live: LiveMemory) -> None:
         live.kind = ACTIVATIONS
 
     head_of(model).register_forward_pre_hook(enter)
-
-
-def _in_flight(model: PreTrainedModel, bfloat16: bool) -> int:
-    """Of FSDP2: one layer at work and the next one on its way; the gradients of one layer that are complete and those of another
-    that are being summed up, in float32; and the end of the model, which stays from forward to backward."""
-    layer = max(_bytes(layer) for layer in placed_layers(model))
-    return round((2.5 if bfloat16 else 4) * layer) + _bytes(head_of(model))
-
-
-def _bytes(module: nn.Module) -> int:
-    return sum(parameter.numel() * parameter.itemsize for parameter in module.parameters())

@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from mixln.files import fsync, write_atomic
+from mixln.files import fsync, settle, write_atomic, wrong_size
 from mixln.records import read_json
 from mixln.training import ranks
 from mixln.training.metrics import METRICS, MetricsFile
@@ -21,6 +21,8 @@ from mixln.training.metrics import METRICS, MetricsFile
 SUMS = "checksums.json"
 KEPT = 2
 """Checkpoints that stay: one may turn out to be damaged."""
+ASIDE = ".passed-over"
+"""What the name of a checkpoint that cannot be used ends with from then on."""
 UNFINISHED = ".saving"
 """Folder in which a checkpoint is written before it takes its name."""
 
@@ -28,8 +30,8 @@ UNFINISHED = ".saving"
 def seal(folder: Path) -> None:
     """Flushes every file of a checkpoint to the disk and writes down its length and checksum."""
     sums = {}
+    settle(folder)
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        fsync(path)
         sums[path.relative_to(folder).as_posix()] = [path.stat().st_size, _sha256(path)]
     write_atomic(folder / SUMS, json.dumps(sums, indent=1))
     fsync(folder)
@@ -40,12 +42,9 @@ def damage(folder: Path) -> str:
     try:
         sums = dict(read_json(folder / SUMS))
         for name, (size, digest) in sums.items():
-            path = folder / name
-            if not path.is_file():
-                return f"{name} is missing"
-            if path.stat().st_size != size:
-                return f"{name} has {path.stat().st_size:,} of {size:,} bytes"
-            if _sha256(path) != digest:
+            if found := wrong_size(folder / name, size):
+                return f"{name} {found}"
+            if _sha256(folder / name) != digest:
                 return f"the content of {name} has changed"
     except (OSError, ValueError, TypeError) as error:
         return f"{SUMS} cannot be read ({error})"
@@ -53,7 +52,9 @@ def damage(folder: Path) -> str:
 
 
 def publish(unfinished: Path, folder: Path) -> None:
-    """Seals a checkpoint, gives it its name in `folder`, and deletes all but the last :data:`KEPT` there."""
+    """Seals a checkpoint and flushes the rows before it, gives it its name in `folder`, and deletes all but the last :data:`KEPT` there."""
+    if (metrics := folder / METRICS).exists():
+        fsync(metrics)  # without the rows up to it, it could not be gone on from
     seal(unfinished)
     target = folder / unfinished.name
     if target.exists():  # of a training that was here before, and has been damaged since
@@ -96,14 +97,20 @@ def resumption(folder: Path, say: Callable[[str], None]) -> tuple[Path | None, M
 
 def _resumption(folder: Path, say: Callable[[str], None]) -> tuple[Path | None, MetricsFile]:
     shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
-    for step, checkpoint in reversed(sealed(folder)):
-        if found := damage(checkpoint):
-            say(f"checkpoint {checkpoint} is damaged: {found}; it is passed over")
-            continue
-        metrics = MetricsFile(folder / METRICS, resume_step=step)
-        if metrics.reaches(step):
-            return checkpoint, metrics
-        say(f"checkpoint {checkpoint} is passed over: {METRICS} does not reach step {step}")
+    for step, checkpoint in reversed(there := sealed(folder)):
+        metrics = MetricsFile(folder / METRICS, resume_step=step, writes=False)
+        found = damage(checkpoint)
+        if not found and not metrics.reaches(step):
+            found = f"{METRICS} does not reach step {step}"
+        if not found:
+            return checkpoint, MetricsFile(folder / METRICS, resume_step=step)
+        aside = checkpoint.with_name(checkpoint.name + ASIDE)
+        say(f"checkpoint {checkpoint} is passed over: {found}; it is {aside.name} now")
+        # Else it would count as one of the last, and those that are written from here on would go in its stead.
+        discard(aside)
+        os.rename(checkpoint, aside)
+    if there:
+        say(f"{folder} has no checkpoint that can be used: its training starts again at step 0")
     return None, MetricsFile(folder / METRICS, resume_step=0)
 
 

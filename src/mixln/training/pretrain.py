@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,13 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedConfig, PreTrainedModel, TrainingArguments, set_seed
 from transformers.trainer import SCHEDULER_NAME
 
-from mixln.data.stream import POSITION, Position, Stream
+from mixln.data.stream import POSITION, START, Position, Stream
 from mixln.data.text import IGNORED, Text
-from mixln.errors import SettingsError
 from mixln.files import folder_atomic
 from mixln.hosts import build, placement_for
 from mixln.nn.loss import without_logits
 from mixln.nn.profiling import profile
+from mixln.records import read_json
 from mixln.training import ranks
 from mixln.training.callbacks import (
     Checkpoints,
@@ -55,6 +56,8 @@ from mixln.training.stopping import listening
 from mixln.training.trainers import EqualTerms, arguments, per_process
 
 DEFAULT_ENGINE = EngineSettings()
+PLACE = "position.json"
+"""Of a checkpoint, where a stream goes on."""
 
 STALL_MARGIN = 0.02
 """A trial whose held-out loss is less than this below the unigram model's is `stalled`, nats per token."""
@@ -63,14 +66,12 @@ STALL_MARGIN = 0.02
 class PlacementTrainer(EqualTerms):
     """The trainer of pre-training: with experts, their balance is part of what is trained; a stream goes on where it was.
 
-    :param workers: processes that read a stream for this one.
-    :param positions: where they begin, by their number.
+    :param position: where it begins in a stream.
     """
 
-    def __init__(self, *, workers: int = 0, positions: dict[int, Position] | None = None, **kwargs: Any) -> None:
+    def __init__(self, *, position: Position = START, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.workers = workers
-        self.positions = dict(positions or {})
+        self.position = position
         self.balance: float = getattr(self.model.config, "router_aux_loss_coef", 0.0)  # type: ignore[union-attr]
         if self.balance:
             self.model.router_aux_loss_coef = 0.0  # type: ignore[union-attr] # added by compute_loss, once an update
@@ -83,20 +84,19 @@ class PlacementTrainer(EqualTerms):
             self.train_dataset,
             batch_size=self.args.per_device_train_batch_size,
             collate_fn=collate,
-            num_workers=self.workers,
             pin_memory=self.args.dataloader_pin_memory,
+            generator=torch.Generator(),  # else it would draw from the one that dropout does
         )
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *more: Any, **others: Any) -> Tensor:
-        if POSITION in inputs:  # that of its last sequence, for all of a batch come from one worker
-            worker, position = Position.from_list(inputs.pop(POSITION)[-1].tolist())
-            self.positions[worker] = position
+        if POSITION in inputs:
+            self.position = Position.from_tensor(inputs.pop(POSITION)[-1])
         return super().training_step(model, inputs, *more, **others)
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
-        if self.positions:
-            save_positions(Path(output_dir), self.positions, self.workers)
+        if isinstance(self.train_dataset, Stream) and self.args.should_save:
+            (Path(output_dir) / PLACE).write_text(json.dumps(asdict(self.position)), "utf-8")
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         if output_dir is not None and sharded(self.bare):
@@ -198,9 +198,11 @@ def pretrain(
     set_seed(seed)
     model = _model(config, placement=placement, init=init, seed=seed, text=text, settings=settings, parallel=parallel)
     resume, metrics = resumption(folder, say)
+    if resume is not None and ranks.first():
+        say(f"going on from {resume}")
     held_out = text.held_out
     length = held_out[0]["input_ids"].numel()
-    positions = load_positions(resume, engine.data_workers) if text.info.stream is not None else {}
+    position = Position(**read_json(resume / PLACE)) if resume and text.info.stream is not None else START
     steps, tokens_per_step = settings.total_steps(length), settings.batch_size * length
     speed, divergence = Metrics(metrics.append, tokens_per_step), Divergence()
     checkpoints = Checkpoints(engine.checkpoint_seconds)
@@ -214,9 +216,16 @@ def pretrain(
             activation_checkpointing=engine.activation_checkpointing,
             ignore_data_skip=text.info.stream is not None,
         ),
-        workers=engine.data_workers,
-        positions=positions,
-        train_dataset=_train(text, settings.batch_size, seed, positions),
+        position=position,
+        train_dataset=_train(
+            text,
+            settings.batch_size,
+            seed,
+            rank=ranks.rank(),
+            size=ranks.size(),
+            workers=engine.data_workers,
+            begin=position,
+        ),
         eval_dataset=shared_out(held_out, per_process(settings, ranks.size()) * ranks.size()),
         data_collator=collate,
         callbacks=[
@@ -228,6 +237,8 @@ def pretrain(
             checkpoints,
         ],
     )
+    if ranks.rank():  # dropout of its own; rank 0 has what a process alone has
+        torch.manual_seed(int(torch.randint(2**32, (ranks.rank(),))[-1]))
     with listening():
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     checkpoints.check()
@@ -260,45 +271,21 @@ def _model(
         model = build(config, placement=placement, init=init, dtype=torch.float32)
     if profiled:
         count = settings.micro_batch_size or settings.batch_size
-        profile(model, collate(list(islice(_train(text, settings.batch_size, seed, {}, alone=True), count))))
+        profile(model, collate(list(islice(_train(text, settings.batch_size, seed), count))))
     if sharing:
         shard(model, device(), bfloat16=resolve(settings.precision) == "bfloat16")
     return model
 
 
-def _train(text: Text, batch: int, seed: int, positions: dict[int, Position], *, alone: bool = False) -> Any:
-    """The training sequences; of a stream, this process's share, or all of them as if it were alone."""
+def _train(text: Text, batch: int, seed: int, **share: Any) -> Any:
+    """The training sequences.
+
+    :param share: of a stream, what of it this process has, see :class:`Stream`; left out, all.
+    """
     if text.info.stream is not None:
-        rank, size = (0, 1) if alone else (ranks.rank(), ranks.size())
-        return text.streamed(seed=seed, rank=rank, size=size, positions=positions)
+        return text.streamed(seed=seed, **share)
     train = text.train
     return train.select(range(len(train) // batch * batch))  # every update sees the same number of sequences
-
-
-def save_positions(folder: Path, positions: dict[int, Position], workers: int) -> None:
-    """Writes where the readers of this process are in a stream."""
-    entries = {str(worker): position.to_tensor(worker).tolist() for worker, position in positions.items()}
-    readers = {"processes": ranks.size(), "workers": workers, "positions": entries}
-    (folder / f"position_{ranks.rank()}.json").write_text(json.dumps(readers), "utf-8")
-
-
-def load_positions(checkpoint: Path | None, workers: int) -> dict[int, Position]:
-    """Where the readers of this process go on.
-
-    :raises SettingsError: if the stream was dealt out to another number of readers.
-    """
-    if checkpoint is None:
-        return {}
-    try:
-        readers = json.loads((checkpoint / f"position_{ranks.rank()}.json").read_text("utf-8"))
-    except FileNotFoundError:
-        readers = json.loads((checkpoint / "position_0.json").read_text("utf-8"))
-    if (readers["processes"], readers["workers"]) != (ranks.size(), workers):
-        raise SettingsError(
-            f"the stream was dealt out to {readers['processes']} processes with --data-workers {readers['workers']} each, now to "
-            f"{ranks.size()} with {workers}; go on with as many, or prepare the text with mixln data prepare"
-        )
-    return dict(Position.from_list(entries) for entries in readers["positions"].values())
 
 
 def shared_out(rows: Dataset, multiple: int) -> Dataset:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
+from mixln.errors import SettingsError
 from mixln.launch import launched
 
 PATIENCE = timedelta(hours=2)
@@ -39,6 +40,20 @@ def met() -> bool:
 def on_processors() -> bool:
     """Whether there is nothing but processors to train on."""
     return not (torch.cuda.is_available() or torch.backends.mps.is_available())
+
+
+def check_one_gpu(*, shareable: bool = False) -> None:
+    """Several GPUs are for several processes: to one, transformers' Trainer would give a batch as many times larger.
+
+    :param shareable: several processes can do this together.
+    :raises SettingsError: if this process was started alone and sees several.
+    """
+    count = torch.cuda.device_count()
+    if launched()[1] == 1 and count > 1:
+        remedy = f"start it with torchrun --nproc-per-node {count}, or " if shareable else ""
+        raise SettingsError(
+            f"one process trains on one GPU, and {count} are visible; {remedy}choose one with CUDA_VISIBLE_DEVICES=0"
+        )
 
 
 def rank() -> int:

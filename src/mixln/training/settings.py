@@ -89,7 +89,7 @@ class EngineSettings:
     checkpoint_seconds: float = 60.0
     """Time between two checkpoints of a trial, seconds."""
     data_workers: int = 0
-    """Processes beside each that trains, which read and tokenize a stream for it."""
+    """Processes beside each that trains, which read a stream and share out its tokenizing."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.checkpoint_seconds < math.inf:

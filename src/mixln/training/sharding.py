@@ -26,6 +26,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from transformers import PreTrainedModel
 
@@ -38,32 +39,43 @@ STATE = "state."
 """What the names of the optimizer's tensors begin with; the others are its settings."""
 
 
-def shard(model: PreTrainedModel, device: torch.device, *, bfloat16: bool) -> None:
-    """Shards a model over all processes: each layer is a unit, and within it its attention and its feed-forward (arXiv:2304.11277).
+def shard(model: PreTrainedModel, device: torch.device, *, bfloat16: bool, mesh: DeviceMesh | None = None) -> None:
+    """Shards a model over all processes: each layer is a unit, and within it the matrices of its attention and of its feed-forward
+    are (arXiv:2304.11277).
 
     One that is on the meta device is only now given memory, a share in each process, and its initial values, which are those
     that it has without sharding. All processes must have the same state of torch's random generator.
 
-    :param bfloat16: gather attention and feed-forward in this format, in which autocast multiplies them anyway: else it would
-        keep such a copy of all of them. Norms between them, embeddings and the residual stream stay float32.
+    :param bfloat16: gather what autocast casts to it in attention and feed-forward in this format: else it would keep such a copy
+        of all of them. Norms, those inside them too, experts, embeddings and the residual stream stay float32, as without sharding.
+    :param mesh: the devices that share; all processes, if left out.
     """
     halved = MixedPrecisionPolicy(
         param_dtype=torch.bfloat16 if bfloat16 else None, reduce_dtype=torch.float32, cast_forward_inputs=False
     )
     for layer in placed_layers(model):
+        matrices = {parameter for function in layer.functions for parameter in _cast(function)}
+        fully_shard(layer, mesh=mesh, ignored_params=matrices)
         for function in layer.functions:
-            fully_shard(function, mp_policy=halved)
-        fully_shard(layer)
+            fully_shard(function, mesh=mesh, mp_policy=halved, ignored_params=set(function.parameters()) - matrices)
     embedding: Any = model.get_input_embeddings()
     if not model.all_tied_weights_keys:
-        fully_shard(embedding)
-    fully_shard(model)
+        fully_shard(embedding, mesh=mesh)
+    fully_shard(model, mesh=mesh)
     # As transformers marks a model that it sharded itself: its Trainer then neither wraps nor shards it again.
     model._is_distributed_loading_by_transformers = model._is_fsdp_managed_module = True  # type: ignore[assignment]
     if model.device.type == "meta":
         model.to_empty(device=device)
         model.tie_weights()
         model.initialize_weights()
+
+
+def _cast(function: nn.Module) -> Iterator[nn.Parameter]:
+    """What autocast casts: matrices and their biases; not the vectors of norms, nor what holds the matrices of all experts."""
+    for module in function.modules():
+        own = list(module.parameters(recurse=False))
+        if any(parameter.ndim == 2 for parameter in own):
+            yield from own
 
 
 def sharded(model: nn.Module) -> bool:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, PreTrainedConfig
 
 from mixln.data.examples import Examples, Room, examples, rooms
 from mixln.data.settings import ExampleSettings
 from mixln.errors import CheckpointError, SettingsError
 from mixln.hosts.sources import Say, Source, device, identity, tokenizer_of
+from mixln.launch import launched
+from mixln.training import ranks
 from mixln.training.checkpoints import discard
 from mixln.training.once import once
 from mixln.training.outcome import Tuned
@@ -165,7 +165,7 @@ def check_classifier(config: PreTrainedConfig, name: str) -> None:
 
 def check_possible() -> None:
     """:raises SettingsError: if the packages of these steps are not installed, or this is one of several processes."""
-    if os.environ.get("WORLD_SIZE", "1") not in ("", "1"):
+    if launched()[1] > 1:
         raise SettingsError("this trains in one process; start it without torchrun or accelerate launch")
     if missing := [name for name in ("trl", "peft") if find_spec(name) is None]:
         raise SettingsError(f'{" and ".join(missing)} must be installed for this; run pip install "mixln[tune]"')
@@ -176,10 +176,7 @@ def _ready(source: Source, settings: T) -> T:
     check_possible()
     if source.task != "causal-lm":
         raise SettingsError(f"model {source.name} is no decoder with a language-model head; name one that is")
-    if torch.cuda.device_count() > 1:
-        raise SettingsError(
-            f"this trains on one GPU, and {torch.cuda.device_count()} are visible; choose one with CUDA_VISIBLE_DEVICES=0"
-        )
+    ranks.check_one_gpu()
     return replace(settings, precision=resolve(settings.precision))
 
 

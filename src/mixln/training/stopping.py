@@ -21,9 +21,12 @@ def asked() -> bool:
     return _asked is not None
 
 
-def stopped() -> Stopped:
-    """What to raise when all is saved."""
-    return Stopped(_asked or signal.SIGTERM)
+def stopped(*late: str) -> Stopped:
+    """What to raise when all is saved.
+
+    :param late: what was not, in words.
+    """
+    return Stopped(_asked or signal.SIGTERM, *late)
 
 
 def listen() -> None:

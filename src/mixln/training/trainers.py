@@ -95,7 +95,8 @@ def per_process(settings: OptimizerSettings, processes: int) -> int:
     micro = settings.micro_batch_size or max(1, settings.batch_size // processes)
     if settings.batch_size % (micro * processes):
         raise SettingsError(
-            f"batch-size must be a multiple of the {processes} processes' {micro} sequences a pass, got {settings.batch_size}"
+            f"batch-size must be a multiple of {micro * processes}, {processes} processes with {micro} sequences a pass, "
+            f"got {settings.batch_size}"
         )
     return micro
 
@@ -109,6 +110,9 @@ def arguments(
     :raises SettingsError: if the batch cannot be shared out over the processes.
     """
     micro = per_process(settings, ranks.size())
+    os.environ.pop(
+        "ACCELERATE_MIXED_PRECISION", None
+    )  # from accelerate launch; transformers would heed it where `bf16` is False
     return {
         "output_dir": str(folder),
         "max_steps": steps,
@@ -131,7 +135,6 @@ def arguments(
         "logging_nan_inf_filter": False,
         "eval_strategy": "no",
         "save_strategy": "no",
-        "save_total_limit": 2,
         "dataloader_pin_memory": torch.cuda.is_available(),
         "disable_tqdm": True,
         "report_to": "none",
