@@ -19,11 +19,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask, sliding_window_causal_mask_function
 
 from mixln.hosts import build
-<<<<<<< HEAD
 from mixln.nn.loss import without_logits
-from mixln.nn.residual import placed_layers
-=======
->>>>>>> 328e737bfadc42c166328721cb179d1eaab1d07c
 from mixln.planning.flops import head_of
 from mixln.planning.live import ACTIVATIONS, GRADIENTS, IN_FLIGHT, LOGITS, WEIGHT_COPIES, LiveMemory
 from mixln.planning.settings import PlanSettings
