@@ -11,6 +11,7 @@ from transformers import LlamaConfig, PreTrainedConfig
 
 from mixln.data.settings import TextSettings
 from mixln.data.text import Text, prepare
+from mixln.training.compiling import Compile
 from mixln.training.metrics import read_metrics
 from mixln.training.outcome import Outcome
 from mixln.training.pretrain import pretrain
@@ -79,6 +80,7 @@ def train(
     checkpoint_seconds: float = 1e9,
     activation_checkpointing: bool = False,
     data_workers: int = 0,
+    compile: Compile = "off",
     model: PreTrainedConfig | None = None,
     parallel: Parallel = "ddp",
     **settings: Any,
@@ -97,6 +99,7 @@ def train(
             activation_checkpointing=activation_checkpointing,
             checkpoint_seconds=checkpoint_seconds,
             data_workers=data_workers,
+            compile=compile,
         ),
         parallel=parallel,
     )

@@ -17,6 +17,7 @@ from mixln.diagnostics.stack import find_stack
 from mixln.errors import SettingsError
 from mixln.nn.residual import placed_layers
 from mixln.training import ranks
+from mixln.training.compiling import eagerly
 from mixln.training.stopping import asked, stopped
 
 Record = Callable[[dict[str, Any]], None]
@@ -179,7 +180,8 @@ class ResidualVariance(TrainerCallback):
     def _measure(self, state: TrainerState, model: nn.Module) -> None:
         device = next(model.parameters()).device
         inputs = {"input_ids": self.batch["input_ids"].to(device), "logits_to_keep": 1}
-        profile = residual_variance(model, inputs, step=state.global_step)
+        with eagerly(model):
+            profile = residual_variance(model, inputs, step=state.global_step)
         row = {"attention": list(profile.attention), "feed_forward": list(profile.feed_forward)}
         self.record({"step": profile.step, "residual_variance": row})
 

@@ -39,6 +39,7 @@ from mixln.training.callbacks import (
     ResidualVariance,
 )
 from mixln.training.checkpoints import resumption
+from mixln.training.compiling import compile_layers
 from mixln.training.metrics import MetricsFile
 from mixln.training.outcome import Outcome, Status
 from mixln.training.precision import resolve
@@ -204,6 +205,7 @@ def pretrain(
     length = held_out[0]["input_ids"].numel()
     position = Position(**read_json(resume / PLACE)) if resume and text.info.stream is not None else START
     steps, tokens_per_step = settings.total_steps(length), settings.batch_size * length
+    compile_layers(model, engine.compile, steps=steps, sharded=sharded(model))
     speed, divergence = Metrics(metrics.append, tokens_per_step), Divergence()
     checkpoints = Checkpoints(engine.checkpoint_seconds)
     trainer = PlacementTrainer(

@@ -15,6 +15,7 @@ from transformers.trainer import TRAINING_ARGS_NAME
 from mixln.errors import SettingsError
 from mixln.training import ranks
 from mixln.training.checkpoints import UNFINISHED, publish
+from mixln.training.compiling import eagerly
 from mixln.training.evaluation import evaluate
 from mixln.training.precision import resolve
 from mixln.training.schedule import factor
@@ -80,7 +81,7 @@ class EqualTerms(Trainer):
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
         """What :meth:`measure` finds, as `eval_loss` and so on."""
-        with self.accelerator.autocast():  # before the training the model is not wrapped in it yet
+        with eagerly(self.model), self.accelerator.autocast():  # type: ignore[arg-type] # before the training the model is not wrapped in it yet
             metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.measure().items()}
         Trainer.log(self, metrics)  # TRL's would add what it has gathered of the training since its last row
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
