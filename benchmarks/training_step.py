@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -44,6 +45,7 @@ from mixln.memory import keep_freed_memory
 from mixln.planning.flops import count_flops
 from mixln.presets import model_config
 from mixln.training.callbacks import Divergence, GradientNorms, Metrics
+from mixln.training.compiling import Compile, compile_layers
 from mixln.training.pretrain import PlacementTrainer, collate
 from mixln.training.settings import TrainSettings
 from mixln.training.trainers import arguments
@@ -106,16 +108,18 @@ def stock(config: PreTrainedConfig, chosen: argparse.Namespace, folder: Path) ->
     return trainer(made)
 
 
-def placed(placement: str) -> Callable[[PreTrainedConfig, argparse.Namespace, Path], Step]:
+def placed(placement: str, compile: Compile = "off") -> Callable[[PreTrainedConfig, argparse.Namespace, Path], Step]:
     """The trainer of `mixln compare`, with all that it records."""
 
     def make(config: PreTrainedConfig, chosen: argparse.Namespace, folder: Path) -> Step:
         settings = TrainSettings(batch_size=chosen.batch, precision=chosen.precision, steps=LONG)
         usual = arguments(settings, steps=LONG, learning_rate=1e-3, seed=0, folder=folder)
+        model = mixln.from_config(config, placement=placement)
+        compile_layers(model, compile, steps=LONG, sharded=False)
         made = PlacementTrainer(
             settings=settings,
             warmup_steps=1,
-            model=mixln.from_config(config, placement=placement),
+            model=model,
             args=TrainingArguments(**{**usual, "logging_steps": 3}, remove_unused_columns=False),
             train_dataset=rows(config, chosen.length),
             data_collator=collate,
@@ -150,6 +154,9 @@ CONTESTANTS: dict[str, Callable[[PreTrainedConfig, argparse.Namespace, Path], St
     "mixln pre": placed("pre"),
     "mixln mix(0.25)": placed("mix(0.25)"),
     "mixln hybrid*": placed("hybrid*"),
+    "pre, compiled": placed("pre", "on"),
+    "mix, compiled": placed("mix(0.25)", "on"),
+    "hybrid*, compiled": placed("hybrid*", "on"),
 }
 
 
@@ -168,8 +175,8 @@ def main() -> None:
     torch.set_num_threads(chosen.threads)
     config = model_config(chosen.model, sequence_length=chosen.length)
     if chosen.memory_of:
-        print(memory(config, chosen))
-        return
+        print(memory(config, chosen), flush=True)
+        os._exit(0)  # without waiting for trainers that wait for their turns
     found = {name: {"peak_memory": _child(name)} for name in chosen.only}
     if chosen.repeats:
         for name, more in speed(config, chosen).items():
