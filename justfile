@@ -21,6 +21,9 @@ bench:
     {{python}} benchmarks/callbacks.py
     {{python}} benchmarks/diagnostics.py
     {{python}} benchmarks/plan_memory.py
+    {{python}} benchmarks/loss.py
+    {{python}} benchmarks/step_parts.py
+    {{python}} benchmarks/training_step.py
 
 # The documents that are written from the code: every placement, and placements × families
 documents:

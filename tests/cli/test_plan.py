@@ -32,11 +32,11 @@ def test_it_says_everything(capsys):
 
 
 def test_what_it_says_to_change_helps(capsys):
-    said = words(capsys, *NINE, "--memory-per-device", "3")
-    assert "does not fit in 3 GB" in said
+    said = words(capsys, *NINE, "--memory-per-device", "1.5")
+    assert "does not fit in 1.5 GB" in said
     found = re.search(r"fits with (--micro-batch-size \d+)", said)
     assert found is not None
-    assert "• fits in 3 GB" in words(capsys, *NINE, "--memory-per-device", "3", *found.group(1).split())
+    assert "• fits in 1.5 GB" in words(capsys, *NINE, "--memory-per-device", "1.5", *found.group(1).split())
 
 
 def test_where_nothing_helps_it_says_so(capsys):
