@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mixln.compare.chain_settings import ChainSettings
-from mixln.compare.settings import CompareSettings
+from mixln.compare.settings import CompareSettings, PretrainSettings
 from mixln.data.settings import TextSettings
 from mixln.errors import SettingsError
 from mixln.training.settings import EngineSettings, TrainSettings
@@ -149,3 +149,10 @@ def test_a_baseline_may_be_a_placement_that_the_experiment_has_already():
     assert extended.with_grid({**extended.grid(), "placements": ["pre", "lns"]}).reference == "pre"
     with pytest.raises(SettingsError, match="baseline must be one of the placements post, lns, got pre"):
         extended.with_grid({**extended.grid(), "placements": ["post", "lns"]})
+
+
+def test_sharded_layers_are_not_compiled():
+    engine = EngineSettings(compile="on")
+    assert PretrainSettings(engine=engine).comparison().engine is engine
+    with pytest.raises(SettingsError, match="compile on goes with --parallel ddp only; leave it to --compile auto"):
+        PretrainSettings(engine=engine, parallel="fsdp")

@@ -186,6 +186,8 @@ class PretrainSettings(ExperimentSettings):
 
     def __post_init__(self) -> None:
         self.comparison()
+        if self.engine.compile == "on" and self.parallel == "fsdp":
+            raise SettingsError("compile on goes with --parallel ddp only; leave it to --compile auto")
 
     def comparison(self) -> CompareSettings:
         """The comparison of this one trial."""

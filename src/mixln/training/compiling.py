@@ -26,14 +26,12 @@ def compile_layers(model: PreTrainedModel, wish: Compile, *, steps: int, sharded
     cut off goes on as it began.
 
     :param steps: of the whole training.
-    :param sharded: by FSDP2, with which they are not compiled.
+    :param sharded: by FSDP2: they are not compiled then.
     :returns: whether they will be.
-    :raises SettingsError: if that is wished for and cannot be.
+    :raises SettingsError: if that is wished for and torch's compiler does not work.
     """
-    if wish == "off" or (wish == "auto" and (sharded or steps < LEAST_STEPS)):
+    if wish == "off" or sharded or (wish == "auto" and steps < LEAST_STEPS):
         return False
-    if sharded:
-        raise SettingsError("compile on goes with --parallel ddp only; use --compile auto")
     if reason := obstacle(model.device.type):
         if wish == "on":
             raise SettingsError(f"compile on: torch.compile does not work here ({reason}); use --compile auto")
