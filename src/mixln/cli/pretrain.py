@@ -19,12 +19,14 @@ class Pretrain(PretrainSettings):
 
     def run(self) -> int:
         """Trains, prints the result, and writes the report; of several processes, rank 0 prints and writes."""
+        from mixln.memory import keep_freed_memory
         from mixln.training import ranks
         from mixln.training.trainers import per_process
 
         per_process(self.training, launched()[1])
         ranks.check_one_gpu(shareable=True)
         ranks.meet()
+        keep_freed_memory()
         from mixln.compare.together import Together, follow
 
         if not ranks.first():
