@@ -18,6 +18,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def _child(kind: str, settings: dict[str, Any]) -> float:
     found = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if found.returncode:
         sys.exit(found.stderr)
-    return max(float(line) for line in found.stdout.splitlines())
+    return max(float(word) for word in found.stdout.split())
 
 
 def plan(settings: dict[str, Any]) -> int:
@@ -92,10 +93,15 @@ def train(settings: dict[str, Any]) -> int:
     train_model(
         {**settings, "model": "tiny", "batch_size": devices, "micro_batch_size": None, "sequence_length": 8}
     )  # loads the libraries
+    return peak(lambda: train_model(settings))
+
+
+def peak(work: Callable[[], object]) -> int:
+    """Bytes of resident memory that some work takes at most, above what was there before it; Linux only."""
     gc.collect()
     before = _resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
-    train_model(settings)
+    work()
     return _resident("VmHWM") - before
 
 
@@ -149,6 +155,8 @@ def _resident(field: str) -> int:
 if __name__ == "__main__":
     children = {"--plan": plan, "--train": train}
     if sys.argv[1:2] and sys.argv[1] in children:
-        print(children[sys.argv[1]](json.loads(sys.argv[2])))
+        sys.stdout.write(
+            f"{children[sys.argv[1]](json.loads(sys.argv[2]))}\n"
+        )  # in one piece: other processes write there too
     else:
         sys.exit(main(sys.argv[1:]))

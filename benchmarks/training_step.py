@@ -14,7 +14,6 @@ a process a contestant. Linux only.
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import os
 import statistics
@@ -29,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from plan_memory import _resident
+from plan_memory import peak
 from transformers import (
     LlamaForCausalLM,
     PreTrainedConfig,
@@ -208,7 +207,7 @@ def speed(config: PreTrainedConfig, chosen: argparse.Namespace) -> dict[str, dic
             if isinstance(step, Turns):
                 step.over = True
                 step()
-    peak = 2 * 2048**3 / statistics.median(seconds.pop("product"))
+    reachable = 2 * 2048**3 / statistics.median(seconds.pop("product"))
     with torch.device("meta"):
         flops = count_flops(mixln.from_config(config, placement="pre", init=None), chosen.length).model
     tokens = chosen.batch * chosen.length
@@ -219,7 +218,7 @@ def speed(config: PreTrainedConfig, chosen: argparse.Namespace) -> dict[str, dic
             "tokens_per_second": tokens / quarter[1],
             "low": tokens / quarter[2],
             "high": tokens / quarter[0],
-            "utilisation": flops * tokens / quarter[1] / peak,
+            "utilisation": flops * tokens / quarter[1] / reachable,
         }
     return result
 
@@ -230,13 +229,13 @@ def memory(config: PreTrainedConfig, chosen: argparse.Namespace) -> int:
         small = argparse.Namespace(**{**vars(chosen), "batch": 1, "length": 8})
         step = CONTESTANTS[chosen.memory_of](model_config("tiny"), small, Path(folder) / "a")
         step()  # loads the libraries
-        gc.collect()
-        before = _resident("VmRSS")
-        Path("/proc/self/clear_refs").write_text("5")
-        step = CONTESTANTS[chosen.memory_of](config, chosen, Path(folder) / "b")
-        for _ in range(3):
-            step()
-        return _resident("VmHWM") - before
+
+        def three_steps() -> None:
+            step = CONTESTANTS[chosen.memory_of](config, chosen, Path(folder) / "b")
+            for _ in range(3):
+                step()
+
+        return peak(three_steps)
 
 
 def _child(name: str) -> int:

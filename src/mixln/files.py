@@ -99,13 +99,14 @@ def no_room(error: BaseException, folder: Path) -> bool:
 
     :param folder: where it was written to.
     """
-    full = shutil.disk_usage(folder).free < FULL
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
             return True
         # torch and safetensors write by themselves, and say it in words; torch's are the same for whatever went wrong.
-        if re.search(r"[Nn]o space left|os error 28\b", str(seen)) or (full and "failed writing" in str(seen)):
+        if re.search(r"[Nn]o space left|os error 28\b", str(seen)):
+            return True
+        if "failed writing" in str(seen) and shutil.disk_usage(folder).free < FULL:
             return True
         seen = seen.__cause__ or seen.__context__
     return False

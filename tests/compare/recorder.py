@@ -1,11 +1,14 @@
-"""A display that remembers."""
+"""Comparisons that are watched: a display that remembers, and one in another process."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import multiprocessing
+import time
+from collections.abc import Callable, Sequence
 
 from mixln.compare.results import TrialResult
 from mixln.compare.runner import Progress
+from mixln.compare.settings import CompareSettings
 
 
 class Recorder:
@@ -32,3 +35,16 @@ class Recorder:
 
     def end(self) -> None:
         self.ends += 1
+
+
+def until_it_trains(
+    run: Callable[[CompareSettings], None], settings: CompareSettings, trial: str
+) -> multiprocessing.process.BaseProcess:
+    """Starts a comparison in another process, and waits until a trial of it has written some rows."""
+    process = multiprocessing.get_context("spawn").Process(target=run, args=(settings,))
+    process.start()
+    rows = settings.out / trial / "metrics.jsonl"
+    until = time.monotonic() + 180
+    while time.monotonic() < until and process.is_alive() and not (rows.exists() and rows.stat().st_size > 2000):
+        time.sleep(0.01)
+    return process

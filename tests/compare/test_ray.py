@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,7 @@ import pytest
 from mixln.compare.experiment import compare
 from mixln.errors import SettingsError, Stopped
 from mixln.training.checkpoints import sealed
-from tests.compare.recorder import Recorder
+from tests.compare.recorder import Recorder, until_it_trains
 from tests.compare.test_experiment import TRIALS, numbers
 
 pytest.importorskip("ray")
@@ -46,6 +44,8 @@ def test_trials_on_ray_equal_those_of_processes_though_a_worker_is_killed(settin
     assert display.killed
     assert [result.status for result in there.trials] == ["finished"] * 4
     assert numbers(there) == numbers(local)
+    gone = settings_for(tmp_path / "ray", training=training, executor="ray", ray_address="127.0.0.1:1")
+    assert numbers(compare(gone, Recorder())) == numbers(local)  # what is done needs no cluster
 
 
 def test_a_cluster_that_is_not_there_is_one_line(settings_for, tmp_path):
@@ -57,16 +57,11 @@ def test_a_cluster_that_is_not_there_is_one_line(settings_for, tmp_path):
 def test_a_driver_that_is_told_to_stop_saves_its_trials(settings_for, tmp_path, number):
     training = {"steps": 2000, "evaluations": 2}
     settings = settings_for(tmp_path / "out", training=training, executor="ray", placements=("pre",), seeds=(0,))
-    process = multiprocessing.get_context("spawn").Process(target=driver, args=(settings,))
-    process.start()
-    rows = settings.out / TRIALS[0] / "metrics.jsonl"
-    until = time.monotonic() + 180
-    while time.monotonic() < until and process.is_alive() and not (rows.exists() and rows.stat().st_size > 2000):
-        time.sleep(0.05)
+    process = until_it_trains(driver, settings, TRIALS[0])
     os.kill(process.pid, number)
     process.join(120)
     assert process.exitcode == 128 + number
-    ((step, _),) = sealed(rows.parent)
+    ((step, _),) = sealed(settings.out / TRIALS[0])
     assert 0 < step < 2000
 
 

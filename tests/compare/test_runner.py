@@ -30,7 +30,7 @@ from mixln.compare.together import Together
 from mixln.data.text import prepare
 from mixln.training.checkpoints import sealed
 from mixln.training.metrics import METRICS
-from tests.compare.recorder import Recorder
+from tests.compare.recorder import Recorder, until_it_trains
 from tests.compare.test_experiment import TRIALS, numbers
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="the numbers are those of a machine without a GPU")
@@ -141,23 +141,12 @@ def run_elsewhere(settings) -> None:
     compare(settings, Recorder())
 
 
-def until_its_second_trial(settings) -> multiprocessing.process.BaseProcess:
-    """Starts a comparison in another process, and waits until its second trial trains."""
-    process = multiprocessing.get_context("spawn").Process(target=run_elsewhere, args=(settings,))
-    process.start()
-    second = settings.out / TRIALS[1] / "metrics.jsonl"
-    until = time.monotonic() + 180
-    while time.monotonic() < until and process.is_alive() and not (second.exists() and second.stat().st_size > 2000):
-        time.sleep(0.01)
-    return process
-
-
 @pytest.mark.slow
 def test_a_comparison_that_is_killed_ends_with_the_same_numbers(settings_for, tmp_path):
     """The whole process is killed while its second trial trains; its worker must not go on either."""
     training = {"steps": 200, "evaluations": 2}
     settings = settings_for(tmp_path / "killed", training=training)
-    process = until_its_second_trial(settings)
+    process = until_it_trains(run_elsewhere, settings, TRIALS[1])
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     assert process.exitcode == -signal.SIGKILL
@@ -180,7 +169,7 @@ def test_a_comparison_that_is_killed_ends_with_the_same_numbers(settings_for, tm
 def test_a_comparison_that_is_terminated_saves_its_trials(settings_for, tmp_path):
     training = {"steps": 200, "evaluations": 2}
     settings = settings_for(tmp_path / "ended", training=training)
-    process = until_its_second_trial(settings)
+    process = until_it_trains(run_elsewhere, settings, TRIALS[1])
     process.terminate()
     process.join(60)
     assert process.exitcode == 1

@@ -7,6 +7,7 @@ import math
 
 import pytest
 
+from mixln.training.checkpoints import resumption, seal
 from mixln.training.metrics import MetricsFile, read_metrics
 from tests import small
 
@@ -67,7 +68,12 @@ def test_the_metrics_of_a_diverged_training_are_plain_json(text, tmp_path):
 
 
 def test_rows_that_do_not_reach_a_checkpoint_do_not_belong_to_it(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    MetricsFile(path, resume_step=0).append({"step": 5, "loss": 1.0})
-    assert MetricsFile(path, resume_step=5).reaches(5)
-    assert not MetricsFile(path, resume_step=9).reaches(9)
+    MetricsFile(tmp_path / "metrics.jsonl", resume_step=0).append({"step": 5, "loss": 1.0})
+    said = []
+    for step in (5, 9):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        seal(tmp_path / f"checkpoint-{step}")
+    found, metrics = resumption(tmp_path, said.append)
+    assert found == tmp_path / "checkpoint-5"
+    assert metrics.rows == [{"step": 5, "loss": 1.0}]
+    assert "metrics.jsonl does not reach step 9" in said[0]

@@ -109,7 +109,8 @@ def compare(
         chain = check_chain(store, settings.after, settings.cache, tokenizer=text.tokenizer(), configs=configs)
     trials = settings.trials(inits)
     plan = machine(settings.jobs, parameters=parameters, trials=len(trials))
-    start = _executor(settings, plan) if workers is None else lambda jobs: workers
+    work = bool(settings.after.chain) or any(store.result(trial) is None for trial in trials)
+    start = _executor(settings, plan, work=work) if workers is None else lambda jobs: workers
     shared = {
         "settings": settings.shared(),
         "text": {"fingerprint": text.info.fingerprint},
@@ -181,8 +182,11 @@ def compare(
     return summary
 
 
-def _executor(settings: CompareSettings, plan: Machine) -> Callable[[int], Workers]:
-    """What gives the workers."""
+def _executor(settings: CompareSettings, plan: Machine, *, work: bool) -> Callable[[int], Workers]:
+    """What gives the workers.
+
+    :param work: whether there may be something for them to do; a cluster is not asked for nothing.
+    """
     if settings.executor == "local":
         return lambda jobs: Processes(plan, jobs)
     if find_spec("ray") is None:
@@ -190,7 +194,10 @@ def _executor(settings: CompareSettings, plan: Machine) -> Callable[[int], Worke
     from mixln.compare.ray_workers import RayWorkers
 
     task = replace(plan, threads=settings.cpus_per_trial, gpus=settings.gpus_per_trial)
-    RayWorkers(task, settings.ray_address).close(kill=False)  # what it refuses, it refuses before anything is written
+    if work:
+        RayWorkers(task, settings.ray_address).close(
+            kill=False
+        )  # what it refuses, it refuses before anything is written
     return lambda jobs: RayWorkers(task, settings.ray_address)
 
 

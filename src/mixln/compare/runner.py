@@ -36,6 +36,7 @@ DEATHS = 3
 GRACE = 600.0
 """Seconds that workers have to save their trials after SIGTERM or Ctrl-C. Who gives less time ends them himself, or by a second Ctrl-C."""
 LATE = "stopped; {} trials were not saved within {:.0f} s and go on from their last checkpoints"
+"""What is said of workers that did not end within :data:`GRACE`: how many, and the seconds."""
 LOCKED = 300.0
 """Seconds to wait for a trial that another process is still at: longer than a file server keeps the lock of a machine that is gone."""
 PAUSES = (5.0, 600.0)

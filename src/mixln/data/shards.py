@@ -83,13 +83,12 @@ def prepare_shards(settings: PrepareSettings, say: Say) -> Text:
     )  # as the folder's file has it
     check_writable(out)
     next(source.files[0](), None)  # a column that is missing, or
-    if settings.tokenizer:
-        named_tokenizer(settings.tokenizer)  # a tokenizer, is found before anything is written
+    named = _named(settings)  # a tokenizer, is found before anything is written
     _claim(out, request)
     with FileLock(out / LOCK):
         if _is_whole(out):
             return Text.load(out)
-        _begin(out, source, settings, tokens)
+        _begin(out, source, settings, tokens, named)
     tokenizer = Text.tokenizer_in(out)
     order = list(range(len(source.files)))
     random.Random(len(order)).shuffle(order)
@@ -129,7 +128,7 @@ def prepare_stream(settings: TextSettings, *, vocabulary_size: int, tokens: int,
     folder = cache / "text" / key
     if not (folder / "info.json").is_file():
         with folder_atomic(folder) as target:
-            _begin(target, source, settings, tokens, vocabulary_size)
+            _begin(target, source, settings, tokens, _named(settings), vocabulary_size)
             tokenizer = Text.tokenizer_in(target)
             counts = sum(np.bincount(ids, minlength=len(tokenizer)) for ids in _encoded(_sample(source), tokenizer))
             info = _info(target, source, counts, tokenizer, key)
@@ -229,10 +228,19 @@ def _ours(path: Path) -> bool:
     return path.name == LOCK or path.name.startswith(f".{REQUEST}.")
 
 
-def _begin(out: Path, source: Parts, settings: PackSettings, tokens: int, vocabulary: int = VOCABULARY) -> None:
-    """Writes the tokenizer and what is held out, once."""
+def _named(settings: PackSettings) -> Any:
+    """The tokenizer that the settings name; `None` if one is to be trained."""
+    return named_tokenizer(settings.tokenizer) if settings.tokenizer else None
+
+
+def _begin(
+    out: Path, source: Parts, settings: PackSettings, tokens: int, tokenizer: Any, vocabulary: int = VOCABULARY
+) -> None:
+    """Writes the tokenizer and what is held out, once.
+
+    :param tokenizer: the one to use; `None` to train one of so many tokens as the settings or `vocabulary` say.
+    """
     if not (out / "tokenizer").is_dir():
-        tokenizer = named_tokenizer(settings.tokenizer) if settings.tokenizer else None
         if tokenizer is None:
             tokenizer = trained_tokenizer(list(_sample(source)), settings.vocabulary_size or vocabulary)
         with folder_atomic(out / "tokenizer") as folder:

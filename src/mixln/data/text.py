@@ -140,6 +140,7 @@ class Text:
 
 
 def damaged(folder: Path, what: str) -> DataError:
+    """The error of a prepared text that cannot be used, with its remedy."""
     return DataError(f"data {folder} is damaged: {what}; run its mixln data prepare again, or delete it")
 
 

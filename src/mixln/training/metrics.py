@@ -31,10 +31,6 @@ class MetricsFile:
         if writes:
             write_atomic(path, "".join(json.dumps(row) + "\n" for row in self.rows))
 
-    def reaches(self, step: int) -> bool:
-        """Whether the rows go up to this step; if not, a checkpoint there has lost its history."""
-        return step == 0 or any(row["step"] == step for row in self.rows)
-
     def append(self, row: dict[str, Any]) -> None:
         self.rows.append(_finite(row))
         if not self.writes:

@@ -111,9 +111,8 @@ def arguments(
     :raises SettingsError: if the batch cannot be shared out over the processes.
     """
     micro = per_process(settings, ranks.size())
-    os.environ.pop(
-        "ACCELERATE_MIXED_PRECISION", None
-    )  # from accelerate launch; transformers would heed it where `bf16` is False
+    # From accelerate launch; transformers would heed it where `bf16` is False.
+    os.environ.pop("ACCELERATE_MIXED_PRECISION", None)
     return {
         "output_dir": str(folder),
         "max_steps": steps,
