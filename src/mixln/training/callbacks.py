@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 from typing import Any
 
 import torch
@@ -113,9 +114,12 @@ class GradientNorms(TrainerCallback):
     ) -> None:
         if self.shares is None or self.total is None or "grad_norm" not in logs:
             return
-        total = self.total.item()
+        total, *shares = torch.stack(
+            [self.total, *chain(*self.shares.values())]
+        ).tolist()  # read from the device at once
         unclip = logs["grad_norm"] / total if total > 0 else 1.0
-        norms = {name: [share.item() * unclip for share in shares] for name, shares in self.shares.items()}
+        each = iter(shares)
+        norms = {name: [next(each) * unclip for _ in parts] for name, parts in self.shares.items()}
         self.record({"step": state.global_step, "gradient_norms": norms})
         self.shares = self.total = None
 

@@ -36,16 +36,18 @@ def evaluate(model: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> Evalu
     :param model: a causal language model; it is run in evaluation mode and left in the mode it was in.
     :param batches: `input_ids` and `labels` (B, T); label −100 marks a position that is not predicted.
     """
-    total, tokens = 0.0, 0
+    sums: list[Tensor] = []
+    counts: list[Tensor] = []
     was_training = model.training
     model.eval()
     with without_logits(model) as able:
         for batch in batches:
-            found = _summed_loss(model, batch) if able else _from_logits(model, batch)
-            total += found.item()
-            tokens += int((batch["labels"][:, 1:] != IGNORED).sum())
+            sums.append(_summed_loss(model, batch) if able else _from_logits(model, batch))
+            counts.append((batch["labels"][:, 1:] != IGNORED).sum())
     model.train(was_training)
-    loss, count = ranks.total(torch.tensor([total, tokens], dtype=torch.float64, device=_reducible(model))).tolist()
+    # Read from the device at the end, and added up in float64, which not every device has.
+    found = torch.stack([torch.stack(part).cpu().double().sum() for part in (sums, counts)])
+    loss, count = ranks.total(found.to(_reducible(model))).tolist()
     return Evaluation(loss=loss / count, tokens=int(count))
 
 

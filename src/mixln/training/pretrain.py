@@ -6,8 +6,8 @@ import copy
 import json
 import os
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -19,7 +19,7 @@ from accelerate.optimizer import AcceleratedOptimizer
 from datasets import Dataset
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import PreTrainedConfig, PreTrainedModel, TrainingArguments, set_seed
+from transformers import PreTrainedConfig, PreTrainedModel, TrainingArguments, masking_utils, set_seed
 from transformers.trainer import SCHEDULER_NAME
 
 from mixln.data.stream import POSITION, START, Position, Stream
@@ -147,13 +147,25 @@ class PlacementTrainer(EqualTerms):
     ) -> Tensor | tuple[Tensor, Any]:
         """The language model's loss; with experts, their load-balancing loss times its coefficient on top, as their papers train them."""
         more = {"output_router_logits": True} if self.balance else {}
-        with without_logits(self.bare):
+        with without_logits(self.bare), each_row_one_sequence():
             found: Any = super().compute_loss(model, {**inputs, **more}, True, num_items_in_batch)
         loss, outputs = found
         if self.balance:
             # Trainer divides the language model's loss by the tokens of the whole update; the balance is a mean over its parts.
             loss = loss + self.balance * outputs.aux_loss / self.args.gradient_accumulation_steps
         return (loss, outputs) if return_outputs else loss
+
+
+@contextmanager
+def each_row_one_sequence() -> Iterator[None]:
+    """Within it transformers does not wait for the device to see whether a row holds several sequences, which it otherwise does in
+    every forward pass: it looks for positions that begin anew, and here the model itself counts them."""
+    looks = masking_utils.find_packed_sequence_indices
+    masking_utils.find_packed_sequence_indices = lambda position_ids: None
+    try:
+        yield
+    finally:
+        masking_utils.find_packed_sequence_indices = looks
 
 
 def collate(rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
