@@ -30,7 +30,7 @@ pytestmark = [
     pytest.mark.skipif(os.name != "posix", reason="SIGKILL"),
     pytest.mark.skipif(torch.cuda.is_available(), reason="the numbers are those of a machine without a GPU"),
 ]
-CLOCK = ("seconds", "tokens_per_second")
+CLOCK = ("seconds", "tokens_per_second", "first_step_seconds")
 """The figures that two runs need not share."""
 LATEST = 120.0
 """Seconds that a run may take to come to the phase in which it is to be killed, or to its end."""

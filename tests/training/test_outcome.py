@@ -44,7 +44,7 @@ def test_a_training_that_learns_ends_as_finished(text, tmp_path):
     assert (outcome.status, outcome.reason, outcome.step) == ("finished", "", 40)
     assert outcome.loss < text.info.unigram_loss - 0.5
     assert outcome.tokens_per_second > 0
-    assert outcome.seconds > 0
+    assert outcome.seconds > outcome.first_step_seconds > 0
 
 
 def test_the_profiles_name_every_sublayer_at_the_start_and_at_the_end(text, tmp_path):

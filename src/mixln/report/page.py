@@ -27,6 +27,7 @@ TRIALS = (
     "perplexity",
     "bits per byte",
     "seconds",
+    "of them the first step",
 )
 
 
@@ -120,6 +121,7 @@ def _trial_row(result: TrialResult) -> str:
         formats.perplexity(result.perplexity),
         formats.bits(result.bits_per_byte),
         formats.seconds(result.seconds),
+        formats.NOTHING if result.first_step_seconds is None else formats.seconds(result.first_step_seconds),
     )
     cells = [f'<th scope="row">{escape(values[0])}</th>']
     cells += [f"<td{_number(name)}>{escape(value)}</td>" for name, value in zip(TRIALS[1:], values[1:], strict=True)]

@@ -40,6 +40,8 @@ class Metrics(TrainerCallback):
 
     Rows: {step, loss, learning_rate, gradient_norm, …, tokens_per_second} and {step, eval_loss, …}: all that an evaluation finds.
 
+    `first_step` are the seconds of the first step in this process: layers are compiled in it, and libraries warm up.
+
     :param tokens_per_step: training tokens of one optimizer step.
     """
 
@@ -48,11 +50,17 @@ class Metrics(TrainerCallback):
         self.tokens_per_step = tokens_per_step
         self.window: tuple[float, int] | None = None
         self.seconds, self.steps = 0.0, 0
+        self.first_step: float | None = None
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         # A window ends when the Trainer logs: only then has an asynchronous device finished the steps in it.
         if self.window is None:
             self.window = time.perf_counter(), state.global_step
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self.first_step is None and self.window is not None:
+            self.first_step = time.perf_counter() - self.window[0]
+            self.window = None
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.window = None
@@ -76,7 +84,7 @@ class Metrics(TrainerCallback):
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Training tokens per second of training steps in this process; evaluations and checkpoints excluded."""
+        """Training tokens per second of training steps in this process; evaluations, checkpoints and the first step excluded."""
         return self.steps * self.tokens_per_step / self.seconds if self.seconds else None
 
 

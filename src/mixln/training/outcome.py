@@ -22,8 +22,9 @@ class Outcome:
     :param tokens: training tokens seen.
     :param loss: held-out loss at the end, nats per token; `None` where there is none.
     :param bits_per_byte: held-out loss per byte of text, bits.
-    :param tokens_per_second: training tokens per second of training steps, evaluation excluded.
+    :param tokens_per_second: training tokens per second of training steps; evaluation and the first step excluded.
     :param seconds: wall time, evaluation included; of the last part where the training was resumed.
+    :param first_step_seconds: of the first step in the process that ended it; compiling layers is part of it.
     :param train_curve: (step, mean training loss since the row before).
     :param eval_curve: (step, held-out loss).
     :param gradient_norms: L2 norm of the gradient of each sublayer's weights before clipping, first and last record.
@@ -38,6 +39,7 @@ class Outcome:
     bits_per_byte: float | None
     tokens_per_second: float | None
     seconds: float
+    first_step_seconds: float | None = None
     train_curve: tuple[tuple[int, float], ...] = ()
     eval_curve: tuple[tuple[int, float], ...] = ()
     gradient_norms: tuple[LayerProfile, ...] = ()

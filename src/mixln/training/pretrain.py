@@ -349,6 +349,7 @@ def _outcome(
         bits_per_byte=None if loss is None else text.info.bits_per_byte(loss),
         tokens_per_second=speed.tokens_per_second,
         seconds=seconds,
+        first_step_seconds=speed.first_step,
         train_curve=metrics.curve("loss"),
         eval_curve=eval_curve,
         gradient_norms=metrics.profiles("gradient_norms"),
