@@ -6,13 +6,14 @@ import contextlib
 
 import pytest
 import torch
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM
 
 import mixln
 from mixln.hosts import HOSTS
 from mixln.nn import loss as loss_module
-from mixln.nn.loss import without_logits
+from mixln.nn.loss import causal_loss, without_logits
 from tests import small
 from tests.hosts.families import config_of
 
@@ -114,14 +115,15 @@ def test_afterwards_the_model_is_as_before():
 
 
 class Largest(TorchDispatchMode):
-    """The most elements of any tensor that an operation makes."""
+    """The most elements of any tensor that an operation makes, and the number of matrix products."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.elements = 0
+        self.elements = self.products = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
+        self.products += func.name() == "aten::mm"
         for tensor in result if isinstance(result, tuple | list) else [result]:
             if isinstance(tensor, torch.Tensor):
                 self.elements = max(self.elements, tensor.numel())
@@ -136,3 +138,13 @@ def test_no_tensor_is_as_large_as_all_logits(without):
         found(model, inputs, without=without)
     weights = max(weight.numel() for weight in model.parameters())
     assert (largest.elements <= weights) is without
+
+
+def test_an_evaluation_makes_no_gradients():
+    head = nn.Linear(8, 40, bias=False)
+    states, labels = torch.randn(1, 14, 8), torch.randint(0, 40, (1, 14))  # of 7 rows at a time, two parts
+    with Largest() as learning:
+        learnt = causal_loss(states, head, labels)
+    with Largest() as evaluating, torch.no_grad():
+        assert causal_loss(states, head, labels) == learnt
+    assert (learning.products, evaluating.products) == (6, 2)

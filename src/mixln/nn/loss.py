@@ -71,7 +71,8 @@ def causal_loss(
     targets_N = shift_labels.flatten().to(states_BTD.device)
     if num_items_in_batch is None:
         num_items_in_batch = (targets_N != ignore_index).sum()
-    return _SummedLoss.apply(states_BTD.flatten(0, 1), head.weight, targets_N, ignore_index) / num_items_in_batch  # type: ignore[no-any-return]
+    summed = _SummedLoss.apply(states_BTD.flatten(0, 1), head.weight, targets_N, ignore_index, torch.is_grad_enabled())
+    return summed / num_items_in_batch  # type: ignore[no-any-return]
 
 
 class _SummedLoss(torch.autograd.Function):
@@ -81,12 +82,14 @@ class _SummedLoss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, states_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, ignored: int) -> Tensor:
+    def forward(
+        ctx: Any, states_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, ignored: int, learning: bool
+    ) -> Tensor:
         kind = states_ND.device.type
         low = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states_ND.dtype
         total = torch.zeros((), device=states_ND.device)
-        d_states = torch.empty_like(states_ND)
-        d_weight = torch.zeros_like(weight_VD) if any(ctx.needs_input_grad) else None
+        learning = learning and any(ctx.needs_input_grad)
+        d_states_ND, d_weight_VD = (torch.zeros_like(given) if learning else None for given in (states_ND, weight_VD))
         weight = weight_VD.to(low)
         with torch.autocast(kind, enabled=False):
             for start in range(0, len(states_ND), ROWS):
@@ -96,17 +99,17 @@ class _SummedLoss(torch.autograd.Function):
                 states_RD = states_ND[part].to(low)
                 logs_RV = F.log_softmax((states_RD @ weight.T).float(), dim=-1)
                 total -= (logs_RV.gather(1, targets_R1) * used_R1).sum()
-                if d_weight is not None:
+                if d_states_ND is not None and d_weight_VD is not None:
                     logs_RV.exp_().scatter_add_(1, targets_R1, torch.full_like(targets_R1, -1.0, dtype=torch.float32))
                     d_logits_RV = logs_RV.to(low)
-                    d_states[part] = (d_logits_RV @ weight) * used_R1
-                    d_weight += d_logits_RV.T @ (states_RD * used_R1)
+                    d_states_ND[part] = (d_logits_RV @ weight) * used_R1
+                    d_weight_VD += d_logits_RV.T @ (states_RD * used_R1)
                     del d_logits_RV
                 del logs_RV  # before the next are made
-        ctx.save_for_backward(d_states, d_weight)
+        ctx.save_for_backward(d_states_ND, d_weight_VD)
         return total
 
     @staticmethod
-    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         d_states_ND, d_weight_VD = ctx.saved_tensors
-        return d_states_ND * outer[0], d_weight_VD * outer[0], None, None
+        return d_states_ND * outer[0], d_weight_VD * outer[0], None, None, None
