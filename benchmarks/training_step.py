@@ -111,7 +111,7 @@ def placed(placement: str, compile: Compile = "off") -> Callable[[LlamaConfig, a
         settings = TrainSettings(batch_size=chosen.batch, precision=chosen.precision, steps=LONG)
         usual = arguments(settings, steps=LONG, learning_rate=1e-3, seed=0, folder=folder)
         model = mixln.from_config(config, placement=placement)
-        compile_layers(model, compile, steps=LONG, sharded=False)
+        compile_layers(model, compile, device="cpu", steps=LONG, sharded=False)
         made = PlacementTrainer(
             settings=settings,
             warmup_steps=1,

@@ -295,6 +295,26 @@ def test_one_process_that_trains_by_itself_waits_for_room_too(settings_for, tmp_
     assert numbers(found) == numbers(compare(settings_for(tmp_path / "whole", **chosen), Recorder()))
 
 
+class Noting(Together):
+    """Also notes the jobs."""
+
+    def __init__(self) -> None:
+        super().__init__("ddp")
+        self.jobs: list[Job] = []
+
+    def submit(self, job: Job) -> Future:
+        self.jobs.append(job)
+        return super().submit(job)
+
+
+def test_trials_of_a_placement_know_how_many_they_are(settings_for, tmp_path):
+    """For compiling pays the more, the more of them share what is compiled."""
+    noting = Noting()
+    compare(settings_for(tmp_path, placements=("pre", "post"), seeds=(0, 1)), Recorder(), workers=noting)
+    noting.dismiss()
+    assert [job.alike for job in noting.jobs] == [2] * 4
+
+
 def run_all(jobs: list[Job], finished: Callable) -> None:
     """Runs jobs in two processes."""
     plan = Machine(jobs=2, threads=1, gpus=0)

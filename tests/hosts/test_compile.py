@@ -12,7 +12,7 @@ from torch.fx import GraphModule
 import mixln
 from mixln.hosts import HOSTS
 from tests.hosts.families import config_of, inputs_of
-from tests.tiny import gradients, logits, placed, tokens
+from tests.tiny import EVERY, gradients, logits, placed, tokens
 
 pytestmark = [
     pytest.mark.slow,
@@ -30,7 +30,11 @@ def no_silent_fallback():
         yield
 
 
-@pytest.mark.parametrize("placement", ["pre", "hybrid*", "group(4)+mix(0.5)", "b2t", "gpas+post", "dlcl", "resi-dual"])
+# This one is so ill-conditioned with weights this large that changing them by 1e-7 moves its gradients by 1%.
+WELL_BEHAVED = [name for name in EVERY if name != "gpas+mix(0.5)"]
+
+
+@pytest.mark.parametrize("placement", [*WELL_BEHAVED, "gpas+post"])
 def test_compiled_layers_give_equal_logits_and_gradients(placement):
     model = placed(placement)
     expected = logits(model, tokens(), use_cache=False), gradients(model, tokens(), use_cache=False)

@@ -74,9 +74,9 @@ def test_a_second_training_of_the_process_compiles_nothing(text, tmp_path, graph
     assert graphs["stats"]["unique_graphs"] == compiled
 
 
-def compiled_layers(wish: str, **how) -> bool:
+def compiled_layers(wish: str, *, device: str = "cpu", **how) -> bool:
     model = mixln.from_config(small.config(), placement="pre")
-    done = compile_layers(model, wish, **how)  # type: ignore[arg-type]
+    done = compile_layers(model, wish, device=device, **how)  # type: ignore[arg-type]
     assert {layer._compiled_call_impl is not None for layer in placed_layers(model)} == {done}
     return done
 
@@ -87,6 +87,7 @@ def test_short_trainings_are_not_compiled_unless_asked():
     assert compiled_layers("on", steps=1, sharded=False)
     assert not compiled_layers("off", steps=10**6, sharded=False)
     assert not compiled_layers("auto", steps=10**6, sharded=True)
+    assert not compiled_layers("auto", device="cuda", steps=LEAST_STEPS, sharded=False)
 
 
 def test_without_a_compiler_auto_does_without(monkeypatch):

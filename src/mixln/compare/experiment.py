@@ -140,6 +140,7 @@ def compare(
                 text=text.folder,
                 training=settings.training,
                 engine=settings.engine,
+                alike=len(settings.learning_rates) * len(settings.seeds),
             )
             for trial in trials
             if results[trial] is None

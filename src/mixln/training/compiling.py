@@ -15,24 +15,27 @@ from mixln.errors import SettingsError
 from mixln.nn.residual import placed_layers
 
 Compile = Literal["auto", "on", "off"]
-LEAST_STEPS = 2000
-"""Optimizer steps from which on the time that compiled layers save is more than what compiling them takes (docs/performance.md)."""
+LEAST_STEPS, LEAST_STEPS_ELSEWHERE = 600, 2000
+"""Optimizer steps from which on the time that compiled layers save is more than what compiling them takes (docs/performance.md):
+on processors, and, not measured, on GPUs, whose compiler takes longer."""
 KINDS = 64
 """Kinds of layers that one process may compile; torch's own limit of 8 is soon reached by the trials of a comparison."""
 
 
-def compile_layers(model: PreTrainedModel, wish: Compile, *, steps: int, sharded: bool) -> bool:
+def compile_layers(model: PreTrainedModel, wish: Compile, *, device: str, steps: int, sharded: bool) -> bool:
     """Has the layers compiled when they are first trained. Depends on nothing that differs from run to run, so that one that is
     cut off goes on as it began.
 
-    :param steps: of the whole training.
+    :param device: type of the one that it will be trained on.
+    :param steps: of the whole training, and of those that may take over its graphs.
     :param sharded: by FSDP2: they are not compiled then.
     :returns: whether they will be.
     :raises SettingsError: if that is wished for and torch's compiler does not work.
     """
-    if wish == "off" or sharded or (wish == "auto" and steps < LEAST_STEPS):
+    least = LEAST_STEPS if device == "cpu" else LEAST_STEPS_ELSEWHERE
+    if wish == "off" or sharded or (wish == "auto" and steps < least):
         return False
-    if reason := obstacle(model.device.type):
+    if reason := obstacle(device):
         if wish == "on":
             raise SettingsError(f"compile on: torch.compile does not work here ({reason}); use --compile auto")
         return False

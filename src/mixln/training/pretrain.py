@@ -186,6 +186,7 @@ def pretrain(
     folder: Path,
     engine: EngineSettings = DEFAULT_ENGINE,
     parallel: Parallel = "ddp",
+    alike: int = 1,
     say: Callable[[str], None] = print,
 ) -> Outcome:
     """Trains one model, and leaves in `folder` its metrics (`metrics.jsonl`) and its final checkpoint.
@@ -198,6 +199,7 @@ def pretrain(
     :param seed: decides the initial weights and the order of the data.
     :param folder: where everything of this training lies.
     :param parallel: what several processes do: each holds the whole model (DDP) or a share of it (FSDP2).
+    :param alike: trainings of this placement, of which this is one: they share what is compiled.
     :param say: takes one line of news.
     :raises Stopped: if SIGTERM ended it before its end; it has a checkpoint then.
     """
@@ -217,7 +219,7 @@ def pretrain(
     length = held_out[0]["input_ids"].numel()
     position = Position(**read_json(resume / PLACE)) if resume and text.info.stream is not None else START
     steps, tokens_per_step = settings.total_steps(length), settings.batch_size * length
-    compile_layers(model, engine.compile, steps=steps, sharded=sharded(model))
+    compile_layers(model, engine.compile, device=device().type, steps=alike * steps, sharded=sharded(model))
     speed, divergence = Metrics(metrics.append, tokens_per_step), Divergence()
     checkpoints = Checkpoints(engine.checkpoint_seconds)
     trainer = PlacementTrainer(

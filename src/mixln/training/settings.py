@@ -89,8 +89,8 @@ class EngineSettings:
     checkpoint_seconds: float = 60.0
     """Time between two checkpoints of a trial, seconds."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """Compile the layers with torch.compile: faster steps and less memory, after some seconds of compiling. `auto`: from 2,000
-    steps on, where there is a C++ compiler, or triton on a GPU, and without FSDP2."""
+    """Compile the layers with torch.compile: faster steps and less memory, after some seconds of compiling. `auto`: from 600
+    steps on (2,000 on GPUs) of all trials of a placement together, where there is a C++ compiler, or triton on a GPU, and without FSDP2."""
     data_workers: int = 0
     """Processes beside each that trains, which read a stream and share out its tokenizing."""
 
