@@ -36,13 +36,23 @@ def tiny_config(**changes: Any) -> LlamaConfig:
     return LlamaConfig(**{**SIZES, **changes})
 
 
-def placed(placement: Any, *, seed: int = 0, gains: bool = True, init: str | None = None, **changes: Any) -> Any:
+def placed(
+    placement: Any,
+    *,
+    seed: int = 0,
+    gains: bool = True,
+    init: str | None = None,
+    stochastic_depth: float = 0.0,
+    **changes: Any,
+) -> Any:
     """A placed model in evaluation mode.
 
     :param gains: draw the norms' gains from [0.5, 1.5], so that a misplaced norm shows; else they are 1.
     """
     torch.manual_seed(seed)
-    model = mixln.from_config(tiny_config(**changes), placement=placement, init=init).eval()
+    model = mixln.from_config(
+        tiny_config(**changes), placement=placement, init=init, stochastic_depth=stochastic_depth
+    ).eval()
     if gains:
         randomise_gains(model)
     return model

@@ -15,10 +15,12 @@ import mixln
 from mixln.errors import CheckpointError, PlacementError, PlacementWarning, SettingsError
 from mixln.hosts import HOSTS
 from mixln.hosts.family import copy_weights
+from mixln.nn.residual import placed_layers
 from mixln.nn.schemes import SCHEMES
 from mixln.placement import Placement
+from tests import tiny
 from tests.hosts.families import CONFIGS, config_of, inputs_of
-from tests.tiny import randomise_gains
+from tests.tiny import EVERY, randomise_gains
 
 HEADS = [(name, head) for name, host in HOSTS.items() for head in host.heads]
 PRE_HOSTS = sorted(set(HOSTS) - {"olmo2", "gemma3_text"})
@@ -212,6 +214,30 @@ def test_dropout_of_the_stock_layer_falls_on_the_branches():
         torch.manual_seed(3)
         results.append(either(**inputs_of("vit")).logits)
     assert torch.equal(*results)
+
+
+@pytest.mark.parametrize("placement", EVERY)
+def test_every_placement_takes_stochastic_depth(placement, tmp_path):
+    model, inputs = tiny.placed(placement), tiny.tokens()
+    deep = tiny.placed(placement, stochastic_depth=0.5)
+    assert torch.equal(tiny.logits(deep, inputs), tiny.logits(model, inputs))
+    depths = [
+        0.0 if sub.stochastic_depth is None else sub.stochastic_depth.probability
+        for layer in placed_layers(deep)
+        for _, sub in layer.sublayers
+    ]
+    assert depths == [0.0, 0.0, 0.25, 0.25, 0.5, 0.5]
+    deep.train()
+    torch.manual_seed(1)
+    assert not torch.equal(tiny.logits(deep, inputs), tiny.logits(deep, inputs))
+    deep.save_pretrained(tmp_path)
+    assert mixln.from_pretrained(tmp_path).config.stochastic_depth == 0.5
+
+
+@pytest.mark.parametrize("depth", [-0.1, 1.0, float("nan")])
+def test_stochastic_depth_must_be_a_probability_below_one(depth):
+    with pytest.raises(SettingsError, match=r"stochastic-depth must lie in \[0, 1\), got"):
+        mixln.from_config(config_of("vit"), placement="pre", stochastic_depth=depth)
 
 
 EXPERTS_FIRST = """

@@ -141,6 +141,18 @@ def test_hosts_dropout_falls_on_the_branch_alone():
     assert torch.equal(residual.eval()(X, function), X + function(X))
 
 
+def test_stochastic_depth_leaves_out_the_branches_of_whole_samples():
+    """What is left is Post-LN of the skip alone, or of the skip and the branch in so much larger that the mean is right."""
+    torch.manual_seed(0)
+    residual = Residual(Sublayer(stream_out=Norm()), norm, 4, stochastic_depth=0.25).train()
+    x = torch.randn(400, 5, 4)
+    found = residual(x, function)
+    without = torch.isclose(found, rms(x), rtol=1e-4, atol=1e-5).flatten(1).all(-1)
+    assert 0.19 < without.float().mean() < 0.31
+    torch.testing.assert_close(found[~without], rms(x + function(x) / 0.75)[~without])
+    torch.testing.assert_close(residual.eval()(x, function), rms(x + function(x)))
+
+
 def test_input_of_the_layer_is_added_before_its_last_norm():
     placed = layer(
         Layer(attention=Sublayer(stream_out=Norm()), feed_forward=Sublayer(stream_out=Norm()), bottom_to_top=True)

@@ -48,15 +48,24 @@ def placement_for(config: PreTrainedConfig, placement: str | Placement) -> Place
     return build_placement(placement, config.num_hidden_layers, stock=host.stock, stock_init=host.stock_init)
 
 
-def placed_config(config: PreTrainedConfig, placement: str | Placement, init: str | None = None) -> PreTrainedConfig:
+def placed_config(
+    config: PreTrainedConfig,
+    placement: str | Placement,
+    init: str | None = None,
+    *,
+    stochastic_depth: float | None = None,
+) -> PreTrainedConfig:
     """The config of the placed model that corresponds to a stock config.
 
     :param config: config of a known family, stock or already placed (its placement is then replaced).
     :param placement: for example `mix(0.25)`; see :func:`mixln.placement.placement`. Norms that the family itself puts on
         q and k stay where a text does not set its own; a :class:`~mixln.placement.Placement` is taken as it is.
     :param init: name of the initialisation; the placement's recommended one if left out.
+    :param stochastic_depth: probability with which a branch of the last layer is left out for a sample while training; it rises
+        in equal steps from 0 in the first layer. Left out, that of a config already placed, or 0.
     :raises SettingsError: if the family or the init is unknown, the placement does not have the model's layers, the host
         cannot carry it, or the heads do not divide. What does not fit a projection is found when the model is built.
+        Also if `stochastic_depth` does not lie in [0, 1).
     """
     host = family(config)
     check_shape(config)
@@ -68,7 +77,10 @@ def placed_config(config: PreTrainedConfig, placement: str | Placement, init: st
         raise SettingsError(
             f"init {started}: a {host.model_type} has no token embeddings to start differently; leave out the part before the +"
         )
-    entries = stock_entries(config) | {"placement": built.to_json(), "init": started}
+    depth = getattr(config, "stochastic_depth", 0.0) if stochastic_depth is None else stochastic_depth
+    if not 0 <= depth < 1:
+        raise SettingsError(f"stochastic-depth must lie in [0, 1), got {depth}")
+    entries = stock_entries(config) | {"placement": built.to_json(), "init": started, "stochastic_depth": depth}
     placed = AutoConfig.for_model(f"placed_{host.model_type}", **entries)
     placed._attn_implementation = config._attn_implementation
     placed._experts_implementation = config._experts_implementation
@@ -78,7 +90,7 @@ def placed_config(config: PreTrainedConfig, placement: str | Placement, init: st
 def stock_entries(config: PreTrainedConfig) -> dict[str, Any]:
     """The entries of a config, stock or placed, that say nothing of its placement and are not made anew when it is saved."""
     entries = copy.deepcopy(config.to_dict())
-    for name in ("model_type", "placement", "init", "architectures", "transformers_version"):
+    for name in ("model_type", "placement", "init", "stochastic_depth", "architectures", "transformers_version"):
         entries.pop(name, None)
     return entries
 
@@ -89,6 +101,7 @@ def from_config(
     placement: str | Placement,
     init: str | None = None,
     head: str | None = None,
+    stochastic_depth: float | None = None,
     **kwargs: Any,
 ) -> PreTrainedModel:
     """A model with the given normalization placement, initialised from torch's random seed.
@@ -100,12 +113,13 @@ def from_config(
     :param placement: for example `pre`, `mix(0.25)`, `hybrid*`, `post*3,pre*9`, or a :class:`~mixln.placement.Placement`.
     :param init: for example `normal`, `megatron` or `scaled-embed+normal`; the placement's recommended one if left out.
     :param head: `causal-lm`, `sequence-classification` or `image-classification`; the family's first if left out.
+    :param stochastic_depth: see :func:`placed_config`.
     :param kwargs: passed to the `from_config` of the `Auto*` class, for example `attn_implementation` or `dtype`.
     :raises SettingsError: see :func:`placed_config`; also if the family has no such head.
 
     What is known against the combination is warned of as :class:`~mixln.errors.PlacementWarning`.
     """
-    model = build(config, placement=placement, init=init, head=head, **kwargs)
+    model = build(config, placement=placement, init=init, head=head, stochastic_depth=stochastic_depth, **kwargs)
     built = Placement.from_json(model.config.placement)
     found = preflight(built, init=model.config.init, warmup_steps=1)
     if built.profiled:
@@ -118,10 +132,17 @@ def from_config(
 
 
 def build(
-    config: PreTrainedConfig, *, placement: str | Placement, init: str | None, head: str | None = None, **kwargs: Any
+    config: PreTrainedConfig,
+    *,
+    placement: str | Placement,
+    init: str | None,
+    head: str | None = None,
+    stochastic_depth: float | None = None,
+    **kwargs: Any,
 ) -> PreTrainedModel:
     """:func:`from_config` without its warnings, for callers that have given them already."""
-    return _auto_class(family(config), head).from_config(placed_config(config, placement, init), **kwargs)
+    made = placed_config(config, placement, init, stochastic_depth=stochastic_depth)
+    return _auto_class(family(config), head).from_config(made, **kwargs)
 
 
 def from_pretrained(path: str | Path, *, head: str | None = None, **kwargs: Any) -> PreTrainedModel:

@@ -70,11 +70,13 @@ def _config_class(host: Host, module: str) -> type[PreTrainedConfig]:
 
     namespace = {
         "__module__": module,
-        "__doc__": f"Config of a placed {host.config.__name__}: `placement` holds one record a layer, `init` its initialisation.",
-        "__annotations__": {"placement": "dict | None", "init": "str"},
+        "__doc__": f"Config of a placed {host.config.__name__}: `placement` holds one record a layer, `init` its initialisation, "
+        "`stochastic_depth` the probability that a branch of the last layer is left out; it rises from 0 in the first.",
+        "__annotations__": {"placement": "dict | None", "init": "str", "stochastic_depth": "float"},
         "model_type": f"placed_{host.model_type}",
         "placement": None,
         "init": "normal",
+        "stochastic_depth": 0.0,
         "auto_map": MappingProxyType({}),  # no code comes with it; TRL asks, and stands still where there is no answer
         "__post_init__": __post_init__,
         "to_diff_dict": to_diff_dict,

@@ -92,6 +92,7 @@ class Host:
             norm=norm,
             size=config.hidden_size,
             dropout=self.dropout(config),
+            stochastic_depth=config.stochastic_depth * index / max(1, len(placement.layers) - 1),
             index=index,
             placement=placement,
         )

@@ -48,6 +48,26 @@ class GpasGate(nn.Module):
         return x_BTD - nn.functional.silu(self.weight) * x_BTD.detach()
 
 
+class StochasticDepth(nn.Module):
+    """Leaves out a branch for whole samples while training: x · m / (1 − p), m = 0 with probability p (arXiv:1603.09382).
+
+    :param probability: p.
+    """
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        if not self.training:
+            return x_BTD
+        kept = 1 - self.probability
+        return x_BTD * x_BTD.new_empty(len(x_BTD), *[1] * (x_BTD.ndim - 1)).bernoulli_(kept).div_(kept)
+
+    def extra_repr(self) -> str:
+        return f"probability={self.probability:.6g}"
+
+
 class Residual(nn.Module):
     """One residual sublayer around a function f:
 
@@ -57,9 +77,12 @@ class Residual(nn.Module):
 
     :param size: D.
     :param dropout: probability of the host's own dropout on what f gives; 0 where the host has it inside f, or none.
+    :param stochastic_depth: probability that the branch, after all of the above, is left out for a sample while training.
     """
 
-    def __init__(self, record: Sublayer, norm: MakeSlot, size: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self, record: Sublayer, norm: MakeSlot, size: int, dropout: float = 0.0, stochastic_depth: float = 0.0
+    ) -> None:
         super().__init__()
         self.size = size
         self.stream_in = norm(record.stream_in)
@@ -73,6 +96,7 @@ class Residual(nn.Module):
         self.skip_gate = GpasGate() if record.gpas == "skip" else None
         self.stream_gate = GpasGate() if record.gpas == "stream" else None
         self.dropout = nn.Dropout(dropout) if dropout else None
+        self.stochastic_depth = StochasticDepth(stochastic_depth) if stochastic_depth else None
 
     def branch(self, stream_BTD: Tensor, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
         """What is added to the stream.
@@ -89,7 +113,9 @@ class Residual(nn.Module):
             branch = self.dropout(branch)
         if self.branch_out is not None:
             branch = self.branch_out(branch)
-        return branch if self.branch_gain is None else self.branch_gain(branch)
+        if self.branch_gain is not None:
+            branch = self.branch_gain(branch)
+        return branch if self.stochastic_depth is None else self.stochastic_depth(branch)
 
     def skip(self, stream_BTD: Tensor) -> Tensor:
         """What the branch is added to."""
@@ -119,7 +145,12 @@ class Residual(nn.Module):
     def branch_end(self) -> str | None:
         """The submodule whose output is added to the skip; `None` where that is what f gives."""
         return next(
-            (name for name in ("branch_gain", "branch_out", "dropout") if getattr(self, name) is not None), None
+            (
+                name
+                for name in ("stochastic_depth", "branch_gain", "branch_out", "dropout")
+                if getattr(self, name) is not None
+            ),
+            None,
         )
 
     def extra_repr(self) -> str:
@@ -136,7 +167,7 @@ class PlacedLayer(GradientCheckpointingLayer):
     :param feed_forward: (name in the host's layer, module).
     :param norm: makes the module for a norm slot over D features, `None` for an empty slot.
     :param size: D.
-    :param dropout: see :class:`Residual`.
+    :param dropout: see :class:`Residual`; likewise `stochastic_depth`.
     :param index: the layer's place, counted from 0.
     :param placement: that of the whole model; the first layer also holds the norm on the embeddings, if there is one.
     """
@@ -154,6 +185,7 @@ class PlacedLayer(GradientCheckpointingLayer):
         norm: MakeSlot,
         size: int,
         dropout: float = 0.0,
+        stochastic_depth: float = 0.0,
         index: int,
         placement: Placement,
     ) -> None:
@@ -161,8 +193,8 @@ class PlacedLayer(GradientCheckpointingLayer):
         self.record = record
         self.names = (attention[0], feed_forward[0])
         self.stream_in = norm(placement.embedding_norm) if index == 0 else None
-        self.attention_residual = self.sublayer(record.attention, norm, size, dropout)
-        self.feed_forward_residual = self.sublayer(record.feed_forward, norm, size, dropout)
+        self.attention_residual = self.sublayer(record.attention, norm, size, dropout, stochastic_depth)
+        self.feed_forward_residual = self.sublayer(record.feed_forward, norm, size, dropout, stochastic_depth)
         self.add_module(*attention)
         self.add_module(*feed_forward)
 
