@@ -1,7 +1,8 @@
-"""The settings of text data; nothing here needs torch or datasets."""
+"""The settings of data, texts and images; nothing here needs torch or datasets."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -107,3 +108,57 @@ class ExampleSettings:
             raise SettingsError(f"examples must be at least 1, got {self.examples}")
         if self.held_out_examples < 2:
             raise SettingsError(f"held-out-examples must be at least 2, got {self.held_out_examples}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSettings:
+    """Images of several classes, and which of them are held out."""
+
+    data: str = "fashion-mnist"
+    """Images: fashion-mnist (60,000 and 10,000 pieces of clothing, 28 × 28, of Debian's dataset-fashion-mnist or the hub); digits
+    (1,797 of 8 × 8, installed with scikit-learn); a folder with a subfolder for each class, or with train and val folders of
+    such, as ImageNet-1K's; or a hub data set with a column of images and one of classes."""
+    held_out: float = 0.1
+    """Share of each class that is held out for evaluation, where the data has no validation or test part of its own."""
+    unreadable: float = 0.01
+    """Share of the images that may be unreadable; they are skipped, counted and named. More are an error."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.held_out < 0.5:
+            raise SettingsError(f"held-out must lie between 0 and 0.5 (a share of each class), got {self.held_out}")
+        if not 0 <= self.unreadable < 1:
+            raise SettingsError(f"unreadable must lie in [0, 1) (a share of the images), got {self.unreadable}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentSettings:
+    """How training images are changed each time that they are seen. Flips, RandAugment and erasing need the package kornia."""
+
+    crop: float = 0.6
+    """Smallest share of an image's area that a random crop keeps, before it is resized to the model's size; 1: no crops."""
+    flip: float = 0.5
+    """Probability of a horizontal flip."""
+    rand_augment: int = 0
+    """Magnitude of RandAugment, 1 to 30, with two operations an image (arXiv:1909.13719); 0: none."""
+    mixup: float = 0.0
+    """Alpha of mixup (arXiv:1710.09412); 0: none. With --cutmix too, each batch takes one of them."""
+    cutmix: float = 0.0
+    """Alpha of CutMix (arXiv:1905.04899); 0: none."""
+    erasing: float = 0.0
+    """Probability that a random rectangle of an image is blanked (arXiv:1708.04896)."""
+    label_smoothing: float = 0.1
+    """Share of each label that is spread evenly over all classes."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.crop <= 1:
+            raise SettingsError(f"crop must lie in (0, 1] (a share of the area), got {self.crop}")
+        for name in ("flip", "erasing"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise SettingsError(f"{name} must lie in [0, 1] (a probability), got {getattr(self, name)}")
+        if not 0 <= self.label_smoothing < 1:
+            raise SettingsError(f"label-smoothing must lie in [0, 1), got {self.label_smoothing}")
+        if not 0 <= self.rand_augment <= 30:
+            raise SettingsError(f"rand-augment must lie in 0 … 30, got {self.rand_augment}")
+        for name in ("mixup", "cutmix"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise SettingsError(f"{name} must be 0 or more, got {getattr(self, name)}")

@@ -1,0 +1,206 @@
+"""Images as a training sees them: in an order of their own each epoch, cropped, changed and mixed, as a function of seed and draw.
+
+Whatever the placement, the number of processes or where the training was cut off: the k-th image drawn is the same, and so is
+what becomes of it. Shapes: B batch, C channels, S height and width, K classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from mixln.data.pictures import ImagesInfo, Pictures
+from mixln.data.settings import AugmentSettings
+from mixln.errors import SettingsError
+
+RATIO = (3 / 4, 4 / 3)
+"""Width over height of a random crop, as torchvision and timm draw it."""
+TRIES = 10
+CENTRE = 0.875
+"""Share of the shorter side of an image of another size that an evaluation looks at, in its middle, as in the ConvNeXt recipe."""
+OPERATIONS = 2
+"""Of RandAugment, on each image."""
+
+
+@dataclass(frozen=True)
+class Draws(Dataset[dict[str, Any]]):
+    """The training images in the order in which they are drawn: each once an epoch, less those of a last batch that is not full.
+
+    :param seed: decides the order and the crops.
+    :param draws: how many; more than there are images begin the next epoch.
+    :param crop: smallest share of the area that a crop keeps.
+    """
+
+    pictures: Pictures
+    seed: int
+    draws: int
+    batch: int
+    size: int
+    crop: float
+
+    def __len__(self) -> int:
+        return self.draws
+
+    def __getitem__(self, draw: int) -> dict[str, Any]:
+        """`pixel_values` (C, S, S) uint8, `labels` and `draw`."""
+        epoch, place = divmod(draw, len(self.pictures) // self.batch * self.batch)
+        index = int(_order(len(self.pictures), self.seed, epoch)[place])
+        picture = self.pictures.picture(index)
+        if self.crop < 1 or picture.size != (self.size, self.size):
+            box = _crop(picture.size, self.crop, np.random.default_rng([self.seed, 1, draw]))
+            picture = picture.resize((self.size, self.size), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
+        return {"pixel_values": _channels_first(picture), "labels": int(self.pictures.labels[index]), "draw": draw}
+
+
+@dataclass(frozen=True)
+class Centres(Dataset[dict[str, Any]]):
+    """Images as they are evaluated: as they are where they have the model's size, else their middles, resized."""
+
+    pictures: Pictures
+    size: int
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """`pixel_values` (C, S, S) uint8 and `labels`."""
+        picture = self.pictures.picture(index)
+        if picture.size != (self.size, self.size):
+            width, height = picture.size
+            side = CENTRE * min(width, height)
+            left, top = (width - side) / 2, (height - side) / 2
+            box = (left, top, left + side, top + side)
+            picture = picture.resize((self.size, self.size), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
+        return {"pixel_values": _channels_first(picture), "labels": int(self.pictures.labels[index])}
+
+
+@lru_cache(maxsize=2)
+def _order(count: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng([seed, 0, epoch]).permutation(count)
+
+
+def _crop(size: tuple[int, int], least: float, draw: np.random.Generator) -> tuple[float, float, float, float]:
+    """A random box (left, top, right, bottom) of at least this share of the area, of a ratio within :data:`RATIO`."""
+    width, height = size
+    low, high = map(math.log, RATIO)
+    for _ in range(TRIES):
+        area, ratio = width * height * draw.uniform(least, 1), math.exp(draw.uniform(low, high))
+        wide, tall = math.sqrt(area * ratio), math.sqrt(area / ratio)
+        if wide <= width and tall <= height:
+            left, top = draw.uniform(0, width - wide), draw.uniform(0, height - tall)
+            return left, top, left + wide, top + tall
+    side = min(width, height)  # the middle, as torchvision does
+    left, top = (width - side) / 2, (height - side) / 2
+    return left, top, left + side, top + side
+
+
+def _channels_first(picture: Image.Image) -> Tensor:
+    pixels = torch.from_numpy(np.array(picture))
+    return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Makes a batch of what :class:`Draws` or :class:`Centres` gives: normalised, and of draws flipped, changed, blanked and mixed.
+
+    :param augment: `None` for an evaluation.
+    """
+
+    info: ImagesInfo
+    augment: AugmentSettings | None
+    seed: int = 0
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+        """`pixel_values` (B, C, S, S) float32, and `labels`: (B,), or (B, K) where images were mixed."""
+        pixels = torch.stack([row["pixel_values"] for row in rows]).float() / 255
+        labels = torch.tensor([row["labels"] for row in rows])
+        if (chosen := self.augment) is not None:
+            with drawn(self.seed, rows[0]["draw"]):
+                for change in self._changes:
+                    pixels = change(pixels)
+                alphas = {mix: alpha for mix, alpha in ((blended, chosen.mixup), (pasted, chosen.cutmix)) if alpha}
+                if alphas:
+                    mix = list(alphas)[int(torch.randint(len(alphas), ()))]
+                    pixels, labels = mixed(mix, alphas[mix], pixels, labels, len(self.info.classes))
+        mean, deviation = (torch.tensor(each).view(1, -1, 1, 1) for each in (self.info.mean, self.info.deviation))
+        return {"pixel_values": (pixels - mean) / deviation, "labels": labels}
+
+    @cached_property
+    def _changes(self) -> list[Any]:
+        import kornia.augmentation as kornia
+        from kornia.augmentation.auto import RandAugment
+
+        chosen = self.augment
+        assert chosen is not None
+        found: list[Any] = []
+        if chosen.flip:
+            found.append(kornia.RandomHorizontalFlip(p=chosen.flip))
+        if chosen.rand_augment:
+            found.append(RandAugment(n=OPERATIONS, m=chosen.rand_augment))
+        if chosen.erasing:
+            found.append(kornia.RandomErasing(p=chosen.erasing, scale=(0.02, 1 / 3), ratio=(0.3, 1 / 0.3)))
+        return found
+
+
+Mix = Callable[[Tensor, Tensor, float], tuple[Tensor, float]]
+"""(images, the images to mix in, share of the first) → mixed images (B, C, S, S) and the share that the first really have."""
+
+
+def blended(pixels: Tensor, others: Tensor, share: float) -> tuple[Tensor, float]:
+    """Mixup (arXiv:1710.09412): share · x + (1 − share) · y."""
+    return share * pixels + (1 - share) * others, share
+
+
+def pasted(pixels: Tensor, others: Tensor, share: float) -> tuple[Tensor, float]:
+    """CutMix (arXiv:1905.04899): a rectangle of y on x, about (1 − share) of it, cut off at the edges."""
+    size = pixels.shape[-1]
+    half = size * math.sqrt(1 - share) / 2
+    (top, bottom), (left, right) = (
+        (max(0, round(centre - half)), min(size, round(centre + half))) for centre in (torch.rand(2) * size).tolist()
+    )
+    found = pixels.clone()
+    found[..., top:bottom, left:right] = others[..., top:bottom, left:right]
+    return found, 1 - (bottom - top) * (right - left) / size**2
+
+
+def mixed(mix: Mix, alpha: float, pixels: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Each image mixed with another of its batch, by one share for all, drawn from Beta(α, α).
+
+    :returns: images (B, C, S, S) and labels (B, K), float32.
+    """
+    other = torch.randperm(len(pixels))
+    drawn_share = torch.distributions.Beta(alpha, alpha).sample().item()
+    pixels, share = mix(pixels, pixels[other], drawn_share)
+    targets = F.one_hot(labels, classes).float()
+    return pixels, share * targets + (1 - share) * targets[other]
+
+
+@contextmanager
+def drawn(*numbers: int) -> Iterator[None]:
+    """Within it, torch's generator on the processor draws what these numbers say; afterwards it goes on where it was."""
+    before = torch.get_rng_state()
+    torch.default_generator.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1))
+    try:
+        yield
+    finally:
+        torch.set_rng_state(before)
+
+
+def check_augmentation(settings: AugmentSettings) -> None:
+    """:raises SettingsError: if it needs kornia, and that is not installed."""
+    if find_spec("kornia") is None and (settings.flip or settings.rand_augment or settings.erasing):
+        raise SettingsError(
+            'flip, rand-augment and erasing need the package kornia; run pip install "mixln[vision]", or set them to 0'
+        )
