@@ -171,10 +171,10 @@ class ResidualVariance(TrainerCallback):
 
     Row: {step, residual_variance: {attention: [L], feed_forward: [L]}}, see :func:`mixln.diagnostics.residual.residual_variance`.
 
-    :param batch: the held-out batch that it is measured on, always the same.
+    :param batch: the inputs that it is measured on, held out and always the same.
     """
 
-    def __init__(self, record: Record, batch: Mapping[str, Tensor]) -> None:
+    def __init__(self, record: Record, batch: Mapping[str, Any]) -> None:
         self.record = record
         self.batch = batch
 
@@ -191,7 +191,7 @@ class ResidualVariance(TrainerCallback):
 
     def _measure(self, state: TrainerState, model: nn.Module) -> None:
         device = next(model.parameters()).device
-        inputs = {"input_ids": self.batch["input_ids"].to(device), "logits_to_keep": 1}
+        inputs = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in self.batch.items()}
         with eagerly(model):
             profile = residual_variance(model, inputs, step=state.global_step)
         row = {"attention": list(profile.attention), "feed_forward": list(profile.feed_forward)}
