@@ -17,8 +17,13 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
 AXES = {"model": "model", "length": "sequence, tokens", "batch": "batch, sequences"}
-COLOURS = {"Trainer": "#7f7f7f", "plain PyTorch": "#bcbd22", "pre": "#1f77b4", "pre, compiled": "#d62728"}
-NAMES = {"Trainer": "stock Llama in stock Trainer", "pre": "mixln pre", "pre, compiled": "mixln pre, compiled"}
+COLOURS = {"Trainer": "#7f7f7f", "plain, compiled": "#bcbd22", "pre": "#1f77b4", "pre, compiled": "#d62728"}
+NAMES = {
+    "Trainer": "stock Llama in stock Trainer",
+    "plain, compiled": "plain PyTorch, compiled",
+    "pre": "mixln pre",
+    "pre, compiled": "mixln pre, compiled",
+}
 
 
 def main(found: str, figure: str) -> None:

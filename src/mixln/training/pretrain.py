@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -156,16 +157,26 @@ class PlacementTrainer(EqualTerms):
         return (loss, outputs) if return_outputs else loss
 
 
+_one_sequence = ContextVar("_one_sequence", default=False)
+_look = masking_utils.find_packed_sequence_indices
+
+
+def _look_unless_known(position_ids: Tensor) -> Tensor | None:
+    return None if _one_sequence.get() else _look(position_ids)
+
+
+masking_utils.find_packed_sequence_indices = _look_unless_known
+
+
 @contextmanager
 def each_row_one_sequence() -> Iterator[None]:
     """Within it transformers does not wait for the device to see whether a row holds several sequences, which it otherwise does in
     every forward pass: it looks for positions that begin anew, and here the model itself counts them."""
-    looks = masking_utils.find_packed_sequence_indices
-    masking_utils.find_packed_sequence_indices = lambda position_ids: None
+    token = _one_sequence.set(True)
     try:
         yield
     finally:
-        masking_utils.find_packed_sequence_indices = looks
+        _one_sequence.reset(token)
 
 
 def collate(rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -186,7 +197,7 @@ def pretrain(
     folder: Path,
     engine: EngineSettings = DEFAULT_ENGINE,
     parallel: Parallel = "ddp",
-    alike: int = 1,
+    together: int = 1,
     say: Callable[[str], None] = print,
 ) -> Outcome:
     """Trains one model, and leaves in `folder` its metrics (`metrics.jsonl`) and its final checkpoint.
@@ -199,7 +210,7 @@ def pretrain(
     :param seed: decides the initial weights and the order of the data.
     :param folder: where everything of this training lies.
     :param parallel: what several processes do: each holds the whole model (DDP) or a share of it (FSDP2).
-    :param alike: trainings of this placement, of which this is one: they share what is compiled.
+    :param together: about how many trainings its process does, of which this is one: they share what is compiled.
     :param say: takes one line of news.
     :raises Stopped: if SIGTERM ended it before its end; it has a checkpoint then.
     """
@@ -219,7 +230,7 @@ def pretrain(
     length = held_out[0]["input_ids"].numel()
     position = Position(**read_json(resume / PLACE)) if resume and text.info.stream is not None else START
     steps, tokens_per_step = settings.total_steps(length), settings.batch_size * length
-    compile_layers(model, engine.compile, device=device().type, steps=alike * steps, sharded=sharded(model))
+    compile_layers(model, engine.compile, device=device().type, steps=together * steps, sharded=sharded(model))
     speed, divergence = Metrics(metrics.append, tokens_per_step), Divergence()
     checkpoints = Checkpoints(engine.checkpoint_seconds)
     trainer = PlacementTrainer(

@@ -82,15 +82,15 @@ class TrainSettings(OptimizerSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class EngineSettings:
-    """How a pre-training runs; none of it changes what is computed."""
+    """How a pre-training runs; none of it changes what is computed, beyond rounding."""
 
     activation_checkpointing: bool = False
     """Keep only what enters each layer and compute the rest again for the backward pass: less memory, about a third more time."""
     checkpoint_seconds: float = 60.0
     """Time between two checkpoints of a trial, seconds."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """Compile the layers with torch.compile: faster steps and less memory, after some seconds of compiling. `auto`: from 600
-    steps on (2,000 on GPUs) of all trials of a placement together, where there is a C++ compiler, or triton on a GPU, and without FSDP2."""
+    """Compile the layers with torch.compile: faster steps and less memory, after some seconds of compiling. `auto`: where one process
+    has 800 steps or more to do in all its trials (2,000 on a GPU), there is a C++ compiler (triton on a GPU), and without FSDP2."""
     data_workers: int = 0
     """Processes beside each that trains, which read a stream and share out its tokenizing."""
 
