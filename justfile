@@ -16,14 +16,22 @@ test:
 test-slow:
     {{python}} -m pytest -m slow
 
-# What each benchmark prints is a ratio against a named peer from the same run
+# What each benchmark prints is a ratio against a named peer from the same run; about two hours on two cores
 bench:
+    {{python}} -m pip install -c constraints.txt -e ".[bench]"
     {{python}} benchmarks/callbacks.py
     {{python}} benchmarks/diagnostics.py
     {{python}} benchmarks/plan_memory.py
     {{python}} benchmarks/loss.py
     {{python}} benchmarks/step_parts.py
-    {{python}} benchmarks/training_step.py
+    {{python}} benchmarks/training_step.py --json docs/performance/default.json
+    {{python}} benchmarks/training_step.py --model 71m --length 256 --repeats 4 --threads 2 --only Trainer "Trainer, kept" "plain, compiled" pre "pre, compiled" "hybrid*, compiled" --json docs/performance/71m.json
+    {{python}} benchmarks/training_step.py --model 71m --length 256 --batch 32 --repeats 0 --only Trainer "plain, compiled" pre "pre, compiled" --json docs/performance/71m-memory.json
+    {{python}} benchmarks/training_step.py --model 130m --length 256 --repeats 3 --threads 2 --only Trainer "Trainer, kept" pre "pre, compiled" --json docs/performance/130m.json
+    {{python}} benchmarks/training_step.py --precision bfloat16 --repeats 10 --only Trainer "plain, compiled" pre "pre, compiled" --json docs/performance/default-bfloat16.json
+    {{python}} benchmarks/comparison.py --json docs/performance/comparison.json
+    {{python}} benchmarks/scaling.py docs/performance/scaling.json
+    {{python}} benchmarks/figure.py docs/performance/scaling.json docs/images/performance.png
 
 # The documents that are written from the code: every placement, and placements × families
 documents:

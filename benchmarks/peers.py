@@ -101,6 +101,9 @@ class XTransformers(nn.Module):
                 ff_mult=config.intermediate_size / config.hidden_size,
             ),
         )
+        for module in self.modules():  # ff_no_bias spares that of its gated projection
+            if isinstance(module, nn.Linear):
+                module.bias = None
         self.apply(normal)
 
     def forward(self, tokens: Tensor) -> Tensor:

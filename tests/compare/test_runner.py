@@ -307,12 +307,12 @@ class Noting(Together):
         return super().submit(job)
 
 
-def test_trials_of_a_placement_know_how_many_they_are(settings_for, tmp_path):
+def test_trials_know_how_many_their_process_does(settings_for, tmp_path):
     """For compiling pays the more, the more of them share what is compiled."""
     noting = Noting()
-    compare(settings_for(tmp_path, placements=("pre", "post"), seeds=(0, 1)), Recorder(), workers=noting)
+    compare(settings_for(tmp_path, placements=("pre", "post"), seeds=(0, 1), jobs=1), Recorder(), workers=noting)
     noting.dismiss()
-    assert [job.alike for job in noting.jobs] == [2] * 4
+    assert [job.together for job in noting.jobs] == [4] * 4
 
 
 def run_all(jobs: list[Job], finished: Callable) -> None:

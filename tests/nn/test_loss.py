@@ -142,9 +142,39 @@ def test_no_tensor_is_as_large_as_all_logits(without):
 
 def test_an_evaluation_makes_no_gradients():
     head = nn.Linear(8, 40, bias=False)
-    states, labels = torch.randn(1, 14, 8), torch.randint(0, 40, (1, 14))  # of 7 rows at a time, two parts
+    states = torch.randn(1, 14, 8, requires_grad=True)
+    labels = torch.randint(0, 40, (1, 14))  # of 7 rows at a time, two parts
     with Largest() as learning:
         learnt = causal_loss(states, head, labels)
     with Largest() as evaluating, torch.no_grad():
         assert causal_loss(states, head, labels) == learnt
-    assert (learning.products, evaluating.products) == (6, 2)
+    with Largest() as frozen:
+        causal_loss(states, head.requires_grad_(False), labels).backward()
+    assert (learning.products, evaluating.products, frozen.products) == (6, 2, 4)
+    assert head.weight.grad is None
+    assert states.grad.abs().sum() > 0
+
+
+def test_a_position_that_is_not_predicted_may_hold_anything():
+    head = nn.Linear(8, 40, bias=False)
+    states, labels = torch.randn(1, 14, 8), torch.randint(0, 40, (1, 14))
+    labels[0, 6] = IGNORED
+    expected = causal_loss(states, head, labels)
+    expected.backward()
+    gradient, head.weight.grad = head.weight.grad, None
+    states[0, 5] = torch.nan  # what predicts it
+    found = causal_loss(states, head, labels)
+    found.backward()
+    assert found == expected
+    assert torch.equal(head.weight.grad, gradient)
+
+
+def test_it_may_be_used_within_itself_and_gives_back_a_loss_of_the_models_own():
+    model = mixln.from_config(small.config(), placement="pre")
+    model.loss_function = own = lambda *_, **__: torch.zeros(())
+    with without_logits(model):
+        with without_logits(model):
+            pass
+        assert model(**batch(300)).loss > 0
+    assert model.loss_function is own
+    assert model(**batch(300)).loss == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch._dynamo.utils import counters
+from transformers import GPT2Config
 
 import mixln
 from mixln.errors import SettingsError
@@ -43,8 +44,10 @@ def same(compiled, eager) -> None:
         assert [value for _, value in found] == pytest.approx([value for _, value in expected], rel=2e-5)
     for found, expected in zip(compiled.residual_variance, eager.residual_variance, strict=True):
         assert found.attention == pytest.approx(expected.attention, rel=2e-4)
+        assert found.feed_forward == pytest.approx(expected.feed_forward, rel=2e-4)
     for found, expected in zip(compiled.gradient_norms, eager.gradient_norms, strict=True):
         assert found.attention == pytest.approx(expected.attention, rel=2e-4)
+        assert found.feed_forward == pytest.approx(expected.feed_forward, rel=2e-4)
 
 
 @pytest.mark.parametrize(
@@ -74,24 +77,46 @@ def test_a_second_training_of_the_process_compiles_nothing(text, tmp_path, graph
     assert graphs["stats"]["unique_graphs"] == compiled
 
 
-def compiled_layers(wish: str, *, device: str = "cpu", **how) -> bool:
-    model = mixln.from_config(small.config(), placement="pre")
+def compiled_layers(wish: str, *, device: str = "cpu", placement: str = "pre", **how) -> bool:
+    model = mixln.from_config(small.config(), placement=placement)
     done = compile_layers(model, wish, device=device, **how)  # type: ignore[arg-type]
     assert {layer._compiled_call_impl is not None for layer in placed_layers(model)} == {done}
     return done
 
 
 def test_short_trainings_are_not_compiled_unless_asked():
-    assert not compiled_layers("auto", steps=LEAST_STEPS - 1, sharded=False)
-    assert compiled_layers("auto", steps=LEAST_STEPS, sharded=False)
+    assert not compiled_layers("auto", steps=LEAST_STEPS["cpu"] - 1, sharded=False)
+    assert compiled_layers("auto", steps=LEAST_STEPS["cpu"], sharded=False)
     assert compiled_layers("on", steps=1, sharded=False)
     assert not compiled_layers("off", steps=10**6, sharded=False)
     assert not compiled_layers("auto", steps=10**6, sharded=True)
-    assert not compiled_layers("auto", device="cuda", steps=LEAST_STEPS, sharded=False)
+
+
+def test_other_devices_have_other_thresholds_or_are_not_compiled(monkeypatch):
+    monkeypatch.setattr("mixln.training.compiling.obstacle", lambda device: "")
+    assert not compiled_layers("auto", device="cuda", steps=LEAST_STEPS["cuda"] - 1, sharded=False)
+    assert compiled_layers("auto", device="cuda", steps=LEAST_STEPS["cuda"], sharded=False)
+    assert not compiled_layers("auto", device="mps", steps=10**6, sharded=False)
+    assert compiled_layers("on", device="mps", steps=1, sharded=False)
+
+
+def test_a_graph_for_each_layer_is_not_worth_it():
+    assert not compiled_layers("auto", placement="dlcl", steps=10**6, sharded=False)
+    assert compiled_layers("on", placement="dlcl", steps=1, sharded=False)
+
+
+def test_dropout_draws_what_it_draws_uncompiled(text, tmp_path, graphs):
+    model = GPT2Config(
+        vocab_size=300, n_positions=64, n_embd=32, n_layer=4, n_head=4
+    )  # dropout 0.1, the family's default
+    eager = small.train(text, tmp_path / "eager", model=model, steps=10)
+    compiled = small.train(text, tmp_path / "compiled", model=model, steps=10, compile="on")
+    same(compiled, eager)
+    assert graphs["stats"]["unique_graphs"] == 1
 
 
 def test_without_a_compiler_auto_does_without(monkeypatch):
     monkeypatch.setattr("mixln.training.compiling.obstacle", lambda device: "InvalidCxxCompiler")
-    assert not compiled_layers("auto", steps=LEAST_STEPS, sharded=False)
+    assert not compiled_layers("auto", steps=LEAST_STEPS["cpu"], sharded=False)
     with pytest.raises(SettingsError, match=r"torch\.compile does not work here \(InvalidCxxCompiler\)"):
         compiled_layers("on", steps=1, sharded=False)

@@ -16,6 +16,8 @@ from tests import small
 OPTIMIZER, GROUPS = "_fused_adamw_", 2  # of the weights that decay, and of those that do not
 READS = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "masked_select")
 """Operations whose result the program, and not only the device, needs before it can go on."""
+COPIES = ("tolist", "cpu", "numpy")
+"""Methods that wait for a device, of which nothing is seen where the tensor is on the processor."""
 STEPS, LOGGED = 30, (1, 10, 20, 30)
 BATCH, VOCABULARY = 4, 300
 
@@ -29,10 +31,14 @@ class Work(TorchDispatchMode):
         self.reads: defaultdict[int, int] = defaultdict(int)
         self.largest: defaultdict[int, int] = defaultdict(int)
 
+    @property
+    def step(self) -> int:
+        return math.ceil(self.updates / GROUPS)
+
     def __torch_dispatch__(self, func, types, args=(), kwargs=None) -> Any:
         name = func.name().split("::")[1].split(".")[0]
         found = func(*args, **(kwargs or {}))
-        step = math.ceil(self.updates / GROUPS)
+        step = self.step
         self.updates += name == OPTIMIZER
         self.reads[step] += name in READS
         tensors = found if isinstance(found, tuple | list) else (found,)
@@ -50,7 +56,18 @@ def text(tmp_path_factory):
 def test_a_step_reads_nothing_from_the_device_and_makes_no_logits(text, tmp_path, placement, monkeypatch):
     monkeypatch.setattr(trainers, "RECORDS", 1)  # so that not every step is logged
     monkeypatch.setattr("mixln.nn.loss.ROWS", 16)
-    with Work() as work:
+    work = Work()
+
+    def noting(method: Any) -> Any:
+        def call(self: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            work.reads[work.step] += 1
+            return method(self, *args, **kwargs)
+
+        return call
+
+    for name in COPIES:
+        monkeypatch.setattr(torch.Tensor, name, noting(getattr(torch.Tensor, name)))
+    with work:
         small.train(text, tmp_path, placement, steps=STEPS, batch_size=BATCH, evaluations=1)
     assert work.updates == GROUPS * STEPS
     between = [step for step in range(2, STEPS) if step not in LOGGED]  # from the end of one update to that of the next

@@ -69,8 +69,12 @@ def compare(
     :raises SettingsError: if a setting cannot work; :class:`DataError` for the text; :class:`StoreError` for the folder.
         Nothing has been written to the folder then.
     """
+    from mixln.hosts.sources import device
+    from mixln.training.compiling import no_compiler, obstacle
     from mixln.training.precision import resolve
 
+    if settings.engine.compile == "on" and settings.executor == "local" and (reason := obstacle(device())):
+        raise no_compiler(reason)
     # Of the trials of a cluster, those with a GPU run on other machines than this one.
     elsewhere = settings.executor == "ray" and settings.gpus_per_trial > 0 and settings.training.precision == "auto"
     training = replace(settings.training, precision="bfloat16" if elsewhere else resolve(settings.training.precision))
@@ -140,7 +144,7 @@ def compare(
                 text=text.folder,
                 training=settings.training,
                 engine=settings.engine,
-                alike=len(settings.learning_rates) * len(settings.seeds),
+                together=1 if settings.executor == "ray" else max(1, len(trials) // plan.jobs),
             )
             for trial in trials
             if results[trial] is None

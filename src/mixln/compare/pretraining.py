@@ -24,7 +24,7 @@ class Pretraining(Job):
     :param config: the stock model's config as a dict.
     :param text: folder of the prepared text.
     :param parallel: what each of several processes holds of the model.
-    :param alike: trials of the experiment with this placement, which share what is compiled.
+    :param together: about how many trials its process does: they share what is compiled.
     """
 
     config: dict[str, Any]
@@ -32,7 +32,7 @@ class Pretraining(Job):
     training: TrainSettings
     engine: EngineSettings = field(default_factory=EngineSettings)
     parallel: Parallel = "ddp"
-    alike: int = 1
+    together: int = 1
 
     def work(self) -> TrialResult:
         """Trains it, together with the processes that torchrun started beside this one, unless its result is there by now."""
@@ -61,7 +61,7 @@ class Pretraining(Job):
             folder=self.folder,
             engine=self.engine,
             parallel=self.parallel,
-            alike=self.alike,
+            together=self.together,
         )
         result = TrialResult(trial=self.trial, **vars(outcome))
         if not ranks.first():

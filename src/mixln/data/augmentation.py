@@ -113,20 +113,18 @@ def _channels_first(picture: Image.Image) -> Tensor:
 
 @dataclass(frozen=True)
 class Batches:
-    """Makes a batch of what :class:`Draws` or :class:`Centres` gives: normalised, and of draws flipped, changed, blanked and mixed.
-
-    :param augment: `None` for an evaluation.
-    """
+    """Makes a batch of what :class:`Draws` or :class:`Centres` gives: normalised, and of draws flipped, changed, blanked and mixed."""
 
     info: ImagesInfo
-    augment: AugmentSettings | None
-    seed: int = 0
+    augment: AugmentSettings
+    seed: int
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         """`pixel_values` (B, C, S, S) float32, and `labels`: (B,), or (B, K) where images were mixed."""
         pixels = torch.stack([row["pixel_values"] for row in rows]).float() / 255
         labels = torch.tensor([row["labels"] for row in rows])
-        if (chosen := self.augment) is not None:
+        if "draw" in rows[0]:
+            chosen = self.augment
             with drawn(self.seed, rows[0]["draw"]):
                 for change in self._changes:
                     pixels = change(pixels)
@@ -143,7 +141,6 @@ class Batches:
         from kornia.augmentation.auto import RandAugment
 
         chosen = self.augment
-        assert chosen is not None
         found: list[Any] = []
         if chosen.flip:
             found.append(kornia.RandomHorizontalFlip(p=chosen.flip))

@@ -244,7 +244,7 @@ def _digits() -> _Source:
 
     def read() -> dict[str, Dataset]:
         found: Any = load_digits()
-        return {TRAIN: _encoded(np.uint8(found.images * (255 / 16)), found.target, tuple("0123456789"))}
+        return {TRAIN: _encoded((found.images * (255 / 16)).astype(np.uint8), found.target, tuple("0123456789"))}
 
     described = f"handwritten digits (package scikit-learn {version('scikit-learn')}, BSD; images: UCI)"
     return _Source(description=described, identity=["digits", version("scikit-learn")], read=read)
@@ -282,7 +282,8 @@ def _hub(name: str, called: str = "", else_: str = "") -> _Source:
 
     try:
         with quiet():
-            builder: Any = datasets.load_dataset_builder(*name.split(":", 1))
+            path, _, config = name.partition(":")
+            builder: Any = datasets.load_dataset_builder(path, config or None)
     except Exception as error:  # the hub client raises many kinds: no network, no such data set, no permission
         raise DataError(
             f"data {called or name!r} is no local folder, and the hub did not give it: {first_line(error)}; "
@@ -428,9 +429,12 @@ def _refuse_many(bad: int, total: int, settings: ImageSettings, names: list[str]
 def _looked_at(rows: Dataset, mode: str) -> Iterator[tuple[str, tuple[int, int], bool]]:
     """Of each image: its name if it cannot be read, its height and width, and whether its channels are other ones."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    several = {"num_proc": cores} if len(rows) > SAMPLE else {}
     found = rows.map(
-        _look, fn_kwargs={"mode": mode}, remove_columns=rows.column_names, load_from_cache_file=False, **several
+        _look,
+        fn_kwargs={"mode": mode},
+        remove_columns=rows.column_names,
+        load_from_cache_file=False,
+        num_proc=cores if len(rows) > SAMPLE else None,
     )
     for row in found:
         yield row["bad"], (row["height"], row["width"]), row["other"]  # type: ignore[index,call-overload]

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from transformers import PreTrainedModel
 
 ROWS = 512
@@ -45,11 +46,15 @@ def without_logits(model: nn.Module) -> Iterator[bool]:
         assert logits is given.pop(), f"{type(inner).__name__} changes its logits before the loss"
         return causal_loss(logits, head, labels, **kwargs)
 
+    before = [(owner, name, vars(owner).get(name)) for owner, name in ((head, "forward"), (inner, "_loss_function"))]
     head.forward, inner.loss_function = forward, loss_function  # type: ignore[method-assign]
     try:
         yield True
     finally:
-        del head.forward, inner._loss_function
+        for owner, name, value in before:
+            delattr(owner, name)
+            if value is not None:
+                setattr(owner, name, value)
 
 
 def causal_loss(
@@ -88,28 +93,33 @@ class _SummedLoss(torch.autograd.Function):
         kind = states_ND.device.type
         low = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states_ND.dtype
         total = torch.zeros((), device=states_ND.device)
-        learning = learning and any(ctx.needs_input_grad)
-        d_states_ND, d_weight_VD = (torch.zeros_like(given) if learning else None for given in (states_ND, weight_VD))
+        d_states_ND, d_weight_VD = (
+            torch.zeros_like(given) if learning and needed else None
+            for given, needed in zip((states_ND, weight_VD), ctx.needs_input_grad, strict=False)
+        )
         weight = weight_VD.to(low)
         with torch.autocast(kind, enabled=False):
             for start in range(0, len(states_ND), ROWS):
                 part = slice(start, start + ROWS)
                 used_R1 = (targets_N[part] != ignored).unsqueeze(1)
                 targets_R1 = targets_N[part].unsqueeze(1).where(used_R1, 0)
-                states_RD = states_ND[part].to(low)
+                states_RD = states_ND[part].to(low).where(used_R1, 0)
                 logs_RV = F.log_softmax((states_RD @ weight.T).float(), dim=-1)
                 total -= (logs_RV.gather(1, targets_R1) * used_R1).sum()
-                if d_states_ND is not None and d_weight_VD is not None:
+                if d_states_ND is not None or d_weight_VD is not None:
                     logs_RV.exp_().scatter_add_(1, targets_R1, torch.full_like(targets_R1, -1.0, dtype=torch.float32))
                     d_logits_RV = logs_RV.to(low)
-                    d_states_ND[part] = (d_logits_RV @ weight) * used_R1
-                    d_weight_VD += d_logits_RV.T @ (states_RD * used_R1)
+                    if d_states_ND is not None:
+                        d_states_ND[part] = (d_logits_RV @ weight) * used_R1
+                    if d_weight_VD is not None:
+                        d_weight_VD += d_logits_RV.T @ states_RD
                     del d_logits_RV
                 del logs_RV  # before the next are made
         ctx.save_for_backward(d_states_ND, d_weight_VD)
         return total
 
     @staticmethod
-    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        d_states_ND, d_weight_VD = ctx.saved_tensors
-        return d_states_ND * outer[0], d_weight_VD * outer[0], None, None, None
+    @once_differentiable
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:  # type: ignore[override]
+        d_states_ND, d_weight_VD = (None if given is None else given * outer[0] for given in ctx.saved_tensors)
+        return d_states_ND, d_weight_VD, None, None, None

@@ -59,6 +59,8 @@ class Metrics(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self.first_step is None and self.window is not None:
+            if torch.accelerator.is_available():
+                torch.accelerator.synchronize()
             self.first_step = time.perf_counter() - self.window[0]
             self.window = None
 
@@ -122,13 +124,13 @@ class GradientNorms(TrainerCallback):
     ) -> None:
         if self.shares is None or self.total is None or "grad_norm" not in logs:
             return
-        total, *shares = torch.stack(
-            [self.total, *chain(*self.shares.values())]
-        ).tolist()  # read from the device at once
+        # Read from the device at once; of weights that have no gradients the norm is a 0 on the processor.
+        norms = [norm.to(self.total.device) for norm in (self.total, *chain(*self.shares.values()))]
+        total, *shares = torch.stack(norms).tolist()
         unclip = logs["grad_norm"] / total if total > 0 else 1.0
         each = iter(shares)
-        norms = {name: [next(each) * unclip for _ in parts] for name, parts in self.shares.items()}
-        self.record({"step": state.global_step, "gradient_norms": norms})
+        found = {name: [next(each) * unclip for _ in parts] for name, parts in self.shares.items()}
+        self.record({"step": state.global_step, "gradient_norms": found})
         self.shares = self.total = None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
@@ -15,36 +16,42 @@ from mixln.errors import SettingsError
 from mixln.nn.residual import placed_layers
 
 Compile = Literal["auto", "on", "off"]
-LEAST_STEPS, LEAST_STEPS_ELSEWHERE = 600, 2000
-"""Optimizer steps from which on the time that compiled layers save is more than what compiling them takes (docs/performance.md):
-on processors, and, not measured, on GPUs, whose compiler takes longer."""
+LEAST_STEPS = {"cpu": 800, "cuda": 2000}
+"""Type of device → optimizer steps of one process from which on compiled layers save more time than compiling them takes. On processors
+that was measured (docs/performance.md), on GPUs it is a guess; on others nothing is compiled unless asked for."""
 KINDS = 64
 """Kinds of layers that one process may compile; torch's own limit of 8 is soon reached by the trials of a comparison."""
 
 
 def compile_layers(model: PreTrainedModel, wish: Compile, *, device: str, steps: int, sharded: bool) -> bool:
-    """Has the layers compiled when they are first trained. Depends on nothing that differs from run to run, so that one that is
-    cut off goes on as it began.
+    """Has the layers compiled when they are first trained. In float32 no number changes beyond rounding; in bfloat16 they change within
+    its rounding, for what compiled code keeps between two operations is not rounded to it. Dropout draws what it draws uncompiled.
 
     :param device: type of the one that it will be trained on.
-    :param steps: of the whole training, and of those that may take over its graphs.
+    :param steps: of this training and of the others that its process will do: they share graphs.
     :param sharded: by FSDP2: they are not compiled then.
     :returns: whether they will be.
     :raises SettingsError: if that is wished for and torch's compiler does not work.
     """
-    least = LEAST_STEPS if device == "cpu" else LEAST_STEPS_ELSEWHERE
-    if wish == "off" or sharded or (wish == "auto" and steps < least):
+    layers = list(placed_layers(model))
+    one_kind_each = any(layer.states == "many" for layer in layers)  # a graph for each layer takes minutes
+    if wish == "off" or sharded or (wish == "auto" and (steps < LEAST_STEPS.get(device, math.inf) or one_kind_each)):
         return False
     if reason := obstacle(device):
         if wish == "on":
-            raise SettingsError(f"compile on: torch.compile does not work here ({reason}); use --compile auto")
+            raise no_compiler(reason)
         return False
     import torch._dynamo
 
     torch._dynamo.config.recompile_limit = KINDS  # type: ignore[assignment]
-    for layer in placed_layers(model):
-        layer.compile()
+    for layer in layers:
+        layer.compile(options={"fallback_random": True})  # its own would draw other dropout masks
     return True
+
+
+def no_compiler(reason: str) -> SettingsError:
+    """The error where compiling is wished for and does not work."""
+    return SettingsError(f"compile on: torch.compile does not work here ({reason}); use --compile auto")
 
 
 @cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from mixln.diagnostics.profile import LayerProfile
@@ -24,6 +24,7 @@ class Outcome:
     :param bits_per_byte: held-out loss per byte of text, bits.
     :param tokens_per_second: training tokens per second of training steps; evaluation and the first step excluded.
     :param seconds: wall time, evaluation included; of the last part where the training was resumed.
+    :param figures: what else the last evaluation found, by name: of images `accuracy`, `top5` and `calibration`.
     :param first_step_seconds: of the first step in the process that ended it; compiling layers is part of it.
     :param train_curve: (step, mean training loss since the row before).
     :param eval_curve: (step, held-out loss).
@@ -39,6 +40,7 @@ class Outcome:
     bits_per_byte: float | None
     tokens_per_second: float | None
     seconds: float
+    figures: dict[str, float] = field(default_factory=dict)
     first_step_seconds: float | None = None
     train_curve: tuple[tuple[int, float], ...] = ()
     eval_curve: tuple[tuple[int, float], ...] = ()

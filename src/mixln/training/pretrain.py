@@ -6,6 +6,7 @@ import copy
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import islice
@@ -90,16 +91,26 @@ class PlacementTrainer(ScratchTrainer):
         return (loss, outputs) if return_outputs else loss
 
 
+_one_sequence = ContextVar("_one_sequence", default=False)
+_look = masking_utils.find_packed_sequence_indices
+
+
+def _look_unless_known(position_ids: Tensor) -> Tensor | None:
+    return None if _one_sequence.get() else _look(position_ids)
+
+
+masking_utils.find_packed_sequence_indices = _look_unless_known
+
+
 @contextmanager
 def each_row_one_sequence() -> Iterator[None]:
     """Within it transformers does not wait for the device to see whether a row holds several sequences, which it otherwise does in
     every forward pass: it looks for positions that begin anew, and here the model itself counts them."""
-    looks = masking_utils.find_packed_sequence_indices
-    masking_utils.find_packed_sequence_indices = lambda position_ids: None
+    token = _one_sequence.set(True)
     try:
         yield
     finally:
-        masking_utils.find_packed_sequence_indices = looks
+        _one_sequence.reset(token)
 
 
 def collate(rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -109,7 +120,7 @@ def collate(rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 @dataclass(frozen=True)
-class Prose(Material):
+class Prose(Material[TrainSettings]):
     """A prepared text."""
 
     text: Text

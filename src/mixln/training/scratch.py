@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from accelerate.optimizer import AcceleratedOptimizer
@@ -26,7 +26,7 @@ from mixln.training.compiling import compile_layers
 from mixln.training.metrics import MetricsFile
 from mixln.training.outcome import Outcome
 from mixln.training.precision import resolve
-from mixln.training.settings import EngineSettings, OptimizerSettings, Parallel
+from mixln.training.settings import EngineSettings, Parallel, ScratchSettings
 from mixln.training.sharding import (
     load_optimizer,
     load_weights,
@@ -85,27 +85,28 @@ class ScratchTrainer(EqualTerms):
         return nullcontext()
 
 
-class Material(ABC):
+S = TypeVar("S", bound=ScratchSettings)
+
+
+class Material(ABC, Generic[S]):
     """What a model learns from, and what it is measured on."""
 
     head: ClassVar[str]
     """The model's, see :func:`mixln.from_config`."""
 
-    @property
-    @abstractmethod
-    def companion(self) -> Any:
-        """What is saved beside the model: a tokenizer or an image processor."""
+    companion: Any
+    """What is saved beside the model: a tokenizer or an image processor."""
 
     @abstractmethod
     def fitted(self, config: PreTrainedConfig) -> PreTrainedConfig:
         """A copy of a stock config, with what this material decides."""
 
     @abstractmethod
-    def steps(self, settings: Any) -> tuple[int, int]:
+    def steps(self, settings: S) -> tuple[int, int]:
         """Optimizer steps, and what one step sees: tokens, or images."""
 
     @abstractmethod
-    def beginning(self, settings: Any, seed: int) -> dict[str, Tensor]:
+    def beginning(self, settings: S, seed: int) -> dict[str, Tensor]:
         """The first batch, or the part of it that one forward pass sees."""
 
     @abstractmethod
@@ -135,13 +136,13 @@ def train_from_scratch(
     init: str,
     learning_rate: float,
     seed: int,
-    material: Material,
-    settings: OptimizerSettings,
+    material: Material[S],
+    settings: S,
     folder: Path,
     engine: EngineSettings = DEFAULT_ENGINE,
     parallel: Parallel = "ddp",
     stochastic_depth: float = 0.0,
-    alike: int = 1,
+    together: int = 1,
     say: Callable[[str], None] = print,
 ) -> Outcome:
     """Trains one model, and leaves in `folder` its metrics (`metrics.jsonl`) and its final checkpoint.
@@ -156,7 +157,7 @@ def train_from_scratch(
     :param folder: where everything of this training lies.
     :param parallel: what several processes do: each holds the whole model (DDP) or a share of it (FSDP2).
     :param stochastic_depth: see :func:`mixln.from_config`.
-    :param alike: trainings of this placement, of which this is one: they share what is compiled.
+    :param together: about how many trainings its process does, of which this is one: they share what is compiled.
     :param say: takes one line of news.
     :raises Stopped: if SIGTERM ended it before its end; it has a checkpoint then.
     """
@@ -170,7 +171,7 @@ def train_from_scratch(
     if resume is not None and ranks.first():
         say(f"going on from {resume}")
     steps, per_step = material.steps(settings)
-    compile_layers(model, engine.compile, device=device().type, steps=alike * steps, sharded=sharded(model))
+    compile_layers(model, engine.compile, device=device().type, steps=together * steps, sharded=sharded(model))
     speed, divergence = Metrics(metrics.append, per_step), Divergence()
     checkpoints = Checkpoints(engine.checkpoint_seconds)
     trainer = material.trainer(
@@ -225,12 +226,12 @@ def train_from_scratch(
 
 
 def _model(
-    material: Material,
+    material: Material[S],
     config: PreTrainedConfig,
     made: dict[str, Any],
     *,
     seed: int,
-    settings: OptimizerSettings,
+    settings: S,
     parallel: Parallel,
 ) -> PreTrainedModel:
     """The model at its start, sharded if that is asked for; whatever the number of processes, its weights are the same."""

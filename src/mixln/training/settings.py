@@ -53,20 +53,58 @@ class OptimizerSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSettings(OptimizerSettings):
+class ScratchSettings(OptimizerSettings):
+    """Training from initial values, the same for every trial."""
+
+    evaluations: int = 4
+    """Evaluations on all that is held out, evenly spread, the last one at the end."""
+
+    def __post_init__(self) -> None:
+        _check_least(self, 1, "evaluations")
+        super().__post_init__()
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionTrainSettings(ScratchSettings):
+    """Training of image classifiers."""
+
+    batch_size: int = 128
+    """Images per optimizer step."""
+    epochs: float = 5.0
+    """Passes over the training images."""
+    steps: int | None = None
+    """Optimizer steps, instead of --epochs."""
+    final_learning_rate: float = 0.0
+    """Where the cosine ends, as a share of the peak."""
+    beta2: float = 0.999
+    """β₂ of AdamW."""
+    weight_decay: float = 0.05
+    """Decoupled weight decay, on matrices only: norm gains and biases have none."""
+
+    def __post_init__(self) -> None:
+        _check_least(self, 1, "steps")
+        if not 0 < self.epochs < math.inf:
+            raise SettingsError(f"epochs must be above 0, got {self.epochs}")
+        super().__post_init__()
+
+    def total_steps(self, images: int) -> int:
+        """Optimizer steps over so many images; of a last batch that is not full, none."""
+        return self.steps or max(1, round(self.epochs * (images // self.batch_size)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings(ScratchSettings):
     """Pre-training, the same for every trial."""
 
     steps: int | None = None
     """Optimizer steps. Left out, what --tokens asks for, or 300."""
     tokens: int | None = None
     """Training tokens, instead of --steps; rounded up to whole steps."""
-    evaluations: int = 4
-    """Evaluations on the whole held-out text, evenly spread, the last one at the end."""
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.tokens is not None:
             raise SettingsError("steps and tokens are two ways to say the same; give only one of them")
-        _check_least(self, 1, "steps", "tokens", "evaluations")
+        _check_least(self, 1, "steps", "tokens")
         super().__post_init__()
 
     def total_steps(self, sequence_length: int) -> int:
@@ -82,15 +120,15 @@ class TrainSettings(OptimizerSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class EngineSettings:
-    """How a pre-training runs; none of it changes what is computed."""
+    """How a pre-training runs; none of it changes what is computed, beyond rounding."""
 
     activation_checkpointing: bool = False
     """Keep only what enters each layer and compute the rest again for the backward pass: less memory, about a third more time."""
     checkpoint_seconds: float = 60.0
     """Time between two checkpoints of a trial, seconds."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """Compile the layers with torch.compile: faster steps and less memory, after some seconds of compiling. `auto`: from 600
-    steps on (2,000 on GPUs) of all trials of a placement together, where there is a C++ compiler, or triton on a GPU, and without FSDP2."""
+    """Compile the layers with torch.compile: faster steps and less memory, after some seconds of compiling. `auto`: where one process
+    has 800 steps or more to do in all its trials (2,000 on a GPU), there is a C++ compiler (triton on a GPU), and without FSDP2."""
     data_workers: int = 0
     """Processes beside each that trains, which read a stream and share out its tokenizing."""
 

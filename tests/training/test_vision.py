@@ -1,0 +1,136 @@
+"""Image classifiers: what is measured, the labels' loss, resumption, and that small ones learn."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+
+import pytest
+import torch
+import torch.nn.functional as F
+from transformers import AutoImageProcessor, ViTConfig
+
+import mixln
+from mixln.data.pictures import prepare_images
+from mixln.data.settings import AugmentSettings, ImageSettings
+from mixln.training.metrics import read_metrics
+from mixln.training.scratch import train_from_scratch
+from mixln.training.settings import EngineSettings, VisionTrainSettings
+from mixln.training.vision import BINS, Classified, tallied
+from tests.data.pictures import write_images
+
+SIZES = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+PLAIN = AugmentSettings(crop=1, flip=0, label_smoothing=0)
+ALL = AugmentSettings(rand_augment=9, mixup=0.8, cutmix=1.0, erasing=0.25)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    chosen = ImageSettings(data=str(write_images(folder / "data", count=20)))
+    return prepare_images(chosen, size=8, channels=3, cache=folder / "cache", say=print)
+
+
+def train(images, folder, placement="pre", *, augment=PLAIN, checkpoint_seconds=1e9, stochastic_depth=0.0, **settings):
+    return train_from_scratch(
+        ViTConfig(image_size=8, patch_size=4, num_channels=3, **SIZES),
+        placement=placement,
+        init="normal",
+        learning_rate=settings.pop("learning_rate", 3e-3),
+        seed=settings.pop("seed", 0),
+        material=Classified(images, augment),
+        settings=VisionTrainSettings(
+            **{"steps": 8, "batch_size": 6, "precision": "float32", "evaluations": 2, **settings}
+        ),
+        folder=folder,
+        engine=EngineSettings(checkpoint_seconds=checkpoint_seconds),
+        stochastic_depth=stochastic_depth,
+    )
+
+
+def rows(folder):
+    found = read_metrics(folder / "metrics.jsonl")
+    return [{name: value for name, value in row.items() if name != "tokens_per_second"} for row in found]
+
+
+@pytest.mark.parametrize("placement", ["pre", "mix(0.5)", "hybrid*"])
+def test_three_colours_are_learnt(images, tmp_path, placement):
+    outcome = train(images, tmp_path, placement, steps=60)
+    assert outcome.status == "finished"
+    assert outcome.figures["accuracy"] == outcome.figures["top5"] == 1.0  # of three classes, one of five is right
+    assert outcome.loss < 0.2
+    assert outcome.tokens == 60 * 6
+    assert len(outcome.residual_variance) == len(outcome.gradient_norms) == 2
+
+
+def test_the_model_is_saved_with_its_classes_and_its_processor(images, tmp_path):
+    outcome = train(images, tmp_path, "mix(0.5)", stochastic_depth=0.1)
+    folder = tmp_path / "checkpoint-8"
+    model = mixln.from_pretrained(folder).eval()
+    assert model.config.id2label == {0: "blue", 1: "green", 2: "red"}
+    assert model.config.stochastic_depth == 0.1
+    processor = AutoImageProcessor.from_pretrained(folder)
+    seen = [images.held_out.picture(index) for index in range(len(images.held_out))]
+    with torch.no_grad():
+        logits = model(**processor(images=seen, return_tensors="pt")).logits
+    labels = torch.from_numpy(images.held_out.labels)
+    assert F.cross_entropy(logits, labels).item() == pytest.approx(outcome.loss, rel=1e-4)
+    assert (logits.argmax(-1) == labels).float().mean().item() == pytest.approx(outcome.figures["accuracy"])
+
+
+def test_one_that_guesses_is_stalled(images, tmp_path):
+    outcome = train(images, tmp_path, "post", steps=20, learning_rate=1.0)  # soon gives one class to all
+    assert outcome.status == "stalled"
+    assert "is no better than the most frequent class's 33.3%" in outcome.reason
+
+
+def test_figures_on_known_answers():
+    """Four images of three classes: right and sure, wrong and sure, right and unsure, and one that is none."""
+    logits = torch.tensor([[9.0, 0, 0], [9.0, 0, 0], [0.0, 0.1, 0], [0.0, 0, 0]])
+    labels = torch.tensor([0, 1, 1, -100])
+    loss, right, top5, *bins = tallied(logits, labels).tolist()
+    assert loss == pytest.approx(F.cross_entropy(logits[:3], labels[:3], reduction="sum").item())
+    assert (right, top5) == (2, 3)
+    counts, hits, sure = (bins[kind * BINS : (kind + 1) * BINS] for kind in range(3))
+    unsure = logits[2].softmax(-1).max().item()
+    assert (counts[-1], counts[int(unsure * BINS)], sum(counts)) == (2, 1, 3)
+    assert (hits[-1], hits[int(unsure * BINS)]) == (1, 1)
+    assert sure[int(unsure * BINS)] == pytest.approx(unsure)
+
+
+def test_a_training_that_was_cut_off_goes_on_with_the_same_numbers(images, tmp_path):
+    """With crops, changes, mixing and stochastic depth: all of it depends on seed and draw alone."""
+    how = {"augment": ALL, "stochastic_depth": 0.3, "steps": 12}
+    train(images, tmp_path / "whole", "mix(0.5)", checkpoint_seconds=0, **how)
+    cut = shutil.copytree(tmp_path / "whole", tmp_path / "cut")
+    shutil.rmtree(cut / "checkpoint-12")
+    left = sorted(int(path.name.removeprefix("checkpoint-")) for path in cut.glob("checkpoint-*"))
+    assert left
+    assert left[-1] < 12
+    train(images, cut, "mix(0.5)", **how)
+    assert rows(cut) == rows(tmp_path / "whole")
+
+
+def test_the_seed_decides_and_the_placement_does_not_move_the_data(images, tmp_path):
+    losses = {}
+    for name, placement, seed in (("a", "pre", 0), ("b", "pre", 0), ("c", "pre", 1)):
+        train(images, tmp_path / name, placement, augment=ALL, seed=seed)
+        losses[name] = [row["loss"] for row in rows(tmp_path / name) if "loss" in row]
+    assert losses["a"] == losses["b"] != losses["c"]
+
+
+def test_gradient_accumulation_gives_the_same_steps(images, tmp_path):
+    whole = train(images, tmp_path / "a")
+    parts = train(images, tmp_path / "b", micro_batch_size=2)
+    for (step, one), (other, two) in zip(whole.train_curve, parts.train_curve, strict=True):
+        assert step == other
+        assert one == pytest.approx(two, rel=1e-4)
+
+
+def test_smoothed_and_mixed_labels_are_what_the_loss_is_taken_of(images, tmp_path):
+    """At the start the logits are nearly equal, so whatever the labels the loss is log 3."""
+    outcome = train(images, tmp_path, augment=ALL, steps=1, learning_rate=1e-9)
+    assert outcome.train_curve[0][1] == pytest.approx(math.log(3), abs=0.1)
+    config = json.loads((tmp_path / "checkpoint-1" / "preprocessor_config.json").read_text())
+    assert config["size"] == {"height": 8, "width": 8}
