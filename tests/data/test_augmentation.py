@@ -80,6 +80,13 @@ def test_flips_turn_each_image_or_leave_it(images):
     assert turned.any()
 
 
+def test_rand_augment_draws_operations_for_each_image(images):
+    rows = draws(images)
+    same = [rows[0]] * 16
+    made = Batches(images.info, replace(NOTHING, rand_augment=9), 0)(same)["pixel_values"]
+    assert len({image.numpy().tobytes() for image in made}) > 4
+
+
 def test_erasing_blanks_a_rectangle(images):
     plain, erased = (batch(images, replace(NOTHING, erasing=p))["pixel_values"] for p in (0.0, 1.0))
     black = -torch.tensor(images.info.mean) / torch.tensor(images.info.deviation)

@@ -145,7 +145,10 @@ class Batches:
         if chosen.flip:
             found.append(kornia.RandomHorizontalFlip(p=chosen.flip))
         if chosen.rand_augment:
-            found.append(RandAugment(n=OPERATIONS, m=chosen.rand_augment))
+            change = RandAugment(
+                n=OPERATIONS, m=chosen.rand_augment
+            )  # of a whole batch it would draw the same operations for all
+            found.append(lambda pixels: torch.cat([change(image[None]) for image in pixels]))
         if chosen.erasing:
             found.append(kornia.RandomErasing(p=chosen.erasing, scale=(0.02, 1 / 3), ratio=(0.3, 1 / 0.3)))
         return found
