@@ -149,6 +149,7 @@ def test_the_digits_come_with_scikit_learn(tmp_path):
     assert images.train.pixels.max() == 255
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not FASHION.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
 def test_fashion_mnist_is_sixty_thousand_pieces_of_clothing(tmp_path):
     images, _ = prepared("fashion-mnist", tmp_path, size=28, channels=1)
