@@ -144,7 +144,7 @@ def compare(
                 text=text.folder,
                 training=settings.training,
                 engine=settings.engine,
-                together=1 if settings.executor == "ray" else max(1, len(trials) // plan.jobs),
+                together=max(1, len(trials) // plan.jobs),  # with Ray too: the executor does not move a number
             )
             for trial in trials
             if results[trial] is None
