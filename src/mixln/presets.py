@@ -1,8 +1,8 @@
-"""Model sizes by name: those of the Mix-LN experiments (Llama shapes), and small ones that two cores train in minutes."""
+"""Model sizes by name: those of the Mix-LN experiments (Llama and ViT shapes), and small ones that two cores train in minutes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,6 +63,31 @@ PRESETS: dict[str, Preset] = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class VisionPreset:
+    """A vision transformer (arXiv:2010.11929, small ones arXiv:2012.12877): GELU, a feed-forward of four times the width, learned
+    positions, LayerNorm ε 1e-6, no dropout.
+
+    :param image_size: height and width, pixels; `patch_size` likewise.
+    :param channels: 1 for grey images, 3 for colour.
+    """
+
+    hidden_size: int
+    layers: int
+    heads: int
+    image_size: int = 224
+    patch_size: int = 16
+    channels: int = 3
+
+
+VISION_PRESETS: dict[str, VisionPreset] = {
+    "vit-micro": VisionPreset(hidden_size=96, layers=12, heads=3, image_size=28, patch_size=7, channels=1),
+    "vit-tiny": VisionPreset(hidden_size=192, layers=12, heads=3),
+    "vit-small": VisionPreset(hidden_size=384, layers=12, heads=6),
+    "vit-base": VisionPreset(hidden_size=768, layers=12, heads=12),
+}
+
+
 def model_config(model: str, *, vocabulary_size: int | None = None, sequence_length: int = 256) -> PreTrainedConfig:
     """The stock config that `model` names.
 
@@ -87,7 +112,7 @@ def model_config(model: str, *, vocabulary_size: int | None = None, sequence_len
             tie_word_embeddings=False,
             **preset.more,
         )
-    config = _read_config(model)
+    config = _read_config(model, PRESETS)
     from mixln.hosts import family
 
     if "causal-lm" not in family(config).heads:
@@ -106,13 +131,65 @@ def model_config(model: str, *, vocabulary_size: int | None = None, sequence_len
     return config
 
 
-def _read_config(model: str) -> Any:
+def vision_config(
+    model: str, *, image_size: int | None = None, patch_size: int | None = None, num_channels: int | None = None
+) -> PreTrainedConfig:
+    """The stock config of the image classifier that `model` names, without its classes.
+
+    :param model: a preset's name, or the path of a `config.json` (or the folder that holds one).
+    :param image_size: height and width, pixels, in place of the model's; `patch_size` and `num_channels` likewise.
+    :raises SettingsError: if there is no such preset or file, the file cannot be used, or patches do not divide the image.
+    """
+    from transformers import AutoConfig
+
+    if model in VISION_PRESETS:
+        preset = VISION_PRESETS[model]
+        config = AutoConfig.for_model(
+            "vit",
+            hidden_size=preset.hidden_size,
+            intermediate_size=4 * preset.hidden_size,
+            num_hidden_layers=preset.layers,
+            num_attention_heads=preset.heads,
+            image_size=preset.image_size,
+            patch_size=preset.patch_size,
+            num_channels=preset.channels,
+            layer_norm_eps=1e-6,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+        )
+    else:
+        config = _read_config(model, VISION_PRESETS)
+        from mixln.hosts import family
+
+        if "image-classification" not in family(config).heads:
+            raise SettingsError(
+                f"model {model} is a {config.model_type!r} config, a family without an image classifier; give a ViT's"
+            )
+    given = {"image_size": image_size, "patch_size": patch_size, "num_channels": num_channels}
+    config.update({name: value for name, value in given.items() if value is not None})
+    for name in ("image_size", "patch_size"):
+        if not isinstance(getattr(config, name), int):
+            raise SettingsError(f"{name} of {model} must be one number, of square images, got {getattr(config, name)}")
+    if config.image_size % config.patch_size:
+        raise SettingsError(
+            f"image-size must be a multiple of the patch size {config.patch_size}, got {config.image_size}; "
+            f"choose --patch-size {_divisor(config.image_size, config.patch_size)}, or another --image-size"
+        )
+    return config
+
+
+def _divisor(size: int, near: int) -> int:
+    """The divisor of `size` that is nearest to a number."""
+    return min((each for each in range(1, size + 1) if size % each == 0), key=lambda each: abs(each - near))
+
+
+def _read_config(model: str, presets: Iterable[str]) -> Any:
     from transformers import AutoConfig
 
     path = Path(model)
     path = path / "config.json" if path.is_dir() else path
     if not path.is_file():
-        raise SettingsError(unknown("model", model, [*PRESETS, "a path to a config.json"]))
+        raise SettingsError(unknown("model", model, [*presets, "a path to a config.json"]))
     try:
         read_json(path)
         return AutoConfig.from_pretrained(path, trust_remote_code=False)

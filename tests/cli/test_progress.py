@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from mixln.cli.progress import Course, LiveDisplay, PlainDisplay, display
+from mixln.compare.measure import LANGUAGE
 from mixln.compare.pretraining import Pretraining
 from mixln.compare.results import Trial, TrialResult
 from mixln.compare.runner import Progress
@@ -29,8 +30,8 @@ def ended(**changes) -> TrialResult:
 
 
 def test_the_display_fits_the_console():
-    assert type(display(Console(file=io.StringIO()))) is PlainDisplay
-    assert type(display(Console(file=io.StringIO(), force_terminal=True))) is LiveDisplay
+    assert type(display(Console(file=io.StringIO()), "language")) is PlainDisplay
+    assert type(display(Console(file=io.StringIO(), force_terminal=True), "vision")) is LiveDisplay
 
 
 def course(elapsed: float, *, trials: int = 4, done: int = 0, steps: int = 100) -> Course:
@@ -81,7 +82,7 @@ def test_nothing_is_said_before_anything_is_known(elapsed):
 
 def plain() -> tuple[PlainDisplay, io.StringIO]:
     file = io.StringIO()
-    return PlainDisplay(Console(file=file, width=40)), file
+    return PlainDisplay(Console(file=file, width=40), LANGUAGE), file
 
 
 def test_plain_lines_are_not_wrapped_and_brackets_are_no_markup():
@@ -117,7 +118,7 @@ def test_plain_lines_about_running_trials_come_now_and_then():
 
 def test_a_live_table_is_drawn_and_taken_away():
     file = io.StringIO()
-    shown = LiveDisplay(Console(file=file, force_terminal=True, width=120))
+    shown = LiveDisplay(Console(file=file, force_terminal=True, width=120), LANGUAGE)
     shown.begin(2, 0, 300)
     shown.watch([running(step=30, loss=3.25, tokens_per_second=1234.5), running(step=0)])
     shown.live.refresh()

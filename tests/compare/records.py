@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from mixln.compare.results import PlacementSummary, Trial, TrialResult, Unigram
+from mixln.compare.measure import LANGUAGE
+from mixln.compare.results import Floor, PlacementSummary, Trial, TrialResult
 from mixln.compare.statistics import runner_up, summarise
 from mixln.compare.verdict import verdict
 
-UNIGRAM = Unigram(loss=math.log(500.0), bits_per_byte=2.5)
+FLOOR = Floor(loss=math.log(500.0), bits_per_byte=2.5)
 
 
 def result(
@@ -45,6 +46,7 @@ def rows(trials: Sequence[TrialResult], *, baseline: str | None = None) -> tuple
     placements = list(dict.fromkeys(each.trial.placement for each in trials))
     return summarise(
         trials,
+        LANGUAGE,
         placements=placements,
         learning_rates=sorted({each.trial.learning_rate for each in trials}, reverse=True),
         baseline=baseline or placements[0],
@@ -57,11 +59,11 @@ def said(trials: Sequence[TrialResult], *, baseline: str | None = None) -> tuple
     table = rows(trials, baseline=baseline)
     return verdict(
         table,
+        LANGUAGE,
         baseline=baseline or trials[0].trial.placement,
-        unigram=UNIGRAM,
+        floor=FLOOR,
         learning_rates=sorted({each.trial.learning_rate for each in trials}),
         seeds=sorted({each.trial.seed for each in trials}),
-        steps=10,
-        tokens=640,
-        runner_up=runner_up(trials, table),
+        given="640 tokens in 10 steps",
+        runner_up=runner_up(trials, table, LANGUAGE),
     )

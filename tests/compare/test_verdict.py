@@ -70,7 +70,7 @@ def test_what_broke_is_counted_by_placement_and_learning_rate():
     assert (
         "Title of post at learning rate 0.001: 2 of 4 diverged, 1 of 4 stalled, 1 of 4 failed with an error." in found
     )
-    assert "Stalled means: no better than word frequencies alone (unigram perplexity 500)." in found
+    assert "Stalled means: no better than word frequencies alone (unigram perplexity 500.0)." in found
     assert not any("Title of pre at learning rate" in each for each in found)
 
 
@@ -80,7 +80,7 @@ def test_no_word_about_stalling_where_nothing_stalled():
 
 def test_a_placement_without_a_loss_is_not_compared():
     found = said([*results("pre", [3.0, 3.1]), *results("post", [None, None])])
-    assert "Title of post has no held-out loss to compare with Title of pre." in found
+    assert "Title of post has no held-out perplexity to compare with Title of pre." in found
 
 
 def test_one_seed_supports_no_claim():
@@ -171,7 +171,7 @@ def test_survivors_do_not_beat_a_placement_that_trained_at_every_seed():
         "The baseline Title of pre has the lowest held-out perplexity of the placements that trained at 3 of 3"
     )
     assert "excludes zero" not in found[0]
-    assert sentence(found, "Title of post against").endswith("over the 2 of 3 seeds at which both have a loss.")
+    assert sentence(found, "Title of post against").endswith("over the 2 of 3 seeds at which both have one.")
 
 
 @pytest.mark.parametrize(

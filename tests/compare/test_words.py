@@ -3,7 +3,6 @@ import math
 import pytest
 
 from mixln.compare import words
-from mixln.compare.results import Interval
 
 
 @pytest.mark.parametrize(
@@ -23,14 +22,17 @@ def test_percent_of_perplexity(delta: float, text: str) -> None:
     assert words.percent(delta) == text
 
 
-def test_a_difference_with_its_interval() -> None:
-    interval = Interval(mean=math.log(0.747), low=math.log(0.69), high=math.log(0.809), pairs=3)
-    assert " ".join(words.difference(interval)) == "−25.3% [−31.0, −19.1]"
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(18.736, "18.74"), (178.24, "178.2"), (4012.3, "4,012"), (2.5e7, "2.5e+07"), (math.inf, "∞")],
+)
+def test_perplexity(value: float, text: str) -> None:
+    assert words.perplexity(value) == text
 
 
-def test_one_pair_has_no_interval() -> None:
-    interval = Interval(mean=-0.1, low=None, high=None, pairs=1)
-    assert " ".join(words.difference(interval)) == "−9.5% (n = 1, no interval)"
+@pytest.mark.parametrize(("share", "text"), [(0.0123, "+1.23"), (-0.004, "−0.40"), (1e-9, "0.00"), (-1e-9, "0.00")])
+def test_points(share: float, text: str) -> None:
+    assert words.points(share) == text
 
 
 @pytest.mark.parametrize(

@@ -17,81 +17,81 @@ OWN_INIT = "is a part of the method"
 EACH = (ROUNDS, WARM_UP, DEEP, QK, HYBRID_INIT, TWICE, OWN_INIT)
 
 
-def found(text: str, layers: int = 12, *, init: str | None = None, warmup_steps: int = 100) -> list[str]:
+def found(text: str, layers: int = 12, *, init: str | None = None, warms_up: bool = True) -> list[str]:
     built = placement(text, layers)
-    return warnings(built, init=init or built.init, warmup_steps=warmup_steps)
+    return warnings(built, init=init or built.init, warms_up=warms_up)
 
 
 @pytest.mark.parametrize(
-    ("text", "layers", "init", "warmup_steps", "expected"),
+    ("text", "layers", "init", "warms_up", "expected"),
     [
-        ("mix(0.25)", 3, None, 100, ROUNDS),
-        ("mix", 2, None, 100, ROUNDS),
-        ("mix(1)", 12, None, 100, "is α = 1, Post-LN in all 12 layers; for one layer write post*1,pre"),
-        ("mix(0.01)", 24, None, 100, ROUNDS),
-        ("post", 12, None, 0, WARM_UP),
-        ("mix(0.25)", 12, None, 0, WARM_UP),
-        ("pre*11,post", 12, None, 0, WARM_UP),
-        ("mix(0.25)", 32, None, 100, DEEP),
-        ("mix(0.5)", 40, None, 100, DEEP),
-        ("post*8,pre", 32, None, 100, DEEP),
-        ("qknorm+post", 12, None, 100, QK),
-        ("qknorm+mix(0.25)", 12, None, 100, QK),
-        ("hybrid", 12, "normal", 100, HYBRID_INIT),
-        ("hybrid*", 12, "scaled", 100, HYBRID_INIT),
-        ("hybrid*2,pre", 12, None, 100, HYBRID_INIT),
-        ("lns", 12, "scaled", 100, TWICE),
-        ("lns", 12, "megatron", 100, TWICE),
-        ("post*1,lns", 12, "scaled", 100, TWICE),
-        ("lns", 12, "scaled-embed+scaled-small", 100, TWICE),
-        ("hybrid*", 12, "embedding(0.632)+normal", 100, HYBRID_INIT),
-        ("hybrid(kv-post)", 12, "normal", 100, HYBRID_INIT),
-        ("deepnorm", 12, "normal", 100, OWN_INIT),
-        ("sub-ln", 12, "megatron", 100, OWN_INIT),
-        ("b2t", 12, None, 0, WARM_UP),
+        ("mix(0.25)", 3, None, True, ROUNDS),
+        ("mix", 2, None, True, ROUNDS),
+        ("mix(1)", 12, None, True, "is α = 1, Post-LN in all 12 layers; for one layer write post*1,pre"),
+        ("mix(0.01)", 24, None, True, ROUNDS),
+        ("post", 12, None, False, WARM_UP),
+        ("mix(0.25)", 12, None, False, WARM_UP),
+        ("pre*11,post", 12, None, False, WARM_UP),
+        ("mix(0.25)", 32, None, True, DEEP),
+        ("mix(0.5)", 40, None, True, DEEP),
+        ("post*8,pre", 32, None, True, DEEP),
+        ("qknorm+post", 12, None, True, QK),
+        ("qknorm+mix(0.25)", 12, None, True, QK),
+        ("hybrid", 12, "normal", True, HYBRID_INIT),
+        ("hybrid*", 12, "scaled", True, HYBRID_INIT),
+        ("hybrid*2,pre", 12, None, True, HYBRID_INIT),
+        ("lns", 12, "scaled", True, TWICE),
+        ("lns", 12, "megatron", True, TWICE),
+        ("post*1,lns", 12, "scaled", True, TWICE),
+        ("lns", 12, "scaled-embed+scaled-small", True, TWICE),
+        ("hybrid*", 12, "embedding(0.632)+normal", True, HYBRID_INIT),
+        ("hybrid(kv-post)", 12, "normal", True, HYBRID_INIT),
+        ("deepnorm", 12, "normal", True, OWN_INIT),
+        ("sub-ln", 12, "megatron", True, OWN_INIT),
+        ("b2t", 12, None, False, WARM_UP),
     ],
 )
-def test_one_warning_fires_alone_and_names_the_placement(text, layers, init, warmup_steps, expected):
-    (warning,) = found(text, layers, init=init, warmup_steps=warmup_steps)
+def test_one_warning_fires_alone_and_names_the_placement(text, layers, init, warms_up, expected):
+    (warning,) = found(text, layers, init=init, warms_up=warms_up)
     assert expected in warning
     assert warning.startswith(text)
 
 
 @pytest.mark.parametrize(
-    ("text", "layers", "init", "warmup_steps"),
+    ("text", "layers", "init", "warms_up"),
     [
-        ("pre", 12, None, 0),
-        ("mix(0)", 12, None, 0),
-        ("mix(0.0)", 3, None, 0),
-        ("mix(0.25)", 4, None, 1),
-        ("post", 12, None, 1),
-        ("mix(0.25)", 24, None, 100),
-        ("mix(0.0625)", 32, None, 100),
-        ("post", 32, None, 100),
-        ("qknorm+pre", 12, None, 0),
-        ("qkvnorm+post", 12, None, 100),
-        ("hybrid", 12, "megatron", 0),
-        ("hybrid*", 32, None, 0),
-        ("lns", 12, "normal", 0),
-        ("lns", 12, "small", 0),
-        ("pre", 12, "scaled", 0),
-        ("deepnorm", 32, None, 0),
-        ("deepnorm", 12, "scaled-embed+deepnorm", 0),
-        ("hybrid*", 12, "embedding(0.632)+megatron", 100),
-        ("admin", 12, None, 0),
-        ("keel", 12, None, 0),
-        ("sandwich", 32, None, 0),
-        ("peri", 32, None, 0),
-        ("res-post", 32, None, 0),
-        ("group(4)", 32, None, 0),
+        ("pre", 12, None, False),
+        ("mix(0)", 12, None, False),
+        ("mix(0.0)", 3, None, False),
+        ("mix(0.25)", 4, None, True),
+        ("post", 12, None, True),
+        ("mix(0.25)", 24, None, True),
+        ("mix(0.0625)", 32, None, True),
+        ("post", 32, None, True),
+        ("qknorm+pre", 12, None, False),
+        ("qkvnorm+post", 12, None, True),
+        ("hybrid", 12, "megatron", False),
+        ("hybrid*", 32, None, False),
+        ("lns", 12, "normal", False),
+        ("lns", 12, "small", False),
+        ("pre", 12, "scaled", False),
+        ("deepnorm", 32, None, False),
+        ("deepnorm", 12, "scaled-embed+deepnorm", False),
+        ("hybrid*", 12, "embedding(0.632)+megatron", True),
+        ("admin", 12, None, False),
+        ("keel", 12, None, False),
+        ("sandwich", 32, None, False),
+        ("peri", 32, None, False),
+        ("res-post", 32, None, False),
+        ("group(4)", 32, None, False),
     ],
 )
-def test_nothing_is_said_against_what_is_published(text, layers, init, warmup_steps):
-    assert found(text, layers, init=init, warmup_steps=warmup_steps) == []
+def test_nothing_is_said_against_what_is_published(text, layers, init, warms_up):
+    assert found(text, layers, init=init, warms_up=warms_up) == []
 
 
 def test_several_warnings_come_together():
-    text = " ".join(found("qknorm+mix(0.25)", 32, warmup_steps=0))
+    text = " ".join(found("qknorm+mix(0.25)", 32, warms_up=False))
     assert [mark for mark in EACH if mark in text] == [WARM_UP, DEEP, QK]
 
 

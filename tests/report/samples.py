@@ -8,6 +8,7 @@ import random
 
 from mixln.compare.results import (
     Cell,
+    Floor,
     Interval,
     LayerProfile,
     PlacementSummary,
@@ -15,11 +16,10 @@ from mixln.compare.results import (
     Summary,
     Trial,
     TrialResult,
-    Unigram,
 )
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
-UNIGRAM = Unigram(loss=7.05, bits_per_byte=2.61)
+FLOOR = Floor(loss=7.05, bits_per_byte=2.61)
 
 PRE, POST, MIX, HYBRID = (
     ("pre", "Pre-LN", "normal"),
@@ -135,7 +135,7 @@ def summary(rows: list[PlacementSummary], trials: list[TrialResult], **changes: 
             "held-out text": "312,448 tokens, 1.24 MB",
         },
         baseline="pre",
-        unigram=UNIGRAM,
+        floor=FLOOR,
         placements=tuple(rows),
         trials=tuple(trials),
         verdict=(

@@ -126,25 +126,25 @@ def test_loss_curves_at_every_learning_rate() -> None:
 
 
 def test_perplexity_rows() -> None:
-    (panel,) = charts.perplexity(samples.usual()).panels
+    (panel,) = charts.measured(samples.usual()).panels
     assert [text for _, text in panel.y.ticks] == ["Pre-LN", "Post-LN", "Mix-LN", "HybridNorm*"]
     assert [len(traces(panel, role)) for role in ("center", "dot")] == [4, 8]
     assert traces(panel, "center")[0].points[0][0] == pytest.approx(math.exp(5.32))
-    assert panel.x.holds(samples.UNIGRAM.loss and math.exp(samples.UNIGRAM.loss))
+    assert panel.x.holds(samples.FLOOR.loss and math.exp(samples.FLOOR.loss))
 
 
 def test_a_unigram_model_far_off_does_not_squeeze_the_others() -> None:
-    (panel,) = charts.perplexity(samples.eight()).panels
+    (panel,) = charts.measured(samples.eight()).panels
     assert panel.reference is not None
     assert not panel.x.holds(panel.reference.value)
 
 
 def test_a_diverged_trial_without_a_loss_has_a_cross_in_the_perplexity() -> None:
-    (panel,) = charts.perplexity(samples.one_seed()).panels
+    (panel,) = charts.measured(samples.one_seed()).panels
     (cross,) = traces(panel, "ended")
     assert panel.x.holds(cross.points[0][0])
     assert [trace.label for trace in traces(panel, "note") if "diverged" in trace.label] == ["1 diverged at step 40"]
-    _, by_rate = charts.perplexity(samples.several_rates()).panels
+    _, by_rate = charts.measured(samples.several_rates()).panels
     assert len(traces(by_rate, "ended")) == 2
     assert len(traces(by_rate, "mean")) == 4
 
@@ -152,7 +152,7 @@ def test_a_diverged_trial_without_a_loss_has_a_cross_in_the_perplexity() -> None
 def test_a_diverged_trial_with_an_infinite_perplexity_stays_on_the_axis() -> None:
     trials = [samples.result(samples.PRE), samples.result(samples.POST, loss=900.0, status="diverged", step=9)]
     rows = [samples.row(name, [samples.cell([r])]) for name, r in zip((samples.PRE, samples.POST), trials, strict=True)]
-    (panel,) = charts.perplexity(samples.summary(rows, trials)).panels
+    (panel,) = charts.measured(samples.summary(rows, trials)).panels
     assert all(panel.x.holds(x) for trace in panel.traces for x in trace.x)
 
 

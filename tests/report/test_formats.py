@@ -5,11 +5,6 @@ import pytest
 from mixln.report import formats
 
 
-def test_without_a_difference() -> None:
-    assert " ".join(formats.difference(None, baseline=True)) == "— (baseline)"
-    assert formats.difference(None, baseline=False) == ("—",)
-
-
 @pytest.mark.parametrize(
     ("counts", "steps", "text"),
     [
@@ -25,14 +20,6 @@ def test_how_trials_ended(counts: tuple[int, int, int, int, int], steps: tuple[i
     assert " ".join(formats.ended(*counts, diverged_at=steps)) == text
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(None, "—"), (18.736, "18.74"), (178.24, "178.2"), (4012.3, "4,012"), (2.5e7, "2.5e+07"), (math.inf, "∞")],
-)
-def test_perplexity(value: float | None, text: str) -> None:
-    assert formats.perplexity(value) == text
-
-
 def test_other_numbers() -> None:
     assert [formats.rate(value) for value in (None, 980.4, 12345.0, 123456.0, 1234567.0)] == [
         "—",
@@ -43,7 +30,6 @@ def test_other_numbers() -> None:
     ]
     assert [formats.learning_rate(value) for value in (1e-3, 5e-5)] == ["0.001", "5e-05"]
     assert [formats.seconds(value) for value in (8.44, 1234.5)] == ["8.4", "1,234"]
-    assert (formats.bits(1.23456), formats.bits(None)) == ("1.235", "—")
     assert [formats.tick(value) for value in (0.05, 150.0, 2000.0)] == ["0.05", "150", "2,000"]
     assert formats.power(-12) == "10⁻¹²"
 

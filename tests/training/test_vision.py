@@ -12,12 +12,14 @@ import torch.nn.functional as F
 from transformers import AutoImageProcessor, ViTConfig
 
 import mixln
+from mixln.data.augmentation import Batches, Centres
 from mixln.data.pictures import prepare_images
 from mixln.data.settings import AugmentSettings, ImageSettings
+from mixln.training.answers import Answers
 from mixln.training.metrics import read_metrics
 from mixln.training.scratch import train_from_scratch
 from mixln.training.settings import EngineSettings, VisionTrainSettings
-from mixln.training.vision import BINS, Classified, tallied
+from mixln.training.vision import Classified
 from tests.data.pictures import write_images
 
 SIZES = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -85,23 +87,27 @@ def test_one_that_guesses_is_stalled(images, tmp_path):
     assert "is no better than the most frequent class's 33.3%" in outcome.reason
 
 
-def test_figures_on_known_answers():
-    """Four images of three classes: right and sure, wrong and sure, right and unsure, and one that is none."""
-    logits = torch.tensor([[9.0, 0, 0], [9.0, 0, 0], [0.0, 0.1, 0], [0.0, 0, 0]])
-    labels = torch.tensor([0, 1, 1, -100])
-    loss, right, top5, *bins = tallied(logits, labels).tolist()
-    assert loss == pytest.approx(F.cross_entropy(logits[:3], labels[:3], reduction="sum").item())
-    assert (right, top5) == (2, 3)
-    counts, hits, sure = (bins[kind * BINS : (kind + 1) * BINS] for kind in range(3))
-    unsure = logits[2].softmax(-1).max().item()
-    assert (counts[-1], counts[int(unsure * BINS)], sum(counts)) == (2, 1, 3)
-    assert (hits[-1], hits[int(unsure * BINS)]) == (1, 1)
-    assert sure[int(unsure * BINS)] == pytest.approx(unsure)
+def test_the_answers_to_the_held_out_images_are_left(images, tmp_path):
+    outcome = train(images, tmp_path, "mix(0.5)")
+    answers = Answers.read(tmp_path)
+    model = mixln.from_pretrained(tmp_path / "checkpoint-8").eval()
+    batch = Batches(images.info, PLAIN, 0)(
+        [Centres(images.held_out, 8)[index] for index in range(len(images.held_out))]
+    )
+    with torch.no_grad():
+        logits = model(pixel_values=batch["pixel_values"]).logits
+    assert answers.labels.tolist() == images.held_out.labels.tolist()
+    assert answers.predicted.tolist() == logits.argmax(-1).tolist()
+    assert answers.confidence == pytest.approx(logits.softmax(-1).amax(-1).numpy(), rel=1e-4)
+    losses = F.cross_entropy(logits, batch["labels"], reduction="none").numpy()
+    assert answers.losses == pytest.approx(losses, rel=1e-4, abs=1e-6)
+    found = answers.figures()
+    assert {name: found[name] for name in outcome.figures} == outcome.figures
 
 
 def test_a_training_that_was_cut_off_goes_on_with_the_same_numbers(images, tmp_path):
-    """With crops, changes, mixing and stochastic depth: all of it depends on seed and draw alone."""
-    how = {"augment": ALL, "stochastic_depth": 0.3, "steps": 12}
+    """With crops, changes, mixing, stochastic depth and averaged weights."""
+    how = {"augment": ALL, "stochastic_depth": 0.3, "steps": 12, "average": 0.9}
     train(images, tmp_path / "whole", "mix(0.5)", checkpoint_seconds=0, **how)
     cut = shutil.copytree(tmp_path / "whole", tmp_path / "cut")
     shutil.rmtree(cut / "checkpoint-12")
@@ -134,3 +140,17 @@ def test_smoothed_and_mixed_labels_are_what_the_loss_is_taken_of(images, tmp_pat
     assert outcome.train_curve[0][1] == pytest.approx(math.log(3), abs=0.1)
     config = json.loads((tmp_path / "checkpoint-1" / "preprocessor_config.json").read_text())
     assert config["size"] == {"height": 8, "width": 8}
+
+
+def test_averaged_weights_are_evaluated_and_saved(images, tmp_path):
+    train(images, tmp_path / "weights")
+    outcome = train(images, tmp_path / "average", average=0.9)
+    one, two = (mixln.from_pretrained(tmp_path / name / "checkpoint-8") for name in ("weights", "average"))
+    assert not any(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+    losses = [[row["loss"] for row in rows(tmp_path / name) if "loss" in row] for name in ("weights", "average")]
+    assert losses[0] == losses[1], "the training itself must not see the average"
+    seen = [Centres(images.held_out, 8)[index] for index in range(len(images.held_out))]
+    batch = Batches(images.info, PLAIN, 0)(seen)
+    with torch.no_grad():
+        logits = two.eval()(pixel_values=batch["pixel_values"]).logits
+    assert F.cross_entropy(logits, batch["labels"]).item() == pytest.approx(outcome.loss, rel=1e-5)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from mixln.cli.compare import Compare
+from mixln.cli.compare import command_of
 from mixln.cli.convert import Convert
 from mixln.cli.data import Data
 from mixln.cli.diagnose import Diagnose
@@ -26,9 +26,8 @@ from mixln.launch import launched
 
 LONGEST = 1000
 """Characters of a complaint."""
-Command = (
-    Annotated[Compare, tyro.conf.subcommand("compare", prefix_name=False)]
-    | Annotated[Pretrain, tyro.conf.subcommand("pretrain", prefix_name=False)]
+Others = (
+    Annotated[Pretrain, tyro.conf.subcommand("pretrain", prefix_name=False)]
     | Annotated[Data, tyro.conf.subcommand("data", prefix_name=False)]
     | Annotated[PlanCommand, tyro.conf.subcommand("plan", prefix_name=False)]
     | Annotated[Diagnose, tyro.conf.subcommand("diagnose", prefix_name=False)]
@@ -113,8 +112,9 @@ def _parse(arguments: list[str]) -> Any:
 
 
 def _parsed(arguments: list[str]) -> Any:
+    compare = Annotated[command_of(arguments), tyro.conf.subcommand("compare", prefix_name=False)]  # type: ignore[misc]
     return tyro.cli(
-        Command,
+        compare | Others,  # type: ignore[arg-type]
         prog="mixln",
         args=arguments,
         description="Put any normalization placement into a Hugging Face transformer, compare placements on equal terms, "

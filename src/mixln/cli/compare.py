@@ -7,26 +7,51 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from mixln.cli.terminal import Terminal
-from mixln.compare.settings import CompareSettings
+from mixln.compare.settings import CompareSettings, GridSettings, VisionCompareSettings
 
 if TYPE_CHECKING:
     from mixln.compare.results import Summary
     from mixln.compare.runner import Workers
 
 
-@dataclass(frozen=True, kw_only=True)
-class Compare(CompareSettings):
-    __doc__ = CompareSettings.__doc__
+class Comparing:
+    """What `mixln compare` does, whatever the task."""
+
     INTERRUPTED: ClassVar[str] = (
         "run the same command again to go on from the last checkpoints (one a minute, or as --checkpoint-seconds says)"
     )
 
     def run(self) -> int:
         """Compares, prints the table and the verdict, and writes the report."""
+        assert isinstance(self, GridSettings)
         return show(self)
 
 
-def show(settings: CompareSettings, workers: Workers | None = None) -> int:
+@dataclass(frozen=True, kw_only=True)
+class Compare(CompareSettings, Comparing):
+    __doc__ = CompareSettings.__doc__
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareVision(VisionCompareSettings, Comparing):
+    __doc__ = VisionCompareSettings.__doc__
+
+
+TASKS: dict[str, type[Comparing]] = {"language": Compare, "vision": CompareVision}
+"""Each has options of its own."""
+
+
+def command_of(arguments: list[str]) -> type[Comparing]:
+    """The command that `mixln compare` with these arguments is, by its `--task`."""
+    given = [
+        text.partition("=")[2] or next(iter(arguments[index + 1 :]), "")
+        for index, text in enumerate(arguments)
+        if text.partition("=")[0] == "--task"
+    ]
+    return TASKS.get(given[-1] if given else "language", Compare)
+
+
+def show(settings: GridSettings, workers: Workers | None = None) -> int:
     """Runs a comparison, prints what it found, and returns the exit code: 1 if a trial failed.
 
     :param workers: see :func:`mixln.compare.experiment.compare`.
@@ -42,7 +67,7 @@ def show(settings: CompareSettings, workers: Workers | None = None) -> int:
 
         paths[:] = write(summary, settings.out)
 
-    summary = compare(settings, display(terminal.console), publish, workers)
+    summary = compare(settings, display(terminal.console, settings.task), publish, workers)
 
     from mixln.report import terminal_chain, terminal_table
 

@@ -63,7 +63,7 @@ class Show:
         if "(" in built.name:
             print("\nWhat is published is about the placement as its paper has it, not about every argument.")
         print(f"\n{LEGEND}")
-        for warning in warnings(built, init=built.init, warmup_steps=1):
+        for warning in warnings(built, init=built.init):
             print(f"\nwarning: {warning}")
         return 0
 

@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from mixln.compare.experiment import Display
-from mixln.compare.results import Trial, TrialResult
+from mixln.compare.measure import MEASURES, Measure
+from mixln.compare.results import Task, Trial, TrialResult
 from mixln.compare.runner import Progress
 from mixln.compare.words import duration
 
@@ -20,9 +21,12 @@ PLAIN_SECONDS = 30.0
 """Time between two lines about the running trials where there is no terminal."""
 
 
-def display(console: Console) -> Display:
-    """The display that fits the console."""
-    return LiveDisplay(console) if console.is_terminal else PlainDisplay(console)
+def display(console: Console, task: Task) -> Display:
+    """The display that fits the console.
+
+    :param task: what the trials learn.
+    """
+    return (LiveDisplay if console.is_terminal else PlainDisplay)(console, MEASURES[task])
 
 
 class Course:
@@ -53,8 +57,8 @@ class Course:
 class PlainDisplay:
     """One line a trial that ends, and one now and then about those that run."""
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    def __init__(self, console: Console, measure: Measure) -> None:
+        self.console, self.measure = console, measure
         self.course = Course(0, 0, 1)
         self.last = time.monotonic()
 
@@ -71,13 +75,13 @@ class PlainDisplay:
             return
         self.last = time.monotonic()
         for progress in running:
-            self.say(f"running: {_words(progress, self.course.steps)}")
+            self.say(f"running: {_words(progress, self.course.steps, self.measure)}")
         if left:
             self.say(f"trials: {self.course.done} of {self.course.trials} done, {left}")
 
     def finished(self, result: TrialResult) -> None:
         self.course.end_trial(result)
-        self.say(f"trial {self.course.done} of {self.course.trials}: {_ended(result)}")
+        self.say(f"trial {self.course.done} of {self.course.trials}: {_ended(result, self.measure)}")
 
     def end(self) -> None:
         pass
@@ -94,7 +98,7 @@ class LiveDisplay(PlainDisplay):
     def watch(self, running: Sequence[Progress]) -> None:
         course = self.course
         table = Table(box=None, pad_edge=False)
-        for column in ("running", "step", "", "loss", "tokens/s"):
+        for column in ("running", "step", "", "loss", f"{self.measure.amount}/s"):
             table.add_column(column, justify="left" if column in ("running", "") else "right")
         for progress in running:
             row, trial = progress.metrics, progress.job.trial
@@ -114,20 +118,20 @@ class LiveDisplay(PlainDisplay):
         self.live.stop()
 
 
-def _words(progress: Progress, steps: int) -> str:
+def _words(progress: Progress, steps: int, measure: Measure) -> str:
     row = progress.metrics
     said = f"{progress.job.trial.label}: step {row.get('step', 0)} of {steps}"
     if "loss" in row:
         said += f", loss {row['loss']:.3f}"
     if row.get("tokens_per_second"):
-        said += f", {row['tokens_per_second']:,.0f} tokens/s"
+        said += f", {row['tokens_per_second']:,.0f} {measure.amount}/s"
     return said
 
 
-def _ended(result: TrialResult) -> str:
+def _ended(result: TrialResult, measure: Measure) -> str:
     said = f"{result.trial.label}: {result.status}"
-    if result.perplexity is not None:
-        said += f", perplexity {result.perplexity:.1f}"
+    if measure.of(result) is not None:
+        said += f", {measure.name} {measure.say_briefly(result)}"
     if result.reason:
         said += f" ({result.reason})"
     return f"{said}, {duration(result.seconds)}"

@@ -1,4 +1,4 @@
-"""One comparison from its settings to its summary: check everything, prepare the text, run what is missing, summarise."""
+"""One comparison from its settings to its summary: check everything, prepare the data, run what is missing, summarise."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from filelock import FileLock, Timeout
 
 from mixln.compare.chain import check_chain, run_chain
 from mixln.compare.diagnosis import diagnose_experiment
-from mixln.compare.pretraining import Pretraining, tidy
+from mixln.compare.measure import MEASURES
+from mixln.compare.pretraining import tidy
 from mixln.compare.processes import Processes
-from mixln.compare.results import Summary, Trial, TrialResult, Unigram
+from mixln.compare.results import Summary, Trial, TrialResult
 from mixln.compare.runner import Job, Machine, Progress, Workers, machine, run
-from mixln.compare.settings import CompareSettings
+from mixln.compare.settings import GridSettings
 from mixln.compare.statistics import runner_up, summarise
 from mixln.compare.store import LOCK, Store
+from mixln.compare.tasks import KINDS, Prepared
 from mixln.compare.verdict import verdict
-from mixln.data.text import Text, prepare
-from mixln.errors import DataError, MixlnError, SettingsError, StoreError, first_line
+from mixln.errors import MixlnError, SettingsError, StoreError, first_line
 from mixln.files import check_writable, existing, sweep
 from mixln.placement import ZOO, Placement
 from mixln.placement.preflight import warnings as preflight
-from mixln.presets import model_config
 
 VERSIONED = ("mixln", "torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy")
 
@@ -57,7 +57,7 @@ class Display(Protocol):
 
 
 def compare(
-    settings: CompareSettings,
+    settings: GridSettings,
     display: Display,
     publish: Callable[[Summary], None] = lambda summary: None,
     workers: Workers | None = None,
@@ -66,7 +66,7 @@ def compare(
 
     :param publish: called with the summary while the experiment's folder is still locked, and again with the diagnoses.
     :param workers: who does it; left out, what the settings say.
-    :raises SettingsError: if a setting cannot work; :class:`DataError` for the text; :class:`StoreError` for the folder.
+    :raises SettingsError: if a setting cannot work; :class:`DataError` for the data; :class:`StoreError` for the folder.
         Nothing has been written to the folder then.
     """
     from mixln.hosts.sources import device
@@ -79,15 +79,15 @@ def compare(
     elsewhere = settings.executor == "ray" and settings.gpus_per_trial > 0 and settings.training.precision == "auto"
     training = replace(settings.training, precision="bfloat16" if elsewhere else resolve(settings.training.precision))
     settings = replace(settings, training=training, cache=settings.cache.expanduser())
-    store, extend, length = Store(settings.out), settings.extend, settings.text.sequence_length
-    # First what can be said before the text is read, which may take long; then everything again under the lock.
+    store, extend, kind = Store(settings.out), settings.extend, KINDS[settings.task]
+    # First what can be said before the data are read, which may take long; then everything again under the lock.
     if extend and store.read() is None:
         raise StoreError(
             f"out {settings.out} holds no experiment to extend; leave out --extend to start one, or mend --out"
         )
     asked = settings.grid()
     settings = settings.with_grid(store.check({"settings": settings.shared()}, asked, extend=extend))
-    stock = model_config(settings.model, sequence_length=length)
+    stock = kind.config(settings)
     from mixln.hosts import placed_config, placement_for
 
     placements = {name: placement_for(stock, name) for name in settings.placements}
@@ -96,31 +96,32 @@ def compare(
             f"diagnose knows one residual stream, and {several[0]} keeps several; leave out --diagnose or that placement"
         )
     inits = {name: settings.init or built.init for name, built in placements.items()}
-    warmup = settings.training.warmup_steps(length)
-    found = [w for name, built in placements.items() for w in preflight(built, init=inits[name], warmup_steps=warmup)]
+    warm = kind.warms_up(settings)
+    found = [w for name, built in placements.items() for w in preflight(built, init=inits[name], warms_up=warm)]
     found += _twins(placements)
-    _count_parameters(settings.model, stock, placements, inits)
+    _count_parameters(settings, stock, placements, inits)
     for warning in found:
         display.say(f"warning: {warning}")
 
-    text = _prepare_text(settings, stock.vocab_size, display)
-    stock = model_config(settings.model, vocabulary_size=text.info.vocabulary_size, sequence_length=length)
-    parameters = _count_parameters(settings.model, stock, placements, inits)
+    data = kind.prepare(settings, stock, display.say)
+    stock = data.config
+    parameters = _count_parameters(settings, stock, placements, inits)
     chain: dict[str, Any] = {}
-    if settings.after.chain:
+    if settings.after.chain and data.text is not None:
         display.say(f"chain: checking {', '.join(settings.after.chain)}")
         configs = {name: placed_config(stock, built) for name, built in placements.items()}
-        chain = check_chain(store, settings.after, settings.cache, tokenizer=text.tokenizer(), configs=configs)
+        chain = check_chain(store, settings.after, settings.cache, tokenizer=data.text.tokenizer(), configs=configs)
     trials = settings.trials(inits)
     plan = machine(settings.jobs, parameters=parameters, trials=len(trials))
-    work = bool(settings.after.chain) or any(store.result(trial) is None for trial in trials)
+    missing = sum(store.result(trial) is None for trial in trials)
+    work = bool(settings.after.chain) or missing > 0
     start = _executor(settings, plan, work=work) if workers is None else lambda jobs: workers
     shared = {
         "settings": settings.shared(),
-        "text": {"fingerprint": text.info.fingerprint},
+        **data.shared,
         "model": {name: value for name, value in stock.to_dict().items() if name != "transformers_version"},
     }
-    _check_room(store, trials, parameters, plan)
+    _check_room(store, trials, missing, parameters, plan)
 
     with _locked(store):
         sweep(store.folder, "*.json", "*.md", "*.png", "*.html")
@@ -137,13 +138,10 @@ def compare(
             if result is not None:  # whose worker may have been killed before it had cleared up
                 tidy(store.trial_folder(trial), result)
         jobs = [
-            Pretraining(
+            data.job(
                 trial=trial,
                 folder=store.add(trial),
                 config=stock.to_dict(),
-                text=text.folder,
-                training=settings.training,
-                engine=settings.engine,
                 together=max(1, len(trials) // plan.jobs),  # with Ray too: the executor does not move a number
             )
             for trial in trials
@@ -158,11 +156,11 @@ def compare(
             found.append(f"the trials of this experiment do not all have the same versions: {'; '.join(changed)}")
             display.say(f"warning: {found[-1]}")
         if jobs:
-            _run(jobs, start, results, display, len(trials), settings.steps)
+            _run(jobs, start, results, display, len(trials), data.steps)
         else:
             display.say(f"trials: {len(trials)} of {len(trials)} done, nothing to run")
         ended = [result for result in results.values() if result is not None]
-        summary = _summary(settings, text, present, parameters, ended, found)
+        summary = _summary(settings, data, present, parameters, ended, found)
         publish(summary)
         if settings.diagnose:
             labels = dict(zip(settings.placements, summary.labels, strict=True))
@@ -187,7 +185,7 @@ def compare(
     return summary
 
 
-def _executor(settings: CompareSettings, plan: Machine, *, work: bool) -> Callable[[int], Workers]:
+def _executor(settings: GridSettings, plan: Machine, *, work: bool) -> Callable[[int], Workers]:
     """What gives the workers.
 
     :param work: whether there may be something for them to do; a cluster is not asked for nothing.
@@ -200,9 +198,8 @@ def _executor(settings: CompareSettings, plan: Machine, *, work: bool) -> Callab
 
     task = replace(plan, threads=settings.cpus_per_trial, gpus=settings.gpus_per_trial)
     if work:
-        RayWorkers(task, settings.ray_address).close(
-            kill=False
-        )  # what it refuses, it refuses before anything is written
+        # What it refuses, it refuses before anything is written.
+        RayWorkers(task, settings.ray_address).close(kill=False)
     return lambda jobs: RayWorkers(task, settings.ray_address)
 
 
@@ -234,7 +231,9 @@ def _twins(placements: dict[str, Placement]) -> list[str]:
     ]
 
 
-def _count_parameters(model: str, stock: Any, placements: dict[str, Placement], inits: dict[str, str]) -> int:
+def _count_parameters(
+    settings: GridSettings, stock: Any, placements: dict[str, Placement], inits: dict[str, str]
+) -> int:
     """Builds every model without memory, so that a mistake shows now; returns the most parameters of one."""
     import torch
 
@@ -244,45 +243,24 @@ def _count_parameters(model: str, stock: Any, placements: dict[str, Placement], 
     for name, built in placements.items():
         try:
             with torch.device("meta"):
-                placed = build(stock, placement=built, init=inits[name])
+                placed = build(stock, placement=built, init=inits[name], head=KINDS[settings.task].head)
         except MixlnError:
             raise
         except Exception as error:  # a config may be wrong in as many ways as transformers has models
             raise SettingsError(
-                f"model {model} cannot be built: {type(error).__name__}: {first_line(error)}"
+                f"model {settings.model} cannot be built: {type(error).__name__}: {first_line(error)}"
             ) from error
         most = max(most, sum(parameter.numel() for parameter in placed.parameters()))
     return most
 
 
-def _prepare_text(settings: CompareSettings, vocabulary_size: int, display: Display) -> Text:
-    display.say(f"text: preparing {settings.text.data}")
-    text = prepare(settings.text, vocabulary_size=vocabulary_size, tokens=settings.tokens, cache=settings.cache)
-    info, batch = text.info, settings.training.batch_size
-    if info.stream is not None:
-        display.say(f"text: {info.words}, {info.held_out_tokens:,} tokens held out")
-        return text
-    sequences = info.train_tokens // settings.text.sequence_length
-    if sequences < batch:
-        raise DataError(
-            f"data {info.description}: {sequences} training sequences are fewer than one batch of {batch}; "
-            "give more text, or a smaller --batch-size or --sequence-length"
-        )
-    passes = settings.tokens / (sequences // batch * batch * settings.text.sequence_length)
-    display.say(
-        f"text: {info.description}; {info.train_tokens:,} training tokens ({passes:.2g} passes will be seen), "
-        f"{info.held_out_tokens:,} held out in {info.held_out_documents} documents"
-    )
-    return text
-
-
-def _check_room(store: Store, trials: list[Trial], parameters: int, plan: Machine) -> None:
+def _check_room(store: Store, trials: list[Trial], missing: int, parameters: int, plan: Machine) -> None:
+    """:param missing: how many of the trials are to be trained."""
     folders = [store.trial_folder(trial) for trial in trials]
     if len(set(folders)) < len(folders):
         raise SettingsError(
             f"placements {', '.join({t.placement for t in trials})}: two of them need the same folder name"
         )
-    missing = sum(store.result(trial) is None for trial in trials)
     # A final checkpoint holds float32 weights; a resumable one also two moments of AdamW, and two of them overlap.
     need = 4 * parameters * missing + 2 * 12 * parameters * min(plan.jobs, missing)
     check_writable(store.folder)
@@ -307,17 +285,18 @@ def _locked(store: Store) -> Iterator[None]:
 
 
 def _summary(
-    settings: CompareSettings,
-    text: Text,
+    settings: GridSettings,
+    data: Prepared,
     present: dict[str, Any],
     parameters: int,
     results: list[TrialResult],
     warnings: list[str],
 ) -> Summary:
-    info = text.info
-    unigram = Unigram(loss=info.unigram_loss, bits_per_byte=info.bits_per_byte(info.unigram_loss))
+    measure = MEASURES[settings.task]
+    given = f"{data.given} in {data.steps:,} steps"
     rows = summarise(
         results,
+        measure,
         placements=settings.placements,
         learning_rates=settings.learning_rates,
         baseline=settings.reference,
@@ -325,28 +304,27 @@ def _summary(
     )
     said = verdict(
         rows,
+        measure,
         baseline=settings.reference,
-        unigram=unigram,
+        floor=data.floor,
         learning_rates=settings.learning_rates,
         seeds=settings.seeds,
-        steps=settings.steps,
-        tokens=settings.tokens,
-        runner_up=runner_up(results, rows),
+        given=given,
+        runner_up=runner_up(results, rows, measure),
     )
     facts = {
-        "text": info.words,
-        "held out": f"{info.held_out_tokens:,} tokens, {info.held_out_bytes:,} bytes; every token counts the same",
-        "vocabulary": f"{info.vocabulary_size:,} tokens",
+        **data.facts,
         "model": f"{settings.model}, {parameters:,} parameters",
-        "training": f"{settings.tokens:,} tokens a trial in {settings.steps:,} steps",
+        "training": f"a trial has {given}",
         "machine": present["machine"],
         "versions": ", ".join(f"{name} {number}" for name, number in present["versions"].items()),
     }
     return Summary(
+        task=settings.task,
         settings={**settings.grid(), "baseline": settings.reference, **settings.shared()},
         facts=facts,
         baseline=settings.reference,
-        unigram=unigram,
+        floor=data.floor,
         placements=rows,
         trials=tuple(results),
         verdict=said,
@@ -389,7 +367,7 @@ def _commit() -> str | None:
         return None
 
 
-def _machine_words(settings: CompareSettings, plan: Machine, workers: Workers | None) -> str:
+def _machine_words(settings: GridSettings, plan: Machine, workers: Workers | None) -> str:
     import torch
 
     from mixln.training import ranks

@@ -1,8 +1,9 @@
-"""One trial as a worker's job."""
+"""One trial as a worker's job, of language or of images."""
 
 from __future__ import annotations
 
 import shutil
+from abc import abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,26 +11,25 @@ from typing import Any
 from mixln.compare.results import TrialResult
 from mixln.compare.runner import Job
 from mixln.compare.store import RESULT, TRIAL, read_result, write_result
+from mixln.data.settings import AugmentSettings
 from mixln.files import sweep
 from mixln.training import ranks
 from mixln.training.checkpoints import UNFINISHED, discard
 from mixln.training.metrics import METRICS
-from mixln.training.settings import EngineSettings, Parallel, TrainSettings
+from mixln.training.outcome import Outcome
+from mixln.training.settings import EngineSettings, Parallel, TrainSettings, VisionTrainSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pretraining(Job):
+class Training(Job):
     """Trains one trial.
 
     :param config: the stock model's config as a dict.
-    :param text: folder of the prepared text.
     :param parallel: what each of several processes holds of the model.
     :param together: about how many trials its process does: they share what is compiled.
     """
 
     config: dict[str, Any]
-    text: Path
-    training: TrainSettings
     engine: EngineSettings = field(default_factory=EngineSettings)
     parallel: Parallel = "ddp"
     together: int = 1
@@ -42,22 +42,25 @@ class Pretraining(Job):
         ranks.agreed(self)
         return self.train()
 
+    @abstractmethod
+    def outcome(self, config: Any, **how: Any) -> Outcome:
+        """Trains it.
+
+        :param config: stock config.
+        :param how: what every training from scratch takes.
+        """
+
     def train(self) -> TrialResult:
         """What each of the processes does."""
         from transformers import AutoConfig
 
-        from mixln.data.text import Text
-        from mixln.training.pretrain import pretrain
-
         entries = dict(self.config)
-        outcome = pretrain(
+        outcome = self.outcome(
             AutoConfig.for_model(entries.pop("model_type"), **entries),
             placement=self.trial.placement,
             init=self.trial.init,
             learning_rate=self.trial.learning_rate,
             seed=self.trial.seed,
-            text=Text.load(self.text),
-            settings=self.training,
             folder=self.folder,
             engine=self.engine,
             parallel=self.parallel,
@@ -81,6 +84,46 @@ class Pretraining(Job):
             bits_per_byte=None,
             tokens_per_second=None,
             seconds=0.0,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretraining(Training):
+    """A language model.
+
+    :param text: folder of the prepared text.
+    """
+
+    text: Path
+    training: TrainSettings
+
+    def outcome(self, config: Any, **how: Any) -> Outcome:
+        from mixln.data.text import Text
+        from mixln.training.pretrain import pretrain
+
+        return pretrain(config, text=Text.load(self.text), settings=self.training, **how)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classification(Training):
+    """An image classifier.
+
+    :param images: folder of the prepared images.
+    """
+
+    images: Path
+    augment: AugmentSettings
+    training: VisionTrainSettings
+    stochastic_depth: float = 0.0
+
+    def outcome(self, config: Any, **how: Any) -> Outcome:
+        from mixln.data.pictures import Images
+        from mixln.training.scratch import train_from_scratch
+        from mixln.training.vision import Classified
+
+        material = Classified(Images.load(self.images), self.augment)
+        return train_from_scratch(
+            config, material=material, settings=self.training, stochastic_depth=self.stochastic_depth, **how
         )
 
 

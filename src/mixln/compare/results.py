@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from mixln.diagnostics.profile import LayerProfile
@@ -23,20 +23,23 @@ __all__ = [
     "Chain",
     "ChainResult",
     "ChainRow",
+    "Floor",
     "Interval",
     "LayerProfile",
     "Mean",
     "PlacementSummary",
     "Status",
     "Summary",
+    "Task",
     "Trial",
     "TrialResult",
-    "Unigram",
     "perplexity",
     "to_json",
     "trial_result",
 ]
 
+Task = Literal["language", "vision"]
+"""What the trials of a comparison learn: to predict the next token, or the class of an image."""
 AVERAGE = "average"
 """Name of the mean over tasks among the figures of a chain."""
 
@@ -67,7 +70,8 @@ class TrialResult(Outcome):
 class Interval:
     """A mean of paired differences with a 95% confidence interval (Student's t).
 
-    :param mean: mean over pairs of (loss - baseline's loss at the same seed), nats per token; negative is better.
+    :param mean: mean over pairs of what is compared (the loss in nats per token, where negative is better; or the accuracy as a
+        share, where positive is better) minus the baseline's at the same seed.
     :param low: lower end; `None` with fewer than two pairs.
     :param high: upper end.
     :param pairs: number of seeds at which both trials have a loss.
@@ -87,8 +91,9 @@ class Interval:
 class Cell:
     """All seeds of one placement at one learning rate.
 
-    :param loss: mean held-out loss over the seeds that have one (stalled ones do), nats per token; `None` without any.
+    :param loss: mean held-out loss over the seeds that have one (stalled ones do), nats per token or image; `None` without any.
     :param loss_deviation: standard deviation of that loss over seeds; `None` with fewer than two.
+    :param figures: means of what else the last evaluations found, see :class:`~mixln.training.outcome.Outcome`.
     :param difference: paired difference from the baseline placement at the baseline's learning rate of the same column
         (best against best, common against common); `None` for the baseline itself or without pairs.
     """
@@ -103,6 +108,7 @@ class Cell:
     loss_deviation: float | None
     bits_per_byte: float | None
     tokens_per_second: float | None
+    figures: dict[str, float] = field(default_factory=dict)
     difference: Interval | None = None
 
     @property
@@ -131,14 +137,20 @@ class PlacementSummary:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Unigram:
-    """The held-out loss of a unigram model counted on the training text: what a model that learnt only frequencies gets."""
+class Floor:
+    """What a model gets on what is held out that learnt only how frequent each token, or each class, is in the training data.
+
+    :param loss: nats per token, or per image.
+    :param figures: of images, the `accuracy` of naming the most frequent class.
+    """
 
     loss: float
-    bits_per_byte: float
+    bits_per_byte: float | None = None
+    figures: dict[str, float] = field(default_factory=dict)
 
     @property
     def perplexity(self) -> float:
+        """exp(loss)."""
         return math.exp(self.loss)
 
 
@@ -221,10 +233,11 @@ class Summary:
     :param chain: what became of the trials in the steps after the pre-training; `None` without any.
     """
 
+    task: Task = "language"
     settings: dict[str, Any]
     facts: dict[str, str]
     baseline: str
-    unigram: Unigram
+    floor: Floor
     placements: tuple[PlacementSummary, ...]
     trials: tuple[TrialResult, ...]
     verdict: tuple[str, ...]

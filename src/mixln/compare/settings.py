@@ -4,33 +4,35 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from abc import ABC
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import tyro
 
 from mixln.compare.chain_settings import ChainSettings
-from mixln.compare.results import Trial
-from mixln.data.settings import TextSettings
+from mixln.compare.results import Task, Trial
+from mixln.data.settings import AugmentSettings, ImageSettings, TextSettings
 from mixln.errors import SettingsError
 from mixln.placement import canonical
-from mixln.training.settings import EngineSettings, Parallel, TrainSettings
+from mixln.training.settings import EngineSettings, Parallel, ScratchSettings, TrainSettings, VisionTrainSettings
 
-DEFAULT_GRID: dict[str, tuple[Any, ...]] = {
-    "placements": ("pre", "post", "mix(0.25)", "hybrid*"),
-    "learning_rates": (3e-3,),
-    "seeds": (0, 1),
+GRID = ("placements", "learning_rates", "seeds")
+"""The axes of a comparison."""
+PRIVATE = {
+    *GRID,
+    *("task", "baseline", "out", "extend", "cache", "engine", "diagnose", "after"),
+    *("jobs", "executor", "ray_address", "cpus_per_trial", "gpus_per_trial"),
 }
+"""Settings that no trial is trained by; a comparison may go on with others."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExperimentSettings:
     """What all trials of an experiment share, and where it lies."""
 
-    model: str = "tiny"
-    """A preset (tiny, olmoe-tiny, 9m, 20m, 35m, 60m, 71m, 130m, 250m, 350m, 1b, 7b) or the path of a config.json of a family
-    that can be placed: Llama, Mistral, Qwen3, OLMo 2, Gemma 3, GPT-2, and with experts OLMoE, Mixtral, Qwen3-MoE."""
+    model: str
     init: str | None = None
     """Initialisation for example normal, megatron or scaled-embed+normal; `mixln placements` lists them.
     Left out, each placement has its recommended one."""
@@ -39,26 +41,36 @@ class ExperimentSettings:
     extend: bool = False
     """Allow more placements, learning rates or seeds in an experiment that exists; its finished trials are kept."""
     cache: Path = field(default_factory=lambda: Path("~/.cache/mixln"))
-    """Folder for tokenized text, shared by all experiments."""
-    text: Annotated[TextSettings, tyro.conf.arg(name="")] = field(default_factory=TextSettings)
-    training: Annotated[TrainSettings, tyro.conf.arg(name="")] = field(default_factory=TrainSettings)
+    """Folder for prepared text and images, shared by all experiments."""
     engine: Annotated[EngineSettings, tyro.conf.arg(name="")] = field(default_factory=EngineSettings)
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareSettings(ExperimentSettings):
-    """Train placements × learning rates × seeds on equal terms and report which won, with intervals.
+class LanguageSettings(ExperimentSettings):
+    """Language models: which, and what they learn from."""
 
-    Without arguments: four placements of a small 12-layer Llama, two seeds, on the text that comes with mixln, in a few
-    minutes on two cores. Run the same command again to finish what was cut off; nothing is repeated.
-    """
+    model: str = "tiny"
+    """A preset (tiny, olmoe-tiny, 9m, 20m, 35m, 60m, 71m, 130m, 250m, 350m, 1b, 7b) or the path of a config.json of a family
+    that can be placed: Llama, Mistral, Qwen3, OLMo 2, Gemma 3, GPT-2, and with experts OLMoE, Mixtral, Qwen3-MoE."""
+    text: Annotated[TextSettings, tyro.conf.arg(name="")] = field(default_factory=TextSettings)
+    training: Annotated[TrainSettings, tyro.conf.arg(name="")] = field(default_factory=TrainSettings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridSettings(ExperimentSettings, ABC):
+    """Placements × learning rates × seeds, and where the trials run."""
+
+    DEFAULTS: ClassVar[dict[str, tuple[Any, ...]]]
+    """Of each axis."""
+    task: Task
+    training: ScratchSettings
 
     placements: tuple[str, ...] = ()
     """Placements to compare; `mixln placements` lists them. Quote those with brackets or a star.
     Left out: pre post "mix(0.25)" "hybrid*"; with --extend, those of the experiment."""
     learning_rates: tuple[float, ...] = ()
     """Peak learning rates; each placement is trained at each.
-    Left out: 3e-3; with --extend, those of the experiment."""
+    Left out: 3e-3 (1e-3 for images); with --extend, those of the experiment."""
     seeds: tuple[int, ...] = ()
     """Each seed decides initial weights and data order, the same for all placements.
     Left out: 0 1; with --extend, those of the experiment."""
@@ -76,13 +88,15 @@ class CompareSettings(ExperimentSettings):
     """Processors of a trial on a Ray cluster."""
     gpus_per_trial: int = 0
     """GPUs of a trial on a Ray cluster: 0 or 1."""
-    after: Annotated[ChainSettings, tyro.conf.arg(name="")] = field(default_factory=ChainSettings)
+    after: Annotated[ChainSettings, tyro.conf.Suppress] = field(default_factory=ChainSettings)
 
     def __post_init__(self) -> None:
+        if self.task != type(self).task:
+            raise SettingsError(f"task of {type(self).__name__} is {type(self).task}, got {self.task}")
         object.__setattr__(self, "placements", tuple(canonical(text) for text in self.placements))
         if self.baseline is not None:
             object.__setattr__(self, "baseline", canonical(self.baseline))
-        for name, default in DEFAULT_GRID.items():
+        for name, default in self.DEFAULTS.items():
             values = getattr(self, name)
             if not values and not self.extend:
                 object.__setattr__(self, name, default)
@@ -109,25 +123,15 @@ class CompareSettings(ExperimentSettings):
         if self.gpus_per_trial not in (0, 1):
             raise SettingsError(f"gpus-per-trial must be 0 or 1, got {self.gpus_per_trial}")
 
-    def with_grid(self, grid: dict[str, list[Any]]) -> CompareSettings:
+    def with_grid(self, grid: dict[str, list[Any]]) -> Self:
         """The same settings on this grid; an axis that is still empty takes its default."""
-        axes = {name: tuple(values) or DEFAULT_GRID[name] for name, values in grid.items()}
+        axes = {name: tuple(values) or self.DEFAULTS[name] for name, values in grid.items()}
         return dataclasses.replace(self, extend=False, **axes)
 
     @property
     def reference(self) -> str:
         """The baseline placement."""
         return self.placements[0] if self.baseline is None else self.baseline
-
-    @property
-    def steps(self) -> int:
-        """Optimizer steps of one trial."""
-        return self.training.total_steps(self.text.sequence_length)
-
-    @property
-    def tokens(self) -> int:
-        """Training tokens of one trial."""
-        return self.steps * self.training.batch_size * self.text.sequence_length
 
     def trials(self, inits: dict[str, str]) -> list[Trial]:
         """Every trial: seed by seed and learning rate by learning rate, so that an early look has all placements.
@@ -143,33 +147,87 @@ class CompareSettings(ExperimentSettings):
 
     def shared(self) -> dict[str, Any]:
         """What every trial of the experiment shares: all settings but the grid, and those that change no number."""
-        left_out = {
-            "placements",
-            "learning_rates",
-            "seeds",
-            "baseline",
-            "out",
-            "extend",
-            "diagnose",
-            "jobs",
-            "executor",
-            "ray_address",
-            "cpus_per_trial",
-            "gpus_per_trial",
-            "cache",
-            "engine",
-            "after",
-        }
-        resolved = dataclasses.replace(self, training=dataclasses.replace(self.training, steps=self.steps, tokens=None))
-        return {name: value for name, value in dataclasses.asdict(resolved).items() if name not in left_out}
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in PRIVATE}
 
     def grid(self) -> dict[str, list[Any]]:
         """The three axes of the comparison."""
-        return {name: list(getattr(self, name)) for name in ("placements", "learning_rates", "seeds")}
+        return {name: list(getattr(self, name)) for name in GRID}
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainSettings(ExperimentSettings):
+class CompareSettings(LanguageSettings, GridSettings):
+    """Train placements × learning rates × seeds on equal terms and report which won, with intervals.
+
+    Without arguments: four placements of a small 12-layer Llama, two seeds, on the text that comes with mixln, in a few
+    minutes on two cores. Run the same command again to finish what was cut off; nothing is repeated.
+    """
+
+    DEFAULTS: ClassVar[dict[str, tuple[Any, ...]]] = {
+        "placements": ("pre", "post", "mix(0.25)", "hybrid*"),
+        "learning_rates": (3e-3,),
+        "seeds": (0, 1),
+    }
+    task: Task = "language"
+    """What the models learn: language, or vision: to tell classes of images apart. The other one has options of its own:
+    mixln compare --task vision --help."""
+    training: Annotated[TrainSettings, tyro.conf.arg(name="")] = field(default_factory=TrainSettings)
+    after: Annotated[ChainSettings, tyro.conf.arg(name="")] = field(default_factory=ChainSettings)
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of one trial."""
+        return self.training.total_steps(self.text.sequence_length)
+
+    @property
+    def tokens(self) -> int:
+        """Training tokens of one trial."""
+        return self.steps * self.training.batch_size * self.text.sequence_length
+
+    def shared(self) -> dict[str, Any]:
+        """As above, with the steps that the tokens come to."""
+        shared = super().shared()
+        return {**shared, "training": {**shared["training"], "steps": self.steps, "tokens": None}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionCompareSettings(GridSettings):
+    """Train image classifiers, placements × learning rates × seeds, on equal terms and report which won, with intervals.
+
+    Without arguments: four placements of a small 12-layer vision transformer, two seeds, on the 60,000 pieces of clothing of
+    Fashion-MNIST. Run the same command again to finish what was cut off; nothing is repeated.
+    """
+
+    DEFAULTS: ClassVar[dict[str, tuple[Any, ...]]] = {**CompareSettings.DEFAULTS, "learning_rates": (1e-3,)}
+    task: Task = "vision"
+    """What the models learn: language, or vision. The other one has options of its own: mixln compare --help."""
+    model: str = "vit-micro"
+    """A preset (vit-micro for small images; vit-tiny, vit-small, vit-base for 224 × 224) or the path of a ViT's config.json."""
+    image_size: int | None = None
+    """Height and width that the model takes, pixels; images of other sizes are resized. Left out, the model's."""
+    patch_size: int | None = None
+    """Height and width of a patch, pixels. Left out, the model's."""
+    num_channels: Literal[1, 3] | None = None
+    """1 for grey images, 3 for colour; others are converted. Left out, the model's."""
+    stochastic_depth: float = 0.0
+    """Probability that a branch of the last layer is left out for a sample while training; it rises to this in equal steps from 0
+    in the first layer (arXiv:1603.09382)."""
+    images: Annotated[ImageSettings, tyro.conf.arg(name="")] = field(default_factory=ImageSettings)
+    augment: Annotated[AugmentSettings, tyro.conf.arg(name="")] = field(default_factory=AugmentSettings)
+    training: Annotated[VisionTrainSettings, tyro.conf.arg(name="")] = field(default_factory=VisionTrainSettings)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.after.chain:
+            raise SettingsError(f"chain is for language models only; leave out {', '.join(self.after.chain)}")
+        if not 0 <= self.stochastic_depth < 1:
+            raise SettingsError(f"stochastic-depth must lie in [0, 1), got {self.stochastic_depth}")
+        for name in ("image_size", "patch_size"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise SettingsError(f"{name.replace('_', '-')} must be at least 1, got {value}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainSettings(LanguageSettings):
     """Train one model: one trial of `mixln compare`, with its settings and into such an experiment, on all devices together.
 
     Several devices are started by torchrun or accelerate: torchrun --nproc-per-node 8 -m mixln pretrain …
@@ -191,7 +249,7 @@ class PretrainSettings(ExperimentSettings):
 
     def comparison(self) -> CompareSettings:
         """The comparison of this one trial."""
-        shared = {item.name: getattr(self, item.name) for item in dataclasses.fields(ExperimentSettings)}
+        shared = {item.name: getattr(self, item.name) for item in dataclasses.fields(LanguageSettings)}
         return CompareSettings(
             placements=(self.placement,), learning_rates=(self.learning_rate,), seeds=(self.seed,), **shared
         )

@@ -1,4 +1,4 @@
-"""The statistics of a comparison, over seeds. Losses in nats per token."""
+"""The statistics of a comparison, over seeds: of losses, or of whatever its measure takes."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from dataclasses import replace
 import numpy as np
 from scipy import stats
 
+from mixln.compare.measure import Measure
 from mixln.compare.results import Cell, Interval, PlacementSummary, TrialResult
 
 CONFIDENCE = 0.95
 
 
-def paired_difference(losses: dict[int, float], baseline: dict[int, float]) -> Interval | None:
-    """Mean over common seeds of (loss − baseline loss), with Student's t interval of these paired differences.
+def paired_difference(values: dict[int, float], baseline: dict[int, float]) -> Interval | None:
+    """Mean over common seeds of (value − baseline's value), with Student's t interval of these paired differences.
 
-    :param losses: seed → loss.
+    :param values: seed → value, for example the loss.
     :returns: `None` without a common seed; no interval with a single one.
     """
-    seeds = sorted(losses.keys() & baseline.keys())
+    seeds = sorted(values.keys() & baseline.keys())
     if not seeds:
         return None
-    mean, low, high = t_interval([losses[seed] - baseline[seed] for seed in seeds])
+    mean, low, high = t_interval([values[seed] - baseline[seed] for seed in seeds])
     return Interval(mean=mean, low=low, high=high, pairs=len(seeds))
 
 
@@ -40,6 +41,7 @@ def t_interval(values: Sequence[float]) -> tuple[float, float | None, float | No
 
 def summarise(
     trials: Sequence[TrialResult],
+    measure: Measure,
     *,
     placements: Sequence[str],
     learning_rates: Sequence[float],
@@ -48,23 +50,23 @@ def summarise(
 ) -> tuple[PlacementSummary, ...]:
     """One row a placement: its best learning rate against the baseline's best, and both at the common one.
 
-    The best learning rate is the one with the lowest mean loss among those with the most trials that trained. The common
-    one is the learning rate at which the most trials of all placements trained, and among those the one with the lowest
-    mean loss over placements: it is fair to none, and the same for all.
+    The best learning rate is the one with the best mean (the lowest loss, the highest accuracy) among those with the most trials
+    that trained. The common one is the learning rate at which the most trials of all placements trained, and among those the one
+    with the best mean over placements: it is fair to none, and the same for all.
 
     :param titles: placement → name of the field.
     """
     rates = sorted(learning_rates)
     cells = {p: {rate: _cell(trials, p, rate) for rate in rates} for p in placements}
-    best = {p: min(cells[p].values(), key=_rank).learning_rate for p in placements}
-    common = min(rates, key=lambda rate: _common_rank([cells[p][rate] for p in placements]))
+    best = {p: min(cells[p].values(), key=lambda cell: _rank(cell, measure)).learning_rate for p in placements}
+    common = min(rates, key=lambda rate: _common_rank([cells[p][rate] for p in placements], measure))
 
     def compared(placement: str, rate: float, baseline_rate: float) -> Cell:
         cell = cells[placement][rate]
         if placement == baseline:
             return cell
-        difference = paired_difference(_losses(trials, placement, rate), _losses(trials, baseline, baseline_rate))
-        return replace(cell, difference=difference)
+        mine, its = _values(trials, measure, placement, rate), _values(trials, measure, baseline, baseline_rate)
+        return replace(cell, difference=paired_difference(mine, its))
 
     return tuple(
         PlacementSummary(
@@ -79,24 +81,25 @@ def summarise(
     )
 
 
-def order(row: PlacementSummary) -> tuple[int, float]:
-    """Sorts placements, the first first: most seeds that trained, then lowest mean loss. A mean over the seeds that
-    survived must not beat one over all of them."""
-    return _rank(row.best)
+def order(row: PlacementSummary, measure: Measure) -> tuple[int, float]:
+    """Sorts placements, the first first: most seeds that trained, then the best mean. A mean over the seeds that survived must not
+    beat one over all of them."""
+    return _rank(row.best, measure)
 
 
 def runner_up(
-    trials: Sequence[TrialResult], rows: Sequence[PlacementSummary]
+    trials: Sequence[TrialResult], rows: Sequence[PlacementSummary], measure: Measure
 ) -> tuple[PlacementSummary, Interval] | None:
     """The second placement that trained and its paired difference from the first, each at its best learning rate.
 
     :returns: `None` without two that trained at a common seed.
     """
-    first, second = [*sorted((row for row in rows if row.best.finished), key=order), None, None][:2]
+    trained = sorted((row for row in rows if row.best.finished), key=lambda row: order(row, measure))
+    first, second = [*trained, None, None][:2]
     if first is None or second is None:
         return None
-    losses = [_losses(trials, row.placement, row.best.learning_rate) for row in (second, first)]
-    difference = paired_difference(*losses)
+    values = [_values(trials, measure, row.placement, row.best.learning_rate) for row in (second, first)]
+    difference = paired_difference(*values)
     return None if difference is None else (second, difference)
 
 
@@ -104,13 +107,15 @@ def _of(trials: Sequence[TrialResult], placement: str, rate: float) -> list[Tria
     return [r for r in trials if r.trial.placement == placement and r.trial.learning_rate == rate]
 
 
-def _losses(trials: Sequence[TrialResult], placement: str, rate: float) -> dict[int, float]:
-    return {r.trial.seed: r.loss for r in _of(trials, placement, rate) if r.loss is not None}
+def _values(trials: Sequence[TrialResult], measure: Measure, placement: str, rate: float) -> dict[int, float]:
+    found = {r.trial.seed: measure.of(r) for r in _of(trials, placement, rate)}
+    return {seed: value for seed, value in found.items() if value is not None}
 
 
 def _cell(trials: Sequence[TrialResult], placement: str, rate: float) -> Cell:
     chosen = _of(trials, placement, rate)
-    losses = list(_losses(trials, placement, rate).values())
+    losses = [result.loss for result in chosen if result.loss is not None]
+    figures = {name: [r.figures[name] for r in chosen if name in r.figures] for r in chosen for name in r.figures}
     statuses = [result.status for result in chosen]
     return Cell(
         learning_rate=rate,
@@ -123,6 +128,7 @@ def _cell(trials: Sequence[TrialResult], placement: str, rate: float) -> Cell:
         loss_deviation=float(np.std(losses, ddof=1)) if len(losses) > 1 else None,
         bits_per_byte=_mean([r.bits_per_byte for r in chosen if r.bits_per_byte is not None]),
         tokens_per_second=_mean([r.tokens_per_second for r in chosen if r.tokens_per_second is not None]),
+        figures={name: float(np.mean(values)) for name, values in figures.items()},
     )
 
 
@@ -130,9 +136,9 @@ def _mean(values: list[float]) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-def _rank(cell: Cell) -> tuple[int, float]:
-    return (-cell.finished, math.inf if cell.loss is None else cell.loss)
+def _rank(cell: Cell, measure: Measure) -> tuple[int, float]:
+    return (-cell.finished, measure.badness(cell))
 
 
-def _common_rank(cells: list[Cell]) -> tuple[int, float]:
-    return (-sum(cell.finished for cell in cells), sum(math.inf if c.loss is None else c.loss for c in cells))
+def _common_rank(cells: list[Cell], measure: Measure) -> tuple[int, float]:
+    return (-sum(cell.finished for cell in cells), sum(measure.badness(cell) for cell in cells))

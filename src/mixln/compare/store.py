@@ -21,7 +21,12 @@ from mixln.files import write_atomic
 from mixln.records import difference, from_json, read_json
 
 EXPERIMENT, TRIAL, RESULT, LOCK = "experiment.json", "trial.json", "result.json", ".lock"
-PARTS = {"settings": "", "text": "its text has changed since: ", "model": "its model has changed since: "}
+PARTS = {
+    "settings": "",
+    "text": "its text has changed since: ",
+    "images": "its images have changed since: ",
+    "model": "its model has changed since: ",
+}
 """What all trials of an experiment share, and how a difference in it is announced."""
 LONGEST = 120
 """Characters of a placement in a folder's name."""
@@ -45,6 +50,7 @@ class Experiment:
     settings: dict[str, Any]
     grid: Grid
     text: dict[str, Any] = field(default_factory=dict)
+    images: dict[str, Any] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     machine: str = ""

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
-from mixln.compare.pretraining import Pretraining
+from mixln.compare.pretraining import Training
 from mixln.compare.runner import GRACE, LATE, Job, Loss, work
 from mixln.errors import Stopped, StoreError
 from mixln.files import no_room
@@ -30,7 +30,7 @@ class Together:
         self.job: Future[Any] | None = None
 
     def submit(self, job: Job) -> Future[Any]:
-        assert isinstance(job, Pretraining)
+        assert isinstance(job, Training)
         self.job = self.thread.submit(_work, replace(job, parallel=self.parallel))
         return self.job
 

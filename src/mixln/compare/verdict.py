@@ -2,50 +2,44 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-from mixln.compare import words
-from mixln.compare.results import Interval, PlacementSummary, Unigram
+from mixln.compare.measure import Measure
+from mixln.compare.results import Floor, Interval, PlacementSummary
 from mixln.compare.statistics import order
 
 
 def verdict(
     rows: Sequence[PlacementSummary],
+    measure: Measure,
     *,
     baseline: str,
-    unigram: Unigram,
+    floor: Floor,
     learning_rates: Sequence[float],
     seeds: Sequence[int],
-    steps: int,
-    tokens: int,
+    given: str,
     runner_up: tuple[PlacementSummary, Interval] | None,
 ) -> tuple[str, ...]:
     """Sentences, the most important first.
 
-    :param steps: optimizer steps of one trial.
-    :param tokens: training tokens of one trial.
+    :param given: what one trial was trained on, for example `307,200 tokens in 300 steps`.
     :param runner_up: see :func:`mixln.compare.statistics.runner_up`.
     """
     several = len(learning_rates) > 1
-    lead = min((row for row in rows if row.best.finished), key=order, default=None)
+    lead = min((row for row in rows if row.best.finished), key=lambda row: order(row, measure), default=None)
     reference = next(row for row in rows if row.placement == baseline)
     said_already = lead if len(seeds) > 1 and not several else None
     others = [row for row in rows if lead and row.placement != baseline and row is not said_already]
     sentences = [
-        _winner(rows, lead, reference, several, len(seeds)),
-        _second(lead, runner_up, reference),
-        *(_against(row, reference, several) for row in others),
-        *_broken(rows, unigram),
-        *_limits(rows, lead, reference, learning_rates, seeds),
-        f"Every trial was given {tokens:,} tokens in {steps:,} steps. A longer training or a larger model can order the "
+        _winner(rows, measure, lead, reference, several, len(seeds)),
+        _second(measure, lead, runner_up, reference),
+        *(_against(row, measure, reference, several) for row in others),
+        *_broken(rows, measure, floor),
+        *_limits(rows, measure, lead, reference, learning_rates, seeds),
+        f"Every trial was given {given}. A longer training or a larger model can order the "
         "placements differently; the published comparisons do.",
     ]
     return tuple(sentence for sentence in sentences if sentence)
-
-
-def _said(interval: Interval) -> str:
-    return " ".join(words.difference(interval))
 
 
 def name(row: PlacementSummary) -> str:
@@ -55,6 +49,7 @@ def name(row: PlacementSummary) -> str:
 
 def _winner(
     rows: Sequence[PlacementSummary],
+    measure: Measure,
     lead: PlacementSummary | None,
     reference: PlacementSummary,
     several: bool,
@@ -63,18 +58,18 @@ def _winner(
     if lead is None:
         return "No trial trained: every one diverged, stalled or failed. Lower the learning rate or give more steps."
     at = "each at its best learning rate" if several else f"at learning rate {lead.best.learning_rate:g}"
-    survivors = [row for row in rows if row.best.loss is not None and row.best.loss < (lead.best.loss or math.inf)]
+    survivors = [row for row in rows if measure.badness(row.best) < measure.badness(lead.best)]
     among = f" of the placements that trained at {lead.best.finished} of {lead.best.seeds} seeds" if survivors else ""
     role = "The baseline " if lead is reference else ""
-    first = f"{role}{name(lead)} has the lowest held-out perplexity{among}, {lead.best.perplexity:.1f}, {at}"
+    first = f"{role}{name(lead)} has the {measure.best} held-out {measure.name}{among}, {measure.say_briefly(lead.best)}, {at}"
     if seeds == 1:
         return f"{first}. With one seed there is no interval, and this supports no claim."
     if lead is reference:
-        return f"{first}, {_distance([row for row in rows if row is not lead and row.best.finished])}."
+        return f"{first}, {_distance([row for row in rows if row is not lead and row.best.finished], measure)}."
     difference = lead.best.difference
     if difference is None:
         return f"{first}; the baseline {name(reference)} has no seed in common to compare with."
-    against = f"{first}: {_said(difference)} against the baseline {name(reference)}."
+    against = f"{first}: {_said(measure, difference)} against the baseline {name(reference)}."
     if not reference.best.finished:
         return f"{against} The baseline did not train at any seed, so this is no comparison of two that did."
     if difference.low is None:
@@ -83,15 +78,25 @@ def _winner(
         return f"{against} Stalled trials are in it, so it says as much of what trains at all as of quality."
     if difference.excludes_zero:
         where = (
-            "on this model, text and length" if several else "on this model and text, at this length and learning rate,"
+            f"on this model, {measure.material} and length"
+            if several
+            else f"on this model and {measure.material}, at this length and learning rate,"
         )
         return f"{against} The 95% interval excludes zero: {where} it is more than the noise between seeds."
     return f"{against} The 95% interval includes zero: these seeds cannot tell it from the baseline."
 
 
-def _distance(rivals: Sequence[PlacementSummary]) -> str:
+def _said(measure: Measure, interval: Interval) -> str:
+    return " ".join(measure.difference(interval))
+
+
+def _distance(rivals: Sequence[PlacementSummary], measure: Measure) -> str:
     """How far a leading baseline is from the others that trained."""
-    close = [row for row in rivals if row.best.difference is None or (row.best.difference.low or -1.0) <= 0]
+
+    def behind(difference: Interval | None) -> bool:
+        return difference is not None and (measure.worse(difference).low or -1.0) > 0
+
+    close = [row for row in rivals if not behind(row.best.difference)]
     if not rivals:
         return "the only placement that trained"
     if close:
@@ -100,31 +105,38 @@ def _distance(rivals: Sequence[PlacementSummary]) -> str:
 
 
 def _second(
-    lead: PlacementSummary | None, runner_up: tuple[PlacementSummary, Interval] | None, reference: PlacementSummary
+    measure: Measure,
+    lead: PlacementSummary | None,
+    runner_up: tuple[PlacementSummary, Interval] | None,
+    reference: PlacementSummary,
 ) -> str:
     """How far the first is from the second, where that is not said already."""
     if lead is None or runner_up is None or reference in (lead, runner_up[0]):
         return ""
     second, difference = runner_up
-    said = f"The next, {name(second)}, has perplexity {second.best.perplexity:.1f}: {_said(difference)} against {name(lead)}"
-    if difference.low is None:
+    said = (
+        f"The next, {name(second)}, has {measure.name} {measure.say_briefly(second.best)}: {_said(measure, difference)} "
+        f"against {name(lead)}"
+    )
+    behind = measure.worse(difference).low
+    if behind is None:
         return f"{said}."
-    return f"{said}: {'behind it' if difference.low > 0 else 'these seeds do not separate the two'}."
+    return f"{said}: {'behind it' if behind > 0 else 'these seeds do not separate the two'}."
 
 
-def _against(row: PlacementSummary, reference: PlacementSummary, several: bool) -> str:
+def _against(row: PlacementSummary, measure: Measure, reference: PlacementSummary, several: bool) -> str:
     best, common = row.best, row.common
     if best.difference is None:
-        return f"{name(row)} has no held-out loss to compare with {name(reference)}."
+        return f"{name(row)} has no held-out {measure.name} to compare with {name(reference)}."
     parts = [
-        f"{name(row)} against {name(reference)}: {_said(best.difference)} in perplexity"
+        f"{name(row)} against {name(reference)}: {_said(measure, best.difference)} in {measure.name}"
         + (" at its best learning rate" if several else "")
     ]
     if several and common.difference is not None:
-        parts.append(f"{_said(common.difference)} at the common learning rate {common.learning_rate:g}")
+        parts.append(f"{_said(measure, common.difference)} at the common learning rate {common.learning_rate:g}")
     said = "; ".join(parts)
     if best.difference.pairs < best.seeds:
-        return f"{said}, over the {best.difference.pairs} of {best.seeds} seeds at which both have a loss."
+        return f"{said}, over the {best.difference.pairs} of {best.seeds} seeds at which both have one."
     if best.difference.low is None:
         return f"{said}."
     if best.stalled or reference.best.stalled:
@@ -132,16 +144,16 @@ def _against(row: PlacementSummary, reference: PlacementSummary, several: bool) 
             f"{said}. Stalled trials are in this mean, which no single trial need be near "
             f"({name(row)}: {best.stalled} of {best.seeds} stalled, {name(reference)}: {reference.best.stalled})."
         )
-    return f"{said}: {_judgement(best.difference)}."
+    return f"{said}: {_judgement(measure.worse(best.difference))}."
 
 
-def _judgement(difference: Interval) -> str:
-    if not difference.excludes_zero:
+def _judgement(worse: Interval) -> str:
+    if not worse.excludes_zero:
         return "not resolved by these seeds"
-    return "better than the baseline here" if difference.mean < 0 else "worse than the baseline here"
+    return "better than the baseline here" if worse.mean < 0 else "worse than the baseline here"
 
 
-def _broken(rows: Sequence[PlacementSummary], unigram: Unigram) -> list[str]:
+def _broken(rows: Sequence[PlacementSummary], measure: Measure, floor: Floor) -> list[str]:
     found = []
     for row in rows:
         for cell in row.cells:
@@ -150,14 +162,13 @@ def _broken(rows: Sequence[PlacementSummary], unigram: Unigram) -> list[str]:
             if said:
                 found.append(f"{name(row)} at learning rate {cell.learning_rate:g}: {', '.join(said)}.")
     if any(cell.stalled for row in rows for cell in row.cells):
-        found.append(
-            f"Stalled means: no better than word frequencies alone (unigram perplexity {unigram.perplexity:.0f})."
-        )
+        found.append(f"Stalled means: {measure.stalled.format(measure.say(floor))}.")
     return found
 
 
 def _limits(
     rows: Sequence[PlacementSummary],
+    measure: Measure,
     lead: PlacementSummary | None,
     reference: PlacementSummary,
     learning_rates: Sequence[float],
@@ -177,7 +188,7 @@ def _limits(
     else:
         edge = [row for row in rows if row.best.learning_rate in (min(learning_rates), max(learning_rates))]
         found.append(
-            "The best learning rate was chosen on the same held-out text and seeds, which flatters every placement a little."
+            f"The best learning rate was chosen on the same held-out {measure.material} and seeds, which flatters every placement a little."
             + (
                 f" It lies at the edge of the grid for {_list(edge)}: a wider grid may find a better one."
                 if edge

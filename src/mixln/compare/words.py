@@ -1,14 +1,20 @@
-"""Differences of loss and times in words, the same wherever they are said."""
+"""Numbers and times in words, the same wherever they are said."""
 
 from __future__ import annotations
 
 import math
 
-from mixln.compare.results import Interval
-
 MINUS = "−"
-UNDECIDED = 5.0
-"""Width from which an interval is only said to decide nothing, nats per token: a factor of 148 in perplexity."""
+NOTHING = "—"
+
+
+def perplexity(value: float) -> str:
+    """A perplexity with three or four digits: `18.74`, `178.2`, `4,012`; `∞` for an overflow."""
+    if math.isinf(value):
+        return "∞"
+    if value < 1000:
+        return f"{value:.2f}" if value < 100 else f"{value:.1f}"
+    return f"{value:,.0f}" if value < 1e6 else f"{value:.1e}"
 
 
 def percent(delta: float) -> str:
@@ -24,17 +30,10 @@ def percent(delta: float) -> str:
     return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", MINUS)
 
 
-def difference(interval: Interval) -> tuple[str, ...]:
-    """`−25.3%` and `[−31.0, −19.1]`: percent of perplexity with its 95% interval, in pieces that may stand on their own lines.
-
-    :param interval: nats per token.
-    """
-    mean = percent(interval.mean) + "%"
-    if interval.low is None or interval.high is None:
-        return mean, f"(n = {interval.pairs},", "no interval)"
-    if interval.high - interval.low > UNDECIDED:
-        return mean, "[undecided]"
-    return mean, f"[{percent(interval.low)}, {percent(interval.high)}]"
+def points(share: float) -> str:
+    """A difference of two shares in percentage points, with its sign and without the unit."""
+    text = f"{100 * share:+.2f}"
+    return "0.00" if text in ("+0.00", "-0.00") else text.replace("-", MINUS)
 
 
 def duration(seconds: float) -> str:

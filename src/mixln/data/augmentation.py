@@ -32,6 +32,8 @@ CENTRE = 0.875
 """Share of the shorter side of an image of another size that an evaluation looks at, in its middle, as in the ConvNeXt recipe."""
 OPERATIONS = 2
 """Of RandAugment, on each image."""
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom, pixels."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Draws(Dataset[dict[str, Any]]):
         picture = self.pictures.picture(index)
         if self.crop < 1 or picture.size != (self.size, self.size):
             box = _crop(picture.size, self.crop, np.random.default_rng([self.seed, 1, draw]))
-            picture = picture.resize((self.size, self.size), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
+            picture = _resized(picture, self.size, box)
         return {"pixel_values": _channels_first(picture), "labels": int(self.pictures.labels[index]), "draw": draw}
 
 
@@ -78,11 +80,7 @@ class Centres(Dataset[dict[str, Any]]):
         """`pixel_values` (C, S, S) uint8 and `labels`."""
         picture = self.pictures.picture(index)
         if picture.size != (self.size, self.size):
-            width, height = picture.size
-            side = CENTRE * min(width, height)
-            left, top = (width - side) / 2, (height - side) / 2
-            box = (left, top, left + side, top + side)
-            picture = picture.resize((self.size, self.size), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
+            picture = _resized(picture, self.size, _middle(picture.size, CENTRE))
         return {"pixel_values": _channels_first(picture), "labels": int(self.pictures.labels[index])}
 
 
@@ -91,8 +89,8 @@ def _order(count: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, 0, epoch]).permutation(count)
 
 
-def _crop(size: tuple[int, int], least: float, draw: np.random.Generator) -> tuple[float, float, float, float]:
-    """A random box (left, top, right, bottom) of at least this share of the area, of a ratio within :data:`RATIO`."""
+def _crop(size: tuple[int, int], least: float, draw: np.random.Generator) -> Box:
+    """A random box of at least this share of the area, of a ratio within :data:`RATIO`; the middle where none fits."""
     width, height = size
     low, high = map(math.log, RATIO)
     for _ in range(TRIES):
@@ -101,9 +99,19 @@ def _crop(size: tuple[int, int], least: float, draw: np.random.Generator) -> tup
         if wide <= width and tall <= height:
             left, top = draw.uniform(0, width - wide), draw.uniform(0, height - tall)
             return left, top, left + wide, top + tall
-    side = min(width, height)  # the middle, as torchvision does
+    return _middle(size, 1)
+
+
+def _middle(size: tuple[int, int], share: float) -> Box:
+    """The square in the middle with this share of the shorter side."""
+    width, height = size
+    side = share * min(width, height)
     left, top = (width - side) / 2, (height - side) / 2
     return left, top, left + side, top + side
+
+
+def _resized(picture: Image.Image, size: int, box: Box) -> Image.Image:
+    return picture.resize((size, size), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
 
 
 def _channels_first(picture: Image.Image) -> Tensor:
@@ -137,17 +145,19 @@ class Batches:
 
     @cached_property
     def _changes(self) -> list[Any]:
+        chosen = self.augment
+        check_augmentation(chosen)
+        if not _needs_kornia(chosen):
+            return []
         import kornia.augmentation as kornia
         from kornia.augmentation.auto import RandAugment
 
-        chosen = self.augment
         found: list[Any] = []
         if chosen.flip:
             found.append(kornia.RandomHorizontalFlip(p=chosen.flip))
         if chosen.rand_augment:
-            change = RandAugment(
-                n=OPERATIONS, m=chosen.rand_augment
-            )  # of a whole batch it would draw the same operations for all
+            change = RandAugment(n=OPERATIONS, m=chosen.rand_augment)
+            # of a whole batch it would draw the same operations for all
             found.append(lambda pixels: torch.cat([change(image[None]) for image in pixels]))
         if chosen.erasing:
             found.append(kornia.RandomErasing(p=chosen.erasing, scale=(0.02, 1 / 3), ratio=(0.3, 1 / 0.3)))
@@ -200,7 +210,11 @@ def drawn(*numbers: int) -> Iterator[None]:
 
 def check_augmentation(settings: AugmentSettings) -> None:
     """:raises SettingsError: if it needs kornia, and that is not installed."""
-    if find_spec("kornia") is None and (settings.flip or settings.rand_augment or settings.erasing):
+    if find_spec("kornia") is None and _needs_kornia(settings):
         raise SettingsError(
             'flip, rand-augment and erasing need the package kornia; run pip install "mixln[vision]", or set them to 0'
         )
+
+
+def _needs_kornia(settings: AugmentSettings) -> bool:
+    return bool(settings.flip or settings.rand_augment or settings.erasing)

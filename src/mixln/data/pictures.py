@@ -15,6 +15,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ import numpy as np
 
 from mixln.data.documents import path_of
 from mixln.data.settings import ImageSettings
+from mixln.data.text import unigram_loss
 from mixln.errors import DataError, SettingsError, first_line
 from mixln.files import folder_atomic, write_atomic
 from mixln.quiet import quiet
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from datasets import ClassLabel, Dataset
     from PIL.Image import Image
 
-FORMAT = 1
+FORMAT = 2
 """Changes whenever the reading or the split does, so that an old cache is not taken for a new one."""
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's dataset-fashion-mnist puts its files."""
@@ -57,7 +59,7 @@ class ImagesInfo:
     :param unreadable: images that could not be read and were left out.
     :param converted: images with other channels than the model takes, which were converted.
     :param majority: share of the held-out images that are of the most frequent training class: what a model gets that learnt only
-        frequencies.
+        frequencies; `frequency_loss` is its loss, nats per image.
     """
 
     description: str
@@ -72,6 +74,7 @@ class ImagesInfo:
     unreadable: int
     converted: int
     majority: float
+    frequency_loss: float
 
     @property
     def words(self) -> str:
@@ -87,11 +90,11 @@ class Images:
     folder: Path
     info: ImagesInfo
 
-    @property
+    @cached_property
     def train(self) -> Pictures:
         return Pictures.load(self.folder, TRAIN, self.info)
 
-    @property
+    @cached_property
     def held_out(self) -> Pictures:
         return Pictures.load(self.folder, HELD_OUT, self.info)
 
@@ -260,8 +263,7 @@ def _folder(path: Path) -> _Source:
 
     def read() -> dict[str, Dataset]:
         try:
-            with quiet():
-                found: Any = datasets.load_dataset("imagefolder", data_dir=str(path), drop_labels=False)
+            found: Any = datasets.load_dataset("imagefolder", data_dir=str(path), drop_labels=False)
         except Exception as error:  # datasets raises many kinds
             raise DataError(
                 f"data {path} holds no images in subfolders that are their classes: {first_line(error)}; see docs/vision.md"
@@ -415,6 +417,7 @@ def _prepare(
         unreadable=len(bad),
         converted=converted,
         majority=sum(label == counts.most_common(1)[0][0] for label in held_out) / len(held_out),
+        frequency_loss=unigram_loss(np.bincount(parts[TRAIN]["label"], minlength=len(classes)), np.array(held_out)),
     )
 
 

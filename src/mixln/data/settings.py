@@ -134,7 +134,7 @@ class ImageSettings:
 class AugmentSettings:
     """How training images are changed each time that they are seen. Flips, RandAugment and erasing need the package kornia."""
 
-    crop: float = 0.6
+    crop: float = 0.8
     """Smallest share of an image's area that a random crop keeps, before it is resized to the model's size; 1: no crops."""
     flip: float = 0.5
     """Probability of a horizontal flip."""

@@ -121,7 +121,7 @@ def from_config(
     """
     model = build(config, placement=placement, init=init, head=head, stochastic_depth=stochastic_depth, **kwargs)
     built = Placement.from_json(model.config.placement)
-    found = preflight(built, init=model.config.init, warmup_steps=1)
+    found = preflight(built, init=model.config.init)
     if built.profiled:
         found.append(
             f"the gains of {built.name} stay 1 until mixln.profile(model, batch) has set them; call it before training"

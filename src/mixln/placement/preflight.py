@@ -19,11 +19,11 @@ OF_THE_METHOD = ("deepnorm", "sub-ln")
 """Initialisations without which the placement that names them is not the published method."""
 
 
-def warnings(placement: Placement, *, init: str, warmup_steps: int) -> list[str]:
+def warnings(placement: Placement, *, init: str, warms_up: bool = True) -> list[str]:
     """What is known against training this placement with this init and warm-up, one sentence each.
 
     :param init: name of the initialisation that will be used.
-    :param warmup_steps: optimizer steps of learning-rate warm-up.
+    :param warms_up: whether the learning rate has a warm-up.
     """
     layers, found, scheme = placement.layers, [], init.rpartition("+")[2]
     post = [layer for layer in layers if is_post(layer)]
@@ -34,7 +34,7 @@ def warnings(placement: Placement, *, init: str, warmup_steps: int) -> list[str]
         share = alpha(term[1] or "0.25")
         if share and not post_layers(share, len(layers)):
             found.append(f"{term[0]} rounds to no Post-LN layer among {len(layers)}: it is Pre-LN")
-    if post and warmup_steps == 0:
+    if post and not warms_up:
         found.append(f"{name} has Post-LN layers and no warm-up: Post-LN usually fails without (arXiv:2002.04745)")
     if len(layers) >= DEEP and len(layers) / 4 <= len(post) < len(layers):
         found.append(

@@ -1,22 +1,24 @@
-"""The four figures of a comparison: loss curves, perplexity, gradient norms and the residual stream, layer by layer."""
+"""The four figures of a comparison: loss curves, perplexity or accuracy, gradient norms and the residual stream, layer by layer."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import Literal
 
+from mixln.compare.measure import Measure
 from mixln.compare.results import LayerProfile, PlacementSummary, Summary, TrialResult
 from mixln.report import axes, formats, series
 from mixln.report.series import Chart, Panel, Points, Reference, Trace
-from mixln.report.tables import learning_rates
+from mixln.report.tables import learning_rates, measure_of
 
 _PROFILE = "Mean over seeds, each placement at its best learning rate, at the start and at the end of training."
 
 
 def prepare(summary: Summary) -> tuple[Chart, ...]:
     """All figures, in the order in which they are shown."""
-    return (loss(summary), perplexity(summary), gradients(summary), residual(summary))
+    return (loss(summary), measured(summary), gradients(summary), residual(summary))
 
 
 def loss(summary: Summary) -> Chart:
@@ -29,7 +31,8 @@ def loss(summary: Summary) -> Chart:
         groups.append((f"learning rate {formats.learning_rate(rate)}", trials))
     names = series.labels(summary)
     x, y = _loss_axes(summary)
-    reference = Reference(value=summary.unigram.loss, label="unigram model", along="y")
+    measure = measure_of(summary)
+    reference = Reference(value=summary.floor.loss, label=measure.floor, along="y")
     panels = tuple(
         Panel(title=title, x=x, y=y, traces=_loss_traces(names, trials, y), reference=reference)
         for title, trials in groups
@@ -39,36 +42,38 @@ def loss(summary: Summary) -> Chart:
         name="loss",
         title="Loss during training",
         caption=(
-            "Loss in nats per token against optimizer steps; lower is better. Strong lines with markers: held-out loss, "
-            "mean over seeds as far as all of them went; thin lines: single seeds; faint lines: training loss. A line "
-            "that stays at the dashed one has learnt no more than how frequent each token is." + _cross(summary)
+            f"Loss in nats per {measure.extent} against optimizer steps; lower is better. Strong lines with markers: held-out "
+            f"loss, mean over seeds as far as all of them went; thin lines: single seeds; faint lines: training loss"
+            f"{measure.training_loss}. A line that stays at the dashed one has learnt {measure.floor_learnt}."
+            + _cross(summary)
         ),
-        description=f"Line chart of the loss against steps. Held-out loss at the end, nats per token: "
-        f"{'; '.join(ends)}; unigram model {summary.unigram.loss:.3f}.",
+        description=f"Line chart of the loss against steps. Held-out loss at the end, nats per {measure.extent}: "
+        f"{'; '.join(ends)}; {measure.floor} {summary.floor.loss:.3f}.",
         keys=names,
         panels=panels if any(panel.traces for panel in panels) else (),
         across=min(2, len(panels)),
     )
 
 
-def perplexity(summary: Summary) -> Chart:
-    """Perplexity at the end of training: by placement, and by learning rate if there are several."""
-    names = series.labels(summary)
+def measured(summary: Summary) -> Chart:
+    """Perplexity or accuracy at the end of training: by placement, and by learning rate if there are several."""
+    measure, names = measure_of(summary), series.labels(summary)
     several = len(learning_rates(summary)) > 1
     panels = [_by_placement(summary, names, "each at its best learning rate" if several else "")]
     if several:
         panels.append(_by_learning_rate(summary, names))
-    ends = [f"{name} {formats.perplexity(row.best.perplexity)}" for name, row in _named(summary)]
+    ends = [f"{name} {measure.say(row.best)}" for name, row in _named(summary)]
     return Chart(
-        name="perplexity",
-        title="Perplexity at the end of training",
+        name=measure.name,
+        title=f"{measure.name.capitalize()} at the end of training",
         caption=(
-            "Perplexity (e to the power of the loss) on the whole held-out set, on a logarithmic axis; lower is better. "
-            "Large markers: mean over seeds (of the loss); small dots: single seeds. The unigram model knows only how "
-            "frequent each token is." + _cross(summary)
+            f"{measure.name.capitalize()} ({measure.explained}) on the whole held-out set"
+            f"{', on a logarithmic axis' if measure.logarithmic else ''}; {measure.direction} is better. "
+            f"Large markers: mean over seeds{' (of the loss)' if measure.logarithmic else ''}; small dots: single seeds. "
+            f"The {measure.floor} {measure.floor_knows}." + _cross(summary)
         ),
-        description=f"Dot chart of the perplexity by placement: {'; '.join(ends)}; unigram model "
-        f"{formats.perplexity(summary.unigram.perplexity)}.",
+        description=f"Dot chart of the {measure.name} by placement: {'; '.join(ends)}; {measure.floor} "
+        f"{measure.say(summary.floor)}.",
         keys=names,
         panels=tuple(panels),
         across=len(panels),
@@ -133,8 +138,11 @@ def _cross(summary: Summary) -> str:
     return " ✕\u00a0marks where a diverged trial ended." if diverged else ""
 
 
-def _unigram_label(summary: Summary) -> str:
-    return f"unigram model {formats.perplexity(summary.unigram.perplexity)}"
+def _floor(summary: Summary, along: Literal["x", "y"]) -> Reference:
+    measure = measure_of(summary)
+    value = measure.number(summary.floor)
+    assert value is not None
+    return Reference(value=value, label=f"{measure.floor} {measure.text(value)}", along=along)
 
 
 def _seed(name: str, result: TrialResult) -> str:
@@ -154,9 +162,9 @@ def _loss_axes(summary: Summary) -> tuple[axes.Axis, axes.Axis]:
     ]
     if not any(curves):
         curves = [series.finite(result.train_curve)[:1] for result in summary.trials]
-    values = [summary.unigram.loss, *(y for curve in curves for _, y in curve)]
+    values = [summary.floor.loss, *(y for curve in curves for _, y in curve)]
     x = axes.linear("optimizer steps", steps, pad=0.02)
-    return replace(x, low=min(0.0, x.low)), axes.linear("loss, nats per token", values)
+    return replace(x, low=min(0.0, x.low)), axes.linear(f"loss, nats per {measure_of(summary).extent}", values)
 
 
 def _loss_traces(names: Sequence[str], trials: Sequence[tuple[TrialResult, ...]], y: axes.Axis) -> tuple[Trace, ...]:
@@ -187,40 +195,50 @@ def _end(result: TrialResult, y: axes.Axis) -> tuple[float, float]:
     return float(result.step), y.inside(last[1] if last else None)
 
 
-def _settled(result: TrialResult) -> float | None:
-    """The perplexity of a trial that did not diverge, if it has a finite one."""
-    value = result.perplexity
+def _settled(measure: Measure, result: TrialResult) -> float | None:
+    """The number of a trial that did not diverge, if it has a finite one."""
+    value = measure.number(result)
     return value if value is not None and math.isfinite(value) and result.status != "diverged" else None
 
 
-def _perplexity_scale(summary: Summary) -> axes.Axis:
-    """From the best seed to the worst that did not diverge; the unigram model only where a trial comes near it."""
-    values = [value for result in summary.trials if (value := _settled(result)) is not None]
-    values += [v for row in summary.placements if (v := row.best.perplexity) is not None and math.isfinite(v)]
-    unigram = summary.unigram.perplexity
-    if not values or max(values) > 0.6 * unigram:
-        values.append(unigram)
-    return axes.logarithmic("perplexity", values)
+def _scale(summary: Summary) -> axes.Axis:
+    """From the best seed to the worst that did not diverge; the simplest model only where a trial comes near it."""
+    measure = measure_of(summary)
+    values = [value for result in summary.trials if (value := _settled(measure, result)) is not None]
+    values += [v for row in summary.placements if (v := measure.number(row.best)) is not None and math.isfinite(v)]
+    floor = measure.number(summary.floor)
+    assert floor is not None
+    if not values or (max(values) > 0.6 * floor if measure.lower_is_better else min(values) < floor / 0.6):
+        values.append(floor)
+    if measure.logarithmic:
+        return axes.logarithmic(measure.name, values)
+    return axes.linear(f"{measure.name}, {measure.unit}", values)
+
+
+def _edge(measure: Measure, scale: axes.Axis, result: TrialResult) -> float:
+    """Where the cross of a diverged trial stands: at its number, or at the worse end of the scale."""
+    value = measure.number(result)
+    return scale.inside(-math.inf if value is None and not measure.lower_is_better else value)
 
 
 def _by_placement(summary: Summary, names: Sequence[str], title: str) -> Panel:
     """A row for each placement: the mean with its value, below it the seeds."""
-    scale = _perplexity_scale(summary)
+    measure, scale = measure_of(summary), _scale(summary)
     traces: list[Trace] = []
     for key, (name, row) in enumerate(zip(names, summary.placements, strict=True)):
         results = series.trials_at(summary, row, row.best.learning_rate)
         below = -key - 0.25
         for result in results if len(results) > 1 else ():
-            value = _settled(result)
+            value = _settled(measure, result)
             if value is not None:
                 traces.append(_trace(key, "dot", _seed(name, result), ((value, below),)))
-        mean = row.best.perplexity
+        mean = measure.number(row.best)
         if mean is not None and math.isfinite(mean):
             traces.append(_trace(key, "center", f"{name}, mean", ((mean, -key),)))
             side = "note" if scale.share(mean) > 0.6 else "value"
-            traces.append(_trace(key, side, formats.perplexity(mean), ((mean, -key),)))
+            traces.append(_trace(key, side, measure.text(mean), ((mean, -key),)))
         diverged = [result for result in results if result.status == "diverged"]
-        ends = [(scale.inside(result.perplexity), below) for result in diverged]
+        ends = [(_edge(measure, scale, result), below) for result in diverged]
         traces += [
             _trace(key, "ended", _ended(name, result), (end,)) for result, end in zip(diverged, ends, strict=True)
         ]
@@ -233,24 +251,24 @@ def _by_placement(summary: Summary, names: Sequence[str], title: str) -> Panel:
         x=scale,
         y=axes.Axis(label="", low=0.3 - len(names), high=0.5, ticks=ticks),
         traces=tuple(traces),
-        reference=Reference(value=summary.unigram.perplexity, label=_unigram_label(summary), along="x"),
+        reference=_floor(summary, "x"),
     )
 
 
 def _by_learning_rate(summary: Summary, names: Sequence[str]) -> Panel:
     """The mean against the learning rate; crosses stand beside each other, for they have the same place."""
-    scale, rates = _perplexity_scale(summary), learning_rates(summary)
+    measure, scale, rates = measure_of(summary), _scale(summary), learning_rates(summary)
     traces: list[Trace] = []
     for key, (name, row) in enumerate(zip(names, summary.placements, strict=True)):
-        points = [(cell.learning_rate, cell.perplexity) for cell in row.cells if cell.perplexity is not None]
+        points = [(cell.learning_rate, v) for cell in row.cells if (v := measure.number(cell)) is not None]
         line = tuple((rate, value) for rate, value in points if math.isfinite(value))
         for cell in row.cells:
             beside = cell.learning_rate * (rates[-1] / rates[0]) ** (0.025 * (key - (len(names) - 1) / 2))
             for result in series.trials_at(summary, row, cell.learning_rate):
-                value = _settled(result)
+                value = _settled(measure, result)
                 if result.status == "diverged":
                     traces.append(
-                        _trace(key, "ended", _ended(name, result), ((beside, scale.inside(result.perplexity)),))
+                        _trace(key, "ended", _ended(name, result), ((beside, _edge(measure, scale, result)),))
                     )
                 elif value is not None:
                     traces.append(_trace(key, "dot", _seed(name, result), ((cell.learning_rate, value),)))
@@ -261,7 +279,7 @@ def _by_learning_rate(summary: Summary, names: Sequence[str]) -> Panel:
         x=x,
         y=scale,
         traces=tuple(trace for trace in traces if trace.points),
-        reference=Reference(value=summary.unigram.perplexity, label=_unigram_label(summary), along="y"),
+        reference=_floor(summary, "y"),
     )
 
 

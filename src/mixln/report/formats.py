@@ -6,9 +6,8 @@ import math
 from collections.abc import Sequence
 
 from mixln.compare import words
-from mixln.compare.results import Interval
 
-NOTHING = "—"
+NOTHING = words.NOTHING
 MINUS = words.MINUS
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -16,20 +15,6 @@ _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 def plain(text: str) -> str:
     """A name without line breaks, escape sequences and other characters that do not print."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
-
-
-def perplexity(value: float | None) -> str:
-    """A perplexity with three or four digits: `18.74`, `178.2`, `4,012`; `—` for none, `∞` for an overflow."""
-    if value is None:
-        return NOTHING
-    if math.isinf(value):
-        return "∞"
-    return f"{value:.2f}" if value < 100 else f"{value:.1f}" if value < 1000 else _large(value)
-
-
-def bits(value: float | None) -> str:
-    """Bits per byte with three decimals."""
-    return NOTHING if value is None else f"{value:.3f}"
 
 
 def rate(value: float | None) -> str:
@@ -47,17 +32,6 @@ def seconds(value: float) -> str:
 def learning_rate(value: float) -> str:
     """A learning rate as it is typed: `0.001`, `5e-05`."""
     return f"{value:g}"
-
-
-def difference(interval: Interval | None, *, baseline: bool) -> tuple[str, ...]:
-    """A paired difference as percent of perplexity with its 95% interval, in pieces that may stand on their own lines.
-
-    :param interval: nats per token.
-    :param baseline: whether the row is what the others are compared with.
-    """
-    if interval is None:
-        return (NOTHING, "(baseline)") if baseline else (NOTHING,)
-    return words.difference(interval)
 
 
 def ended(
@@ -131,7 +105,3 @@ def tick(value: float) -> str:
 def power(exponent: int) -> str:
     """A power of ten at an axis: `10⁻³`."""
     return "10" + str(exponent).translate(_SUPERSCRIPTS)
-
-
-def _large(value: float) -> str:
-    return f"{value:,.0f}" if value < 1e6 else f"{value:.1e}"

@@ -16,19 +16,8 @@ from mixln.report.embedded import figure
 from mixln.report.skeleton import closed, closed_pairs, flat, page, scroll, section, verdict, warnings
 from mixln.report.tables import Column, Pieces
 
-TRIALS = (
-    "placement",
-    "init",
-    "learning rate",
-    "seed",
-    "status",
-    "reason",
-    "step",
-    "perplexity",
-    "bits per byte",
-    "seconds",
-    "of them the first step",
-)
+WORDS = ("placement", "init", "status")
+"""Columns of the table of trials that are set to the left."""
 
 
 def render(summary: Summary) -> str:
@@ -100,35 +89,40 @@ def _result_row(columns: Sequence[Column], row: Sequence[Pieces]) -> str:
 
 
 def _details(summary: Summary) -> Iterator[str]:
-    rows = "".join(_trial_row(result) for result in summary.trials)
-    head = "".join(f'<th scope="col"{_number(name)}>{name}</th>' for name in TRIALS)
+    columns = [_trial(summary, result) for result in summary.trials]
+    rows = "".join(map(_trial_row, columns))
+    head = "".join(f'<th scope="col"{_number(name)}>{name}</th>' for name in columns[0]) if columns else ""
     trials = f'<table class="trials">\n<thead>\n<tr>{head}</tr>\n</thead>\n<tbody>\n{rows}</tbody>\n</table>\n'
     yield closed(f"Every trial ({len(summary.trials)})", scroll("Every trial", trials))
     yield closed_pairs("Settings", flat(summary.settings))
     yield closed_pairs("Versions, machine and data", summary.facts.items())
 
 
-def _trial_row(result: TrialResult) -> str:
-    trial = result.trial
-    values = (
-        trial.placement,
-        trial.init,
-        formats.learning_rate(trial.learning_rate),
-        str(trial.seed),
-        result.status,
-        result.reason,
-        f"{result.step:,}",
-        formats.perplexity(result.perplexity),
-        formats.bits(result.bits_per_byte),
-        formats.seconds(result.seconds),
-        formats.NOTHING if result.first_step_seconds is None else formats.seconds(result.first_step_seconds),
-    )
-    cells = [f'<th scope="row">{escape(values[0])}</th>']
-    cells += [f"<td{_number(name)}>{escape(value)}</td>" for name, value in zip(TRIALS[1:], values[1:], strict=True)]
-    return f"<tr>{''.join(cells)}</tr>\n"
+def _trial(summary: Summary, result: TrialResult) -> dict[str, str]:
+    """What the table of trials says of one, by the heading of its column."""
+    measure, trial, first = tables.measure_of(summary), result.trial, result.first_step_seconds
+    return {
+        "placement": trial.placement,
+        "init": trial.init,
+        "learning rate": formats.learning_rate(trial.learning_rate),
+        "seed": str(trial.seed),
+        "status": result.status,
+        "reason": result.reason,
+        "step": f"{result.step:,}",
+        measure.name: measure.say(result),
+        **{figure.name: figure.say(result) for figure in measure.figures},
+        "seconds": formats.seconds(result.seconds),
+        "of them the first step": formats.NOTHING if first is None else formats.seconds(first),
+    }
+
+
+def _trial_row(columns: dict[str, str]) -> str:
+    (_, first), *others = columns.items()
+    cells = "".join(f"<td{_number(name)}>{escape(value)}</td>" for name, value in others)
+    return f'<tr><th scope="row">{escape(first)}</th>{cells}</tr>\n'
 
 
 def _number(name: str) -> str:
-    if name in ("placement", "init", "status"):
+    if name in WORDS:
         return ""
     return ' class="wide"' if name == "reason" else ' class="number"'

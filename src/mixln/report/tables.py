@@ -12,7 +12,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from mixln.compare.results import Cell, PlacementSummary, Summary, Unigram
+from mixln.compare.measure import MEASURES, Figure, Measure
+from mixln.compare.results import Cell, Floor, PlacementSummary, Summary
 from mixln.report import formats
 
 GroupName = Literal["", "best", "common"]
@@ -30,7 +31,7 @@ class Column:
     :param group: which columns stand under a heading of their own.
     :param kind: `name`: a title, then the text to type; `number`: set to the right.
     :param of_row: the cell of one placement.
-    :param of_unigram: the cell of the unigram model.
+    :param of_floor: the cell of the simplest model: of text, the unigram model.
     """
 
     heading: str
@@ -38,8 +39,13 @@ class Column:
     short: str
     kind: Literal["name", "text", "number"]
     of_row: Callable[[PlacementSummary], Pieces]
-    of_unigram: Callable[[Unigram], Pieces] = lambda _: ("",)
+    of_floor: Callable[[Floor], Pieces] = lambda _: ("",)
     group: GroupName = ""
+
+
+def measure_of(summary: Summary) -> Measure:
+    """What its trials are compared by."""
+    return MEASURES[summary.task]
 
 
 def learning_rates(summary: Summary) -> tuple[float, ...]:
@@ -61,19 +67,19 @@ def group_title(summary: Summary, group: GroupName) -> str:
 
 def columns(summary: Summary) -> tuple[Column, ...]:
     """The columns, in their order; those of the common learning rate only where there are several."""
-    several = len(learning_rates(summary)) > 1
+    measure, several = measure_of(summary), len(learning_rates(summary)) > 1
     best = "best" if several else ""
     baseline = baseline_title(summary)
     at_common = f"at {formats.learning_rate(common_learning_rate(summary))}"
     common = (
         Column(
-            heading=f"perplexity {at_common}",
-            sub="perplexity",
-            short="perplexity",
+            heading=f"{measure.name} {at_common}",
+            sub=measure.name,
+            short=measure.name,
             group="common",
             kind="number",
-            of_row=lambda row: (formats.perplexity(row.common.perplexity),),
-            of_unigram=_unigram_perplexity,
+            of_row=lambda row: (measure.say(row.common),),
+            of_floor=lambda floor: (measure.say(floor),),
         ),
         Column(
             heading=f"difference from {baseline} {at_common}",
@@ -91,7 +97,7 @@ def columns(summary: Summary) -> tuple[Column, ...]:
             short="placement",
             kind="name",
             of_row=lambda row: _names(row),
-            of_unigram=lambda _: ("unigram model",),
+            of_floor=lambda _: (measure.floor,),
         ),
         Column(heading="init", sub="init", short="init", kind="text", of_row=lambda row: (formats.plain(row.init),)),
         Column(
@@ -103,13 +109,13 @@ def columns(summary: Summary) -> tuple[Column, ...]:
             of_row=lambda row: (formats.learning_rate(row.best.learning_rate),),
         ),
         Column(
-            heading="perplexity",
-            sub="perplexity",
-            short="perplexity",
+            heading=measure.name,
+            sub=measure.name,
+            short=measure.name,
             group=best,
             kind="number",
-            of_row=lambda row: (formats.perplexity(row.best.perplexity),),
-            of_unigram=_unigram_perplexity,
+            of_row=lambda row: (measure.say(row.best),),
+            of_floor=lambda floor: (measure.say(floor),),
         ),
         Column(
             heading=f"difference from {baseline}",
@@ -120,39 +126,46 @@ def columns(summary: Summary) -> tuple[Column, ...]:
             of_row=lambda row: _difference(summary, row, row.best),
         ),
         *(common if several else ()),
-        Column(
-            heading="bits per byte",
-            sub="bits per byte",
-            short="bits/\nbyte",
-            kind="number",
-            of_row=lambda row: (formats.bits(row.best.bits_per_byte),),
-            of_unigram=lambda unigram: (formats.bits(unigram.bits_per_byte),),
-        ),
+        *map(_figure, measure.figures),
         Column(heading="ended", sub="ended", short="ended", kind="text", of_row=lambda row: _ended(summary, row)),
         Column(
-            heading="tokens/s",
-            sub="tokens/s",
-            short="tok/s",
+            heading=f"{measure.amount}/s",
+            sub=f"{measure.amount}/s",
+            short=f"{measure.extent[:3]}/s",
             kind="number",
             of_row=lambda row: (formats.rate(row.best.tokens_per_second),),
         ),
     )
 
 
+def _figure(figure: Figure) -> Column:
+    return Column(
+        heading=figure.name,
+        sub=figure.name,
+        short=figure.short,
+        kind="number",
+        of_row=lambda row: (figure.say(row.best),),
+        of_floor=lambda floor: (figure.say(floor) if figure.of(floor) is not None else "",),
+    )
+
+
 def rows(summary: Summary, chosen: tuple[Column, ...]) -> tuple[tuple[Pieces, ...], ...]:
-    """The cells of the chosen columns: a row for each placement, then the unigram model."""
+    """The cells of the chosen columns: a row for each placement, then the simplest model."""
     placements = tuple(tuple(column.of_row(row) for column in chosen) for row in summary.placements)
-    return (*placements, tuple(column.of_unigram(summary.unigram) for column in chosen))
+    return (*placements, tuple(column.of_floor(summary.floor) for column in chosen))
 
 
 def caption(summary: Summary) -> str:
     """What the columns mean, in one or two sentences."""
+    measure = measure_of(summary)
     text = (
-        f"Difference: percent of perplexity against {baseline_title(summary)}, paired by seed, with its 95% confidence "
-        "interval; negative is better. Ended: trials that finished, and what became of the others"
+        f"Difference: {measure.said} against {baseline_title(summary)}, paired by seed, with its 95% confidence "
+        f"interval; {'negative' if measure.lower_is_better else 'positive'} is better. "
+        "Ended: trials that finished, and what became of the others"
     )
     if len(learning_rates(summary)) > 1:
-        text += " (all learning rates; bits per byte and tokens/s are at the best one)"
+        names = [figure.name for figure in measure.figures]
+        text += f" (all learning rates; {', '.join(names)} and {measure.amount}/s are at the best one)"
     return text + "."
 
 
@@ -227,12 +240,10 @@ def _names(row: PlacementSummary) -> Pieces:
     return (title,) if title == text else (title, text)
 
 
-def _unigram_perplexity(unigram: Unigram) -> Pieces:
-    return (formats.perplexity(unigram.perplexity),)
-
-
 def _difference(summary: Summary, row: PlacementSummary, cell: Cell) -> Pieces:
-    return formats.difference(cell.difference, baseline=row.placement == summary.baseline)
+    if cell.difference is not None:
+        return measure_of(summary).difference(cell.difference)
+    return (formats.NOTHING, "(baseline)") if row.placement == summary.baseline else (formats.NOTHING,)
 
 
 def _ended(summary: Summary, row: PlacementSummary) -> Pieces:

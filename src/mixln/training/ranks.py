@@ -85,6 +85,15 @@ def total(values: Tensor) -> Tensor:
     return values
 
 
+def gathered(value: Tensor) -> list[Tensor]:
+    """What each process has for this value, on the processor, in the order of their ranks."""
+    if size() == 1:
+        return [value]
+    found: list[Any] = [None] * size()
+    distributed.all_gather_object(found, value)
+    return found
+
+
 def wait() -> None:
     """Returns when all processes are here."""
     if size() > 1:

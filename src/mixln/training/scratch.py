@@ -6,7 +6,7 @@ import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -79,6 +79,10 @@ class ScratchTrainer(EqualTerms):
         """The optimizer without what wraps it."""
         assert isinstance(self.optimizer, AcceleratedOptimizer)
         return self.optimizer.optimizer
+
+    def final(self) -> AbstractContextManager[None]:
+        """Within it, the model is what this training makes of it: for most, what it is."""
+        return nullcontext()
 
     def _defer_fsdp_gradient_reduction(self) -> Any:
         """Defers nothing: until the last part of the batch each process would keep whole gradients."""
@@ -204,7 +208,7 @@ def train_from_scratch(
     if not divergence.reason:
         whole = whole_weights(model) if sharded(model) else None
         if ranks.first():
-            with folder_atomic(folder / f"checkpoint-{step}") as final:
+            with trainer.final(), folder_atomic(folder / f"checkpoint-{step}") as final:
                 model.save_pretrained(final, state_dict=whole)
                 material.companion.save_pretrained(final)
         ranks.wait()

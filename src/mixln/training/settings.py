@@ -80,9 +80,16 @@ class VisionTrainSettings(ScratchSettings):
     """β₂ of AdamW."""
     weight_decay: float = 0.05
     """Decoupled weight decay, on matrices only: norm gains and biases have none."""
+    average: float = 0.0
+    """Decay of an exponential moving average of the weights, for example 0.9999, which is then evaluated and saved in place of
+    the weights themselves; 0: none."""
+    micro_batch_size: int | None = None
+    """Images per forward pass, to save memory: gradients are accumulated to --batch-size. Left out, all at once."""
 
     def __post_init__(self) -> None:
         _check_least(self, 1, "steps")
+        if not 0 <= self.average < 1:
+            raise SettingsError(f"average must lie in [0, 1), got {self.average}")
         if not 0 < self.epochs < math.inf:
             raise SettingsError(f"epochs must be above 0, got {self.epochs}")
         super().__post_init__()

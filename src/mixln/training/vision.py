@@ -4,29 +4,33 @@ from __future__ import annotations
 
 import copy
 import math
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import Sampler, SequentialSampler
+from torch.utils.data import DataLoader, Sampler, SequentialSampler, Subset
 from transformers import PreTrainedConfig, TrainingArguments, ViTImageProcessorPil
 
 from mixln.data.augmentation import Batches, Centres, Draws
 from mixln.data.pictures import Images
 from mixln.data.settings import AugmentSettings
 from mixln.training import ranks
+from mixln.training.answers import Answers
+from mixln.training.averaging import Averaging
 from mixln.training.metrics import MetricsFile
 from mixln.training.scratch import Material, ScratchTrainer
 from mixln.training.settings import EngineSettings, VisionTrainSettings
 
-BINS = 15
-"""Of the expected calibration error (arXiv:1706.04599)."""
 STALL_MARGIN = 0.02
 """A trial whose held-out accuracy is less than this above that of guessing the most frequent class is `stalled`."""
+EVALUATED = 256
+"""Images of one forward pass of an evaluation, at least."""
 WATCHED = 8
 """Held-out images that the residual stream is measured on."""
 
@@ -35,11 +39,15 @@ class VisionTrainer(ScratchTrainer):
     """Cross-entropy with smoothed or mixed labels, on images in the order in which they are drawn.
 
     :param smoothing: share of each label that is spread evenly over all classes.
+    :param averaged: decay of the average of the weights that is evaluated and saved; 0: none.
     """
 
-    def __init__(self, *, smoothing: float, **kwargs: Any) -> None:
+    def __init__(self, *, smoothing: float, averaged: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.smoothing = smoothing
+        self.average = Averaging(self.bare, averaged) if averaged else None
+        if self.average:
+            self.add_callback(self.average)
         self.model_accepts_loss_kwargs = False  # each part of a batch gives its own mean
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
@@ -58,45 +66,61 @@ class VisionTrainer(ScratchTrainer):
 
     @torch.no_grad()
     def measure(self) -> dict[str, float]:
-        """Means over the held-out images: `loss` (nats an image, labels neither smoothed nor mixed), `accuracy` with its standard
-        error, `top5`, and `calibration`, the expected calibration error with 15 bins of equal width."""
+        """Figures of all held-out images, their labels neither smoothed nor mixed, see :class:`~mixln.training.answers.Answers`; the
+        answers are left in the training's folder. With an average of the weights, it is the average's."""
+        with self.final():
+            answers = self._answers()
+        if ranks.first():
+            answers.write(Path(self.args.output_dir or "."))
+        return answers.figures()
+
+    def _answers(self) -> Answers:
+        """Each process looks at every k-th image, the last one's share filled up with first ones; all have the answers to all."""
+        images: Any = self.eval_dataset
+        count, processes = len(images), ranks.size()
+        share = [place % count for place in range(ranks.rank(), processes * math.ceil(count / processes), processes)]
+        loader = DataLoader(
+            Subset(images, share),
+            batch_size=max(EVALUATED, self.args.per_device_eval_batch_size),
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+        )
         model: Any = self.model
         was_training = model.training
         model.eval()
-        sums = torch.zeros(3 + 3 * BINS, dtype=torch.float64)
-        for batch in map(self._prepare_inputs, self.get_eval_dataloader()):
-            logits = model(pixel_values=batch["pixel_values"]).logits.float()
-            sums += tallied(logits.cpu(), batch["labels"].cpu())  # not every device has float64
+        rows = torch.cat([self._answer(model, self._prepare_inputs(batch)) for batch in loader])
         model.train(was_training)
-        loss, _, top5, *bins = ranks.total(sums).tolist()
-        counts, right, trusted = (bins[kind * BINS : (kind + 1) * BINS] for kind in range(3))
-        total = sum(counts)
-        accuracy = sum(right) / total
-        return {
-            "loss": loss / total,
-            "accuracy": accuracy,
-            "accuracy_error": math.sqrt(accuracy * (1 - accuracy) / total),
-            "top5": top5 / total,
-            "calibration": sum(abs(hits - sure) for hits, sure in zip(right, trusted, strict=True)) / total,
-        }
+        columns = torch.stack(ranks.gathered(rows.cpu()), dim=1).flatten(0, 1)[:count].double().numpy().T
+        labels, predicted, confidence, top5, losses = columns
+        return Answers(
+            labels=labels.astype(np.int64),
+            predicted=predicted.astype(np.int64),
+            confidence=confidence,
+            top5=top5 > 0,
+            losses=losses,
+        )
 
+    @staticmethod
+    def _answer(model: nn.Module, batch: Any) -> Tensor:
+        """Of each image: label, predicted class, its probability, whether the label is among the first five, and loss (B, 5)."""
+        logits_BK, labels_B = model(pixel_values=batch["pixel_values"]).logits.float(), batch["labels"]
+        probability_B, predicted_B = logits_BK.softmax(-1).max(-1)
+        top5_B = (logits_BK.topk(min(5, logits_BK.shape[-1])).indices == labels_B[:, None]).any(-1)
+        losses_B = F.cross_entropy(logits_BK, labels_B, reduction="none")
+        return torch.stack([labels_B, predicted_B, probability_B, top5_B, losses_B], dim=-1)
 
-def tallied(logits_BK: Tensor, labels_B: Tensor) -> Tensor:
-    """Sums over images: loss, right among the first one and the first five, then of each bin of confidence the images, the right
-    ones and their confidence; float64. A label below 0 is no image."""
-    used_B = labels_B >= 0
-    logits_BK, labels_B = logits_BK[used_B], labels_B[used_B]
-    places_B5 = logits_BK.topk(min(5, logits_BK.shape[-1])).indices
-    hits_B5 = places_B5 == labels_B[:, None]
-    confidence_B = logits_BK.softmax(-1).amax(-1).double()
-    bin_B = (confidence_B * BINS).long().clamp(max=BINS - 1)
-    right_B = hits_B5[:, 0].double()
-    each = (torch.ones_like(confidence_B), right_B, confidence_B)
-    bins = [
-        torch.zeros(BINS, dtype=torch.float64, device=logits_BK.device).index_add_(0, bin_B, value) for value in each
-    ]
-    loss = F.cross_entropy(logits_BK, labels_B, reduction="sum").double()
-    return torch.cat([torch.stack([loss, right_B.sum(), hits_B5.any(-1).sum().double()]), *bins])
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        if self.average and self.args.should_save:
+            self.average.save(Path(output_dir))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if self.average and checkpoint is not None:
+            self.average.load(Path(checkpoint))
+
+    def final(self) -> AbstractContextManager[None]:
+        return self.average.swapped() if self.average else super().final()
 
 
 @dataclass(frozen=True)
@@ -149,6 +173,7 @@ class Classified(Material[VisionTrainSettings]):
         return VisionTrainer(
             args=TrainingArguments(**chosen, dataloader_num_workers=engine.data_workers),
             smoothing=self.augment.label_smoothing,
+            averaged=settings.average,
             train_dataset=self._drawn(settings, seed),
             eval_dataset=Centres(self.images.held_out, self.images.info.size),
             data_collator=self._batches(seed),

@@ -1,0 +1,60 @@
+"""The exponential moving average of a model's weights over a training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+AVERAGE = "average.safetensors"
+"""Name of the file in a checkpoint."""
+
+
+class Averaging(TrainerCallback):
+    """After every step, average ← d · average + (1 − d) · weights, beginning with the weights at the start.
+
+    :param model: whose weights are averaged; evaluations look at the average within :meth:`swapped`.
+    :param decay: d; no more than (1 + step) / (10 + step), so that the start is soon forgotten.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.weights = dict(model.named_parameters())
+        self.decay = decay
+        self.average = {name: weight.detach().clone() for name, weight in self.weights.items()}
+
+    @torch.no_grad()
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        decay = min(self.decay, (1 + state.global_step) / (10 + state.global_step))
+        current = [weight.detach() for weight in self.weights.values()]
+        get_ema_multi_avg_fn(decay)(list(self.average.values()), current, torch.tensor(state.global_step))
+
+    @contextmanager
+    def swapped(self) -> Iterator[None]:
+        """Within it, the model has the averaged weights."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    def save(self, folder: Path) -> None:
+        """Writes the average into a checkpoint."""
+        save_file({name: value.contiguous() for name, value in self.average.items()}, folder / AVERAGE)
+
+    def load(self, folder: Path) -> None:
+        """Goes on from what :meth:`save` wrote."""
+        for name, value in load_file(folder / AVERAGE).items():
+            self.average[name].copy_(value)
+
+    def _swap(self) -> None:
+        for name, weight in self.weights.items():
+            held: Tensor = weight.data
+            weight.data = self.average[name]
+            self.average[name] = held
