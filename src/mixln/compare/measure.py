@@ -48,7 +48,7 @@ class Measure:
     :param change: a difference of `of` as the text of an interval's end; `change_unit` follows the mean.
     :param said: what the differences are, in the words of a caption.
     :param undecided: width of an interval from which it is only said to decide nothing.
-    :param extent: what the loss is taken over.
+    :param extent: what the loss is taken over; `rate` is how many a second, where space is scarce.
     :param material: what it is trained on.
     :param training_loss: what a reader must know of the training loss beside the held-out one.
     :param floor: the simplest model, which every trial must beat; `floor_knows` says what it knows, `floor_learnt` what a trial
@@ -56,6 +56,7 @@ class Measure:
     :param stalled: what a trial is that is no better; `{}` is the floor's number.
     :param figures: what else is said of each placement and trial.
     :param explained: the measure, for those who read a figure.
+    :param command: what such a comparison is started with.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Measure:
     said: str
     undecided: float
     extent: Literal["token", "image"]
+    rate: str
     material: str
     training_loss: str
     floor: str
@@ -79,6 +81,7 @@ class Measure:
     stalled: str
     figures: tuple[Figure, ...]
     explained: str
+    command: str
 
     @property
     def amount(self) -> str:
@@ -158,6 +161,7 @@ LANGUAGE = Measure(
     said="percent of perplexity",
     undecided=5.0,  # nats per token: a factor of 148 in perplexity
     extent="token",
+    rate="tok/s",
     material="text",
     training_loss="",
     floor="unigram model",
@@ -173,6 +177,7 @@ LANGUAGE = Measure(
         ),
     ),
     explained="e to the power of the loss",
+    command="mixln compare",
 )
 VISION = Measure(
     name="accuracy",
@@ -188,6 +193,7 @@ VISION = Measure(
     said="percentage points of accuracy",
     undecided=math.inf,
     extent="image",
+    rate="img/s",
     material="images",
     training_loss=", of smoothed labels and changed images, and so mostly higher",
     floor="most frequent class",
@@ -200,5 +206,6 @@ VISION = Measure(
         Figure(name="loss", short="loss", of=lambda measured: measured.loss, text=lambda value: f"{value:.3f}"),
     ),
     explained="share of the images whose most probable class is right",
+    command="mixln compare --task vision",
 )
 MEASURES: dict[Task, Measure] = {"language": LANGUAGE, "vision": VISION}

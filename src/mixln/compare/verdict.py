@@ -183,7 +183,7 @@ def _limits(
     if len(learning_rates) == 1:
         found.append(
             f"One learning rate ({learning_rates[0]:g}) proves nothing about placements: each has its own best, and the "
-            "order can turn round at another. Add some with mixln compare --learning-rates 1e-3 3e-3 1e-2 --extend."
+            f"order can turn round at another. Add some with {measure.command} --learning-rates 1e-3 3e-3 1e-2 --extend."
         )
     else:
         edge = [row for row in rows if row.best.learning_rate in (min(learning_rates), max(learning_rates))]
@@ -203,7 +203,9 @@ def _limits(
             "part of a difference may be the initialisation. Hold it fixed with --init."
         )
     if 1 < len(seeds) < 5:
-        found.append(f"{len(seeds)} seeds make wide intervals; add some with mixln compare --seeds 0 1 2 3 4 --extend.")
+        found.append(
+            f"{len(seeds)} seeds make wide intervals; add some with {measure.command} --seeds 0 1 2 3 4 --extend."
+        )
     return found
 
 

@@ -131,7 +131,7 @@ def columns(summary: Summary) -> tuple[Column, ...]:
         Column(
             heading=f"{measure.amount}/s",
             sub=f"{measure.amount}/s",
-            short=f"{measure.extent[:3]}/s",
+            short=measure.rate,
             kind="number",
             of_row=lambda row: (formats.rate(row.best.tokens_per_second),),
         ),
