@@ -15,7 +15,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 AXES = {"model": "model", "length": "sequence, tokens", "batch": "batch, sequences"}
 COLOURS = {"Trainer": "#7f7f7f", "plain, compiled": "#bcbd22", "pre": "#1f77b4", "pre, compiled": "#d62728"}
@@ -60,8 +60,9 @@ def curves(panel: Axes, axis: str, points: list[dict[str, Any]], name: str, unit
             panel.fill_between(places, low, high, color=colour, alpha=0.15)
     panel.set_ylabel(label)
     panel.set_yscale("log")
-    for which in (panel.yaxis.set_major_formatter, panel.yaxis.set_minor_formatter):
-        which(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    panel.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    panel.yaxis.set_minor_locator(NullLocator())
     panel.grid(alpha=0.3)
 
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import io
 import math
 import random
 
+import numpy as np
+from PIL import Image
+
 from mixln.compare.results import (
+    Answered,
     Cell,
     Floor,
     Interval,
     LayerProfile,
+    Mistake,
     PlacementSummary,
     Status,
     Summary,
@@ -276,3 +283,36 @@ def hostile() -> Summary:
         settings={HOSTILE: {HOSTILE: [HOSTILE]}},
         facts={HOSTILE: HOSTILE},
     )
+
+
+def pictures() -> Summary:
+    """Image classifiers: three placements, two seeds; the accuracy, not the loss, is what they are compared by."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8) * 4).save(buffer, "PNG")
+    image = base64.b64encode(buffer.getvalue()).decode()
+    accuracies = {PRE: (0.861, 0.864), MIX: (0.882, 0.887), POST: (0.1, 0.1)}
+    intervals = {
+        PRE: None,
+        MIX: Interval(mean=0.022, low=0.0093, high=0.0347, pairs=2),
+        POST: Interval(mean=-0.7625, low=-0.7816, high=-0.7434, pairs=2),
+    }
+    trials: list[TrialResult] = []
+    rows: list[PlacementSummary] = []
+    for name, values in accuracies.items():
+        made = [
+            dataclasses.replace(
+                result(name, seed=seed, loss=2.3 * (1 - value), status="stalled" if value < 0.2 else "finished"),
+                bits_per_byte=None,
+                figures={"accuracy": value, "top5": 0.99, "calibration": 0.031},
+            )
+            for seed, value in enumerate(values)
+        ]
+        figures = {"accuracy": sum(values) / 2, "top5": 0.99, "calibration": 0.031}
+        rows.append(row(name, [dataclasses.replace(cell(made, intervals[name]), bits_per_byte=None, figures=figures)]))
+        trials += made
+    mistake = Mistake(image=image, label="Shirt", predicted=HOSTILE, confidence=0.987)
+    answered = Answered(
+        placement="pre", reliability=((0.45, 0.5, 40), (0.95, 0.9, 900), (0.2, 0.1, 3)), mistakes=(mistake, mistake)
+    )
+    floor = Floor(loss=math.log(10), figures={"accuracy": 0.1})
+    return summary(rows, trials, task="vision", floor=floor, answered=(answered,))

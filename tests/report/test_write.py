@@ -32,7 +32,7 @@ def test_results_can_be_read_back(tmp_path: Path) -> None:
     assert tuple(map(trial_result, stored["trials"])) == summary.trials
     assert stored == json.loads(json.dumps(to_json(summary)))
     assert list(stored)[: len(dataclasses.fields(summary))] == [item.name for item in dataclasses.fields(summary)]
-    assert text.startswith('{\n "settings": {')
+    assert text.startswith('{\n "task": "language",\n "settings": {')
 
 
 def test_figures_of_results_read_back_with_gaps() -> None:

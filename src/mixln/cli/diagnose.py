@@ -31,7 +31,7 @@ class Diagnose(DiagnoseSettings):
         keep_freed_memory()
         cache = self.cache.expanduser()
         sources = [source for name in self.models for source in find(name, cache=cache, say=terminal.news)]
-        prepared = prepare_models(sources, self.text, self.measure, say=terminal.news)
+        prepared = prepare_models(sources, self.text, self.measure, cache=cache, say=terminal.news)
 
         settings = {name: value for name, value in dataclasses.asdict(self).items() if name not in ("out", "cache")}
         models: list[Diagnosis] = []

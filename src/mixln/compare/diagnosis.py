@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from mixln.compare.sources import find, trial_of
-from mixln.data.images import image_batches
+from mixln.data.images import held_out_batches, image_batches
 from mixln.data.settings import CorpusSettings
 from mixln.data.windows import Kind, Windows, text_windows
 from mixln.diagnostics.diagnose import diagnose
-from mixln.diagnostics.measures import EmbeddingChange, ImageLoss, Measure, TokenLoss
+from mixln.diagnostics.drop import performance_drop
+from mixln.diagnostics.measures import EmbeddingChange, ImageAccuracy, ImageLoss, Measure, TokenLoss
 from mixln.diagnostics.results import Diagnosis
 from mixln.diagnostics.settings import MeasureSettings
 from mixln.diagnostics.stack import Batch, find_stack
@@ -37,24 +38,30 @@ KEPT = "diagnosis.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A model with its data, before it is loaded."""
+    """A model with its data, before it is loaded.
+
+    :param also: measures by which the performance drop is measured too.
+    """
 
     source: Source
     title: str
     batches: Sequence[Batch]
     description: str
     measure: Measure
-    tokenizer: Any
+    also: tuple[Measure, ...] = ()
+    tokenizer: Any = None
 
 
 def prepare_models(
-    sources: Sequence[Source], corpus: CorpusSettings, settings: MeasureSettings, *, say: Say
+    sources: Sequence[Source], corpus: CorpusSettings, settings: MeasureSettings, *, cache: Path, say: Say
 ) -> list[Prepared]:
     """Cuts the text for every model, so that what is wrong with any of them shows before the first is measured.
 
-    Text that a trial was trained on is not used: its experiment's held-out documents are, for all models of the run.
+    Text that a trial was trained on is not used: its experiment's held-out documents are, for all models of the run. An image
+    classifier that is a trial looks at the images that its experiment held out, unless others are named.
 
-    :raises DataError: if the text cannot be read or is too short.
+    :param cache: folder of prepared images.
+    :raises DataError: if the text or the images cannot be read, or are too few.
     """
     if settings.tasks and (others := [source.title for source in sources if source.task != "causal-lm"]):
         raise SettingsError(
@@ -66,7 +73,7 @@ def prepare_models(
         say(f"sequences of {length} tokens: the most that all of the models take or were trained on")
     titles = titles_of(sources)
     return [
-        _prepare(source, title, corpus, settings, length, trial, say=say)
+        _prepare(source, title, corpus, settings, length, trial, cache=cache, say=say)
         for source, title in zip(sources, titles, strict=True)
     ]
 
@@ -111,6 +118,11 @@ def diagnose_all(
             },
             say=say,
         )
+        if settings.drop and entry.also:
+            by = ", ".join(measure.name for measure in entry.also)
+            say(f"{entry.title}: performance drop by {by}")
+            drops = tuple(performance_drop(stack, batches, measure) for measure in entry.also)
+            diagnosis = replace(diagnosis, tasks=drops)
         if harness is not None:
             drops = task_drops(harness, stack, entry.tokenizer, batch_size=settings.batch_size, say=say)
             diagnosis = replace(diagnosis, tasks=drops)
@@ -154,7 +166,7 @@ def diagnose_experiment(
         asked = {"version": version("mixln"), "weights": weights, **to_json(asdict(settings))}
         if (diagnosis := _read(kept, asked)) is None:
             try:
-                prepared = prepare_models([source], CorpusSettings(), settings, say=say)
+                prepared = prepare_models([source], CorpusSettings(), settings, cache=cache, say=say)
                 (diagnosis,) = diagnose_all(prepared, settings, cache=cache, say=say, done=lambda diagnosis: None)
             except (MixlnError, RuntimeError, OSError) as error:
                 failed(f"{source.title} could not be diagnosed: {first_line(error)}")
@@ -214,20 +226,27 @@ def _prepare(
     length: int,
     trial: Source | None,
     *,
+    cache: Path,
     say: Say,
 ) -> Prepared:
     if source.takes_images:
-        batches, description, labelled = image_batches(
-            corpus.data,
-            image_processor_of(source),
-            source.config,
-            batch_size=settings.batch_size,
-            tokens=settings.tokens,
-        )
+        many: Any = {"batch_size": settings.batch_size, "tokens": settings.tokens}
+        if source.images is not None and corpus.data == CorpusSettings().data:
+            batches, description, labelled = held_out_batches(
+                source.images, source.config, cache=cache, say=say, **many
+            )
+        else:
+            batches, description, labelled = image_batches(
+                corpus.data, image_processor_of(source), source.config, **many
+            )
         labelled = labelled and source.task == "image-classification"
-        measure = ImageLoss() if labelled else EmbeddingChange()
         return Prepared(
-            source=source, title=title, batches=batches, description=description, measure=measure, tokenizer=None
+            source=source,
+            title=title,
+            batches=batches,
+            description=description,
+            measure=ImageLoss() if labelled else EmbeddingChange(),
+            also=(ImageAccuracy(),) if labelled else (),
         )
     tokenizer = tokenizer_of(source, say=say)
     kind: Kind = "none" if source.task == "image-classification" else source.task

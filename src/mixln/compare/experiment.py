@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
+from mixln.compare.answered import answered
 from mixln.compare.chain import check_chain, run_chain
 from mixln.compare.diagnosis import diagnose_experiment
 from mixln.compare.measure import MEASURES
@@ -161,6 +162,8 @@ def compare(
             display.say(f"trials: {len(trials)} of {len(trials)} done, nothing to run")
         ended = [result for result in results.values() if result is not None]
         summary = _summary(settings, data, present, parameters, ended, found)
+        if data.images is not None:
+            summary = replace(summary, answered=answered(store, summary.placements, ended, data.images))
         publish(summary)
         if settings.diagnose:
             labels = dict(zip(settings.placements, summary.labels, strict=True))

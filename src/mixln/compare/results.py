@@ -19,6 +19,7 @@ from mixln.training.outcome import Outcome, Status, Tuned, perplexity
 
 __all__ = [
     "AVERAGE",
+    "Answered",
     "Cell",
     "Chain",
     "ChainResult",
@@ -27,6 +28,7 @@ __all__ = [
     "Interval",
     "LayerProfile",
     "Mean",
+    "Mistake",
     "PlacementSummary",
     "Status",
     "Summary",
@@ -222,6 +224,34 @@ class Chain:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Mistake:
+    """A held-out image that a model gets wrong.
+
+    :param image: a small PNG of it, in base64.
+    :param label: the name of its class, `predicted` of the one that the model names.
+    :param confidence: probability that the model gives to that, in [0, 1].
+    """
+
+    image: str
+    label: str
+    predicted: str
+    confidence: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answered:
+    """What the classifiers of a placement, at its best learning rate, say of the held-out images.
+
+    :param reliability: of each bin of confidence, over all seeds: mean confidence, accuracy, and how many answers are in it.
+    :param mistakes: of its lowest seed, those of which it is surest.
+    """
+
+    placement: str
+    reliability: tuple[tuple[float, float, int], ...]
+    mistakes: tuple[Mistake, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Summary:
     """A whole comparison: everything that the table, the figures and the page show.
 
@@ -231,6 +261,7 @@ class Summary:
     :param warnings: what was known before the training to go wrong, one sentence each.
     :param diagnoses: what each layer contributes, for the trials that were diagnosed.
     :param chain: what became of the trials in the steps after the pre-training; `None` without any.
+    :param answered: of image classifiers, what they say of held-out images.
     """
 
     task: Task = "language"
@@ -244,6 +275,7 @@ class Summary:
     warnings: tuple[str, ...]
     diagnoses: tuple[Diagnosis, ...] = ()
     chain: Chain | None = None
+    answered: tuple[Answered, ...] = ()
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from mixln.compare.results import Trial, TrialResult, trial_result
 from mixln.compare.store import EXPERIMENT, RESULT, TRIAL, Store
-from mixln.data.settings import TextSettings
+from mixln.data.settings import ImageSettings, TextSettings
 from mixln.errors import StoreError, first_line
 from mixln.hosts.sources import Say, Source, find_model, refuse_pickle, silent
 from mixln.records import from_json, read_json
@@ -112,6 +112,8 @@ def _of_checkpoint(name: str, checkpoint: Path, cache: Path) -> Source:
         return source
     settings: dict[str, Any] = (Store(folder.parent).read() or {})["settings"]
     try:
+        if "images" in settings:
+            return replace(source, images=from_json(ImageSettings, settings["images"]))
         text = asdict(from_json(TextSettings, settings["text"]))
         training = from_json(TrainSettings, settings["training"])
     except (ValueError, TypeError, KeyError) as error:

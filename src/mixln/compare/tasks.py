@@ -19,6 +19,7 @@ from mixln.presets import model_config, vision_config
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
+    from mixln.data.pictures import Images
     from mixln.data.text import Text
 
 Say = Callable[[str], None]
@@ -35,7 +36,7 @@ class Prepared:
     :param floor: what a model gets that learnt frequencies only.
     :param facts: about the data, label → value.
     :param job: makes a trial's job of `trial`, `folder`, `config` and `together`.
-    :param text: of language models, what they learn from.
+    :param text: of language models, what they learn from; `images` of classifiers.
     """
 
     config: PreTrainedConfig
@@ -46,6 +47,7 @@ class Prepared:
     facts: dict[str, str]
     job: Callable[..., Training]
     text: Text | None = None
+    images: Images | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +146,7 @@ def _vision(settings: VisionCompareSettings, config: PreTrainedConfig, say: Say)
             engine=settings.engine,
             stochastic_depth=settings.stochastic_depth,
         ),
+        images=images,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,8 @@ from mixln.errors import DataError, first_line
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from mixln.data.settings import ImageSettings
 
 FILE_TYPES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
@@ -29,16 +32,14 @@ def image_batches(
     import torch
     from PIL import Image
 
-    folder = Path(data)
+    folder = Path(data).expanduser()
     if not folder.is_dir():
         raise DataError(f"data {data} is no folder, and the model takes images; name a folder of images with --data")
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in FILE_TYPES)
     if not paths:
         raise DataError(f"data {data} holds no images ({', '.join(FILE_TYPES)}); name a folder that does")
     size = (config.num_channels, *_pair(config.image_size))
-    patches = math.prod(side // patch for side, patch in zip(size[1:], _pair(config.patch_size), strict=True))
-    count = min(len(paths), math.ceil(tokens / max(1, patches)))
-    paths = [paths[index * len(paths) // count] for index in range(count)]
+    paths = [paths[index] for index in _spread(len(paths), config, tokens)]
     classes = {str(name): index for name, index in (config.label2id or {}).items()}
     labelled = all(path.parent.name in classes and path.parent != folder for path in paths)
     pixels = []
@@ -60,6 +61,36 @@ def image_batches(
             batch["labels"] = torch.tensor([classes[path.parent.name] for path in paths[start : start + batch_size]])
         batches.append(batch)
     return batches, f"{len(paths)} images of {folder.name}{', labelled' if labelled else ''}", labelled
+
+
+def held_out_batches(
+    settings: ImageSettings, config: Any, *, batch_size: int, tokens: int, cache: Path, say: Callable[[str], None]
+) -> tuple[list[dict[str, Tensor]], str, bool]:
+    """The same of what a comparison of image classifiers held out, as it evaluates them.
+
+    :param settings: of its images.
+    :param config: of one of its models.
+    """
+    import torch
+
+    from mixln.data.augmentation import Batches, Centres
+    from mixln.data.pictures import prepare_images
+    from mixln.data.settings import AugmentSettings
+
+    size = config.image_size
+    images = prepare_images(settings, size=size, channels=config.num_channels, cache=cache, say=say)
+    seen, made = Centres(images.held_out, size), Batches(images.info, AugmentSettings(), 0)
+    chosen = torch.tensor(_spread(len(seen), config, tokens)).split(batch_size)
+    batches = [made([seen[int(index)] for index in part]) for part in chosen]
+    count = sum(map(len, chosen))
+    return batches, f"{count} held-out images of {images.info.description}, labelled", True
+
+
+def _spread(count: int, config: Any, tokens: int) -> list[int]:
+    """Which of `count` images to look at, spread evenly: as many as have so many patches, or all."""
+    sides = zip(_pair(config.image_size), _pair(config.patch_size), strict=True)
+    chosen = min(count, math.ceil(tokens / max(1, math.prod(side // patch for side, patch in sides))))
+    return [index * count // chosen for index in range(chosen)]
 
 
 def _pair(size: Any) -> tuple[int, int]:

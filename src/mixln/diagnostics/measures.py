@@ -116,3 +116,13 @@ class ImageLoss(Measure):
 
     def weights(self, batch: Batch) -> Tensor:
         return torch.ones(len(batch["labels"]), dtype=torch.float64)
+
+
+class ImageAccuracy(ImageLoss):
+    """Share of the images whose most probable class is right."""
+
+    name, unit, better = "accuracy", "share of images", "higher"
+
+    def run(self, stack: Stack, batch: Batch) -> Tensor:
+        """1 for each image that is right, else 0 (B,)."""
+        return (stack.logits(batch).argmax(-1) == batch["labels"]).cpu().double()

@@ -137,7 +137,7 @@ class Diagnosis:
     :param model: a short name that differs from those of the other models in the same report.
     :param facts: what the model and the text are, in words, in the order to be shown.
     :param drops: by the model's own measure; `None` if it was not asked for.
-    :param tasks: the same by lm-eval tasks.
+    :param tasks: the same by lm-eval tasks, or of images by accuracy.
     :param initial: gradients of the same architecture with weights drawn anew.
     :param verdict: what the figures carry, in sentences.
     :param left_out: what was not measured, and why, in sentences.

@@ -129,10 +129,12 @@ def _removable(drops: Drops) -> list[str]:
             f"No layer can surely go for less than {CHEAP:.0%} of the loss: "
             f"the cheapest, {_named(chosen)}, takes {_share(chosen, interval, drops)}."
         )
+    tokens = drops.unit == "nats per token"
+    perplexity = f", the perplexity {math.expm1(min(chosen.change, LARGEST)):+.1%}" if tokens else ""
     sentences = [
         said,
-        f"Without {_named(chosen)} the loss is {chosen.value:.3f} {drops.unit} instead of {drops.original:.3f}, the perplexity "
-        f"{math.expm1(min(chosen.change, LARGEST)):+.1%}; the 95% interval holds for all that was tried at once.",
+        f"Without {_named(chosen)} the loss is {chosen.value:.3f} {drops.unit} instead of {drops.original:.3f}{perplexity}; "
+        "the 95% interval holds for all that was tried at once.",
     ]
     if helped:
         sentences.append(f"{_without(helped)} the loss is lower than with it.")

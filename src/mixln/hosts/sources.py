@@ -35,6 +35,7 @@ from transformers import (
 )
 from transformers.utils.import_utils import is_gguf_available
 
+from mixln.data.settings import ImageSettings
 from mixln.errors import CheckpointError, DataError, MixlnError, SettingsError, StoreError, first_line, unknown
 from mixln.files import existing, folder_atomic
 from mixln.hosts import HOSTS, refuse_pieces, saved_class
@@ -82,6 +83,7 @@ class Source:
     :param pickled: its weights are there as a pickle only.
     :param trial: text settings of the comparison that the model is a trial of, as in its `experiment.json`.
     :param trial_tokens: training tokens of that trial.
+    :param images: of a comparison of image classifiers, its images.
     """
 
     name: str
@@ -93,6 +95,7 @@ class Source:
     pickled: bool = False
     trial: dict[str, Any] | None = None
     trial_tokens: int | None = None
+    images: ImageSettings | None = None
 
     @property
     def facts(self) -> dict[str, str]:

@@ -19,6 +19,7 @@ from mixln.report.diagnosis_page import render_diagnosis
 from mixln.report.figures import png
 from mixln.report.layer_table import terminal_diagnosis
 from mixln.report.page import render
+from mixln.report.pictures import mistakes_png
 from mixln.report.series import Chart
 from mixln.report.tables import markdown_table, terminal_table
 from mixln.report.task_table import markdown_evaluation, terminal_evaluation
@@ -43,7 +44,7 @@ def write(summary: Summary, folder: Path) -> list[Path]:
     """Writes `results.json`, `table.md`, PNG figures and `report.html` into a folder, which is made if it is missing.
 
     Each file is replaced as a whole or not at all; a later call replaces them. The figures are the four of the training, and
-    those of the diagnoses, whose names begin with `diagnosis-`.
+    those of the diagnoses, whose names begin with `diagnosis-`; of image classifiers also their calibration and mistakes.
 
     :returns: the paths, in that order.
     """
@@ -51,6 +52,7 @@ def write(summary: Summary, folder: Path) -> list[Path]:
         folder,
         {"results.json": _json(summary), "table.md": markdown_table(summary) + chain_markdown(summary)}
         | _pngs((*prepare(summary), *of_summary(summary)))
+        | mistakes_png(summary)
         | {"report.html": render(summary)},
     )
 

@@ -1,4 +1,4 @@
-"""The four figures of a comparison: loss curves, perplexity or accuracy, gradient norms and the residual stream, layer by layer."""
+"""The figures of a comparison: loss curves, perplexity or accuracy, gradient norms and the residual stream, layer by layer."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Literal
 from mixln.compare.measure import Measure
 from mixln.compare.results import LayerProfile, PlacementSummary, Summary, TrialResult
 from mixln.report import axes, formats, series
+from mixln.report.pictures import calibration
 from mixln.report.series import Chart, Panel, Points, Reference, Trace
 from mixln.report.tables import learning_rates, measure_of
 
@@ -18,7 +19,7 @@ _PROFILE = "Mean over seeds, each placement at its best learning rate, at the st
 
 def prepare(summary: Summary) -> tuple[Chart, ...]:
     """All figures, in the order in which they are shown."""
-    return (loss(summary), measured(summary), gradients(summary), residual(summary))
+    return (loss(summary), measured(summary), *calibration(summary), gradients(summary), residual(summary))
 
 
 def loss(summary: Summary) -> Chart:

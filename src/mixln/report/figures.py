@@ -188,13 +188,12 @@ def _draw_reference(axes: Axes, panel: Panel, reference: Reference) -> None:
     line = {"color": INK, "linestyle": (0, (4, 3)), "linewidth": 1.1, "zorder": 1.5}
     horizontal = reference.along == "y"
     axis = panel.y if horizontal else panel.x
-    shown = axis.holds(reference.value)
-    if shown:
+    if axis.holds(reference.value):
         (axes.axhline if horizontal else axes.axvline)(reference.value, **line)
-    end = reference.value if shown else axis.high
+    end, label = reference.on(axis)
     before = axis.share(end) > 0.3
     axes.annotate(
-        _text(reference.label) + ("" if shown else " ↑" if horizontal else " →"),
+        _text(label),
         xy=(1, end) if horizontal else (end, 0),
         xycoords=("axes fraction", "data") if horizontal else ("data", "axes fraction"),
         xytext=(-4, -5 if before else 5) if horizontal else (-5 if before else 5, 5),

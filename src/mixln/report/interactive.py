@@ -157,16 +157,15 @@ def _reference(reference: Reference, panel: Panel) -> go.Scatter:
     horizontal = reference.along == "y"
     axis = panel.y if horizontal else panel.x
     shown = axis.holds(reference.value)
-    end = reference.value if shown else axis.high
+    end, label = reference.on(axis)
     across = [end, end]
     before = axis.share(end) > 0.3
     ends = [panel.x.low, panel.x.high] if horizontal else [panel.y.high, panel.y.low]
-    label = GAP + _plain(reference.label) + ("" if shown else " ↑" if horizontal else " →") + GAP
     return go.Scatter(
         x=ends if horizontal else across,
         y=across if horizontal else ends,
         mode="lines+text" if shown else "text",
-        text=["", label],
+        text=["", GAP + _plain(label) + GAP],
         textposition=f"{'bottom' if horizontal and before else 'top'} {'left' if horizontal or before else 'right'}",
         textfont={"size": 12, "color": MUTED},
         line={"color": INK, "width": 1.3, "dash": "5px,4px"},

@@ -13,6 +13,7 @@ from mixln.report.charts import prepare
 from mixln.report.diagnosis import of_summary
 from mixln.report.diagnosis_page import findings
 from mixln.report.embedded import figure
+from mixln.report.pictures import mistakes_section
 from mixln.report.skeleton import closed, closed_pairs, flat, page, scroll, section, verdict, warnings
 from mixln.report.tables import Column, Pieces
 
@@ -35,6 +36,7 @@ def render(summary: Summary) -> str:
             warnings(summary.warnings),
             section("Results", _results(summary)),
             section("Figures", *map(figure, trained)),
+            mistakes_section(summary),
             chain_section(summary),
             findings(summary.diagnoses, diagnosed),
             section("Details", *_details(summary)),

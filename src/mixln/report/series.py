@@ -57,6 +57,14 @@ class Reference:
     label: str
     along: Literal["x", "y"]
 
+    def on(self, axis: Axis) -> tuple[float, str]:
+        """Where on its axis it stands, and its label: beyond the axis at the edge, with an arrow."""
+        if axis.holds(self.value):
+            return self.value, self.label
+        above = self.value > axis.high
+        arrow = {"x": "←→", "y": "↓↑"}[self.along][above]
+        return (axis.high if above else axis.low), f"{self.label} {arrow}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Heat:

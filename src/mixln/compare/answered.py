@@ -1,0 +1,76 @@
+"""What the classifiers of a comparison say of held-out images: how sure they are, and their mistakes."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mixln.compare.results import Answered, Mistake, PlacementSummary, TrialResult
+from mixln.compare.store import Store
+from mixln.training.answers import Answers
+
+if TYPE_CHECKING:
+    from mixln.data.pictures import Images
+
+MOST = 8
+"""Mistakes that are shown of each placement."""
+THUMBNAIL = 112
+"""Pixels of the longer side of an image that is shown, at most."""
+
+
+def answered(
+    store: Store, rows: Sequence[PlacementSummary], results: Sequence[TrialResult], images: Images
+) -> tuple[Answered, ...]:
+    """Of each placement, what its trials at its best learning rate say of all held-out images.
+
+    Trials without answers (they diverged or failed) are left out, and so is a placement that has no other.
+    """
+    found = []
+    for row in rows:
+        trials = [
+            result.trial
+            for result in sorted(results, key=lambda result: result.trial.seed)
+            if result.status in ("finished", "stalled")
+            and (result.trial.placement, result.trial.learning_rate) == (row.placement, row.best.learning_rate)
+        ]
+        said = [answers for trial in trials if (answers := _read(store, trial)) is not None]
+        if said:
+            pooled = Answers(**{name: np.concatenate([getattr(each, name) for each in said]) for name in vars(said[0])})
+            mistakes = tuple(_mistakes(said[0], images))
+            found.append(Answered(placement=row.placement, reliability=tuple(pooled.reliability()), mistakes=mistakes))
+    return tuple(found)
+
+
+def _read(store: Store, trial: object) -> Answers | None:
+    try:
+        return Answers.read(store.trial_folder(trial))  # type: ignore[arg-type]
+    except (OSError, ValueError, KeyError):
+        return None  # its figures are in result.json all the same
+
+
+def _mistakes(answers: Answers, images: Images) -> list[Mistake]:
+    """The mistakes of which the model is surest."""
+    wrong = np.flatnonzero(~answers.right)
+    surest = wrong[np.argsort(-answers.confidence[wrong], kind="stable")][:MOST]
+    classes = images.info.classes
+    return [
+        Mistake(
+            image=_thumbnail(images, int(index)),
+            label=classes[answers.labels[index]],
+            predicted=classes[answers.predicted[index]],
+            confidence=float(answers.confidence[index]),
+        )
+        for index in surest
+    ]
+
+
+def _thumbnail(images: Images, index: int) -> str:
+    picture = images.held_out.picture(index)
+    picture.thumbnail((THUMBNAIL, THUMBNAIL))
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
