@@ -24,7 +24,7 @@ class Comparing:
     def run(self) -> int:
         """Compares, prints the table and the verdict, and writes the report."""
         assert isinstance(self, GridSettings)
-        return show(self)
+        return exit_code(show(self))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +51,8 @@ def command_of(arguments: list[str]) -> type[Comparing]:
     return TASKS.get(given[-1] if given else "language", Compare)
 
 
-def show(settings: GridSettings, workers: Workers | None = None) -> int:
-    """Runs a comparison, prints what it found, and returns the exit code: 1 if a trial failed.
+def show(settings: GridSettings, workers: Workers | None = None) -> Summary:
+    """Runs a comparison, prints what it found, and writes its report.
 
     :param workers: see :func:`mixln.compare.experiment.compare`.
     """
@@ -86,5 +86,10 @@ def show(settings: GridSettings, workers: Workers | None = None) -> int:
     failed = [result for result in summary.trials if result.status == "failed"]
     for result in failed:
         terminal.line(f"failed: {result.trial.placement}, seed {result.trial.seed}: {result.reason}", style="red")
-    broken = summary.chain is not None and any(result.status == "failed" for result in summary.chain.results)
-    return 1 if failed or broken else 0
+    return summary
+
+
+def exit_code(summary: Summary) -> int:
+    """1 if a trial, or its chain, failed with an error, which is no result."""
+    chained = () if summary.chain is None else summary.chain.results
+    return int(any(result.status == "failed" for result in (*summary.trials, *chained)))

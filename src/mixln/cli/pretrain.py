@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mixln.cli.compare import show
+from mixln.cli.compare import exit_code, show
 from mixln.compare.settings import PretrainSettings
 from mixln.launch import launched
 
@@ -33,6 +33,6 @@ class Pretrain(PretrainSettings):
             return follow()
         together = Together(self.parallel)
         try:
-            return show(self.comparison(), together)
+            return exit_code(show(self.comparison(), together))
         finally:
             together.dismiss()

@@ -1,0 +1,62 @@
+"""What a comparison of image classifiers will need, before anything is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from mixln.compare.settings import VisionCompareSettings
+from mixln.hosts import build
+from mixln.presets import vision_config
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionPlan:
+    """Of one comparison.
+
+    :param parameters: of its model, with a head of so many classes.
+    :param per_image: floating-point operations of one image's training, forward and backward.
+    :param steps: optimizer steps of one trial; `images` that it sees.
+    """
+
+    trials: int
+    parameters: int
+    per_image: int
+    steps: int
+    images: int
+
+    @property
+    def flops(self) -> float:
+        """Of all trials."""
+        return float(self.trials * self.images * self.per_image)
+
+
+def plan_vision(settings: VisionCompareSettings, *, images: int, classes: int) -> VisionPlan:
+    """Counts 6 for each weight and token that it multiplies, and 12·L·h·T² for attention over T tokens, patches and class token.
+
+    :param images: training images; `classes` of them.
+    """
+    sizes = {name: getattr(settings, name) for name in ("image_size", "patch_size", "num_channels")}
+    config = vision_config(settings.model, **sizes)
+    config.num_labels = classes
+    with torch.device("meta"):
+        model = build(config, placement="pre", init="normal", head="image-classification")
+    patches = (config.image_size // config.patch_size) ** 2
+    tokens = patches + 1
+    # The head sees one token, and positions multiply none.
+    count = {"classifier": 1, "embeddings.position": 0, "embeddings.cls": 0, "embeddings.patch": patches}
+    multiplied = 0
+    for name, parameter in model.named_parameters():
+        if parameter.ndim >= 2:
+            times = next((times for part, times in count.items() if part in name), tokens)
+            multiplied += parameter.numel() * times
+    attention = config.num_hidden_layers * config.hidden_size * tokens**2
+    steps = settings.training.total_steps(images)
+    return VisionPlan(
+        trials=len(settings.placements) * len(settings.learning_rates) * len(settings.seeds),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        per_image=6 * multiplied + 12 * attention,
+        steps=steps,
+        images=steps * settings.training.batch_size,
+    )
