@@ -118,7 +118,7 @@ def test_the_facts_name_text_model_and_machine(done):
     facts = done[1].facts
     assert "36 training and 4 held-out documents" in facts["text"]
     assert facts["vocabulary"] == "300 tokens"
-    assert facts["training"] == f"{40 * 4 * small.LENGTH:,} tokens a trial in 40 steps"
+    assert facts["training"] == f"each trial: {40 * 4 * small.LENGTH:,} tokens in 40 steps"
     assert f"torch {torch.__version__}" in facts["versions"]
 
 

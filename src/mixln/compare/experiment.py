@@ -318,7 +318,7 @@ def _summary(
     facts = {
         **data.facts,
         "model": f"{settings.model}, {parameters:,} parameters",
-        "training": f"a trial has {given}",
+        "training": f"each trial: {given}",
         "machine": present["machine"],
         "versions": ", ".join(f"{name} {number}" for name, number in present["versions"].items()),
     }
