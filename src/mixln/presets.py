@@ -179,8 +179,9 @@ def vision_config(
 
 
 def _divisor(size: int, near: int) -> int:
-    """The divisor of `size` that is nearest to a number."""
-    return min((each for each in range(1, size + 1) if size % each == 0), key=lambda each: abs(each - near))
+    """The divisor of `size` that is nearest to a number, and leaves more than one patch where it can."""
+    divisors = [each for each in range(1, size) if size % each == 0] or [1]
+    return min(divisors, key=lambda each: abs(each - near))
 
 
 def _read_config(model: str, presets: Iterable[str]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,38 @@ def test_the_same_command_finds_everything_done_and_another_setting_another_expe
     assert "holds another experiment: mixup there 0.0, here 0.8" in capsys.readouterr().err
 
 
+def test_a_trial_is_diagnosed_on_the_images_that_it_held_out_and_on_no_others(
+    files, done, tmp_path, capsys, monkeypatch
+):
+    """From the cache, wherever the command is given and whatever became of the folder; without the cache, only if it is as it was."""
+    moved = tmp_path / "moved"
+    monkeypatch.chdir(tmp_path)
+    trial = str(done / "pre_lr0.001_seed0")
+    (files / "data").rename(moved)
+    try:
+        assert main(["diagnose", trial, "--out", "a", "--cache", str(files / "cache")]) == 0
+        assert main(["diagnose", trial, "--out", "b", "--cache", str(tmp_path / "other")]) == 2
+        assert "is no folder of images" in capsys.readouterr().err
+    finally:
+        moved.rename(files / "data")
+    image = files / "data" / "red" / "00.png"
+    before = image.stat()
+    image.touch()
+    assert main(["diagnose", trial, "--out", "b", "--cache", str(tmp_path / "other")]) == 2
+    os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert "has changed since the model was trained on it" in capsys.readouterr().err
+
+
+def test_a_damaged_file_of_answers_does_not_cost_the_report(files, done):
+    answers = done / "pre_lr0.001_seed0" / "answers.npz"
+    whole = answers.read_bytes()
+    try:
+        answers.write_bytes(whole[:200])
+        assert main(arguments(files, done, "--placements", "pre", "mix(0.25)")) == 0
+    finally:
+        answers.write_bytes(whole)
+
+
 def test_an_experiment_of_language_is_another(files, done, capsys):
     assert main(["compare", "--out", str(done)]) == 2
     assert "holds another experiment" in capsys.readouterr().err
@@ -96,6 +129,7 @@ def test_an_experiment_of_language_is_another(files, done, capsys):
         (("--epochs", "0"), "epochs must be above 0, got 0.0"),
         (("--num-channels", "2"), "--num-channels"),
         (("--sequence-length", "8"), "see mixln compare --task vision --help"),
+        (("--image-size", "7", "--patch-size", "2"), "choose --patch-size 1"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -53,4 +54,19 @@ def test_they_are_read_as_they_were_written(tmp_path):
     assert found.predicted.dtype == np.int64
     (tmp_path / ANSWERS).write_bytes(b"no archive")
     with pytest.raises(ValueError, match="pickle"):
+        Answers.read(tmp_path)
+
+
+@pytest.mark.parametrize("kept", [0, 300])
+def test_what_is_cut_off_is_damaged(tmp_path, kept):
+    THREE.write(tmp_path)
+    whole = (tmp_path / ANSWERS).read_bytes()
+    (tmp_path / ANSWERS).write_bytes(whole[:kept])
+    with pytest.raises(ValueError, match="damaged"):
+        Answers.read(tmp_path)
+
+
+def test_columns_of_different_length_are_damaged(tmp_path):
+    replace(THREE, labels=np.array([0, 1])).write(tmp_path)
+    with pytest.raises(ValueError, match="not of one length"):
         Answers.read(tmp_path)

@@ -19,7 +19,9 @@ def one_line(box: str, arguments: list[str]) -> str:
     blocks = list(_blocks(box))
     first = blocks[0][0]
     command = _command(box, arguments)  # whose help says what it takes
-    task = " --task vision" if command == "mixln compare" and "vision" in arguments else ""
+    task = (
+        " --task vision" if command == "mixln compare" and re.search(r"--task[ =]vision", " ".join(arguments)) else ""
+    )
     look = f"see {command}{task} --help"
     if error := re.match(r"Error parsing ([\w.-]+): (.*)", first):
         name, reason = error.groups()

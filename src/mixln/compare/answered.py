@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,7 +38,8 @@ def answered(
             if result.status in ("finished", "stalled")
             and (result.trial.placement, result.trial.learning_rate) == (row.placement, row.best.learning_rate)
         ]
-        said = [answers for trial in trials if (answers := _read(store, trial)) is not None]
+        held_out = images.info.held_out_images
+        said = [answers for trial in trials if (answers := _read(store.trial_folder(trial), held_out)) is not None]
         if said:
             pooled = Answers(**{name: np.concatenate([getattr(each, name) for each in said]) for name in vars(said[0])})
             mistakes = tuple(_mistakes(said[0], images))
@@ -45,11 +47,13 @@ def answered(
     return tuple(found)
 
 
-def _read(store: Store, trial: object) -> Answers | None:
+def _read(folder: Path, images: int) -> Answers | None:
+    """The answers of a trial, if they are there and whole; its figures are in its result all the same."""
     try:
-        return Answers.read(store.trial_folder(trial))  # type: ignore[arg-type]
+        answers = Answers.read(folder)
     except (OSError, ValueError, KeyError):
-        return None  # its figures are in result.json all the same
+        return None
+    return answers if len(answers.labels) == images else None
 
 
 def _mistakes(answers: Answers, images: Images) -> list[Mistake]:

@@ -233,9 +233,14 @@ def _prepare(
         many: Any = {"batch_size": settings.batch_size, "tokens": settings.tokens}
         if source.images is not None and corpus.data == CorpusSettings().data:
             batches, description, labelled = held_out_batches(
-                source.images, source.config, cache=cache, say=say, **many
+                source.images, source.images_fingerprint, source.config, cache=cache, say=say, **many
             )
         else:
+            if source.images is not None:
+                say(
+                    f"{title} was trained on {source.images.data}: if {corpus.data} holds the same images, it has seen what is "
+                    "measured here"
+                )
             batches, description, labelled = image_batches(
                 corpus.data, image_processor_of(source), source.config, **many
             )

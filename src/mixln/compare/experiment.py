@@ -264,8 +264,9 @@ def _check_room(store: Store, trials: list[Trial], missing: int, parameters: int
         raise SettingsError(
             f"placements {', '.join({t.placement for t in trials})}: two of them need the same folder name"
         )
-    # A final checkpoint holds float32 weights; a resumable one also two moments of AdamW, and two of them overlap.
-    need = 4 * parameters * missing + 2 * 12 * parameters * min(plan.jobs, missing)
+    # A final checkpoint holds float32 weights; a resumable one also two moments of AdamW, for images perhaps an average of the
+    # weights, and two of them overlap.
+    need = 4 * parameters * missing + 2 * 16 * parameters * min(plan.jobs, missing)
     check_writable(store.folder)
     free = shutil.disk_usage(existing(store.folder)).free
     if free < need:

@@ -130,6 +130,8 @@ class Measure:
         mean = self.change(interval.mean) + self.change_unit
         if interval.low is None or interval.high is None:
             return mean, f"(n = {interval.pairs},", "no interval)"
+        if interval.pointlike:
+            return mean, f"(n = {interval.pairs},", "all equal)"
         if interval.high - interval.low > self.undecided:
             return mean, "[undecided]"
         return mean, f"[{self.change(interval.low)}, {self.change(interval.high)}]"
@@ -199,7 +201,7 @@ VISION = Measure(
     floor="most frequent class",
     floor_knows="is what always naming it gives",
     floor_learnt="no more than how frequent each class is",
-    stalled="within two points of always naming the most frequent class (accuracy {})",
+    stalled="no better than naming the most frequent class (accuracy {}), or by less than 2% of what that gets wrong",
     figures=(
         Figure(name="top-5 accuracy", short="top-5", of=_figure("top5"), text=lambda share: _percent(100 * share)),
         Figure(name="calibration error", short="ECE", of=_figure("calibration"), text=lambda value: f"{value:.3f}"),

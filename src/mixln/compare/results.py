@@ -85,8 +85,14 @@ class Interval:
     pairs: int
 
     @property
+    def pointlike(self) -> bool:
+        """Whether all pairs differ by exactly as much, as accuracies on few held-out images can: that is no certainty."""
+        return self.low is not None and self.low == self.high
+
+    @property
     def excludes_zero(self) -> bool:
-        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+        """Whether it tells the two apart; one without width does not."""
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0) and not self.pointlike
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -110,10 +110,12 @@ def _of_checkpoint(name: str, checkpoint: Path, cache: Path) -> Source:
     source = replace(find_model(str(checkpoint), cache=cache), name=name, title=title)
     if not (folder.parent / EXPERIMENT).is_file():  # it was taken out of its experiment
         return source
-    settings: dict[str, Any] = (Store(folder.parent).read() or {})["settings"]
+    experiment = Store(folder.parent).read() or {}
+    settings: dict[str, Any] = experiment["settings"]
     try:
         if "images" in settings:
-            return replace(source, images=from_json(ImageSettings, settings["images"]))
+            images = from_json(ImageSettings, settings["images"])
+            return replace(source, images=images, images_fingerprint=experiment["images"]["fingerprint"])
         text = asdict(from_json(TextSettings, settings["text"]))
         training = from_json(TrainSettings, settings["training"])
     except (ValueError, TypeError, KeyError) as error:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from mixln.data.text import Text
 
 Say = Callable[[str], None]
+LONG = 1000
+"""Steps that a training of so many epochs is taken to have before its images are counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +162,7 @@ KINDS: dict[Task, Kind] = {
     "vision": Kind(
         head="image-classification",
         config=_vision_config,
-        warms_up=lambda settings: settings.training.warmup > 0,
+        warms_up=lambda settings: round(settings.training.warmup * (settings.training.steps or LONG)) > 0,
         prepare=_vision,
     ),
 }

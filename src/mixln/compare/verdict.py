@@ -76,6 +76,8 @@ def _winner(
         return f"{against} With one seed in common there is no interval, and this supports no claim."
     if lead.best.stalled or reference.best.stalled:
         return f"{against} Stalled trials are in it, so it says as much of what trains at all as of quality."
+    if difference.pointlike:
+        return f"{against} All seeds differ by exactly as much, so nothing is known of the noise between them: this supports no claim."
     if difference.excludes_zero:
         where = (
             f"on this model, {measure.material} and length"
@@ -94,7 +96,7 @@ def _distance(rivals: Sequence[PlacementSummary], measure: Measure) -> str:
     """How far a leading baseline is from the others that trained."""
 
     def behind(difference: Interval | None) -> bool:
-        return difference is not None and (measure.worse(difference).low or -1.0) > 0
+        return difference is not None and difference.excludes_zero and measure.worse(difference).mean > 0
 
     close = [row for row in rivals if not behind(row.best.difference)]
     if not rivals:
@@ -118,10 +120,10 @@ def _second(
         f"The next, {name(second)}, has {measure.name} {measure.say_briefly(second.best)}: {_said(measure, difference)} "
         f"against {name(lead)}"
     )
-    behind = measure.worse(difference).low
-    if behind is None:
+    if difference.low is None:
         return f"{said}."
-    return f"{said}: {'behind it' if behind > 0 else 'these seeds do not separate the two'}."
+    behind = difference.excludes_zero and measure.worse(difference).mean > 0
+    return f"{said}: {'behind it' if behind else 'these seeds do not separate the two'}."
 
 
 def _against(row: PlacementSummary, measure: Measure, reference: PlacementSummary, several: bool) -> str:

@@ -64,21 +64,28 @@ def image_batches(
 
 
 def held_out_batches(
-    settings: ImageSettings, config: Any, *, batch_size: int, tokens: int, cache: Path, say: Callable[[str], None]
+    settings: ImageSettings,
+    fingerprint: str,
+    config: Any,
+    *,
+    batch_size: int,
+    tokens: int,
+    cache: Path,
+    say: Callable[[str], None],
 ) -> tuple[list[dict[str, Tensor]], str, bool]:
     """The same of what a comparison of image classifiers held out, as it evaluates them.
 
-    :param settings: of its images.
+    :param settings: of its images; `fingerprint` is what they had.
     :param config: of one of its models.
     """
     import torch
 
     from mixln.data.augmentation import Batches, Centres
-    from mixln.data.pictures import prepare_images
+    from mixln.data.pictures import same_images
     from mixln.data.settings import AugmentSettings
 
     size = config.image_size
-    images = prepare_images(settings, size=size, channels=config.num_channels, cache=cache, say=say)
+    images = same_images(settings, fingerprint, size=size, channels=config.num_channels, cache=cache, say=say)
     seen, made = Centres(images.held_out, size), Batches(images.info, AugmentSettings(), 0)
     chosen = torch.tensor(_spread(len(seen), config, tokens)).split(batch_size)
     batches = [made([seen[int(index)] for index in part]) for part in chosen]

@@ -196,6 +196,32 @@ def prepare_images(
     return found
 
 
+def same_images(
+    settings: ImageSettings,
+    fingerprint: str,
+    *,
+    size: int,
+    channels: int,
+    cache: Path,
+    say: Callable[[str], None],
+) -> Images:
+    """Images that were prepared before: from the cache, wherever they lay, or prepared again.
+
+    :param fingerprint: what they had then.
+    :raises DataError: if they are not in the cache, and other images lie in their place by now.
+    """
+    there = cache / "images" / fingerprint
+    if fingerprint and (there / "info.json").is_file():
+        return Images.load(there)
+    found = prepare_images(settings, size=size, channels=channels, cache=cache, say=say)
+    if found.info.fingerprint != fingerprint:
+        raise DataError(
+            f"data {settings.data} has changed since the model was trained on it: what was held out is not known; name other "
+            "images with --data"
+        )
+    return found
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Source:
     """Where images come from.
@@ -262,6 +288,10 @@ def _folder(path: Path) -> _Source:
     import datasets
 
     def read() -> dict[str, Dataset]:
+        if odd := next((file for file in files if "$" in str(file)), None):
+            raise DataError(
+                f"image {odd} has a $ in its path, which the datasets library reads as a variable; rename it"
+            )
         try:
             found: Any = datasets.load_dataset("imagefolder", data_dir=str(path), drop_labels=False)
         except Exception as error:  # datasets raises many kinds

@@ -221,8 +221,10 @@ def _gates(diagnosis: Diagnosis) -> str:
         else "no substitute for the exact drop here"
     )
     assert diagnosis.gradients is not None
+    assert diagnosis.drops is not None
+    looked_at = "images" if diagnosis.drops.unit == "nats per image" else "tokens"
     return (
-        f"The one-pass estimate by gates, from {diagnosis.gradients.tokens:,} tokens, is {use} "
+        f"The one-pass estimate by gates, from {diagnosis.gradients.tokens:,} {looked_at}, is {use} "
         f"(Spearman's ρ with the exact drop {agreement[0]:+.2f})."
     )
 

@@ -83,7 +83,7 @@ class Source:
     :param pickled: its weights are there as a pickle only.
     :param trial: text settings of the comparison that the model is a trial of, as in its `experiment.json`.
     :param trial_tokens: training tokens of that trial.
-    :param images: of a comparison of image classifiers, its images.
+    :param images: of a comparison of image classifiers, its images; `images_fingerprint` as its trials saw them.
     """
 
     name: str
@@ -96,6 +96,7 @@ class Source:
     trial: dict[str, Any] | None = None
     trial_tokens: int | None = None
     images: ImageSettings | None = None
+    images_fingerprint: str = ""
 
     @property
     def facts(self) -> dict[str, str]:

@@ -38,7 +38,11 @@ def calibration(summary: Summary) -> tuple[Chart, ...]:
         )
         traces.append(Trace(key=key, role="mean", label=name, points=points, texts=texts))
     gaps = [gap for trace in traces for gap in trace.y]
-    errors = [f"{name} {_error(answers):.3f}" for _, name, answers in _named(summary)]
+    errors = [
+        f"{name} {row.best.figures['calibration']:.3f}"
+        for name, row in zip(series.labels(summary), summary.placements, strict=True)
+        if "calibration" in row.best.figures
+    ]
     return (
         Chart(
             name="calibration",
@@ -49,7 +53,8 @@ def calibration(summary: Summary) -> tuple[Chart, ...]:
                 "dashed line a model is right as often as it says; above it, it is more cautious than it need be (as label smoothing "
                 f"makes it), below it too sure. Bins of fewer than {FEWEST} answers are left out."
             ),
-            description=f"Line chart of accuracy minus confidence against confidence. Expected calibration error: {'; '.join(errors)}.",
+            description="Line chart of accuracy minus confidence against confidence. Expected calibration error, mean over seeds: "
+            f"{'; '.join(errors)}.",
             keys=series.labels(summary),
             panels=(
                 Panel(
@@ -111,11 +116,6 @@ def _named(summary: Summary) -> list[tuple[int, str, Answered]]:
         for key, (name, row) in enumerate(names)
         if row.placement in by_placement
     ]
-
-
-def _error(answers: Answered) -> float:
-    total = sum(images for *_, images in answers.reliability)
-    return sum(images * abs(right - sure) for sure, right, images in answers.reliability) / total
 
 
 def _item(mistake: Mistake) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import math
+import zipfile
+import zlib
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -73,5 +75,11 @@ class Answers:
 
         :raises OSError: if it is not there; :class:`ValueError` or :class:`KeyError` if it is damaged.
         """
-        with np.load(folder / ANSWERS, allow_pickle=False) as file:
-            return cls(**{item.name: file[item.name] for item in fields(cls)})
+        try:
+            with np.load(io.BytesIO((folder / ANSWERS).read_bytes()), allow_pickle=False) as file:
+                found = cls(**{item.name: file[item.name] for item in fields(cls)})
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise ValueError(f"{folder / ANSWERS} is damaged: {error}") from error
+        if len({getattr(found, item.name).shape for item in fields(cls)}) != 1 or found.labels.ndim != 1:
+            raise ValueError(f"{folder / ANSWERS} is damaged: its columns are not of one length")
+        return found
