@@ -80,7 +80,7 @@ def test_nothing_is_a_dash():
 def test_the_highest_accuracy_wins_whatever_the_loss():
     found = said([*classifiers("pre", [0.90, 0.901]), *classifiers("mix(0.25)", [0.95, 0.9512])])
     assert found[0].startswith(
-        "mix(0.25) has the highest held-out accuracy, 95.0%, at learning rate 0.001: +5.00 points ["
+        "mix(0.25) has the highest held-out accuracy, 95.1%, at learning rate 0.001: +5.01 points ["
     )
     assert "on this model and images" in found[0]
     assert found[-1].startswith("Every trial was given 640 images in 10 steps.")
