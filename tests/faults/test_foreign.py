@@ -161,7 +161,19 @@ def infected(value: Any) -> Any:
     return value
 
 
-KEPT = ("finished", "diverged", "stalled", "failed", "all", "last", "lower", "higher", "attention", "feed_forward")
+KEPT = (
+    "language",
+    "finished",
+    "diverged",
+    "stalled",
+    "failed",
+    "all",
+    "last",
+    "lower",
+    "higher",
+    "attention",
+    "feed_forward",
+)
 
 
 def test_no_text_becomes_markup_in_a_report(tmp_path):
