@@ -30,6 +30,7 @@ def main() -> None:
     callback = GradientNorms(lambda row: None)
     arguments = SimpleNamespace(logging_first_step=True)
     state, control = TrainerState(logging_steps=1), TrainerControl()
+    callback.on_train_begin(arguments, state, control, model=model)  # type: ignore[arg-type]
     inputs = torch.randint(0, model.config.vocab_size, (8, 128))
 
     def step() -> tuple[float, float]:

@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mixln.compare.settings import DEFAULT_GRID, CompareSettings
+from mixln.compare.settings import CompareSettings
 from mixln.compare.store import RESULT
 from mixln.training.settings import TrainSettings
 
@@ -31,7 +31,7 @@ from mixln.training.settings import TrainSettings
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(DEFAULT_GRID["seeds"]))
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(CompareSettings.DEFAULTS["seeds"]))
     parser.add_argument("--compile", default="auto", choices=["auto", "on", "off"])
     parser.add_argument("--json", type=Path, help="file for the figures")
     parser.add_argument("--loop", type=Path, nargs=2, metavar=("TEXT", "OUT"), help=argparse.SUPPRESS)
@@ -42,7 +42,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(root / "compiled")
-        found = {"trials": len(chosen.seeds) * len(DEFAULT_GRID["placements"]), "steps": chosen.steps}
+        found = {"trials": len(chosen.seeds) * len(CompareSettings.DEFAULTS["placements"]), "steps": chosen.steps}
         for name in ("first", "again"):
             out, cache = root / name, root / "cache"
             ours = timed("-m", "mixln", "compare", *of_all, "--compile", chosen.compile, "--out", out, "--cache", cache)

@@ -164,3 +164,13 @@ def test_without_kornia_flips_are_refused_and_crops_work(images, monkeypatch):
     with pytest.raises(SettingsError, match=r"need the package kornia; run pip install"):
         check_augmentation(AugmentSettings())
     check_augmentation(replace(NOTHING, crop=0.5, mixup=0.8))
+
+
+def test_rand_augment_changes_grey_images_too(images):
+    grey = Batches(replace(images.info, channels=1, mean=(0.5,), deviation=(0.25,)), AugmentSettings(rand_augment=9), 0)
+    rows = [
+        {"pixel_values": torch.randint(0, 256, (1, 8, 8), dtype=torch.uint8), "labels": 0, "draw": draw}
+        for draw in range(6)
+    ]
+    assert grey(rows)["pixel_values"].shape == (6, 1, 8, 8)
+    assert grey(rows)["pixel_values"].isfinite().all()

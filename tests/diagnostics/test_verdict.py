@@ -180,6 +180,4 @@ def test_the_layer_that_matters_most_is_named_only_when_told_apart():
     assert "Layer 1 has the largest drop, +2, not told apart from that of layer 2." in said(
         drops((2.0, 1.999, 0.4, 0.3))
     )
-    assert "On this text no single layer's drop is told apart from none" in said(
-        drops((1e-5, 2e-5, 1e-5, 0), half=0.01)
-    )
+    assert "Here no single layer's drop is told apart from none" in said(drops((1e-5, 2e-5, 1e-5, 0), half=0.01))

@@ -56,7 +56,6 @@ class Measure:
     :param stalled: what a trial is that is no better; `{}` is the floor's number.
     :param figures: what else is said of each placement and trial.
     :param explained: the measure, for those who read a figure.
-    :param command: what such a comparison is started with.
     """
 
     name: str
@@ -81,7 +80,6 @@ class Measure:
     stalled: str
     figures: tuple[Figure, ...]
     explained: str
-    command: str
 
     @property
     def amount(self) -> str:
@@ -179,7 +177,6 @@ LANGUAGE = Measure(
         ),
     ),
     explained="e to the power of the loss",
-    command="mixln compare",
 )
 VISION = Measure(
     name="accuracy",
@@ -208,6 +205,5 @@ VISION = Measure(
         Figure(name="loss", short="loss", of=lambda measured: measured.loss, text=lambda value: f"{value:.3f}"),
     ),
     explained="share of the images whose most probable class is right",
-    command="mixln compare --task vision",
 )
 MEASURES: dict[Task, Measure] = {"language": LANGUAGE, "vision": VISION}

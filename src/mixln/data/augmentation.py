@@ -158,10 +158,18 @@ class Batches:
         if chosen.rand_augment:
             change = RandAugment(n=OPERATIONS, m=chosen.rand_augment)
             # of a whole batch it would draw the same operations for all
-            found.append(lambda pixels: torch.cat([change(image[None]) for image in pixels]))
+            # and it knows colour images only
+            found.append(lambda pixels: torch.cat([_in_colour(change, image[None]) for image in pixels]))
         if chosen.erasing:
             found.append(kornia.RandomErasing(p=chosen.erasing, scale=(0.02, 1 / 3), ratio=(0.3, 1 / 0.3)))
         return found
+
+
+def _in_colour(change: Any, pixels: Tensor) -> Tensor:
+    """A change of colour images; of grey ones (1, 1, S, S), of three equal channels, whose mean is taken afterwards."""
+    if pixels.shape[1] == 3:
+        return change(pixels)
+    return change(pixels.expand(-1, 3, -1, -1)).mean(1, keepdim=True)
 
 
 Mix = Callable[[Tensor, Tensor, float], tuple[Tensor, float]]

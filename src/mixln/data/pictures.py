@@ -192,7 +192,8 @@ def prepare_images(
         _refuse_many(len(names), found.info.train_images + found.info.held_out_images + len(names), settings, names)
     if found.info.converted:
         kind = {"L": "grey", "RGB": "colour"}[MODES[channels]]
-        say(f"images: {found.info.converted:,} had other channels than the model's {channels} and became {kind}")
+        keep = "; --num-channels 3 keeps colours" if channels == 1 else ""
+        say(f"images: {found.info.converted:,} had other channels than the model's {channels} and became {kind}{keep}")
     return found
 
 

@@ -172,7 +172,7 @@ def _needed(drops: Drops) -> str:
         return ""
     worst, other = (sorted(drops.harm * end for end in interval) for interval in intervals if interval is not None)
     if worst[0] <= 0:
-        return f"On this text no single layer's drop is told apart from none: layer {most.first} has the largest, {most.change:+.2g}."
+        return f"Here no single layer's drop is told apart from none: layer {most.first} has the largest, {most.change:+.2g}."
     if worst[0] <= other[1]:
         return f"Layer {most.first} has the largest drop, {most.change:+.3g}, not told apart from that of layer {next_.first}."
     return (
