@@ -41,14 +41,19 @@ TASKS: dict[str, type[Comparing]] = {"language": Compare, "vision": CompareVisio
 """Each has options of its own."""
 
 
-def command_of(arguments: list[str]) -> type[Comparing]:
-    """The command that `mixln compare` with these arguments is, by its `--task`."""
+def task_of(arguments: list[str]) -> str:
+    """The `--task` among these arguments, or what it is without one."""
     given = [
         text.partition("=")[2] or next(iter(arguments[index + 1 :]), "")
         for index, text in enumerate(arguments)
         if text.partition("=")[0] == "--task"
     ]
-    return TASKS.get(given[-1] if given else "language", Compare)
+    return given[-1] if given else "language"
+
+
+def command_of(arguments: list[str]) -> type[Comparing]:
+    """The command that `mixln compare` with these arguments is."""
+    return TASKS.get(task_of(arguments), Compare)
 
 
 def show(settings: GridSettings, workers: Workers | None = None) -> Summary:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from difflib import get_close_matches
 
+from mixln.cli.compare import task_of
+
 WIDE = 10_000
 """Columns at which tyro breaks no line."""
 
@@ -19,9 +21,7 @@ def one_line(box: str, arguments: list[str]) -> str:
     blocks = list(_blocks(box))
     first = blocks[0][0]
     command = _command(box, arguments)  # whose help says what it takes
-    task = (
-        " --task vision" if command == "mixln compare" and re.search(r"--task[ =]vision", " ".join(arguments)) else ""
-    )
+    task = " --task vision" if command == "mixln compare" and task_of(arguments) == "vision" else ""
     look = f"see {command}{task} --help"
     if error := re.match(r"Error parsing ([\w.-]+): (.*)", first):
         name, reason = error.groups()

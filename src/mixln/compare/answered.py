@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mixln.compare.results import Answered, Mistake, PlacementSummary, TrialResult
+from mixln.compare.statistics import trials_of
 from mixln.compare.store import Store
 from mixln.training.answers import Answers
 
@@ -32,12 +33,12 @@ def answered(
     """
     found = []
     for row in rows:
-        trials = [
-            result.trial
-            for result in sorted(results, key=lambda result: result.trial.seed)
+        trained = [
+            result
+            for result in trials_of(results, row.placement, row.best.learning_rate)
             if result.status in ("finished", "stalled")
-            and (result.trial.placement, result.trial.learning_rate) == (row.placement, row.best.learning_rate)
         ]
+        trials = [result.trial for result in sorted(trained, key=lambda result: result.trial.seed)]
         held_out = images.info.held_out_images
         said = [answers for trial in trials if (answers := _read(store.trial_folder(trial), held_out)) is not None]
         if said:

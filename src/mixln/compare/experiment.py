@@ -122,7 +122,7 @@ def compare(
         **data.shared,
         "model": {name: value for name, value in stock.to_dict().items() if name != "transformers_version"},
     }
-    _check_room(store, trials, missing, parameters, plan)
+    _check_room(store, trials, missing, parameters, plan, settings.training.state_bytes)
 
     with _locked(store):
         sweep(store.folder, "*.json", "*.md", "*.png", "*.html")
@@ -257,16 +257,17 @@ def _count_parameters(
     return most
 
 
-def _check_room(store: Store, trials: list[Trial], missing: int, parameters: int, plan: Machine) -> None:
-    """:param missing: how many of the trials are to be trained."""
+def _check_room(
+    store: Store, trials: list[Trial], missing: int, parameters: int, plan: Machine, state_bytes: int
+) -> None:
+    """:param missing: how many of the trials are to be trained; `state_bytes`: of a resumable checkpoint, for each parameter."""
     folders = [store.trial_folder(trial) for trial in trials]
     if len(set(folders)) < len(folders):
         raise SettingsError(
             f"placements {', '.join({t.placement for t in trials})}: two of them need the same folder name"
         )
-    # A final checkpoint holds float32 weights; a resumable one also two moments of AdamW, for images perhaps an average of the
-    # weights, and two of them overlap.
-    need = 4 * parameters * missing + 2 * 16 * parameters * min(plan.jobs, missing)
+    # A final checkpoint holds float32 weights; two resumable ones overlap.
+    need = 4 * parameters * missing + 2 * state_bytes * parameters * min(plan.jobs, missing)
     check_writable(store.folder)
     free = shutil.disk_usage(existing(store.folder)).free
     if free < need:

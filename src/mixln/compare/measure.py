@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mixln.compare import words
-from mixln.compare.results import Cell, Floor, Interval, Task, TrialResult
+from mixln.compare.results import Cell, Floor, Interval, Task, TrialResult, perplexity
 
 Measured = TrialResult | Cell | Floor
 
@@ -135,10 +135,6 @@ class Measure:
         return mean, f"[{self.change(interval.low)}, {self.change(interval.high)}]"
 
 
-def _perplexity(loss: float) -> float:
-    return math.exp(loss) if loss < 700 else math.inf
-
-
 def _figure(name: str) -> Callable[[Measured], float | None]:
     return lambda measured: measured.figures.get(name)
 
@@ -150,7 +146,7 @@ def _percent(value: float) -> str:
 LANGUAGE = Measure(
     name="perplexity",
     of=lambda measured: measured.loss,
-    shown=_perplexity,
+    shown=perplexity,
     text=words.perplexity,
     brief=lambda value: f"{value:.1f}",
     lower_is_better=True,

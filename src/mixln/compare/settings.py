@@ -225,6 +225,11 @@ class VisionCompareSettings(GridSettings):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise SettingsError(f"{name.replace('_', '-')} must be at least 1, got {value}")
 
+    @property
+    def sizes(self) -> dict[str, int | None]:
+        """What is asked of the model's images, in place of its own."""
+        return {"image_size": self.image_size, "patch_size": self.patch_size, "num_channels": self.num_channels}
+
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainSettings(LanguageSettings):

@@ -103,17 +103,18 @@ def runner_up(
     return None if difference is None else (second, difference)
 
 
-def _of(trials: Sequence[TrialResult], placement: str, rate: float) -> list[TrialResult]:
+def trials_of(trials: Sequence[TrialResult], placement: str, rate: float) -> list[TrialResult]:
+    """Those of one placement at one learning rate."""
     return [r for r in trials if r.trial.placement == placement and r.trial.learning_rate == rate]
 
 
 def _values(trials: Sequence[TrialResult], measure: Measure, placement: str, rate: float) -> dict[int, float]:
-    found = {r.trial.seed: measure.of(r) for r in _of(trials, placement, rate)}
+    found = {r.trial.seed: measure.of(r) for r in trials_of(trials, placement, rate)}
     return {seed: value for seed, value in found.items() if value is not None}
 
 
 def _cell(trials: Sequence[TrialResult], placement: str, rate: float) -> Cell:
-    chosen = _of(trials, placement, rate)
+    chosen = trials_of(trials, placement, rate)
     losses = [result.loss for result in chosen if result.loss is not None]
     figures = {name: [r.figures[name] for r in chosen if name in r.figures] for r in chosen for name in r.figures}
     statuses = [result.status for result in chosen]

@@ -110,8 +110,7 @@ def _language(settings: CompareSettings, config: PreTrainedConfig, say: Say) -> 
 
 def _vision_config(settings: VisionCompareSettings) -> PreTrainedConfig:
     check_augmentation(settings.augment)
-    sizes = {name: getattr(settings, name) for name in ("image_size", "patch_size", "num_channels")}
-    return vision_config(settings.model, **sizes)
+    return vision_config(settings.model, **settings.sizes)
 
 
 def _vision(settings: VisionCompareSettings, config: PreTrainedConfig, say: Say) -> Prepared:

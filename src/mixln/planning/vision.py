@@ -37,8 +37,7 @@ def plan_vision(settings: VisionCompareSettings, *, images: int, classes: int) -
 
     :param images: training images; `classes` of them.
     """
-    sizes = {name: getattr(settings, name) for name in ("image_size", "patch_size", "num_channels")}
-    config = vision_config(settings.model, **sizes)
+    config = vision_config(settings.model, **settings.sizes)
     config.num_labels = classes
     with torch.device("meta"):
         model = build(config, placement="pre", init="normal", head="image-classification")

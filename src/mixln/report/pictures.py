@@ -72,7 +72,7 @@ def calibration(summary: Summary) -> tuple[Chart, ...]:
 
 def mistakes_section(summary: Summary) -> str:
     """The mistakes on the page; empty where there are none."""
-    groups = [(name, answers.mistakes) for _, name, answers in _named(summary) if answers.mistakes]
+    groups = _mistakes(summary)
     if not groups:
         return ""
     body = "".join(
@@ -84,7 +84,7 @@ def mistakes_section(summary: Summary) -> str:
 
 def mistakes_png(summary: Summary) -> dict[str, bytes]:
     """The same as a file, by its name; none where there are none."""
-    groups = [(name, answers.mistakes) for _, name, answers in _named(summary) if answers.mistakes]
+    groups = _mistakes(summary)
     if not groups:
         return {}
     across = max(len(mistakes) for _, mistakes in groups)
@@ -96,7 +96,8 @@ def mistakes_png(summary: Summary) -> dict[str, bytes]:
         for panel in row:
             panel.set_axis_off()
         for panel, mistake in zip(row, mistakes, strict=False):
-            panel.imshow(_opened(mistake), cmap="gray" if _opened(mistake).mode == "L" else None, vmin=0, vmax=255)
+            image = _opened(mistake)
+            panel.imshow(image, cmap="gray" if image.mode == "L" else None, vmin=0, vmax=255)
             said = f"{mistake.label}\n→ {mistake.predicted}\n{mistake.confidence:.0%}".replace("$", r"\$")
             panel.set_title(said, fontsize=7, color=INK)
         row[0].text(
@@ -116,6 +117,11 @@ def _named(summary: Summary) -> list[tuple[int, str, Answered]]:
         for key, (name, row) in enumerate(names)
         if row.placement in by_placement
     ]
+
+
+def _mistakes(summary: Summary) -> list[tuple[str, tuple[Mistake, ...]]]:
+    """Label and mistakes of each placement that makes some."""
+    return [(name, answers.mistakes) for _, name, answers in _named(summary) if answers.mistakes]
 
 
 def _item(mistake: Mistake) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, overload
 
 from mixln.diagnostics.profile import LayerProfile
 
@@ -102,6 +102,10 @@ def hacked(tuned: Tuned) -> bool:
     return change("reward") > 0 > change("accuracy")
 
 
+@overload
+def perplexity(loss: float) -> float: ...
+@overload
+def perplexity(loss: None) -> None: ...
 def perplexity(loss: float | None) -> float | None:
     """exp(loss) for a loss in nats per token; `None` for none, infinity where it overflows."""
     if loss is None:

@@ -63,6 +63,11 @@ class ScratchSettings(OptimizerSettings):
         _check_least(self, 1, "evaluations")
         super().__post_init__()
 
+    @property
+    def state_bytes(self) -> int:
+        """Of a checkpoint to go on from, for each parameter: the float32 weight and two moments of AdamW."""
+        return 12
+
 
 @dataclass(frozen=True, kw_only=True)
 class VisionTrainSettings(ScratchSettings):
@@ -93,6 +98,11 @@ class VisionTrainSettings(ScratchSettings):
         if not 0 < self.epochs < math.inf:
             raise SettingsError(f"epochs must be above 0, got {self.epochs}")
         super().__post_init__()
+
+    @property
+    def state_bytes(self) -> int:
+        """The same, with the average where there is one."""
+        return super().state_bytes + 4 * bool(self.average)
 
     def total_steps(self, images: int) -> int:
         """Optimizer steps over so many images; of a last batch that is not full, none."""
