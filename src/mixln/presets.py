@@ -33,6 +33,14 @@ class Preset:
     more: Mapping[str, Any] = field(default_factory=dict)
 
 
+_OLMO = {
+    "tie_word_embeddings": True,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 500_000.0},
+    "rms_norm_eps": 1e-5,
+    "max_position_embeddings": 4096,
+}
+"""What the dense models of the HybridNorm paper have in common (arXiv:2503.04598)."""
+
 PRESETS: dict[str, Preset] = {
     "tiny": Preset(hidden_size=96, intermediate_size=256, layers=12, heads=3, vocabulary_size=2048),
     "olmoe-tiny": Preset(
@@ -50,6 +58,14 @@ PRESETS: dict[str, Preset] = {
             "pad_token_id": None,
         },
     ),
+    # An eighth of the width (the last two a sixteenth and a sixty-fourth) of the sizes below, for two cores; tiny is that of 130m.
+    "71m-mini": Preset(hidden_size=64, intermediate_size=172, layers=12, heads=2, vocabulary_size=2048),
+    "250m-mini": Preset(hidden_size=96, intermediate_size=320, layers=24, heads=3, vocabulary_size=2048),
+    "1b-mini": Preset(hidden_size=128, intermediate_size=344, layers=24, heads=4, vocabulary_size=2048),
+    "7b-mini": Preset(hidden_size=64, intermediate_size=172, layers=32, heads=2, vocabulary_size=2048),
+    # As many parameters in the layers as tiny, in half and in twice as many layers.
+    "tiny-6": Preset(hidden_size=128, intermediate_size=400, layers=6, heads=4, vocabulary_size=2048),
+    "tiny-24": Preset(hidden_size=64, intermediate_size=200, layers=24, heads=2, vocabulary_size=2048),
     "9m": Preset(hidden_size=128, intermediate_size=352, layers=4, heads=4),
     "20m": Preset(hidden_size=256, intermediate_size=688, layers=4, heads=4),
     "35m": Preset(hidden_size=384, intermediate_size=1024, layers=6, heads=8),
@@ -60,6 +76,39 @@ PRESETS: dict[str, Preset] = {
     "350m": Preset(hidden_size=1024, intermediate_size=2736, layers=24, heads=16),
     "1b": Preset(hidden_size=2048, intermediate_size=5461, layers=24, heads=32),
     "7b": Preset(hidden_size=4096, intermediate_size=11_008, layers=32, heads=32),
+    "hybridnorm-550m": Preset(
+        hidden_size=1536,
+        intermediate_size=4096,
+        layers=16,
+        heads=16,
+        vocabulary_size=100_278,
+        more=_OLMO | {"num_key_value_heads": 4},
+    ),
+    "hybridnorm-1.2b": Preset(
+        hidden_size=2048,
+        intermediate_size=8192,
+        layers=16,
+        heads=32,
+        vocabulary_size=100_278,
+        more=_OLMO | {"num_key_value_heads": 8},
+    ),
+    "olmoe-1b-7b": Preset(
+        hidden_size=2048,
+        intermediate_size=1024,
+        layers=16,
+        heads=16,
+        vocabulary_size=50_304,
+        family="olmoe",
+        more={
+            "num_experts": 64,
+            "num_experts_per_tok": 8,
+            "router_aux_loss_coef": 0.01,
+            "rms_norm_eps": 1e-5,
+            "max_position_embeddings": 4096,
+            "eos_token_id": None,
+            "pad_token_id": None,
+        },
+    ),
 }
 
 
@@ -88,10 +137,13 @@ VISION_PRESETS: dict[str, VisionPreset] = {
 }
 
 
-def model_config(model: str, *, vocabulary_size: int | None = None, sequence_length: int = 256) -> PreTrainedConfig:
+def model_config(
+    model: str, *, layers: int | None = None, vocabulary_size: int | None = None, sequence_length: int = 256
+) -> PreTrainedConfig:
     """The stock config that `model` names.
 
     :param model: a preset's name, or the path of a `config.json` (or the folder that holds one).
+    :param layers: how many, in place of the model's.
     :param vocabulary_size: tokens of the tokenizer in use. A preset takes this size; a config.json must be at least as large.
     :param sequence_length: tokens; a preset's `max_position_embeddings` is at least this.
     :raises SettingsError: if there is no such preset or file, or the file cannot be used.
@@ -102,15 +154,17 @@ def model_config(model: str, *, vocabulary_size: int | None = None, sequence_len
         preset = PRESETS[model]
         return AutoConfig.for_model(
             preset.family,
-            hidden_size=preset.hidden_size,
-            intermediate_size=preset.intermediate_size,
-            num_hidden_layers=preset.layers,
-            num_attention_heads=preset.heads,
-            vocab_size=vocabulary_size or preset.vocabulary_size,
-            max_position_embeddings=max(1024, sequence_length),
-            rms_norm_eps=1e-6,
-            tie_word_embeddings=False,
-            **preset.more,
+            **{
+                "hidden_size": preset.hidden_size,
+                "intermediate_size": preset.intermediate_size,
+                "num_hidden_layers": layers or preset.layers,
+                "num_attention_heads": preset.heads,
+                "vocab_size": vocabulary_size or preset.vocabulary_size,
+                "max_position_embeddings": max(1024, sequence_length),
+                "rms_norm_eps": 1e-6,
+                "tie_word_embeddings": False,
+                **preset.more,
+            },
         )
     config = _read_config(model, PRESETS)
     from mixln.hosts import family
@@ -119,6 +173,8 @@ def model_config(model: str, *, vocabulary_size: int | None = None, sequence_len
         raise SettingsError(
             f"model {model} is a {config.model_type!r} config, a family without a causal language model"
         )
+    if layers is not None:
+        config = _with_layers(model, config, layers)
     if vocabulary_size is not None and config.vocab_size < vocabulary_size:
         raise SettingsError(
             f"vocab_size of {model} must hold the tokenizer's {vocabulary_size} tokens, got {config.vocab_size}; "
@@ -129,6 +185,28 @@ def model_config(model: str, *, vocabulary_size: int | None = None, sequence_len
             f"max_position_embeddings of {model} must hold the sequence length {sequence_length}, got {config.max_position_embeddings}"
         )
     return config
+
+
+def _with_layers(model: str, config: PreTrainedConfig, layers: int) -> PreTrainedConfig:
+    """The same config with another number of layers, whose kinds go on as they began.
+
+    :raises SettingsError: if the kinds of its layers do not repeat, so that it is not known how they go on.
+    """
+    entries = config.to_dict()
+    kinds = entries.get("layer_types")
+    if kinds is not None and layers > len(kinds):
+        period = next(
+            n for n in range(1, len(kinds) + 1) if all(a == b for a, b in zip(kinds, kinds[n:], strict=False))
+        )
+        if 2 * period > len(kinds):
+            raise SettingsError(
+                f"layers must be at most the {len(kinds)} of {model}, whose layer_types do not repeat, got {layers}"
+            )
+        entries["layer_types"] = [kinds[index % period] for index in range(layers)]
+    elif kinds is not None:
+        entries["layer_types"] = kinds[:layers]
+    name = config.attribute_map.get("num_hidden_layers", "num_hidden_layers")
+    return type(config).from_dict({**entries, name: layers})
 
 
 def vision_config(

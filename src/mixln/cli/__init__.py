@@ -21,6 +21,7 @@ from mixln.cli.plan import PlanCommand
 from mixln.cli.pretrain import Pretrain
 from mixln.cli.prune import Prune
 from mixln.cli.reproduce import Reproduce
+from mixln.cli.stress import StressCommand
 from mixln.cli.tuning import FineTune, Reward, Rlhf
 from mixln.errors import MixlnError, SettingsError, Stopped
 from mixln.launch import launched
@@ -38,6 +39,7 @@ Others = (
     | Annotated[Rlhf, tyro.conf.subcommand("rlhf", prefix_name=False)]
     | Annotated[Prune, tyro.conf.subcommand("prune", prefix_name=False)]
     | Annotated[Convert, tyro.conf.subcommand("convert", prefix_name=False)]
+    | Annotated[StressCommand, tyro.conf.subcommand("stress", prefix_name=False)]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce", prefix_name=False)]
     | Annotated[Placements, tyro.conf.subcommand("placements", prefix_name=False)]
 )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -21,12 +22,13 @@ PLAIN_SECONDS = 30.0
 """Time between two lines about the running trials where there is no terminal."""
 
 
-def display(console: Console, task: Task) -> Display:
+def display(console: Console, task: Task, ended: Callable[[TrialResult], str] | None = None) -> Display:
     """The display that fits the console.
 
     :param task: what the trials learn.
+    :param ended: what is said of a trial that has ended; left out, what it is measured by.
     """
-    return (LiveDisplay if console.is_terminal else PlainDisplay)(console, MEASURES[task])
+    return (LiveDisplay if console.is_terminal else PlainDisplay)(console, MEASURES[task], ended)
 
 
 class Course:
@@ -57,8 +59,9 @@ class Course:
 class PlainDisplay:
     """One line a trial that ends, and one now and then about those that run."""
 
-    def __init__(self, console: Console, measure: Measure) -> None:
+    def __init__(self, console: Console, measure: Measure, ended: Callable[[TrialResult], str] | None = None) -> None:
         self.console, self.measure = console, measure
+        self.ended = ended or partial(_ended, measure=measure)
         self.course = Course(0, 0, 1)
         self.last = time.monotonic()
 
@@ -81,7 +84,7 @@ class PlainDisplay:
 
     def finished(self, result: TrialResult) -> None:
         self.course.end_trial(result)
-        self.say(f"trial {self.course.done} of {self.course.trials}: {_ended(result, self.measure)}")
+        self.say(f"trial {self.course.done} of {self.course.trials}: {self.ended(result)}")
 
     def end(self) -> None:
         pass

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 import tyro
 
 from mixln.cli.terminal import Terminal
-from mixln.compare.settings import VisionCompareSettings
+from mixln.compare.settings import CompareSettings, GridSettings, VisionCompareSettings
 from mixln.errors import SettingsError, unknown
-from mixln.planning.settings import DEVICES
+from mixln.files import check_writable
+from mixln.planning.settings import DEVICES, PlanSettings
 from mixln.recipes import RECIPES, Recipe, Run, Scale
-
-if TYPE_CHECKING:
-    from mixln.compare.results import Summary
 
 IMAGENET_SIZE = (1_281_167, 1000)
 """Training images and classes of ImageNet-1K (arXiv:1409.0575)."""
@@ -62,7 +59,7 @@ class Reproduce:
         terminal = Terminal()
         if self.list:
             for name, recipe in RECIPES.items():
-                terminal.line(f"{name:<10} {recipe.title} ({recipe.source})")
+                terminal.line(f"{name:<20} {recipe.title} ({recipe.source.partition(',')[0]})")
             return 0
         recipe = RECIPES[self.recipe]
         runs = recipe.runs(self.scale, self.data)
@@ -70,70 +67,134 @@ class Reproduce:
             terminal.line(line)
         if self.plan:
             return 0
-        out = self.out or Path("runs/reproduce") / f"{self.recipe}-{self.scale}"
+        if self.scale == "paper" and runs:
+            check_machine(runs)
+        out, cache = self.out or Path("runs/reproduce") / f"{self.recipe}-{self.scale}", self.cache.expanduser()
+        check_writable(out)
         from mixln.cli.compare import exit_code, show
+        from mixln.compare.experiment import facts_of_run
+        from mixln.recipes.gather import of_models, of_presets, of_run, placed
+        from mixln.recipes.outcome import Reproduction, measured, ordering
+        from mixln.report import grid, reproduction, write_reproduction
 
-        codes = []
-        for run in runs:
-            terminal.line(f"\n{run.name}")
-            summary = show(dataclasses.replace(run.settings, out=out / run.name, cache=self.cache))
+        codes, seconds = [0], 0.0
+        evidence = {}
+        for run in (placed(run, out, cache) for run in runs):
+            terminal.line(f"\n{run.name}: {run.settings.model}, init {run.settings.init or 'as each placement has it'}")
+            summary = show(run.settings)
             codes.append(exit_code(summary))
-            for sentence in _beside(recipe, run, summary):
-                terminal.note(sentence)
+            seconds += sum(result.seconds for result in summary.trials)
+            evidence.update(of_run(run, summary, cache=cache, say=terminal.news))
+        evidence.update(of_models(recipe, self.scale, cache=cache, say=terminal.news))
+        evidence.update(of_presets(recipe))
+        found = Reproduction(
+            recipe=self.recipe,
+            title=recipe.title,
+            source=recipe.source,
+            reading=recipe.reading,
+            scale=self.scale,
+            scaled=recipe.scaled,
+            command=f"mixln reproduce {self.recipe}{' --scale paper' if self.scale == 'paper' else ''}",
+            settings=tuple(map(settings_of, runs)),
+            measured=measured(recipe, evidence),
+            orderings=tuple(
+                found
+                for claim in recipe.orderings
+                if (found := ordering(claim, recipe, evidence)).verdict != "not measured"
+            ),
+            seconds=seconds,
+            facts=facts_of_run(),
+        )
+        paths = write_reproduction(found, out)
+        terminal.line()
+        terminal.show(grid.terminal(reproduction.numbers(found)))
+        if found.orderings:
+            terminal.line()
+            terminal.show(grid.terminal(reproduction.orders(found)))
+        terminal.note(reproduction.tally(found))
+        terminal.line(f"\nreport: {paths[-1]}")
         return max(codes)
+
+
+def settings_of(run: Run) -> str:
+    """What one run trains, in a line."""
+    settings = run.settings
+    rates = ", ".join(f"{rate:g}" for rate in settings.learning_rates)
+    return (
+        f"{run.name}: {settings.model}; {', '.join(settings.placements)}; learning rate{'s' if ',' in rates else ''} {rates}; "
+        f"seeds {', '.join(map(str, settings.seeds))}; {_length(settings)}; init {settings.init or 'as each placement has it'}"
+    )
+
+
+def _length(settings: GridSettings) -> str:
+    training = settings.training
+    if isinstance(settings, CompareSettings):
+        length = settings.text.sequence_length
+        return f"{settings.steps:,} steps of {training.batch_size} × {length} tokens"
+    assert isinstance(settings, VisionCompareSettings)
+    return f"{settings.training.epochs:g} epochs, {training.batch_size} images a step"
+
+
+def check_machine(runs: tuple[Run, ...]) -> None:
+    """:raises SettingsError: if a run at the paper's scale cannot go on here: it says what is needed and what is there."""
+    import torch
+
+    if torch.cuda.is_available():
+        return
+    cores = torch.get_num_threads()
+    raise SettingsError(
+        f"scale paper needs a GPU for each training ({', '.join(run.settings.model for run in runs)}), and this machine has none and "
+        f"{cores} cores; see it with --plan, or run --scale cpu"
+    )
 
 
 def _plan(recipe: Recipe, runs: tuple[Run, ...], scale: Scale) -> Iterator[str]:
     yield f"{recipe.title} ({recipe.source})"
     yield recipe.reading
     if scale == "cpu":
-        yield f"Made smaller: {recipe.scaled}."
-        return
-    from mixln.planning.vision import plan_vision
-
-    device = DEVICES["h100"]
+        yield f"Made smaller: {recipe.scaled}. About {recipe.minutes} minutes on two cores."
     for run in runs:
-        assert isinstance(run.settings, VisionCompareSettings)
+        count = len(run.settings.placements) * len(run.settings.learning_rates) * len(run.settings.seeds)
+        yield f"{settings_of(run)}: {count} trials"
+        if scale == "paper":
+            yield f"  {_needs(run, count)}"
+    for name, model in recipe.models(scale).items():
+        yield f"{name}: mixln diagnose {model}"
+
+
+def _needs(run: Run, trials: int) -> str:
+    """What one run takes at the paper's scale."""
+    device, settings = DEVICES["h100"], run.settings
+    if isinstance(settings, VisionCompareSettings):
+        from mixln.planning.vision import plan_vision
+
         images, classes = IMAGENET_SIZE
-        plan = plan_vision(run.settings, images=images, classes=classes)
+        plan = plan_vision(settings, images=images, classes=classes)
         hours = plan.flops / (UTILISATION * device.bfloat16 * 1e12) / 3600
-        yield (
-            f"{run.name}: {plan.trials} trials ({', '.join(run.settings.placements)}; seeds "
-            f"{', '.join(map(str, run.settings.seeds))}), {plan.parameters / 1e6:.1f} million parameters, {plan.steps:,} steps of "
-            f"{run.settings.training.batch_size:,} images each; {plan.per_image / 1e9:.1f} GFLOPs an image, {plan.flops:.1e} in all: "
-            f"{hours:,.0f} hours of one {device.title} at {UTILISATION:.0%} of its peak, if the images come fast enough; one trial a GPU"
+        return (
+            f"{plan.parameters / 1e6:.1f} million parameters, {plan.steps:,} steps of {settings.training.batch_size:,} images each; "
+            f"{plan.per_image / 1e9:.1f} GFLOPs an image, {plan.flops:.1e} in all: {hours:,.0f} hours of one {device.title} at "
+            f"{UTILISATION:.0%} of its peak, if the images come fast enough; one trial a GPU"
         )
+    from mixln.planning.plan import make_plan
 
-
-def _beside(recipe: Recipe, run: Run, summary: Summary) -> Iterator[str]:
-    """The published figures beside ours, and whether the order held."""
-    from mixln.report.tables import measure_of
-
-    measure = measure_of(summary)
-    ours = {row.placement: row for row in summary.placements}
-    if not run.published:
-        sizes = [each for each in recipe.runs("paper", None) if each.published]
-        said = "; ".join(
-            f"{each.name} " + ", ".join(f"{name} {measure.text(value)}" for name, value in each.published.items())
-            for each in sizes
-        )
-        yield f"Published, of other sizes and data, so that only the order can be compared: {said}."
-    for name, value in run.published.items():
-        yield f"{name}: published {measure.text(value)}, measured {measure.say(ours[name].best)}."
-    published = run.published or recipe.runs("paper", None)[-1].published
-    reference = summary.baseline
-    for name, value in published.items():
-        difference = ours[name].best.difference if name in ours else None
-        if name == reference or difference is None:
-            continue
-        ahead = (value < published[reference]) == measure.lower_is_better
-        worse = measure.worse(difference)
-        held = (
-            "these seeds do not tell"
-            if not worse.excludes_zero
-            else "it held"
-            if (worse.mean < 0) == ahead
-            else "it did not hold"
-        )
-        order = f"{name} {'ahead of' if ahead else 'behind'} {reference}"
-        yield f"The paper has {order}. Here {' '.join(measure.difference(difference))}: {held}."
+    assert isinstance(settings, CompareSettings)
+    training = settings.training
+    asked = PlanSettings(
+        model=settings.model,
+        sequence_length=settings.text.sequence_length,
+        batch_size=training.batch_size,
+        micro_batch_size=training.micro_batch_size,
+        steps=settings.steps,
+        trials=trials,
+        utilisation=UTILISATION,
+    )
+    made = make_plan(asked)
+    hours = trials * made.seconds / 3600
+    memory = made.memory.total / 1e9
+    fit = f"{memory:.0f} GB of a device's {asked.memory / 1e9:.0f}" + ("" if made.fits else ", which do not fit")
+    remedy = "" if made.remedy is None else f": --activation-checkpointing {made.remedy.activation_checkpointing}"
+    return (
+        f"{made.parameters / 1e6:,.0f} million parameters, {made.tokens / 1e9:,.1f} billion tokens each; {trials * made.model_flops:.1e} "
+        f"FLOPs in all: {hours:,.0f} hours of one {device.title} at {UTILISATION:.0%} of its peak; {fit}{remedy}; one trial a GPU"
+    )

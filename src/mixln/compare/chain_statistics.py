@@ -35,7 +35,7 @@ def summarise_chain(
     """
     every = {
         row.placement: {
-            result.trial.seed: _values(result)
+            result.trial.seed: figures_of(result)
             for result in results
             if (result.trial.placement, result.trial.learning_rate) == (row.placement, row.best.learning_rate)
         }
@@ -68,7 +68,7 @@ def summarise_chain(
     )
 
 
-def _values(result: ChainResult) -> Values:
+def figures_of(result: ChainResult) -> Values:
     """Everything that was measured of one trial, by name."""
     found: Values = {}
     if result.scores:

@@ -154,26 +154,29 @@ def diagnose_experiment(
         failed(f"nothing could be diagnosed: {error}")
         return (), tuple(failures)
     for source in sources:
-        checkpoint = Path(source.path)
-        label = labels.get(trial_of(checkpoint.parent).placement)
+        label = labels.get(trial_of(Path(source.path).parent).placement)
         if label is None:
             continue
-        kept = checkpoint.parent / KEPT
-        weights = [
-            [file.name, file.stat().st_size, file.stat().st_mtime_ns]
-            for file in sorted(checkpoint.glob("*.safetensors"))
-        ]
-        asked = {"version": version("mixln"), "weights": weights, **to_json(asdict(settings))}
-        if (diagnosis := _read(kept, asked)) is None:
-            try:
-                prepared = prepare_models([source], CorpusSettings(), settings, cache=cache, say=say)
-                (diagnosis,) = diagnose_all(prepared, settings, cache=cache, say=say, done=lambda diagnosis: None)
-            except (MixlnError, RuntimeError, OSError) as error:
-                failed(f"{source.title} could not be diagnosed: {first_line(error)}")
-                continue
-            write_atomic(kept, json.dumps({"settings": asked, "diagnosis": to_json(diagnosis)}, indent=1))
-        found.append(replace(diagnosis, model=label))
+        try:
+            found.append(replace(diagnose_trial(source, settings, cache=cache, say=say), model=label))
+        except (MixlnError, RuntimeError, OSError) as error:
+            failed(f"{source.title} could not be diagnosed: {first_line(error)}")
     return tuple(found), tuple(failures)
+
+
+def diagnose_trial(source: Source, settings: MeasureSettings, *, cache: Path, say: Say) -> Diagnosis:
+    """The diagnosis of one trial, measured or, where it has been measured before with the same settings, read from its folder."""
+    checkpoint = Path(source.path)
+    kept = checkpoint.parent / KEPT
+    weights = [
+        [file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in sorted(checkpoint.glob("*.safetensors"))
+    ]
+    asked = {"version": version("mixln"), "weights": weights, **to_json(asdict(settings))}
+    if (diagnosis := _read(kept, asked)) is None:
+        prepared = prepare_models([source], CorpusSettings(), settings, cache=cache, say=say)
+        (diagnosis,) = diagnose_all(prepared, settings, cache=cache, say=say, done=lambda diagnosis: None)
+        write_atomic(kept, json.dumps({"settings": asked, "diagnosis": to_json(diagnosis)}, indent=1))
+    return diagnosis
 
 
 def _read(path: Path, asked: dict[str, Any]) -> Diagnosis | None:

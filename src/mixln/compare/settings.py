@@ -44,6 +44,9 @@ class ExperimentSettings:
     """Folder for prepared text and images, shared by all experiments."""
     engine: Annotated[EngineSettings, tyro.conf.arg(name="")] = field(default_factory=EngineSettings)
 
+    def __post_init__(self) -> None:
+        """Nothing to check yet."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageSettings(ExperimentSettings):
@@ -52,8 +55,15 @@ class LanguageSettings(ExperimentSettings):
     model: str = "tiny"
     """A preset (tiny, olmoe-tiny, 9m, 20m, 35m, 60m, 71m, 130m, 250m, 350m, 1b, 7b) or the path of a config.json of a family
     that can be placed: Llama, Mistral, Qwen3, OLMo 2, Gemma 3, GPT-2, and with experts OLMoE, Mixtral, Qwen3-MoE."""
+    layers: int | None = None
+    """Number of layers in place of the model's."""
     text: Annotated[TextSettings, tyro.conf.arg(name="")] = field(default_factory=TextSettings)
     training: Annotated[TrainSettings, tyro.conf.arg(name="")] = field(default_factory=TrainSettings)
+
+    def __post_init__(self) -> None:
+        if self.layers is not None and self.layers < 1:
+            raise SettingsError(f"layers must be at least 1, got {self.layers}")
+        super().__post_init__()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +101,7 @@ class GridSettings(ExperimentSettings, ABC):
     after: Annotated[ChainSettings, tyro.conf.Suppress] = field(default_factory=ChainSettings)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.task != type(self).task:
             raise SettingsError(f"task of {type(self).__name__} is {type(self).task}, got {self.task}")
         object.__setattr__(self, "placements", tuple(canonical(text) for text in self.placements))

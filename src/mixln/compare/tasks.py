@@ -69,7 +69,12 @@ class Kind:
 
 
 def _language_config(settings: CompareSettings, vocabulary_size: int | None = None) -> PreTrainedConfig:
-    return model_config(settings.model, vocabulary_size=vocabulary_size, sequence_length=settings.text.sequence_length)
+    return model_config(
+        settings.model,
+        layers=settings.layers,
+        vocabulary_size=vocabulary_size,
+        sequence_length=settings.text.sequence_length,
+    )
 
 
 def _language(settings: CompareSettings, config: PreTrainedConfig, say: Say) -> Prepared:

@@ -134,7 +134,7 @@ class ImageSettings:
 class AugmentSettings:
     """How training images are changed each time that they are seen. Flips, RandAugment and erasing need the package kornia."""
 
-    crop: float = 0.8
+    crop: float = 1.0
     """Smallest share of an image's area that a random crop keeps, before it is resized to the model's size; 1: no crops."""
     flip: float = 0.5
     """Probability of a horizontal flip."""
@@ -146,7 +146,7 @@ class AugmentSettings:
     """Alpha of CutMix (arXiv:1905.04899); 0: none."""
     erasing: float = 0.0
     """Probability that a random rectangle of an image is blanked (arXiv:1708.04896)."""
-    label_smoothing: float = 0.1
+    label_smoothing: float = 0.0
     """Share of each label that is spread evenly over all classes."""
 
     def __post_init__(self) -> None:

@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from mixln.compare.settings import GridSettings
 
 Scale = Literal["cpu", "paper"]
+Place = tuple[str, str]
+"""A row or column of what was published: the name of a run, and a placement in it; of a model or preset, its name and nothing."""
+Published = Mapping[str, Mapping[Place, float]]
+"""Quantity → where → the published number, as it is printed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One comparison of a recipe, with what was published of it.
+    """One comparison of a recipe.
 
-    :param name: of the model, as the paper writes it; also the name of its folder.
+    :param name: of the model or row, as the paper writes it; also the name of its folder. It is the same at both scales.
     :param settings: complete, but for where it lies.
-    :param published: placement → the published number, in the unit of the comparison's measure.
+    :param diagnosed: whether the layers of every trial are measured too.
     """
 
     name: str
     settings: GridSettings
-    published: dict[str, float]
+    diagnosed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """That the paper has one model ahead of another.
+
+    :param quantity: by what, see :data:`mixln.recipes.quantities.QUANTITIES`.
+    """
+
+    quantity: str
+    ahead: Place
+    behind: Place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,13 +47,45 @@ class Recipe:
 
     :param title: what it is.
     :param source: paper and place.
-    :param reading: what of it is ours, where the paper leaves something open.
-    :param scaled: what the small scale makes smaller, and how long it takes.
+    :param reading: what of it is ours, where the paper leaves something open or contradicts itself.
+    :param scaled: what the small scale makes smaller.
+    :param minutes: what the small scale took on two cores.
     :param runs: scale and where the data lie (`None`: where the recipe looks for itself) → the comparisons.
+    :param models: scale → name → checkpoints that exist, to be diagnosed.
+    :param presets: name → preset, whose sizes are counted.
+    :param published: the numbers.
+    :param claims: orderings that do not follow from numbers of one run against its baseline.
     """
 
     title: str
     source: str
     reading: str
     scaled: str
-    runs: Callable[[Scale, str | None], tuple[Run, ...]]
+    minutes: int
+    runs: Callable[[Scale, str | None], tuple[Run, ...]] = lambda scale, data: ()
+    models: Callable[[Scale], Mapping[str, str]] = lambda scale: {}
+    presets: Mapping[str, str] = field(default_factory=dict)
+    published: Published = field(default_factory=dict)
+    claims: tuple[Claim, ...] = ()
+    baseline: str = "pre"
+
+    @property
+    def orderings(self) -> tuple[Claim, ...]:
+        """All claims: of every published number which side of its run's baseline it is on, and those beside."""
+        from mixln.recipes.quantities import QUANTITIES
+
+        found = []
+        for quantity, numbers in self.published.items():
+            for (run, placement), value in numbers.items():
+                reference = numbers.get((run, self.baseline))
+                if placement == self.baseline or reference is None or value == reference:
+                    continue
+                ahead = (value < reference) == QUANTITIES[quantity].lower_is_better
+                pair = ((run, placement), (run, self.baseline))
+                found.append(Claim(quantity=quantity, ahead=pair[not ahead], behind=pair[ahead]))
+        return (*found, *self.claims)
+
+
+def row(run: str, numbers: Mapping[str, float]) -> dict[Place, float]:
+    """The published numbers of one run, by placement."""
+    return {(run, placement): value for placement, value in numbers.items()}

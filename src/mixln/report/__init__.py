@@ -11,12 +11,15 @@ from mixln.compare.results import Summary
 from mixln.diagnostics.results import Diagnoses
 from mixln.evaluation.results import Evaluation
 from mixln.files import write_atomic
+from mixln.recipes.outcome import Reproduction
 from mixln.records import from_json, read_json, to_json
+from mixln.report import reproduction, stress
 from mixln.report.chain_tables import chain_markdown, terminal_chain
 from mixln.report.charts import prepare
 from mixln.report.diagnosis import charts_of, of_summary
 from mixln.report.diagnosis_page import render_diagnosis
 from mixln.report.figures import png
+from mixln.report.grid import markdown
 from mixln.report.layer_table import terminal_diagnosis
 from mixln.report.page import render
 from mixln.report.pictures import mistakes_png
@@ -24,6 +27,7 @@ from mixln.report.series import Chart
 from mixln.report.tables import markdown_table, terminal_table
 from mixln.report.task_table import markdown_evaluation, terminal_evaluation
 from mixln.report.tuned_table import terminal_tuned, tuned_notes
+from mixln.search.results import Stress
 
 __all__ = [
     "charts_of",
@@ -37,6 +41,8 @@ __all__ = [
     "write",
     "write_diagnosis",
     "write_evaluation",
+    "write_reproduction",
+    "write_stress",
 ]
 
 
@@ -78,6 +84,21 @@ def write_diagnosis(diagnoses: Diagnoses, folder: Path) -> list[Path]:
 def write_evaluation(evaluation: Evaluation, folder: Path) -> list[Path]:
     """Writes `evaluation.json`, with the answer to every question, and `table.md` into a folder, which is made if it is missing."""
     return _write(folder, {"evaluation.json": _json(evaluation), "table.md": markdown_evaluation(evaluation)})
+
+
+def write_stress(found: Stress, folder: Path) -> list[Path]:
+    """Writes `stress.json`, `stress.md`, PNG figures and `report.html` into a folder."""
+    return _write(
+        folder,
+        {"stress.json": _json(found), "stress.md": markdown(stress.table(found))}
+        | _pngs(chart for chart in stress.charts(found) if chart.panels)
+        | {"report.html": stress.render(found)},
+    )
+
+
+def write_reproduction(found: Reproduction, folder: Path) -> list[Path]:
+    """Writes `reproduction.json` and `reproduction.md` into a folder."""
+    return _write(folder, {"reproduction.json": _json(found), "reproduction.md": reproduction.text(found)})
 
 
 def _earlier(path: Path) -> set[Path]:

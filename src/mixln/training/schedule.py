@@ -1,4 +1,4 @@
-"""The learning-rate schedule: linear warm-up, then cosine."""
+"""The learning-rate schedules: linear warm-up, then cosine; and a ramp."""
 
 from __future__ import annotations
 
@@ -20,3 +20,11 @@ def factor(update: int, *, steps: int, warmup_steps: int, final: float) -> float
         return (update + 1) / warmup_steps
     progress = min(1.0, (update - warmup_steps + 1) / max(1, steps - warmup_steps))
     return final + (1 - final) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def ramp(update: int, *, steps: int, decades: float) -> float:
+    """Learning rate of one update as a share of the last: 10^(−decades) at the first, 1 at the last, the same factor between any two.
+
+    :param update: optimizer updates done before this one.
+    """
+    return float(10 ** (-decades * (1 - update / max(1, steps - 1))))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from mixln.errors import SettingsError
+from mixln.training.schedule import factor, ramp
 
 Parallel = Literal["ddp", "fsdp"]
 """What the processes that train one model hold of it: all of it, or a share (FSDP2)."""
@@ -51,6 +54,10 @@ class OptimizerSettings:
             if not 0 <= value < math.inf:
                 raise SettingsError(f"{name.replace('_', '-')} must be 0 or more, got {value}")
 
+    def share(self, update: int, *, steps: int, warmup_steps: int) -> float:
+        """Learning rate of one update as a share of the peak, see :func:`~mixln.training.schedule.factor`."""
+        return factor(update, steps=steps, warmup_steps=warmup_steps, final=self.final_learning_rate)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScratchSettings(OptimizerSettings):
@@ -75,7 +82,7 @@ class VisionTrainSettings(ScratchSettings):
 
     batch_size: int = 128
     """Images per optimizer step."""
-    epochs: float = 5.0
+    epochs: float = 7.0
     """Passes over the training images."""
     steps: int | None = None
     """Optimizer steps, instead of --epochs."""
@@ -133,6 +140,30 @@ class TrainSettings(ScratchSettings):
     def warmup_steps(self, sequence_length: int) -> int:
         """Optimizer steps of warm-up, rounded to the nearest."""
         return round(self.warmup * self.total_steps(sequence_length))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RampSettings(TrainSettings):
+    """A training whose learning rate rises by the same factor every step, until it breaks."""
+
+    decades: float = 4.0
+    """From the first learning rate to the last, powers of ten."""
+    warmup: Annotated[float, tyro.conf.Suppress] = 0.0
+    final_learning_rate: Annotated[float, tyro.conf.Suppress] = 0.0
+    evaluations: Annotated[int, tyro.conf.Suppress] = 1
+
+    def __post_init__(self) -> None:
+        if not 0 < self.decades <= 12:
+            raise SettingsError(f"decades must lie in (0, 12] (powers of ten), got {self.decades}")
+        super().__post_init__()
+
+    def share(self, update: int, *, steps: int, warmup_steps: int) -> float:
+        """The same share for all learning rates, see :func:`~mixln.training.schedule.ramp`."""
+        return ramp(update, steps=steps, decades=self.decades)
+
+    def warmup_steps(self, sequence_length: int) -> int:
+        """All: nothing but a warm-up."""
+        return self.total_steps(sequence_length)
 
 
 @dataclass(frozen=True, kw_only=True)

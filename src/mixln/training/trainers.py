@@ -18,7 +18,6 @@ from mixln.training.checkpoints import UNFINISHED, publish
 from mixln.training.compiling import eagerly
 from mixln.training.evaluation import evaluate
 from mixln.training.precision import resolve
-from mixln.training.schedule import factor
 from mixln.training.settings import OptimizerSettings
 
 RECORDS, LONGEST = 100, 10
@@ -41,10 +40,9 @@ class EqualTerms(Trainer):
         if self.lr_scheduler is None:
             target = self.optimizer if optimizer is None else optimizer
             assert isinstance(target, torch.optim.Optimizer)
-            final = self.settings.final_learning_rate
 
             def multiplier(update: int) -> float:
-                return factor(update, steps=num_training_steps, warmup_steps=self.warmup_steps, final=final)
+                return self.settings.share(update, steps=num_training_steps, warmup_steps=self.warmup_steps)
 
             self.lr_scheduler = LambdaLR(target, multiplier)
             self._created_lr_scheduler = True

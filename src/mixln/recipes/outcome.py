@@ -1,0 +1,149 @@
+"""What became of a recipe: our numbers beside the published ones, and whether the paper's order held."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from mixln.compare.results import Interval
+from mixln.compare.statistics import paired_difference, t_interval
+from mixln.recipes.quantities import QUANTITIES, Evidence, Quantity
+from mixln.recipes.records import Claim, Place, Recipe
+
+Seeds = Mapping[int, Evidence]
+Verdict = Literal["held", "did not hold", "undecided", "one of a kind", "not measured"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One quantity in one place.
+
+    :param published: what the paper has there, as printed.
+    :param value: mean over seeds, of what the quantity is taken of (for perplexity the loss in nats per token); `None` where no
+        seed has it: those that diverged have not.
+    :param low: lower end of its 95% interval; `None` with fewer than two seeds.
+    """
+
+    quantity: str
+    run: str
+    placement: str
+    published: float | None
+    value: float | None
+    low: float | None
+    high: float | None
+    seeds: int
+    trained: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ordering:
+    """One claim and what became of it.
+
+    :param difference: what is claimed to be ahead minus what is claimed to be behind, paired by seed.
+    :param verdict: `held` or `did not hold` where the 95% interval excludes zero, or where only one of the two trained at all
+        seeds; `undecided` where it does not; `one of a kind` where there is no seed to tell noise from.
+    """
+
+    quantity: str
+    ahead: Place
+    behind: Place
+    published: tuple[float | None, float | None]
+    difference: Interval | None
+    verdict: Verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reproduction:
+    """A recipe that was run; `reproduction.json`.
+
+    :param command: what was typed.
+    :param seconds: of all trainings, added up.
+    """
+
+    recipe: str
+    title: str
+    source: str
+    reading: str
+    scale: str
+    scaled: str
+    command: str
+    settings: tuple[str, ...]
+    measured: tuple[Measured, ...]
+    orderings: tuple[Ordering, ...]
+    seconds: float
+    deviations: tuple[str, ...] = ()
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+def measured(recipe: Recipe, evidence: Mapping[Place, Seeds]) -> tuple[Measured, ...]:
+    """Every quantity of the recipe in every place where something is published or known of it."""
+    asked = dict.fromkeys([*recipe.published, *(claim.quantity for claim in recipe.claims)])
+    found = []
+    for name in asked:
+        quantity, numbers = QUANTITIES[name], recipe.published.get(name, {})
+        for place in dict.fromkeys([*numbers, *evidence]):
+            seeds = evidence.get(place, {})
+            values = _values(quantity, seeds)
+            if not values and numbers.get(place) is None:
+                continue
+            mean, low, high = t_interval([*values.values()]) if values else (None, None, None)
+            found.append(
+                Measured(
+                    quantity=name,
+                    run=place[0],
+                    placement=place[1],
+                    published=numbers.get(place),
+                    value=mean,
+                    low=low,
+                    high=high,
+                    seeds=len(seeds),
+                    trained=_trained(seeds),
+                )
+            )
+    return tuple(found)
+
+
+def ordering(claim: Claim, recipe: Recipe, evidence: Mapping[Place, Seeds]) -> Ordering:
+    """Whether a claim held."""
+    quantity = QUANTITIES[claim.quantity]
+    ahead, behind = (evidence.get(place, {}) for place in (claim.ahead, claim.behind))
+    values, others = _values(quantity, ahead), _values(quantity, behind)
+    difference = paired_difference(values, others)
+    numbers = recipe.published.get(claim.quantity, {})
+    return Ordering(
+        quantity=claim.quantity,
+        ahead=claim.ahead,
+        behind=claim.behind,
+        published=(numbers.get(claim.ahead), numbers.get(claim.behind)),
+        difference=difference,
+        verdict=_verdict(quantity, ahead, behind, difference),
+    )
+
+
+def _verdict(quantity: Quantity, ahead: Seeds, behind: Seeds, difference: Interval | None) -> Verdict:
+    if not ahead or not behind:
+        return "not measured"
+    trained, others = _trained(ahead), _trained(behind)
+    if trained == len(ahead) and others == 0:
+        return "held"
+    if trained == 0 and others == len(behind):
+        return "did not hold"
+    if difference is None:
+        return "undecided"
+    better = (difference.mean < 0) == quantity.lower_is_better
+    if difference.low is None:
+        return "one of a kind"
+    if not difference.excludes_zero:
+        return "undecided"
+    return "held" if better else "did not hold"
+
+
+def _values(quantity: Quantity, seeds: Seeds) -> dict[int, float]:
+    found = {seed: quantity.of(each) for seed, each in seeds.items()}
+    return {seed: value for seed, value in found.items() if value is not None}
+
+
+def _trained(seeds: Seeds) -> int:
+    """Seeds that did not diverge or stall; of a model that exists, all."""
+    return sum(each.result is None or each.result.status == "finished" for each in seeds.values())

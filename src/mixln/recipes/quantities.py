@@ -1,0 +1,195 @@
+"""What recipes measure: each quantity is one number of a trial, of its diagnosis, or of what became of it later."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from statistics import mean, pstdev
+from typing import TYPE_CHECKING
+
+from mixln.compare import words
+from mixln.compare.results import AVERAGE, TrialResult
+
+if TYPE_CHECKING:
+    from mixln.diagnostics.profile import LayerProfile
+    from mixln.diagnostics.results import Diagnosis
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """All that is known of one trained model, or of one that exists.
+
+    :param figures: what the steps after its pre-training found, by name.
+    :param parameters: millions, of a preset that is only counted.
+    """
+
+    result: TrialResult | None = None
+    diagnosis: Diagnosis | None = None
+    figures: dict[str, float] = field(default_factory=dict)
+    parameters: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantity:
+    """One number.
+
+    :param of: the number, `None` where there is none. Means, differences and intervals over seeds are taken of it.
+    :param shown: that number as it is printed.
+    :param text: the printed number with its unit.
+    :param change: a difference of `of` as text, with its sign; `change_unit` follows.
+    """
+
+    name: str
+    of: Callable[[Evidence], float | None]
+    lower_is_better: bool = True
+    shown: Callable[[float], float] = lambda value: value
+    text: Callable[[float], str] = lambda value: f"{value:.3f}".replace("-", words.MINUS)
+    change: Callable[[float], str] = lambda value: f"{value:+.3f}".replace("-", words.MINUS)
+    change_unit: str = ""
+
+    def say(self, value: float | None) -> str:
+        """A number of ours as text."""
+        return words.NOTHING if value is None else self.text(self.shown(value))
+
+
+def _loss(evidence: Evidence) -> float | None:
+    return evidence.result.loss if evidence.result else None
+
+
+def _course(evidence: Evidence) -> float | None:
+    result = evidence.result
+    if result is None or result.loss is None:
+        return None
+    return mean(loss for _, loss in result.eval_curve)
+
+
+def _figure(name: str) -> Callable[[Evidence], float | None]:
+    return lambda evidence: evidence.figures.get(name)
+
+
+def _percent(value: float) -> str:
+    return f"{value:.2f}%"
+
+
+def _deep(values: Sequence[float]) -> Sequence[float]:
+    return values[len(values) // 2 :]
+
+
+def _early(values: Sequence[float]) -> Sequence[float]:
+    return values[: len(values) // 2]
+
+
+def _deep_mean(values: Sequence[float] | None, last: int = 0) -> float | None:
+    """Mean of the deeper half, without the `last` ones."""
+    return None if values is None else mean(_deep(values)[: len(_deep(values)) - last])
+
+
+def _angles(evidence: Evidence) -> list[float] | None:
+    """Of each layer, the angular distance between its input and its output."""
+    return None if evidence.diagnosis is None else [row[0] for row in evidence.diagnosis.angular.distance]
+
+
+def _drops(evidence: Evidence) -> list[float] | None:
+    diagnosis = evidence.diagnosis
+    if diagnosis is None or diagnosis.drops is None:
+        return None
+    return [diagnosis.drops.harm * drop.change for drop in diagnosis.drops.skipped]
+
+
+def _gradients(evidence: Evidence) -> list[float] | None:
+    """Of each layer, the norm of its gradient at the first step, attention and feed-forward together."""
+    profiles: Sequence[LayerProfile] = evidence.result.gradient_norms if evidence.result else ()
+    if not profiles:
+        return None
+    pairs = zip(profiles[0].attention, profiles[0].feed_forward, strict=True)
+    return [math.hypot(a or 0.0, f or 0.0) for a, f in pairs]
+
+
+def _contrast(values: Sequence[float] | None) -> float | None:
+    """Natural logarithm of the mean of the deeper half over that of the earlier one."""
+    if values is None or min(mean(_early(values)), mean(_deep(values))) <= 0:
+        return None
+    return math.log(mean(_deep(values)) / mean(_early(values)))
+
+
+def _unevenness(values: Sequence[float] | None) -> float | None:
+    if values is None or min(values) <= 0:
+        return None
+    return pstdev([math.log(value) for value in values])
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.3g}"
+
+
+def _factor(delta: float) -> str:
+    return f"{math.exp(delta):.3g}"
+
+
+_PERPLEXITY = {
+    "shown": lambda loss: math.exp(min(loss, 700)),
+    "text": words.perplexity,
+    "change": words.percent,
+    "change_unit": "%",
+}
+_SHARE = {
+    "lower_is_better": False,
+    "shown": lambda share: 100 * share,
+    "text": _percent,
+    "change": words.points,
+    "change_unit": " points",
+}
+_CONTRAST = {"lower_is_better": False, "shown": math.exp, "text": _ratio, "change": _factor, "change_unit": " times"}
+QUANTITIES: dict[str, Quantity] = {
+    quantity.name: quantity
+    for quantity in (
+        Quantity(name="perplexity", of=_loss, **_PERPLEXITY),
+        Quantity(name="perplexity over the course", of=_course, **_PERPLEXITY),
+        Quantity(
+            name="accuracy",
+            of=lambda evidence: evidence.result.figures.get("accuracy") if evidence.result else None,
+            **_SHARE,
+        ),
+        Quantity(name="mean accuracy of the tasks", of=_figure(AVERAGE), **_SHARE),
+        *(
+            Quantity(name=f"accuracy of {task}", of=_figure(task), **_SHARE)
+            for task in ("mmlu", "boolq", "arc_easy", "piqa", "hellaswag", "openbookqa", "winogrande")
+        ),
+        Quantity(name="final reward", of=_figure("rlhf reward"), lower_is_better=False),
+        Quantity(
+            name="angular distance of the deeper layers but the last two",
+            of=lambda evidence: _deep_mean(_angles(evidence), last=2),
+            lower_is_better=False,
+        ),
+        Quantity(
+            name="angular distance, deeper half over earlier half",
+            of=lambda evidence: _contrast(_angles(evidence)),
+            **_CONTRAST,
+        ),
+        Quantity(
+            name="performance drop of the deeper layers, nats",
+            of=lambda evidence: _deep_mean(_drops(evidence)),
+            lower_is_better=False,
+        ),
+        Quantity(
+            name="performance drop, deeper half over earlier half",
+            of=lambda evidence: _contrast(_drops(evidence)),
+            **_CONTRAST,
+        ),
+        Quantity(
+            name="gradient norm at the start, deeper half over earlier half",
+            of=lambda evidence: _contrast(_gradients(evidence)),
+            **_CONTRAST,
+        ),
+        Quantity(
+            name="unevenness of the gradient norms at the start (deviation of their logarithms)",
+            of=lambda evidence: _unevenness(_gradients(evidence)),
+        ),
+        Quantity(
+            name="parameters, millions",
+            of=lambda evidence: evidence.parameters,
+            text=lambda value: f"{value:,.1f}",
+        ),
+    )
+}

@@ -1,0 +1,193 @@
+"""What a stress test found: a table, a figure and a page."""
+
+from __future__ import annotations
+
+from collections import Counter
+from html import escape
+
+from mixln.report import axes, formats, grid, series
+from mixln.report.embedded import figure
+from mixln.report.grid import Grid
+from mixln.report.series import Chart, Panel, Reference, Trace
+from mixln.report.skeleton import closed_pairs, flat, page, scroll, section, verdict
+from mixln.report.tables import Pieces
+from mixln.search.results import Limit, Ramp, Stress
+from mixln.search.stress import ENDS, ratio_text
+
+
+def table(found: Stress) -> Grid:
+    """One row a placement, depth and init."""
+    several = len({limit.layers for limit in found.limits}) > 1
+    baseline = next(limit.title for limit in found.limits if limit.placement == found.baseline)
+    low, high = found.rates
+    head = ("placement", *(("layers",) if several else ()), "init", "above it", "highest rate", f"times {baseline}'s")
+    return Grid(
+        title="The highest learning rate that trains",
+        head=head,
+        rows=tuple(_row(limit, several) for limit in found.limits),
+        words=len(head) - 2,
+        caption=f"Learning rate up to which the training loss kept what it had learnt, while the rate rose from {low:g} to {high:g} in "
+        f"{found.steps:,} steps: geometric mean over seeds, with its 95% confidence interval; the ratio is paired by seed. "
+        "≥: the ramp ended first.",
+    )
+
+
+def _row(limit: Limit, several: bool) -> tuple[Pieces, ...]:
+    ends = Counter(ENDS[failure] for failure in limit.failures)
+    above = tuple(f"{count} {end}" for end, count in ends.items())
+    if limit.spiked:
+        above += (f"{limit.spiked} had spiked and recovered",)
+    if limit.rate is None:
+        highest: Pieces = ("none",)
+    else:
+        sign = "≥ " if limit.censored else ""
+        ends_of = () if limit.low is None else (f"[{limit.low:.2g}, {limit.high:.2g}]",)
+        highest = (f"{sign}{limit.rate:.2g}", *ends_of)
+    first, _, interval = ratio_text(limit).partition(" ")
+    ratio = (first, interval) if interval else (first or formats.NOTHING,)
+    name = (formats.plain(limit.title),) + ((limit.placement,) if "(" in limit.placement else ())
+    return (name, *(((str(limit.layers),),) if several else ()), (limit.init,), above, highest, ratio)
+
+
+def charts(found: Stress) -> tuple[Chart, ...]:
+    """The loss against the learning rate, a panel for each depth and init; and the limits."""
+    placements = list(dict.fromkeys(limit.placement for limit in found.limits))
+    titles = {limit.placement: limit.title for limit in found.limits}
+    keys = tuple(titles[name] if [*titles.values()].count(titles[name]) == 1 else name for name in placements)
+    limits = _limits(found, placements, keys)
+    return (_curves(found, placements, keys), limits)
+
+
+def _curves(found: Stress, placements: list[str], keys: tuple[str, ...]) -> Chart:
+    depths = sorted({ramp.layers for ramp in found.ramps})
+    x = axes.logarithmic("learning rate", found.rates, pad=0.02)
+    sound = [loss for ramp in found.ramps for _, loss in ramp.curve if loss is not None and loss < 2 * found.floor]
+    y = axes.linear("training loss, nats per token", [found.floor, *sound])
+    panels = tuple(
+        Panel(
+            title=f"{depth} layers" if len(depths) > 1 else "",
+            x=x,
+            y=y,
+            traces=tuple(
+                trace
+                for ramp in found.ramps
+                if ramp.layers == depth
+                for trace in _ramp(ramp, placements.index(ramp.placement), keys, y)
+            ),
+            reference=Reference(value=found.floor, label="unigram model", along="y"),
+        )
+        for depth in depths
+    )
+    return Chart(
+        name="ramps",
+        title="Loss while the learning rate rises",
+        caption=(
+            "Training loss against the learning rate of that moment, one line a seed. ✕\u00a0marks the highest learning rate that "
+            "trains. A line at the dashed one knows no more than how frequent each token is."
+        ),
+        description="Line chart of the training loss against the learning rate. " + " ".join(found.verdict),
+        keys=keys,
+        panels=panels,
+        across=min(2, len(panels)),
+    )
+
+
+def _ramp(ramp: Ramp, key: int, keys: tuple[str, ...], y: axes.Axis) -> list[Trace]:
+    name = f"{keys[key]}, {ramp.init}, seed {ramp.seed}"
+    points = tuple((rate, y.inside(loss)) for rate, loss in ramp.curve if loss is not None and loss < y.high)
+    traces = [Trace(key=key, role="seed", label=name, points=points)]
+    if ramp.breaking and ramp.breaking.rate and ramp.breaking.failure != "none":
+        at = ramp.breaking.rate
+        loss = next((loss for rate, loss in reversed(ramp.curve) if rate <= at), None)
+        text = f"{name}: trains up to {at:.2g}, then {ENDS[ramp.breaking.failure]}"
+        traces.append(Trace(key=key, role="ended", label=text, points=((at, y.inside(loss)),)))
+    return traces
+
+
+def _limits(found: Stress, placements: list[str], keys: tuple[str, ...]) -> Chart:
+    """The limits: rows by placement, or against the depth where there are several."""
+    depths = sorted({limit.layers for limit in found.limits})
+    known = [limit for limit in found.limits if limit.rate is not None]
+    seeds = [ramp.breaking.rate for ramp in found.ramps if ramp.breaking and ramp.breaking.rate]
+    scale = axes.logarithmic("highest learning rate that trains", seeds)
+    traces: list[Trace] = []
+    if len(depths) > 1:
+        x = axes.logarithmic("layers", depths)
+        x = axes.Axis(label="layers", low=x.low, high=x.high, log=True, ticks=tuple((float(d), str(d)) for d in depths))
+        for key, placement in enumerate(placements):
+            for init in dict.fromkeys(limit.init for limit in known if limit.placement == placement):
+                mine = [limit for limit in known if limit.placement == placement and limit.init == init]
+                points = tuple((float(limit.layers), limit.rate or 0.0) for limit in mine)
+                traces.append(Trace(key=key, role="mean", label=f"{keys[key]}, {init}", points=points))
+        panel = Panel(title="", x=x, y=scale, traces=tuple(traces))
+    else:
+        rows = list(found.limits)
+        for index, limit in enumerate(rows):
+            key, row = placements.index(limit.placement), -float(index)
+            for ramp in found.ramps:
+                same = (ramp.placement, ramp.layers, ramp.init) == (limit.placement, limit.layers, limit.init)
+                if same and ramp.breaking and ramp.breaking.rate and len(limit.failures) > 1:
+                    traces.append(
+                        Trace(
+                            key=key, role="dot", label=f"seed {ramp.seed}", points=((ramp.breaking.rate, row - 0.25),)
+                        )
+                    )
+            if limit.rate is not None:
+                traces.append(Trace(key=key, role="center", label="mean", points=((limit.rate, row),)))
+                side = "note" if scale.share(limit.rate) > 0.6 else "value"
+                sign = "≥ " if limit.censored else ""
+                traces.append(Trace(key=key, role=side, label=f"{sign}{limit.rate:.2g}", points=((limit.rate, row),)))
+        several = len({limit.init for limit in rows}) > 1
+        names = tuple(
+            (-float(index), series.short(f"{limit.title}, {limit.init}" if several else limit.title))
+            for index, limit in enumerate(rows)
+        )
+        y = axes.Axis(label="", low=0.3 - len(rows), high=0.5, ticks=names)
+        panel = Panel(title="", x=scale, y=y, traces=tuple(traces))
+    return Chart(
+        name="limits",
+        title="The highest learning rate that trains",
+        caption="On a logarithmic axis; to the right, or above, is more robust. Large markers: geometric mean over seeds; small dots: "
+        "single seeds.",
+        description=" ".join(found.verdict),
+        keys=keys if len(depths) > 1 else (),
+        panels=(panel,) if seeds else (),
+        across=1,
+    )
+
+
+def render(found: Stress) -> str:
+    """The page as HTML."""
+    names = ", ".join(dict.fromkeys(formats.plain(limit.title) for limit in found.limits))
+    drawn, rows = charts(found), table(found)
+    return page(
+        title=f"mixln stress: {names}",
+        heading=f"Where training breaks: {names}",
+        body=(
+            verdict({"": found.verdict}),
+            section("Results", scroll(rows.title, grid.html(rows))),
+            section("Figures", *map(figure, drawn)),
+            section(
+                "Details",
+                closed_pairs("Every ramp", ((_name(ramp), _said(ramp)) for ramp in found.ramps)),
+                closed_pairs("Settings", flat(found.settings)),
+                closed_pairs("Versions, machine and data", found.facts.items()),
+            ),
+        ),
+        footer=f"Written by <code>mixln stress</code>. The same numbers are in <code>stress.json</code>, the table in "
+        f"<code>{escape('stress.md')}</code>.",
+        charts=drawn,
+    )
+
+
+def _name(ramp: Ramp) -> str:
+    return f"{ramp.placement}, {ramp.layers} layers, {ramp.init}, seed {ramp.seed}"
+
+
+def _said(ramp: Ramp) -> str:
+    if ramp.breaking is None:
+        return f"failed: {ramp.error}"
+    each = ramp.breaking
+    top = "never trained" if each.rate is None else f"trained up to {each.rate:.3g}"
+    spikes = f"; {each.spikes} spikes, the first at {each.first_spike:.3g}" if each.first_spike else ""
+    return f"{top}; {ENDS[each.failure]}{spikes}; least loss {each.least:.3f} at {each.best_rate:.3g}"

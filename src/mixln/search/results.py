@@ -1,0 +1,93 @@
+"""What searches found, as frozen records: `stress.json` is one :class:`Stress`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mixln.compare.results import Interval
+
+Failure = Literal["none", "worsens", "stalls", "diverges"]
+"""How a ramp ended: it still trained at its last learning rate; it lost part of what it had learnt; it came to know no more than the
+frequency of tokens, or never knew more; its loss overflowed or rose above its start."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Breaking:
+    """Where one ramp broke, see :func:`mixln.search.breaking.breaking`.
+
+    :param rate: the highest learning rate that trains; `None` if none did. With `failure` `none` it is at least this.
+    :param failure: what happened above it.
+    :param spikes: times that the loss rose out of bounds below it and came back; `first_spike` is the learning rate of the first.
+    :param least: the least smoothed training loss, nats per token, reached at `best_rate`.
+    """
+
+    rate: float | None
+    failure: Failure
+    spikes: int
+    first_spike: float | None
+    least: float
+    best_rate: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ramp:
+    """One ramp.
+
+    :param curve: (learning rate, training loss in nats per token); a loss that is not finite is `None`.
+    :param error: what went wrong with it, which is no result; empty if nothing did.
+    """
+
+    placement: str
+    layers: int
+    init: str
+    seed: int
+    breaking: Breaking | None
+    curve: tuple[tuple[float, float | None], ...]
+    error: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limit:
+    """All ramps of one placement at one depth with one init.
+
+    :param rate: geometric mean over seeds of the highest learning rate that trains; `None` if one of them never trained.
+    :param low: lower end of its 95% interval (Student's t of the logarithms); `None` with fewer than two seeds.
+    :param censored: seeds that trained up to the end of the ramp, so that `rate` is too low.
+    :param failures: how each seed ended, in the order of the seeds.
+    :param ratio: of the baseline's rate with the same depth: natural logarithm, paired by seed; `None` for the baseline itself.
+    """
+
+    placement: str
+    title: str
+    layers: int
+    init: str
+    rate: float | None
+    low: float | None
+    high: float | None
+    censored: int
+    failures: tuple[Failure, ...]
+    spiked: int
+    ratio: Interval | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stress:
+    """All ramps.
+
+    :param settings: name → value.
+    :param rates: first and last learning rate.
+    :param floor: loss of the unigram model, nats per token.
+    :param facts: versions, machine and data in words, label → value.
+    :param verdict: what can be concluded, one sentence each, the most important first.
+    """
+
+    settings: dict[str, object]
+    facts: dict[str, str]
+    baseline: str
+    rates: tuple[float, float]
+    steps: int
+    floor: float
+    limits: tuple[Limit, ...]
+    ramps: tuple[Ramp, ...]
+    verdict: tuple[str, ...]

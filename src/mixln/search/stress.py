@@ -1,0 +1,156 @@
+"""Learning-rate ramps of placements × depths × inits × seeds: which learning rate each stands."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from mixln.compare.experiment import Display, compare, facts_of_run, title
+from mixln.compare.results import TrialResult
+from mixln.compare.statistics import paired_difference, t_interval
+from mixln.search.breaking import breaking
+from mixln.search.results import Limit, Ramp, Stress
+from mixln.search.settings import StressSettings
+
+ENDS = {
+    "none": "still trained at the end of the ramp",
+    "worsens": "worsens",
+    "stalls": "stalls",
+    "diverges": "diverges",
+}
+"""How a ramp ended, in words."""
+
+
+def stress(settings: StressSettings, display: Display) -> Stress:
+    """Runs the ramps, or what is missing of them, and says where each broke.
+
+    :raises SettingsError: if a setting cannot work; :class:`DataError` for the data; :class:`StoreError` for the folder.
+    """
+    from mixln.presets import model_config
+
+    def layers(depth: int | None) -> int:
+        config = model_config(settings.model, layers=depth, sequence_length=settings.text.sequence_length)
+        return int(config.num_hidden_layers)
+
+    groups = [(depth, init) for depth in settings.depths or (None,) for init in settings.inits or (None,)]
+    found = [layers(depth) for depth, _ in groups]  # whatever is wrong with one, before the first is trained
+    summaries = [compare(settings.comparison(depth, init), display) for depth, init in groups]
+    first, floor = summaries[0], summaries[0].floor.loss
+    ramps = [
+        [_ramp(result, settings, floor, depth) for result in summary.trials]
+        for summary, depth in zip(summaries, found, strict=True)
+    ]
+    limits = [limit for group in ramps for limit in _limits(group, settings.placements[0])]
+    return Stress(
+        settings={name: value for name, value in dataclasses.asdict(settings).items() if name not in ("out", "cache")},
+        facts={**{k: v for k, v in first.facts.items() if k not in ("training", "model")}, **facts_of_run()},
+        baseline=settings.placements[0],
+        rates=(settings.lowest, settings.highest),
+        steps=settings.steps,
+        floor=floor,
+        limits=tuple(limits),
+        ramps=tuple(ramp for group in ramps for ramp in group),
+        verdict=tuple(_verdict(limits, settings)),
+    )
+
+
+def _ramp(result: TrialResult, settings: StressSettings, floor: float, layers: int) -> Ramp:
+    steps = settings.steps
+
+    def rate(step: int) -> float:
+        return settings.highest * settings.training.share(step - 1, steps=steps, warmup_steps=0)
+
+    curve = [(rate(step), loss) for step, loss in result.train_curve]
+    rates = [at for at, _ in curve]
+    if result.status == "diverged":  # so that the curve is shorter than the ramp
+        rates += [settings.highest]
+    failed = result.status == "failed" or not curve
+    return Ramp(
+        placement=result.trial.placement,
+        layers=layers,
+        init=result.trial.init,
+        seed=result.trial.seed,
+        breaking=None if failed else breaking(rates, [loss for _, loss in curve], floor=floor),
+        curve=tuple(curve),
+        error=result.reason if failed else "",
+    )
+
+
+def _limits(ramps: Sequence[Ramp], baseline: str) -> Iterator[Limit]:
+    """One a placement, of ramps with one depth and one wish for the init."""
+
+    def rates(placement: str) -> dict[int, float]:
+        chosen = [ramp for ramp in ramps if ramp.placement == placement and ramp.breaking and ramp.breaking.rate]
+        return {ramp.seed: math.log(ramp.breaking.rate) for ramp in chosen if ramp.breaking and ramp.breaking.rate}
+
+    ordered = sorted(ramps, key=lambda ramp: [r.placement for r in ramps].index(ramp.placement))
+    for placement, group in groupby(ordered, key=lambda ramp: ramp.placement):
+        members = sorted(group, key=lambda ramp: ramp.seed)
+        broken = [ramp.breaking for ramp in members if ramp.breaking]
+        logs = rates(placement)
+        whole = bool(logs) and len(logs) == len(broken)
+        mean, low, high = t_interval([*logs.values()]) if whole else (None, None, None)
+        yield Limit(
+            placement=placement,
+            title=title(placement),
+            layers=members[0].layers,
+            init=members[0].init,
+            rate=_exp(mean),
+            low=_exp(low),
+            high=_exp(high),
+            censored=sum(each.failure == "none" for each in broken),
+            failures=tuple(each.failure for each in broken),
+            spiked=sum(each.spikes > 0 for each in broken),
+            ratio=None if placement == baseline else paired_difference(logs, rates(baseline)),
+        )
+
+
+def _exp(value: float | None) -> float | None:
+    return None if value is None else math.exp(value)
+
+
+def _verdict(limits: Sequence[Limit], settings: StressSettings) -> Iterator[str]:
+    for limit in sorted(limits, key=lambda limit: (limit.layers, -(limit.rate or 0))):
+        yield f"{said(limit)}{_against(limit, limits, settings.placements[0])}."
+    if any(limit.censored for limit in limits):
+        yield "Where a ramp ended before the training broke, the limit is higher than stated; raise --highest."
+    steps = settings.steps
+    yield (
+        f"A ramp of {steps:,} steps is short, and a warm-up by itself: a whole training at one learning rate breaks earlier or later. "
+        "It orders placements, and says where a search for the learning rate should end."
+    )
+    if len(settings.seeds) == 1:
+        yield "With one seed there is no interval, and this supports no claim."
+
+
+def said(limit: Limit) -> str:
+    """One limit in words."""
+    name = f"{limit.title} ({limit.layers} layers, {limit.init})"
+    ends = Counter(ENDS[failure] for failure in limit.failures)
+    how = ", ".join(f"{count} of {len(limit.failures)} {end}" for end, count in ends.items())
+    spiked = f"; the loss of {limit.spiked} spiked on the way and recovered" if limit.spiked else ""
+    if limit.rate is None:
+        return f"{name} does not train at all seeds, whatever the learning rate ({how})"
+    interval = "" if limit.low is None else f" [{limit.low:.2g}, {limit.high:.2g}]"
+    return f"{name} trains up to {'at least ' if limit.censored else ''}{limit.rate:.2g}{interval}; then {how}{spiked}"
+
+
+def _against(limit: Limit, limits: Sequence[Limit], baseline: str) -> str:
+    if limit.ratio is None:
+        return ""
+    name = next(each.title for each in limits if each.placement == baseline)
+    return f"; {ratio_text(limit)} times {name}'s"
+
+
+def ratio_text(limit: Limit) -> str:
+    """`0.41 [0.20, 0.80]`; empty for the baseline."""
+    ratio = limit.ratio
+    if ratio is None:
+        return ""
+    middle = f"{math.exp(ratio.mean):.2g}"
+    if ratio.low is None or ratio.high is None:
+        return middle
+    return f"{middle} [{math.exp(ratio.low):.2g}, {math.exp(ratio.high):.2g}]"
