@@ -22,6 +22,7 @@ from mixln.cli.pretrain import Pretrain
 from mixln.cli.prune import Prune
 from mixln.cli.reproduce import Reproduce
 from mixln.cli.stress import StressCommand
+from mixln.cli.tune import TuneCommand
 from mixln.cli.tuning import FineTune, Reward, Rlhf
 from mixln.errors import MixlnError, SettingsError, Stopped
 from mixln.launch import launched
@@ -40,6 +41,7 @@ Others = (
     | Annotated[Prune, tyro.conf.subcommand("prune", prefix_name=False)]
     | Annotated[Convert, tyro.conf.subcommand("convert", prefix_name=False)]
     | Annotated[StressCommand, tyro.conf.subcommand("stress", prefix_name=False)]
+    | Annotated[TuneCommand, tyro.conf.subcommand("tune", prefix_name=False)]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce", prefix_name=False)]
     | Annotated[Placements, tyro.conf.subcommand("placements", prefix_name=False)]
 )

@@ -124,7 +124,7 @@ def compare(
     }
     _check_room(store, trials, missing, parameters, plan, settings.training.state_bytes)
 
-    with _locked(store):
+    with locked(store.folder):
         sweep(store.folder, "*.json", "*.md", "*.png", "*.html")
         if settings.with_grid(store.check(shared, asked, extend=extend)) != settings:
             raise StoreError(f"out {store.folder} has been extended by another mixln meanwhile; run this again")
@@ -277,16 +277,14 @@ def _check_room(
 
 
 @contextmanager
-def _locked(store: Store) -> Iterator[None]:
-    """Keeps a second `mixln compare` out of the folder while this one runs."""
-    store.folder.mkdir(parents=True, exist_ok=True)
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps a second `mixln` out of an experiment's folder while this one runs."""
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(store.folder / LOCK, timeout=0):
+        with FileLock(folder / LOCK, timeout=0):
             yield
     except Timeout as error:
-        raise StoreError(
-            f"out {store.folder} is in use by another mixln; wait for it, or choose another --out"
-        ) from error
+        raise StoreError(f"out {folder} is in use by another mixln; wait for it, or choose another --out") from error
 
 
 def _summary(

@@ -13,7 +13,7 @@ from mixln.evaluation.results import Evaluation
 from mixln.files import write_atomic
 from mixln.recipes.outcome import Reproduction
 from mixln.records import from_json, read_json, to_json
-from mixln.report import reproduction, stress
+from mixln.report import reproduction, search, stress
 from mixln.report.chain_tables import chain_markdown, terminal_chain
 from mixln.report.charts import prepare
 from mixln.report.diagnosis import charts_of, of_summary
@@ -27,7 +27,7 @@ from mixln.report.series import Chart
 from mixln.report.tables import markdown_table, terminal_table
 from mixln.report.task_table import markdown_evaluation, terminal_evaluation
 from mixln.report.tuned_table import terminal_tuned, tuned_notes
-from mixln.search.results import Stress
+from mixln.search.results import Search, Stress
 
 __all__ = [
     "charts_of",
@@ -42,6 +42,7 @@ __all__ = [
     "write_diagnosis",
     "write_evaluation",
     "write_reproduction",
+    "write_search",
     "write_stress",
 ]
 
@@ -93,6 +94,17 @@ def write_stress(found: Stress, folder: Path) -> list[Path]:
         {"stress.json": _json(found), "stress.md": markdown(stress.table(found))}
         | _pngs(chart for chart in stress.charts(found) if chart.panels)
         | {"report.html": stress.render(found)},
+    )
+
+
+def write_search(found: Search, folder: Path) -> list[Path]:
+    """Writes `tune.json`, `tune.md`, a PNG figure and `report.html` into a folder."""
+    tables = "\n".join(markdown(table) for table in (search.finalists(found), search.shorts(found)))
+    return _write(
+        folder,
+        {"tune.json": _json(found), "tune.md": tables}
+        | _pngs(chart for chart in (search.chart(found),) if chart.panels)
+        | {"report.html": search.render(found)},
     )
 
 

@@ -91,3 +91,65 @@ class Stress:
     limits: tuple[Limit, ...]
     ramps: tuple[Ramp, ...]
     verdict: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proxy:
+    """One short training of the search.
+
+    :param post_layers: how many of the first layers are Post-LN.
+    :param loss: its last held-out loss, nats per token; `None` if it diverged.
+    :param steps: optimizer steps that it came to.
+    """
+
+    placement: str
+    post_layers: int
+    learning_rate: float
+    loss: float | None
+    steps: int
+    ended: Literal["whole", "pruned", "stalled", "diverged", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finalist:
+    """One setting at the full length, over seeds.
+
+    :param losses: held-out loss of each seed, nats per token; `None` where a training diverged.
+    :param loss: their mean, with its 95% interval (Student's t); `None` unless all trained.
+    :param difference: of the loss from that of the chosen one, paired by seed; `None` for the chosen one itself.
+    """
+
+    placement: str
+    title: str
+    post_layers: int
+    learning_rate: float
+    seeds: tuple[int, ...]
+    losses: tuple[float | None, ...]
+    loss: float | None
+    low: float | None
+    high: float | None
+    difference: Interval | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """A choice with its evidence; `tune.json`.
+
+    :param chosen: the finalist with the least loss; `None` if none trained at all seeds.
+    :param limits: what the stress test found, by number of Post-LN layers: the highest learning rate that trains.
+    :param cost: optimizer steps of everything, as a number of full trainings; `sweep` is that of trying every share of Table 5 of the
+        Mix-LN paper at three learning rates with the same seeds.
+    """
+
+    settings: dict[str, object]
+    facts: dict[str, str]
+    layers: int
+    steps: int
+    proxy_steps: int
+    limits: tuple[tuple[int, float | None], ...]
+    proxies: tuple[Proxy, ...]
+    finalists: tuple[Finalist, ...]
+    chosen: Finalist | None
+    cost: float
+    sweep: int
+    verdict: tuple[str, ...]

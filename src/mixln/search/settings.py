@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +13,7 @@ from mixln.compare.settings import CompareSettings
 from mixln.data.settings import TextSettings
 from mixln.errors import SettingsError
 from mixln.placement import canonical
-from mixln.training.settings import EngineSettings, RampSettings
+from mixln.training.settings import EngineSettings, RampSettings, TrainSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,3 +87,103 @@ class StressSettings:
             out=self.out / ("_".join(words) or "ramps"),
             cache=self.cache,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSettings:
+    """Choose the share of Post-LN layers and the learning rate for a model, a text and a budget, with the evidence.
+
+    A learning-rate ramp says how far the learning rate may go, a search over short trainings (Optuna's TPE, those that fall behind
+    are ended early) finds candidates, and the best of them are trained in full over several seeds, with Pre-LN beside them. Without
+    arguments: for a small 12-layer Llama, in about ten minutes on two cores. Run the same command again to finish what was cut off.
+    """
+
+    model: str = "tiny"
+    """A preset, or the path of a config.json, as for mixln compare."""
+    layers: int | None = None
+    """Number of layers in place of the model's."""
+    trials: int = 20
+    """Short trainings of the search."""
+    proxy: float = 1 / 3
+    """Length of a short training, as a share of the full one."""
+    finalists: int = 3
+    """Candidates that are trained in full; Pre-LN is one more, if it is not among them."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Of the full trainings."""
+    highest: float = 1.0
+    """The learning rate at which the ramp ends."""
+    init: str = "normal"
+    """Initialisation of all."""
+    out: Path = Path("runs/tune")
+    """Folder of the trainings, of the search's storage and of tune.json, report.html and figures."""
+    cache: Path = field(default_factory=lambda: Path("~/.cache/mixln"))
+    """Folder for prepared text."""
+    jobs: int | None = None
+    """Trainings side by side. Left out, one a GPU; without a GPU, one a core for small models."""
+    text: Annotated[TextSettings, tyro.conf.arg(name="")] = field(default_factory=TextSettings)
+    training: Annotated[TrainSettings, tyro.conf.arg(name="")] = field(default_factory=TrainSettings)
+    engine: Annotated[EngineSettings, tyro.conf.arg(name="")] = field(default_factory=EngineSettings)
+
+    def __post_init__(self) -> None:
+        for name, least in {"trials": 4, "finalists": 1}.items():
+            if getattr(self, name) < least:
+                raise SettingsError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if not 0 < self.proxy <= 1:
+            raise SettingsError(f"proxy must lie in (0, 1] (a share of the steps), got {self.proxy}")
+        if not self.seeds:
+            raise SettingsError("seeds must name at least one")
+        self.stress((0,), 4)
+        self.comparison()
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of a full training."""
+        return self.training.total_steps(self.text.sequence_length)
+
+    @property
+    def proxy_steps(self) -> int:
+        """Optimizer steps of a short one, and of a ramp."""
+        return max(4, round(self.proxy * self.steps))
+
+    def comparison(self) -> CompareSettings:
+        """What the full trainings have in common."""
+        return CompareSettings(
+            model=self.model,
+            layers=self.layers,
+            init=self.init,
+            placements=("pre",),
+            seeds=self.seeds,
+            jobs=self.jobs,
+            text=self.text,
+            training=self.training,
+            engine=self.engine,
+            out=self.out,
+            cache=self.cache,
+        )
+
+    def stress(self, counts: tuple[int, ...], layers: int) -> StressSettings:
+        """The ramps of some numbers of Post-LN layers."""
+        kept = {
+            item.name: getattr(self.training, item.name)
+            for item in fields(TrainSettings)
+            if item.name not in ("steps", "tokens", "warmup", "final_learning_rate", "evaluations")
+        }
+        return StressSettings(
+            placements=tuple(placement_with(count, layers) for count in counts),
+            depths=() if self.layers is None else (self.layers,),
+            inits=(self.init,),
+            seeds=(0,),
+            highest=self.highest,
+            model=self.model,
+            out=self.out / "stress",
+            cache=self.cache,
+            jobs=self.jobs,
+            text=self.text,
+            training=RampSettings(**kept, steps=self.proxy_steps),
+            engine=self.engine,
+        )
+
+
+def placement_with(post_layers: int, layers: int) -> str:
+    """The placement whose first `post_layers` of `layers` are Post-LN and the others Pre-LN."""
+    return {0: "pre", layers: "post"}.get(post_layers, f"mix({post_layers}/{layers})")

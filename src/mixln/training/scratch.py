@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import torch
 from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel, set_seed
+from transformers import PreTrainedConfig, PreTrainedModel, TrainerCallback, set_seed
 from transformers.trainer import SCHEDULER_NAME
 
 from mixln.files import folder_atomic
@@ -147,6 +147,7 @@ def train_from_scratch(
     parallel: Parallel = "ddp",
     stochastic_depth: float = 0.0,
     together: int = 1,
+    watchers: Sequence[TrainerCallback] = (),
     say: Callable[[str], None] = print,
 ) -> Outcome:
     """Trains one model, and leaves in `folder` its metrics (`metrics.jsonl`) and its final checkpoint.
@@ -162,6 +163,7 @@ def train_from_scratch(
     :param parallel: what several processes do: each holds the whole model (DDP) or a share of it (FSDP2).
     :param stochastic_depth: see :func:`mixln.from_config`.
     :param together: about how many trainings its process does, of which this is one: they share what is compiled.
+    :param watchers: callbacks beside those that record; one may end the training.
     :param say: takes one line of news.
     :raises Stopped: if SIGTERM ended it before its end; it has a checkpoint then.
     """
@@ -197,6 +199,7 @@ def train_from_scratch(
             divergence,
             Evaluations(settings.evaluations),
             checkpoints,
+            *watchers,
         ],
     )
     if ranks.rank():  # dropout of its own; rank 0 has what a process alone has

@@ -1,0 +1,31 @@
+"""`mixln tune`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from mixln.cli.terminal import Terminal
+from mixln.search.settings import SearchSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneCommand(SearchSettings):
+    __doc__ = SearchSettings.__doc__
+    INTERRUPTED: ClassVar[str] = "run the same command again to go on with the search"
+
+    def run(self) -> int:
+        """Searches, prints the choice with its evidence, and writes the report."""
+        from mixln.cli.progress import display
+        from mixln.report import grid, write_search
+        from mixln.report.search import finalists
+        from mixln.search.tune import tune
+
+        terminal = Terminal()
+        found = tune(self, display(terminal.console, "language"))
+        paths = write_search(found, self.out)
+        terminal.show(grid.terminal(finalists(found)))
+        for sentence in found.verdict:
+            terminal.note(sentence)
+        terminal.line(f"\nreport: {next(path for path in paths if path.suffix == '.html')}")
+        return int(found.chosen is None)

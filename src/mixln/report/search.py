@@ -1,0 +1,151 @@
+"""What a search found: tables, a figure and a page."""
+
+from __future__ import annotations
+
+import math
+from html import escape
+
+from mixln.compare import words
+from mixln.report import axes, formats, grid
+from mixln.report.embedded import figure
+from mixln.report.grid import Grid
+from mixln.report.series import Chart, Panel, Trace
+from mixln.report.skeleton import closed_pairs, flat, page, scroll, section, verdict
+from mixln.report.tables import Pieces
+from mixln.search.results import Finalist, Proxy, Search
+
+KEYS = ("short training, whole", "short training, ended early", "full training, a seed")
+
+
+def finalists(found: Search) -> Grid:
+    """The full trainings, the chosen setting first."""
+    return Grid(
+        title="Trained in full",
+        head=("placement", "Post-LN layers", "learning rate", "perplexity", "from the chosen"),
+        rows=tuple(map(_finalist, found.finalists)),
+        caption=f"Perplexity of the mean held-out loss over seeds {', '.join(map(str, _seeds(found)))} with its 95% interval; differences are "
+        "paired by seed.",
+    )
+
+
+def _seeds(found: Search) -> tuple[int, ...]:
+    return found.finalists[0].seeds if found.finalists else ()
+
+
+def _finalist(each: Finalist) -> tuple[Pieces, ...]:
+    first = ((each.placement,), (str(each.post_layers),), (f"{each.learning_rate:g}",))
+    if each.loss is None:
+        return (*first, ("not all trained",), (formats.NOTHING,))
+    ends = "" if each.low is None or each.high is None else f"[{_shown(each.low)}, {_shown(each.high)}]"
+    gap = each.difference
+    if gap is None:
+        said: Pieces = ("chosen",)
+    elif gap.low is None or gap.high is None:
+        said = (f"{words.percent(gap.mean)}%",)
+    else:
+        said = (f"{words.percent(gap.mean)}%", f"[{words.percent(gap.low)}, {words.percent(gap.high)}]")
+    return (*first, (_shown(each.loss), *([ends] if ends else [])), said)
+
+
+def _shown(loss: float) -> str:
+    return words.perplexity(math.exp(loss))
+
+
+def shorts(found: Search) -> Grid:
+    """The short trainings, the best first."""
+    ranked = sorted(found.proxies, key=lambda proxy: (proxy.ended == "pruned", proxy.loss or math.inf))
+    return Grid(
+        title="Short trainings",
+        head=("placement", "ended", "Post-LN layers", "learning rate", "steps", "perplexity"),
+        rows=tuple(
+            (
+                (proxy.placement,),
+                (proxy.ended,),
+                (str(proxy.post_layers),),
+                (f"{proxy.learning_rate:g}",),
+                (f"{proxy.steps:,}",),
+                (formats.NOTHING if proxy.loss is None else _shown(proxy.loss),),
+            )
+            for proxy in ranked
+        ),
+        words=2,
+    )
+
+
+def chart(found: Search) -> Chart:
+    """Perplexity against the number of Post-LN layers and against the learning rate."""
+    shown = [
+        (proxy.post_layers, proxy.learning_rate, math.exp(proxy.loss), int(proxy.ended == "pruned"), _label(proxy))
+        for proxy in found.proxies
+        if proxy.loss is not None
+    ]
+    shown += [
+        (each.post_layers, each.learning_rate, math.exp(loss), 2, f"{each.placement} at {each.learning_rate:g}")
+        for each in found.finalists
+        for loss in each.losses
+        if loss is not None
+    ]
+    y = axes.logarithmic("perplexity", [value for _, _, value, _, _ in shown])
+    counts = axes.linear("Post-LN layers", [0.0, float(found.layers)])
+    rates = axes.logarithmic("learning rate", [rate for _, rate, _, _, _ in shown])
+    panels = tuple(
+        Panel(
+            title="",
+            x=x,
+            y=y,
+            traces=tuple(
+                Trace(
+                    key=key,
+                    role="center" if key == 2 else "dot",
+                    label=KEYS[key],
+                    points=tuple((float(point[column]), point[2]) for point in members),
+                    texts=tuple(point[4] for point in members),
+                )
+                for key in range(len(KEYS))
+                if (members := sorted(point for point in shown if point[3] == key))
+            ),
+        )
+        for x, column in ((counts, 0), (rates, 1))
+    )
+    return Chart(
+        name="search",
+        title="What was tried",
+        caption="Held-out perplexity, on a logarithmic axis, of everything that was trained; lower is better. Short and full trainings differ "
+        "in length, and those that were ended early are higher for that alone.",
+        description=" ".join(found.verdict),
+        keys=KEYS,
+        panels=panels if shown else (),
+        across=2,
+    )
+
+
+def _label(proxy: Proxy) -> str:
+    return f"{proxy.placement} at {proxy.learning_rate:g}: {proxy.ended}, {proxy.steps:,} steps"
+
+
+def render(found: Search) -> str:
+    """The page as HTML."""
+    drawn = chart(found)
+    tables = [finalists(found), shorts(found)]
+    limits = [
+        (f"{count} Post-LN layers", "none trains" if rate is None else f"trains up to {rate:.2g}")
+        for count, rate in found.limits
+    ]
+    return page(
+        title="mixln tune",
+        heading="Share of Post-LN layers and learning rate",
+        body=(
+            verdict({"": found.verdict}),
+            section("Results", scroll(tables[0].title, grid.html(tables[0]))),
+            section("Figures", figure(drawn)),
+            section(
+                "Details",
+                f"<h3>{escape(tables[1].title)}</h3>\n{scroll(tables[1].title, grid.html(tables[1]))}",
+                closed_pairs("Ramps", limits),
+                closed_pairs("Settings", flat(found.settings)),
+                closed_pairs("Versions, machine and data", found.facts.items()),
+            ),
+        ),
+        footer="Written by <code>mixln tune</code>. The same numbers are in <code>tune.json</code>, the tables in <code>tune.md</code>.",
+        charts=(drawn,),
+    )
