@@ -15,6 +15,12 @@ from tests import small
 MILLIONS = {
     "tiny": (1.72, 1.33),
     "olmoe-tiny": (4.39, 4.00),
+    "71m-mini": (0.86, 0.59),
+    "250m-mini": (3.49, 3.10),
+    "1b-mini": (5.27, 4.75),
+    "7b-mini": (1.85, 1.59),
+    "tiny-6": (1.84, 1.32),
+    "tiny-24": (1.58, 1.32),
     "9m": (9.00, 0.80),
     "20m": (19.55, 3.16),
     "35m": (35.20, 10.62),
@@ -25,6 +31,9 @@ MILLIONS = {
     "350m": (367.97, 302.43),
     "1b": (1339.08, 1208.01),
     "7b": (6738.42, 6476.27),
+    "hybridnorm-550m": (550.44, 396.41),
+    "hybridnorm-1.2b": (1178.52, 973.15),
+    "olmoe-1b-7b": (6919.16, 6713.12),
 }
 """Parameters, and those without embeddings and head."""
 
@@ -33,7 +42,9 @@ def counts(config) -> tuple[int, int]:
     with torch.device("meta"):
         model = mixln.from_config(config, placement="pre")
     everything = sum(parameter.numel() for parameter in model.parameters())
-    outside = model.get_input_embeddings().weight.numel() + model.get_output_embeddings().weight.numel()
+    outside = sum(
+        {id(w): w.numel() for w in (model.get_input_embeddings().weight, model.get_output_embeddings().weight)}.values()
+    )
     return everything, everything - outside
 
 
@@ -54,8 +65,38 @@ def test_parameters_follow_from_the_shape(name):
     d, f = preset.hidden_size, preset.intermediate_size
     experts = preset.more.get("num_experts", 0)
     routed = experts * d + 2 * d if experts else 0
-    inside = preset.layers * (4 * d * d + 3 * d * f * max(1, experts) + routed + 2 * d) + d
-    assert counts(model_config(name)) == (inside + 2 * preset.vocabulary_size * d, inside)
+    attention = 2 * d * d + 2 * d * d * preset.more.get("num_key_value_heads", preset.heads) // preset.heads
+    inside = preset.layers * (attention + 3 * d * f * max(1, experts) + routed + 2 * d) + d
+    tables = 1 if preset.more.get("tie_word_embeddings") else 2
+    assert counts(model_config(name)) == (inside + tables * preset.vocabulary_size * d, inside)
+
+
+def test_the_depths_at_equal_parameters_are_equal_to_two_percent():
+    inside = [counts(model_config(name))[1] for name in ("tiny-6", "tiny", "tiny-24")]
+    assert max(inside) < 1.02 * min(inside)
+
+
+def test_another_number_of_layers():
+    assert model_config("tiny", layers=5).num_hidden_layers == 5
+    assert counts(model_config("71m", layers=24))[1] == pytest.approx(2 * 37.81e6, rel=1e-3)
+
+
+def test_kinds_of_layers_go_on_as_they_began(tmp_path):
+    """A pattern of two repeats; one that does not is refused where it would have to go on."""
+    from transformers import Qwen3Config
+
+    sizes = {**small.SIZES, "head_dim": 8, "num_key_value_heads": 4, "sliding_window": 4, "use_sliding_window": True}
+    sizes["max_position_embeddings"] = 256
+    pattern = ["full_attention", "sliding_attention"] * 2
+    Qwen3Config(**{**sizes, "num_hidden_layers": 4}, layer_types=pattern).save_pretrained(tmp_path)
+    assert model_config(str(tmp_path), layers=6).layer_types == ["full_attention", "sliding_attention"] * 3
+    assert model_config(str(tmp_path), layers=3).layer_types == pattern[:3]
+    odd = ["full_attention", "full_attention", "full_attention", "sliding_attention"]
+    Qwen3Config(**{**sizes, "num_hidden_layers": 4}, layer_types=odd).save_pretrained(tmp_path)
+    with pytest.raises(
+        SettingsError, match=r"layers must be at most the 4 of .*, whose layer_types do not repeat, got 5"
+    ):
+        model_config(str(tmp_path), layers=5)
 
 
 def test_a_preset_is_the_papers_llama():

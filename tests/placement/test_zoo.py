@@ -225,3 +225,9 @@ def test_variants_of_the_ablation_of_hybrid_norm(variant, letters, attention, fe
 
 def test_only_admin_is_profiled():
     assert [name for name in ZOO if placement(name, 3).profiled] == ["admin"]
+
+
+@pytest.mark.parametrize("alpha", ["0", "-1", "x", "nan", "inf"])
+def test_a_fixed_alpha_of_deepnorm_must_be_a_number(alpha):
+    with pytest.raises(PlacementError, match="α must be a number above 0"):
+        placement(f"deepnorm({alpha})", 4)

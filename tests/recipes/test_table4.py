@@ -27,10 +27,11 @@ def test_the_settings_are_convnexts():
 
 
 def test_the_published_figures_are_table_4s():
-    published = {run.name: run.published for run in RECIPES["table4"].runs("paper", None)}
-    assert published == {
-        "vit-tiny": {"pre": 67.30, "mix(0.25)": 67.34},
-        "vit-small": {"pre": 75.99, "mix(0.25)": 76.40},
+    assert RECIPES["table4"].published["accuracy"] == {
+        ("ViT-Tiny", "pre"): 67.30,
+        ("ViT-Tiny", "mix(0.25)"): 67.34,
+        ("ViT-Small", "pre"): 75.99,
+        ("ViT-Small", "mix(0.25)"): 76.40,
     }
 
 
@@ -53,13 +54,17 @@ def test_the_list_and_the_plan_train_nothing(tmp_path, monkeypatch, capsys):
     assert "table4" in capsys.readouterr().out
     assert main(["reproduce", "table4", "--scale", "paper", "--plan"]) == 0
     said = capsys.readouterr().out
-    assert "vit-small: 6 trials (pre, mix(0.25); seeds 0, 1, 2), 22.1 million parameters, 37,440 steps" in said
+    assert (
+        "ViT-Small: vit-small; pre, mix(0.25); learning rate 0.004; seeds 0, 1, 2; 120 epochs, 4096 images a step"
+        in said
+    )
+    assert "22.1 million parameters, 37,440 steps" in said
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [(["table9"], "recipe 'table9' is not known; known: table4"), ([], "recipe must be named: table4")],
+    [(["table9"], "recipe 'table9' is not known; known: table1, table2"), ([], "recipe must be named: table1, table2")],
 )
 def test_what_is_not_known(arguments, said, capsys):
     with pytest.raises(SystemExit):
@@ -81,6 +86,11 @@ def test_a_small_run_stands_beside_what_was_published(tmp_path, monkeypatch, cap
     monkeypatch.setitem(RECIPES, "table4", small)
     assert main(["reproduce", "table4", "--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "vit-tiny pre 67.30%, mix(0.25) 67.34%; vit-small pre 75.99%, mix(0.25) 76.40%" in said
-    assert "The paper has mix(0.25) ahead of pre. Here " in said
-    assert json.loads((tmp_path / "out" / "vit-micro" / "results.json").read_text())["task"] == "vision"
+    assert "Accuracy: published and measured" in said
+    assert "67.34%" in said
+    assert "Of 1 orderings of the paper 1 " in said
+    assert json.loads((tmp_path / "out" / "vit-tiny" / "results.json").read_text())["task"] == "vision"
+    found = json.loads((tmp_path / "out" / "reproduction.json").read_text())
+    (claim,) = found["orderings"]
+    assert (claim["ahead"], claim["behind"]) == (["ViT-Tiny", "mix(0.25)"], ["ViT-Tiny", "pre"])
+    assert claim["difference"]["pairs"] == 2

@@ -201,3 +201,16 @@ def test_weights_and_gains_are_float32_whatever_the_config_says(text, tmp_path):
     weights = load_file(tmp_path / "checkpoint-4" / "model.safetensors")
     assert {value.dtype for value in weights.values()} == {torch.float32}
     assert (weights["model.norm.weight"] - 1).abs().max() > 1e-4
+
+
+def test_weights_in_bfloat16_lose_small_steps(text, tmp_path):
+    """What the Mix-LN authors' code does: of a gain at 1 the next number below is 1/256 away, and steps of 0.001 are lost."""
+    gains = {}
+    for weights in ("float32", "bfloat16"):
+        found = small.train(text, tmp_path / weights, weights=weights, steps=4, learning_rate=1e-3, weight_decay=0.0)
+        assert found.status in ("finished", "stalled")
+        saved = load_file(tmp_path / weights / "checkpoint-4" / "model.safetensors")
+        assert {str(value.dtype) for value in saved.values()} == {f"torch.{weights}"}
+        gains[weights] = torch.cat([value.float() for name, value in saved.items() if "norm" in name])
+    assert (gains["float32"] != 1).float().mean() > 0.9
+    assert (gains["bfloat16"] == 1).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from mixln.errors import SettingsError, unknown
 from mixln.files import check_writable
 from mixln.planning.settings import DEVICES, PlanSettings
 from mixln.recipes import RECIPES, Recipe, Run, Scale
+from mixln.recipes.deviations import DEVIATIONS, Deviation, deviations
 
 IMAGENET_SIZE = (1_281_167, 1000)
 """Training images and classes of ImageNet-1K (arXiv:1409.0575)."""
@@ -39,15 +41,20 @@ class Reproduce:
     """cpu: made smaller by stated factors; paper: the sizes, data and steps of the paper, on GPUs."""
     plan: bool = False
     """Only say what would be run, and what it takes."""
+    as_published: tuple[str, ...] = ()
+    """Do as the authors' code does and the paper does not say, for example embedding bfloat16; --list names all. Of Mix-LN's tables of
+    perplexities."""
     data: str | None = None
     """Where the data lie, if not where the recipe looks: for table4 at the paper's scale, the folder of ImageNet-1K."""
     out: Path | None = None
     """Folder to fill. Left out, runs/reproduce/NAME-SCALE."""
     cache: Path = field(default_factory=lambda: Path("~/.cache/mixln"))
     """Folder for prepared text and images."""
+    document: Path | None = None
+    """Print what became of all recipes, in Markdown: of the files NAME.json of this folder, each the reproduction.json of one."""
 
     def __post_init__(self) -> None:
-        if not self.list and self.recipe not in RECIPES:
+        if not self.list and self.document is None and self.recipe not in RECIPES:
             if not self.recipe:
                 raise SettingsError(
                     f"recipe must be named: {', '.join(RECIPES)}; mixln reproduce --list says what they are"
@@ -57,19 +64,27 @@ class Reproduce:
     def run(self) -> int:
         """Says what is run, runs it, and compares it with what was published."""
         terminal = Terminal()
+        if self.document is not None:
+            print(_document(self.document), end="")
+            return 0
         if self.list:
             for name, recipe in RECIPES.items():
                 terminal.line(f"{name:<20} {recipe.title} ({recipe.source.partition(',')[0]})")
+            terminal.line("\nwith --as-published, where the authors' code differs:")
+            for each in DEVIATIONS.values():
+                terminal.line(f"{each.name:<20} {each.what}")
             return 0
         recipe = RECIPES[self.recipe]
-        runs = recipe.runs(self.scale, self.data)
+        chosen = deviations(self.as_published)
+        runs = tuple(changed(run, chosen) for run in recipe.runs(self.scale, self.data))
         for line in _plan(recipe, runs, self.scale):
             terminal.line(line)
         if self.plan:
             return 0
         if self.scale == "paper" and runs:
             check_machine(runs)
-        out, cache = self.out or Path("runs/reproduce") / f"{self.recipe}-{self.scale}", self.cache.expanduser()
+        name = "-".join([self.recipe, self.scale, *(each.name for each in chosen)])
+        out, cache = self.out or Path("runs/reproduce") / name, self.cache.expanduser()
         check_writable(out)
         from mixln.cli.compare import exit_code, show
         from mixln.compare.experiment import facts_of_run
@@ -84,7 +99,7 @@ class Reproduce:
             summary = show(run.settings)
             codes.append(exit_code(summary))
             seconds += sum(result.seconds for result in summary.trials)
-            evidence.update(of_run(run, summary, cache=cache, say=terminal.news))
+            evidence.update(of_run(run, summary, changed=chosen, cache=cache, say=terminal.news))
         evidence.update(of_models(recipe, self.scale, cache=cache, say=terminal.news))
         evidence.update(of_presets(recipe))
         found = Reproduction(
@@ -94,7 +109,14 @@ class Reproduce:
             reading=recipe.reading,
             scale=self.scale,
             scaled=recipe.scaled,
-            command=f"mixln reproduce {self.recipe}{' --scale paper' if self.scale == 'paper' else ''}",
+            command=" ".join(
+                [
+                    f"mixln reproduce {self.recipe}",
+                    *(["--scale paper"] if self.scale == "paper" else []),
+                    *([f"--as-published {' '.join(each.name for each in chosen)}"] if chosen else []),
+                ]
+            ),
+            deviations=tuple(each.what for each in chosen),
             settings=tuple(map(settings_of, runs)),
             measured=measured(recipe, evidence),
             orderings=tuple(
@@ -114,6 +136,39 @@ class Reproduce:
         terminal.note(reproduction.tally(found))
         terminal.line(f"\nreport: {paths[-1]}")
         return max(codes)
+
+
+def _document(folder: Path) -> str:
+    from mixln.recipes.outcome import Reproduction
+    from mixln.records import from_json, read_json
+    from mixln.report.reproduction import document
+
+    found = {}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            found[path.stem] = from_json(Reproduction, read_json(path))
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise SettingsError(
+                f"document: {path} is no reproduction.json ({error}); take it out of the folder"
+            ) from error
+    return document(RECIPES, found)
+
+
+def changed(run: Run, chosen: tuple[Deviation, ...]) -> Run:
+    """A run as the published code would do it.
+
+    :raises SettingsError: if it is one of images, which that code has none of.
+    """
+    settings = run.settings
+    if not chosen:
+        return run
+    if not isinstance(settings, CompareSettings):
+        raise SettingsError(
+            f"as-published is known of the code for language models only, and {run.name} is one of images; leave it out"
+        )
+    for each in chosen:
+        settings = each.apply(settings)
+    return dataclasses.replace(run, settings=settings)
 
 
 def settings_of(run: Run) -> str:

@@ -107,8 +107,14 @@ def _hybrid_star(layers: int) -> Placement:
     return Placement(name="", layers=(first,) + (HYBRID,) * (layers - 1))
 
 
-def _deepnorm(layers: int) -> Placement:
-    layer = _sublayers(Sublayer(stream_out=HOST, skip_scale=(2 * layers) ** 0.25))
+def _deepnorm(layers: int, alpha: str = "") -> Placement:
+    try:
+        scale = float(alpha) if alpha else (2 * layers) ** 0.25
+    except ValueError:
+        scale = math.nan
+    if not 0 < scale < math.inf:
+        raise PlacementError(f"deepnorm({alpha}): α must be a number above 0, got {alpha!r}; left out, it is (2L)^¼")
+    layer = _sublayers(Sublayer(stream_out=HOST, skip_scale=scale))
     return Placement(name="", layers=(layer,) * layers)
 
 
@@ -272,7 +278,8 @@ ZOO: dict[str, Entry] = {
             source="arXiv:2203.00555",
             build=_deepnorm,
             init="deepnorm",
-            notes="Decoder-only constants; its init scales v, o and the feed-forward by (8L)^−¼.",
+            notes="Decoder-only constants, or `deepnorm(2.828)` for an α that is fixed; its init scales v, o and the feed-forward by "
+            "(8L)^−¼.",
             known_for="Trained 1,000 layers (arXiv:2203.00555); 22.77 at 250M where Post-LN diverges (arXiv:2412.13795, table 1).",
             known_against="Behind Pre-LN at 130M and 250M, and 1411 at 1B (arXiv:2412.13795, table 1).",
             elsewhere="Versions of the Mix-LN authors' code fix α at 2.632 or 2.828, right for 24 and 32 layers, whatever the depth.",

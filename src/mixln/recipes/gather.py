@@ -11,12 +11,14 @@ from pathlib import Path
 from mixln.compare.chain_statistics import figures_of
 from mixln.compare.diagnosis import diagnose_all, diagnose_trial, prepare_models
 from mixln.compare.results import Summary, TrialResult
+from mixln.compare.settings import CompareSettings
 from mixln.compare.sources import find
 from mixln.compare.statistics import trials_of
 from mixln.compare.store import Store
 from mixln.data.settings import CorpusSettings
 from mixln.diagnostics.settings import MeasureSettings
 from mixln.errors import DataError
+from mixln.recipes.deviations import Deviation, recounted
 from mixln.recipes.quantities import Evidence
 from mixln.recipes.records import Place, Recipe, Run, Scale
 
@@ -30,16 +32,23 @@ def folder_of(name: str) -> str:
     return re.sub(r"[^a-z0-9.]+", "-", name.lower())
 
 
-def of_run(run: Run, summary: Summary, *, cache: Path, say: Say) -> Iterator[tuple[Place, dict[int, Evidence]]]:
-    """Of each placement at its best learning rate, every seed."""
+def of_run(
+    run: Run, summary: Summary, *, changed: tuple[Deviation, ...] = (), cache: Path, say: Say
+) -> Iterator[tuple[Place, dict[int, Evidence]]]:
+    """Of each placement at its best learning rate, every seed.
+
+    :param changed: what of the published code is switched on.
+    """
     later = {} if summary.chain is None else {result.trial: figures_of(result) for result in summary.chain.results}
-    store = Store(run.settings.out)
+    store, batches = Store(run.settings.out), evaluation_batches(run, summary)
     for row in summary.placements:
         trials = trials_of(summary.trials, row.placement, row.best.learning_rate)
         yield (
-            (run.name, row.placement),
+            (run.name, row.placement.replace("deepnorm(2.828)", "deepnorm")),
             {
-                result.trial.seed: _evidence(run, result, later.get(result.trial, {}), store, cache, say)
+                result.trial.seed: _evidence(
+                    run, recounted(result, changed, batches), later.get(result.trial, {}), store, cache, say
+                )
                 for result in trials
             },
         )
@@ -53,6 +62,15 @@ def _evidence(
     (source,) = find(str(store.trial_folder(result.trial)), cache=cache)
     diagnosis = diagnose_trial(source, MeasureSettings(), cache=cache, say=say)
     return Evidence(result=result, figures=figures, diagnosis=diagnosis)
+
+
+def evaluation_batches(run: Run, summary: Summary) -> int:
+    """Batches of an evaluation on all held-out tokens; of images 0."""
+    settings = run.settings
+    if not isinstance(settings, CompareSettings):
+        return 0
+    tokens = int(summary.facts["held out"].split()[0].replace(",", ""))
+    return max(1, tokens // (settings.text.sequence_length * settings.training.batch_size))
 
 
 def of_models(recipe: Recipe, scale: Scale, *, cache: Path, say: Say) -> Iterator[tuple[Place, dict[int, Evidence]]]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from mixln.compare import words
 from mixln.recipes.outcome import Measured, Ordering, Reproduction
 from mixln.recipes.quantities import QUANTITIES
-from mixln.recipes.records import Place
+from mixln.recipes.records import Place, Recipe
 from mixln.report.grid import Grid, markdown
+from mixln.report.tables import Pieces
 
 WORDS = {
     "held": "held",
@@ -91,10 +94,13 @@ def difference(each: Ordering) -> tuple[str, ...]:
     return middle, f"[{quantity.change(interval.low)}, {quantity.change(interval.high)}]"
 
 
-def text(found: Reproduction) -> str:
-    """Everything in GitHub's Markdown; `reproduction.md`."""
+def text(found: Reproduction, name: str = "") -> str:
+    """Everything in GitHub's Markdown; `reproduction.md`.
+
+    :param name: of the recipe, where several stand below each other.
+    """
     lines = [
-        f"## {found.title}",
+        f"## {f'`{name}`: ' if name else ''}{found.title}",
         f"{found.source}. {found.reading}",
         *([f"Made smaller: {found.scaled}."] if found.scale == "cpu" else []),
         *([f"As published: {'; '.join(found.deviations)}."] if found.deviations else []),
@@ -105,6 +111,47 @@ def text(found: Reproduction) -> str:
         *([markdown(orders(found)).rstrip()] if found.orderings else []),
     ]
     return "\n\n".join(line for line in lines if line) + "\n"
+
+
+INTRODUCTION = """# What the papers published, and what came out here
+
+Written by `mixln reproduce --document docs/papers` from the files that `mixln reproduce NAME` left (`reproduction.json`). Every recipe has
+two scales: `--scale paper` has the paper's sizes, data and steps, prints what it will take, and needs GPUs; `--scale cpu`, the default, is made
+smaller by the factors that are named and was run on two cores. Models that small, trained that briefly, say nothing certain about large
+ones: what is compared is who is ahead of whom, with 95% confidence intervals over seeds. Where a recipe is not listed with an outcome, it has not
+been run yet. `mixln reproduce --list` names all; `--as-published` switches on, one by one, what the authors' code does otherwise.
+"""
+
+
+def document(recipes: Mapping[str, Recipe], found: Mapping[str, Reproduction]) -> str:
+    """All recipes with what became of them, in GitHub's Markdown; `docs/papers.md`.
+
+    :param found: recipe's name → its outcome, of those that were run.
+    """
+    overview = Grid(
+        head=(
+            "recipe",
+            "what it is",
+            "orderings of the paper that held",
+            "that did not",
+            "undecided",
+            "time of all trainings",
+        ),
+        rows=tuple(((f"{name}",), (recipe.title,), *_counts(found.get(name))) for name, recipe in recipes.items()),
+        words=2,
+        caption="Undecided: the 95% interval includes zero, or there are no seeds to tell noise from.",
+    )
+    parts = [text(found[name], name) for name in recipes if name in found]
+    return "\n".join([INTRODUCTION, markdown(overview), *parts])
+
+
+def _counts(found: Reproduction | None) -> tuple[Pieces, ...]:
+    if found is None:
+        return ((words.NOTHING,),) * 3 + (("not run yet",),)
+    verdicts = [each.verdict for each in found.orderings]
+    undecided = verdicts.count("undecided") + verdicts.count("one of a kind")
+    counts = (verdicts.count("held"), verdicts.count("did not hold"), undecided)
+    return (*((str(count),) for count in counts), (words.duration(found.seconds),))
 
 
 def _published(each: Measured) -> str:

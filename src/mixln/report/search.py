@@ -23,8 +23,8 @@ def finalists(found: Search) -> Grid:
         title="Trained in full",
         head=("placement", "Post-LN layers", "learning rate", "perplexity", "from the chosen"),
         rows=tuple(map(_finalist, found.finalists)),
-        caption=f"Perplexity of the mean held-out loss over seeds {', '.join(map(str, _seeds(found)))} with its 95% interval; differences are "
-        "paired by seed.",
+        caption=f"Perplexity of the mean held-out loss over seeds {', '.join(map(str, _seeds(found)))} with its 95% interval; "
+        "differences are paired by seed.",
     )
 
 
@@ -110,8 +110,8 @@ def chart(found: Search) -> Chart:
     return Chart(
         name="search",
         title="What was tried",
-        caption="Held-out perplexity, on a logarithmic axis, of everything that was trained; lower is better. Short and full trainings differ "
-        "in length, and those that were ended early are higher for that alone.",
+        caption="Held-out perplexity, on a logarithmic axis, of everything that was trained; lower is better. Short and full trainings "
+        "differ in length, and those that were ended early are higher for that alone.",
         description=" ".join(found.verdict),
         keys=KEYS,
         panels=panels if shown else (),

@@ -104,7 +104,7 @@ class SearchSettings:
     """Number of layers in place of the model's."""
     trials: int = 20
     """Short trainings of the search."""
-    proxy: float = 1 / 3
+    proxy: float = 0.33
     """Length of a short training, as a share of the full one."""
     finalists: int = 3
     """Candidates that are trained in full; Pre-LN is one more, if it is not among them."""

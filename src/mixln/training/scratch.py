@@ -244,9 +244,9 @@ def _model(
     """The model at its start, sharded if that is asked for; whatever the number of processes, its weights are the same."""
     sharing = parallel == "fsdp" and ranks.size() > 1
     profiled = placement_for(config, made["placement"]).profiled
-    # Whatever the config's dtype: master weights and optimizer in bfloat16 would leave norm gains at 1.
+    # Whatever the config's dtype: weights and moments in bfloat16 would leave norm gains at 1.
     with torch.device("meta") if sharing and not profiled else nullcontext():
-        model = build(material.fitted(config), **made, dtype=torch.float32)
+        model = build(material.fitted(config), **made, dtype=getattr(torch, settings.weights))
     if profiled:
         profile(model, material.beginning(settings, seed))
     if sharing:

@@ -65,6 +65,9 @@ class ScratchSettings(OptimizerSettings):
 
     evaluations: int = 4
     """Evaluations on all that is held out, evenly spread, the last one at the end."""
+    weights: Literal["float32", "bfloat16"] = "float32"
+    """Number format of weights, gradients and moments. bfloat16 is for comparisons with code that does so, as the Mix-LN authors' does:
+    small steps are lost, and norm gains hardly leave 1."""
 
     def __post_init__(self) -> None:
         _check_least(self, 1, "evaluations")

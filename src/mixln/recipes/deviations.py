@@ -1,0 +1,92 @@
+"""Where the published code of a paper does other than the paper says, each to be switched on alone; nothing here needs torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from mixln.compare.results import TrialResult
+from mixln.compare.settings import CompareSettings
+from mixln.errors import SettingsError, unknown
+
+
+def _same(settings: CompareSettings) -> CompareSettings:
+    return settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deviation:
+    """One.
+
+    :param what: what the code does, and what is done without it.
+    :param apply: what of the settings it changes.
+    :param counted: how a loss over n batches is counted.
+    """
+
+    name: str
+    what: str
+    apply: Callable[[CompareSettings], CompareSettings] = _same
+    counted: Callable[[float, int], float] = lambda loss, batches: loss
+
+
+DEVIATIONS: dict[str, Deviation] = {
+    each.name: each
+    for each in (
+        Deviation(
+            name="embedding",
+            what="embeddings start with a standard deviation of 0.632, not 0.02; all placements then have one initialisation, DeepNorm too",
+            apply=lambda settings: replace(settings, init=f"embedding(0.632)+{settings.init or 'normal'}"),
+        ),
+        Deviation(
+            name="bfloat16",
+            what="weights, gradients and Adam's moments are bfloat16, not float32",
+            apply=lambda settings: replace(settings, training=replace(settings.training, weights="bfloat16")),
+        ),
+        Deviation(
+            name="clipping",
+            what="gradients are not clipped, as the authors' scripts have it (--grad_clipping 0.0); clipped at 1 without it",
+            apply=lambda settings: replace(settings, training=replace(settings.training, max_gradient_norm=0.0)),
+        ),
+        Deviation(
+            name="evaluation",
+            what="the loss over n batches is their sum over n + 1, so that it comes out too low",
+            counted=lambda loss, batches: loss * batches / (batches + 1),
+        ),
+        Deviation(
+            name="deepnorm",
+            what="DeepNorm's α is 2.828, right for 32 layers, whatever the depth",
+            apply=lambda settings: replace(
+                settings,
+                placements=tuple("deepnorm(2.828)" if name == "deepnorm" else name for name in settings.placements),
+            ),
+        ),
+    )
+}
+
+
+def deviations(names: tuple[str, ...]) -> tuple[Deviation, ...]:
+    """Those of these names.
+
+    :raises SettingsError: if one is not known, or named twice.
+    """
+    words = tuple(word for name in names for word in name.replace(",", " ").split())
+    for name in words:
+        if name not in DEVIATIONS:
+            raise SettingsError(unknown("as-published", name, DEVIATIONS))
+        if words.count(name) > 1:
+            raise SettingsError(f"as-published must not repeat, got {name} twice")
+    return tuple(DEVIATIONS[name] for name in words)
+
+
+def recounted(result: TrialResult, chosen: tuple[Deviation, ...], batches: int) -> TrialResult:
+    """The result with its loss as the published code would count it.
+
+    :param batches: of the evaluation.
+    """
+    loss = result.loss
+    if loss is None or not math.isfinite(loss):
+        return result
+    for each in chosen:
+        loss = each.counted(loss, batches)
+    return replace(result, loss=loss)

@@ -1,0 +1,65 @@
+"""What the published code does otherwise, each alone."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from mixln.cli import main
+from mixln.cli.reproduce import changed
+from mixln.errors import SettingsError
+from mixln.placement import placement
+from mixln.recipes import RECIPES
+from mixln.recipes.deviations import DEVIATIONS, deviations, recounted
+from tests.recipes.test_outcome import trial
+
+
+def first(name, *chosen):
+    run = RECIPES[name].runs("cpu", None)[0]
+    return changed(run, deviations(chosen)).settings
+
+
+@pytest.mark.parametrize("name", DEVIATIONS)
+def test_each_changes_its_own_setting_and_no_other(name):
+    plain, made = first("table1"), first("table1", name)
+    expected = {
+        "embedding": {"init": "embedding(0.632)+normal"},
+        "bfloat16": {"weights": "bfloat16"},
+        "clipping": {"max_gradient_norm": 0.0},
+        "evaluation": {},
+        "deepnorm": {"placements": ("post", "deepnorm(2.828)", "pre", "mix(0.25)")},
+    }[name]
+    for part, other in ((made, plain), (made.training, plain.training)):
+        for field, value in vars(part).items():
+            if field != "training":
+                assert value == expected.get(field, getattr(other, field))
+    assert first("table8", "embedding").init == "embedding(0.632)+normal"
+
+
+def test_alpha_of_deepnorm_is_right_for_32_layers_alone():
+    def alpha(name, layers):
+        return placement(name, layers).layers[0].attention.skip_scale
+
+    assert alpha("deepnorm(2.828)", 32) == pytest.approx(alpha("deepnorm", 32), rel=1e-3)
+    assert alpha("deepnorm(2.828)", 12) == 2.828 != pytest.approx(alpha("deepnorm", 12), rel=0.1)
+
+
+def test_a_sum_over_n_batches_counted_as_n_plus_one():
+    """At a perplexity of 20 over 600 batches, half a percent of perplexity is lost."""
+    loss = math.log(20)
+    found = recounted(trial(loss), deviations(("evaluation",)), 600).loss
+    assert found == pytest.approx(loss * 600 / 601)
+    assert math.exp(found) / 20 == pytest.approx(0.995, abs=2e-4)
+    assert recounted(trial(None, status="diverged"), deviations(("evaluation",)), 600).loss is None
+    assert recounted(trial(loss), (), 600).loss == loss
+
+
+def test_what_is_refused(tmp_path, capsys):
+    with pytest.raises(SettingsError, match="as-published 'nonsense' is not known; known: embedding"):
+        deviations(("nonsense",))
+    with pytest.raises(SettingsError, match="as-published must not repeat, got clipping twice"):
+        deviations(("clipping", "embedding clipping"))
+    assert main(["reproduce", "table4", "--as-published", "embedding", "--out", str(tmp_path / "out")]) == 2
+    assert "as-published is known of the code for language models only" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,94 @@
+"""Verdicts on orderings, on trials whose losses are known."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+
+from mixln.compare.results import Trial, TrialResult
+from mixln.diagnostics.profile import LayerProfile
+from mixln.recipes.outcome import Reproduction, measured, ordering
+from mixln.recipes.quantities import QUANTITIES, Evidence
+from mixln.recipes.records import Claim, Recipe, row
+from mixln.report.reproduction import tally, text
+
+CLAIM = Claim(quantity="perplexity", ahead=("A", "mix"), behind=("A", "pre"))
+RECIPE = Recipe(
+    title="A table", source="A paper", reading="As it stands.", scaled="everything", minutes=1,
+    published={"perplexity": row("A", {"pre": 20.0, "mix": 19.0})},
+)  # fmt: skip
+
+
+def trial(loss, seed=0, status="finished", **more):
+    return TrialResult(
+        trial=Trial(placement="mix", init="normal", learning_rate=1e-3, seed=seed), status=status, reason="", step=1, tokens=1, loss=loss,
+        bits_per_byte=None, tokens_per_second=None, seconds=1.0, **more,
+    )  # fmt: skip
+
+
+def seeds(*losses, status="finished"):
+    return {seed: Evidence(result=trial(loss, seed, status)) for seed, loss in enumerate(losses)}
+
+
+@pytest.mark.parametrize(
+    ("mix", "pre", "expected"),
+    [
+        (seeds(2.0, 2.1, 2.05), seeds(3.0, 3.2, 3.05), "held"),
+        (seeds(3.0, 3.2, 3.05), seeds(2.0, 2.1, 2.05), "did not hold"),
+        (seeds(2.0, 3.1, 2.5), seeds(2.4, 2.6, 2.5), "undecided"),
+        (seeds(2.0), seeds(3.0), "one of a kind"),
+        (seeds(2.0, 2.1), {}, "not measured"),
+        (seeds(2.0, 2.1), seeds(None, None, status="diverged"), "held"),
+        (seeds(7.0, 7.0, status="stalled"), seeds(2.0, 2.1), "did not hold"),
+        (seeds(None, status="diverged"), seeds(None, status="diverged"), "undecided"),
+    ],
+)
+def test_verdicts(mix, pre, expected):
+    found = ordering(CLAIM, RECIPE, {("A", "mix"): mix, ("A", "pre"): pre})
+    assert found.verdict == expected
+    assert found.published == (19.0, 20.0)
+
+
+def test_where_more_is_better():
+    claim = Claim(quantity="final reward", ahead=("A", "mix"), behind=("A", "pre"))
+    rewards = {
+        ("A", "mix"): {seed: Evidence(figures={"rlhf reward": 1.0 + seed / 100}) for seed in range(3)},
+        ("A", "pre"): {seed: Evidence(figures={"rlhf reward": 0.5}) for seed in range(3)},
+    }
+    assert ordering(claim, RECIPE, rewards).verdict == "held"
+
+
+def test_numbers_beside_each_other():
+    evidence = {("A", "mix"): seeds(math.log(10), math.log(12.1)), ("A", "pre"): seeds(None, status="diverged")}
+    mix, pre = (next(each for each in measured(RECIPE, evidence) if each.placement == name) for name in ("mix", "pre"))
+    assert (mix.published, mix.seeds, mix.trained) == (19.0, 2, 2)
+    assert QUANTITIES["perplexity"].say(mix.value) == "11.00"  # the geometric mean
+    assert (pre.published, pre.value, pre.trained) == (20.0, None, 0)
+
+
+def test_the_report_says_what_held(tmp_path):
+    evidence = {("A", "mix"): seeds(2.0, 2.1, 2.05), ("A", "pre"): seeds(3.0, 3.2, 3.05)}
+    found = Reproduction(
+        recipe="table", title=RECIPE.title, source=RECIPE.source, reading=RECIPE.reading, scale="cpu", scaled=RECIPE.scaled,
+        command="mixln reproduce table", settings=("A: tiny",), measured=measured(RECIPE, evidence),
+        orderings=tuple(ordering(claim, RECIPE, evidence) for claim in RECIPE.orderings), seconds=60.0,
+    )  # fmt: skip
+    assert tally(found) == "Of 1 orderings of the paper 1 held."
+    said = text(found)
+    assert "| mix | pre | perplexity | held | −64.4% \\[−69.2, −58.9\\] |" in said
+    assert "| A | mix | 19.00 |" in said
+    undecided = dataclasses.replace(found.orderings[0], verdict="undecided")
+    assert "1 these seeds do not tell" in tally(dataclasses.replace(found, orderings=(undecided,)))
+
+
+def test_gradients_at_the_start():
+    """Attention and feed-forward as one; the deeper half over the earlier; and how far they are from even."""
+    profile = LayerProfile(step=1, attention=(3.0, 3.0, 6.0, 6.0), feed_forward=(4.0, 4.0, 8.0, 8.0))
+    evidence = Evidence(result=trial(2.0, gradient_norms=(profile,)))
+    contrast = QUANTITIES["gradient norm at the start, deeper half over earlier half"]
+    assert contrast.say(contrast.of(evidence)) == "2"
+    uneven = QUANTITIES["unevenness of the gradient norms at the start (deviation of their logarithms)"]
+    assert uneven.of(evidence) == pytest.approx(math.log(2) / 2)
+    assert uneven.of(Evidence()) is None

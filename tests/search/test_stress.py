@@ -1,0 +1,95 @@
+"""The learning-rate ramp from the command line, on a small model and text."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from mixln.cli import main
+from mixln.search.settings import StressSettings
+from mixln.training.schedule import ramp
+from mixln.training.settings import RampSettings
+from tests import small
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stress")
+    small.write_folder(folder / "text", small.documents())
+    small.write_config(folder / "config.json", num_hidden_layers=4)
+    return folder
+
+
+def options(files, *more):
+    return [
+        *("--model", str(files / "config.json"), "--data", str(files / "text"), "--sequence-length", "16"),
+        *("--vocabulary-size", "300", "--cache", str(files / "cache"), "--batch-size", "4", "--jobs", "1"),
+        *("--held-out", "0.2", "--precision", "float32", *more),
+    ]
+
+
+def code_of(arguments):
+    """The exit code, whether the mistake shows while the command line is read or after."""
+    try:
+        return main(arguments)
+    except SystemExit as stop:
+        return stop.code
+
+
+def test_the_ramp_rises_by_the_same_factor():
+    rates = [ramp(update, steps=5, decades=2.0) for update in range(5)]
+    assert rates == pytest.approx([10**-2, 10**-1.5, 10**-1, 10**-0.5, 1])
+
+
+def test_a_stress_test_orders_placements_and_depths(files, capsys):
+    """Whoever it is, at learning rate 1,000 it does not train any more."""
+    out = files / "out"
+    command = ["stress", "--placements", "pre", "post", "--depths", "2", "4", "--seeds", "0", "1", "--steps", "60"]
+    command += ["--highest", "1000", "--decades", "6", "--out", str(out)]
+    assert main([*command, *options(files)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "The highest learning rate that trains" in said
+    found = json.loads((out / "stress.json").read_text())
+    assert [(limit["placement"], limit["layers"]) for limit in found["limits"]] == [
+        ("pre", 2), ("post", 2), ("pre", 4), ("post", 4),
+    ]  # fmt: skip
+    assert found["rates"] == pytest.approx([1e-3, 1000])
+    for limit in found["limits"]:
+        assert set(limit["failures"]) <= {"worsens", "stalls", "diverges"}
+        assert limit["rate"] is None or 1e-3 < limit["rate"] < 1000
+    assert len(found["ramps"]) == 8
+    assert {"stress.md", "ramps.png", "report.html"} <= {path.name for path in out.iterdir()}
+    assert "Where training breaks: Pre-LN, Post-LN" in (out / "report.html").read_text()
+    before = (out / "stress.json").read_text()
+    assert main([*command, *options(files)]) == 0
+    assert "nothing to run" in capsys.readouterr().out
+    assert json.loads((out / "stress.json").read_text())["limits"] == json.loads(before)["limits"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--placements", "pre", "nonsense"], "placement 'nonsense' is not known"),
+        (["--placements", "pre", "pre"], "placements must not repeat, got pre twice"),
+        (["--depths", "0"], "layers must be at least 1, got 0"),
+        (["--highest", "0"], "highest must be above 0, got 0.0"),
+        (["--decades", "0"], "decades must lie in (0, 12] (powers of ten), got 0.0"),
+        (["--inits", "nonsense"], "init 'nonsense' is not known"),
+        (["--model", "nonsense"], "model 'nonsense' is not known"),
+    ],
+)
+def test_mistakes_are_one_line_before_anything_is_written(arguments, said, tmp_path, capsys):
+    assert code_of(["stress", "--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache"), *arguments]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_each_depth_and_init_has_a_folder_of_its_own(tmp_path):
+    settings = StressSettings(out=tmp_path, depths=(6, 12), inits=("normal", "megatron"))
+    made = [settings.comparison(depth, init) for depth in settings.depths for init in settings.inits]
+    assert len({each.out for each in made}) == 4
+    assert {(each.layers, each.init) for each in made} == {
+        (6, "normal"), (6, "megatron"), (12, "normal"), (12, "megatron"),
+    }  # fmt: skip
+    assert isinstance(made[0].training, RampSettings)

@@ -1,0 +1,134 @@
+"""The search for a share of Post-LN layers and a learning rate, on a small model and text."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from mixln.cli import main
+from mixln.errors import SettingsError
+from mixln.search import tune
+from mixln.search.results import Proxy
+from mixln.search.settings import SearchSettings, placement_with
+from tests import small
+from tests.search.test_stress import code_of, options
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tune")
+    small.write_folder(folder / "text", small.documents())
+    small.write_config(folder / "config.json", num_hidden_layers=4)
+    return folder
+
+
+def proxy(count, rate, loss, ended="whole"):
+    return Proxy(
+        placement=placement_with(count, 4), post_layers=count, learning_rate=rate, loss=loss, steps=10, ended=ended
+    )
+
+
+def test_the_ends_of_the_share_are_pre_and_post():
+    assert [placement_with(count, 4) for count in range(5)] == ["pre", "mix(1/4)", "mix(2/4)", "mix(3/4)", "post"]
+
+
+def test_between_two_ramps_the_limit_is_their_geometric_mean():
+    limits = ((0, 1e-1), (2, 1e-3), (4, None))
+    assert tune.limit_at(limits, 0) == pytest.approx(1e-1)
+    assert tune.limit_at(limits, 1) == pytest.approx(1e-2)
+    assert tune.limit_at(limits, 4) == pytest.approx(1e-4)  # a tenth of the least that did
+    with pytest.raises(SettingsError, match="no placement trained in the ramps"):
+        tune.limit_at(((0, None),), 0)
+
+
+def test_candidates_are_the_best_of_each_count_and_pre_ln():
+    proxies = [
+        proxy(1, 1e-3, 5.0), proxy(1, 2e-3, 4.8), proxy(2, 1e-3, 4.9), proxy(3, 1e-3, 4.0, "pruned"), proxy(4, 1e-3, None, "diverged"),
+        proxy(0, 1e-3, 6.0), proxy(0, 2e-3, 5.5),
+    ]  # fmt: skip
+    assert [(each.post_layers, each.learning_rate) for each in tune.candidates(proxies, 1)] == [(1, 2e-3), (0, 2e-3)]
+    assert [each.post_layers for each in tune.candidates(proxies, 3)] == [1, 2, 0]
+
+
+def test_a_search_chooses_shows_its_evidence_and_repeats_nothing(files, capsys):
+    out = files / "out"
+    command = ["tune", "--trials", "6", "--finalists", "2", "--seeds", "0", "1", "--steps", "40", "--proxy", "0.5"]
+    command += ["--out", str(out), *options(files)]
+    assert main(command) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    found = json.loads((out / "tune.json").read_text())
+    chosen = found["chosen"]
+    assert f"Take {chosen['placement']} ({chosen['post_layers']} of 4 layers Post-LN)" in said
+    assert chosen == found["finalists"][0]
+    losses = [each["loss"] for each in found["finalists"] if each["loss"] is not None]
+    assert losses == sorted(losses)
+    assert any(each["post_layers"] == 0 for each in found["finalists"])
+    assert len(found["proxies"]) == 6
+    assert {(each["post_layers"]) for each in found["proxies"][:3]} == {0, 1, 2}  # what is tried first
+    steps = 4 * 20 + sum(each["steps"] for each in found["proxies"])
+    assert found["cost"] == pytest.approx(steps / 40 + 2 * len(found["finalists"]))
+    assert {"tune.md", "search.png", "report.html"} <= {path.name for path in out.iterdir()}
+
+    marks = {path: path.stat().st_mtime_ns for path in out.rglob("result.json")}
+    assert main(command) == 0
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("result.json")} == marks
+    assert json.loads((out / "tune.json").read_text())["chosen"] == chosen
+
+    # Cut off: one short training was under way, and a full one is missing.
+    next((out / "full").glob("*/result.json")).unlink()
+    assert main(command) == 0
+    assert len(list(out.rglob("result.json"))) == len(marks)
+    again = json.loads((out / "tune.json").read_text())["chosen"]
+    assert math.isclose(again["loss"], chosen["loss"], rel_tol=1e-5)
+
+    assert main([*command, "--highest", "0.5"]) == 2
+    assert "holds another search: highest there 1.0, here 0.5" in capsys.readouterr().err
+
+
+def test_a_short_training_is_ended_by_a_file(files):
+    """The callback that ends it looks when a loss is recorded."""
+    from transformers import TrainerControl
+
+    control = TrainerControl()
+    watcher = tune.Ended(files / "stop")
+    watcher.on_log(None, None, control)
+    assert not control.should_training_stop
+    (files / "stop").touch()
+    watcher.on_log(None, None, control)
+    assert control.should_training_stop
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--trials", "1"], "trials must be at least 4, got 1"),
+        (["--proxy", "0"], "proxy must lie in (0, 1] (a share of the steps), got 0.0"),
+        (["--layers", "0"], "layers must be at least 1, got 0"),
+        (["--model", "nonsense"], "model 'nonsense' is not known"),
+    ],
+)
+def test_mistakes_are_one_line_before_anything_is_written(arguments, said, tmp_path, capsys):
+    assert code_of(["tune", "--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache"), *arguments]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_with_something_else_is_left_alone(tmp_path, capsys):
+    (tmp_path / "mine.txt").write_text("mine")
+    assert main(["tune", "--out", str(tmp_path)]) == 2
+    assert "is not empty and holds no search" in capsys.readouterr().err
+
+
+def test_without_optuna_it_says_what_to_install(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tune, "find_spec", lambda name: None)
+    assert main(["tune", "--out", str(tmp_path / "out")]) == 2
+    assert 'tune needs the package optuna; run pip install "mixln[search]"' in capsys.readouterr().err
+
+
+def test_the_ramps_have_the_settings_of_the_training():
+    settings = SearchSettings()
+    made = settings.stress((0, 6), 12)
+    assert (made.placements, made.training.steps) == (("pre", "mix(6/12)"), 99)
+    assert made.training.beta2 == settings.training.beta2
