@@ -115,11 +115,11 @@ def text(found: Reproduction, name: str = "") -> str:
 
 INTRODUCTION = """# What the papers published, and what came out here
 
-Written by `mixln reproduce --document docs/papers` from the files that `mixln reproduce NAME` left (`reproduction.json`). Every recipe has
-two scales: `--scale paper` has the paper's sizes, data and steps, prints what it will take, and needs GPUs; `--scale cpu`, the default, is made
-smaller by the factors that are named and was run on two cores. Models that small, trained that briefly, say nothing certain about large
-ones: what is compared is who is ahead of whom, with 95% confidence intervals over seeds. Where a recipe is not listed with an outcome, it has not
-been run yet. `mixln reproduce --list` names all; `--as-published` switches on, one by one, what the authors' code does otherwise.
+Written by `mixln reproduce --document docs/papers` from the files that `mixln reproduce NAME` left (`reproduction.json`). Every recipe
+has two scales: `--scale paper` has the paper's sizes, data and steps, prints what it will take, and needs GPUs; `--scale cpu`, the
+default, is made smaller by the factors that are named, and was run on two cores. Models that small, trained that briefly, say nothing
+certain about large ones: what is compared is who is ahead of whom, with 95% confidence intervals over seeds. A recipe without an outcome
+has not been run yet. `mixln reproduce --list` names all; `--as-published` switches on, one by one, what the authors' code does otherwise.
 """
 
 
