@@ -73,7 +73,7 @@ MISTAKES = [
     ("--jobs 0", "jobs must be at least 1, got 0"),
     ("--init zeros", "init 'zeros' is not known; known: normal, small, megatron, scaled, deepnorm"),
     ("--epochs 3", "Unrecognized options: --epochs 3"),
-    ("--model 70b", "model '70b' is not known; known: tiny, olmoe-tiny, 9m, 20m"),
+    ("--model 70b", "model '70b' is not known; known: tiny, olmoe-tiny, 71m-mini, 250m-mini"),
     ("--model heads.json", "The hidden size (32) is not a multiple of the number of attention heads (5)."),
     ("--model broken.json", "model broken.json cannot be read as a transformers config: Expecting value: line 1"),
     ("--data missing.txt", "data missing.txt does not exist"),
@@ -149,7 +149,7 @@ def test_the_installed_command_says_one_line_and_exits_with_2(folder):
     [
         (
             ["--epochs", "3"],
-            "mixln: Unrecognized options: --epochs 3; did you mean --rlhf.epochs? See mixln compare --help\n",
+            "mixln: Unrecognized options: --epochs 3; --epochs is for images, with --task vision; did you mean --rlhf.epochs? See mixln compare --help\n",
         ),
         (["--token", "3"], "mixln: Unrecognized options: --token 3; did you mean --tokens? See mixln compare --help\n"),
         (["--steps", "five"], "mixln: --steps cannot be 'five'; see mixln compare --help for what it takes\n"),
@@ -188,3 +188,10 @@ def test_a_mistyped_option_is_one_short_line(capsys):
 @pytest.mark.parametrize("arguments", ["--out short.txt/out", "--cache short.txt"])
 def test_a_folder_that_cannot_be_made_is_one_line(folder, capsys, arguments):
     assert "short.txt" in mistake(capsys, *USUAL, *arguments.split())
+
+
+def test_options_of_images_without_the_task_say_which_task(capsys):
+    with pytest.raises(SystemExit):
+        main(["compare", "--epochs", "3", "--flip", "0"])
+    said = capsys.readouterr().err
+    assert "--epochs, --flip are for images, with --task vision" in said

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from difflib import get_close_matches
 
 from mixln.cli.compare import task_of
+from mixln.compare.settings import VisionCompareSettings
+from mixln.data.settings import AugmentSettings, ImageSettings
+from mixln.training.settings import VisionTrainSettings
 
+_OF_IMAGES = {
+    f"--{item.name.replace('_', '-')}"
+    for settings in (VisionCompareSettings, VisionTrainSettings, AugmentSettings, ImageSettings)
+    for item in fields(settings)
+}
 WIDE = 10_000
 """Columns at which tyro breaks no line."""
 
@@ -42,6 +51,9 @@ def one_line(box: str, arguments: list[str]) -> str:
         if commands:
             return "; ".join([*parts, f"first comes one of {commands}", look])
         alike = dict.fromkeys([*_alike(blocks, command), *options])
+        images = [word for word in unknown if word in _OF_IMAGES] if command == "mixln compare" and not task else []
+        if images:
+            parts.append(f"{', '.join(images)} {'is' if len(images) == 1 else 'are'} for images, with --task vision")
         near = [get_close_matches(w, [o for o in alike if o != w], n=1) for w in unknown if w.startswith("-")]
         if "(applied to mixln)" in box:
             parts.append("a command's options come after it")

@@ -107,6 +107,8 @@ class VisionTrainSettings(ScratchSettings):
             raise SettingsError(f"average must lie in [0, 1), got {self.average}")
         if not 0 < self.epochs < math.inf:
             raise SettingsError(f"epochs must be above 0, got {self.epochs}")
+        if self.steps is not None and self.epochs != type(self).epochs:
+            raise SettingsError("steps and epochs are two ways to say the same; give only one of them")
         super().__post_init__()
 
     @property
