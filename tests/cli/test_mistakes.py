@@ -149,7 +149,8 @@ def test_the_installed_command_says_one_line_and_exits_with_2(folder):
     [
         (
             ["--epochs", "3"],
-            "mixln: Unrecognized options: --epochs 3; --epochs is for images, with --task vision; did you mean --rlhf.epochs? See mixln compare --help\n",
+            "mixln: Unrecognized options: --epochs 3; --epochs is for images, with --task vision; "
+            "did you mean --rlhf.epochs? See mixln compare --help\n",
         ),
         (["--token", "3"], "mixln: Unrecognized options: --token 3; did you mean --tokens? See mixln compare --help\n"),
         (["--steps", "five"], "mixln: --steps cannot be 'five'; see mixln compare --help for what it takes\n"),

@@ -53,8 +53,8 @@ class LanguageSettings(ExperimentSettings):
     """Language models: which, and what they learn from."""
 
     model: str = "tiny"
-    """A preset (tiny, olmoe-tiny, 9m, 20m, 35m, 60m, 71m, 130m, 250m, 350m, 1b, 7b, and those of the recipes) or the path of a config.json of a family
-    that can be placed: Llama, Mistral, Qwen3, OLMo 2, Gemma 3, GPT-2, and with experts OLMoE, Mixtral, Qwen3-MoE."""
+    """A preset (tiny, olmoe-tiny, 9m, 20m, 35m, 60m, 71m, 130m, 250m, 350m, 1b, 7b, and those of recipes) or the path of a config.json of
+    a family that can be placed: Llama, Mistral, Qwen3, OLMo 2, Gemma 3, GPT-2, and with experts OLMoE, Mixtral, Qwen3-MoE."""
     layers: int | None = None
     """Number of layers in place of the model's."""
     text: Annotated[TextSettings, tyro.conf.arg(name="")] = field(default_factory=TextSettings)

@@ -59,7 +59,8 @@ class PlanSettings:
     """
 
     model: str = "7b"
-    """A preset (tiny, olmoe-tiny, 9m, 20m, 35m, 60m, 71m, 130m, 250m, 350m, 1b, 7b, and those of the recipes) or the path of a config.json."""
+    """A preset (tiny, olmoe-tiny, 9m, 20m, 35m, 60m, 71m, 130m, 250m, 350m, 1b, 7b, and those of recipes) or the path
+    of a config.json."""
     placement: str = "pre"
     """The placement; `mixln placements` lists them. Quote one with brackets or a star."""
     vocabulary_size: int | None = None
