@@ -9,9 +9,10 @@ import pytest
 
 from mixln.compare.results import Trial, TrialResult
 from mixln.diagnostics.profile import LayerProfile
-from mixln.recipes.outcome import Reproduction, measured, ordering
+from mixln.recipes.outcome import Reproduction, Swept, measured, ordering
 from mixln.recipes.quantities import QUANTITIES, Evidence
 from mixln.recipes.records import Claim, Recipe, row
+from mixln.report import write_reproduction
 from mixln.report.reproduction import tally, text
 
 CLAIM = Claim(quantity="perplexity", ahead=("A", "mix"), behind=("A", "pre"))
@@ -92,3 +93,22 @@ def test_gradients_at_the_start():
     uneven = QUANTITIES["unevenness of the gradient norms at the start (deviation of their logarithms)"]
     assert uneven.of(evidence) == pytest.approx(math.log(2) / 2)
     assert uneven.of(Evidence()) is None
+
+
+def test_a_sweep_of_learning_rates_is_a_table_and_a_figure(tmp_path):
+    found = Reproduction(
+        recipe="table5", title="T", source="S", reading="R", scale="cpu", scaled="x", command="c", settings=(), measured=(), orderings=(),
+        seconds=1.0,
+        swept=(
+            Swept(run="A", placement="pre", learning_rate=1e-3, losses=(math.log(10), math.log(10))),
+            Swept(run="A", placement="pre", learning_rate=1e-2, losses=(math.log(12), None)),
+            Swept(run="A", placement="mix(1/4)", learning_rate=1e-3, losses=(None, None)),
+        ),
+    )  # fmt: skip
+    said = text(found)
+    assert "| placement | 0.001 | 0.01 |" in said
+    assert "| pre | 10.00 | 12.00 (1 of 2) |" in said
+    assert "| mix(1/4) | diverged | — |" in said
+    assert {path.name for path in write_reproduction(found, tmp_path)} == {
+        "reproduction.json", "reproduction.md", "sweep.png",
+    }  # fmt: skip

@@ -88,17 +88,18 @@ class Reproduce:
         check_writable(out)
         from mixln.cli.compare import exit_code, show
         from mixln.compare.experiment import facts_of_run
-        from mixln.recipes.gather import of_models, of_presets, of_run, placed
+        from mixln.recipes.gather import of_models, of_presets, of_run, placed, swept
         from mixln.recipes.outcome import Reproduction, measured, ordering
         from mixln.report import grid, reproduction, write_reproduction
 
         codes, seconds = [0], 0.0
-        evidence = {}
+        evidence, sweeps = {}, []
         for run in (placed(run, out, cache) for run in runs):
             terminal.line(f"\n{run.name}: {run.settings.model}, init {run.settings.init or 'as each placement has it'}")
             summary = show(run.settings)
             codes.append(exit_code(summary))
             seconds += sum(result.seconds for result in summary.trials)
+            sweeps += swept(run, summary)
             evidence.update(of_run(run, summary, changed=chosen, cache=cache, say=terminal.news))
         evidence.update(of_models(recipe, self.scale, cache=cache, say=terminal.news))
         evidence.update(of_presets(recipe))
@@ -125,6 +126,7 @@ class Reproduce:
                 if (found := ordering(claim, recipe, evidence)).verdict != "not measured"
             ),
             seconds=seconds,
+            swept=tuple(sweeps),
             facts=facts_of_run(),
         )
         paths = write_reproduction(found, out)
@@ -134,7 +136,7 @@ class Reproduce:
             terminal.line()
             terminal.show(grid.terminal(reproduction.orders(found)))
         terminal.note(reproduction.tally(found))
-        terminal.line(f"\nreport: {paths[-1]}")
+        terminal.line(f"\nreport: {next(path for path in paths if path.suffix == '.md')}")
         return max(codes)
 
 

@@ -19,6 +19,7 @@ from mixln.data.settings import CorpusSettings
 from mixln.diagnostics.settings import MeasureSettings
 from mixln.errors import DataError
 from mixln.recipes.deviations import Deviation, recounted
+from mixln.recipes.outcome import Swept
 from mixln.recipes.quantities import Evidence
 from mixln.recipes.records import Place, Recipe, Run, Scale
 
@@ -62,6 +63,20 @@ def _evidence(
     (source,) = find(str(store.trial_folder(result.trial)), cache=cache)
     diagnosis = diagnose_trial(source, MeasureSettings(), cache=cache, say=say)
     return Evidence(result=result, figures=figures, diagnosis=diagnosis)
+
+
+def swept(run: Run, summary: Summary) -> Iterator[Swept]:
+    """Every learning rate of a run of language models that has several."""
+    if len(run.settings.learning_rates) > 1 and summary.task == "language":
+        for row in summary.placements:
+            for cell in row.cells:
+                trials = trials_of(summary.trials, row.placement, cell.learning_rate)
+                yield Swept(
+                    run=run.name,
+                    placement=row.placement,
+                    learning_rate=cell.learning_rate,
+                    losses=tuple(result.loss for result in trials),
+                )
 
 
 def evaluation_batches(run: Run, summary: Summary) -> int:

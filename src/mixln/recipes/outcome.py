@@ -54,10 +54,24 @@ class Ordering:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Swept:
+    """All seeds of one placement at one learning rate, of a run with several.
+
+    :param losses: held-out, nats per token; `None` where a training diverged.
+    """
+
+    run: str
+    placement: str
+    learning_rate: float
+    losses: tuple[float | None, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Reproduction:
     """A recipe that was run; `reproduction.json`.
 
     :param command: what was typed.
+    :param swept: of runs with several learning rates, every one of them; elsewhere each placement is at its best.
     :param seconds: of all trainings, added up.
     """
 
@@ -72,6 +86,7 @@ class Reproduction:
     measured: tuple[Measured, ...]
     orderings: tuple[Ordering, ...]
     seconds: float
+    swept: tuple[Swept, ...] = ()
     deviations: tuple[str, ...] = ()
     facts: dict[str, str] = field(default_factory=dict)
 

@@ -109,8 +109,12 @@ def write_search(found: Search, folder: Path) -> list[Path]:
 
 
 def write_reproduction(found: Reproduction, folder: Path) -> list[Path]:
-    """Writes `reproduction.json` and `reproduction.md` into a folder."""
-    return _write(folder, {"reproduction.json": _json(found), "reproduction.md": reproduction.text(found)})
+    """Writes `reproduction.json` and `reproduction.md` into a folder, and `sweep.png` where there are several learning rates."""
+    texts: dict[str, str | bytes] = {
+        "reproduction.json": _json(found),
+        "reproduction.md": reproduction.text(found),
+    }
+    return _write(folder, texts | _pngs(reproduction.charts(found)))
 
 
 def _earlier(path: Path) -> set[Path]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
+from statistics import mean
 
 from mixln.compare import words
-from mixln.recipes.outcome import Measured, Ordering, Reproduction
+from mixln.recipes.outcome import Measured, Ordering, Reproduction, Swept
 from mixln.recipes.quantities import QUANTITIES
 from mixln.recipes.records import Place, Recipe
+from mixln.report import axes
 from mixln.report.grid import Grid, markdown
+from mixln.report.series import Chart, Panel, Trace
 from mixln.report.tables import Pieces
 
 WORDS = {
@@ -65,6 +70,76 @@ def orders(found: Reproduction) -> Grid:
     )
 
 
+def sweeps(found: Reproduction) -> tuple[Grid, ...]:
+    """Of each run with several learning rates, the perplexity by placement and learning rate."""
+    tables = []
+    for run in dict.fromkeys(each.run for each in found.swept):
+        mine = [each for each in found.swept if each.run == run]
+        rates = sorted({each.learning_rate for each in mine})
+        cells = {(each.placement, each.learning_rate): each for each in mine}
+        tables.append(
+            Grid(
+                title=f"{run}: perplexity by learning rate",
+                head=("placement", *(f"{rate:g}" for rate in rates)),
+                rows=tuple(
+                    ((placement,), *((_cell(cells.get((placement, rate))),) for rate in rates))
+                    for placement in dict.fromkeys(each.placement for each in mine)
+                ),
+                caption="e to the power of the mean held-out loss over seeds; in brackets how many seeds did not diverge, where not all.",
+            )
+        )
+    return tuple(tables)
+
+
+def _cell(each: Swept | None) -> str:
+    if each is None:
+        return words.NOTHING
+    known = [loss for loss in each.losses if loss is not None]
+    if not known:
+        return "diverged"
+    shown = words.perplexity(math.exp(mean(known)))
+    return shown if len(known) == len(each.losses) else f"{shown} ({len(known)} of {len(each.losses)})"
+
+
+def charts(found: Reproduction) -> tuple[Chart, ...]:
+    """Perplexity by placement, a line for each learning rate and a panel for each run; none without several learning rates."""
+    if not found.swept:
+        return ()
+    rates = sorted({each.learning_rate for each in found.swept})
+    runs = list(dict.fromkeys(each.run for each in found.swept))
+    y = axes.logarithmic(
+        "perplexity", [math.exp(loss) for each in found.swept for loss in each.losses if loss is not None]
+    )
+    panels = []
+    for run in runs:
+        mine = [each for each in found.swept if each.run == run]
+        placements = list(dict.fromkeys(each.placement for each in mine))
+        ticks = tuple((float(index), re.sub(r"^mix\((.*)\)$", r"\1", name)) for index, name in enumerate(placements))
+        traces = []
+        for key, rate in enumerate(rates):
+            points, dots = [], []
+            for each in mine:
+                if each.learning_rate == rate and (known := [loss for loss in each.losses if loss is not None]):
+                    at = float(placements.index(each.placement))
+                    points.append((at, math.exp(mean(known))))
+                    dots += [(at, math.exp(loss)) for loss in known]
+            traces.append(Trace(key=key, role="dot", label=f"{rate:g}, a seed", points=tuple(dots)))
+            traces.append(Trace(key=key, role="mean", label=f"{rate:g}", points=tuple(points)))
+        x = axes.Axis(label="placement; of Mix-LN its share α", low=-0.4, high=len(placements) - 0.6, ticks=ticks)
+        panels.append(Panel(title=run, x=x, y=y, traces=tuple(traces)))
+    return (
+        Chart(
+            name="sweep",
+            title=f"{found.title}, by learning rate",
+            caption="Held-out perplexity on a logarithmic axis; lower is better. Lines: mean over seeds (of the loss); dots: seeds.",
+            description=tally(found),
+            keys=tuple(f"learning rate {rate:g}" for rate in rates),
+            panels=tuple(panels),
+            across=len(panels),
+        ),
+    )
+
+
 def tally(found: Reproduction) -> str:
     """How many orderings held, in one sentence."""
     counted = [each.verdict for each in found.orderings if each.verdict != "not measured"]
@@ -109,6 +184,7 @@ def text(found: Reproduction, name: str = "") -> str:
         f"{tally(found)} All trainings together took {words.duration(found.seconds)}.",
         markdown(numbers(found)).rstrip(),
         *([markdown(orders(found)).rstrip()] if found.orderings else []),
+        *(markdown(table).rstrip() for table in sweeps(found)),
     ]
     return "\n\n".join(line for line in lines if line) + "\n"
 
