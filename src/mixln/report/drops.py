@@ -42,7 +42,8 @@ def gates(models: Models) -> Chart:
     panels = []
     pairs = [(model, drops, gate_estimate(model.diagnosis)) for model in models if (drops := model.diagnosis.drops)]
     pairs = [(model, drops, values) for model, drops, values in pairs if drops.measure == "loss" and values]
-    y = axes.spread("added loss, nats per token", chain.from_iterable((*_ends(d), *values) for _, d, values in pairs))
+    units = ", ".join(dict.fromkeys(drops.unit for _, drops, _ in pairs))
+    y = axes.spread(f"added loss, {units}", chain.from_iterable((*_ends(d), *values) for _, d, values in pairs))
     for model, drops, values in pairs:
         removed = drops.zeroed or drops.skipped
         found = gate_agreement(model.diagnosis)
@@ -52,7 +53,7 @@ def gates(models: Models) -> Chart:
             role="open",
             label=f"{model.name}, estimate",
             points=tuple((float(layer), value) for layer, value in enumerate(values, start=1)),
-            texts=tuple(f"layer {i}: {formats.signed(v)} nats per token" for i, v in enumerate(values, start=1)),
+            texts=tuple(f"layer {i}: {formats.signed(v)} {drops.unit}" for i, v in enumerate(values, start=1)),
         )
         bars = _bars(model, drops, removed, y)
         panels.append(_panel(model, f"{model.name}{said}", y, (*bars, estimates)))

@@ -82,7 +82,7 @@ def _every(diagnosis: Diagnosis) -> Iterator[Column]:
     if diagnosis.drops:
         yield from _drop_columns(diagnosis.drops, layers, f"ΔP, {diagnosis.drops.unit}", "ΔP")
     yield Column(
-        heading="estimate of ΔP from the gradient, nats per token",
+        heading=f"estimate of ΔP from the gradient, nats per {'image' if diagnosis.drops and 'image' in diagnosis.drops.unit else 'token'}",
         short="",
         cells=_cells(gate_estimate(diagnosis), formats.signed),
     )
