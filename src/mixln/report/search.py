@@ -127,10 +127,7 @@ def render(found: Search) -> str:
     """The page as HTML."""
     drawn = chart(found)
     tables = [finalists(found), shorts(found)]
-    limits = [
-        (f"{count} Post-LN layers", "none trains" if rate is None else f"trains up to {rate:.2g}")
-        for count, rate in found.limits
-    ]
+    limits = [(f"{count} Post-LN layers", f"up to {rate:.2g}") for count, rate in found.limits]
     return page(
         title="mixln tune",
         heading="Share of Post-LN layers and learning rate",

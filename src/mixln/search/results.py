@@ -136,7 +136,8 @@ class Search:
     """A choice with its evidence; `tune.json`.
 
     :param chosen: the finalist with the least loss; `None` if none trained at all seeds.
-    :param limits: what the stress test found, by number of Post-LN layers: the highest learning rate that trains.
+    :param limits: what the ramps found, by number of Post-LN layers: the highest learning rate that trains, or, where none came below
+        the unigram model, that of the least loss.
     :param cost: optimizer steps of everything, as a number of full trainings; `sweep` is that of trying every share of Table 5 of the
         Mix-LN paper at three learning rates with the same seeds.
     """
@@ -146,7 +147,7 @@ class Search:
     layers: int
     steps: int
     proxy_steps: int
-    limits: tuple[tuple[int, float | None], ...]
+    limits: tuple[tuple[int, float], ...]
     proxies: tuple[Proxy, ...]
     finalists: tuple[Finalist, ...]
     chosen: Finalist | None

@@ -142,8 +142,13 @@ class SearchSettings:
 
     @property
     def proxy_steps(self) -> int:
-        """Optimizer steps of a short one, and of a ramp."""
+        """Optimizer steps of a short one."""
         return max(4, round(self.proxy * self.steps))
+
+    @property
+    def ramp_steps(self) -> int:
+        """Optimizer steps of a ramp, which has to learn something on its way."""
+        return max(4, round(self.steps / 2))
 
     def comparison(self) -> CompareSettings:
         """What the full trainings have in common."""
@@ -179,7 +184,7 @@ class SearchSettings:
             cache=self.cache,
             jobs=self.jobs,
             text=self.text,
-            training=RampSettings(**kept, steps=self.proxy_steps),
+            training=RampSettings(**kept, steps=self.ramp_steps, decades=3.0),
             engine=self.engine,
         )
 

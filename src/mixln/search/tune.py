@@ -25,7 +25,7 @@ from mixln.compare.statistics import paired_difference, t_interval
 from mixln.compare.store import TRIAL, read_result
 from mixln.compare.tasks import KINDS, Prepared
 from mixln.data.text import Text
-from mixln.errors import SettingsError, StoreError
+from mixln.errors import MixlnError, SettingsError, StoreError
 from mixln.files import check_writable, write_atomic
 from mixln.records import difference, read_json, to_json
 from mixln.search.results import Finalist, Proxy, Search
@@ -122,7 +122,13 @@ def tune(settings: SearchSettings, display: Display) -> Search:
         counts = tuple(sorted({0, layers // 4, layers // 2, layers}))
         display.say(f"ramps: {', '.join(placement_with(count, layers) for count in counts)}")
         found = stress(settings.stress(counts, layers), display)
-        limits = tuple((count, limit.rate) for count, limit in zip(counts, found.limits, strict=True))
+        broken = [ramp.breaking for ramp in found.ramps]
+        if errors := [ramp.error for ramp in found.ramps if ramp.error]:
+            raise MixlnError(f"a ramp failed: {errors[0]}; run the same command again to try it once more")
+        # What was never better than word frequencies in so short a ramp may yet be; the search finds out.
+        limits = tuple(
+            (count, each.rate or each.best_rate) for count, each in zip(counts, broken, strict=True) if each is not None
+        )
         plan = machine(settings.jobs, parameters=_parameters(data), trials=settings.trials)
         workers = Kept(plan)
         try:
@@ -130,7 +136,7 @@ def tune(settings: SearchSettings, display: Display) -> Search:
             finalists = _finals(settings, data, proxies, workers, display)
         finally:
             workers.end()
-    ramps = len(counts) * settings.proxy_steps
+    ramps = len(counts) * settings.ramp_steps
     cost = (ramps + sum(proxy.steps for proxy in proxies)) / settings.steps + len(finalists) * len(settings.seeds)
     chosen = next((each for each in finalists if each.loss is not None and each.difference is None), None)
     search = Search(
@@ -182,19 +188,10 @@ def _parameters(data: Prepared) -> int:
         return sum(p.numel() for p in build(data.config, placement="pre", init="normal").parameters())
 
 
-def limit_at(limits: Sequence[tuple[int, float | None]], count: int) -> float:
+def limit_at(limits: Sequence[tuple[int, float]], count: int) -> float:
     """The highest learning rate that trains with so many Post-LN layers: between two that were tested, on a straight line of its
-    logarithm; where one never trained, a tenth of the least that did.
-
-    :raises SettingsError: if none trained.
-    """
-    known = [rate for _, rate in limits if rate is not None]
-    if not known:
-        raise SettingsError(
-            "no placement trained in the ramps, so that nothing can be searched; give more --steps or a lower --highest"
-        )
-    rates = [math.log(rate if rate is not None else min(known) / 10) for _, rate in limits]
-    return float(np.exp(np.interp(count, [count for count, _ in limits], rates)))
+    logarithm."""
+    return float(np.exp(np.interp(count, [count for count, _ in limits], [math.log(rate) for _, rate in limits])))
 
 
 def rounded(rate: float) -> float:
@@ -205,7 +202,7 @@ def rounded(rate: float) -> float:
 def _search(
     settings: SearchSettings,
     data: Prepared,
-    limits: Sequence[tuple[int, float | None]],
+    limits: Sequence[tuple[int, float]],
     layers: int,
     plan: Machine,
     workers: Kept,
@@ -247,7 +244,7 @@ def _round(
     data: Prepared,
     study: optuna.Study,
     asked: Sequence[optuna.Trial],
-    limits: Sequence[tuple[int, float | None]],
+    limits: Sequence[tuple[int, float]],
     layers: int,
     short: Any,
     workers: Kept,
