@@ -72,10 +72,15 @@ def test_a_stress_test_orders_placements_and_depths(files, capsys):
     [
         (["--placements", "pre", "nonsense"], "placement 'nonsense' is not known"),
         (["--placements", "pre", "pre"], "placements must not repeat, got pre twice"),
-        (["--depths", "0"], "layers must be at least 1, got 0"),
+        (["--depths", "4", "0"], "depths must be at least 1, got 0"),
+        (["--steps", "10"], "steps must be at least 20 for a ramp, got 10"),
+        (
+            ["--placements", "pre", "mix(6)", "--depths", "12", "4"],
+            "mix(6): the count of Post-LN layers must be at most the model's 4",
+        ),
         (["--highest", "0"], "highest must be above 0, got 0.0"),
         (["--decades", "0"], "decades must lie in (0, 12] (powers of ten), got 0.0"),
-        (["--inits", "nonsense"], "init 'nonsense' is not known"),
+        (["--inits", "normal", "nonsense"], "init 'nonsense' is not known"),
         (["--model", "nonsense"], "model 'nonsense' is not known"),
     ],
 )

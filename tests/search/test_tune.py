@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import os
 
 import pytest
 
 from mixln.cli import main
-from mixln.search import tune
+from mixln.compare.results import Trial
+from mixln.compare.runner import Machine
+from mixln.search import shorts, tune
 from mixln.search.results import Proxy
 from mixln.search.settings import SearchSettings, placement_with
+from mixln.training.settings import TrainSettings
 from tests import small
 from tests.search.test_stress import code_of, options
 
@@ -23,7 +27,7 @@ def files(tmp_path_factory):
     return folder
 
 
-def proxy(count, rate, loss, ended="whole"):
+def proxy(count, rate, loss, ended="finished"):
     return Proxy(
         placement=placement_with(count, 4), post_layers=count, learning_rate=rate, loss=loss, steps=10, ended=ended
     )
@@ -35,9 +39,9 @@ def test_the_ends_of_the_share_are_pre_and_post():
 
 def test_between_two_ramps_the_limit_is_their_geometric_mean():
     limits = ((0, 1e-1), (2, 1e-3), (4, 1e-4))
-    assert tune.limit_at(limits, 0) == pytest.approx(1e-1)
-    assert tune.limit_at(limits, 1) == pytest.approx(1e-2)
-    assert tune.limit_at(limits, 4) == pytest.approx(1e-4)
+    assert shorts.limit_at(limits, 0) == pytest.approx(1e-1)
+    assert shorts.limit_at(limits, 1) == pytest.approx(1e-2)
+    assert shorts.limit_at(limits, 4) == pytest.approx(1e-4)
 
 
 def test_candidates_are_the_best_of_each_count_and_pre_ln():
@@ -63,7 +67,8 @@ def test_a_search_chooses_shows_its_evidence_and_repeats_nothing(files, capsys):
     assert losses == sorted(losses)
     assert any(each["post_layers"] == 0 for each in found["finalists"])
     assert len(found["proxies"]) == 6
-    assert {(each["post_layers"]) for each in found["proxies"][:3]} == {0, 1, 2}  # what is tried first
+    assert [each["post_layers"] for each in found["proxies"][:5]] == [0, 1, 2, 0, 0]  # what is tried first
+    assert {path.name.rpartition("seed")[2] for path in (out / "full").iterdir()} == {"0", "1"}
     steps = 4 * 20 + sum(each["steps"] for each in found["proxies"])
     assert found["cost"] == pytest.approx(steps / 40 + 2 * len(found["finalists"]))
     assert {"tune.md", "search.png", "report.html"} <= {path.name for path in out.iterdir()}
@@ -73,8 +78,15 @@ def test_a_search_chooses_shows_its_evidence_and_repeats_nothing(files, capsys):
     assert {path: path.stat().st_mtime_ns for path in out.rglob("result.json")} == marks
     assert json.loads((out / "tune.json").read_text())["chosen"] == chosen
 
-    # Cut off: one short training was under way, and a full one is missing.
+    # Cut off: a short training was under way and to be ended, and a full one is missing.
     next((out / "full").glob("*/result.json")).unlink()
+    (short,) = [
+        path.parent
+        for path in (out / "short").glob("*/result.json")
+        if '"number": 5' in (path.parent / "proposal.json").read_text()
+    ]
+    (short / "result.json").unlink()
+    (short / "stop").touch()
     assert main(command) == 0
     assert len(list(out.rglob("result.json"))) == len(marks)
     again = json.loads((out / "tune.json").read_text())["chosen"]
@@ -86,15 +98,18 @@ def test_a_search_chooses_shows_its_evidence_and_repeats_nothing(files, capsys):
 
 def test_a_short_training_is_ended_by_a_file(files):
     """The callback that ends it looks when a loss is recorded."""
-    from transformers import TrainerControl
+    from transformers import TrainerControl, TrainerState
 
-    control = TrainerControl()
-    watcher = tune.Ended(files / "stop")
-    watcher.on_log(None, None, control)
-    assert not control.should_training_stop
-    (files / "stop").touch()
-    watcher.on_log(None, None, control)
-    assert control.should_training_stop
+    control, state = TrainerControl(), TrainerState()
+    watcher = shorts.Ended(files / "stop")
+    state.log_history = [{"loss": 1.0}]
+    for exists, evaluated, ends in ((False, False, False), (True, False, False), (True, True, True)):
+        if exists:
+            (files / "stop").touch()
+        if evaluated:
+            state.log_history.append({"eval_loss": 1.0})
+        watcher.on_log(None, state, control)
+        assert control.should_training_stop == ends
 
 
 @pytest.mark.parametrize(
@@ -104,6 +119,7 @@ def test_a_short_training_is_ended_by_a_file(files):
         (["--proxy", "0"], "proxy must lie in (0, 1] (a share of the steps), got 0.0"),
         (["--layers", "0"], "layers must be at least 1, got 0"),
         (["--model", "nonsense"], "model 'nonsense' is not known"),
+        (["--init", "nonsense"], "init 'nonsense' is not known"),
     ],
 )
 def test_mistakes_are_one_line_before_anything_is_written(arguments, said, tmp_path, capsys):
@@ -129,3 +145,46 @@ def test_the_ramps_have_the_settings_of_the_training():
     made = settings.stress((0, 6), 12)
     assert (made.placements, made.training.steps) == (("pre", "mix(6/12)"), 150)
     assert made.training.beta2 == settings.training.beta2
+
+
+class Dies(shorts.Short):
+    """A training whose worker is killed the first time."""
+
+    def work(self):
+        mark = self.folder / "died"
+        if not mark.exists():
+            mark.touch()
+            os._exit(1)
+        return super().work()
+
+
+def test_workers_that_stay_are_replaced_when_one_dies(files):
+    """And the training that it was at goes on in a new one."""
+    text = small.prepared(files)
+    job = Dies(
+        trial=Trial(placement="pre", init="normal", learning_rate=1e-3, seed=0),
+        folder=files / "dies",
+        config=small.config().to_dict(),
+        text=text.folder,
+        training=TrainSettings(steps=4, batch_size=4, precision="float32"),
+    )
+    workers = shorts.Kept(Machine(jobs=1, threads=1, gpus=0))
+    try:
+        results = shorts.train([job], workers, Silent())
+        assert results[job.folder].status in ("finished", "stalled")
+        assert results[job.folder].step == 4
+    finally:
+        workers.end()
+
+
+class Silent:
+    """A display that shows nothing."""
+
+    def say(self, text):
+        pass
+
+    def watch(self, running):
+        pass
+
+    def finished(self, result):
+        pass

@@ -34,6 +34,11 @@ class Processes:
     def submit(self, job: Job) -> Future[Any]:
         return self.pool.submit(work, job)
 
+    @property
+    def broken(self) -> bool:
+        """Whether one has died, and so all have."""
+        return bool(self.pool._broken)
+
     def stop(self) -> None:
         for process in self._processes():
             process.terminate()  # which a worker only takes note of

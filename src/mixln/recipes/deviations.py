@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -66,7 +65,7 @@ DEVIATIONS: dict[str, Deviation] = {
 
 
 def deviations(names: tuple[str, ...]) -> tuple[Deviation, ...]:
-    """Those of these names.
+    """Those of these names, in an order of their own.
 
     :raises SettingsError: if one is not known, or named twice.
     """
@@ -76,7 +75,7 @@ def deviations(names: tuple[str, ...]) -> tuple[Deviation, ...]:
             raise SettingsError(unknown("as-published", name, DEVIATIONS))
         if words.count(name) > 1:
             raise SettingsError(f"as-published must not repeat, got {name} twice")
-    return tuple(DEVIATIONS[name] for name in words)
+    return tuple(each for each in DEVIATIONS.values() if each.name in words)
 
 
 def recounted(result: TrialResult, chosen: tuple[Deviation, ...], batches: int) -> TrialResult:
@@ -84,9 +83,11 @@ def recounted(result: TrialResult, chosen: tuple[Deviation, ...], batches: int) 
 
     :param batches: of the evaluation.
     """
-    loss = result.loss
-    if loss is None or not math.isfinite(loss):
-        return result
-    for each in chosen:
-        loss = each.counted(loss, batches)
-    return replace(result, loss=loss)
+
+    def counted(loss: float | None) -> float | None:
+        for each in chosen:
+            loss = loss if loss is None else each.counted(loss, batches)
+        return loss
+
+    curve = tuple((step, counted(loss) or 0.0) for step, loss in result.eval_curve)
+    return replace(result, loss=counted(result.loss), eval_curve=curve)

@@ -12,7 +12,7 @@ from mixln.recipes.quantities import QUANTITIES, Evidence, Quantity
 from mixln.recipes.records import Claim, Place, Recipe
 
 Seeds = Mapping[int, Evidence]
-Verdict = Literal["held", "did not hold", "undecided", "one of a kind", "not measured"]
+Verdict = Literal["held", "did not hold", "undecided", "one of a kind", "failed", "not measured"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +41,9 @@ class Ordering:
     """One claim and what became of it.
 
     :param difference: what is claimed to be ahead minus what is claimed to be behind, paired by seed.
-    :param verdict: `held` or `did not hold` where the 95% interval excludes zero, or where only one of the two trained at all
-        seeds; `undecided` where it does not; `one of a kind` where there is no seed to tell noise from.
+    :param verdict: `held` or `did not hold` where the 95% interval excludes zero, or, of what only trained models have, where one of the
+        two trained at all seeds and the other did not; `undecided` where neither; `one of a kind` where there is no seed to tell noise
+        from; `failed` where a training ended with an error.
     """
 
     quantity: str
@@ -139,12 +140,15 @@ def ordering(claim: Claim, recipe: Recipe, evidence: Mapping[Place, Seeds]) -> O
 def _verdict(quantity: Quantity, ahead: Seeds, behind: Seeds, difference: Interval | None) -> Verdict:
     if not ahead or not behind:
         return "not measured"
-    trained, others = _trained(ahead), _trained(behind)
-    if trained == len(ahead) and others == 0:
-        return "held"
-    if trained == 0 and others == len(behind):
-        return "did not hold"
-    if difference is None:
+    if _failed(ahead) or _failed(behind):
+        return "failed"
+    if quantity.of_trained:
+        whole, others = _trained(ahead) == len(ahead), _trained(behind) == len(behind)
+        if whole != others:  # that some survived and are good must not beat those that all did
+            return "held" if whole else "did not hold"
+        if not whole:
+            return "undecided"
+    if difference is None or difference.pairs < min(len(ahead), len(behind)):
         return "undecided"
     better = (difference.mean < 0) == quantity.lower_is_better
     if difference.low is None:
@@ -157,6 +161,11 @@ def _verdict(quantity: Quantity, ahead: Seeds, behind: Seeds, difference: Interv
 def _values(quantity: Quantity, seeds: Seeds) -> dict[int, float]:
     found = {seed: quantity.of(each) for seed, each in seeds.items()}
     return {seed: value for seed, value in found.items() if value is not None}
+
+
+def _failed(seeds: Seeds) -> bool:
+    """Whether a training ended with an error, which is no result."""
+    return any(each.result is not None and each.result.status == "failed" for each in seeds.values())
 
 
 def _trained(seeds: Seeds) -> int:

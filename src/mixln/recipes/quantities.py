@@ -35,6 +35,7 @@ class Quantity:
     """One number.
 
     :param of: the number, `None` where there is none. Means, differences and intervals over seeds are taken of it.
+    :param of_trained: whether it says something of models only that neither diverged nor stalled.
     :param shown: that number as it is printed.
     :param text: the printed number with its unit.
     :param change: a difference of `of` as text, with its sign; `change_unit` follows.
@@ -43,6 +44,7 @@ class Quantity:
     name: str
     of: Callable[[Evidence], float | None]
     lower_is_better: bool = True
+    of_trained: bool = False
     shown: Callable[[float], float] = lambda value: value
     text: Callable[[float], str] = lambda value: f"{value:.3f}".replace("-", words.MINUS)
     change: Callable[[float], str] = lambda value: f"{value:+.3f}".replace("-", words.MINUS)
@@ -61,7 +63,7 @@ def _course(evidence: Evidence) -> float | None:
     result = evidence.result
     if result is None or result.loss is None:
         return None
-    return mean(loss for _, loss in result.eval_curve)
+    return mean(loss for _, loss in result.eval_curve)  # which --as-published recounts too
 
 
 def _figure(name: str) -> Callable[[Evidence], float | None]:
@@ -128,6 +130,7 @@ def _factor(delta: float) -> str:
 
 
 _PERPLEXITY = {
+    "of_trained": True,
     "shown": lambda loss: math.exp(min(loss, 700)),
     "text": words.perplexity,
     "change": words.percent,
@@ -149,6 +152,7 @@ QUANTITIES: dict[str, Quantity] = {
         Quantity(
             name="accuracy",
             of=lambda evidence: evidence.result.figures.get("accuracy") if evidence.result else None,
+            of_trained=True,
             **_SHARE,
         ),
         Quantity(name="mean accuracy of the tasks", of=_figure(AVERAGE), **_SHARE),

@@ -21,6 +21,7 @@ WORDS = {
     "did not hold": "did not hold",
     "undecided": "these seeds do not tell",
     "one of a kind": "no seeds to tell noise from",
+    "failed": "a training failed",
     "not measured": "not measured at this scale",
 }
 
@@ -152,6 +153,7 @@ def tally(found: Reproduction) -> str:
             ("did not hold", "did not hold"),
             ("undecided", "these seeds do not tell"),
             ("one of a kind", "had no seeds to tell noise from"),
+            ("failed", "failed"),
         )
         if verdict in counted
     ]

@@ -12,7 +12,7 @@ from mixln.report.series import Chart, Panel, Reference, Trace
 from mixln.report.skeleton import closed_pairs, flat, page, scroll, section, verdict
 from mixln.report.tables import Pieces
 from mixln.search.results import Limit, Ramp, Stress
-from mixln.search.stress import ENDS, ratio_text
+from mixln.search.stress import ENDS, ends_text, ratio_text
 
 
 def table(found: Stress) -> Grid:
@@ -41,8 +41,8 @@ def _row(limit: Limit, several: bool) -> tuple[Pieces, ...]:
         highest: Pieces = ("none",)
     else:
         sign = "≥ " if limit.censored else ""
-        ends_of = () if limit.low is None else (f"[{limit.low:.2g}, {limit.high:.2g}]",)
-        highest = (f"{sign}{limit.rate:.2g}", *ends_of)
+        interval = ends_text(limit)
+        highest = (f"{sign}{limit.rate:.2g}", *([interval] if interval else []))
     first, _, interval = ratio_text(limit).partition(" ")
     ratio = (first, interval) if interval else (first or formats.NOTHING,)
     name = (formats.plain(limit.title),) + ((limit.placement,) if "(" in limit.placement else ())

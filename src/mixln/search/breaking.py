@@ -10,6 +10,8 @@ from mixln.search.results import Breaking, Failure
 
 WINDOW = 5
 """Records over which the loss is smoothed, by their median."""
+IN_A_ROW = 3
+"""Sound records after which a training counts as one that trains: one alone may be luck."""
 TOLERANCE = 0.1
 """Of what has been learnt, the share that may be lost again while a training still counts as one that trains."""
 MARGIN = 0.02
@@ -20,9 +22,9 @@ def breaking(rates: Sequence[float], losses: Sequence[float | None], *, floor: f
     """Reads the ramp of one training.
 
     With s the loss smoothed over the last `WINDOW` records, m the least s so far and s₀ the first, a record is sound where
-    s ≤ m + `TOLERANCE` · (s₀ − m). The highest rate that trains is that of the last sound record from which on nothing is sound
-    again, if the model had learnt more than `floor` by then. A stretch that is not sound, and is followed by one that is, is a
-    spike that was recovered from.
+    s ≤ m + `TOLERANCE` · (s₀ − m), and, once m was below `floor`, s is too. The highest rate that trains is that of the last of `IN_A_ROW`
+    sound records, if the model had come below `floor` by then. A stretch that is not sound, and is followed by so many that are, is
+    a spike that was recovered from.
 
     :param rates: learning rate of each record, ascending.
     :param losses: training loss of each record, nats per token; `None` or not finite where it overflowed. It may be shorter than
@@ -34,8 +36,11 @@ def breaking(rates: Sequence[float], losses: Sequence[float | None], *, floor: f
     least, sound = math.inf, []
     for value in smooth:
         least = min(least, value)
-        sound.append(value <= least + TOLERANCE * (smooth[0] - least))
-    last = max((index for index, well in enumerate(sound) if well), default=-1)
+        fallen = least < floor - MARGIN <= value
+        sound.append(value <= least + TOLERANCE * (smooth[0] - least) and not fallen)
+    last = max(
+        (index for index in range(IN_A_ROW - 1, len(sound)) if all(sound[index - IN_A_ROW + 1 : index + 1])), default=-1
+    )
     learnt = last >= 0 and min(smooth[: last + 1]) < floor - MARGIN
     spikes = [index for index in range(1, last + 1) if sound[index - 1] and not sound[index]]
     broken = last < len(rates) - 1

@@ -107,14 +107,15 @@ class Proxy:
     learning_rate: float
     loss: float | None
     steps: int
-    ended: Literal["whole", "pruned", "stalled", "diverged", "failed"]
+    ended: Literal["finished", "pruned", "stalled", "diverged", "failed"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finalist:
     """One setting at the full length, over seeds.
 
-    :param losses: held-out loss of each seed, nats per token; `None` where a training diverged.
+    :param losses: held-out loss of each seed, nats per token; `None` where a training diverged, stalled or failed.
+    :param ended: how each ended, with the reason.
     :param loss: their mean, with its 95% interval (Student's t); `None` unless all trained.
     :param difference: of the loss from that of the chosen one, paired by seed; `None` for the chosen one itself.
     """
@@ -125,6 +126,7 @@ class Finalist:
     learning_rate: float
     seeds: tuple[int, ...]
     losses: tuple[float | None, ...]
+    ended: tuple[str, ...]
     loss: float | None
     low: float | None
     high: float | None

@@ -15,6 +15,9 @@ from mixln.errors import SettingsError
 from mixln.placement import canonical
 from mixln.training.settings import EngineSettings, RampSettings, TrainSettings
 
+LEAST_STEPS = 20
+"""Of a ramp: with fewer, each step would be a leap."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StressSettings:
@@ -58,6 +61,11 @@ class StressSettings:
                 raise SettingsError(f"{name} must not repeat, got {doubled[0]} twice")
         if not 0 < self.highest < math.inf:
             raise SettingsError(f"highest must be above 0, got {self.highest}")
+        if self.steps < LEAST_STEPS:
+            raise SettingsError(f"steps must be at least {LEAST_STEPS} for a ramp, got {self.steps}")
+        for depth in self.depths:
+            if depth < 1:
+                raise SettingsError(f"depths must be at least 1, got {depth}")
         self.comparison(next(iter(self.depths), None), next(iter(self.inits), None))
 
     @property

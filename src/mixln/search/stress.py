@@ -8,9 +8,16 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from mixln.compare.experiment import Display, compare, facts_of_run, title
+from mixln.compare.experiment import Display, compare, facts_of_run, locked, title
 from mixln.compare.results import TrialResult
+from mixln.compare.settings import CompareSettings
 from mixln.compare.statistics import paired_difference, t_interval
+from mixln.compare.store import EXPERIMENT, LOCK
+from mixln.errors import StoreError
+from mixln.files import check_writable
+from mixln.hosts import placement_for
+from mixln.nn.schemes import scheme
+from mixln.presets import model_config
 from mixln.search.breaking import breaking
 from mixln.search.results import Limit, Ramp, Stress
 from mixln.search.settings import StressSettings
@@ -29,15 +36,17 @@ def stress(settings: StressSettings, display: Display) -> Stress:
 
     :raises SettingsError: if a setting cannot work; :class:`DataError` for the data; :class:`StoreError` for the folder.
     """
-    from mixln.presets import model_config
 
     def layers(depth: int | None) -> int:
         config = model_config(settings.model, layers=depth, sequence_length=settings.text.sequence_length)
         return int(config.num_hidden_layers)
 
     groups = [(depth, init) for depth in settings.depths or (None,) for init in settings.inits or (None,)]
-    found = [layers(depth) for depth, _ in groups]  # whatever is wrong with one, before the first is trained
-    summaries = [compare(settings.comparison(depth, init), display) for depth, init in groups]
+    comparisons = [settings.comparison(depth, init) for depth, init in groups]
+    found = [layers(depth) for depth, _ in groups]
+    _check(settings, comparisons)  # whatever is wrong with one, before the first is trained
+    with locked(settings.out):
+        summaries = [compare(comparison, display) for comparison in comparisons]
     first, floor = summaries[0], summaries[0].floor.loss
     ramps = [
         [_ramp(result, settings, floor, depth) for result in summary.trials]
@@ -55,6 +64,23 @@ def stress(settings: StressSettings, display: Display) -> Stress:
         ramps=tuple(ramp for group in ramps for ramp in group),
         verdict=tuple(_verdict(limits, settings)),
     )
+
+
+def _check(settings: StressSettings, comparisons: Sequence[CompareSettings]) -> None:
+    """:raises SettingsError: if a placement, an init or a model cannot be; :class:`StoreError` if the folder is another's."""
+    for comparison in comparisons:
+        config = model_config(
+            comparison.model, layers=comparison.layers, sequence_length=comparison.text.sequence_length
+        )
+        for name in comparison.placements:
+            placement_for(config, name)
+        if comparison.init is not None:
+            scheme(comparison.init)
+    check_writable(settings.out)
+    ours = {comparison.out.name for comparison in comparisons}
+    present = {path.name for path in settings.out.iterdir()} if settings.out.is_dir() else set()
+    if EXPERIMENT in present or (present - {LOCK} and not present & {*ours, "stress.json"}):
+        raise StoreError(f"out {settings.out} holds something else; choose another --out")
 
 
 def _ramp(result: TrialResult, settings: StressSettings, floor: float, layers: int) -> Ramp:
@@ -91,8 +117,9 @@ def _limits(ramps: Sequence[Ramp], baseline: str) -> Iterator[Limit]:
         members = sorted(group, key=lambda ramp: ramp.seed)
         broken = [ramp.breaking for ramp in members if ramp.breaking]
         logs = rates(placement)
-        whole = bool(logs) and len(logs) == len(broken)
-        mean, low, high = t_interval([*logs.values()]) if whole else (None, None, None)
+        mean, low, high = t_interval([*logs.values()]) if _whole(members) else (None, None, None)
+        reference = [ramp for ramp in ramps if ramp.placement == baseline]
+        comparable = placement != baseline and _whole(members) and _whole(reference)
         yield Limit(
             placement=placement,
             title=title(placement),
@@ -104,8 +131,13 @@ def _limits(ramps: Sequence[Ramp], baseline: str) -> Iterator[Limit]:
             censored=sum(each.failure == "none" for each in broken),
             failures=tuple(each.failure for each in broken),
             spiked=sum(each.spikes > 0 for each in broken),
-            ratio=None if placement == baseline else paired_difference(logs, rates(baseline)),
+            ratio=paired_difference(logs, rates(baseline)) if comparable else None,
         )
+
+
+def _whole(ramps: Sequence[Ramp]) -> bool:
+    """Whether all of them trained at some learning rate."""
+    return all(ramp.breaking is not None and ramp.breaking.rate is not None for ramp in ramps)
 
 
 def _exp(value: float | None) -> float | None:
@@ -116,7 +148,10 @@ def _verdict(limits: Sequence[Limit], settings: StressSettings) -> Iterator[str]
     for limit in sorted(limits, key=lambda limit: (limit.layers, -(limit.rate or 0))):
         yield f"{said(limit)}{_against(limit, limits, settings.placements[0])}."
     if any(limit.censored for limit in limits):
-        yield "Where a ramp ended before the training broke, the limit is higher than stated; raise --highest."
+        yield (
+            "Where a ramp ended before the training broke, the limit is higher than stated, and ratios with it say less than they seem to; "
+            "raise --highest, in another --out."
+        )
     steps = settings.steps
     yield (
         f"A ramp of {steps:,} steps is short, and a warm-up by itself: a whole training at one learning rate breaks earlier or later. "
@@ -132,10 +167,19 @@ def said(limit: Limit) -> str:
     ends = Counter(ENDS[failure] for failure in limit.failures)
     how = ", ".join(f"{count} of {len(limit.failures)} {end}" for end, count in ends.items())
     spiked = f"; the loss of {limit.spiked} spiked on the way and recovered" if limit.spiked else ""
+    if not limit.failures:
+        return f"{name} could not be tested: its ramps failed with an error"
     if limit.rate is None:
         return f"{name} does not train at all seeds, whatever the learning rate ({how})"
-    interval = "" if limit.low is None else f" [{limit.low:.2g}, {limit.high:.2g}]"
+    interval = f" {ends_text(limit)}" if ends_text(limit) else ""
     return f"{name} trains up to {'at least ' if limit.censored else ''}{limit.rate:.2g}{interval}; then {how}{spiked}"
+
+
+def ends_text(limit: Limit) -> str:
+    """The interval of a limit; empty without one, and where all seeds broke at the same record, which is no certainty."""
+    if limit.low is None or limit.high is None or limit.low == limit.high:
+        return ""
+    return f"[{limit.low:.2g}, {limit.high:.2g}]"
 
 
 def _against(limit: Limit, limits: Sequence[Limit], baseline: str) -> str:
@@ -151,6 +195,6 @@ def ratio_text(limit: Limit) -> str:
     if ratio is None:
         return ""
     middle = f"{math.exp(ratio.mean):.2g}"
-    if ratio.low is None or ratio.high is None:
+    if ratio.low is None or ratio.high is None or ratio.pointlike:
         return middle
     return f"{middle} [{math.exp(ratio.low):.2g}, {math.exp(ratio.high):.2g}]"

@@ -1,0 +1,310 @@
+"""The short trainings of a search: what Optuna proposes is trained, side by side, and ended early where it falls behind.
+
+Optuna's study lives in memory and is made anew from the folders of the trainings, so that there is one store and nothing to repair.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from concurrent.futures import BrokenExecutor, Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from mixln.compare.experiment import Display
+from mixln.compare.pretraining import Pretraining
+from mixln.compare.processes import Processes
+from mixln.compare.results import Trial, TrialResult
+from mixln.compare.runner import Job, Machine, Progress, run
+from mixln.compare.store import TRIAL, read_result
+from mixln.data.text import Text
+from mixln.errors import StoreError
+from mixln.files import write_atomic
+from mixln.records import read_json
+from mixln.search.results import Proxy
+from mixln.search.settings import SearchSettings, placement_with
+from mixln.training.metrics import METRICS, read_metrics
+from mixln.training.outcome import Outcome
+
+if TYPE_CHECKING:
+    import optuna
+
+STOP, PROPOSAL = "stop", "proposal.json"
+"""Files in a short training's folder: that it is to end, and what Optuna proposed, with its number."""
+DEEPEST = 1 / 32
+"""The least learning rate that is tried, as a share of the highest that trains."""
+STARTS = ((0.0, 1 / 4), (0.25, 1 / 4), (0.5, 1 / 4), (0.0, 1 / 2), (0.0, 1 / 8))
+"""What is tried first: share of Post-LN layers, and learning rate as a share of the highest that trains. Of Pre-LN three, so that what
+the others are compared with has been tuned too."""
+
+
+class Ended(TrainerCallback):
+    """Ends a training when a file appears in its folder, once it has been evaluated."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self.path.exists() and any("eval_loss" in row for row in state.log_history):
+            control.should_training_stop = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Short(Pretraining):
+    """A short training, which the search may end."""
+
+    def outcome(self, config: Any, **how: Any) -> Outcome:
+        from mixln.training.pretrain import pretrain
+
+        ended = Ended(self.folder / STOP)
+        return pretrain(config, text=Text.load(self.text), settings=self.training, watchers=[ended], **how)
+
+
+class Kept:
+    """Workers that stay for the next jobs: starting one takes longer than a short training."""
+
+    def __init__(self, plan: Machine) -> None:
+        self.plan = plan
+        self.workers: Processes | None = None
+
+    def __call__(self, jobs: int) -> Kept:
+        return self
+
+    def submit(self, job: Job) -> Future[Any]:
+        if self.workers is None:
+            self.workers = Processes(self.plan, self.plan.jobs)
+        try:
+            return self.workers.submit(job)
+        except BrokenExecutor:  # one has died: the next try finds new ones
+            self.end()
+            raise
+
+    def stop(self) -> None:
+        if self.workers:
+            self.workers.stop()
+
+    def close(self, *, kill: bool) -> None:
+        """Ends them only where they are to be killed, or one has died."""
+        if self.workers and (kill or self.workers.broken):
+            self.end(kill=kill)
+
+    def end(self, *, kill: bool = False) -> None:
+        """Ends them."""
+        if self.workers:
+            self.workers.close(kill=kill)
+        self.workers = None
+
+
+def train(jobs: Sequence[Pretraining], workers: Kept, display: Display, watch: Any = None) -> dict[Path, TrialResult]:
+    """Trains what has no result yet; folder → result."""
+    results = {job.folder: result for job in jobs if (result := read_result(job.folder)) is not None}
+    missing = [job for job in jobs if job.folder not in results]
+    folders = {job.trial: job.folder for job in missing}
+    for job in missing:
+        job.folder.mkdir(parents=True, exist_ok=True)
+        (job.folder / STOP).unlink(missing_ok=True)  # of a training that was killed: it begins anew
+        write_atomic(job.folder / TRIAL, json.dumps(dataclasses.asdict(job.trial), indent=1))
+
+    def finished(result: TrialResult) -> None:
+        results[folders[result.trial]] = result
+        display.finished(result)
+
+    if missing:
+        run(missing, workers, finished=finished, watch=watch or display.watch, say=display.say)
+    return results
+
+
+def limit_at(limits: Sequence[tuple[int, float]], count: int) -> float:
+    """The highest learning rate that trains with so many Post-LN layers: between two that were tested, on a straight line of its
+    logarithm."""
+    return float(np.exp(np.interp(count, [count for count, _ in limits], [math.log(rate) for _, rate in limits])))
+
+
+def rounded(rate: float) -> float:
+    """Two significant digits, so that settings can be typed and meet again."""
+    return float(f"{rate:.1e}")
+
+
+class Shorts:
+    """The short trainings of one search.
+
+    :param template: a job with everything but trial and folder.
+    :param layers: of the model.
+    :param seed: of all short trainings, which no full one has.
+    :param limits: number of Post-LN layers → highest learning rate that trains.
+    :param worst: the loss that counts for a training that diverged, nats per token.
+    """
+
+    def __init__(
+        self,
+        settings: SearchSettings,
+        template: Short,
+        *,
+        layers: int,
+        seed: int,
+        limits: Sequence[tuple[int, float]],
+        worst: float,
+    ) -> None:
+        self.settings, self.template = settings, template
+        self.layers, self.seed, self.limits, self.worst = layers, seed, limits, worst
+        self.folder = settings.out / "short"
+
+    def search(self, workers: Kept, display: Display) -> tuple[Proxy, ...]:
+        """Trains what is missing of them, so many at a time as there are workers."""
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        study = self._study()
+        done = [proxy for _, _, proxy in self._ended()]
+        display.begin(self.settings.trials, len(done), self.settings.proxy_steps)
+        try:
+            while len(done) < self.settings.trials:
+                asked = [study.ask() for _ in range(min(workers.plan.jobs, self.settings.trials - len(done)))]
+                done += self._round(study, asked, workers, display)
+        finally:
+            display.end()
+        return tuple(done)
+
+    def _study(self) -> optuna.Study:
+        """What Optuna would know, from the trainings that have ended; those that were cut off are proposed again."""
+        import optuna
+
+        ended = self._ended()
+        startup = len(STARTS)
+        study = optuna.create_study(
+            # Another seed each time, or what was drawn before would be drawn again.
+            sampler=optuna.samplers.TPESampler(
+                seed=len(ended), n_startup_trials=startup, multivariate=True, constant_liar=True
+            ),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=startup, n_warmup_steps=0),
+        )
+        space = {
+            "post_layers": optuna.distributions.IntDistribution(0, self.layers),
+            "part": optuna.distributions.FloatDistribution(DEEPEST, 1.0, log=True),
+        }
+        states = optuna.trial.TrialState
+        for folder, params, proxy in ended:
+            study.add_trial(
+                optuna.create_trial(
+                    params=params,
+                    distributions=space,
+                    state=states.PRUNED if proxy.ended == "pruned" else states.COMPLETE,
+                    value=None if proxy.ended == "pruned" else self._value(proxy),
+                    intermediate_values=dict(evaluations(folder)),
+                )
+            )
+        if not ended:
+            for share, part in STARTS:
+                study.enqueue_trial({"post_layers": int(share * self.layers), "part": part})
+        for path in sorted(self.folder.glob(f"*/{PROPOSAL}")):
+            if read_result(path.parent) is None:
+                study.enqueue_trial(self._proposal(path)["params"])
+        return study
+
+    def _ended(self) -> list[tuple[Path, dict[str, Any], Proxy]]:
+        """In the order in which they were proposed."""
+        found = []
+        for path in self.folder.glob(f"*/{PROPOSAL}"):
+            if (result := read_result(path.parent)) is not None:
+                proposal = self._proposal(path)
+                found.append((proposal["number"], path.parent, proposal["params"], self._proxy(result, proposal)))
+        return [(folder, params, proxy) for _, folder, params, proxy in sorted(found, key=lambda entry: entry[0])]
+
+    @staticmethod
+    def _proposal(path: Path) -> dict[str, Any]:
+        try:
+            return {name: read_json(path)[name] for name in ("number", "params")}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"{path} is damaged ({error}); delete its folder to train it again") from error
+
+    def _round(
+        self, study: optuna.Study, asked: Sequence[optuna.Trial], workers: Kept, display: Display
+    ) -> list[Proxy]:
+        """Trains what was asked for, side by side, and tells the study; what was proposed before is not trained again."""
+        proposed: dict[Path, optuna.Trial] = {}
+        again: list[tuple[optuna.Trial, Path]] = []
+        jobs: list[Short] = []
+        for trial in asked:
+            count = trial.suggest_int("post_layers", 0, self.layers)
+            part = trial.suggest_float("part", DEEPEST, 1.0, log=True)
+            rate = rounded(limit_at(self.limits, count) * part)
+            placement = placement_with(count, self.layers)
+            folder = self.folder / f"post-{count}_lr{rate!r}"
+            if folder in proposed or read_result(folder) is not None:
+                again.append((trial, folder))
+                continue
+            proposed[folder] = trial
+            folder.mkdir(parents=True, exist_ok=True)
+            number = len(list(self.folder.glob(f"*/{PROPOSAL}")))
+            if not (folder / PROPOSAL).is_file():
+                write_atomic(folder / PROPOSAL, json.dumps({"number": number, "params": trial.params}))
+            jobs.append(
+                dataclasses.replace(
+                    self.template,
+                    folder=folder,
+                    trial=Trial(placement=placement, init=self.settings.init, learning_rate=rate, seed=self.seed),
+                )
+            )
+
+        def watch(running: Sequence[Progress]) -> None:
+            display.watch(running)
+            for progress in running:
+                folder = progress.job.folder
+                if folder in proposed:
+                    report(proposed[folder], folder)
+                    if proposed[folder].should_prune():
+                        (folder / STOP).touch()
+
+        results = train(jobs, workers, display, watch)
+        new = [self._tell(study, trial, folder, results[folder]) for folder, trial in proposed.items()]
+        for trial, folder in again:
+            result = read_result(folder)
+            if result is not None:
+                self._tell(study, trial, folder, result)
+        return new
+
+    def _tell(self, study: optuna.Study, trial: optuna.Trial, folder: Path, result: TrialResult) -> Proxy:
+        import optuna
+
+        report(trial, folder)
+        proxy = self._proxy(result, {"params": trial.params})
+        if proxy.ended in ("pruned", "failed"):
+            state = optuna.trial.TrialState.PRUNED if proxy.ended == "pruned" else optuna.trial.TrialState.FAIL
+            study.tell(trial, state=state)
+        else:
+            study.tell(trial, self._value(proxy))
+        return proxy
+
+    def _value(self, proxy: Proxy) -> float:
+        return self.worst if proxy.loss is None else proxy.loss
+
+    def _proxy(self, result: TrialResult, proposal: dict[str, Any]) -> Proxy:
+        pruned = result.status in ("finished", "stalled") and result.step < self.settings.proxy_steps
+        return Proxy(
+            placement=result.trial.placement,
+            post_layers=proposal["params"]["post_layers"],
+            learning_rate=result.trial.learning_rate,
+            loss=result.loss,
+            steps=result.step,
+            ended="pruned" if pruned else result.status,
+        )
+
+
+def report(trial: optuna.Trial, folder: Path) -> None:
+    """Tells the pruner of the evaluations so far."""
+    known = trial.study.trials[trial.number].intermediate_values
+    for step, loss in evaluations(folder):
+        if step not in known:
+            trial.report(loss, step)
+
+
+def evaluations(folder: Path) -> list[tuple[int, float]]:
+    """(step, held-out loss) of a training, as far as it is."""
+    rows = read_metrics(folder / METRICS)
+    return [(row["step"], row["eval_loss"]) for row in rows if row.get("eval_loss") is not None]
