@@ -16,8 +16,8 @@ from tests.recipes.test_outcome import trial
 
 
 def first(name, *chosen):
-    run = RECIPES[name].runs("cpu", None)[0]
-    return changed(run, deviations(chosen)).settings
+    recipe = RECIPES[name]
+    return changed(recipe, recipe.runs("cpu", None), deviations(chosen))[0].settings
 
 
 @pytest.mark.parametrize("name", DEVIATIONS)
@@ -60,6 +60,13 @@ def test_what_is_refused(tmp_path, capsys):
         deviations(("nonsense",))
     with pytest.raises(SettingsError, match="as-published must not repeat, got clipping twice"):
         deviations(("clipping", "embedding clipping"))
-    assert main(["reproduce", "table4", "--as-published", "embedding", "--out", str(tmp_path / "out")]) == 2
-    assert "as-published is known of the code for language models only" in capsys.readouterr().err
+    for recipe in ("table4", "table7", "hybridnorm"):
+        assert main(["reproduce", recipe, "--as-published", "embedding", "--out", str(tmp_path / "out")]) == 2
+        assert "as-published is of the code of the Mix-LN paper's language models" in capsys.readouterr().err
+    assert main(["reproduce", "table6", "--as-published", "deepnorm", "--out", str(tmp_path / "out")]) == 2
+    assert "as-published deepnorm would change nothing in this recipe" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_the_order_of_names_does_not_matter():
+    assert deviations(("clipping", "embedding")) == deviations(("embedding clipping",))

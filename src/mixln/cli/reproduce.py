@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
@@ -17,6 +17,9 @@ from mixln.files import check_writable
 from mixln.planning.settings import DEVICES, PlanSettings
 from mixln.recipes import RECIPES, Recipe, Run, Scale
 from mixln.recipes.deviations import DEVIATIONS, Deviation, deviations
+
+if TYPE_CHECKING:
+    from mixln.planning.plan import Plan
 
 IMAGENET_SIZE = (1_281_167, 1000)
 """Training images and classes of ImageNet-1K (arXiv:1409.0575)."""
@@ -76,7 +79,9 @@ class Reproduce:
             return 0
         recipe = RECIPES[self.recipe]
         chosen = deviations(self.as_published)
-        runs = tuple(changed(run, chosen) for run in recipe.runs(self.scale, self.data))
+        if self.data is not None and not recipe.runs(self.scale, None):
+            raise SettingsError(f"data is not asked for by {self.recipe}, which trains nothing; leave it out")
+        runs = changed(recipe, recipe.runs(self.scale, self.data), chosen)
         for line in _plan(recipe, runs, self.scale):
             terminal.line(line)
         if self.plan:
@@ -114,6 +119,7 @@ class Reproduce:
                 [
                     f"mixln reproduce {self.recipe}",
                     *(["--scale paper"] if self.scale == "paper" else []),
+                    *([f"--data {self.data}"] if self.data else []),
                     *([f"--as-published {' '.join(each.name for each in chosen)}"] if chosen else []),
                 ]
             ),
@@ -147,30 +153,40 @@ def _document(folder: Path) -> str:
 
     found = {}
     for path in sorted(folder.glob("*.json")):
+        if path.stem not in RECIPES:
+            raise SettingsError(f"document: {path} must be called as a recipe, {', '.join(RECIPES)}")
         try:
             found[path.stem] = from_json(Reproduction, read_json(path))
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise SettingsError(
                 f"document: {path} is no reproduction.json ({error}); take it out of the folder"
             ) from error
+    if not found:
+        raise SettingsError(f"document: {folder} holds no NAME.json of a recipe that was run")
     return document(RECIPES, found)
 
 
-def changed(run: Run, chosen: tuple[Deviation, ...]) -> Run:
-    """A run as the published code would do it.
+def changed(recipe: Recipe, runs: tuple[Run, ...], chosen: tuple[Deviation, ...]) -> tuple[Run, ...]:
+    """The runs as the published code would do them.
 
-    :raises SettingsError: if it is one of images, which that code has none of.
+    :raises SettingsError: if one of the deviations would change nothing.
     """
-    settings = run.settings
     if not chosen:
-        return run
-    if not isinstance(settings, CompareSettings):
-        raise SettingsError(
-            f"as-published is known of the code for language models only, and {run.name} is one of images; leave it out"
-        )
+        return runs
+    settings = [run.settings for run in runs if isinstance(run.settings, CompareSettings)]
+    if not settings or not recipe.source.startswith("Mix-LN"):
+        raise SettingsError("as-published is of the code of the Mix-LN paper's language models; leave it out here")
     for each in chosen:
-        settings = each.apply(settings)
-    return dataclasses.replace(run, settings=settings)
+        if not any(each.of(one) for one in settings):
+            raise SettingsError(f"as-published {each.name} would change nothing in this recipe; leave it out")
+    made = []
+    for run in runs:
+        one = run.settings
+        for each in chosen:
+            if isinstance(one, CompareSettings) and each.of(one):
+                one = each.apply(one)
+        made.append(dataclasses.replace(run, settings=one))
+    return tuple(made)
 
 
 def settings_of(run: Run) -> str:
@@ -197,6 +213,14 @@ def check_machine(runs: tuple[Run, ...]) -> None:
     import torch
 
     if torch.cuda.is_available():
+        have = min(torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count()))
+        for run in runs:
+            if (need := memory_of(run)) > have:
+                raise SettingsError(
+                    f"scale paper needs {need / 1e9:.0f} GB of a GPU for {run.name}, and this machine's have {have / 1e9:.0f} GB; "
+                    "train such "
+                    "models one by one with torchrun -m mixln pretrain --parallel fsdp, or run --scale cpu"
+                )
         return
     cores = torch.get_num_threads()
     raise SettingsError(
@@ -233,25 +257,34 @@ def _needs(run: Run, trials: int) -> str:
             f"{plan.per_image / 1e9:.1f} GFLOPs an image, {plan.flops:.1e} in all: {hours:,.0f} hours of one {device.title} at "
             f"{UTILISATION:.0%} of its peak, if the images come fast enough; one trial a GPU"
         )
+    made, asked = _planned(settings, trials)
+    hours = trials * made.seconds / 3600
+    memory = made.memory.total / 1e9
+    fit = f"{memory:.0f} GB of a device's {asked.memory / 1e9:.0f}"
+    if not made.fits:
+        fit += ", which do not fit: such models are trained one at a time by mixln pretrain on several devices (docs/scaling.md)"
+    return (
+        f"{made.parameters / 1e6:,.0f} million parameters, {made.tokens / 1e9:,.1f} billion tokens each; {trials * made.model_flops:.1e} "
+        f"FLOPs in all: {hours:,.0f} hours of one {device.title} at {UTILISATION:.0%} of its peak; {fit}; one trial a GPU"
+    )
+
+
+def memory_of(run: Run) -> float:
+    """Bytes of a GPU that one trial needs; of images, which are small models, 0."""
+    return _planned(run.settings, 1)[0].memory.total if isinstance(run.settings, CompareSettings) else 0.0
+
+
+def _planned(settings: GridSettings, trials: int) -> tuple[Plan, PlanSettings]:
     from mixln.planning.plan import make_plan
 
     assert isinstance(settings, CompareSettings)
-    training = settings.training
     asked = PlanSettings(
         model=settings.model,
         sequence_length=settings.text.sequence_length,
-        batch_size=training.batch_size,
-        micro_batch_size=training.micro_batch_size,
+        batch_size=settings.training.batch_size,
+        micro_batch_size=settings.training.micro_batch_size,
         steps=settings.steps,
         trials=trials,
         utilisation=UTILISATION,
     )
-    made = make_plan(asked)
-    hours = trials * made.seconds / 3600
-    memory = made.memory.total / 1e9
-    fit = f"{memory:.0f} GB of a device's {asked.memory / 1e9:.0f}" + ("" if made.fits else ", which do not fit")
-    remedy = "" if made.remedy is None else f": --activation-checkpointing {made.remedy.activation_checkpointing}"
-    return (
-        f"{made.parameters / 1e6:,.0f} million parameters, {made.tokens / 1e9:,.1f} billion tokens each; {trials * made.model_flops:.1e} "
-        f"FLOPs in all: {hours:,.0f} hours of one {device.title} at {UTILISATION:.0%} of its peak; {fit}{remedy}; one trial a GPU"
-    )
+    return make_plan(asked), asked

@@ -21,10 +21,12 @@ class Deviation:
     :param what: what the code does, and what is done without it.
     :param apply: what of the settings it changes.
     :param counted: how a loss over n batches is counted.
+    :param of: whether there is something for it to change.
     """
 
     name: str
     what: str
+    of: Callable[[CompareSettings], bool] = lambda settings: True
     apply: Callable[[CompareSettings], CompareSettings] = _same
     counted: Callable[[float, int], float] = lambda loss, batches: loss
 
@@ -35,6 +37,7 @@ DEVIATIONS: dict[str, Deviation] = {
         Deviation(
             name="embedding",
             what="embeddings start with a standard deviation of 0.632, not 0.02; all placements then have one initialisation, DeepNorm too",
+            of=lambda settings: "scaled-embed" not in (settings.init or ""),
             apply=lambda settings: replace(settings, init=f"embedding(0.632)+{settings.init or 'normal'}"),
         ),
         Deviation(
@@ -55,6 +58,7 @@ DEVIATIONS: dict[str, Deviation] = {
         Deviation(
             name="deepnorm",
             what="DeepNorm's α is 2.828, right for 32 layers, whatever the depth",
+            of=lambda settings: "deepnorm" in settings.placements,
             apply=lambda settings: replace(
                 settings,
                 placements=tuple("deepnorm(2.828)" if name == "deepnorm" else name for name in settings.placements),

@@ -17,7 +17,7 @@ from mixln.compare.statistics import trials_of
 from mixln.compare.store import Store
 from mixln.data.settings import CorpusSettings
 from mixln.diagnostics.settings import MeasureSettings
-from mixln.errors import DataError
+from mixln.errors import DataError, MixlnError, first_line
 from mixln.recipes.deviations import Deviation, recounted
 from mixln.recipes.outcome import Swept
 from mixln.recipes.quantities import Evidence
@@ -60,8 +60,12 @@ def _evidence(
 ) -> Evidence:
     if not run.diagnosed or result.loss is None:
         return Evidence(result=result, figures=figures)
-    (source,) = find(str(store.trial_folder(result.trial)), cache=cache)
-    diagnosis = diagnose_trial(source, MeasureSettings(), cache=cache, say=say)
+    try:
+        (source,) = find(str(store.trial_folder(result.trial)), cache=cache)
+        diagnosis = diagnose_trial(source, MeasureSettings(), cache=cache, say=say)
+    except (MixlnError, RuntimeError, OSError) as error:
+        say(f"warning: {result.trial.label} could not be diagnosed: {first_line(error)}")
+        return Evidence(result=result, figures=figures)
     return Evidence(result=result, figures=figures, diagnosis=diagnosis)
 
 

@@ -32,11 +32,9 @@ SCALED = (
     "tokens of State of the "
     "Union addresses in 300 steps of 8 × 128, learning rate 3e-3"
 )
-READING = (
-    "Every placement has its own recommended initialisation, Megatron's for HybridNorm, as the paper does. Weight decay "
-    "0.1 on matrices: the "
-    "paper's is on norms too, and of the dense models not on embeddings. Three seeds, where the paper has one."
-)
+OWN_INIT = "Every placement has its own recommended initialisation, Megatron's for HybridNorm, as the paper does. "
+READING = "Weight decay 0.1 on matrices: the paper's is on norms too, and of the dense models not on embeddings. "
+"Three seeds, where the paper has one."
 SHAPE = "The shape of the 550M model is ours (width 1536, feed-forward 4096, 16 layers, 4 key/value heads): it gives 550 million. "
 
 
@@ -77,7 +75,7 @@ _TABLE_13 = {
 MAIN = Recipe(
     title="Table 13: perplexity of eight placements, dense 550M",
     source=f"{PAPER}, Table 13",
-    reading=f"{READING} {SHAPE}",
+    reading=f"{OWN_INIT}{READING} {SHAPE}",
     scaled=SCALED,
     minutes=12,
     runs=lambda scale, data: (Run(name="550M", settings=_settings("550M", scale, data, tuple(_TABLE_13))),),
@@ -96,7 +94,7 @@ def _tasks(scale: Scale, data: str | None) -> tuple[Run, ...]:
 TASKS = Recipe(
     title="Table 12: mean accuracy on tasks, dense 1.2B",
     source=f"{PAPER}, Table 12",
-    reading=f"{READING} The seven tasks are those of Mix-LN's Table 2, so that the numbers beside each other are means over "
+    reading=f"{OWN_INIT}{READING} The seven tasks are those of Mix-LN's Table 2, so that the numbers beside each other are means over "
     "different tasks.",
     scaled=f"{SCALED}; the first 200 questions of each task",
     minutes=20,
@@ -107,7 +105,7 @@ TASKS = Recipe(
 EXPERTS = Recipe(
     title="Main comparison with experts, MoE-1B-7B",
     source=f"{PAPER}, section on mixtures of experts",
-    reading=f"{READING} The router's z-loss (0.001) is not part of transformers' OLMoE and left out. Its numbers are not at "
+    reading=f"{OWN_INIT}{READING} The router's z-loss (0.001) is not part of transformers' OLMoE and left out. Its numbers are not at "
     "hand: what is taken "
     "is that HybridNorm* is ahead of Pre-Norm.",
     scaled=SCALED,
@@ -122,7 +120,7 @@ _INITS = {"Normal": "normal", "Depth-scaled": "scaled", "Megatron": "megatron"}
 INIT = Recipe(
     title="Table 5: initialisation of Pre-Norm and HybridNorm",
     source=f"{PAPER}, Table 5",
-    reading=f"{READING.partition('. ')[2]} {SHAPE}Two of its numbers for HybridNorm and one for Pre-Norm are at hand.",
+    reading=f"{READING} {SHAPE}Two of its numbers for HybridNorm and one for Pre-Norm are at hand.",
     scaled=SCALED,
     minutes=10,
     runs=lambda scale, data: tuple(
@@ -150,7 +148,8 @@ _VARIANTS = ("hybrid(qk-post)", "hybrid(kv-post)", "hybrid(qkvc-post)", "hybrid(
 ABLATION = Recipe(
     title="Ablation: which projections are normalized, and where the feed-forward is",
     source=f"{PAPER}, ablation tables",
-    reading=f"{READING} {SHAPE}The numbers are not at hand: what is taken is that the variant which the paper chose, norms "
+    reading=f"Megatron's initialisation for all. {READING} {SHAPE}The numbers are not at hand: what is taken is that "
+    "the variant which the paper chose, norms "
     "on queries, keys and values "
     "with Post-Norm in the feed-forward, is the best of them.",
     scaled=SCALED,

@@ -52,6 +52,7 @@ class Ordering:
     published: tuple[float | None, float | None]
     difference: Interval | None
     verdict: Verdict
+    ours: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +135,7 @@ def ordering(claim: Claim, recipe: Recipe, evidence: Mapping[Place, Seeds]) -> O
         published=(numbers.get(claim.ahead), numbers.get(claim.behind)),
         difference=difference,
         verdict=_verdict(quantity, ahead, behind, difference),
+        ours=claim.ours,
     )
 
 

@@ -34,11 +34,13 @@ class Claim:
     """That the paper has one model ahead of another.
 
     :param quantity: by what, see :data:`mixln.recipes.quantities.QUANTITIES`.
+    :param ours: that it is a question of ours, after the paper's pattern: it is answered, and not counted as the paper's.
     """
 
     quantity: str
     ahead: Place
     behind: Place
+    ours: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,7 @@ class Recipe:
     :param models: scale → name → checkpoints that exist, to be diagnosed.
     :param presets: name → preset, whose sizes are counted.
     :param published: the numbers.
+    :param judged: the quantities whose orderings are judged; left out, all that are published. Of tasks beside their mean, the mean.
     :param claims: orderings that do not follow from numbers of one run against its baseline.
     """
 
@@ -66,6 +69,7 @@ class Recipe:
     models: Callable[[Scale], Mapping[str, str]] = lambda scale: {}
     presets: Mapping[str, str] = field(default_factory=dict)
     published: Published = field(default_factory=dict)
+    judged: tuple[str, ...] = ()
     claims: tuple[Claim, ...] = ()
     baseline: str = "pre"
 
@@ -75,7 +79,8 @@ class Recipe:
         from mixln.recipes.quantities import QUANTITIES
 
         found = []
-        for quantity, numbers in self.published.items():
+        for quantity in self.judged or self.published:
+            numbers = self.published[quantity]
             for (run, placement), value in numbers.items():
                 reference = numbers.get((run, self.baseline))
                 if placement == self.baseline or reference is None or value == reference:

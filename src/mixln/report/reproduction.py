@@ -61,7 +61,7 @@ def orders(found: Reproduction) -> Grid:
                 (_place(each.ahead, each.behind),),
                 (_place(each.behind, each.ahead),),
                 (each.quantity,),
-                (WORDS[each.verdict],),
+                (f"{WORDS[each.verdict]}{' (our question)' if each.ours else ''}",),
                 difference(each),
             )
             for each in found.orderings
@@ -143,7 +143,7 @@ def charts(found: Reproduction) -> tuple[Chart, ...]:
 
 def tally(found: Reproduction) -> str:
     """How many orderings held, in one sentence."""
-    counted = [each.verdict for each in found.orderings if each.verdict != "not measured"]
+    counted = [each.verdict for each in found.orderings if each.verdict != "not measured" and not each.ours]
     if not counted:
         return "The paper claims no ordering here."
     parts = [
@@ -226,7 +226,7 @@ def document(recipes: Mapping[str, Recipe], found: Mapping[str, Reproduction]) -
 def _counts(found: Reproduction | None) -> tuple[Pieces, ...]:
     if found is None:
         return ((words.NOTHING,),) * 3 + (("not run yet",),)
-    verdicts = [each.verdict for each in found.orderings]
+    verdicts = [each.verdict for each in found.orderings if not each.ours]
     undecided = verdicts.count("undecided") + verdicts.count("one of a kind")
     counts = (verdicts.count("held"), verdicts.count("did not hold"), undecided)
     return (*((str(count),) for count in counts), (words.duration(found.seconds),))

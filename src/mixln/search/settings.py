@@ -140,8 +140,8 @@ class SearchSettings:
             raise SettingsError(f"proxy must lie in (0, 1] (a share of the steps), got {self.proxy}")
         if not self.seeds:
             raise SettingsError("seeds must name at least one")
-        self.stress((0,), 4)
         self.comparison()
+        self.stress((0,), 4)
 
     @property
     def steps(self) -> int:

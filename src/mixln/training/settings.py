@@ -36,8 +36,8 @@ class OptimizerSettings:
     max_gradient_norm: float = 1.0
     """Gradients are scaled down to this global L2 norm; 0 switches clipping off."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the forward and backward pass; weights and optimizer are float32 always. `auto`: bfloat16 on a GPU that has
-    it and on processors with AMX, float32 elsewhere."""
+    """Of the forward and backward pass; weights and optimizer stay float32. `auto`: bfloat16 on a GPU that has it and on processors
+    with AMX, float32 elsewhere."""
 
     def __post_init__(self) -> None:
         _check_least(self, 1, "batch_size", "micro_batch_size")
