@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -20,7 +20,31 @@ LEAST_STEPS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class StressSettings:
+class Searched:
+    """What is trained, and where, whatever is searched for."""
+
+    model: str = "tiny"
+    """A preset, or the path of a config.json, as for mixln compare."""
+    cache: Path = field(default_factory=lambda: Path("~/.cache/mixln"))
+    """Folder for prepared text."""
+    jobs: int | None = None
+    """Trainings side by side. Left out, one a GPU; without a GPU, one a core for small models."""
+    text: Annotated[TextSettings, tyro.conf.arg(name="")] = field(default_factory=TextSettings)
+    engine: Annotated[EngineSettings, tyro.conf.arg(name="")] = field(default_factory=EngineSettings)
+    training: TrainSettings
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of one training: of a ramp, or in full."""
+        return self.training.total_steps(self.text.sequence_length)
+
+    def shared(self) -> dict[str, Any]:
+        """These settings, by name."""
+        return {item.name: getattr(self, item.name) for item in fields(Searched)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StressSettings(Searched):
     """Raise the learning rate from small to breaking, and say up to which one each placement trains.
 
     Each training takes ever larger steps until its loss breaks: it overflows, or falls back to what word frequencies alone give.
@@ -38,17 +62,9 @@ class StressSettings:
     """Each seed decides initial weights and data order, the same for all placements."""
     highest: float = 1.0
     """The learning rate at which the ramp ends."""
-    model: str = "tiny"
-    """A preset, or the path of a config.json, as for mixln compare."""
     out: Path = Path("runs/stress")
     """Folder of the trainings and of stress.json, report.html and figures."""
-    cache: Path = field(default_factory=lambda: Path("~/.cache/mixln"))
-    """Folder for prepared text."""
-    jobs: int | None = None
-    """Trainings side by side. Left out, one a GPU; without a GPU, one a core for small models."""
-    text: Annotated[TextSettings, tyro.conf.arg(name="")] = field(default_factory=TextSettings)
     training: Annotated[RampSettings, tyro.conf.arg(name="")] = field(default_factory=RampSettings)
-    engine: Annotated[EngineSettings, tyro.conf.arg(name="")] = field(default_factory=EngineSettings)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "placements", tuple(canonical(text) for text in self.placements))
@@ -73,32 +89,22 @@ class StressSettings:
         """The learning rate at which the ramp begins."""
         return self.highest * self.training.share(0, steps=2, warmup_steps=0)
 
-    @property
-    def steps(self) -> int:
-        """Optimizer steps of one ramp."""
-        return self.training.total_steps(self.text.sequence_length)
-
     def comparison(self, depth: int | None, init: str | None) -> CompareSettings:
         """The trainings of one depth and one init; `None` for the model's and the placements' own."""
         words = [*([f"{depth}-layers"] if depth else []), *([init] if init else [])]
         return CompareSettings(
-            model=self.model,
+            **self.shared(),
             layers=depth,
             init=init,
             placements=self.placements,
             learning_rates=(self.highest,),
             seeds=self.seeds,
-            jobs=self.jobs,
-            text=self.text,
-            training=self.training,
-            engine=self.engine,
             out=self.out / ("_".join(words) or "ramps"),
-            cache=self.cache,
         )
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchSettings:
+class SearchSettings(Searched):
     """Choose the share of Post-LN layers and the learning rate for a model, a text and a budget, with the evidence.
 
     A learning-rate ramp says how far the learning rate may go, a search over short trainings (Optuna's TPE, those that fall behind
@@ -106,8 +112,6 @@ class SearchSettings:
     arguments: for a small 12-layer Llama, in about ten minutes on two cores. Run the same command again to finish what was cut off.
     """
 
-    model: str = "tiny"
-    """A preset, or the path of a config.json, as for mixln compare."""
     layers: int | None = None
     """Number of layers in place of the model's."""
     trials: int = 20
@@ -124,13 +128,7 @@ class SearchSettings:
     """Initialisation of all."""
     out: Path = Path("runs/tune")
     """Folder of the trainings, of the search's storage and of tune.json, report.html and figures."""
-    cache: Path = field(default_factory=lambda: Path("~/.cache/mixln"))
-    """Folder for prepared text."""
-    jobs: int | None = None
-    """Trainings side by side. Left out, one a GPU; without a GPU, one a core for small models."""
-    text: Annotated[TextSettings, tyro.conf.arg(name="")] = field(default_factory=TextSettings)
     training: Annotated[TrainSettings, tyro.conf.arg(name="")] = field(default_factory=TrainSettings)
-    engine: Annotated[EngineSettings, tyro.conf.arg(name="")] = field(default_factory=EngineSettings)
 
     def __post_init__(self) -> None:
         for name, least in {"trials": 4, "finalists": 1}.items():
@@ -144,11 +142,6 @@ class SearchSettings:
         self.stress((0,), 4)
 
     @property
-    def steps(self) -> int:
-        """Optimizer steps of a full training."""
-        return self.training.total_steps(self.text.sequence_length)
-
-    @property
     def proxy_steps(self) -> int:
         """Optimizer steps of a short one."""
         return max(4, round(self.proxy * self.steps))
@@ -156,22 +149,12 @@ class SearchSettings:
     @property
     def ramp_steps(self) -> int:
         """Optimizer steps of a ramp, which has to learn something on its way."""
-        return max(4, round(self.steps / 2))
+        return max(LEAST_STEPS, round(self.steps / 2))
 
     def comparison(self) -> CompareSettings:
         """What the full trainings have in common."""
         return CompareSettings(
-            model=self.model,
-            layers=self.layers,
-            init=self.init,
-            placements=("pre",),
-            seeds=self.seeds,
-            jobs=self.jobs,
-            text=self.text,
-            training=self.training,
-            engine=self.engine,
-            out=self.out,
-            cache=self.cache,
+            **self.shared(), layers=self.layers, init=self.init, placements=("pre",), seeds=self.seeds, out=self.out
         )
 
     def stress(self, counts: tuple[int, ...], layers: int) -> StressSettings:
@@ -181,19 +164,15 @@ class SearchSettings:
             for item in fields(TrainSettings)
             if item.name not in ("steps", "tokens", "warmup", "final_learning_rate", "evaluations")
         }
+        ramp = RampSettings(**kept, steps=self.ramp_steps, decades=3.0)
         return StressSettings(
+            **{**self.shared(), "training": ramp},
             placements=tuple(placement_with(count, layers) for count in counts),
             depths=() if self.layers is None else (self.layers,),
             inits=(self.init,),
             seeds=(0,),
             highest=self.highest,
-            model=self.model,
             out=self.out / "stress",
-            cache=self.cache,
-            jobs=self.jobs,
-            text=self.text,
-            training=RampSettings(**kept, steps=self.ramp_steps, decades=3.0),
-            engine=self.engine,
         )
 
 
