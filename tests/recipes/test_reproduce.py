@@ -1,0 +1,149 @@
+"""`mixln reproduce` of a recipe for language, on a small model and text: from the trainings to the verdicts."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import pytest
+
+from mixln.cli import main
+from mixln.compare.settings import CompareSettings
+from mixln.data.settings import TextSettings
+from mixln.recipes import RECIPES
+from mixln.recipes.records import Claim, Recipe, Run, row
+from mixln.training.settings import TrainSettings
+from tests import small
+
+UNEVEN = "unevenness of the gradient norms at the start (deviation of their logarithms)"
+ANGLE = "angular distance of the deeper layers but the last two"
+
+
+@pytest.fixture
+def recipe(tmp_path, monkeypatch):
+    """Two placements of six layers, two learning rates, two seeds; its layers are measured."""
+    small.write_folder(tmp_path / "text", small.documents())
+    small.write_config(tmp_path / "config.json", num_hidden_layers=6)
+    settings = CompareSettings(
+        model=str(tmp_path / "config.json"),
+        placements=("pre", "mix(1/3)"),
+        learning_rates=(1e-3, 3e-3),
+        seeds=(0, 1),
+        init="normal",
+        jobs=1,
+        text=TextSettings(data=str(tmp_path / "text"), sequence_length=16, vocabulary_size=300, held_out=0.2),
+        training=TrainSettings(steps=60, batch_size=4, precision="float32", evaluations=2),
+    )
+    made = Recipe(
+        title="A table", source="Mix-LN, arXiv:2412.13795, a table", reading="As it stands.", scaled="everything", minutes=1,
+        runs=lambda scale, data: (Run(name="Small", settings=settings, diagnosed=True),),
+        published={"perplexity": row("Small", {"pre": 20.0, "mix(1/3)": 19.0})},
+        claims=(
+            Claim(quantity=UNEVEN, ahead=("Small", "mix(1/3)"), behind=("Small", "pre")),
+            Claim(quantity=ANGLE, ahead=("Small", "mix(1/3)"), behind=("Small", "pre"), ours=True),
+        ),
+    )  # fmt: skip
+    monkeypatch.setitem(RECIPES, "small", made)
+    return made
+
+
+def test_a_recipe_of_language_from_its_trainings_to_its_verdicts(recipe, tmp_path, capsys):
+    command = ["reproduce", "small", "--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")]
+    assert main(command) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Of 2 orderings of the paper " in said
+    found = json.loads((tmp_path / "out" / "reproduction.json").read_text())
+    assert found["command"] == "mixln reproduce small"
+    measured = {(each["quantity"], each["placement"]): each for each in found["measured"]}
+    assert measured["perplexity", "pre"]["published"] == 20.0
+    assert measured["perplexity", "pre"]["seeds"] == 2
+    assert measured[UNEVEN, "mix(1/3)"]["published"] is None
+    claims = {each["quantity"]: each for each in found["orderings"]}
+    assert claims["perplexity"]["published"] == [19.0, 20.0]
+    assert {name: claim["difference"]["pairs"] for name, claim in claims.items()} == {
+        "perplexity": 2,
+        UNEVEN: 2,
+        ANGLE: 2,
+    }
+    assert [claim["ours"] for claim in claims.values()] == [False, False, True]
+
+    # What it says are the numbers of the comparison, and the diagnoses of every trial.
+    summary = json.loads((tmp_path / "out" / "small" / "results.json").read_text())
+    for place in summary["placements"]:
+        best = measured["perplexity", place["placement"]]
+        assert best["value"] == pytest.approx(place["best"]["loss"])
+    assert len(list((tmp_path / "out" / "small").glob("*/diagnosis.json"))) == 4  # each placement's best, both seeds
+    assert len(found["swept"]) == 4
+    assert (tmp_path / "out" / "sweep.png").is_file()
+
+    marks = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("result.json")}
+    assert main(command) == 0
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("result.json")} == marks
+    capsys.readouterr()
+
+    documents = tmp_path / "documents"
+    documents.mkdir()
+    (documents / "small.json").write_text((tmp_path / "out" / "reproduction.json").read_text())
+    assert main(["reproduce", "--document", str(documents)]) == 0
+    page = capsys.readouterr().out
+    assert "## `small`: A table" in page
+    assert "| table1 | Table 1: perplexity of four placements at four sizes | — | — | — | not run yet |" in page
+
+
+def test_the_published_evaluation_lowers_every_perplexity(recipe, tmp_path, capsys):
+    """n batches counted as n + 1, of the same trainings."""
+    one = recipe.runs("cpu", None)[0]
+    fewer = dataclasses.replace(one.settings, learning_rates=(3e-3,), seeds=(0,))
+    RECIPES["small"] = dataclasses.replace(
+        recipe, claims=(), runs=lambda scale, data: (dataclasses.replace(one, settings=fewer, diagnosed=False),)
+    )
+    values = {}
+    for name, more in (("plain", []), ("published", ["--as-published", "evaluation"])):
+        out = tmp_path / name
+        assert main(["reproduce", "small", "--out", str(out), "--cache", str(tmp_path / "cache"), *more]) == 0
+        found = json.loads((out / "reproduction.json").read_text())
+        values[name] = {each["placement"]: each["value"] for each in found["measured"]}
+        assert bool(found["deviations"]) == bool(more)
+    facts = json.loads((tmp_path / "plain" / "small" / "results.json").read_text())["facts"]
+    batches = int(facts["held out"].split()[0].replace(",", "")) // (16 * 4)
+    for placement, loss in values["plain"].items():
+        assert values["published"][placement] == pytest.approx(loss * batches / (batches + 1), rel=1e-4)
+        assert math.isfinite(loss)
+
+
+def test_the_plan_of_the_paper_counts_what_it_takes(capsys):
+    """Table 1's largest size: 13.1 billion tokens of 1.34 billion parameters, 12 times."""
+    assert main(["reproduce", "table1", "--scale", "paper", "--plan"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert (
+        "LLaMA-1B: 1b; post, deepnorm, pre, mix(0.25); learning rate 0.0005; seeds 0, 1, 2; 100,000 steps of 512 × 256 tokens"
+        in said
+    )
+    assert "1,339 million parameters, 13.1 billion tokens each" in said
+
+
+def test_the_scale_of_the_paper_without_a_gpu_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert main(["reproduce", "table1", "--scale", "paper", "--out", str(tmp_path / "out")]) == 2
+    assert (
+        "scale paper needs a GPU for each training (71m, 130m, 250m, 1b), and this machine has none"
+        in capsys.readouterr().err
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_documents_that_are_none(tmp_path, capsys):
+    assert main(["reproduce", "--document", str(tmp_path)]) == 2
+    assert "holds no NAME.json of a recipe that was run" in capsys.readouterr().err
+    (tmp_path / "other.json").write_text("{}")
+    assert main(["reproduce", "--document", str(tmp_path)]) == 2
+    assert "must be called as a recipe" in capsys.readouterr().err
+    (tmp_path / "other.json").rename(tmp_path / "table1.json")
+    assert main(["reproduce", "--document", str(tmp_path)]) == 2
+    assert "is no reproduction.json" in capsys.readouterr().err
+
+
+def test_data_for_what_trains_nothing_is_refused(tmp_path, capsys):
+    assert main(["reproduce", "table7", "--data", "my.txt", "--out", str(tmp_path / "out")]) == 2
+    assert "data is not asked for by table7, which trains nothing" in capsys.readouterr().err
