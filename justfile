@@ -33,7 +33,8 @@ bench:
     {{python}} benchmarks/scaling.py docs/performance/scaling.json
     {{python}} benchmarks/figure.py docs/performance/scaling.json docs/images/performance.png
 
-# The documents that are written from the code: every placement, and placements × families
+# The documents that are written from the code: every placement, and placements × families, what became of the recipes
 documents:
     {{python}} -c "from mixln.cli import main; main(['placements', 'document'])" > docs/placements.md
     {{python}} -m tests.hosts.matrix
+    {{python}} -c "from mixln.cli import main; main(['reproduce', '--document', 'docs/papers'])" > docs/papers.md

@@ -240,7 +240,8 @@ def _plan(recipe: Recipe, runs: tuple[Run, ...], scale: Scale) -> Iterator[str]:
         if scale == "paper":
             yield f"  {_needs(run, count)}"
     for name, model in recipe.models(scale).items():
-        yield f"{name}: mixln diagnose {model}"
+        held = f"the checkpoint in the package {model.removeprefix('package:').partition('/')[0].replace('_', '-')}"
+        yield f"{name}: a diagnosis of {held if model.startswith('package:') else model}"
 
 
 def _needs(run: Run, trials: int) -> str:

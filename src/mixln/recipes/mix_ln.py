@@ -312,7 +312,7 @@ FIGURE2 = Recipe(
     "and not of SQuAD and MMLU. "
     "One model of each kind: no seeds, and so no interval; the two differ in much else.",
     scaled="all-MiniLM-L6-v2 (Post-LN, 6 layers) in place of BERT-Large, SmolLM2-135M (Pre-LN, 30 layers) in place of LLaMA2-7B",
-    minutes=10,
+    minutes=20,
     models=lambda scale: (
         {"BERT-Large": "google-bert/bert-large-uncased", "LLaMA2-7B": "meta-llama/Llama-2-7b-hf"}
         if scale == "paper"
