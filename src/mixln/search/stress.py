@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,13 +11,11 @@ from mixln.compare.experiment import Display, compare, facts_of_run, locked, tit
 from mixln.compare.results import TrialResult
 from mixln.compare.settings import CompareSettings
 from mixln.compare.statistics import paired_difference, t_interval
-from mixln.compare.store import EXPERIMENT, LOCK
-from mixln.errors import StoreError
-from mixln.files import check_writable
 from mixln.hosts import placement_for
 from mixln.nn.schemes import scheme
 from mixln.presets import model_config
 from mixln.search.breaking import breaking
+from mixln.search.folder import check, claim, named
 from mixln.search.results import Limit, Ramp, Stress
 from mixln.search.settings import StressSettings
 
@@ -44,8 +41,11 @@ def stress(settings: StressSettings, display: Display) -> Stress:
     groups = [(depth, init) for depth in settings.depths or (None,) for init in settings.inits or (None,)]
     comparisons = [settings.comparison(depth, init) for depth, init in groups]
     found = [layers(depth) for depth, _ in groups]
-    _check(settings, comparisons)  # whatever is wrong with one, before the first is trained
+    check(settings)
+    for comparison in comparisons:  # whatever is wrong with one, before the first is trained
+        _check(comparison)
     with locked(settings.out):
+        claim(settings)
         summaries = [compare(comparison, display) for comparison in comparisons]
     first, floor = summaries[0], summaries[0].floor.loss
     ramps = [
@@ -54,7 +54,7 @@ def stress(settings: StressSettings, display: Display) -> Stress:
     ]
     limits = [limit for group in ramps for limit in _limits(group, settings.placements[0])]
     return Stress(
-        settings={name: value for name, value in dataclasses.asdict(settings).items() if name not in ("out", "cache")},
+        settings=named(settings),
         facts={**{k: v for k, v in first.facts.items() if k not in ("training", "model")}, **facts_of_run()},
         baseline=settings.placements[0],
         rates=(settings.lowest, settings.highest),
@@ -66,21 +66,13 @@ def stress(settings: StressSettings, display: Display) -> Stress:
     )
 
 
-def _check(settings: StressSettings, comparisons: Sequence[CompareSettings]) -> None:
-    """:raises SettingsError: if a placement, an init or a model cannot be; :class:`StoreError` if the folder is another's."""
-    for comparison in comparisons:
-        config = model_config(
-            comparison.model, layers=comparison.layers, sequence_length=comparison.text.sequence_length
-        )
-        for name in comparison.placements:
-            placement_for(config, name)
-        if comparison.init is not None:
-            scheme(comparison.init)
-    check_writable(settings.out)
-    ours = {comparison.out.name for comparison in comparisons}
-    present = {path.name for path in settings.out.iterdir()} if settings.out.is_dir() else set()
-    if EXPERIMENT in present or (present - {LOCK} and not present & {*ours, "stress.json"}):
-        raise StoreError(f"out {settings.out} holds something else; choose another --out")
+def _check(comparison: CompareSettings) -> None:
+    """:raises SettingsError: if a placement, an init or a model cannot be."""
+    config = model_config(comparison.model, layers=comparison.layers, sequence_length=comparison.text.sequence_length)
+    for name in comparison.placements:
+        placement_for(config, name)
+    if comparison.init is not None:
+        scheme(comparison.init)
 
 
 def _ramp(result: TrialResult, settings: StressSettings, floor: float, layers: int) -> Ramp:

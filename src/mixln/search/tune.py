@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
@@ -18,20 +17,17 @@ from mixln.compare.pretraining import Pretraining
 from mixln.compare.results import Trial, TrialResult
 from mixln.compare.runner import machine
 from mixln.compare.statistics import paired_difference, t_interval
-from mixln.compare.store import LOCK, read_result
+from mixln.compare.store import read_result
 from mixln.compare.tasks import KINDS, Prepared
-from mixln.errors import MixlnError, SettingsError, StoreError
-from mixln.files import check_writable, write_atomic
+from mixln.errors import MixlnError, SettingsError
 from mixln.nn.schemes import scheme
-from mixln.records import difference, read_json, to_json
+from mixln.search.folder import check, claim, named
 from mixln.search.results import Finalist, Proxy, Search
 from mixln.search.settings import SearchSettings, placement_with
 from mixln.search.shorts import Kept, Short, Shorts, limit_at, rounded, train
 from mixln.search.stress import stress
 from mixln.training.precision import resolve
 
-SETTINGS = "search.json"
-"""The file that holds what is searched for."""
 SWEEP = 7 * 3
 """Settings of an exhaustive sweep: the shares of Table 5 of the Mix-LN paper, at three learning rates."""
 
@@ -47,13 +43,12 @@ def tune(settings: SearchSettings, display: Display) -> Search:
     training = dataclasses.replace(settings.training, precision=resolve(settings.training.precision))
     settings = dataclasses.replace(settings, training=training, cache=settings.cache.expanduser())
     scheme(settings.init)
-    check_writable(settings.out)
-    _check(settings)
+    check(settings)
     comparison, kind = settings.comparison(), KINDS["language"]
     data = kind.prepare(comparison, kind.config(comparison), display.say)
     layers = int(data.config.num_hidden_layers)
     with locked(settings.out):
-        write_atomic(settings.out / SETTINGS, json.dumps(_asked(settings), indent=1))
+        claim(settings)
         counts = tuple(sorted({0, layers // 4, layers // 2, layers}))
         limits = _limits(settings, counts, layers, display)
         plan = machine(settings.jobs, parameters=_parameters(data), trials=settings.trials)
@@ -76,7 +71,7 @@ def tune(settings: SearchSettings, display: Display) -> Search:
             workers.end()
     steps = len(counts) * settings.ramp_steps + sum(proxy.steps for proxy in proxies)
     search_found = Search(
-        settings=_asked(settings),
+        settings=named(settings),
         facts={**data.facts, "model": settings.model, **facts_of_run()},
         layers=layers,
         steps=settings.steps,
@@ -103,30 +98,6 @@ def _limits(
     # What was never better than word frequencies in so short a ramp may yet be; the search finds out.
     found = {ramp.placement: ramp.breaking.rate or ramp.breaking.best_rate for ramp in ramps if ramp.breaking}
     return tuple((count, found[placement_with(count, layers)]) for count in counts)
-
-
-def _asked(settings: SearchSettings) -> dict[str, Any]:
-    private = ("out", "cache", "jobs", "engine")
-    named = {name: value for name, value in dataclasses.asdict(settings).items() if name not in private}
-    asked: dict[str, Any] = json.loads(json.dumps(to_json(named)))
-    return asked
-
-
-def _check(settings: SearchSettings) -> None:
-    """:raises StoreError: if another search lies in the folder, or something else does."""
-    path = settings.out / SETTINGS
-    if not path.is_file():
-        if settings.out.exists() and any(entry.name != LOCK for entry in settings.out.iterdir()):
-            raise StoreError(f"out {settings.out} is not empty and holds no search; choose another --out")
-        return
-    try:
-        present = read_json(path)
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path} is damaged ({error}); choose another --out, or delete the folder") from error
-    if found := difference(present, _asked(settings)):
-        raise StoreError(
-            f"out {settings.out} holds another search: {found}; choose another --out, or the same settings"
-        )
 
 
 def _parameters(data: Prepared) -> int:
