@@ -64,6 +64,12 @@ def test_a_spike_that_is_recovered_from_is_counted_and_does_not_end_it():
     assert RATES[20] < (found.first_spike or 0) < RATES[26]
 
 
+def test_noise_before_anything_is_learnt_is_no_spike():
+    losses = curve((10, 7.99), (30, 4.0))
+    losses[6:11] = [8.02] * 5
+    assert breaking(RATES, losses, floor=FLOOR).spikes == 0
+
+
 def test_one_outlier_is_no_spike():
     losses = curve((40, 4.0))
     losses[20] = 12.0

@@ -45,6 +45,7 @@ def _row(limit: Limit, several: bool) -> tuple[Pieces, ...]:
         highest = (f"{sign}{limit.rate:.2g}", *([interval] if interval else []))
     first, _, interval = ratio_text(limit).partition(" ")
     ratio = (first, interval) if interval else (first or formats.NOTHING,)
+    above = tuple(f"{piece}," for piece in above[:-1]) + above[-1:]
     name = (formats.plain(limit.title),) + ((limit.placement,) if "(" in limit.placement else ())
     return (name, *(((str(limit.layers),),) if several else ()), (limit.init,), above, highest, ratio)
 
@@ -189,5 +190,9 @@ def _said(ramp: Ramp) -> str:
         return f"failed: {ramp.error}"
     each = ramp.breaking
     top = "never trained" if each.rate is None else f"trained up to {each.rate:.3g}"
-    spikes = f"; {each.spikes} spikes, the first at {each.first_spike:.3g}" if each.first_spike else ""
+    spikes = (
+        f"; {each.spikes} spike{'s' * (each.spikes > 1)}, the first at {each.first_spike:.3g}"
+        if each.first_spike
+        else ""
+    )
     return f"{top}; {ENDS[each.failure]}{spikes}; least loss {each.least:.3f} at {each.best_rate:.3g}"

@@ -22,7 +22,7 @@ def breaking(rates: Sequence[float], losses: Sequence[float | None], *, floor: f
     """Reads the ramp of one training.
 
     With s the loss smoothed over the last `WINDOW` records, m the least s so far and s₀ the first, a record is sound where
-    s ≤ m + `TOLERANCE` · (s₀ − m), and, once m was below `floor`, s is too. The highest rate that trains is that of the last of `IN_A_ROW`
+    s ≤ m + `TOLERANCE` · (s₀ − min(m, floor)), and, once m was below `floor`, s is too. The highest rate that trains is that of the last of `IN_A_ROW`
     sound records, if the model had come below `floor` by then. A stretch that is not sound, and is followed by so many that are, is
     a spike that was recovered from.
 
@@ -37,7 +37,7 @@ def breaking(rates: Sequence[float], losses: Sequence[float | None], *, floor: f
     for value in smooth:
         least = min(least, value)
         fallen = least < floor - MARGIN <= value
-        sound.append(value <= least + TOLERANCE * (smooth[0] - least) and not fallen)
+        sound.append(value <= least + TOLERANCE * (smooth[0] - min(least, floor)) and not fallen)
     last = max(
         (index for index in range(IN_A_ROW - 1, len(sound)) if all(sound[index - IN_A_ROW + 1 : index + 1])), default=-1
     )
@@ -45,7 +45,8 @@ def breaking(rates: Sequence[float], losses: Sequence[float | None], *, floor: f
     spikes = [index for index in range(1, last + 1) if sound[index - 1] and not sound[index]]
     broken = last < len(rates) - 1
     return Breaking(
-        rate=rates[last] if learnt else None,
+        # The median of the last records is that of their middle.
+        rate=(rates[max(0, last - WINDOW // 2)] if broken else rates[last]) if learnt else None,
         failure=_failure(smooth, finite, floor, cut=len(losses) < len(rates)) if broken or not learnt else "none",
         spikes=len(spikes) if learnt else 0,
         first_spike=rates[spikes[0]] if spikes and learnt else None,
