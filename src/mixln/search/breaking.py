@@ -22,9 +22,9 @@ def breaking(rates: Sequence[float], losses: Sequence[float | None], *, floor: f
     """Reads the ramp of one training.
 
     With s the loss smoothed over the last `WINDOW` records, m the least s so far and s₀ the first, a record is sound where
-    s ≤ m + `TOLERANCE` · (s₀ − min(m, floor)), and, once m was below `floor`, s is too. The highest rate that trains is that of the last of `IN_A_ROW`
-    sound records, if the model had come below `floor` by then. A stretch that is not sound, and is followed by so many that are, is
-    a spike that was recovered from.
+    s ≤ m + `TOLERANCE` · (s₀ − min(m, floor)), and, once m was below `floor`, s is too. The highest rate that trains is that of the
+    last of `IN_A_ROW` sound records, if the model had come below `floor` by then. A stretch that is not sound, and is followed by so
+    many that are, is a spike that was recovered from.
 
     :param rates: learning rate of each record, ascending.
     :param losses: training loss of each record, nats per token; `None` or not finite where it overflowed. It may be shorter than
