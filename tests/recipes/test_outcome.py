@@ -9,9 +9,10 @@ import pytest
 
 from mixln.compare.results import Trial, TrialResult
 from mixln.diagnostics.profile import LayerProfile
-from mixln.recipes.outcome import Reproduction, Swept, measured, ordering
+from mixln.recipes.outcome import measured, ordering
 from mixln.recipes.quantities import QUANTITIES, Evidence
 from mixln.recipes.records import Claim, Recipe, row
+from mixln.recipes.results import Reproduction, Swept
 from mixln.report import write_reproduction
 from mixln.report.reproduction import tally, text
 

@@ -94,7 +94,8 @@ class Reproduce:
         from mixln.cli.compare import exit_code, show
         from mixln.compare.experiment import facts_of_run
         from mixln.recipes.gather import of_models, of_presets, of_run, placed, swept
-        from mixln.recipes.outcome import Reproduction, measured, ordering
+        from mixln.recipes.outcome import measured, ordering
+        from mixln.recipes.results import Reproduction
         from mixln.report import grid, reproduction, write_reproduction
 
         codes, seconds = [0], 0.0
@@ -147,7 +148,7 @@ class Reproduce:
 
 
 def _document(folder: Path) -> str:
-    from mixln.recipes.outcome import Reproduction
+    from mixln.recipes.results import Reproduction
     from mixln.records import from_json, read_json
     from mixln.report.reproduction import document
 

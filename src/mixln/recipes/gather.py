@@ -19,9 +19,9 @@ from mixln.data.settings import CorpusSettings
 from mixln.diagnostics.settings import MeasureSettings
 from mixln.errors import DataError, MixlnError, first_line
 from mixln.recipes.deviations import Deviation, recounted
-from mixln.recipes.outcome import Swept
 from mixln.recipes.quantities import Evidence
 from mixln.recipes.records import Place, Recipe, Run, Scale
+from mixln.recipes.results import Swept
 
 Say = Callable[[str], None]
 PACKAGE = "package:"

@@ -3,94 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
 
 from mixln.compare.results import Interval
 from mixln.compare.statistics import paired_difference, t_interval
 from mixln.recipes.quantities import QUANTITIES, Evidence, Quantity
 from mixln.recipes.records import Claim, Place, Recipe
+from mixln.recipes.results import Measured, Ordering, Verdict
 
 Seeds = Mapping[int, Evidence]
-Verdict = Literal["held", "did not hold", "undecided", "one of a kind", "failed", "not measured"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measured:
-    """One quantity in one place.
-
-    :param published: what the paper has there, as printed.
-    :param value: mean over seeds, of what the quantity is taken of (for perplexity the loss in nats per token); `None` where no
-        seed has it: those that diverged have not.
-    :param low: lower end of its 95% interval; `None` with fewer than two seeds.
-    """
-
-    quantity: str
-    run: str
-    placement: str
-    published: float | None
-    value: float | None
-    low: float | None
-    high: float | None
-    seeds: int
-    trained: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ordering:
-    """One claim and what became of it.
-
-    :param difference: what is claimed to be ahead minus what is claimed to be behind, paired by seed.
-    :param verdict: `held` or `did not hold` where the 95% interval excludes zero, or, of what only trained models have, where one of the
-        two trained at all seeds and the other did not; `undecided` where neither; `one of a kind` where there is no seed to tell noise
-        from; `failed` where a training ended with an error.
-    """
-
-    quantity: str
-    ahead: Place
-    behind: Place
-    published: tuple[float | None, float | None]
-    difference: Interval | None
-    verdict: Verdict
-    ours: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Swept:
-    """All seeds of one placement at one learning rate, of a run with several.
-
-    :param losses: held-out, nats per token; `None` where a training diverged.
-    """
-
-    run: str
-    placement: str
-    learning_rate: float
-    losses: tuple[float | None, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reproduction:
-    """A recipe that was run; `reproduction.json`.
-
-    :param command: what was typed.
-    :param swept: of runs with several learning rates, every one of them; elsewhere each placement is at its best.
-    :param seconds: of all trainings, added up.
-    """
-
-    recipe: str
-    title: str
-    source: str
-    reading: str
-    scale: str
-    scaled: str
-    command: str
-    settings: tuple[str, ...]
-    measured: tuple[Measured, ...]
-    orderings: tuple[Ordering, ...]
-    seconds: float
-    swept: tuple[Swept, ...] = ()
-    deviations: tuple[str, ...] = ()
-    facts: dict[str, str] = field(default_factory=dict)
 
 
 def measured(recipe: Recipe, evidence: Mapping[Place, Seeds]) -> tuple[Measured, ...]:

@@ -11,7 +11,7 @@ from mixln.compare.results import Summary
 from mixln.diagnostics.results import Diagnoses
 from mixln.evaluation.results import Evaluation
 from mixln.files import write_atomic
-from mixln.recipes.outcome import Reproduction
+from mixln.recipes.results import Reproduction
 from mixln.records import from_json, read_json, to_json
 from mixln.report import reproduction, search, stress
 from mixln.report.chain_tables import chain_markdown, terminal_chain

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from statistics import mean
 
 from mixln.compare import words
-from mixln.recipes.outcome import Measured, Ordering, Reproduction, Swept
 from mixln.recipes.quantities import QUANTITIES
 from mixln.recipes.records import Place, Recipe
+from mixln.recipes.results import Measured, Ordering, Reproduction, Swept
 from mixln.report import axes
 from mixln.report.grid import Grid, markdown
 from mixln.report.series import Chart, Panel, Trace

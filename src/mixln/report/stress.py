@@ -12,7 +12,7 @@ from mixln.report.series import Chart, Panel, Reference, Trace
 from mixln.report.skeleton import closed_pairs, flat, page, scroll, section, verdict
 from mixln.report.tables import Pieces
 from mixln.search.results import Limit, Ramp, Stress
-from mixln.search.stress import ENDS, ends_text, ratio_text
+from mixln.search.words import ENDS, ends_text, ratio_text
 
 
 def table(found: Stress) -> Grid:
