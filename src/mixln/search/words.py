@@ -9,9 +9,9 @@ from mixln.search.results import Limit
 
 ENDS = {
     "none": "still trained at the end of the ramp",
-    "worsens": "worsens",
-    "stalls": "stalls",
-    "diverges": "diverges",
+    "worsens": "worsened",
+    "stalls": "stalled",
+    "diverges": "diverged",
 }
 """How a ramp ended, in words."""
 
