@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 
 STOP, PROPOSAL = "stop", "proposal.json"
 """Files in a short training's folder: that it is to end, and what Optuna proposed, with its number."""
-DEEPEST = 1 / 32
+DEEPEST = 1 / 128
 """The least learning rate that is tried, as a share of the highest that trains."""
-STARTS = ((0.0, 1 / 4), (0.25, 1 / 4), (0.5, 1 / 4), (0.0, 1 / 2), (0.0, 1 / 8))
+STARTS = ((0.25, 1 / 4), (0.5, 1 / 4), (0.0, 1 / 64), (0.0, 1 / 32), (0.0, 1 / 128))
 """What is tried first: share of Post-LN layers, and learning rate as a share of the highest that trains. Of Pre-LN three, so that what
-the others are compared with has been tuned too."""
+the others are compared with has been tuned too; it bears learning rates far above those at which it learns best."""
 
 
 class Ended(TrainerCallback):

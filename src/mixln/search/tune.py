@@ -62,7 +62,7 @@ def tune(settings: SearchSettings, display: Display) -> Search:
             proxies = search.search(workers, display)
             chosen = candidates(proxies, settings.finalists)
             if all(proxy.post_layers for proxy in chosen):  # so that there is something to compare with
-                rate = rounded(limit_at(limits, 0) / 4)
+                rate = rounded(limit_at(limits, 0) / 64)
                 chosen.append(
                     Proxy(placement="pre", post_layers=0, learning_rate=rate, loss=None, steps=0, ended="finished")
                 )
