@@ -7,11 +7,10 @@ import math
 import pytest
 
 from mixln.cli import main
-from mixln.cli.reproduce import changed
 from mixln.errors import SettingsError
 from mixln.placement import placement
 from mixln.recipes import RECIPES
-from mixln.recipes.deviations import DEVIATIONS, deviations, recounted
+from mixln.recipes.deviations import DEVIATIONS, changed, deviations, recounted
 from tests.recipes.test_outcome import trial
 
 

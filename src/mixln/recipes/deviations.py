@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from mixln.compare.results import TrialResult
 from mixln.compare.settings import CompareSettings
 from mixln.errors import SettingsError, unknown
+from mixln.recipes.records import Recipe, Run
 
 
 def _same(settings: CompareSettings) -> CompareSettings:
@@ -95,3 +96,26 @@ def recounted(result: TrialResult, chosen: tuple[Deviation, ...], batches: int) 
 
     curve = tuple((step, counted(loss) or 0.0) for step, loss in result.eval_curve)
     return replace(result, loss=counted(result.loss), eval_curve=curve)
+
+
+def changed(recipe: Recipe, runs: tuple[Run, ...], chosen: tuple[Deviation, ...]) -> tuple[Run, ...]:
+    """The runs as the published code would do them.
+
+    :raises SettingsError: if one of the deviations would change nothing.
+    """
+    if not chosen:
+        return runs
+    settings = [run.settings for run in runs if isinstance(run.settings, CompareSettings)]
+    if not settings or recipe.paper != "Mix-LN":
+        raise SettingsError("as-published is of the code of the Mix-LN paper's language models; leave it out here")
+    for each in chosen:
+        if not any(each.of(one) for one in settings):
+            raise SettingsError(f"as-published {each.name} would change nothing in this recipe; leave it out")
+    made = []
+    for run in runs:
+        one = run.settings
+        for each in chosen:
+            if isinstance(one, CompareSettings) and each.of(one):
+                one = each.apply(one)
+        made.append(replace(run, settings=one))
+    return tuple(made)

@@ -74,6 +74,11 @@ class Recipe:
     baseline: str = "pre"
 
     @property
+    def paper(self) -> str:
+        """The paper's name."""
+        return self.source.partition(",")[0]
+
+    @property
     def orderings(self) -> tuple[Claim, ...]:
         """All claims: of every published number which side of its run's baseline it is on, and those beside."""
         from mixln.recipes.quantities import QUANTITIES

@@ -1,0 +1,121 @@
+"""What a recipe trains and what that takes, before it is begun."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from mixln.compare.settings import CompareSettings, GridSettings, VisionCompareSettings
+from mixln.errors import SettingsError
+from mixln.planning.settings import DEVICES, PlanSettings
+from mixln.recipes.records import Recipe, Run, Scale
+
+if TYPE_CHECKING:
+    from mixln.planning.plan import Plan
+
+IMAGENET_SIZE = (1_281_167, 1000)
+"""Training images and classes of ImageNet-1K (arXiv:1409.0575)."""
+UTILISATION = 0.3
+"""Of a GPU's peak, that a time in a plan is reckoned with."""
+
+
+def settings_of(run: Run) -> str:
+    """What one run trains, in a line."""
+    settings = run.settings
+    rates = ", ".join(f"{rate:g}" for rate in settings.learning_rates)
+    return (
+        f"{run.name}: {settings.model}; {', '.join(settings.placements)}; learning rate{'s' if ',' in rates else ''} {rates}; "
+        f"seeds {', '.join(map(str, settings.seeds))}; {_length(settings)}; init {settings.init or 'as each placement has it'}"
+    )
+
+
+def _length(settings: GridSettings) -> str:
+    training = settings.training
+    if isinstance(settings, CompareSettings):
+        length = settings.text.sequence_length
+        return f"{settings.steps:,} steps of {training.batch_size} × {length} tokens"
+    assert isinstance(settings, VisionCompareSettings)
+    return f"{settings.training.epochs:g} epochs, {training.batch_size} images a step"
+
+
+def check_machine(runs: tuple[Run, ...]) -> None:
+    """:raises SettingsError: if a run at the paper's scale cannot go on here: it says what is needed and what is there."""
+    import torch
+
+    if torch.cuda.is_available():
+        have = min(torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count()))
+        for run in runs:
+            if (need := memory_of(run)) > have:
+                raise SettingsError(
+                    f"scale paper needs {need / 1e9:.0f} GB of a GPU for {run.name}, and this machine's have {have / 1e9:.0f} GB; "
+                    "train such models one by one with torchrun -m mixln pretrain --parallel fsdp, or run --scale cpu"
+                )
+        return
+    cores = torch.get_num_threads()
+    raise SettingsError(
+        f"scale paper needs a GPU for each training ({', '.join(run.settings.model for run in runs)}), and this machine has none and "
+        f"{cores} cores; see it with --plan, or run --scale cpu"
+    )
+
+
+def described(recipe: Recipe, runs: tuple[Run, ...], scale: Scale) -> Iterator[str]:
+    """What a recipe is, what it trains and what that takes, line by line."""
+    yield f"{recipe.title} ({recipe.source})"
+    yield recipe.reading
+    if scale == "cpu":
+        yield f"Made smaller: {recipe.scaled}. About {recipe.minutes} minutes on two cores."
+    for run in runs:
+        count = len(run.settings.placements) * len(run.settings.learning_rates) * len(run.settings.seeds)
+        yield f"{settings_of(run)}: {count} trials"
+        if scale == "paper":
+            yield f"  {_needs(run, count)}"
+    for name, model in recipe.models(scale).items():
+        held = f"the checkpoint in the package {model.removeprefix('package:').partition('/')[0].replace('_', '-')}"
+        yield f"{name}: a diagnosis of {held if model.startswith('package:') else model}"
+
+
+def _needs(run: Run, trials: int) -> str:
+    """What one run takes at the paper's scale."""
+    device, settings = DEVICES["h100"], run.settings
+    if isinstance(settings, VisionCompareSettings):
+        from mixln.planning.vision import plan_vision
+
+        images, classes = IMAGENET_SIZE
+        plan = plan_vision(settings, images=images, classes=classes)
+        hours = plan.flops / (UTILISATION * device.bfloat16 * 1e12) / 3600
+        return (
+            f"{plan.parameters / 1e6:.1f} million parameters, {plan.steps:,} steps of {settings.training.batch_size:,} images each; "
+            f"{plan.per_image / 1e9:.1f} GFLOPs an image, {plan.flops:.1e} in all: {hours:,.0f} hours of one {device.title} at "
+            f"{UTILISATION:.0%} of its peak, if the images come fast enough; one trial a GPU"
+        )
+    made, asked = _planned(settings, trials)
+    hours = trials * made.seconds / 3600
+    memory = made.memory.total / 1e9
+    fit = f"{memory:.0f} GB of a device's {asked.memory / 1e9:.0f}"
+    if not made.fits:
+        fit += ", which do not fit: such models are trained one at a time by mixln pretrain on several devices (docs/scaling.md)"
+    return (
+        f"{made.parameters / 1e6:,.0f} million parameters, {made.tokens / 1e9:,.1f} billion tokens each; {trials * made.model_flops:.1e} "
+        f"FLOPs in all: {hours:,.0f} hours of one {device.title} at {UTILISATION:.0%} of its peak; {fit}; one trial a GPU"
+    )
+
+
+def memory_of(run: Run) -> float:
+    """Bytes of a GPU that one trial needs; of images, which are small models, 0."""
+    return _planned(run.settings, 1)[0].memory.total if isinstance(run.settings, CompareSettings) else 0.0
+
+
+def _planned(settings: GridSettings, trials: int) -> tuple[Plan, PlanSettings]:
+    from mixln.planning.plan import make_plan
+
+    assert isinstance(settings, CompareSettings)
+    asked = PlanSettings(
+        model=settings.model,
+        sequence_length=settings.text.sequence_length,
+        batch_size=settings.training.batch_size,
+        micro_batch_size=settings.training.micro_batch_size,
+        steps=settings.steps,
+        trials=trials,
+        utilisation=UTILISATION,
+    )
+    return make_plan(asked), asked
