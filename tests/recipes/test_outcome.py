@@ -77,7 +77,7 @@ def test_the_report_says_what_held(tmp_path):
         command="mixln reproduce table", settings=("A: tiny",), measured=measured(RECIPE, evidence),
         orderings=tuple(ordering(claim, RECIPE, evidence) for claim in RECIPE.orderings), seconds=60.0,
     )  # fmt: skip
-    assert tally(found) == "Of 1 orderings of the paper 1 held."
+    assert tally(found) == "Of 1 ordering of the paper 1 held."
     said = text(found)
     assert "| mix | pre | perplexity | held | −64.4% \\[−69.2, −58.9\\] |" in said
     assert "| A | mix | 19.00 |" in said

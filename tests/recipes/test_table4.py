@@ -88,7 +88,7 @@ def test_a_small_run_stands_beside_what_was_published(tmp_path, monkeypatch, cap
     said = " ".join(capsys.readouterr().out.split())
     assert "Accuracy: published and measured" in said
     assert "67.34%" in said
-    assert "Of 1 orderings of the paper 1 " in said
+    assert "Of 1 ordering of the paper 1 " in said
     assert json.loads((tmp_path / "out" / "vit-tiny" / "results.json").read_text())["task"] == "vision"
     found = json.loads((tmp_path / "out" / "reproduction.json").read_text())
     (claim,) = found["orderings"]

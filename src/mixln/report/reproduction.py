@@ -157,7 +157,7 @@ def tally(found: Reproduction) -> str:
         )
         if verdict in counted
     ]
-    return f"Of {len(counted)} orderings of the paper {', '.join(parts)}."
+    return f"Of {len(counted)} ordering{'s' * (len(counted) != 1)} of the paper {', '.join(parts)}."
 
 
 def difference(each: Ordering) -> tuple[str, ...]:
