@@ -53,13 +53,14 @@ def numbers(found: Reproduction) -> Grid:
 
 def orders(found: Reproduction) -> Grid:
     """Every ordering of the paper, and whether it held."""
+    several = len({place[0] for each in found.orderings for place in (each.ahead, each.behind)}) > 1
     return Grid(
         title="Did the paper's order hold?",
         head=("the paper has", "ahead of", "by", "outcome", "difference, 95% interval"),
         rows=tuple(
             (
-                (_place(each.ahead, each.behind),),
-                (_place(each.behind, each.ahead),),
+                (_place(each.ahead, each.behind, several),),
+                (_place(each.behind, each.ahead, False),),
                 (each.quantity,),
                 (f"{WORDS[each.verdict]}{' (our question)' if each.ours else ''}",),
                 difference(each),
@@ -246,9 +247,12 @@ def _interval(each: Measured) -> tuple[str, ...]:
     return middle, f"[{quantity.say(each.low)}, {quantity.say(each.high)}]"
 
 
-def _place(place: Place, other: Place) -> str:
-    """The name of a side, as far as it differs from the other."""
+def _place(place: Place, other: Place, always: bool) -> str:
+    """The name of a side, with its run where that differs from the other's.
+
+    :param always: with its run in any case.
+    """
     run, placement = place
     if not placement:
         return run
-    return placement if run == other[0] and placement != other[1] else f"{placement} ({run})"
+    return placement if run == other[0] and not always else f"{placement} ({run})"
