@@ -28,13 +28,14 @@ PRESETS = {
     "MoE-1B-7B": ("olmoe-1b-7b", "olmoe-tiny", 4e-4),
 }
 SCALED = (
-    "width 96, 12 layers and vocabulary 2,048 (with experts: 8 of which 2 are active, in place of 64 and 8), 0.3 million "
-    "tokens of State of the "
-    "Union addresses in 300 steps of 8 × 128, learning rate 3e-3"
+    "width 96, 12 layers and vocabulary 2,048 (with experts: 8 of which 2 are active, in place of 64 and 8), 0.3 million tokens of "
+    "State of the Union addresses in 300 steps of 8 × 128, learning rate 3e-3"
 )
 OWN_INIT = "Every placement has its own recommended initialisation, Megatron's for HybridNorm, as the paper does. "
-READING = "Weight decay 0.1 on matrices: the paper's is on norms too, and of the dense models not on embeddings. "
-"Three seeds, where the paper has one."
+READING = (
+    "Weight decay 0.1 on matrices: the paper's is on norms too, and of the dense models not on embeddings. Three seeds, where the "
+    "paper has one."
+)
 SHAPE = "The shape of the 550M model is ours (width 1536, feed-forward 4096, 16 layers, 4 key/value heads): it gives 550 million. "
 
 
@@ -106,8 +107,7 @@ EXPERTS = Recipe(
     title="Main comparison with experts, MoE-1B-7B",
     source=f"{PAPER}, section on mixtures of experts",
     reading=f"{OWN_INIT}{READING} The router's z-loss (0.001) is not part of transformers' OLMoE and left out. Its numbers are not at "
-    "hand: what is taken "
-    "is that HybridNorm* is ahead of Pre-Norm.",
+    "hand: what is taken is that HybridNorm* is ahead of Pre-Norm.",
     scaled=SCALED,
     minutes=15,
     runs=lambda scale, data: (
@@ -148,10 +148,8 @@ _VARIANTS = ("hybrid(qk-post)", "hybrid(kv-post)", "hybrid(qkvc-post)", "hybrid(
 ABLATION = Recipe(
     title="Ablation: which projections are normalized, and where the feed-forward is",
     source=f"{PAPER}, ablation tables",
-    reading=f"Megatron's initialisation for all. {READING} {SHAPE}The numbers are not at hand: what is taken is that "
-    "the variant which the paper chose, norms "
-    "on queries, keys and values "
-    "with Post-Norm in the feed-forward, is the best of them.",
+    reading=f"Megatron's initialisation for all. {READING} {SHAPE}The numbers are not at hand: what is taken is that the variant "
+    "which the paper chose, norms on queries, keys and values with Post-Norm in the feed-forward, is the best of them.",
     scaled=SCALED,
     minutes=10,
     runs=lambda scale, data: (

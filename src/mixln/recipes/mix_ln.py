@@ -29,17 +29,14 @@ MINI = {
 MINI_RATE = 3.0
 """What the learning rates are multiplied by where the width is an eighth and less."""
 SCALED = (
-    "width an eighth (1B a sixteenth, 7B a sixty-fourth) at the same number of layers, vocabulary 2,048, 0.3 million tokens of State of "
-    "the Union addresses in 300 steps of 8 × 128, learning rates three times as high"
+    "width an eighth (1B a sixteenth, 7B a sixty-fourth) at the same number of layers, vocabulary 2,048, 0.3 million tokens of State "
+    "of the Union addresses in 300 steps of 8 × 128, learning rates three times as high"
 )
 READING = (
-    "Adam is run as AdamW without decay, gradients are clipped at 1 for all placements alike, documents are packed "
-    "and not padded, weights "
-    "and moments are float32. Unless something else is said, DeepNorm has its own initialisation, and the others "
-    "N(0, 0.02²). Steps are those "
-    "of Table 7; steps × batch × sequence are more tokens than it says, 1.2 to 1.3 times as many up to 250M and 2.6 "
-    "times at 1B. Three seeds, "
-    "where the paper has one or does not say."
+    "Adam is run as AdamW without decay, gradients are clipped at 1 for all placements alike, documents are packed and not padded, "
+    "weights and moments are float32. Unless something else is said, DeepNorm has its own initialisation, and the others N(0, "
+    "0.02²). Steps are those of Table 7; steps × batch × sequence are more tokens than it says, 1.2 to 1.3 times as many up to 250M "
+    "and 2.6 times at 1B. Three seeds, where the paper has one or does not say."
 )
 
 
@@ -86,9 +83,8 @@ _PERPLEXITY_1 = {
 TABLE1 = Recipe(
     title="Table 1: perplexity of four placements at four sizes",
     source=f"{PAPER}, Table 1",
-    reading=f"{READING} LLaMA-250M has hidden size 768, which gives 247 million parameters; Table 7 says 1024, which does "
-    "not. Its Pre-LN is "
-    "21.92 here and 23.39 in Table 6: this is Table 1.",
+    reading=f"{READING} LLaMA-250M has hidden size 768, which gives 247 million parameters; Table 7 says 1024, which does not. Its "
+    "Pre-LN is 21.92 here and 23.39 in Table 6: this is Table 1.",
     scaled=SCALED,
     minutes=45,
     runs=lambda scale, data: tuple(
@@ -133,9 +129,9 @@ def _table2(scale: Scale, data: str | None) -> tuple[Run, ...]:
 TABLE2 = Recipe(
     title="Table 2: accuracy on seven tasks after fine-tuning",
     source=f"{PAPER}, Table 2",
-    reading=f"{READING} The paper names Commonsense-170K and no setting of the fine-tuning: three epochs with LoRA of "
-    "rank 32 at 3e-4, as is usual "
-    "with that data (arXiv:2304.01933), at the paper's scale. Its average is the mean of seven tasks; the text says eight.",
+    reading=f"{READING} The paper names Commonsense-170K and no setting of the fine-tuning: three epochs with LoRA of rank 32 at "
+    "3e-4, as is usual with that data (arXiv:2304.01933), at the paper's scale. Its average is the mean of seven tasks; the text "
+    "says eight.",
     scaled=f"{SCALED}; LLaMA-250M alone, 1,000 examples without LoRA, the first 200 questions of each task",
     minutes=60,
     runs=_table2,
@@ -172,9 +168,8 @@ def _table3(scale: Scale, data: str | None) -> tuple[Run, ...]:
 TABLE3 = Recipe(
     title="Table 3: final reward of reinforcement learning from human feedback",
     source=f"{PAPER}, Table 3",
-    reading=f"{READING} The paper names InstructGPT's workflow and UltraFeedback, and neither the algorithm's settings nor "
-    "the reward model: "
-    "leave-one-out REINFORCE here, one reward model for both placements of a seed.",
+    reading=f"{READING} The paper names InstructGPT's workflow and UltraFeedback, and neither the algorithm's settings nor the reward "
+    "model: leave-one-out REINFORCE here, one reward model for both placements of a seed.",
     scaled=f"{SCALED}; the width of LLaMA-130M, 1,000 examples, 1,000 pairs made of right and wrong answers, 40 steps",
     minutes=25,
     runs=_table3,
@@ -203,9 +198,8 @@ def _table5(scale: Scale, data: str | None) -> tuple[Run, ...]:
 TABLE5 = Recipe(
     title="Table 5: perplexity of LLaMA-1B by the share α of Post-LN layers",
     source=f"{PAPER}, Table 5",
-    reading=f"{READING} The text says that the sweep was made with LLaMA-250M, the table LLaMA-1B: this is LLaMA-1B. 41.7% "
-    "is 5/12, 16.7% 1/6; "
-    "33.0% of 24 layers are 7, and 1/3 are 8: this is 1/3.",
+    reading=f"{READING} The text says that the sweep was made with LLaMA-250M, the table LLaMA-1B: this is LLaMA-1B. 41.7% is 5/12, "
+    "16.7% 1/6; 33.0% of 24 layers are 7, and 1/3 are 8: this is 1/3.",
     scaled=f"{SCALED}; LLaMA-1B has the width of 64; beside it 6 and 12 layers with as many parameters, and three learning rates each",
     minutes=90,
     runs=_table5,
@@ -232,9 +226,8 @@ _TABLE_6 = {"pre": 23.39, "admin": 24.82, "group(4)": 23.10, "sandwich": 23.26, 
 TABLE6 = Recipe(
     title="Table 6: perplexity of LLaMA-250M with other normalizations",
     source=f"{PAPER}, Table 6",
-    reading=f"{READING} Group-LN's groups are not given: 4. Its Pre-LN is 23.39 here and 21.92 in Table 1, so that these "
-    "numbers compare with "
-    "each other alone.",
+    reading=f"{READING} Group-LN's groups are not given: 4. Its Pre-LN is 23.39 here and 21.92 in Table 1, so that these numbers "
+    "compare with each other alone.",
     scaled=SCALED,
     minutes=20,
     runs=_plain("LLaMA-250M", tuple(_TABLE_6)),
@@ -244,9 +237,8 @@ TABLE6 = Recipe(
 TABLE7 = Recipe(
     title="Table 7: sizes and hyperparameters",
     source=f"{PAPER}, Table 7",
-    reading="Counted from the shapes, with embeddings and head and a vocabulary of 32,000. LLaMA-250M with hidden size "
-    "768; the 1024 of the "
-    "table gives 355 million. Every other recipe of the paper takes its settings from this table.",
+    reading="Counted from the shapes, with embeddings and head and a vocabulary of 32,000. LLaMA-250M with hidden size 768; the 1024 "
+    "of the table gives 355 million. Every other recipe of the paper takes its settings from this table.",
     scaled="nothing: sizes are counted, and nothing is trained",
     minutes=1,
     presets={name: name.removeprefix("LLaMA-").lower() for name in STEPS},
@@ -269,9 +261,8 @@ _TABLE_8 = {
 TABLE8 = Recipe(
     title="Table 8: perplexity of LLaMA-130M with Scaled Initialization and Scaled Embed",
     source=f"{PAPER}, Table 8 and appendix B",
-    reading=f"{READING} Appendix B's √(2/5d)/√(2N) for W₂ and W₀, with N the layers; Scaled Embed on top of it, as the text "
-    "says. Pre-LN is 32.18 "
-    "here and 26.78 in Table 1, so that these numbers compare with each other alone.",
+    reading=f"{READING} Appendix B's √(2/5d)/√(2N) for W₂ and W₀, with N the layers; Scaled Embed on top of it, as the text says. "
+    "Pre-LN is 32.18 here and 26.78 in Table 1, so that these numbers compare with each other alone.",
     scaled=SCALED,
     minutes=10,
     runs=lambda scale, data: tuple(
@@ -301,16 +292,14 @@ _DEEP_DROP = "performance drop of the deeper layers, nats"
 _GRADIENTS = "gradient norm at the start, deeper half over earlier half"
 _UNEVEN = "unevenness of the gradient norms at the start (deviation of their logarithms)"
 _BY_LOSS = (
-    "The paper's performance drop is ARC-e's accuracy after fine-tuning; ours is the held-out loss without it, "
-    "because models of this size "
-    "guess. The figures give no numbers."
+    "The paper's performance drop is ARC-e's accuracy after fine-tuning; ours is the held-out loss without it, because models of "
+    "this size guess. The figures give no numbers."
 )
 FIGURE2 = Recipe(
     title="Figure 2: a Post-LN and a Pre-LN model, layer by layer",
     source=f"{PAPER}, Figure 2",
-    reading="The performance drop is that of the loss (of an encoder without a head, the turn of its sentence embedding) "
-    "and not of SQuAD and MMLU. "
-    "One model of each kind: no seeds, and so no interval; the two differ in much else.",
+    reading="The performance drop is that of the loss (of an encoder without a head, the turn of its sentence embedding) and not of "
+    "SQuAD and MMLU. One model of each kind: no seeds, and so no interval; the two differ in much else.",
     scaled="all-MiniLM-L6-v2 (Post-LN, 6 layers) in place of BERT-Large, SmolLM2-135M (Pre-LN, 30 layers) in place of LLaMA2-7B",
     minutes=20,
     models=lambda scale: (
@@ -326,9 +315,8 @@ FIGURE2 = Recipe(
 FIGURE3 = Recipe(
     title="Figure 3: Post-LN and Pre-LN, layer by layer",
     source=f"{PAPER}, Figure 3",
-    reading=f"{READING} {_BY_LOSS} What is taken from the figure: towards the end of Post-LN layers differ more, matter "
-    "more and have larger "
-    "gradients than at its beginning; in Pre-LN it is the other way round.",
+    reading=f"{READING} {_BY_LOSS} What is taken from the figure: towards the end of Post-LN layers differ more, matter more and have "
+    "larger gradients than at its beginning; in Pre-LN it is the other way round.",
     scaled=SCALED,
     minutes=10,
     runs=_plain(_SMALL, _THREE[:2], diagnosed=True),
@@ -340,10 +328,9 @@ FIGURE3 = Recipe(
 FIGURE4 = Recipe(
     title="Figure 4: perplexity of LLaMA-7B during training",
     source=f"{PAPER}, Figure 4",
-    reading=f"{READING} α = 1/16, two of 32 layers (Table 7). The paper stopped at 13,000 steps of a longer schedule "
-    "that it does not give; here they are the whole schedule. The figure shows that Mix-LN is lower at every evaluation and "
-    "gives no numbers; "
-    "what is compared is the mean of the loss over ten evaluations.",
+    reading=f"{READING} α = 1/16, two of 32 layers (Table 7). The paper stopped at 13,000 steps of a longer schedule that it does not "
+    "give; here they are the whole schedule. The figure shows that Mix-LN is lower at every evaluation and gives no numbers; what is "
+    "compared is the mean of the loss over ten evaluations.",
     scaled=SCALED,
     minutes=10,
     runs=_plain("LLaMA-7B", ("pre", "mix(0.0625)"), evaluations=10),
@@ -358,9 +345,8 @@ FIGURE4 = Recipe(
 FIGURE5 = Recipe(
     title="Figure 5: angular distance of Post-LN, Pre-LN and Mix-LN",
     source=f"{PAPER}, Figure 5",
-    reading=f"{READING} The figure gives no numbers. What is taken from it: Mix-LN's deeper layers but the last two turn "
-    "the stream further "
-    "than Pre-LN's; Post-LN's earlier layers less than its deeper ones.",
+    reading=f"{READING} The figure gives no numbers. What is taken from it: Mix-LN's deeper layers but the last two turn the stream "
+    "further than Pre-LN's; Post-LN's earlier layers less than its deeper ones.",
     scaled=SCALED,
     minutes=12,
     runs=_plain(_SMALL, _THREE, diagnosed=True),

@@ -9,6 +9,7 @@ from statistics import mean, pstdev
 from typing import TYPE_CHECKING
 
 from mixln.compare import words
+from mixln.compare.measure import LANGUAGE, VISION
 from mixln.compare.results import AVERAGE, TrialResult
 
 if TYPE_CHECKING:
@@ -70,10 +71,6 @@ def _figure(name: str) -> Callable[[Evidence], float | None]:
     return lambda evidence: evidence.figures.get(name)
 
 
-def _percent(value: float) -> str:
-    return f"{value:.2f}%"
-
-
 def _deep(values: Sequence[float]) -> Sequence[float]:
     return values[len(values) // 2 :]
 
@@ -131,17 +128,17 @@ def _factor(delta: float) -> str:
 
 _PERPLEXITY = {
     "of_trained": True,
-    "shown": lambda loss: math.exp(min(loss, 700)),
-    "text": words.perplexity,
-    "change": words.percent,
-    "change_unit": "%",
+    "shown": LANGUAGE.shown,
+    "text": LANGUAGE.text,
+    "change": LANGUAGE.change,
+    "change_unit": LANGUAGE.change_unit,
 }
 _SHARE = {
     "lower_is_better": False,
-    "shown": lambda share: 100 * share,
-    "text": _percent,
-    "change": words.points,
-    "change_unit": " points",
+    "shown": VISION.shown,
+    "text": VISION.text,
+    "change": VISION.change,
+    "change_unit": VISION.change_unit,
 }
 _CONTRAST = {"lower_is_better": False, "shown": math.exp, "text": _ratio, "change": _factor, "change_unit": " times"}
 QUANTITIES: dict[str, Quantity] = {

@@ -6,6 +6,7 @@ import math
 from html import escape
 
 from mixln.compare import words
+from mixln.compare.measure import LANGUAGE
 from mixln.report import axes, formats, grid
 from mixln.report.embedded import figure
 from mixln.report.grid import Grid
@@ -48,7 +49,7 @@ def _finalist(each: Finalist) -> tuple[Pieces, ...]:
 
 
 def _shown(loss: float) -> str:
-    return words.perplexity(math.exp(loss))
+    return LANGUAGE.text(LANGUAGE.shown(loss))
 
 
 def shorts(found: Search) -> Grid:
