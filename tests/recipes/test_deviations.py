@@ -10,13 +10,14 @@ from mixln.cli import main
 from mixln.errors import SettingsError
 from mixln.placement import placement
 from mixln.recipes import RECIPES
-from mixln.recipes.deviations import DEVIATIONS, changed, deviations, recounted
+from mixln.recipes.deviations import DEVIATIONS, Variant, changed, recounted, variants
 from tests.recipes.test_outcome import trial
 
 
 def first(name, *chosen):
     recipe = RECIPES[name]
-    return changed(recipe, recipe.runs("cpu", None), deviations(chosen))[0].settings
+    (variant,) = variants(("+".join(chosen),)) if chosen else (Variant(),)
+    return changed(recipe, recipe.runs("cpu", None), variant)[0].settings
 
 
 @pytest.mark.parametrize("name", DEVIATIONS)
@@ -47,18 +48,21 @@ def test_alpha_of_deepnorm_is_right_for_32_layers_alone():
 def test_a_sum_over_n_batches_counted_as_n_plus_one():
     """At a perplexity of 20 over 600 batches, half a percent of perplexity is lost."""
     loss = math.log(20)
-    found = recounted(trial(loss), deviations(("evaluation",)), 600).loss
+    (variant,) = variants(("evaluation",))
+    found = recounted(trial(loss), variant, 600).loss
     assert found == pytest.approx(loss * 600 / 601)
     assert math.exp(found) / 20 == pytest.approx(0.995, abs=2e-4)
-    assert recounted(trial(None, status="diverged"), deviations(("evaluation",)), 600).loss is None
-    assert recounted(trial(loss), (), 600).loss == loss
+    assert recounted(trial(None, status="diverged"), variant, 600).loss is None
+    assert recounted(trial(loss), Variant(), 600).loss == loss
 
 
 def test_what_is_refused(tmp_path, capsys):
     with pytest.raises(SettingsError, match="as-published 'nonsense' is not known; known: embedding"):
-        deviations(("nonsense",))
-    with pytest.raises(SettingsError, match="as-published must not repeat, got clipping twice"):
-        deviations(("clipping", "embedding clipping"))
+        variants(("embedding+nonsense",))
+    with pytest.raises(SettingsError, match="as-published must not repeat, got clipping twice in"):
+        variants(("clipping+embedding+clipping",))
+    with pytest.raises(SettingsError, match=r"as-published must not repeat, got embedding\+clipping twice"):
+        variants(("clipping+embedding", "embedding+clipping"))
     for recipe in ("table4", "table7", "hybridnorm"):
         assert main(["reproduce", recipe, "--as-published", "embedding", "--out", str(tmp_path / "out")]) == 2
         assert "as-published is of the code of the Mix-LN paper's language models" in capsys.readouterr().err
@@ -67,5 +71,8 @@ def test_what_is_refused(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_order_of_names_does_not_matter():
-    assert deviations(("clipping", "embedding")) == deviations(("embedding clipping",))
+def test_each_text_is_a_variant_and_plus_joins():
+    found = variants(("clipping,embedding", "evaluation+clipping"))
+    assert [variant.name for variant in found] == ["clipping", "embedding", "clipping+evaluation"]
+    assert first("table1", "embedding", "bfloat16").training.weights == "bfloat16"
+    assert first("table1", "embedding", "bfloat16").init == "embedding(0.632)+normal"

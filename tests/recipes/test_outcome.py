@@ -79,7 +79,7 @@ def test_the_report_says_what_held(tmp_path):
     )  # fmt: skip
     assert tally(found) == "Of 1 ordering of the paper 1 held."
     said = text(found)
-    assert "| mix | pre | perplexity | held | −64.4% \\[−69.2, −58.9\\] |" in said
+    assert "| mix | pre | perplexity | held | −5.0% | −64.4% \\[−69.2, −58.9\\] |" in said
     assert "| A | mix | 19.00 |" in said
     undecided = dataclasses.replace(found.orderings[0], verdict="undecided")
     assert "1 these seeds do not tell" in tally(dataclasses.replace(found, orderings=(undecided,)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 
 import pytest
 
@@ -91,25 +90,69 @@ def test_a_recipe_of_language_from_its_trainings_to_its_verdicts(recipe, tmp_pat
     assert "| table1 | Table 1: perplexity of four placements at four sizes | — | — | — | not run yet |" in page
 
 
-def test_the_published_evaluation_lowers_every_perplexity(recipe, tmp_path, capsys):
-    """n batches counted as n + 1, of the same trainings."""
+def test_what_the_authors_code_makes_of_it_stands_beside_it(recipe, tmp_path, capsys):
+    """n batches counted as n + 1, of the same trainings; and weights in bfloat16, of others."""
     one = recipe.runs("cpu", None)[0]
-    fewer = dataclasses.replace(one.settings, learning_rates=(3e-3,), seeds=(0,))
+    fewer = dataclasses.replace(one.settings, learning_rates=(3e-3,))
     RECIPES["small"] = dataclasses.replace(
         recipe, claims=(), runs=lambda scale, data: (dataclasses.replace(one, settings=fewer, diagnosed=False),)
     )
-    values = {}
-    for name, more in (("plain", []), ("published", ["--as-published", "evaluation"])):
-        out = tmp_path / name
-        assert main(["reproduce", "small", "--out", str(out), "--cache", str(tmp_path / "cache"), *more]) == 0
-        found = json.loads((out / "reproduction.json").read_text())
-        values[name] = {each["placement"]: each["value"] for each in found["measured"]}
-        assert bool(found["deviations"]) == bool(more)
-    facts = json.loads((tmp_path / "plain" / "small" / "results.json").read_text())["facts"]
+    out = tmp_path / "out"
+    command = ["reproduce", "small", "--out", str(out), "--cache", str(tmp_path / "cache")]
+    assert main([*command, "--as-published", "evaluation", "bfloat16"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert (
+        "and as published, evaluation (the loss over n batches is their sum over n + 1, so that it comes out too low): 0 trials"
+        in said
+    )
+    plain = {
+        each["placement"]: each["value"] for each in json.loads((out / "reproduction.json").read_text())["measured"]
+    }
+    found = json.loads((out / "as-published.json").read_text())
+    assert found["command"] == "mixln reproduce small --as-published evaluation bfloat16"
+    evaluation, bfloat16 = found["varied"]
+
+    facts = json.loads((out / "small" / "results.json").read_text())["facts"]
     batches = int(facts["held out"].split()[0].replace(",", "")) // (16 * 4)
-    for placement, loss in values["plain"].items():
-        assert values["published"][placement] == pytest.approx(loss * batches / (batches + 1), rel=1e-4)
-        assert math.isfinite(loss)
+    for each in evaluation["measured"]:
+        assert each["value"] == pytest.approx(plain[each["placement"]] * batches / (batches + 1), rel=1e-4)
+    assert evaluation["seconds"] == 0
+    assert {path.name for path in (out / "as-published").iterdir()} == {"bfloat16"}
+
+    assert all(each["value"] != plain[each["placement"]] for each in bfloat16["measured"])
+    for varied in (evaluation, bfloat16):
+        (effect,) = varied["effects"]
+        gap = effect["ordering"]["difference"]["mean"] - effect["plain"]["difference"]["mean"]
+        assert effect["change"]["mean"] == pytest.approx(gap)
+        assert effect["change"]["pairs"] == 2
+        assert effect["change"]["low"] <= gap <= effect["change"]["high"]
+    page = (out / "as-published.md").read_text()
+    assert "| mix(1/3) | pre | perplexity | as the paper says |" in page
+    assert "−5.0%" in page  # 19 and 20
+
+    documents = tmp_path / "documents"
+    documents.mkdir()
+    (documents / "small.json").write_text((out / "reproduction.json").read_text())
+    (documents / "small.as-published.json").write_text((out / "as-published.json").read_text())
+    assert main(["reproduce", "--document", str(documents)]) == 0
+    assert "### `small` as published" in capsys.readouterr().out
+
+
+def test_only_some_of_the_models(recipe, tmp_path, capsys):
+    (run,) = recipe.runs("cpu", None)
+    RECIPES["small"] = dataclasses.replace(
+        recipe, runs=lambda scale, data: (run, dataclasses.replace(run, name="Other")),
+        published={"perplexity": {("Small", "pre"): 20.0, ("Small", "mix(1/3)"): 19.0, ("Other", "pre"): 18.0}},
+        claims=(Claim(quantity=UNEVEN, ahead=("Other", "pre"), behind=("Small", "pre")),),
+    )  # fmt: skip
+    made = RECIPES["small"].only(("Small",), "cpu")
+    assert [run.name for run in made.runs("cpu", None)] == ["Small"]
+    assert set(made.published["perplexity"]) == {("Small", "pre"), ("Small", "mix(1/3)")}
+    assert [claim.quantity for claim in made.orderings] == ["perplexity"]
+    assert main(["reproduce", "small", "--only", "Otter", "--out", str(tmp_path / "out")]) == 2
+    assert "only 'Otter' is not known; known: Small, Other" in capsys.readouterr().err
+    assert main(["reproduce", "small", "--only", "Small", "--plan"]) == 0
+    assert "Other: " not in capsys.readouterr().out
 
 
 def test_the_plan_of_the_paper_counts_what_it_takes(capsys):
@@ -141,7 +184,7 @@ def test_documents_that_are_none(tmp_path, capsys):
     assert "must be called as a recipe" in capsys.readouterr().err
     (tmp_path / "other.json").rename(tmp_path / "table1.json")
     assert main(["reproduce", "--document", str(tmp_path)]) == 2
-    assert "is no reproduction.json" in capsys.readouterr().err
+    assert "is none of the files that mixln reproduce writes" in capsys.readouterr().err
 
 
 def test_data_for_what_trains_nothing_is_refused(tmp_path, capsys):

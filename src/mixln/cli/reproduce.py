@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
@@ -12,8 +13,13 @@ from mixln.cli.terminal import Terminal
 from mixln.errors import SettingsError, unknown
 from mixln.files import check_writable
 from mixln.recipes import RECIPES, Scale
-from mixln.recipes.deviations import DEVIATIONS, changed, deviations
-from mixln.recipes.plan import check_machine, described, settings_of
+from mixln.recipes.deviations import DEVIATIONS, Variant, changed, variants
+from mixln.recipes.plan import check_machine, described, trials_of
+from mixln.recipes.records import Recipe
+
+if TYPE_CHECKING:
+    from mixln.compare.results import Summary
+    from mixln.compare.settings import GridSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +39,11 @@ class Reproduce:
     """cpu: made smaller by stated factors; paper: the sizes, data and steps of the paper, on GPUs."""
     plan: bool = False
     """Only say what would be run, and what it takes."""
+    only: tuple[str, ...] = ()
+    """Of several models only these, by the paper's names, for example LLaMA-71M."""
     as_published: tuple[str, ...] = ()
-    """Do as the authors' code does and the paper does not say, for example embedding bfloat16; --list names all. Of Mix-LN's tables of
-    perplexities."""
+    """Once more as the authors' code does and the paper does not say, each alone: for example embedding bfloat16 (--list names all), or
+    several at once: embedding+bfloat16. Beside each other, they say how much of a gap each one makes. Of Mix-LN's language models."""
     data: str | None = None
     """Where the data lie, if not where the recipe looks: for table4 at the paper's scale, the folder of ImageNet-1K."""
     out: Path | None = None
@@ -43,7 +51,8 @@ class Reproduce:
     cache: Path = field(default_factory=lambda: Path("~/.cache/mixln"))
     """Folder for prepared text and images."""
     document: Path | None = None
-    """Print what became of all recipes, in Markdown: of the files NAME.json of this folder, each the reproduction.json of one."""
+    """Print what became of all recipes, in Markdown: of the files of this folder, each the reproduction.json of a recipe as NAME.json, or
+    its as-published.json as NAME.as-published.json."""
 
     def __post_init__(self) -> None:
         if not self.list and self.document is None and self.recipe not in RECIPES:
@@ -66,65 +75,45 @@ class Reproduce:
             for each in DEVIATIONS.values():
                 terminal.line(f"{each.name:<20} {each.what}")
             return 0
-        recipe = RECIPES[self.recipe]
-        chosen = deviations(self.as_published)
+        recipe, chosen = self._recipe(), variants(self.as_published)
+        runs = recipe.runs(self.scale, self.data)
         if self.data is not None and not recipe.runs(self.scale, None):
             raise SettingsError(f"data is not asked for by {self.recipe}, which trains nothing; leave it out")
-        runs = changed(recipe, recipe.runs(self.scale, self.data), chosen)
+        varied = {variant: changed(recipe, runs, variant) for variant in chosen}
         for line in described(recipe, runs, self.scale):
             terminal.line(line)
+        for variant, made in varied.items():
+            again = sum(map(trials_of, (new for new, old in zip(made, runs, strict=True) if new != old)))
+            terminal.line(f"and as published, {variant.name} ({variant.what}): {again} trials more")
         if self.plan:
             return 0
         if self.scale == "paper" and runs:
             check_machine(runs)
-        name = "-".join([self.recipe, self.scale, *(each.name for each in chosen)])
-        out, cache = self.out or Path("runs/reproduce") / name, self.cache.expanduser()
+        out = self.out or Path("runs/reproduce") / f"{self.recipe}-{self.scale}"
         check_writable(out)
         from mixln.cli.compare import exit_code, show
-        from mixln.compare.experiment import facts_of_run
-        from mixln.recipes.gather import of_models, of_presets, of_run, placed, swept
-        from mixln.recipes.outcome import measured, ordering
-        from mixln.recipes.results import Reproduction
-        from mixln.report import grid, reproduction, write_reproduction
+        from mixln.recipes.reproducing import Carrier
+        from mixln.report import grid, reproduction, write_as_published, write_reproduction
 
-        codes, seconds = [0], 0.0
-        evidence, sweeps = {}, []
-        for run in (placed(run, out, cache) for run in runs):
-            terminal.line(f"\n{run.name}: {run.settings.model}, init {run.settings.init or 'as each placement has it'}")
-            summary = show(run.settings)
+        codes = [0]
+
+        def shown(settings: GridSettings) -> Summary:
+            summary = show(settings)
             codes.append(exit_code(summary))
-            seconds += sum(result.seconds for result in summary.trials)
-            sweeps += swept(run, summary)
-            evidence.update(of_run(run, summary, changed=chosen, cache=cache, say=terminal.news))
-        evidence.update(of_models(recipe, self.scale, cache=cache, say=terminal.news))
-        evidence.update(of_presets(recipe))
-        found = Reproduction(
-            recipe=self.recipe,
-            title=recipe.title,
-            source=recipe.source,
-            reading=recipe.reading,
+            return summary
+
+        carrier = Carrier(
+            name=self.recipe,
+            recipe=recipe,
             scale=self.scale,
-            scaled=recipe.scaled,
-            command=" ".join(
-                [
-                    f"mixln reproduce {self.recipe}",
-                    *(["--scale paper"] if self.scale == "paper" else []),
-                    *([f"--data {self.data}"] if self.data else []),
-                    *([f"--as-published {' '.join(each.name for each in chosen)}"] if chosen else []),
-                ]
-            ),
-            deviations=tuple(each.what for each in chosen),
-            settings=tuple(map(settings_of, runs)),
-            measured=measured(recipe, evidence),
-            orderings=tuple(
-                found
-                for claim in recipe.orderings
-                if (found := ordering(claim, recipe, evidence)).verdict != "not measured"
-            ),
-            seconds=seconds,
-            swept=tuple(sweeps),
-            facts=facts_of_run(),
+            data=self.data,
+            command=self._command(chosen),
+            out=out,
+            cache=self.cache.expanduser(),
+            show=shown,
+            say=terminal.news,
         )
+        found, known = carrier.plain()
         paths = write_reproduction(found, out)
         terminal.line()
         terminal.show(grid.terminal(reproduction.numbers(found)))
@@ -132,25 +121,53 @@ class Reproduce:
             terminal.line()
             terminal.show(grid.terminal(reproduction.orders(found)))
         terminal.note(reproduction.tally(found))
+        if chosen:
+            beside = carrier.varied(chosen, found, known)
+            paths = write_as_published(beside, out)
+            for table in (reproduction.numbers_beside(beside), reproduction.effects(beside)):
+                terminal.line()
+                terminal.show(grid.terminal(table))
         terminal.line(f"\nreport: {next(path for path in paths if path.suffix == '.md')}")
         return max(codes)
 
+    def _recipe(self) -> Recipe:
+        recipe = RECIPES[self.recipe]
+        return recipe.only(self.only, self.scale) if self.only else recipe
+
+    def _command(self, chosen: tuple[Variant, ...]) -> str:
+        parts = [
+            f"mixln reproduce {self.recipe}",
+            *(["--scale paper"] if self.scale == "paper" else []),
+            *([f"--only {' '.join(map(shlex.quote, self.only))}"] if self.only else []),
+            *([f"--data {self.data}"] if self.data else []),
+            *([f"--as-published {' '.join(variant.name for variant in chosen)}"] if chosen else []),
+        ]
+        return " ".join(parts)
+
 
 def _document(folder: Path) -> str:
-    from mixln.recipes.results import Reproduction
+    from mixln.recipes.results import AsPublished, Reproduction
     from mixln.records import from_json, read_json
     from mixln.report.reproduction import document
 
-    found = {}
+    found: dict[str, Reproduction] = {}
+    beside: dict[str, AsPublished] = {}
     for path in sorted(folder.glob("*.json")):
-        if path.stem not in RECIPES:
-            raise SettingsError(f"document: {path} must be called as a recipe, {', '.join(RECIPES)}")
+        name = path.name.partition(".")[0]
+        kind, kept = {
+            f"{name}.json": (Reproduction, found),
+            f"{name}.as-published.json": (AsPublished, beside),
+        }.get(path.name, (None, {}))
+        if kind is None or name not in RECIPES:
+            raise SettingsError(
+                f"document: {path} must be called as a recipe, {', '.join(RECIPES)}, with .json or .as-published.json"
+            )
         try:
-            found[path.stem] = from_json(Reproduction, read_json(path))
+            kept[name] = from_json(kind, read_json(path))
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise SettingsError(
-                f"document: {path} is no reproduction.json ({error}); take it out of the folder"
+                f"document: {path} is none of the files that mixln reproduce writes ({error}); take it out of the folder"
             ) from error
     if not found:
         raise SettingsError(f"document: {folder} holds no NAME.json of a recipe that was run")
-    return document(RECIPES, found)
+    return document(RECIPES, found, beside)

@@ -100,13 +100,13 @@ def compare(
     warm = kind.warms_up(settings)
     found = [w for name, built in placements.items() for w in preflight(built, init=inits[name], warms_up=warm)]
     found += _twins(placements)
-    _count_parameters(settings, stock, placements, inits)
+    _most_parameters(settings, stock, placements, inits)
     for warning in found:
         display.say(f"warning: {warning}")
 
     data = kind.prepare(settings, stock, display.say)
     stock = data.config
-    parameters = _count_parameters(settings, stock, placements, inits)
+    parameters = _most_parameters(settings, stock, placements, inits)
     chain: dict[str, Any] = {}
     if settings.after.chain and data.text is not None:
         display.say(f"chain: checking {', '.join(settings.after.chain)}")
@@ -234,26 +234,23 @@ def _twins(placements: dict[str, Placement]) -> list[str]:
     ]
 
 
-def _count_parameters(
+def _most_parameters(
     settings: GridSettings, stock: Any, placements: dict[str, Placement], inits: dict[str, str]
 ) -> int:
     """Builds every model without memory, so that a mistake shows now; returns the most parameters of one."""
-    import torch
-
-    from mixln.hosts import build
+    from mixln.hosts import count_parameters
 
     most = 0
     for name, built in placements.items():
         try:
-            with torch.device("meta"):
-                placed = build(stock, placement=built, init=inits[name], head=KINDS[settings.task].head)
+            count = count_parameters(stock, placement=built, init=inits[name], head=KINDS[settings.task].head)
         except MixlnError:
             raise
         except Exception as error:  # a config may be wrong in as many ways as transformers has models
             raise SettingsError(
                 f"model {settings.model} cannot be built: {type(error).__name__}: {first_line(error)}"
             ) from error
-        most = max(most, sum(parameter.numel() for parameter in placed.parameters()))
+        most = max(most, count)
     return most
 
 

@@ -145,6 +145,17 @@ def build(
     return _auto_class(family(config), head).from_config(made, **kwargs)
 
 
+def count_parameters(
+    config: PreTrainedConfig, *, placement: str | Placement = "pre", init: str = "normal", head: str | None = None
+) -> int:
+    """Parameters of a placed model, which is built without memory: what cannot be built shows."""
+    import torch
+
+    with torch.device("meta"):
+        model = build(config, placement=placement, init=init, head=head)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 def from_pretrained(path: str | Path, *, head: str | None = None, **kwargs: Any) -> PreTrainedModel:
     """Loads a placed model; strict: a missing or an extra norm is an error that names it.
 

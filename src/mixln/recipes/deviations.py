@@ -32,6 +32,7 @@ class Deviation:
     counted: Callable[[float, int], float] = lambda loss, batches: loss
 
 
+FIXED_DEEPNORM = "deepnorm(2.828)"
 DEVIATIONS: dict[str, Deviation] = {
     each.name: each
     for each in (
@@ -62,35 +63,63 @@ DEVIATIONS: dict[str, Deviation] = {
             of=lambda settings: "deepnorm" in settings.placements,
             apply=lambda settings: replace(
                 settings,
-                placements=tuple("deepnorm(2.828)" if name == "deepnorm" else name for name in settings.placements),
+                placements=tuple(FIXED_DEEPNORM if name == "deepnorm" else name for name in settings.placements),
             ),
         ),
     )
 }
 
 
-def deviations(names: tuple[str, ...]) -> tuple[Deviation, ...]:
-    """Those of these names, in an order of their own.
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """A recipe with some deviations at once; with none, as the paper says."""
+
+    deviations: tuple[Deviation, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """`embedding+bfloat16`; empty for what the paper says."""
+        return "+".join(each.name for each in self.deviations)
+
+    @property
+    def what(self) -> str:
+        """What is done otherwise."""
+        return "; ".join(each.what for each in self.deviations)
+
+
+def variants(texts: tuple[str, ...]) -> tuple[Variant, ...]:
+    """Of each text one: a deviation's name, or several that are joined by `+`.
 
     :raises SettingsError: if one is not known, or named twice.
     """
-    words = tuple(word for name in names for word in name.replace(",", " ").split())
-    for name in words:
-        if name not in DEVIATIONS:
-            raise SettingsError(unknown("as-published", name, DEVIATIONS))
-        if words.count(name) > 1:
-            raise SettingsError(f"as-published must not repeat, got {name} twice")
-    return tuple(each for each in DEVIATIONS.values() if each.name in words)
+    found: list[Variant] = []
+    for text in " ".join(texts).replace(",", " ").split():
+        names = text.split("+")
+        for name in names:
+            if name not in DEVIATIONS:
+                raise SettingsError(unknown("as-published", name, DEVIATIONS))
+            if names.count(name) > 1:
+                raise SettingsError(f"as-published must not repeat, got {name} twice in {text}")
+        made = Variant(deviations=tuple(each for each in DEVIATIONS.values() if each.name in names))
+        if made in found:
+            raise SettingsError(f"as-published must not repeat, got {made.name} twice")
+        found.append(made)
+    return tuple(found)
 
 
-def recounted(result: TrialResult, chosen: tuple[Deviation, ...], batches: int) -> TrialResult:
+def published_name(placement: str) -> str:
+    """The placement as the paper calls it, whatever the deviations made of it."""
+    return placement.replace(FIXED_DEEPNORM, "deepnorm")
+
+
+def recounted(result: TrialResult, variant: Variant, batches: int) -> TrialResult:
     """The result with its loss as the published code would count it.
 
     :param batches: of the evaluation.
     """
 
     def counted(loss: float | None) -> float | None:
-        for each in chosen:
+        for each in variant.deviations:
             loss = loss if loss is None else each.counted(loss, batches)
         return loss
 
@@ -98,23 +127,23 @@ def recounted(result: TrialResult, chosen: tuple[Deviation, ...], batches: int) 
     return replace(result, loss=counted(result.loss), eval_curve=curve)
 
 
-def changed(recipe: Recipe, runs: tuple[Run, ...], chosen: tuple[Deviation, ...]) -> tuple[Run, ...]:
+def changed(recipe: Recipe, runs: tuple[Run, ...], variant: Variant) -> tuple[Run, ...]:
     """The runs as the published code would do them.
 
     :raises SettingsError: if one of the deviations would change nothing.
     """
-    if not chosen:
+    if not variant.deviations:
         return runs
     settings = [run.settings for run in runs if isinstance(run.settings, CompareSettings)]
     if not settings or recipe.paper != "Mix-LN":
         raise SettingsError("as-published is of the code of the Mix-LN paper's language models; leave it out here")
-    for each in chosen:
+    for each in variant.deviations:
         if not any(each.of(one) for one in settings):
             raise SettingsError(f"as-published {each.name} would change nothing in this recipe; leave it out")
     made = []
     for run in runs:
         one = run.settings
-        for each in chosen:
+        for each in variant.deviations:
             if isinstance(one, CompareSettings) and each.of(one):
                 one = each.apply(one)
         made.append(replace(run, settings=one))

@@ -18,7 +18,9 @@ from mixln.compare.store import Store
 from mixln.data.settings import CorpusSettings
 from mixln.diagnostics.settings import MeasureSettings
 from mixln.errors import DataError, MixlnError, first_line
-from mixln.recipes.deviations import Deviation, recounted
+from mixln.hosts import count_parameters
+from mixln.presets import model_config
+from mixln.recipes.deviations import Variant, published_name, recounted
 from mixln.recipes.quantities import Evidence
 from mixln.recipes.records import Place, Recipe, Run, Scale
 from mixln.recipes.results import Swept
@@ -34,21 +36,21 @@ def folder_of(name: str) -> str:
 
 
 def of_run(
-    run: Run, summary: Summary, *, changed: tuple[Deviation, ...] = (), cache: Path, say: Say
+    run: Run, summary: Summary, *, variant: Variant, cache: Path, say: Say
 ) -> Iterator[tuple[Place, dict[int, Evidence]]]:
     """Of each placement at its best learning rate, every seed.
 
-    :param changed: what of the published code is switched on.
+    :param variant: what of the published code is switched on.
     """
     later = {} if summary.chain is None else {result.trial: figures_of(result) for result in summary.chain.results}
     store, batches = Store(run.settings.out), evaluation_batches(run, summary)
     for row in summary.placements:
         trials = trials_of(summary.trials, row.placement, row.best.learning_rate)
         yield (
-            (run.name, row.placement.replace("deepnorm(2.828)", "deepnorm")),
+            (run.name, published_name(row.placement)),
             {
                 result.trial.seed: _evidence(
-                    run, recounted(result, changed, batches), later.get(result.trial, {}), store, cache, say
+                    run, recounted(result, variant, batches), later.get(result.trial, {}), store, cache, say
                 )
                 for result in trials
             },
@@ -104,15 +106,8 @@ def of_models(recipe: Recipe, scale: Scale, *, cache: Path, say: Say) -> Iterato
 
 def of_presets(recipe: Recipe) -> Iterator[tuple[Place, dict[int, Evidence]]]:
     """Of each preset, its size."""
-    import torch
-
-    from mixln.hosts import build
-    from mixln.presets import model_config
-
     for name, preset in recipe.presets.items():
-        with torch.device("meta"):
-            model = build(model_config(preset), placement="pre", init="normal")
-        yield (name, ""), {0: Evidence(parameters=sum(p.numel() for p in model.parameters()) / 1e6)}
+        yield (name, ""), {0: Evidence(parameters=count_parameters(model_config(preset)) / 1e6)}
 
 
 def installed(model: str) -> str:

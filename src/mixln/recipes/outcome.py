@@ -8,7 +8,7 @@ from mixln.compare.results import Interval
 from mixln.compare.statistics import paired_difference, t_interval
 from mixln.recipes.quantities import QUANTITIES, Evidence, Quantity
 from mixln.recipes.records import Claim, Place, Recipe
-from mixln.recipes.results import Measured, Ordering, Verdict
+from mixln.recipes.results import Effect, Measured, Ordering, Verdict
 
 Seeds = Mapping[int, Evidence]
 
@@ -56,6 +56,21 @@ def ordering(claim: Claim, recipe: Recipe, evidence: Mapping[Place, Seeds]) -> O
         difference=difference,
         verdict=_verdict(quantity, ahead, behind, difference),
         ours=claim.ours,
+    )
+
+
+def effect(claim: Claim, recipe: Recipe, plain: Mapping[Place, Seeds], varied: Mapping[Place, Seeds]) -> Effect:
+    """What becomes of a claim as the authors' code has it, beside what became of it as the paper says."""
+    quantity = QUANTITIES[claim.quantity]
+
+    def differences(evidence: Mapping[Place, Seeds]) -> dict[int, float]:
+        ahead, behind = (_values(quantity, evidence.get(place, {})) for place in (claim.ahead, claim.behind))
+        return {seed: ahead[seed] - behind[seed] for seed in ahead.keys() & behind.keys()}
+
+    return Effect(
+        ordering=ordering(claim, recipe, varied),
+        plain=ordering(claim, recipe, plain),
+        change=paired_difference(differences(varied), differences(plain)),
     )
 
 

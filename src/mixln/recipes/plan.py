@@ -29,6 +29,11 @@ def settings_of(run: Run) -> str:
     )
 
 
+def trials_of(run: Run) -> int:
+    """How many trainings a run is."""
+    return len(run.settings.placements) * len(run.settings.learning_rates) * len(run.settings.seeds)
+
+
 def _length(settings: GridSettings) -> str:
     training = settings.training
     if isinstance(settings, CompareSettings):
@@ -65,7 +70,7 @@ def described(recipe: Recipe, runs: tuple[Run, ...], scale: Scale) -> Iterator[s
     if scale == "cpu":
         yield f"Made smaller: {recipe.scaled}. About {recipe.minutes} minutes on two cores."
     for run in runs:
-        count = len(run.settings.placements) * len(run.settings.learning_rates) * len(run.settings.seeds)
+        count = trials_of(run)
         yield f"{settings_of(run)}: {count} trials"
         if scale == "paper":
             yield f"  {_needs(run, count)}"

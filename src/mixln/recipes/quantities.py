@@ -37,7 +37,7 @@ class Quantity:
 
     :param of: the number, `None` where there is none. Means, differences and intervals over seeds are taken of it.
     :param of_trained: whether it says something of models only that neither diverged nor stalled.
-    :param shown: that number as it is printed.
+    :param shown: that number as it is printed; `taken` is the way back.
     :param text: the printed number with its unit.
     :param change: a difference of `of` as text, with its sign; `change_unit` follows.
     """
@@ -47,6 +47,7 @@ class Quantity:
     lower_is_better: bool = True
     of_trained: bool = False
     shown: Callable[[float], float] = lambda value: value
+    taken: Callable[[float], float] = lambda printed: printed
     text: Callable[[float], str] = lambda value: f"{value:.3f}".replace("-", words.MINUS)
     change: Callable[[float], str] = lambda value: f"{value:+.3f}".replace("-", words.MINUS)
     change_unit: str = ""
@@ -54,6 +55,13 @@ class Quantity:
     def say(self, value: float | None) -> str:
         """A number of ours as text."""
         return words.NOTHING if value is None else self.text(self.shown(value))
+
+    def say_published(self, numbers: tuple[float | None, float | None]) -> str:
+        """The difference of two printed numbers, as ours are printed."""
+        first, second = numbers
+        if first is None or second is None:
+            return words.NOTHING
+        return f"{self.change(self.taken(first) - self.taken(second))}{self.change_unit}"
 
 
 def _loss(evidence: Evidence) -> float | None:
@@ -129,6 +137,7 @@ def _factor(delta: float) -> str:
 _PERPLEXITY = {
     "of_trained": True,
     "shown": LANGUAGE.shown,
+    "taken": math.log,
     "text": LANGUAGE.text,
     "change": LANGUAGE.change,
     "change_unit": LANGUAGE.change_unit,
@@ -136,11 +145,19 @@ _PERPLEXITY = {
 _SHARE = {
     "lower_is_better": False,
     "shown": VISION.shown,
+    "taken": lambda percent: percent / 100,
     "text": VISION.text,
     "change": VISION.change,
     "change_unit": VISION.change_unit,
 }
-_CONTRAST = {"lower_is_better": False, "shown": math.exp, "text": _ratio, "change": _factor, "change_unit": " times"}
+_CONTRAST = {
+    "lower_is_better": False,
+    "shown": math.exp,
+    "taken": math.log,
+    "text": _ratio,
+    "change": _factor,
+    "change_unit": " times",
+}
 QUANTITIES: dict[str, Quantity] = {
     quantity.name: quantity
     for quantity in (

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from mixln.compare.settings import GridSettings
+from mixln.errors import SettingsError, unknown
 
 Scale = Literal["cpu", "paper"]
 Place = tuple[str, str]
@@ -94,6 +95,28 @@ class Recipe:
                 pair = ((run, placement), (run, self.baseline))
                 found.append(Claim(quantity=quantity, ahead=pair[not ahead], behind=pair[ahead]))
         return (*found, *self.claims)
+
+    def only(self, names: tuple[str, ...], scale: Scale) -> Recipe:
+        """The same of some of its models alone.
+
+        :param names: as the paper has them, see :class:`Run`.
+        :raises SettingsError: if it has none of a name.
+        """
+        known = [*(run.name for run in self.runs(scale, None)), *self.models(scale), *self.presets]
+        for name in names:
+            if name not in known:
+                raise SettingsError(unknown("only", name, known))
+        return replace(
+            self,
+            runs=lambda scale, data: tuple(run for run in self.runs(scale, data) if run.name in names),
+            models=lambda scale: {name: model for name, model in self.models(scale).items() if name in names},
+            presets={name: preset for name, preset in self.presets.items() if name in names},
+            published={
+                quantity: {place: value for place, value in numbers.items() if place[0] in names}
+                for quantity, numbers in self.published.items()
+            },
+            claims=tuple(claim for claim in self.claims if {claim.ahead[0], claim.behind[0]} <= set(names)),
+        )
 
 
 def row(run: str, numbers: Mapping[str, float]) -> dict[Place, float]:

@@ -85,5 +85,46 @@ class Reproduction:
     orderings: tuple[Ordering, ...]
     seconds: float
     swept: tuple[Swept, ...] = ()
-    deviations: tuple[str, ...] = ()
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effect:
+    """What the authors' code makes of one ordering.
+
+    :param ordering: what became of it with their code.
+    :param plain: and as the paper says.
+    :param change: by how much the difference is another, paired by seed.
+    """
+
+    ordering: Ordering
+    plain: Ordering
+    change: Interval | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Varied:
+    """A recipe with some of what the authors' code does otherwise.
+
+    :param name: the deviations, joined by `+`.
+    :param what: what is done otherwise.
+    :param seconds: of all trainings that were made for it.
+    """
+
+    name: str
+    what: str
+    measured: tuple[Measured, ...]
+    effects: tuple[Effect, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class AsPublished:
+    """A recipe as the paper says, and as the authors' code does; `as-published.json`."""
+
+    recipe: str
+    title: str
+    command: str
+    measured: tuple[Measured, ...]
+    varied: tuple[Varied, ...]
     facts: dict[str, str] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from mixln.compare.results import Summary
 from mixln.diagnostics.results import Diagnoses
 from mixln.evaluation.results import Evaluation
 from mixln.files import write_atomic
-from mixln.recipes.results import Reproduction
+from mixln.recipes.results import AsPublished, Reproduction
 from mixln.records import from_json, read_json, to_json
 from mixln.report import reproduction, search, stress
 from mixln.report.chain_tables import chain_markdown, terminal_chain
@@ -39,6 +39,7 @@ __all__ = [
     "terminal_tuned",
     "tuned_notes",
     "write",
+    "write_as_published",
     "write_diagnosis",
     "write_evaluation",
     "write_reproduction",
@@ -115,6 +116,11 @@ def write_reproduction(found: Reproduction, folder: Path) -> list[Path]:
         "reproduction.md": reproduction.text(found),
     }
     return _write(folder, texts | _pngs(reproduction.charts(found)))
+
+
+def write_as_published(found: AsPublished, folder: Path) -> list[Path]:
+    """Writes `as-published.json` and `as-published.md` into a folder."""
+    return _write(folder, {"as-published.json": _json(found), "as-published.md": reproduction.text_beside(found)})
 
 
 def _earlier(path: Path) -> set[Path]:

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from statistics import mean
 
 from mixln.compare import words
+from mixln.compare.results import Interval
 from mixln.recipes.quantities import QUANTITIES
 from mixln.recipes.records import Place, Recipe
-from mixln.recipes.results import Measured, Ordering, Reproduction, Swept
+from mixln.recipes.results import AsPublished, Measured, Ordering, Reproduction, Swept
 from mixln.report import axes
 from mixln.report.grid import Grid, markdown
 from mixln.report.series import Chart, Panel, Trace
@@ -56,19 +57,120 @@ def orders(found: Reproduction) -> Grid:
     several = len({place[0] for each in found.orderings for place in (each.ahead, each.behind)}) > 1
     return Grid(
         title="Did the paper's order hold?",
-        head=("the paper has", "ahead of", "by", "outcome", "difference, 95% interval"),
+        head=("the paper has", "ahead of", "by", "outcome", "published", "measured, 95% interval"),
         rows=tuple(
             (
                 (_place(each.ahead, each.behind, several),),
                 (_place(each.behind, each.ahead, False),),
                 (each.quantity,),
                 (f"{WORDS[each.verdict]}{' (our question)' if each.ours else ''}",),
-                difference(each),
+                (QUANTITIES[each.quantity].say_published(each.published),),
+                _change(each.quantity, each.difference),
             )
             for each in found.orderings
         ),
         words=4,
-        caption="Differences are of the first from the second, paired by seed.",
+        caption="Published, measured: the difference of the first from the second; ours is paired by seed.",
+    )
+
+
+PAPER = "as the paper says"
+
+
+def numbers_beside(found: AsPublished) -> Grid:
+    """What was measured as the paper says, and as the authors' code does."""
+    columns = {PAPER: found.measured, **{each.name: each.measured for each in found.varied}}
+    cells = {
+        (name, each.quantity, each.run, each.placement): each for name, each_of in columns.items() for each in each_of
+    }
+    several = len({each.quantity for each in found.measured}) > 1
+    return Grid(
+        title="Measured, as the paper says and as the authors' code does",
+        head=("model", "placement", *(("quantity",) if several else ()), *columns),
+        rows=tuple(
+            (
+                (each.run,),
+                (each.placement,),
+                *(((each.quantity,),) if several else ()),
+                *(
+                    (words.NOTHING,) if cell is None else _interval(cell)
+                    for name in columns
+                    for cell in [cells.get((name, each.quantity, each.run, each.placement))]
+                ),
+            )
+            for each in found.measured
+            if each.value is not None
+        ),
+        words=2 + several,
+        caption="; ".join(f"{each.name}: {each.what}" for each in found.varied) + ".",
+    )
+
+
+def effects(found: AsPublished) -> Grid:
+    """How much of a published difference each thing makes that the authors' code does otherwise."""
+    made = {each.name: {_sides(effect.plain): effect for effect in each.effects} for each in found.varied}
+    claims = {sides: effect.plain for effects_of in made.values() for sides, effect in effects_of.items()}
+    several = len({place[0] for each in claims.values() for place in (each.ahead, each.behind)}) > 1
+    rows: list[tuple[Pieces, ...]] = []
+    for sides, plain in claims.items():
+        rows.append(
+            (
+                (_place(plain.ahead, plain.behind, several),),
+                (_place(plain.behind, plain.ahead, False),),
+                (plain.quantity,),
+                (PAPER,),
+                (WORDS[plain.verdict],),
+                (QUANTITIES[plain.quantity].say_published(plain.published),),
+                _change(plain.quantity, plain.difference),
+                ("",),
+            )
+        )
+        for name, effects_of in made.items():
+            if (effect := effects_of.get(sides)) is not None:
+                measured, changed = (_change(plain.quantity, e) for e in (effect.ordering.difference, effect.change))
+                rows.append((("",), ("",), ("",), (name,), (WORDS[effect.ordering.verdict],), ("",), measured, changed))
+    return Grid(
+        title="What it makes of the differences",
+        head=(
+            "the paper has",
+            "ahead of",
+            "by",
+            "run",
+            "outcome",
+            "published",
+            "measured, 95% interval",
+            "changed by, 95% interval",
+        ),
+        rows=tuple(rows),
+        words=5,
+        caption="Differences of the first from the second, paired by seed; the last column is the difference less that of the recipe as "
+        "the paper says, paired by seed too.",
+    )
+
+
+def _sides(each: Ordering) -> tuple[str, Place, Place]:
+    """What tells an ordering from the others of a recipe."""
+    return each.quantity, each.ahead, each.behind
+
+
+def text_beside(found: AsPublished, name: str = "") -> str:
+    """All of it in GitHub's Markdown; `as-published.md`.
+
+    :param name: of the recipe, where it stands below the recipe's own text.
+    """
+    title = f"### `{name}` as published" if name else f"## {found.title}, as published"
+    seconds = sum(each.seconds for each in found.varied)
+    return (
+        "\n\n".join(
+            [
+                title,
+                f"```sh\n{found.command}\n```",
+                f"The trainings that were made for it took {words.duration(seconds)} together.",
+                markdown(numbers_beside(found)).rstrip(),
+                markdown(effects(found)).rstrip(),
+            ]
+        )
+        + "\n"
     )
 
 
@@ -161,9 +263,9 @@ def tally(found: Reproduction) -> str:
     return f"Of {len(counted)} ordering{'s' * (len(counted) != 1)} of the paper {', '.join(parts)}."
 
 
-def difference(each: Ordering) -> tuple[str, ...]:
-    """The difference of an ordering with its interval."""
-    quantity, interval = QUANTITIES[each.quantity], each.difference
+def _change(name: str, interval: Interval | None) -> Pieces:
+    """A difference with its interval."""
+    quantity = QUANTITIES[name]
     if interval is None:
         return (words.NOTHING,)
     middle = f"{quantity.change(interval.mean)}{quantity.change_unit}"
@@ -181,7 +283,6 @@ def text(found: Reproduction, name: str = "") -> str:
         f"## {f'`{name}`: ' if name else ''}{found.title}",
         f"{found.source}. {found.reading}",
         *([f"Made smaller: {found.scaled}."] if found.scale == "cpu" else []),
-        *([f"As published: {'; '.join(found.deviations)}."] if found.deviations else []),
         f"```sh\n{found.command}\n```",
         "\n".join(f"- {line}" for line in found.settings),
         f"{tally(found)} All trainings together took {words.duration(found.seconds)}.",
@@ -198,14 +299,18 @@ Written by `mixln reproduce --document docs/papers` from the files that `mixln r
 has two scales: `--scale paper` has the paper's sizes, data and steps, prints what it will take, and needs GPUs; `--scale cpu`, the
 default, is made smaller by the factors that are named, and was run on two cores. Models that small, trained that briefly, say nothing
 certain about large ones: what is compared is who is ahead of whom, with 95% confidence intervals over seeds. A recipe without an outcome
-has not been run yet. `mixln reproduce --list` names all; `--as-published` switches on, one by one, what the authors' code does otherwise.
+has not been run yet. `mixln reproduce --list` names all; `--as-published` does, one by one, what the authors' code does otherwise, and says
+what of a difference each makes (`as-published.json`).
 """
 
 
-def document(recipes: Mapping[str, Recipe], found: Mapping[str, Reproduction]) -> str:
+def document(
+    recipes: Mapping[str, Recipe], found: Mapping[str, Reproduction], beside: Mapping[str, AsPublished]
+) -> str:
     """All recipes with what became of them, in GitHub's Markdown; `docs/papers.md`.
 
     :param found: recipe's name → its outcome, of those that were run.
+    :param beside: recipe's name → that as the authors' code does.
     """
     overview = Grid(
         head=(
@@ -220,7 +325,14 @@ def document(recipes: Mapping[str, Recipe], found: Mapping[str, Reproduction]) -
         words=2,
         caption="Undecided: the 95% interval includes zero, or there are no seeds to tell noise from.",
     )
-    parts = [text(found[name], name) for name in recipes if name in found]
+    parts = [
+        part
+        for name in recipes
+        for part in (
+            *([text(found[name], name)] if name in found else []),
+            *([text_beside(beside[name], name)] if name in beside else []),
+        )
+    ]
     return "\n".join([INTRODUCTION, markdown(overview), *parts])
 
 

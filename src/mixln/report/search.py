@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from html import escape
 
-from mixln.compare import words
 from mixln.compare.measure import LANGUAGE
 from mixln.report import axes, formats, grid
 from mixln.report.embedded import figure
@@ -38,13 +37,7 @@ def _finalist(each: Finalist) -> tuple[Pieces, ...]:
     if each.loss is None:
         return (*first, ("not all trained",), (formats.NOTHING,))
     ends = "" if each.low is None or each.high is None else f"[{_shown(each.low)}, {_shown(each.high)}]"
-    gap = each.difference
-    if gap is None:
-        said: Pieces = ("chosen",)
-    elif gap.low is None or gap.high is None:
-        said = (f"{words.percent(gap.mean)}%",)
-    else:
-        said = (f"{words.percent(gap.mean)}%", f"[{words.percent(gap.low)}, {words.percent(gap.high)}]")
+    said = ("chosen",) if each.difference is None else LANGUAGE.difference(each.difference)
     return (*first, (_shown(each.loss), *([ends] if ends else [])), said)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from mixln.compare import words
 from mixln.compare.experiment import Display, facts_of_run, locked, title
+from mixln.compare.measure import LANGUAGE
 from mixln.compare.pretraining import Pretraining
 from mixln.compare.results import Trial, TrialResult
 from mixln.compare.runner import machine
@@ -20,6 +21,7 @@ from mixln.compare.statistics import paired_difference, t_interval
 from mixln.compare.store import read_result
 from mixln.compare.tasks import KINDS, Prepared
 from mixln.errors import MixlnError, SettingsError
+from mixln.hosts import count_parameters
 from mixln.nn.schemes import scheme
 from mixln.search.folder import check, claim, named
 from mixln.search.results import Finalist, Proxy, Search
@@ -51,7 +53,7 @@ def tune(settings: SearchSettings, display: Display) -> Search:
         claim(settings)
         counts = tuple(sorted({0, layers // 4, layers // 2, layers}))
         limits = _limits(settings, counts, layers, display)
-        plan = machine(settings.jobs, parameters=_parameters(data), trials=settings.trials)
+        plan = machine(settings.jobs, parameters=count_parameters(data.config), trials=settings.trials)
         workers = Kept(plan)
         try:
             short = dataclasses.replace(settings.training, steps=settings.proxy_steps, tokens=None)
@@ -98,15 +100,6 @@ def _limits(
     # What was never better than word frequencies in so short a ramp may yet be; the search finds out.
     found = {ramp.placement: ramp.breaking.rate or ramp.breaking.best_rate for ramp in ramps if ramp.breaking}
     return tuple((count, found[placement_with(count, layers)]) for count in counts)
-
-
-def _parameters(data: Prepared) -> int:
-    import torch
-
-    from mixln.hosts import build
-
-    with torch.device("meta"):
-        return sum(p.numel() for p in build(data.config, placement="pre", init="normal").parameters())
 
 
 def _job(settings: SearchSettings, data: Prepared, **more: Any) -> dict[str, Any]:
@@ -226,9 +219,8 @@ def _verdict(search: Search) -> Iterator[str]:
         elif gap.low is None or gap.high is None:
             yield f"{name} is {words.percent(gap.mean)}% from it; with one seed there is no interval, and this supports no claim."
         else:
-            said = f"{words.percent(gap.mean)}% [{words.percent(gap.low)}, {words.percent(gap.high)}]"
             tells = "worse beyond the noise between seeds" if gap.excludes_zero else "not told from it by these seeds"
-            yield f"{name} has a perplexity {said} from it: {tells}."
+            yield f"{name} has a perplexity {' '.join(LANGUAGE.difference(gap))} from it: {tells}."
     yield (
         "Learning rates that were tried in short trainings: "
         + ", ".join(f"{tried[each.post_layers]} of {each.placement}" for each in search.finalists)
