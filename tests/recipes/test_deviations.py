@@ -10,14 +10,16 @@ from mixln.cli import main
 from mixln.errors import SettingsError
 from mixln.placement import placement
 from mixln.recipes import RECIPES
-from mixln.recipes.deviations import DEVIATIONS, Variant, changed, recounted, variants
+from mixln.recipes.deviations import DEVIATIONS, Variant, deviating, recounted, variants
 from tests.recipes.test_outcome import trial
 
 
 def first(name, *chosen):
     recipe = RECIPES[name]
     (variant,) = variants(("+".join(chosen),)) if chosen else (Variant(),)
-    return changed(recipe, recipe.runs("cpu", None), variant)[0].settings
+    run = recipe.runs("cpu", None)[0]
+    made = deviating(run, variant)
+    return (made.run or run).settings
 
 
 @pytest.mark.parametrize("name", DEVIATIONS)
@@ -28,7 +30,7 @@ def test_each_changes_its_own_setting_and_no_other(name):
         "bfloat16": {"weights": "bfloat16"},
         "clipping": {"max_gradient_norm": 0.0},
         "evaluation": {},
-        "deepnorm": {"placements": ("post", "deepnorm(2.828)", "pre", "mix(0.25)")},
+        "deepnorm": {"placements": ("deepnorm(2.828)",), "baseline": None},
     }[name]
     for part, other in ((made, plain), (made.training, plain.training)):
         for field, value in vars(part).items():
@@ -76,3 +78,30 @@ def test_each_text_is_a_variant_and_plus_joins():
     assert [variant.name for variant in found] == ["clipping", "embedding", "clipping+evaluation"]
     assert first("table1", "embedding", "bfloat16").training.weights == "bfloat16"
     assert first("table1", "embedding", "bfloat16").init == "embedding(0.632)+normal"
+
+
+def test_what_a_run_has_already_is_not_trained_again():
+    """DeepNorm's own α changes one placement of four; scaled embeddings are no other with Scaled Embed."""
+
+    def made(name, run, text):
+        (variant,) = variants((text,))
+        return deviating(RECIPES[name].runs("cpu", None)[run], variant)
+
+    assert (made("table1", 0, "deepnorm").shared, made("table1", 0, "deepnorm").name) == (True, "deepnorm")
+    assert made("table1", 0, "evaluation").run is None
+    joined = made("table1", 0, "bfloat16+deepnorm")
+    assert not joined.shared
+    assert joined.run.settings.placements == ("post", "deepnorm(2.828)", "pre", "mix(0.25)")
+    assert made("table1", 0, "evaluation+embedding").name == "embedding"
+    embedded = len(RECIPES["table8"].runs("cpu", None)) - 1
+    assert made("table8", embedded, "embedding").run is None
+    assert made("table8", embedded, "embedding+bfloat16") == made("table8", embedded, "bfloat16")
+
+
+def test_what_would_move_no_quantity_of_a_recipe_is_refused(tmp_path, capsys):
+    for recipe in ("table3", "figure5"):
+        assert main(["reproduce", recipe, "--as-published", "evaluation", "--out", str(tmp_path / "out")]) == 2
+        assert "as-published evaluation would change nothing in this recipe" in capsys.readouterr().err
+    assert main(["reproduce", "table1", "--as-published", ","]) == 2
+    assert "as-published must name one of embedding, bfloat16" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -9,12 +9,12 @@ import pytest
 
 from mixln.compare.results import Trial, TrialResult
 from mixln.diagnostics.profile import LayerProfile
-from mixln.recipes.outcome import measured, ordering
+from mixln.recipes.outcome import effect, measured, ordering
 from mixln.recipes.quantities import QUANTITIES, Evidence
 from mixln.recipes.records import Claim, Recipe, row
-from mixln.recipes.results import Reproduction, Swept
+from mixln.recipes.results import AsPublished, Reproduction, Swept, Varied
 from mixln.report import write_reproduction
-from mixln.report.reproduction import tally, text
+from mixln.report.reproduction import effects, numbers_beside, tally, text
 
 CLAIM = Claim(quantity="perplexity", ahead=("A", "mix"), behind=("A", "pre"))
 RECIPE = Recipe(
@@ -62,6 +62,38 @@ def test_where_more_is_better():
     assert ordering(claim, RECIPE, rewards).verdict == "held"
 
 
+def test_what_a_deviation_changes_is_paired_by_seed():
+    """Each seed's difference shrinks by 0.5, but for a thousandth; the seeds themselves are far apart."""
+    plain = {("A", "mix"): seeds(2.0, 3.0, 4.0), ("A", "pre"): seeds(3.0, 4.2, 4.9)}
+    varied = {("A", "mix"): seeds(5.0, 2.0, 3.0), ("A", "pre"): seeds(5.501, 2.7, 3.399)}
+    found = effect(CLAIM, RECIPE, plain, varied)
+    assert found.ordering.difference.mean == pytest.approx(-(0.501 + 0.7 + 0.399) / 3)
+    assert found.change.mean == pytest.approx(0.5)
+    reach = 4.302653 * 0.001 / math.sqrt(3)  # t for two degrees of freedom; the changes are 0.499, 0.500, 0.501
+    assert (found.change.low, found.change.high) == (pytest.approx(0.5 - reach), pytest.approx(0.5 + reach))
+
+
+def test_a_seed_that_diverged_is_seen_beside_those_that_trained():
+    plain = {("A", "mix"): seeds(2.0, 2.1), ("A", "pre"): seeds(None, None, status="diverged")}
+    one = {0: seeds(2.5)[0], 1: Evidence(result=trial(None, 1, "diverged"))}
+    varied = {("A", "mix"): seeds(2.0, 2.1), ("A", "pre"): one}
+    found = AsPublished(
+        recipe="table", title=RECIPE.title, source=RECIPE.source, scale="cpu", scaled=RECIPE.scaled, command="mixln reproduce table",
+        measured=measured(RECIPE, plain), orderings=(ordering(CLAIM, RECIPE, plain),),
+        varied=(
+            Varied(
+                name="embedding", what="Otherwise.", settings=(), measured=measured(RECIPE, varied),
+                effects=(effect(CLAIM, RECIPE, plain, varied),), seconds=1.0, facts={},
+            ),
+        ),
+    )  # fmt: skip
+    rows = {row[1]: row[2:] for row in numbers_beside(found).rows}
+    assert rows[("pre",)] == (("—", "(0 of 2)"), ("12.18", "(1 of 2)"))
+    plainly, otherwise = effects(found).rows
+    assert plainly[3:] == (("as the paper says",), ("held",), ("—",), ("−5.0%",), ("",))
+    assert otherwise[3:] == (("embedding",), ("held",), ("−39.3%", "(n = 1)"), ("",), ("—",))
+
+
 def test_numbers_beside_each_other():
     evidence = {("A", "mix"): seeds(math.log(10), math.log(12.1)), ("A", "pre"): seeds(None, status="diverged")}
     mix, pre = (next(each for each in measured(RECIPE, evidence) if each.placement == name) for name in ("mix", "pre"))
@@ -79,7 +111,7 @@ def test_the_report_says_what_held(tmp_path):
     )  # fmt: skip
     assert tally(found) == "Of 1 ordering of the paper 1 held."
     said = text(found)
-    assert "| mix | pre | perplexity | held | −5.0% | −64.4% \\[−69.2, −58.9\\] |" in said
+    assert "| mix | pre | perplexity | held | −64.4% \\[−69.2, −58.9\\] | −5.0% |" in said
     assert "| A | mix | 19.00 |" in said
     undecided = dataclasses.replace(found.orderings[0], verdict="undecided")
     assert "1 these seeds do not tell" in tally(dataclasses.replace(found, orderings=(undecided,)))

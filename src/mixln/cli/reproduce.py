@@ -13,8 +13,8 @@ from mixln.cli.terminal import Terminal
 from mixln.errors import SettingsError, unknown
 from mixln.files import check_writable
 from mixln.recipes import RECIPES, Scale
-from mixln.recipes.deviations import DEVIATIONS, Variant, changed, variants
-from mixln.recipes.plan import check_machine, described, trials_of
+from mixln.recipes.deviations import DEVIATIONS, Variant, check, variants
+from mixln.recipes.plan import check_machine, described
 from mixln.recipes.records import Recipe
 
 if TYPE_CHECKING:
@@ -40,10 +40,12 @@ class Reproduce:
     plan: bool = False
     """Only say what would be run, and what it takes."""
     only: tuple[str, ...] = ()
-    """Of several models only these, by the paper's names, for example LLaMA-71M."""
+    """Of several models only these, by the paper's names, for example LLaMA-71M. Trainings are shared with the whole recipe's, and
+    reproduction.json is the last command's."""
     as_published: tuple[str, ...] = ()
     """Once more as the authors' code does and the paper does not say, each alone: for example embedding bfloat16 (--list names all), or
-    several at once: embedding+bfloat16. Beside each other, they say how much of a gap each one makes. Of Mix-LN's language models."""
+    several at once: embedding+bfloat16. as-published.json has those that are named together, and says what each makes of every
+    difference. Of Mix-LN's language models."""
     data: str | None = None
     """Where the data lie, if not where the recipe looks: for table4 at the paper's scale, the folder of ImageNet-1K."""
     out: Path | None = None
@@ -79,12 +81,10 @@ class Reproduce:
         runs = recipe.runs(self.scale, self.data)
         if self.data is not None and not recipe.runs(self.scale, None):
             raise SettingsError(f"data is not asked for by {self.recipe}, which trains nothing; leave it out")
-        varied = {variant: changed(recipe, runs, variant) for variant in chosen}
-        for line in described(recipe, runs, self.scale):
+        for variant in chosen:
+            check(recipe, runs, variant)
+        for line in described(recipe, runs, self.scale, chosen):
             terminal.line(line)
-        for variant, made in varied.items():
-            again = sum(map(trials_of, (new for new, old in zip(made, runs, strict=True) if new != old)))
-            terminal.line(f"and as published, {variant.name} ({variant.what}): {again} trials more")
         if self.plan:
             return 0
         if self.scale == "paper" and runs:
@@ -113,17 +113,18 @@ class Reproduce:
             show=shown,
             say=terminal.news,
         )
-        found, known = carrier.plain()
-        paths = write_reproduction(found, out)
+        plain = carrier.plain()
+        paths = write_reproduction(plain.found, out)
         terminal.line()
-        terminal.show(grid.terminal(reproduction.numbers(found)))
-        if found.orderings:
+        terminal.show(grid.terminal(reproduction.numbers(plain.found)))
+        if plain.found.orderings:
             terminal.line()
-            terminal.show(grid.terminal(reproduction.orders(found)))
-        terminal.note(reproduction.tally(found))
-        if chosen:
-            beside = carrier.varied(chosen, found, known)
+            terminal.show(grid.terminal(reproduction.orders(plain.found)))
+        terminal.note(reproduction.tally(plain.found))
+        beside = None
+        for beside in carrier.varied(chosen, plain):
             paths = write_as_published(beside, out)
+        if beside is not None:
             for table in (reproduction.numbers_beside(beside), reproduction.effects(beside)):
                 terminal.line()
                 terminal.show(grid.terminal(table))
@@ -139,7 +140,7 @@ class Reproduce:
             f"mixln reproduce {self.recipe}",
             *(["--scale paper"] if self.scale == "paper" else []),
             *([f"--only {' '.join(map(shlex.quote, self.only))}"] if self.only else []),
-            *([f"--data {self.data}"] if self.data else []),
+            *([f"--data {shlex.quote(self.data)}"] if self.data else []),
             *([f"--as-published {' '.join(variant.name for variant in chosen)}"] if chosen else []),
         ]
         return " ".join(parts)
@@ -154,20 +155,24 @@ def _document(folder: Path) -> str:
     beside: dict[str, AsPublished] = {}
     for path in sorted(folder.glob("*.json")):
         name = path.name.partition(".")[0]
-        kind, kept = {
-            f"{name}.json": (Reproduction, found),
-            f"{name}.as-published.json": (AsPublished, beside),
-        }.get(path.name, (None, {}))
-        if kind is None or name not in RECIPES:
+        if name not in RECIPES or path.name not in (f"{name}.json", f"{name}.as-published.json"):
             raise SettingsError(
                 f"document: {path} must be called as a recipe, {', '.join(RECIPES)}, with .json or .as-published.json"
             )
         try:
-            kept[name] = from_json(kind, read_json(path))
+            if path.name == f"{name}.json":
+                found[name] = from_json(Reproduction, read_json(path))
+            else:
+                beside[name] = from_json(AsPublished, read_json(path))
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise SettingsError(
                 f"document: {path} is none of the files that mixln reproduce writes ({error}); take it out of the folder"
             ) from error
     if not found:
         raise SettingsError(f"document: {folder} holds no NAME.json of a recipe that was run")
-    return document(RECIPES, found, beside)
+    try:
+        return document(RECIPES, found, beside)
+    except KeyError as error:
+        raise SettingsError(
+            f"document: the quantity {error} is not known to this mixln; run its recipe again, which trains nothing anew"
+        ) from error

@@ -318,6 +318,7 @@ def _summary(
         "training": f"each trial: {given}",
         "machine": present["machine"],
         "versions": ", ".join(f"{name} {number}" for name, number in present["versions"].items()),
+        **({"commit": present["commit"]} if present.get("commit") else {}),
     }
     return Summary(
         task=settings.task,

@@ -1,4 +1,4 @@
-"""Where the published code of a paper does other than the paper says, each to be switched on alone; nothing here needs torch."""
+"""Where the published code of a paper does other than the paper says; nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -10,9 +10,27 @@ from mixln.compare.settings import CompareSettings
 from mixln.errors import SettingsError, unknown
 from mixln.recipes.records import Recipe, Run
 
+COUNTED = {"perplexity", "perplexity over the course"}
+"""The quantities that are taken of a held-out loss."""
 
-def _same(settings: CompareSettings) -> CompareSettings:
-    return settings
+
+def _embedding(settings: CompareSettings) -> CompareSettings:
+    if "scaled-embed" in (settings.init or ""):
+        return settings
+    return replace(settings, init=f"embedding(0.632)+{settings.init or 'normal'}")
+
+
+def _bfloat16(settings: CompareSettings) -> CompareSettings:
+    return replace(settings, training=replace(settings.training, weights="bfloat16"))
+
+
+def _unclipped(settings: CompareSettings) -> CompareSettings:
+    return replace(settings, training=replace(settings.training, max_gradient_norm=0.0))
+
+
+def _deepnorm(settings: CompareSettings) -> CompareSettings:
+    placements = tuple(FIXED_DEEPNORM if name == "deepnorm" else name for name in settings.placements)
+    return replace(settings, placements=placements)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,16 +38,14 @@ class Deviation:
     """One.
 
     :param what: what the code does, and what is done without it.
-    :param apply: what of the settings it changes.
-    :param counted: how a loss over n batches is counted.
-    :param of: whether there is something for it to change.
+    :param apply: what of the settings it changes, if anything.
+    :param counts: how a loss over n batches is counted; `None` for as it should.
     """
 
     name: str
     what: str
-    of: Callable[[CompareSettings], bool] = lambda settings: True
-    apply: Callable[[CompareSettings], CompareSettings] = _same
-    counted: Callable[[float, int], float] = lambda loss, batches: loss
+    apply: Callable[[CompareSettings], CompareSettings] = lambda settings: settings
+    counts: Callable[[float, int], float] | None = None
 
 
 FIXED_DEEPNORM = "deepnorm(2.828)"
@@ -39,32 +55,27 @@ DEVIATIONS: dict[str, Deviation] = {
         Deviation(
             name="embedding",
             what="embeddings start with a standard deviation of 0.632, not 0.02; all placements then have one initialisation, DeepNorm too",
-            of=lambda settings: "scaled-embed" not in (settings.init or ""),
-            apply=lambda settings: replace(settings, init=f"embedding(0.632)+{settings.init or 'normal'}"),
+            apply=_embedding,
         ),
         Deviation(
             name="bfloat16",
             what="weights, gradients and Adam's moments are bfloat16, not float32",
-            apply=lambda settings: replace(settings, training=replace(settings.training, weights="bfloat16")),
+            apply=_bfloat16,
         ),
         Deviation(
             name="clipping",
             what="gradients are not clipped, as the authors' scripts have it (--grad_clipping 0.0); clipped at 1 without it",
-            apply=lambda settings: replace(settings, training=replace(settings.training, max_gradient_norm=0.0)),
+            apply=_unclipped,
         ),
         Deviation(
             name="evaluation",
             what="the loss over n batches is their sum over n + 1, so that it comes out too low",
-            counted=lambda loss, batches: loss * batches / (batches + 1),
+            counts=lambda loss, batches: loss * batches / (batches + 1),
         ),
         Deviation(
             name="deepnorm",
             what="DeepNorm's α is 2.828, right for 32 layers, whatever the depth",
-            of=lambda settings: "deepnorm" in settings.placements,
-            apply=lambda settings: replace(
-                settings,
-                placements=tuple(FIXED_DEEPNORM if name == "deepnorm" else name for name in settings.placements),
-            ),
+            apply=_deepnorm,
         ),
     )
 }
@@ -93,7 +104,10 @@ def variants(texts: tuple[str, ...]) -> tuple[Variant, ...]:
     :raises SettingsError: if one is not known, or named twice.
     """
     found: list[Variant] = []
-    for text in " ".join(texts).replace(",", " ").split():
+    words = " ".join(texts).replace(",", " ").split()
+    if texts and not words:
+        raise SettingsError(f"as-published must name one of {', '.join(DEVIATIONS)}, got {texts[0]!r}")
+    for text in words:
         names = text.split("+")
         for name in names:
             if name not in DEVIATIONS:
@@ -120,31 +134,52 @@ def recounted(result: TrialResult, variant: Variant, batches: int) -> TrialResul
 
     def counted(loss: float | None) -> float | None:
         for each in variant.deviations:
-            loss = loss if loss is None else each.counted(loss, batches)
+            loss = loss if loss is None or each.counts is None else each.counts(loss, batches)
         return loss
 
     curve = tuple((step, counted(loss) or 0.0) for step, loss in result.eval_curve)
     return replace(result, loss=counted(result.loss), eval_curve=curve)
 
 
-def changed(recipe: Recipe, runs: tuple[Run, ...], variant: Variant) -> tuple[Run, ...]:
-    """The runs as the published code would do them.
+@dataclass(frozen=True, kw_only=True)
+class Deviating:
+    """What a variant makes of a run.
 
-    :raises SettingsError: if one of the deviations would change nothing.
+    :param run: what is to be trained for it; `None` for nothing.
+    :param shared: whether trainings of the run as it is, counted as the variant does, are the variant's too.
+    :param name: the deviations that change what is trained, joined by `+`.
     """
-    if not variant.deviations:
-        return runs
-    settings = [run.settings for run in runs if isinstance(run.settings, CompareSettings)]
-    if not settings or recipe.paper != "Mix-LN":
-        raise SettingsError("as-published is of the code of the Mix-LN paper's language models; leave it out here")
-    for each in variant.deviations:
-        if not any(each.of(one) for one in settings):
-            raise SettingsError(f"as-published {each.name} would change nothing in this recipe; leave it out")
-    made = []
-    for run in runs:
-        one = run.settings
+
+    run: Run | None
+    shared: bool
+    name: str = ""
+
+
+def deviating(run: Run, variant: Variant) -> Deviating:
+    """What is to be trained for a variant of a run, which is only what the run does not have already."""
+    settings, names = run.settings, []
+    if isinstance(settings, CompareSettings):
         for each in variant.deviations:
-            if isinstance(one, CompareSettings) and each.of(one):
-                one = each.apply(one)
-        made.append(replace(run, settings=one))
-    return tuple(made)
+            made = each.apply(settings)
+            if made != settings:
+                settings = made
+                names.append(each.name)
+    if settings == run.settings:
+        return Deviating(run=None, shared=True)
+    shared = replace(settings, placements=run.settings.placements) == run.settings
+    if shared:
+        others = tuple(name for name in settings.placements if name not in run.settings.placements)
+        settings = replace(settings, placements=others, baseline=None)
+    return Deviating(run=replace(run, settings=settings), shared=shared, name="+".join(names))
+
+
+def check(recipe: Recipe, runs: tuple[Run, ...], variant: Variant) -> None:
+    """:raises SettingsError: if one of the deviations would change nothing of a recipe."""
+    if recipe.paper != "Mix-LN" or not any(isinstance(run.settings, CompareSettings) for run in runs):
+        raise SettingsError("as-published is of the code of the Mix-LN paper's language models; leave it out here")
+    judged = {claim.quantity for claim in recipe.orderings}
+    for each in variant.deviations:
+        alone = Variant(deviations=(each,))
+        trains = any(deviating(run, alone).run is not None for run in runs)
+        if not trains and not (each.counts and judged & COUNTED):
+            raise SettingsError(f"as-published {each.name} would change nothing in this recipe; leave it out")

@@ -11,9 +11,11 @@ from mixln.recipes.records import Claim, Place, Recipe
 from mixln.recipes.results import Effect, Measured, Ordering, Verdict
 
 Seeds = Mapping[int, Evidence]
+Known = Mapping[Place, Seeds]
+"""All that was found."""
 
 
-def measured(recipe: Recipe, evidence: Mapping[Place, Seeds]) -> tuple[Measured, ...]:
+def measured(recipe: Recipe, evidence: Known) -> tuple[Measured, ...]:
     """Every quantity of the recipe in every place where something is published or known of it."""
     asked = dict.fromkeys([*recipe.published, *(claim.quantity for claim in recipe.claims)])
     found = []
@@ -41,7 +43,7 @@ def measured(recipe: Recipe, evidence: Mapping[Place, Seeds]) -> tuple[Measured,
     return tuple(found)
 
 
-def ordering(claim: Claim, recipe: Recipe, evidence: Mapping[Place, Seeds]) -> Ordering:
+def ordering(claim: Claim, recipe: Recipe, evidence: Known) -> Ordering:
     """Whether a claim held."""
     quantity = QUANTITIES[claim.quantity]
     ahead, behind = (evidence.get(place, {}) for place in (claim.ahead, claim.behind))
@@ -59,17 +61,16 @@ def ordering(claim: Claim, recipe: Recipe, evidence: Mapping[Place, Seeds]) -> O
     )
 
 
-def effect(claim: Claim, recipe: Recipe, plain: Mapping[Place, Seeds], varied: Mapping[Place, Seeds]) -> Effect:
-    """What becomes of a claim as the authors' code has it, beside what became of it as the paper says."""
+def effect(claim: Claim, recipe: Recipe, plain: Known, varied: Known) -> Effect:
+    """What becomes of a claim as the authors' code has it, and by how much that is another than as the paper says."""
     quantity = QUANTITIES[claim.quantity]
 
-    def differences(evidence: Mapping[Place, Seeds]) -> dict[int, float]:
+    def differences(evidence: Known) -> dict[int, float]:
         ahead, behind = (_values(quantity, evidence.get(place, {})) for place in (claim.ahead, claim.behind))
         return {seed: ahead[seed] - behind[seed] for seed in ahead.keys() & behind.keys()}
 
     return Effect(
         ordering=ordering(claim, recipe, varied),
-        plain=ordering(claim, recipe, plain),
         change=paired_difference(differences(varied), differences(plain)),
     )
 

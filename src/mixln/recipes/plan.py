@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mixln.compare.settings import CompareSettings, GridSettings, VisionCompareSettings
 from mixln.errors import SettingsError
 from mixln.planning.settings import DEVICES, PlanSettings
+from mixln.recipes.deviations import Variant, deviating
 from mixln.recipes.records import Recipe, Run, Scale
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def settings_of(run: Run) -> str:
     )
 
 
-def trials_of(run: Run) -> int:
+def count_trials(run: Run) -> int:
     """How many trainings a run is."""
     return len(run.settings.placements) * len(run.settings.learning_rates) * len(run.settings.seeds)
 
@@ -63,20 +64,35 @@ def check_machine(runs: tuple[Run, ...]) -> None:
     )
 
 
-def described(recipe: Recipe, runs: tuple[Run, ...], scale: Scale) -> Iterator[str]:
-    """What a recipe is, what it trains and what that takes, line by line."""
+def described(recipe: Recipe, runs: tuple[Run, ...], scale: Scale, variants: tuple[Variant, ...] = ()) -> Iterator[str]:
+    """What a recipe is, what it trains and what that takes, line by line.
+
+    :param variants: what is tried beside it.
+    """
     yield f"{recipe.title} ({recipe.source})"
     yield recipe.reading
     if scale == "cpu":
-        yield f"Made smaller: {recipe.scaled}. About {recipe.minutes} minutes on two cores."
+        time = f" About {recipe.minutes} minutes on two cores." if recipe.minutes else ""
+        yield f"Made smaller: {recipe.scaled}.{time}"
     for run in runs:
-        count = trials_of(run)
-        yield f"{settings_of(run)}: {count} trials"
-        if scale == "paper":
-            yield f"  {_needs(run, count)}"
+        yield from _trained(run, scale)
+    for variant in variants:
+        yield f"As published, {variant.name}: {variant.what}"
+        made = [each.run for run in runs if (each := deviating(run, variant)).run is not None]
+        for run in made:
+            yield from _trained(run, scale)
+        if not made:
+            yield "no training: the others are counted again"
     for name, model in recipe.models(scale).items():
         held = f"the checkpoint in the package {model.removeprefix('package:').partition('/')[0].replace('_', '-')}"
         yield f"{name}: a diagnosis of {held if model.startswith('package:') else model}"
+
+
+def _trained(run: Run, scale: Scale) -> Iterator[str]:
+    count = count_trials(run)
+    yield f"{settings_of(run)}: {count} trial{'s' * (count > 1)}"
+    if scale == "paper":
+        yield f"  {_needs(run, count)}"
 
 
 def _needs(run: Run, trials: int) -> str:

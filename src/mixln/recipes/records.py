@@ -52,7 +52,7 @@ class Recipe:
     :param source: paper and place.
     :param reading: what of it is ours, where the paper leaves something open or contradicts itself.
     :param scaled: what the small scale makes smaller.
-    :param minutes: what the small scale took on two cores.
+    :param minutes: what the small scale took on two cores; 0 of a part of a recipe, of which it is not known.
     :param runs: scale and where the data lie (`None`: where the recipe looks for itself) → the comparisons.
     :param models: scale → name → checkpoints that exist, to be diagnosed.
     :param presets: name → preset, whose sizes are counted.
@@ -108,6 +108,8 @@ class Recipe:
                 raise SettingsError(unknown("only", name, known))
         return replace(
             self,
+            title=f"{self.title}; {', '.join(names)} alone",
+            minutes=0,
             runs=lambda scale, data: tuple(run for run in self.runs(scale, data) if run.name in names),
             models=lambda scale: {name: model for name, model in self.models(scale).items() if name in names},
             presets={name: preset for name, preset in self.presets.items() if name in names},

@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mixln.compare.experiment import facts_of_run
 from mixln.compare.results import Summary
 from mixln.compare.settings import GridSettings
-from mixln.recipes.deviations import Variant, changed
+from mixln.recipes.deviations import Variant, deviating
 from mixln.recipes.gather import of_models, of_presets, of_run, placed, swept
-from mixln.recipes.outcome import effect, measured, ordering
+from mixln.recipes.outcome import Known, Seeds, effect, measured, ordering
 from mixln.recipes.plan import settings_of
-from mixln.recipes.quantities import Evidence
 from mixln.recipes.records import Place, Recipe, Run, Scale
-from mixln.recipes.results import AsPublished, Reproduction, Swept, Varied
+from mixln.recipes.results import AsPublished, Reproduction, Varied
 
 VARIED = "as-published"
 """The folder of the trainings that deviate, in that of the recipe."""
-Known = Mapping[Place, Mapping[int, Evidence]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained:
-    """What comparisons left.
+class Plain:
+    """What came out as the paper says.
 
-    :param seconds: run's name → of all its trainings, added up.
+    :param summaries: run's name → its comparison.
     """
 
+    found: Reproduction
     known: Known
-    swept: tuple[Swept, ...]
-    seconds: Mapping[str, float]
+    summaries: Mapping[str, Summary]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,15 +52,14 @@ class Carrier:
     show: Callable[[GridSettings], Summary]
     say: Callable[[str], None]
 
-    def plain(self) -> tuple[Reproduction, Known]:
+    def plain(self) -> Plain:
         """As the paper says."""
-        runs = self.recipe.runs(self.scale, self.data)
-        trained = self._trained([placed(run, self.out, self.cache) for run in runs], Variant())
-        known = {
-            **trained.known,
-            **dict(of_models(self.recipe, self.scale, cache=self.cache, say=self.say)),
-            **dict(of_presets(self.recipe)),
-        }
+        runs = [placed(run, self.out, self.cache) for run in self.recipe.runs(self.scale, self.data)]
+        summaries = {run.name: self._trained(run) for run in runs}
+        known: dict[Place, Seeds] = dict(of_models(self.recipe, self.scale, cache=self.cache, say=self.say))
+        known.update(of_presets(self.recipe))
+        for run in runs:
+            known.update(self._gathered(run, summaries[run.name], Variant()))
         orderings = [ordering(claim, self.recipe, known) for claim in self.recipe.orderings]
         found = Reproduction(
             recipe=self.name,
@@ -75,48 +72,72 @@ class Carrier:
             settings=tuple(map(settings_of, runs)),
             measured=measured(self.recipe, known),
             orderings=tuple(each for each in orderings if each.verdict != "not measured"),
-            seconds=sum(trained.seconds.values()),
-            swept=trained.swept,
-            facts=facts_of_run(),
+            seconds=_seconds(summaries.values()),
+            swept=tuple(each for run in runs for each in swept(run, summaries[run.name])),
+            facts=_facts(summaries.values()),
         )
-        return found, known
+        return Plain(found=found, known=known, summaries=summaries)
 
-    def varied(self, variants: tuple[Variant, ...], plain: Reproduction, known: Known) -> AsPublished:
-        """With each of the variants. What it leaves as it is, is not trained again."""
-        return AsPublished(
+    def varied(self, variants: Iterable[Variant], plain: Plain) -> Iterator[AsPublished]:
+        """With each of the variants, as far as they have been tried. What they leave as it is, is not trained again."""
+        found = AsPublished(
             recipe=self.name,
             title=self.recipe.title,
+            source=self.recipe.source,
+            scale=self.scale,
+            scaled=self.recipe.scaled,
             command=self.command,
-            measured=plain.measured,
-            varied=tuple(self._varied(variant, known) for variant in variants),
-            facts=facts_of_run(),
+            measured=plain.found.measured,
+            orderings=plain.found.orderings,
+            varied=(),
         )
+        for variant in variants:
+            self.say(f"\nas published, {variant.name}: {variant.what}")
+            found = replace(found, varied=(*found.varied, self._varied(variant, plain)))
+            yield found
 
-    def _varied(self, variant: Variant, known: Known) -> Varied:
-        self.say(f"\nas published, {variant.name}: {variant.what}")
-        runs = self.recipe.runs(self.scale, self.data)
-        pairs = list(zip(runs, changed(self.recipe, runs, variant), strict=True))
-        new, folder = {run.name for run, made in pairs if made != run}, self.out / VARIED / variant.name
-        trained = self._trained(
-            [placed(made, folder if made.name in new else self.out, self.cache) for _, made in pairs], variant
-        )
-        effects = [effect(claim, self.recipe, known, trained.known) for claim in self.recipe.orderings]
+    def _varied(self, variant: Variant, plain: Plain) -> Varied:
+        known = dict(plain.known)
+        trained: list[Run] = []
+        summaries: list[Summary] = []
+        for run in self.recipe.runs(self.scale, self.data):
+            made = deviating(run, variant)
+            if made.shared:
+                known.update(self._gathered(placed(run, self.out, self.cache), plain.summaries[run.name], variant))
+            if made.run is not None:
+                there = placed(made.run, self.out / VARIED / made.name, self.cache)
+                trained.append(there)
+                summaries.append(self._trained(there))
+                known.update(self._gathered(there, summaries[-1], variant))
+        effects = [effect(claim, self.recipe, plain.known, known) for claim in self.recipe.orderings]
         return Varied(
             name=variant.name,
             what=variant.what,
-            measured=measured(self.recipe, trained.known),
+            settings=tuple(map(settings_of, trained)),
+            measured=measured(self.recipe, known),
             effects=tuple(each for each in effects if each.ordering.verdict != "not measured"),
-            seconds=sum(trained.seconds[name] for name in new),
+            seconds=_seconds(summaries),
+            facts=_facts(summaries),
         )
 
-    def _trained(self, runs: list[Run], variant: Variant) -> Trained:
-        known: dict[Place, Mapping[int, Evidence]] = {}
-        seconds: dict[str, float] = {}
-        sweeps: list[Swept] = []
-        for run in runs:
-            self.say(f"\n{settings_of(run)}")
-            summary = self.show(run.settings)
-            seconds[run.name] = sum(result.seconds for result in summary.trials)
-            sweeps += swept(run, summary)
-            known.update(of_run(run, summary, variant=variant, cache=self.cache, say=self.say))
-        return Trained(known=known, swept=tuple(sweeps), seconds=seconds)
+    def _trained(self, run: Run) -> Summary:
+        self.say(f"\n{settings_of(run)}")
+        return self.show(run.settings)
+
+    def _gathered(self, run: Run, summary: Summary, variant: Variant) -> Known:
+        return dict(of_run(run, summary, variant=variant, cache=self.cache, say=self.say))
+
+
+def _seconds(summaries: Iterable[Summary]) -> float:
+    """Of all trainings, added up."""
+    return sum(result.seconds for summary in summaries for result in summary.trials)
+
+
+def _facts(summaries: Iterable[Summary]) -> dict[str, str]:
+    """What trained them; of what was only counted or diagnosed, what did that."""
+    facts = [summary.facts for summary in summaries] or [facts_of_run()]
+    return {
+        name: "; ".join(dict.fromkeys(each[name] for each in facts if name in each))
+        for name in ("machine", "versions", "commit")
+        if any(name in each for each in facts)
+    }

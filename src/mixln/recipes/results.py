@@ -93,12 +93,10 @@ class Effect:
     """What the authors' code makes of one ordering.
 
     :param ordering: what became of it with their code.
-    :param plain: and as the paper says.
-    :param change: by how much the difference is another, paired by seed.
+    :param change: by how much the difference is another than as the paper says, paired by seed.
     """
 
     ordering: Ordering
-    plain: Ordering
     change: Interval | None
 
 
@@ -108,23 +106,31 @@ class Varied:
 
     :param name: the deviations, joined by `+`.
     :param what: what is done otherwise.
-    :param seconds: of all trainings that were made for it.
+    :param settings: of the trainings that were made for it; `seconds` are of all of them, added up.
     """
 
     name: str
     what: str
+    settings: tuple[str, ...]
     measured: tuple[Measured, ...]
     effects: tuple[Effect, ...]
     seconds: float
+    facts: dict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
 class AsPublished:
-    """A recipe as the paper says, and as the authors' code does; `as-published.json`."""
+    """A recipe as the paper says, and as the authors' code does; `as-published.json`.
+
+    :param measured: as the paper says, and so are the `orderings`.
+    """
 
     recipe: str
     title: str
+    source: str
+    scale: str
+    scaled: str
     command: str
     measured: tuple[Measured, ...]
+    orderings: tuple[Ordering, ...]
     varied: tuple[Varied, ...]
-    facts: dict[str, str] = field(default_factory=dict)

@@ -57,15 +57,14 @@ def orders(found: Reproduction) -> Grid:
     several = len({place[0] for each in found.orderings for place in (each.ahead, each.behind)}) > 1
     return Grid(
         title="Did the paper's order hold?",
-        head=("the paper has", "ahead of", "by", "outcome", "published", "measured, 95% interval"),
+        head=("the paper has", "ahead of", "by", "outcome", "measured, 95% interval", "published"),
         rows=tuple(
             (
                 (_place(each.ahead, each.behind, several),),
                 (_place(each.behind, each.ahead, False),),
                 (each.quantity,),
-                (f"{WORDS[each.verdict]}{' (our question)' if each.ours else ''}",),
+                *_became(each),
                 (QUANTITIES[each.quantity].say_published(each.published),),
-                _change(each.quantity, each.difference),
             )
             for each in found.orderings
         ),
@@ -74,61 +73,62 @@ def orders(found: Reproduction) -> Grid:
     )
 
 
+def _became(each: Ordering) -> tuple[Pieces, Pieces]:
+    """Outcome and difference."""
+    outcome = f"{WORDS[each.verdict]}{' (our question)' if each.ours else ''}"
+    return (outcome,), _change(each.quantity, each.difference)
+
+
 PAPER = "as the paper says"
 
 
 def numbers_beside(found: AsPublished) -> Grid:
     """What was measured as the paper says, and as the authors' code does."""
     columns = {PAPER: found.measured, **{each.name: each.measured for each in found.varied}}
-    cells = {
-        (name, each.quantity, each.run, each.placement): each for name, each_of in columns.items() for each in each_of
-    }
-    several = len({each.quantity for each in found.measured}) > 1
+    cells = {(name, *_at(each)): each for name, measured in columns.items() for each in measured}
+    rows = dict.fromkeys(_at(each) for measured in columns.values() for each in measured if each.seeds)
+    several = len({quantity for quantity, _, _ in rows}) > 1
     return Grid(
         title="Measured, as the paper says and as the authors' code does",
         head=("model", "placement", *(("quantity",) if several else ()), *columns),
         rows=tuple(
             (
-                (each.run,),
-                (each.placement,),
-                *(((each.quantity,),) if several else ()),
-                *(
-                    (words.NOTHING,) if cell is None else _interval(cell)
-                    for name in columns
-                    for cell in [cells.get((name, each.quantity, each.run, each.placement))]
-                ),
+                (run,),
+                (placement,),
+                *(((quantity,),) if several else ()),
+                *(_trained(cells.get((name, quantity, run, placement))) for name in columns),
             )
-            for each in found.measured
-            if each.value is not None
+            for quantity, run, placement in rows
         ),
         words=2 + several,
-        caption="; ".join(f"{each.name}: {each.what}" for each in found.varied) + ".",
+        caption=f"{'; '.join(f'{each.name}: {each.what}' for each in found.varied)}. 95% intervals; in brackets how many seeds neither "
+        "diverged nor stalled, where not all.",
     )
+
+
+def _at(each: Measured) -> tuple[str, str, str]:
+    return each.quantity, each.run, each.placement
+
+
+def _trained(each: Measured | None) -> Pieces:
+    if each is None:
+        return (words.NOTHING,)
+    return (*_interval(each), *([f"({each.trained} of {each.seeds})"] if each.trained < each.seeds else []))
 
 
 def effects(found: AsPublished) -> Grid:
     """How much of a published difference each thing makes that the authors' code does otherwise."""
-    made = {each.name: {_sides(effect.plain): effect for effect in each.effects} for each in found.varied}
-    claims = {sides: effect.plain for effects_of in made.values() for sides, effect in effects_of.items()}
-    several = len({place[0] for each in claims.values() for place in (each.ahead, each.behind)}) > 1
+    several = len({place[0] for each in found.orderings for place in (each.ahead, each.behind)}) > 1
     rows: list[tuple[Pieces, ...]] = []
-    for sides, plain in claims.items():
-        rows.append(
-            (
-                (_place(plain.ahead, plain.behind, several),),
-                (_place(plain.behind, plain.ahead, False),),
-                (plain.quantity,),
-                (PAPER,),
-                (WORDS[plain.verdict],),
-                (QUANTITIES[plain.quantity].say_published(plain.published),),
-                _change(plain.quantity, plain.difference),
-                ("",),
-            )
-        )
-        for name, effects_of in made.items():
-            if (effect := effects_of.get(sides)) is not None:
-                measured, changed = (_change(plain.quantity, e) for e in (effect.ordering.difference, effect.change))
-                rows.append((("",), ("",), ("",), (name,), (WORDS[effect.ordering.verdict],), ("",), measured, changed))
+    for plain in found.orderings:
+        sides = ((_place(plain.ahead, plain.behind, several),), (_place(plain.behind, plain.ahead, False),))
+        published = QUANTITIES[plain.quantity].say_published(plain.published)
+        rows.append((*sides, (plain.quantity,), (PAPER,), *_became(plain), (published,), ("",)))
+        for each in found.varied:
+            for effect in each.effects:
+                if _sides(effect.ordering) == _sides(plain):
+                    changed = _change(plain.quantity, effect.change)
+                    rows.append((("",), ("",), ("",), (each.name,), *_became(effect.ordering), ("",), changed))
     return Grid(
         title="What it makes of the differences",
         head=(
@@ -137,14 +137,15 @@ def effects(found: AsPublished) -> Grid:
             "by",
             "run",
             "outcome",
-            "published",
             "measured, 95% interval",
+            "published",
             "changed by, 95% interval",
         ),
         rows=tuple(rows),
         words=5,
-        caption="Differences of the first from the second, paired by seed; the last column is the difference less that of the recipe as "
-        "the paper says, paired by seed too.",
+        caption="Differences of the first from the second, paired by seed. The last column is the difference less that of the recipe as "
+        "the paper says, paired by seed too; of perplexities both are taken of their logarithms, so that −20% after −50% is +60%: 0.8 is "
+        "1.6 times 0.5.",
     )
 
 
@@ -158,20 +159,19 @@ def text_beside(found: AsPublished, name: str = "") -> str:
 
     :param name: of the recipe, where it stands below the recipe's own text.
     """
-    title = f"### `{name}` as published" if name else f"## {found.title}, as published"
-    seconds = sum(each.seconds for each in found.varied)
-    return (
-        "\n\n".join(
-            [
-                title,
-                f"```sh\n{found.command}\n```",
-                f"The trainings that were made for it took {words.duration(seconds)} together.",
-                markdown(numbers_beside(found)).rstrip(),
-                markdown(effects(found)).rstrip(),
-            ]
-        )
-        + "\n"
-    )
+    trained = [f"- {each.name}: {line}" for each in found.varied for line in each.settings]
+    time = words.duration(sum(each.seconds for each in found.varied))
+    parts = [
+        f"### `{name}` as published: {found.title}" if name else f"## As published: {found.title}",
+        *([] if name else [f"{found.source}."]),
+        *([f"Made smaller: {found.scaled}."] if found.scale == "cpu" else []),
+        f"```sh\n{found.command}\n```",
+        "\n".join(trained),
+        f"What was trained for it took {time}." if trained else "Nothing was trained for it.",
+        markdown(numbers_beside(found)).rstrip(),
+        markdown(effects(found)).rstrip(),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def sweeps(found: Reproduction) -> tuple[Grid, ...]:
@@ -270,7 +270,7 @@ def _change(name: str, interval: Interval | None) -> Pieces:
         return (words.NOTHING,)
     middle = f"{quantity.change(interval.mean)}{quantity.change_unit}"
     if interval.low is None or interval.high is None:
-        return (middle,)
+        return middle, f"(n = {interval.pairs})"
     return middle, f"[{quantity.change(interval.low)}, {quantity.change(interval.high)}]"
 
 

@@ -23,8 +23,8 @@ def finalists(found: Search) -> Grid:
         title="Trained in full",
         head=("placement", "Post-LN layers", "learning rate", "perplexity", "from the chosen"),
         rows=tuple(map(_finalist, found.finalists)),
-        caption=f"Perplexity of the mean held-out loss over seeds {', '.join(map(str, _seeds(found)))} with its 95% interval; "
-        "differences are paired by seed.",
+        caption=f"{found.steps:,} steps each. Perplexity of the mean held-out loss over seeds {', '.join(map(str, _seeds(found)))} with "
+        "its 95% interval; differences are paired by seed.",
     )
 
 
