@@ -315,10 +315,10 @@ def test_trials_know_how_many_their_process_does(settings_for, tmp_path):
     assert [job.together for job in noting.jobs] == [4] * 4
 
 
-def run_all(jobs: list[Job], finished: Callable) -> None:
+def run_all(jobs: list[Job], finished: Callable, more: Callable = lambda result: ()) -> None:
     """Runs jobs in two processes."""
     plan = Machine(jobs=2, threads=1, gpus=0)
-    run(jobs, lambda count: Processes(plan, count), finished=finished, watch=lambda running: None, say=print)
+    run(jobs, lambda count: Processes(plan, count), finished=finished, watch=lambda running: None, say=print, more=more)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -386,6 +386,34 @@ def test_jobs_that_wait_are_not_lost_with_a_worker(tmp_path):
     found: list = []
     run_all(jobs, found.append)
     assert sorted(found) == [("a", True), ("b", True), ("c", True)]
+
+
+def follow(tmp_path, first):
+    """Of `b` comes `c`, and of `c` comes `d`, beside another first job; the names of all that ended."""
+    for name in ("a", "b", "c", "d"):
+        (tmp_path / name).mkdir()
+    trial = Trial(placement="pre", init="normal", learning_rate=1e-3, seed=0)
+    follows = {"b": "c", "c": "d"}
+    found: list = []
+    run_all(
+        [replace(first, trial=trial, folder=tmp_path / "a"), Second(trial=trial, folder=tmp_path / "b")],
+        found.append,
+        lambda result: [Second(trial=trial, folder=tmp_path / follows[result[0]])] if result[0] in follows else [],
+    )
+    return sorted(name for name, _ in found)
+
+
+def test_what_comes_of_a_result_is_done_while_others_run(tmp_path):
+    """`a` ends no earlier than `d`."""
+    nothing = Trial(placement="pre", init="normal", learning_rate=1e-3, seed=0)
+    first = Second(trial=nothing, folder=tmp_path, until=tmp_path / "d" / "ended")
+    assert follow(tmp_path, first) == ["a", "b", "c", "d"]
+
+
+@pytest.mark.slow
+def test_what_comes_of_a_result_is_not_lost_with_a_worker(tmp_path):
+    nothing = Trial(placement="pre", init="normal", learning_rate=1e-3, seed=0)
+    assert follow(tmp_path, Deadly(trial=nothing, folder=tmp_path)) == ["a", "b", "c", "d"]
 
 
 def test_jobs_that_wait_for_each_other_are_a_mistake(tmp_path):

@@ -145,6 +145,7 @@ def run(
     finished: Callable[[Any], None],
     watch: Callable[[Sequence[Progress]], None],
     say: Callable[[str], None],
+    more: Callable[[Any], Sequence[Job]] = lambda result: (),
     interval: float = 0.5,
 ) -> None:
     """Runs every job and returns when all have ended; Ctrl-C ends the workers at once, and their trials can go on later.
@@ -156,6 +157,7 @@ def run(
     :param finished: called with each result as it comes.
     :param watch: called about every `interval` seconds with the trials that are running.
     :param say: takes one line of news.
+    :param more: result → jobs that are to be done because of it.
     :raises Stopped: after SIGTERM, when the workers have saved their trials.
     """
     waiting, deaths, pause = list(jobs), Counter[Path](), PAUSES[0]
@@ -163,27 +165,36 @@ def run(
         while waiting:
             # One of those that ran when a worker died has killed it: alone, it cannot take the others with it.
             suspects = [job for job in waiting if deaths[job.folder]]
-            part = suspects[:1] or waiting
-            lost = _run_part(part, start(len(part)), finished, watch, interval)
+            part = suspects[:1] or list(waiting)
+            known = len(part)
+            lost = _run_part(part, start(known), finished, watch, more, interval)
+            waiting += part[known:]
+            new: list[Job] = []
             deaths.update(folder for folder, loss in lost.items() if loss is Loss.KILLED)
             for job in part:
                 if deaths[job.folder] == DEATHS:
                     del lost[job.folder]
-                    finished(job.failure(f"its worker was killed {DEATHS} times, as happens when memory runs out"))
-            waiting = [job for job in waiting if job not in part or job.folder in lost]
+                    failure = job.failure(f"its worker was killed {DEATHS} times, as happens when memory runs out")
+                    finished(failure)
+                    new += more(failure)
+            waiting = [job for job in waiting if job not in part or job.folder in lost] + new
             if Loss.NO_ROOM in lost.values():
                 _wait_for_room(jobs[0].folder, say, pause)
                 pause = min(2 * pause, PAUSES[1])
 
 
 def _run_part(
-    jobs: Sequence[Job],
+    jobs: list[Job],
     workers: Workers,
     finished: Callable[[Any], None],
     watch: Callable[[Sequence[Progress]], None],
+    more: Callable[[Any], Sequence[Job]],
     interval: float,
 ) -> dict[Path, Loss]:
-    """Runs jobs until all have ended, a worker dies or the disk is full; returns the folders of those without a result."""
+    """Runs jobs until all have ended, a worker dies or the disk is full; returns the folders of those without a result.
+
+    What comes of their results is added to them.
+    """
     began = time.time()
     running: set[Path] = set()
     lost: dict[Path, Loss] = {}
@@ -217,6 +228,9 @@ def _run_part(
                     lost[job.folder] = result
                 else:
                     finished(result)
+                    new = more(result)
+                    jobs += new
+                    blocked += new
             if asked():
                 for future in pending:
                     future.cancel()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,22 +101,41 @@ class Kept:
         self.workers = None
 
 
-def train(jobs: Sequence[Pretraining], workers: Kept, display: Display, watch: Any = None) -> dict[Path, TrialResult]:
-    """Trains what has no result yet; folder → result."""
+def train(
+    jobs: Sequence[Pretraining],
+    workers: Kept,
+    display: Display,
+    watch: Callable[[Sequence[Progress]], None] | None = None,
+    more: Callable[[Path, TrialResult], Sequence[Pretraining]] = lambda folder, result: (),
+) -> dict[Path, TrialResult]:
+    """Trains what has no result yet; folder → result.
+
+    :param more: folder and result → what is to be trained because of it.
+    """
     results = {job.folder: result for job in jobs if (result := read_result(job.folder)) is not None}
-    missing = [job for job in jobs if job.folder not in results]
-    folders = {job.trial: job.folder for job in missing}
-    for job in missing:
-        job.folder.mkdir(parents=True, exist_ok=True)
-        (job.folder / STOP).unlink(missing_ok=True)  # of a training that was killed: it begins anew
-        write_atomic(job.folder / TRIAL, json.dumps(dataclasses.asdict(job.trial), indent=1))
+    folders: dict[Trial, Path] = {}
+
+    def prepared(jobs: Sequence[Pretraining]) -> Sequence[Pretraining]:
+        for job in jobs:
+            folders[job.trial] = job.folder
+            job.folder.mkdir(parents=True, exist_ok=True)
+            (job.folder / STOP).unlink(missing_ok=True)  # of a training that was killed: it begins anew
+            write_atomic(job.folder / TRIAL, json.dumps(dataclasses.asdict(job.trial), indent=1))
+        return jobs
 
     def finished(result: TrialResult) -> None:
         results[folders[result.trial]] = result
         display.finished(result)
 
-    if missing:
-        run(missing, workers, finished=finished, watch=watch or display.watch, say=display.say)
+    if missing := prepared([job for job in jobs if job.folder not in results]):
+        run(
+            missing,
+            workers,
+            finished=finished,
+            watch=watch or display.watch,
+            say=display.say,
+            more=lambda result: prepared(more(folders[result.trial], result)),
+        )
     return results
 
 
@@ -156,17 +175,45 @@ class Shorts:
         self.folder = settings.out / "short"
 
     def search(self, workers: Kept, display: Display) -> tuple[Proxy, ...]:
-        """Trains what is missing of them, so many at a time as there are workers."""
+        """Trains what is missing of them, so many at a time as there are workers: as one ends, the next is proposed."""
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = self._study()
         done = [proxy for _, _, proxy in self._ended()]
+        running: dict[Path, list[optuna.Trial]] = {}
+
+        def proposed(count: int) -> list[Short]:
+            """The next so many that have not been trained. What was proposed before is told again, and not trained."""
+            jobs: list[Short] = []
+            while len(jobs) < count and len(done) + len(running) < self.settings.trials:
+                trial = study.ask()
+                job = self._job(trial)
+                if job.folder in running:
+                    running[job.folder].append(trial)
+                elif (result := read_result(job.folder)) is not None:
+                    self._tell(study, trial, job.folder, result)
+                else:
+                    running[job.folder] = [trial]
+                    jobs.append(job)
+            return jobs
+
+        def more(folder: Path, result: TrialResult) -> list[Short]:
+            proxies = [self._tell(study, trial, folder, result) for trial in running.pop(folder)]
+            done.append(proxies[0])
+            return proposed(1)
+
+        def watch(progress: Sequence[Progress]) -> None:
+            display.watch(progress)
+            for each in progress:
+                trial = running[each.job.folder][0]
+                report(trial, each.job.folder)
+                if trial.should_prune():
+                    (each.job.folder / STOP).touch()
+
         display.begin(self.settings.trials, len(done), self.settings.proxy_steps)
         try:
-            while len(done) < self.settings.trials:
-                asked = [study.ask() for _ in range(min(workers.plan.jobs, self.settings.trials - len(done)))]
-                done += self._round(study, asked, workers, display)
+            train(proposed(workers.plan.jobs), workers, display, watch, more)
         finally:
             display.end()
         return tuple(done)
@@ -223,51 +270,19 @@ class Shorts:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreError(f"{path} is damaged ({error}); delete its folder to train it again") from error
 
-    def _round(
-        self, study: optuna.Study, asked: Sequence[optuna.Trial], workers: Kept, display: Display
-    ) -> list[Proxy]:
-        """Trains what was asked for, side by side, and tells the study; what was proposed before is not trained again."""
-        proposed: dict[Path, optuna.Trial] = {}
-        again: list[tuple[optuna.Trial, Path]] = []
-        jobs: list[Short] = []
-        for trial in asked:
-            count = trial.suggest_int("post_layers", 0, self.layers)
-            part = trial.suggest_float("part", DEEPEST, 1.0, log=True)
-            rate = rounded(limit_at(self.limits, count) * part)
-            placement = placement_with(count, self.layers)
-            folder = self.folder / f"post-{count}_lr{rate!r}"
-            if folder in proposed or read_result(folder) is not None:
-                again.append((trial, folder))
-                continue
-            proposed[folder] = trial
+    def _job(self, trial: optuna.Trial) -> Short:
+        """What is to be trained for a proposal, which is written down."""
+        count = trial.suggest_int("post_layers", 0, self.layers)
+        part = trial.suggest_float("part", DEEPEST, 1.0, log=True)
+        rate = rounded(limit_at(self.limits, count) * part)
+        folder = self.folder / f"post-{count}_lr{rate!r}"
+        if not (folder / PROPOSAL).is_file():
             folder.mkdir(parents=True, exist_ok=True)
             number = len(list(self.folder.glob(f"*/{PROPOSAL}")))
-            if not (folder / PROPOSAL).is_file():
-                write_atomic(folder / PROPOSAL, json.dumps({"number": number, "params": trial.params}))
-            jobs.append(
-                dataclasses.replace(
-                    self.template,
-                    folder=folder,
-                    trial=Trial(placement=placement, init=self.settings.init, learning_rate=rate, seed=self.seed),
-                )
-            )
-
-        def watch(running: Sequence[Progress]) -> None:
-            display.watch(running)
-            for progress in running:
-                folder = progress.job.folder
-                if folder in proposed:
-                    report(proposed[folder], folder)
-                    if proposed[folder].should_prune():
-                        (folder / STOP).touch()
-
-        results = train(jobs, workers, display, watch)
-        new = [self._tell(study, trial, folder, results[folder]) for folder, trial in proposed.items()]
-        for trial, folder in again:
-            result = read_result(folder)
-            if result is not None:
-                self._tell(study, trial, folder, result)
-        return new
+            write_atomic(folder / PROPOSAL, json.dumps({"number": number, "params": trial.params}))
+        placement = placement_with(count, self.layers)
+        trained = Trial(placement=placement, init=self.settings.init, learning_rate=rate, seed=self.seed)
+        return dataclasses.replace(self.template, folder=folder, trial=trained)
 
     def _tell(self, study: optuna.Study, trial: optuna.Trial, folder: Path, result: TrialResult) -> Proxy:
         import optuna
