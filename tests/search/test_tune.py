@@ -73,6 +73,8 @@ def test_a_search_chooses_shows_its_evidence_and_repeats_nothing(files, capsys):
     assert found["cost"] == pytest.approx(steps / 40 + 2 * len(found["finalists"]))
     assert {"tune.md", "search.png", "report.html"} <= {path.name for path in out.iterdir()}
 
+    assert not list((out / "short").glob("*/checkpoint-*"))
+
     marks = {path: path.stat().st_mtime_ns for path in out.rglob("result.json")}
     assert main(command) == 0
     assert {path: path.stat().st_mtime_ns for path in out.rglob("result.json")} == marks

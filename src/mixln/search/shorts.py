@@ -29,6 +29,7 @@ from mixln.files import write_atomic
 from mixln.records import read_json
 from mixln.search.results import Proxy
 from mixln.search.settings import SearchSettings, placement_with
+from mixln.training.checkpoints import discard
 from mixln.training.metrics import METRICS, read_metrics
 from mixln.training.outcome import Outcome
 
@@ -180,7 +181,7 @@ class Shorts:
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = self._study()
-        done = [proxy for _, _, proxy in self._ended()]
+        done = {folder: proxy for folder, _, proxy in self._ended()}
         running: dict[Path, list[optuna.Trial]] = {}
 
         def proposed(count: int) -> list[Short]:
@@ -199,8 +200,10 @@ class Shorts:
             return jobs
 
         def more(folder: Path, result: TrialResult) -> list[Short]:
-            proxies = [self._tell(study, trial, folder, result) for trial in running.pop(folder)]
-            done.append(proxies[0])
+            for trial in running.pop(folder):
+                done[folder] = self._tell(study, trial, folder, result)
+            for checkpoint in folder.glob("checkpoint-*"):  # nobody asks for the weights of a short training
+                discard(checkpoint)
             return proposed(1)
 
         def watch(progress: Sequence[Progress]) -> None:
@@ -216,7 +219,7 @@ class Shorts:
             train(proposed(workers.plan.jobs), workers, display, watch, more)
         finally:
             display.end()
-        return tuple(done)
+        return tuple(done[folder] for folder in sorted(done, key=lambda folder: self._proposal(folder)["number"]))
 
     def _study(self) -> optuna.Study:
         """What Optuna would know, from the trainings that have ended; those that were cut off are proposed again."""
@@ -251,7 +254,7 @@ class Shorts:
                 study.enqueue_trial({"post_layers": int(share * self.layers), "part": part})
         for path in sorted(self.folder.glob(f"*/{PROPOSAL}")):
             if read_result(path.parent) is None:
-                study.enqueue_trial(self._proposal(path)["params"])
+                study.enqueue_trial(self._proposal(path.parent)["params"])
         return study
 
     def _ended(self) -> list[tuple[Path, dict[str, Any], Proxy]]:
@@ -259,12 +262,13 @@ class Shorts:
         found = []
         for path in self.folder.glob(f"*/{PROPOSAL}"):
             if (result := read_result(path.parent)) is not None:
-                proposal = self._proposal(path)
+                proposal = self._proposal(path.parent)
                 found.append((proposal["number"], path.parent, proposal["params"], self._proxy(result, proposal)))
         return [(folder, params, proxy) for _, folder, params, proxy in sorted(found, key=lambda entry: entry[0])]
 
     @staticmethod
-    def _proposal(path: Path) -> dict[str, Any]:
+    def _proposal(folder: Path) -> dict[str, Any]:
+        path = folder / PROPOSAL
         try:
             return {name: read_json(path)[name] for name in ("number", "params")}
         except (OSError, ValueError, KeyError, TypeError) as error:
