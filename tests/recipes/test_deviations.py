@@ -10,16 +10,15 @@ from mixln.cli import main
 from mixln.errors import SettingsError
 from mixln.placement import placement
 from mixln.recipes import RECIPES
-from mixln.recipes.deviations import DEVIATIONS, Variant, deviating, recounted, variants
+from mixln.recipes.deviations import DEVIATIONS, Variant, changed, recounted, variants
+from mixln.recipes.gather import placed
 from tests.recipes.test_outcome import trial
 
 
 def first(name, *chosen):
     recipe = RECIPES[name]
     (variant,) = variants(("+".join(chosen),)) if chosen else (Variant(),)
-    run = recipe.runs("cpu", None)[0]
-    made = deviating(run, variant)
-    return (made.run or run).settings
+    return changed(recipe.runs("cpu", None)[0], variant).settings
 
 
 @pytest.mark.parametrize("name", DEVIATIONS)
@@ -30,7 +29,7 @@ def test_each_changes_its_own_setting_and_no_other(name):
         "bfloat16": {"weights": "bfloat16"},
         "clipping": {"max_gradient_norm": 0.0},
         "evaluation": {},
-        "deepnorm": {"placements": ("deepnorm(2.828)",), "baseline": None},
+        "deepnorm": {"placements": ("post", "deepnorm(2.828)", "pre", "mix(0.25)")},
     }[name]
     for part, other in ((made, plain), (made.training, plain.training)):
         for field, value in vars(part).items():
@@ -80,22 +79,22 @@ def test_each_text_is_a_variant_and_plus_joins():
     assert first("table1", "embedding", "bfloat16").init == "embedding(0.632)+normal"
 
 
-def test_what_a_run_has_already_is_not_trained_again():
+def test_the_same_settings_have_one_folder_whatever_they_are_for(tmp_path):
     """DeepNorm's own α changes one placement of four; scaled embeddings are no other with Scaled Embed."""
 
-    def made(name, run, text):
-        (variant,) = variants((text,))
-        return deviating(RECIPES[name].runs("cpu", None)[run], variant)
+    def folder(name, index, text=""):
+        variant = variants((text,))[0] if text else Variant()
+        run = changed(RECIPES[name].runs("cpu", None)[index], variant)
+        return placed(run, tmp_path, tmp_path).settings.out.name
 
-    assert (made("table1", 0, "deepnorm").shared, made("table1", 0, "deepnorm").name) == (True, "deepnorm")
-    assert made("table1", 0, "evaluation").run is None
-    joined = made("table1", 0, "bfloat16+deepnorm")
-    assert not joined.shared
-    assert joined.run.settings.placements == ("post", "deepnorm(2.828)", "pre", "mix(0.25)")
-    assert made("table1", 0, "evaluation+embedding").name == "embedding"
+    plain = folder("table1", 0)
+    assert plain == folder("table1", 0, "deepnorm") == folder("table1", 0, "evaluation")
+    assert plain.startswith("71m-mini-")
+    assert plain != folder("table1", 0, "bfloat16") == folder("table1", 0, "bfloat16+deepnorm+evaluation")
     embedded = len(RECIPES["table8"].runs("cpu", None)) - 1
-    assert made("table8", embedded, "embedding").run is None
-    assert made("table8", embedded, "embedding+bfloat16") == made("table8", embedded, "bfloat16")
+    assert folder("table8", embedded, "embedding+bfloat16") == folder("table8", embedded, "bfloat16")
+    assert folder("figure3", 0) == folder("figure5", 0)
+    assert folder("table1", 1) not in (folder("table1", 2), folder("table2", 0))
 
 
 def test_what_would_move_no_quantity_of_a_recipe_is_refused(tmp_path, capsys):

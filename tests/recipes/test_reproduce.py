@@ -52,7 +52,8 @@ def test_a_recipe_of_language_from_its_trainings_to_its_verdicts(recipe, tmp_pat
     assert main(command) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "Of 2 orderings of the paper " in said
-    found = json.loads((tmp_path / "out" / "reproduction.json").read_text())
+    out = tmp_path / "out" / "small-cpu"
+    found = json.loads((out / "reproduction.json").read_text())
     assert found["command"] == "mixln reproduce small"
     measured = {(each["quantity"], each["placement"]): each for each in found["measured"]}
     assert measured["perplexity", "pre"]["published"] == 20.0
@@ -68,13 +69,14 @@ def test_a_recipe_of_language_from_its_trainings_to_its_verdicts(recipe, tmp_pat
     assert [claim["ours"] for claim in claims.values()] == [False, False, True]
 
     # What it says are the numbers of the comparison, and the diagnoses of every trial.
-    summary = json.loads((tmp_path / "out" / "small" / "results.json").read_text())
+    (trained,) = (tmp_path / "out" / "trainings").iterdir()
+    summary = json.loads((trained / "results.json").read_text())
     for place in summary["placements"]:
         best = measured["perplexity", place["placement"]]
         assert best["value"] == pytest.approx(place["best"]["loss"])
-    assert len(list((tmp_path / "out" / "small").glob("*/diagnosis.json"))) == 4  # each placement's best, both seeds
+    assert len(list(trained.glob("*/diagnosis.json"))) == 4  # each placement's best, both seeds
     assert len(found["swept"]) == 4
-    assert (tmp_path / "out" / "sweep.png").is_file()
+    assert (out / "sweep.png").is_file()
 
     marks = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("result.json")}
     assert main(command) == 0
@@ -83,7 +85,7 @@ def test_a_recipe_of_language_from_its_trainings_to_its_verdicts(recipe, tmp_pat
 
     documents = tmp_path / "documents"
     documents.mkdir()
-    (documents / "small.json").write_text((tmp_path / "out" / "reproduction.json").read_text())
+    (documents / "small.json").write_text((out / "reproduction.json").read_text())
     assert main(["reproduce", "--document", str(documents)]) == 0
     page = capsys.readouterr().out
     assert "## `small`: A table" in page
@@ -97,8 +99,8 @@ def test_what_the_authors_code_makes_of_it_stands_beside_it(recipe, tmp_path, ca
     RECIPES["small"] = dataclasses.replace(
         recipe, claims=(), runs=lambda scale, data: (dataclasses.replace(one, settings=fewer, diagnosed=False),)
     )
-    out = tmp_path / "out"
-    command = ["reproduce", "small", "--out", str(out), "--cache", str(tmp_path / "cache")]
+    out, trainings = tmp_path / "out" / "small-cpu", tmp_path / "out" / "trainings"
+    command = ["reproduce", "small", "--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")]
     assert main([*command, "--as-published", "evaluation", "bfloat16"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "As published, evaluation: the loss over n batches is their sum over n + 1" in said
@@ -109,12 +111,13 @@ def test_what_the_authors_code_makes_of_it_stands_beside_it(recipe, tmp_path, ca
     assert found["command"] == "mixln reproduce small --as-published evaluation bfloat16"
     evaluation, bfloat16 = found["varied"]
 
-    facts = json.loads((out / "small" / "results.json").read_text())["facts"]
+    plainly, otherwise = sorted(trainings.glob("*/results.json"), key=lambda path: path.stat().st_mtime)
+    facts = json.loads(plainly.read_text())["facts"]
     batches = int(facts["held out"].split()[0].replace(",", "")) // (16 * 4)
     for each in evaluation["measured"]:
         assert each["value"] == pytest.approx(plain[each["placement"]] * batches / (batches + 1), rel=1e-4)
     assert evaluation["seconds"] == 0
-    assert {path.name for path in (out / "as-published").iterdir()} == {"bfloat16"}
+    assert json.loads(otherwise.read_text())["settings"]["training"]["weights"] == "bfloat16"
 
     assert all(each["value"] != plain[each["placement"]] for each in bfloat16["measured"])
     for varied in (evaluation, bfloat16):
@@ -123,9 +126,9 @@ def test_what_the_authors_code_makes_of_it_stands_beside_it(recipe, tmp_path, ca
         assert effect["change"]["mean"] == pytest.approx(gap)
         assert effect["change"]["pairs"] == 2
         assert effect["change"]["low"] <= gap <= effect["change"]["high"]
-    marks = {path: path.stat().st_mtime_ns for path in out.rglob("result.json")}
+    marks = {path: path.stat().st_mtime_ns for path in trainings.rglob("result.json")}
     assert main([*command, "--as-published", "evaluation,bfloat16"]) == 0
-    assert {path: path.stat().st_mtime_ns for path in out.rglob("result.json")} == marks
+    assert {path: path.stat().st_mtime_ns for path in trainings.rglob("result.json")} == marks
     page = (out / "as-published.md").read_text()
     assert "| mix(1/3) | pre | perplexity | as the paper says |" in page
     assert "−5.0%" in page  # 19 and 20

@@ -89,8 +89,9 @@ def test_a_small_run_stands_beside_what_was_published(tmp_path, monkeypatch, cap
     assert "Accuracy: published and measured" in said
     assert "67.34%" in said
     assert "Of 1 ordering of the paper 1 " in said
-    assert json.loads((tmp_path / "out" / "vit-tiny" / "results.json").read_text())["task"] == "vision"
-    found = json.loads((tmp_path / "out" / "reproduction.json").read_text())
+    (results,) = (tmp_path / "out" / "trainings").glob("vit-micro-*/results.json")
+    assert json.loads(results.read_text())["task"] == "vision"
+    found = json.loads((tmp_path / "out" / "table4-cpu" / "reproduction.json").read_text())
     (claim,) = found["orderings"]
     assert (claim["ahead"], claim["behind"]) == (["ViT-Tiny", "mix(0.25)"], ["ViT-Tiny", "pre"])
     assert claim["difference"]["pairs"] == 2

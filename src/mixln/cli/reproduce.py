@@ -40,16 +40,16 @@ class Reproduce:
     plan: bool = False
     """Only say what would be run, and what it takes."""
     only: tuple[str, ...] = ()
-    """Of several models only these, by the paper's names, for example LLaMA-71M. Trainings are shared with the whole recipe's, and
-    reproduction.json is the last command's."""
+    """Of several models only these, by the paper's names, for example LLaMA-71M."""
     as_published: tuple[str, ...] = ()
     """Once more as the authors' code does and the paper does not say, each alone: for example embedding bfloat16 (--list names all), or
     several at once: embedding+bfloat16. as-published.json has those that are named together, and says what each makes of every
     difference. Of Mix-LN's language models."""
     data: str | None = None
     """Where the data lie, if not where the recipe looks: for table4 at the paper's scale, the folder of ImageNet-1K."""
-    out: Path | None = None
-    """Folder to fill. Left out, runs/reproduce/NAME-SCALE."""
+    out: Path = Path("runs/reproduce")
+    """Folder of all recipes: NAME-SCALE holds a recipe's report, and trainings what was trained. Recipes that have trainings in common
+    share them."""
     cache: Path = field(default_factory=lambda: Path("~/.cache/mixln"))
     """Folder for prepared text and images."""
     document: Path | None = None
@@ -89,12 +89,13 @@ class Reproduce:
             return 0
         if self.scale == "paper" and runs:
             check_machine(runs)
-        out = self.out or Path("runs/reproduce") / f"{self.recipe}-{self.scale}"
-        check_writable(out)
+        check_writable(self.out)
         from mixln.cli.compare import exit_code, show
+        from mixln.recipes.gather import folder_of
         from mixln.recipes.reproducing import Carrier
         from mixln.report import grid, reproduction, write_as_published, write_reproduction
 
+        report = self.out / "-".join([self.recipe, self.scale, *map(folder_of, self.only)])
         codes = [0]
 
         def shown(settings: GridSettings) -> Summary:
@@ -108,13 +109,13 @@ class Reproduce:
             scale=self.scale,
             data=self.data,
             command=self._command(chosen),
-            out=out,
+            out=self.out,
             cache=self.cache.expanduser(),
             show=shown,
             say=terminal.news,
         )
         plain = carrier.plain()
-        paths = write_reproduction(plain.found, out)
+        paths = write_reproduction(plain.found, report)
         terminal.line()
         terminal.show(grid.terminal(reproduction.numbers(plain.found)))
         if plain.found.orderings:
@@ -123,7 +124,7 @@ class Reproduce:
         terminal.note(reproduction.tally(plain.found))
         beside = None
         for beside in carrier.varied(chosen, plain):
-            paths = write_as_published(beside, out)
+            paths = write_as_published(beside, report)
         if beside is not None:
             for table in (reproduction.numbers_beside(beside), reproduction.effects(beside)):
                 terminal.line()

@@ -141,36 +141,13 @@ def recounted(result: TrialResult, variant: Variant, batches: int) -> TrialResul
     return replace(result, loss=counted(result.loss), eval_curve=curve)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Deviating:
-    """What a variant makes of a run.
-
-    :param run: what is to be trained for it; `None` for nothing.
-    :param shared: whether trainings of the run as it is, counted as the variant does, are the variant's too.
-    :param name: the deviations that change what is trained, joined by `+`.
-    """
-
-    run: Run | None
-    shared: bool
-    name: str = ""
-
-
-def deviating(run: Run, variant: Variant) -> Deviating:
-    """What is to be trained for a variant of a run, which is only what the run does not have already."""
-    settings, names = run.settings, []
-    if isinstance(settings, CompareSettings):
-        for each in variant.deviations:
-            made = each.apply(settings)
-            if made != settings:
-                settings = made
-                names.append(each.name)
-    if settings == run.settings:
-        return Deviating(run=None, shared=True)
-    shared = replace(settings, placements=run.settings.placements) == run.settings
-    if shared:
-        others = tuple(name for name in settings.placements if name not in run.settings.placements)
-        settings = replace(settings, placements=others, baseline=None)
-    return Deviating(run=replace(run, settings=settings), shared=shared, name="+".join(names))
+def changed(run: Run, variant: Variant) -> Run:
+    """The run as the published code would do it."""
+    settings = run.settings
+    for each in variant.deviations:
+        if isinstance(settings, CompareSettings):
+            settings = each.apply(settings)
+    return replace(run, settings=settings)
 
 
 def check(recipe: Recipe, runs: tuple[Run, ...], variant: Variant) -> None:
@@ -179,7 +156,6 @@ def check(recipe: Recipe, runs: tuple[Run, ...], variant: Variant) -> None:
         raise SettingsError("as-published is of the code of the Mix-LN paper's language models; leave it out here")
     judged = {claim.quantity for claim in recipe.orderings}
     for each in variant.deviations:
-        alone = Variant(deviations=(each,))
-        trains = any(deviating(run, alone).run is not None for run in runs)
+        trains = any(changed(run, Variant(deviations=(each,))) != run for run in runs)
         if not trains and not (each.counts and judged & COUNTED):
             raise SettingsError(f"as-published {each.name} would change nothing in this recipe; leave it out")

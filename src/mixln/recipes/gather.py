@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import re
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -10,7 +12,7 @@ from pathlib import Path
 
 from mixln.compare.chain_statistics import figures_of
 from mixln.compare.diagnosis import diagnose_all, diagnose_trial, prepare_models
-from mixln.compare.results import Summary, TrialResult
+from mixln.compare.results import PlacementSummary, Summary, TrialResult
 from mixln.compare.settings import CompareSettings
 from mixln.compare.sources import find
 from mixln.compare.statistics import trials_of
@@ -24,6 +26,7 @@ from mixln.recipes.deviations import Variant, published_name, recounted
 from mixln.recipes.quantities import Evidence
 from mixln.recipes.records import Place, Recipe, Run, Scale
 from mixln.recipes.results import Swept
+from mixln.records import to_json
 
 Say = Callable[[str], None]
 PACKAGE = "package:"
@@ -31,7 +34,7 @@ PACKAGE = "package:"
 
 
 def folder_of(name: str) -> str:
-    """The folder of a run: `LLaMA-1B` → `llama-1b`."""
+    """A name as that of a folder: `LLaMA-1B` → `llama-1b`."""
     return re.sub(r"[^a-z0-9.]+", "-", name.lower())
 
 
@@ -44,7 +47,7 @@ def of_run(
     """
     later = {} if summary.chain is None else {result.trial: figures_of(result) for result in summary.chain.results}
     store, batches = Store(run.settings.out), evaluation_batches(run, summary)
-    for row in summary.placements:
+    for row in asked(run, summary):
         trials = trials_of(summary.trials, row.placement, row.best.learning_rate)
         yield (
             (run.name, published_name(row.placement)),
@@ -55,6 +58,11 @@ def of_run(
                 for result in trials
             },
         )
+
+
+def asked(run: Run, summary: Summary) -> list[PlacementSummary]:
+    """What a run asked for; the folder may hold more of other runs."""
+    return [row for row in summary.placements if row.placement in run.settings.placements]
 
 
 def _evidence(
@@ -74,7 +82,7 @@ def _evidence(
 def swept(run: Run, summary: Summary) -> Iterator[Swept]:
     """Every learning rate of a run of language models that has several."""
     if len(run.settings.learning_rates) > 1 and summary.task == "language":
-        for row in summary.placements:
+        for row in asked(run, summary):
             for cell in row.cells:
                 trials = trials_of(summary.trials, row.placement, cell.learning_rate)
                 yield Swept(
@@ -129,8 +137,20 @@ def installed(model: str) -> str:
     return str(weights[0] if weights else folder)
 
 
-def placed(run: Run, out: Path, cache: Path) -> Run:
-    """The run where it will lie."""
-    return dataclasses.replace(
-        run, settings=dataclasses.replace(run.settings, out=out / folder_of(run.name), cache=cache)
-    )
+def placed(run: Run, folder: Path, cache: Path) -> Run:
+    """The run where its trainings lie. All runs with the same settings share a folder, whatever recipe or deviation they are of:
+    to what one has trained, the next adds its placements.
+
+    :param folder: of all trainings.
+    """
+    settings = run.settings
+    rest = {
+        "learning_rates": settings.learning_rates,
+        "seeds": settings.seeds,
+        "after": getattr(settings, "after", None),
+    }
+    terms = json.dumps(to_json({**settings.shared(), **rest}), sort_keys=True)
+    name = settings.model if re.fullmatch(r"[\w.-]+", settings.model) else Path(settings.model).stem
+    out = folder / f"{folder_of(name)}-{hashlib.sha256(terms.encode()).hexdigest()[:10]}"
+    extend = Store(out).read() is not None
+    return dataclasses.replace(run, settings=dataclasses.replace(settings, out=out, cache=cache, extend=extend))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mixln.compare.settings import CompareSettings, GridSettings, VisionCompareSettings
 from mixln.errors import SettingsError
 from mixln.planning.settings import DEVICES, PlanSettings
-from mixln.recipes.deviations import Variant, deviating
+from mixln.recipes.deviations import Variant, changed
 from mixln.recipes.records import Recipe, Run, Scale
 
 if TYPE_CHECKING:
@@ -78,14 +79,21 @@ def described(recipe: Recipe, runs: tuple[Run, ...], scale: Scale, variants: tup
         yield from _trained(run, scale)
     for variant in variants:
         yield f"As published, {variant.name}: {variant.what}"
-        made = [each.run for run in runs if (each := deviating(run, variant)).run is not None]
-        for run in made:
+        new = [made for run in runs if (made := _beside(run, changed(run, variant))) is not None]
+        for run in new:
             yield from _trained(run, scale)
-        if not made:
+        if not new:
             yield "no training: the others are counted again"
     for name, model in recipe.models(scale).items():
         held = f"the checkpoint in the package {model.removeprefix('package:').partition('/')[0].replace('_', '-')}"
         yield f"{name}: a diagnosis of {held if model.startswith('package:') else model}"
+
+
+def _beside(run: Run, made: Run) -> Run | None:
+    """What of a changed run is to be trained beside the run as it is."""
+    own = run.settings.placements if made.settings.shared() == run.settings.shared() else ()
+    placements = tuple(name for name in made.settings.placements if name not in own)
+    return replace(made, settings=replace(made.settings, placements=placements, baseline=None)) if placements else None
 
 
 def _trained(run: Run, scale: Scale) -> Iterator[str]:

@@ -20,7 +20,7 @@ Published = Mapping[str, Mapping[Place, float]]
 class Run:
     """One comparison of a recipe.
 
-    :param name: of the model or row, as the paper writes it; also the name of its folder. It is the same at both scales.
+    :param name: of the model or row, as the paper writes it. It is the same at both scales.
     :param settings: complete, but for where it lies.
     :param diagnosed: whether the layers of every trial are measured too.
     """

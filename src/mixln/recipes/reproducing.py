@@ -7,17 +7,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mixln.compare.experiment import facts_of_run
-from mixln.compare.results import Summary
+from mixln.compare.results import Summary, Trial
 from mixln.compare.settings import GridSettings
-from mixln.recipes.deviations import Variant, deviating
+from mixln.recipes.deviations import Variant, changed
 from mixln.recipes.gather import of_models, of_presets, of_run, placed, swept
 from mixln.recipes.outcome import Known, Seeds, effect, measured, ordering
 from mixln.recipes.plan import settings_of
 from mixln.recipes.records import Place, Recipe, Run, Scale
 from mixln.recipes.results import AsPublished, Reproduction, Varied
 
-VARIED = "as-published"
-"""The folder of the trainings that deviate, in that of the recipe."""
+TRAININGS = "trainings"
+"""The folder of the trainings of all recipes, in that of the recipes."""
+Costs = Mapping[tuple[Path, Trial], float]
+"""Folder and trial → seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,7 @@ class Plain:
     found: Reproduction
     known: Known
     summaries: Mapping[str, Summary]
+    costs: Costs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +41,7 @@ class Carrier:
 
     :param recipe: what of it was asked for; `name` is what it is called.
     :param command: what was typed.
-    :param out: folder of all its trainings.
+    :param out: folder of all recipes.
     :param show: makes a comparison, or what is missing of it.
     """
 
@@ -54,8 +57,9 @@ class Carrier:
 
     def plain(self) -> Plain:
         """As the paper says."""
-        runs = [placed(run, self.out, self.cache) for run in self.recipe.runs(self.scale, self.data)]
+        runs = self._placed(Variant())
         summaries = {run.name: self._trained(run) for run in runs}
+        costs = _costs(runs, summaries)
         known: dict[Place, Seeds] = dict(of_models(self.recipe, self.scale, cache=self.cache, say=self.say))
         known.update(of_presets(self.recipe))
         for run in runs:
@@ -72,11 +76,11 @@ class Carrier:
             settings=tuple(map(settings_of, runs)),
             measured=measured(self.recipe, known),
             orderings=tuple(each for each in orderings if each.verdict != "not measured"),
-            seconds=_seconds(summaries.values()),
+            seconds=sum(costs.values()),
             swept=tuple(each for run in runs for each in swept(run, summaries[run.name])),
             facts=_facts(summaries.values()),
         )
-        return Plain(found=found, known=known, summaries=summaries)
+        return Plain(found=found, known=known, summaries=summaries, costs=costs)
 
     def varied(self, variants: Iterable[Variant], plain: Plain) -> Iterator[AsPublished]:
         """With each of the variants, as far as they have been tried. What they leave as it is, is not trained again."""
@@ -97,28 +101,26 @@ class Carrier:
             yield found
 
     def _varied(self, variant: Variant, plain: Plain) -> Varied:
-        known = dict(plain.known)
-        trained: list[Run] = []
-        summaries: list[Summary] = []
-        for run in self.recipe.runs(self.scale, self.data):
-            made = deviating(run, variant)
-            if made.shared:
-                known.update(self._gathered(placed(run, self.out, self.cache), plain.summaries[run.name], variant))
-            if made.run is not None:
-                there = placed(made.run, self.out / VARIED / made.name, self.cache)
-                trained.append(there)
-                summaries.append(self._trained(there))
-                known.update(self._gathered(there, summaries[-1], variant))
+        runs, known, summaries = self._placed(variant), dict(plain.known), dict(plain.summaries)
+        new = [made for made, run in zip(runs, self._placed(Variant()), strict=True) if made.settings != run.settings]
+        summaries.update((run.name, self._trained(run)) for run in new)
+        for run in runs:
+            known.update(self._gathered(run, summaries[run.name], variant))
+        costs = _costs(new, summaries)
         effects = [effect(claim, self.recipe, plain.known, known) for claim in self.recipe.orderings]
         return Varied(
             name=variant.name,
             what=variant.what,
-            settings=tuple(map(settings_of, trained)),
+            settings=tuple(map(settings_of, new)),
             measured=measured(self.recipe, known),
             effects=tuple(each for each in effects if each.ordering.verdict != "not measured"),
-            seconds=_seconds(summaries),
-            facts=_facts(summaries),
+            seconds=sum(seconds for training, seconds in costs.items() if training not in plain.costs),
+            facts=_facts([summaries[run.name] for run in new]),
         )
+
+    def _placed(self, variant: Variant) -> list[Run]:
+        runs = (changed(run, variant) for run in self.recipe.runs(self.scale, self.data))
+        return [placed(run, self.out / TRAININGS, self.cache) for run in runs]
 
     def _trained(self, run: Run) -> Summary:
         self.say(f"\n{settings_of(run)}")
@@ -128,9 +130,14 @@ class Carrier:
         return dict(of_run(run, summary, variant=variant, cache=self.cache, say=self.say))
 
 
-def _seconds(summaries: Iterable[Summary]) -> float:
-    """Of all trainings, added up."""
-    return sum(result.seconds for summary in summaries for result in summary.trials)
+def _costs(runs: Iterable[Run], summaries: Mapping[str, Summary]) -> Costs:
+    """Of each training of the runs, how long it took."""
+    return {
+        (run.settings.out, result.trial): result.seconds
+        for run in runs
+        for result in summaries[run.name].trials
+        if result.trial.placement in run.settings.placements
+    }
 
 
 def _facts(summaries: Iterable[Summary]) -> dict[str, str]:
