@@ -99,7 +99,7 @@ def test_other_commands_are_not_for_several_processes(monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
     assert main(["placements"]) == 2
-    assert "only mixln pretrain trains one model on several devices" in capsys.readouterr().err
+    assert "only mixln pretrain and reproduce train one model on several devices" in capsys.readouterr().err
 
 
 def test_variables_of_a_launcher_that_are_empty_mean_one_process(monkeypatch):

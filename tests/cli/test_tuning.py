@@ -108,4 +108,4 @@ def test_mistakes_are_one_line_and_write_nothing(folder, capsys, tmp_path, argum
 def test_several_processes_are_refused(folder, capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert run("finetune", folder / "base", "--data", folder / "examples.jsonl", *SMALL, "--out", tmp_path / "out") == 2
-    assert "only mixln pretrain trains one model on several devices" in capsys.readouterr().err
+    assert "only mixln pretrain and reproduce train one model on several devices" in capsys.readouterr().err

@@ -14,7 +14,7 @@ from mixln.recipes.quantities import QUANTITIES, Evidence
 from mixln.recipes.records import Claim, Recipe, row
 from mixln.recipes.results import AsPublished, Reproduction, Swept, Varied
 from mixln.report import write_reproduction
-from mixln.report.reproduction import effects, numbers_beside, tally, text
+from mixln.report.reproduction import changes_beside, differences_beside, numbers_beside, tally, text
 
 CLAIM = Claim(quantity="perplexity", ahead=("A", "mix"), behind=("A", "pre"))
 RECIPE = Recipe(
@@ -89,9 +89,10 @@ def test_a_seed_that_diverged_is_seen_beside_those_that_trained():
     )  # fmt: skip
     rows = {row[1]: row[2:] for row in numbers_beside(found).rows}
     assert rows[("pre",)] == (("—", "(0 of 2)"), ("12.18", "(1 of 2)"))
-    plainly, otherwise = effects(found).rows
-    assert plainly[3:] == (("as the paper says",), ("held",), ("—",), ("−5.0%",), ("",))
-    assert otherwise[3:] == (("embedding",), ("held",), ("−39.3%", "(n = 1)"), ("",), ("—",))
+    (differences,) = differences_beside(found).rows
+    assert differences[2:] == (("−5.0%",), ("—", "held"), ("−39.3%", "(n = 1)", "held"))
+    (changes,) = changes_beside(found).rows
+    assert changes[2:] == (("—",),)
 
 
 def test_numbers_beside_each_other():
@@ -111,7 +112,7 @@ def test_the_report_says_what_held(tmp_path):
     )  # fmt: skip
     assert tally(found) == "Of 1 ordering of the paper 1 held."
     said = text(found)
-    assert "| mix | pre | perplexity | held | −64.4% \\[−69.2, −58.9\\] | −5.0% |" in said
+    assert "| mix | pre | held | −64.4% \\[−69.2, −58.9\\] | −5.0% |" in said
     assert "| A | mix | 19.00 |" in said
     undecided = dataclasses.replace(found.orderings[0], verdict="undecided")
     assert "1 these seeds do not tell" in tally(dataclasses.replace(found, orderings=(undecided,)))

@@ -11,6 +11,7 @@ from mixln.cli import main
 from mixln.compare.settings import CompareSettings
 from mixln.data.settings import TextSettings
 from mixln.recipes import RECIPES
+from mixln.recipes.plan import memory_of
 from mixln.recipes.records import Claim, Recipe, Run, row
 from mixln.training.settings import TrainSettings
 from tests import small
@@ -130,8 +131,8 @@ def test_what_the_authors_code_makes_of_it_stands_beside_it(recipe, tmp_path, ca
     assert main([*command, "--as-published", "evaluation,bfloat16"]) == 0
     assert {path: path.stat().st_mtime_ns for path in trainings.rglob("result.json")} == marks
     page = (out / "as-published.md").read_text()
-    assert "| mix(1/3) | pre | perplexity | as the paper says |" in page
-    assert "−5.0%" in page  # 19 and 20
+    assert "| the paper has | ahead of | published | as the paper says | evaluation | bfloat16 |" in page
+    assert "| mix(1/3) | pre | −5.0% |" in page  # 19 and 20
 
     documents = tmp_path / "documents"
     documents.mkdir()
@@ -193,3 +194,26 @@ def test_documents_that_are_none(tmp_path, capsys):
 def test_data_for_what_trains_nothing_is_refused(tmp_path, capsys):
     assert main(["reproduce", "table7", "--data", "my.txt", "--out", str(tmp_path / "out")]) == 2
     assert "data is not asked for by table7, which trains nothing" in capsys.readouterr().err
+
+
+def test_several_processes_do_no_steps_after_pre_training(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    assert main(["reproduce", "table2", "--out", str(tmp_path / "out")]) == 2
+    assert "what follows the pre-training of LLaMA-250M takes one device each" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_scale_of_the_paper_on_a_cluster_wants_gpus(tmp_path, capsys):
+    command = ["reproduce", "table1", "--scale", "paper", "--out", str(tmp_path / "out")]
+    assert main([*command, "--executor", "ray"]) == 2
+    assert "scale paper needs a GPU for each training; add --gpus-per-trial 1" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*command, "--gpus-per-trial", "1"])
+    assert "are for --executor ray; add it" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_fits_no_gpu_fits_several():
+    (run,) = RECIPES["figure4"].runs("paper", None)
+    assert memory_of(run) > 80e9 > memory_of(run, 8, "fsdp")

@@ -19,6 +19,25 @@ GRID = Grid(
 )
 
 
+WORDY = Grid(
+    head=("the paper has", "ahead of", "outcome", "measured, 95% interval", "published"),
+    rows=(
+        (("hybrid (Megatron)",), ("hybrid (Normal)",), ("these seeds do not tell",), ("−84.0%", "[−85.1, −82.9]"), ("−2.2%",)),
+        (("pre (Normal)",), ("pre (Depth-scaled)",), ("held",), ("−0.4%", "[−10.4, +10.7]", "of seeds that trained"), ("—",)),
+    ),
+    words=3,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_numbers_stay_whole_where_names_are_long(width):
+    file = io.StringIO()
+    Console(file=file, width=width).print(terminal(WORDY))
+    for row in WORDY.rows:
+        for cell in row[3:]:
+            assert all(piece in file.getvalue() for piece in cell)
+
+
 @pytest.mark.parametrize("width", [40, 60, 80, 200])
 def test_every_number_is_whole_at_any_width(width):
     file = io.StringIO()

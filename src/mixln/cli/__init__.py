@@ -64,9 +64,9 @@ def main(arguments: list[str] | None = None) -> int:
     command = None
     try:
         command = _parse(arguments or ["--help"])
-        if launched()[1] > 1 and not isinstance(command, Pretrain):
+        if launched()[1] > 1 and not getattr(command, "TOGETHER", False):
             raise SettingsError(
-                f"torchrun started {launched()[1]} processes, and only mixln pretrain trains one model on several devices; "
+                f"torchrun started {launched()[1]} processes, and only mixln pretrain and reproduce train one model on several devices; "
                 "start the others without it: mixln compare takes a GPU for each trial by itself"
             )
         return command.run()

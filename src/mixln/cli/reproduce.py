@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
 from mixln.cli.terminal import Terminal
+from mixln.compare.settings import ExecutorSettings
 from mixln.errors import SettingsError, unknown
 from mixln.files import check_writable
+from mixln.launch import launched
 from mixln.recipes import RECIPES, Scale
 from mixln.recipes.deviations import DEVIATIONS, Variant, check, variants
 from mixln.recipes.plan import check_machine, described
 from mixln.recipes.records import Recipe
+from mixln.training.settings import Parallel
 
 if TYPE_CHECKING:
     from mixln.compare.results import Summary
+    from mixln.compare.runner import Workers
     from mixln.compare.settings import GridSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reproduce:
+class Reproduce(ExecutorSettings):
     """Run what a paper published, and put its figures beside ours: mixln reproduce table4
 
     Run the same command again to finish what was cut off; nothing is repeated.
     """
 
+    TOGETHER: ClassVar[bool] = True
     INTERRUPTED: ClassVar[str] = "run the same command again to go on from the last checkpoints"
 
     recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")] = ""
@@ -52,11 +57,15 @@ class Reproduce:
     share them."""
     cache: Path = field(default_factory=lambda: Path("~/.cache/mixln"))
     """Folder for prepared text and images."""
+    parallel: Parallel = "ddp"
+    """Under torchrun, all of whose processes train one model after the other: what each holds, the whole model (ddp), or a share of its
+    weights, gradients and optimizer (fsdp)."""
     document: Path | None = None
     """Print what became of all recipes, in Markdown: of the files of this folder, each the reproduction.json of a recipe as NAME.json, or
     its as-published.json as NAME.as-published.json."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.list and self.document is None and self.recipe not in RECIPES:
             if not self.recipe:
                 raise SettingsError(
@@ -87,9 +96,25 @@ class Reproduce:
             terminal.line(line)
         if self.plan:
             return 0
+        processes = launched()[1]
+        if processes > 1 and (refused := next((run.name for run in runs if run.settings.after.chain), None)):
+            raise SettingsError(
+                f"torchrun started {processes} processes, and what follows the pre-training of {refused} takes one device each; "
+                "start it without torchrun"
+            )
         if self.scale == "paper" and runs:
-            check_machine(runs)
+            check_machine(runs, processes=processes, parallel=self.parallel)
         check_writable(self.out)
+        if processes == 1:
+            return self._carry_out(recipe, chosen, terminal)
+        from mixln.compare.together import on_all
+
+        trainings = [run.settings.training for run in runs]
+        return on_all(self.parallel, trainings, lambda workers: self._carry_out(recipe, chosen, terminal, workers))
+
+    def _carry_out(
+        self, recipe: Recipe, chosen: tuple[Variant, ...], terminal: Terminal, workers: Workers | None = None
+    ) -> int:
         from mixln.cli.compare import exit_code, show
         from mixln.recipes.gather import folder_of
         from mixln.recipes.reproducing import Carrier
@@ -99,7 +124,7 @@ class Reproduce:
         codes = [0]
 
         def shown(settings: GridSettings) -> Summary:
-            summary = show(settings)
+            summary = show(settings, workers)
             codes.append(exit_code(summary))
             return summary
 
@@ -126,15 +151,23 @@ class Reproduce:
         for beside in carrier.varied(chosen, plain):
             paths = write_as_published(beside, report)
         if beside is not None:
-            for table in (reproduction.numbers_beside(beside), reproduction.effects(beside)):
+            for table in (reproduction.numbers_beside, reproduction.differences_beside, reproduction.changes_beside):
                 terminal.line()
-                terminal.show(grid.terminal(table))
+                terminal.show(grid.terminal(table(beside)))
         terminal.line(f"\nreport: {next(path for path in paths if path.suffix == '.md')}")
         return max(codes)
 
     def _recipe(self) -> Recipe:
         recipe = RECIPES[self.recipe]
-        return recipe.only(self.only, self.scale) if self.only else recipe
+        if self.only:
+            recipe = recipe.only(self.only, self.scale)
+        runs = recipe.runs
+        return replace(
+            recipe,
+            runs=lambda scale, data: tuple(
+                replace(run, settings=self.executed(run.settings)) for run in runs(scale, data)
+            ),
+        )
 
     def _command(self, chosen: tuple[Variant, ...]) -> str:
         parts = [

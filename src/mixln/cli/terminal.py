@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from mixln.launch import launched
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
 class Terminal:
-    """Tables and lines on standard output, as they are: nothing in a name is taken for markup."""
+    """Tables and lines on standard output, as they are: nothing in a name is taken for markup. Of several processes, rank 0 speaks."""
 
     def __init__(self) -> None:
-        self.console = Console()
+        self.console = Console(quiet=launched()[0] > 0)
 
     def show(self, table: RenderableType) -> None:
         self.console.print(table)

@@ -67,7 +67,40 @@ class LanguageSettings(ExperimentSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GridSettings(ExperimentSettings, ABC):
+class ExecutorSettings:
+    """Where trials run."""
+
+    jobs: int | None = None
+    """Trials side by side. Left out, one a GPU; without a GPU, one a core for small models."""
+    executor: Literal["local", "ray"] = "local"
+    """Where trials run: in processes of this machine, or as tasks of a Ray cluster whose machines share --out and --cache."""
+    ray_address: str | None = None
+    """The cluster, for example auto or ray://head:10001. Left out, the one that this machine belongs to, else one of its own."""
+    cpus_per_trial: int = 1
+    """Processors of a trial on a Ray cluster."""
+    gpus_per_trial: int = 0
+    """GPUs of a trial on a Ray cluster: 0 or 1."""
+
+    def __post_init__(self) -> None:
+        if self.jobs is not None and self.jobs < 1:
+            raise SettingsError(f"jobs must be at least 1, got {self.jobs}")
+        if self.executor != "ray" and (self.ray_address, self.cpus_per_trial, self.gpus_per_trial) != (None, 1, 0):
+            raise SettingsError(
+                "ray-address, cpus-per-trial and gpus-per-trial are for --executor ray; add it, or leave them out"
+            )
+        if self.cpus_per_trial < 1:
+            raise SettingsError(f"cpus-per-trial must be at least 1, got {self.cpus_per_trial}")
+        if self.gpus_per_trial not in (0, 1):
+            raise SettingsError(f"gpus-per-trial must be 0 or 1, got {self.gpus_per_trial}")
+
+    def executed(self, settings: GridSettings) -> GridSettings:
+        """A comparison that runs there."""
+        own = {item.name: getattr(self, item.name) for item in dataclasses.fields(ExecutorSettings)}
+        return dataclasses.replace(settings, **own)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridSettings(ExperimentSettings, ExecutorSettings, ABC):
     """Placements × learning rates × seeds, and where the trials run."""
 
     DEFAULTS: ClassVar[dict[str, tuple[Any, ...]]]
@@ -88,16 +121,6 @@ class GridSettings(ExperimentSettings, ABC):
     """The placement that the others are compared with. Left out, the first."""
     diagnose: bool = False
     """Also measure what each layer contributes, for the best trial of each placement; half a minute a small model."""
-    jobs: int | None = None
-    """Trials side by side. Left out, one a GPU; without a GPU, one a core for small models."""
-    executor: Literal["local", "ray"] = "local"
-    """Where trials run: in processes of this machine, or as tasks of a Ray cluster whose machines share --out and --cache."""
-    ray_address: str | None = None
-    """The cluster, for example auto or ray://head:10001. Left out, the one that this machine belongs to, else one of its own."""
-    cpus_per_trial: int = 1
-    """Processors of a trial on a Ray cluster."""
-    gpus_per_trial: int = 0
-    """GPUs of a trial on a Ray cluster: 0 or 1."""
     after: Annotated[ChainSettings, tyro.conf.Suppress] = field(default_factory=ChainSettings)
 
     def __post_init__(self) -> None:
@@ -123,16 +146,7 @@ class GridSettings(ExperimentSettings, ABC):
             raise SettingsError(
                 f"baseline must be one of the placements {', '.join(self.placements)}, got {self.baseline}"
             )
-        if self.jobs is not None and self.jobs < 1:
-            raise SettingsError(f"jobs must be at least 1, got {self.jobs}")
-        if self.executor != "ray" and (self.ray_address, self.cpus_per_trial, self.gpus_per_trial) != (None, 1, 0):
-            raise SettingsError(
-                "ray-address, cpus-per-trial and gpus-per-trial are for --executor ray; add it, or leave them out"
-            )
-        if self.cpus_per_trial < 1:
-            raise SettingsError(f"cpus-per-trial must be at least 1, got {self.cpus_per_trial}")
-        if self.gpus_per_trial not in (0, 1):
-            raise SettingsError(f"gpus-per-trial must be 0 or 1, got {self.gpus_per_trial}")
+        ExecutorSettings.__post_init__(self)
 
     def with_grid(self, grid: dict[str, list[Any]]) -> Self:
         """The same settings on this grid; an axis that is still empty takes its default."""

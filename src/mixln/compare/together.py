@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -12,10 +13,13 @@ from mixln.compare.pretraining import Training
 from mixln.compare.runner import GRACE, LATE, Job, Loss, work
 from mixln.errors import Stopped, StoreError
 from mixln.files import no_room
+from mixln.launch import launched
+from mixln.memory import keep_freed_memory
 from mixln.quiet import quiet
 from mixln.training import ranks
-from mixln.training.settings import Parallel
+from mixln.training.settings import OptimizerSettings, Parallel
 from mixln.training.stopping import asked, listening, stopped
+from mixln.training.trainers import per_process
 
 
 class Together:
@@ -64,6 +68,26 @@ def _full(job: Job) -> StoreError:
     return StoreError(
         f"the disk of {job.folder} is full; make room and run the same command again: it goes on from its last checkpoint"
     )
+
+
+def on_all(parallel: Parallel, trainings: Iterable[OptimizerSettings], hand_out: Callable[[Together], int]) -> int:
+    """Joins the processes that were started together; one alone is enough. Returns the exit code.
+
+    :param trainings: what will be trained, whose batches must go round.
+    :param hand_out: what rank 0 does, with the worker that all of them are.
+    """
+    for training in trainings:
+        per_process(training, launched()[1])
+    ranks.check_one_gpu(shareable=True)
+    ranks.meet()
+    keep_freed_memory()
+    if not ranks.first():
+        return follow()
+    together = Together(parallel)
+    try:
+        return hand_out(together)
+    finally:
+        together.dismiss()
 
 
 def follow() -> int:

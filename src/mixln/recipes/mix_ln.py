@@ -46,7 +46,8 @@ def llama(
     """The comparison of one size of Table 7."""
     if scale == "paper":
         text = replace(C4, data=data) if data else C4
-        training = replace(ADAM, batch_size=512, micro_batch_size=64, steps=STEPS[name], evaluations=10)
+        micro = 16 if name == "LLaMA-7B" else 64
+        training = replace(ADAM, batch_size=512, micro_batch_size=micro, steps=STEPS[name], evaluations=10)
         model, rate = name.removeprefix("LLaMA-").lower(), RATES[name]
     else:
         text = TextSettings(data=data) if data else TextSettings()

@@ -11,6 +11,7 @@ from mixln.errors import SettingsError
 from mixln.planning.settings import DEVICES, PlanSettings
 from mixln.recipes.deviations import Variant, changed
 from mixln.recipes.records import Recipe, Run, Scale
+from mixln.training.settings import Parallel
 
 if TYPE_CHECKING:
     from mixln.planning.plan import Plan
@@ -45,17 +46,25 @@ def _length(settings: GridSettings) -> str:
     return f"{settings.training.epochs:g} epochs, {training.batch_size} images a step"
 
 
-def check_machine(runs: tuple[Run, ...]) -> None:
-    """:raises SettingsError: if a run at the paper's scale cannot go on here: it says what is needed and what is there."""
+def check_machine(runs: tuple[Run, ...], *, processes: int = 1, parallel: Parallel = "ddp") -> None:
+    """Whether runs at the paper's scale can go on here.
+
+    :param processes: that train one model together; `parallel` is what each holds of it.
+    :raises SettingsError: if not: it says what is needed and what is there.
+    """
     import torch
 
+    if any(run.settings.executor == "ray" for run in runs):
+        if not all(run.settings.gpus_per_trial for run in runs):
+            raise SettingsError("scale paper needs a GPU for each training; add --gpus-per-trial 1")
+        return
     if torch.cuda.is_available():
         have = min(torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count()))
         for run in runs:
-            if (need := memory_of(run)) > have:
+            if (need := memory_of(run, processes, parallel)) > have:
                 raise SettingsError(
                     f"scale paper needs {need / 1e9:.0f} GB of a GPU for {run.name}, and this machine's have {have / 1e9:.0f} GB; "
-                    "train such models one by one with torchrun -m mixln pretrain --parallel fsdp, or run --scale cpu"
+                    "start it with torchrun on more GPUs and --parallel fsdp, leave it out with --only, or run --scale cpu"
                 )
         return
     cores = torch.get_num_threads()
@@ -122,19 +131,23 @@ def _needs(run: Run, trials: int) -> str:
     memory = made.memory.total / 1e9
     fit = f"{memory:.0f} GB of a device's {asked.memory / 1e9:.0f}"
     if not made.fits:
-        fit += ", which do not fit: such models are trained one at a time by mixln pretrain on several devices (docs/scaling.md)"
+        fit += ", which do not fit: torchrun and --parallel fsdp spread such a model over several"
     return (
         f"{made.parameters / 1e6:,.0f} million parameters, {made.tokens / 1e9:,.1f} billion tokens each; {trials * made.model_flops:.1e} "
         f"FLOPs in all: {hours:,.0f} hours of one {device.title} at {UTILISATION:.0%} of its peak; {fit}; one trial a GPU"
     )
 
 
-def memory_of(run: Run) -> float:
-    """Bytes of a GPU that one trial needs; of images, which are small models, 0."""
-    return _planned(run.settings, 1)[0].memory.total if isinstance(run.settings, CompareSettings) else 0.0
+def memory_of(run: Run, processes: int = 1, parallel: Parallel = "ddp") -> float:
+    """Bytes of a GPU that one trial needs, on so many together; of images, which are small models, 0."""
+    if not isinstance(run.settings, CompareSettings):
+        return 0.0
+    return _planned(run.settings, 1, processes, parallel)[0].memory.total
 
 
-def _planned(settings: GridSettings, trials: int) -> tuple[Plan, PlanSettings]:
+def _planned(
+    settings: GridSettings, trials: int, processes: int = 1, parallel: Parallel = "ddp"
+) -> tuple[Plan, PlanSettings]:
     from mixln.planning.plan import make_plan
 
     assert isinstance(settings, CompareSettings)
@@ -145,6 +158,8 @@ def _planned(settings: GridSettings, trials: int) -> tuple[Plan, PlanSettings]:
         micro_batch_size=settings.training.micro_batch_size,
         steps=settings.steps,
         trials=trials,
+        devices=processes,
+        parallel=parallel,
         utilisation=UTILISATION,
     )
     return make_plan(asked), asked

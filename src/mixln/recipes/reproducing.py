@@ -107,13 +107,14 @@ class Carrier:
         for run in runs:
             known.update(self._gathered(run, summaries[run.name], variant))
         costs = _costs(new, summaries)
-        effects = [effect(claim, self.recipe, plain.known, known) for claim in self.recipe.orderings]
+        judged = {(each.quantity, each.ahead, each.behind) for each in plain.found.orderings}
+        claims = [claim for claim in self.recipe.orderings if (claim.quantity, claim.ahead, claim.behind) in judged]
         return Varied(
             name=variant.name,
             what=variant.what,
             settings=tuple(map(settings_of, new)),
             measured=measured(self.recipe, known),
-            effects=tuple(each for each in effects if each.ordering.verdict != "not measured"),
+            effects=tuple(effect(claim, self.recipe, plain.known, known) for claim in claims),
             seconds=sum(seconds for training, seconds in costs.items() if training not in plain.costs),
             facts=_facts([summaries[run.name] for run in new]),
         )

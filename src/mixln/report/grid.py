@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import product
+from textwrap import wrap
 
 from rich import box
 from rich.console import Console, ConsoleOptions, Group, RenderableType
@@ -14,8 +16,8 @@ from rich.text import Text
 from mixln.report import formats
 from mixln.report.tables import Pieces, escaped
 
-LONGEST = 20
-"""Characters up to which a name is not broken."""
+LONGEST = (20, 12, 8)
+"""Characters up to which a name is not broken; fewer where space is scarce."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +46,9 @@ class Fitting:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         grid, tables = self.grid, []
         numbers = range(grid.words, len(grid.head))
-        for size in range(len(numbers), 0, -1):
+        for size, longest in product(range(len(numbers), 0, -1), LONGEST):
             parts = [numbers[start : start + size] for start in range(0, len(numbers), size)]
-            tables = [_table(grid, [*range(grid.words), *part]) for part in parts]
+            tables = [_table(grid, [*range(grid.words), *part], longest) for part in parts]
             if all(_width(table, console, options) <= options.max_width for table in tables):
                 break
         for table in tables:
@@ -61,17 +63,17 @@ def terminal(grid: Grid) -> RenderableType:
     return Group(*title, Fitting(grid))
 
 
-def _table(grid: Grid, columns: Sequence[int]) -> Table:
+def _table(grid: Grid, columns: Sequence[int], unbroken: int) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for index in columns:
         longest = max((len(piece) for row in grid.rows for piece in row[index]), default=0)
-        # Names stay whole up to a width; numbers always do.
-        table.add_column(
-            formats.plain(grid.head[index]),
-            justify="left" if index < grid.words else "right",
-            min_width=min(longest, LONGEST) if index < grid.words else longest,
-            overflow="fold",
-        )
+        head = formats.plain(grid.head[index])
+        if index < grid.words:
+            table.add_column(head, min_width=min(longest, unbroken), overflow="fold")
+        else:  # numbers stay whole, whatever becomes of the names, and so their heading is broken here
+            lines = wrap(head, longest, break_long_words=False) or [""]
+            width = max(longest, *map(len, lines))
+            table.add_column("\n".join(lines), justify="right", no_wrap=True, min_width=width)
     for row in grid.rows:
         table.add_row(*(Text("\n".join(row[index])) for index in columns))
     return table

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import mean
 
 from mixln.compare import words
 from mixln.compare.results import Interval
 from mixln.recipes.quantities import QUANTITIES
 from mixln.recipes.records import Place, Recipe
-from mixln.recipes.results import AsPublished, Measured, Ordering, Reproduction, Swept
+from mixln.recipes.results import AsPublished, Effect, Measured, Ordering, Reproduction, Swept
 from mixln.report import axes
 from mixln.report.grid import Grid, markdown
 from mixln.report.series import Chart, Panel, Trace
@@ -54,29 +55,53 @@ def numbers(found: Reproduction) -> Grid:
 
 def orders(found: Reproduction) -> Grid:
     """Every ordering of the paper, and whether it held."""
-    several = len({place[0] for each in found.orderings for place in (each.ahead, each.behind)}) > 1
+    sides = Sides.of(found.orderings)
     return Grid(
-        title="Did the paper's order hold?",
-        head=("the paper has", "ahead of", "by", "outcome", "measured, 95% interval", "published"),
+        title=f"Did the paper's order hold{sides.by}?",
+        head=(*sides.head, "outcome", "measured, 95% interval", "published"),
         rows=tuple(
             (
-                (_place(each.ahead, each.behind, several),),
-                (_place(each.behind, each.ahead, False),),
-                (each.quantity,),
-                *_became(each),
+                *sides.cells(each),
+                (f"{WORDS[each.verdict]}{' (our question)' if each.ours else ''}",),
+                _change(each.quantity, each.difference),
                 (QUANTITIES[each.quantity].say_published(each.published),),
             )
             for each in found.orderings
         ),
-        words=4,
-        caption="Published, measured: the difference of the first from the second; ours is paired by seed.",
+        words=len(sides.head) + 1,
+        caption="Measured, published: the difference of the first from the second; ours is paired by seed.",
     )
 
 
-def _became(each: Ordering) -> tuple[Pieces, Pieces]:
-    """Outcome and difference."""
-    outcome = f"{WORDS[each.verdict]}{' (our question)' if each.ours else ''}"
-    return (outcome,), _change(each.quantity, each.difference)
+@dataclass(frozen=True, kw_only=True)
+class Sides:
+    """The columns that say which ordering it is.
+
+    :param run: whether the first side is named with its run.
+    :param quantity: the only one, by which all are ordered; empty where there are several.
+    """
+
+    run: bool
+    quantity: str
+
+    @classmethod
+    def of(cls, orderings: Sequence[Ordering]) -> Sides:
+        quantities = {each.quantity for each in orderings}
+        runs = {place[0] for each in orderings for place in (each.ahead, each.behind)}
+        return cls(run=len(runs) > 1, quantity=quantities.pop() if len(quantities) == 1 else "")
+
+    @property
+    def by(self) -> str:
+        """What all are ordered by, for a title."""
+        return f", by {self.quantity}" if self.quantity else ""
+
+    @property
+    def head(self) -> tuple[str, ...]:
+        return ("the paper has", "ahead of", *(() if self.quantity else ("by",)))
+
+    def cells(self, each: Ordering) -> tuple[Pieces, ...]:
+        by = () if self.quantity else ((each.quantity,),)
+        return ((_place(each.ahead, each.behind, self.run),), (_place(each.behind, each.ahead, False),), *by)
 
 
 PAPER = "as the paper says"
@@ -116,42 +141,56 @@ def _trained(each: Measured | None) -> Pieces:
     return (*_interval(each), *([f"({each.trained} of {each.seeds})"] if each.trained < each.seeds else []))
 
 
-def effects(found: AsPublished) -> Grid:
-    """How much of a published difference each thing makes that the authors' code does otherwise."""
-    several = len({place[0] for each in found.orderings for place in (each.ahead, each.behind)}) > 1
-    rows: list[tuple[Pieces, ...]] = []
-    for plain in found.orderings:
-        sides = ((_place(plain.ahead, plain.behind, several),), (_place(plain.behind, plain.ahead, False),))
-        published = QUANTITIES[plain.quantity].say_published(plain.published)
-        rows.append((*sides, (plain.quantity,), (PAPER,), *_became(plain), (published,), ("",)))
-        for each in found.varied:
-            for effect in each.effects:
-                if _sides(effect.ordering) == _sides(plain):
-                    changed = _change(plain.quantity, effect.change)
-                    rows.append((("",), ("",), ("",), (each.name,), *_became(effect.ordering), ("",), changed))
+def differences_beside(found: AsPublished) -> Grid:
+    """The differences that the paper published, as it says and as the authors' code does."""
+    sides = Sides.of(found.orderings)
     return Grid(
-        title="What it makes of the differences",
-        head=(
-            "the paper has",
-            "ahead of",
-            "by",
-            "run",
-            "outcome",
-            "measured, 95% interval",
-            "published",
-            "changed by, 95% interval",
+        title=f"What becomes of the differences{sides.by}",
+        head=(*sides.head, "published", PAPER, *(each.name for each in found.varied)),
+        rows=tuple(
+            (
+                *sides.cells(plain),
+                (QUANTITIES[plain.quantity].say_published(plain.published),),
+                _became(plain),
+                *(_became(effect.ordering) for effect in _effects(found, plain)),
+            )
+            for plain in found.orderings
         ),
-        rows=tuple(rows),
-        words=5,
-        caption="Differences of the first from the second, paired by seed. The last column is the difference less that of the recipe as "
-        "the paper says, paired by seed too; of perplexities both are taken of their logarithms, so that −20% after −50% is +60%: 0.8 is "
-        "1.6 times 0.5.",
+        words=len(sides.head),
+        caption="Differences of the first from the second, paired by seed, with 95% intervals, and what becomes of the paper's order.",
     )
 
 
-def _sides(each: Ordering) -> tuple[str, Place, Place]:
-    """What tells an ordering from the others of a recipe."""
-    return each.quantity, each.ahead, each.behind
+def changes_beside(found: AsPublished) -> Grid:
+    """By how much each thing that the authors' code does otherwise changes those differences."""
+    sides = Sides.of(found.orderings)
+    return Grid(
+        title=f"By how much that changes them{sides.by}",
+        head=(*sides.head, *(each.name for each in found.varied)),
+        rows=tuple(
+            (*sides.cells(plain), *(_change(plain.quantity, effect.change) for effect in _effects(found, plain)))
+            for plain in found.orderings
+        ),
+        words=len(sides.head),
+        caption="The difference less that of the recipe as the paper says, paired by seed, with 95% intervals. Of perplexities both are "
+        "taken of their logarithms, so that from −50% to −20% is +60%: 0.8 is 1.6 times 0.5.",
+    )
+
+
+def _became(each: Ordering) -> Pieces:
+    """Difference and outcome."""
+    return *_change(each.quantity, each.difference), each.verdict
+
+
+def _effects(found: AsPublished, plain: Ordering) -> list[Effect]:
+    """What each variant makes of one ordering."""
+    claim = (plain.quantity, plain.ahead, plain.behind)
+    return [
+        effect
+        for each in found.varied
+        for effect in each.effects
+        if (effect.ordering.quantity, effect.ordering.ahead, effect.ordering.behind) == claim
+    ]
 
 
 def text_beside(found: AsPublished, name: str = "") -> str:
@@ -169,7 +208,8 @@ def text_beside(found: AsPublished, name: str = "") -> str:
         "\n".join(trained),
         f"What was trained for it took {time}." if trained else "Nothing was trained for it.",
         markdown(numbers_beside(found)).rstrip(),
-        markdown(effects(found)).rstrip(),
+        markdown(differences_beside(found)).rstrip(),
+        markdown(changes_beside(found)).rstrip(),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
