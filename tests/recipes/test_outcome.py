@@ -134,9 +134,9 @@ def test_a_sweep_of_learning_rates_is_a_table_and_a_figure(tmp_path):
         recipe="table5", title="T", source="S", reading="R", scale="cpu", scaled="x", command="c", settings=(), measured=(), orderings=(),
         seconds=1.0,
         swept=(
-            Swept(run="A", placement="pre", learning_rate=1e-3, losses=(math.log(10), math.log(10))),
-            Swept(run="A", placement="pre", learning_rate=1e-2, losses=(math.log(12), None)),
-            Swept(run="A", placement="mix(1/4)", learning_rate=1e-3, losses=(None, None)),
+            Swept(run="A", placement="pre", learning_rate=1e-3, losses=(math.log(10), math.log(10)), trained=2),
+            Swept(run="A", placement="pre", learning_rate=1e-2, losses=(math.log(12), None), trained=1),
+            Swept(run="A", placement="mix(1/4)", learning_rate=1e-3, losses=(None, None), trained=0),
         ),
     )  # fmt: skip
     said = text(found)

@@ -90,6 +90,7 @@ def swept(run: Run, summary: Summary) -> Iterator[Swept]:
                     placement=row.placement,
                     learning_rate=cell.learning_rate,
                     losses=tuple(result.loss for result in trials),
+                    trained=sum(result.status == "finished" for result in trials),
                 )
 
 

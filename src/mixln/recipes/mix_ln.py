@@ -202,7 +202,7 @@ TABLE5 = Recipe(
     reading=f"{READING} The text says that the sweep was made with LLaMA-250M, the table LLaMA-1B: this is LLaMA-1B. 41.7% is 5/12, "
     "16.7% 1/6; 33.0% of 24 layers are 7, and 1/3 are 8: this is 1/3.",
     scaled=f"{SCALED}; LLaMA-1B has the width of 64; beside it 6 and 12 layers with as many parameters, and three learning rates each",
-    minutes=90,
+    minutes=110,
     runs=_table5,
     published={"perplexity": row("LLaMA-1B", _TABLE_5)},
     claims=(

@@ -56,12 +56,14 @@ class Swept:
     """All seeds of one placement at one learning rate, of a run with several.
 
     :param losses: held-out, nats per token; `None` where a training diverged.
+    :param trained: how many neither diverged nor stalled.
     """
 
     run: str
     placement: str
     learning_rate: float
     losses: tuple[float | None, ...]
+    trained: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -229,7 +229,8 @@ def sweeps(found: Reproduction) -> tuple[Grid, ...]:
                     ((placement,), *((_cell(cells.get((placement, rate))),) for rate in rates))
                     for placement in dict.fromkeys(each.placement for each in mine)
                 ),
-                caption="e to the power of the mean held-out loss over seeds; in brackets how many seeds did not diverge, where not all.",
+                caption="e to the power of the mean held-out loss over the seeds that did not diverge; in brackets how many neither diverged "
+                "nor stalled, where not all.",
             )
         )
     return tuple(tables)
@@ -242,7 +243,7 @@ def _cell(each: Swept | None) -> str:
     if not known:
         return "diverged"
     shown = words.perplexity(math.exp(mean(known)))
-    return shown if len(known) == len(each.losses) else f"{shown} ({len(known)} of {len(each.losses)})"
+    return shown if each.trained == len(each.losses) else f"{shown} ({each.trained} of {len(each.losses)})"
 
 
 def charts(found: Reproduction) -> tuple[Chart, ...]:
