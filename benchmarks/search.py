@@ -1,9 +1,16 @@
 """Is what `mixln tune` chose as good as the best of an exhaustive sweep, and for what share of its cost?
 
-    python benchmarks/search.py TUNE SWEEP
+    python benchmarks/search.py TUNE SWEEP MODEL
 
-TUNE is the folder of a `mixln tune`, SWEEP that of a comparison of the same model, data and settings with many placements and learning
-rates, at the same seeds and more, such as a run of `mixln reproduce table5`. Costs are counted in steps of training.
+TUNE is the folder of a `mixln tune`, SWEEP the reproduction.json of a recipe with several learning rates, and MODEL the model of it that
+was tuned, with the same data and settings, at the same seeds:
+
+    mixln tune --beta2 0.999 --weight-decay 0 --out runs/tune-12
+    python benchmarks/search.py runs/tune-12 docs/papers/table5.json "12 layers"
+    mixln tune --beta2 0.999 --weight-decay 0 --model tiny-6 --out runs/tune-6
+    python benchmarks/search.py runs/tune-6 docs/papers/table5.json "6 layers"
+
+Costs are counted in full trainings.
 """
 
 from __future__ import annotations
@@ -16,30 +23,35 @@ import numpy as np
 
 from mixln.compare import words
 from mixln.compare.measure import LANGUAGE
-from mixln.compare.results import Summary, TrialResult
+from mixln.compare.settings import CompareSettings, GridSettings
 from mixln.compare.statistics import paired_difference
-from mixln.records import difference, from_json, read_json
+from mixln.recipes import RECIPES
+from mixln.recipes.results import Reproduction
+from mixln.records import difference, from_json, read_json, to_json
 from mixln.search.results import Search
 
 Setting = tuple[str, float]
 
 
-def main(tuned: Path, swept: Path) -> None:
+def main(tuned: Path, swept: Path, model: str) -> None:
     search = from_json(Search, read_json(tuned / "tune.json"))
-    summary = from_json(Summary, read_json(swept / "results.json"))
-    if differs := difference(shared(search.settings, search.steps), shared(summary.settings, search.steps)):
+    found = from_json(Reproduction, read_json(swept))
+    runs = {run.name: run.settings for run in RECIPES[found.recipe].runs(found.scale, None)}
+    if model not in {each.run for each in found.swept}:
+        raise SystemExit(f"{swept} has no sweep of {model}, it has {', '.join({each.run: 0 for each in found.swept})}")
+    if differs := difference(shared(search.settings, search.steps), shared(*of_recipe(runs[model]))):
         raise SystemExit(f"tune and sweep cannot be compared: {differs}")
     chosen = search.chosen
     if chosen is None:
         raise SystemExit("tune chose nothing")
-    if missing := set(chosen.seeds) - set(summary.settings["seeds"]):
-        raise SystemExit(f"the sweep has no seed {', '.join(map(str, missing))}, which tune has")
-    trials = [result for result in summary.trials if result.trial.seed in chosen.seeds]
-    if inits := {result.trial.init for result in trials} - {search.settings["init"]}:
-        raise SystemExit(
-            f"tune and sweep cannot be compared: init there {search.settings['init']}, here {', '.join(inits)}"
-        )
-    losses = of_settings(trials, chosen.seeds)
+    if chosen.seeds != runs[model].seeds:
+        raise SystemExit(f"tune and sweep cannot be compared: seeds {chosen.seeds} here, {runs[model].seeds} there")
+    cells = [each for each in found.swept if each.run == model]
+    losses: dict[Setting, dict[int, float]] = {
+        (each.placement, each.learning_rate): dict(zip(chosen.seeds, map(float, each.losses), strict=True))  # type: ignore[arg-type]
+        for each in cells
+        if each.trained == len(chosen.seeds)
+    }
     best = min(losses, key=lambda setting: np.mean([*losses[setting].values()]))
     mine = {seed: loss for seed, loss in zip(chosen.seeds, chosen.losses, strict=True) if loss is not None}
     gap = paired_difference(mine, losses[best])
@@ -49,27 +61,27 @@ def main(tuned: Path, swept: Path) -> None:
         if gap.low is not None and gap.low > 0
         else "not worse beyond their noise"
     )
-    steps = sum(result.step for result in trials) / search.steps
+    trainings = sum(len(each.losses) for each in cells)
     print(f"tune's choice: {chosen.placement} at {chosen.learning_rate:g}, perplexity {shown([*mine.values()])}")
-    print(f"sweep's best of {len(losses)}: {best[0]} at {best[1]:g}, perplexity {shown([*losses[best].values()])}")
+    print(f"sweep's best of {len(cells)}: {best[0]} at {best[1]:g}, perplexity {shown([*losses[best].values()])}")
     print(f"difference, paired by seed: {' '.join(LANGUAGE.difference(gap))}: {tells}")
-    print(f"cost in full trainings: {search.cost:.1f} against {steps:.1f}, ratio {search.cost / steps:.2f}")
+    print(f"cost in full trainings: {search.cost:.1f} against {trainings}, ratio {search.cost / trainings:.2f}")
+
+
+def of_recipe(settings: GridSettings) -> tuple[dict[str, Any], int]:
+    assert isinstance(settings, CompareSettings)
+    return to_json({**settings.shared(), "init": settings.init or "normal"}), settings.steps
 
 
 def shared(settings: dict[str, Any], steps: int) -> dict[str, Any]:
-    """What both must have in common."""
-    training = {**settings["training"], "steps": settings["training"]["steps"] or steps, "evaluations": None}
-    return {"model": settings["model"], "layers": settings["layers"], "text": settings["text"], "training": training}
-
-
-def of_settings(trials: list[TrialResult], seeds: tuple[int, ...]) -> dict[Setting, dict[int, float]]:
-    """Placement and learning rate → seed → loss, of those that trained at all seeds."""
-    found: dict[Setting, dict[int, float]] = {}
-    for result in trials:
-        if result.status == "finished" and result.loss is not None:
-            setting = (result.trial.placement, result.trial.learning_rate)
-            found.setdefault(setting, {})[result.trial.seed] = result.loss
-    return {setting: losses for setting, losses in found.items() if len(losses) == len(seeds)}
+    """What both must have in common; the precision is left out, which the machine decides."""
+    training = {
+        name: value
+        for name, value in settings["training"].items()
+        if name not in ("steps", "tokens", "evaluations", "precision")
+    }
+    kept = {name: settings[name] for name in ("model", "layers", "init", "text")}
+    return {**kept, "training": training, "steps": steps}
 
 
 def shown(losses: list[float]) -> str:
@@ -80,4 +92,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tuned", type=Path, metavar="TUNE")
     parser.add_argument("swept", type=Path, metavar="SWEEP")
+    parser.add_argument("model", metavar="MODEL")
     main(**vars(parser.parse_args()))

@@ -144,5 +144,5 @@ def test_a_sweep_of_learning_rates_is_a_table_and_a_figure(tmp_path):
     assert "| pre | 10.00 | 12.00 (1 of 2) |" in said
     assert "| mix(1/4) | diverged | — |" in said
     assert {path.name for path in write_reproduction(found, tmp_path)} == {
-        "reproduction.json", "reproduction.md", "sweep.png",
+        "reproduction.json", "reproduction.md", "sweep.png", "report.html",
     }  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 
 import pytest
 
@@ -11,6 +12,7 @@ from mixln.cli import main
 from mixln.compare.settings import CompareSettings
 from mixln.data.settings import TextSettings
 from mixln.recipes import RECIPES
+from mixln.recipes.curves import CURVES
 from mixln.recipes.plan import memory_of
 from mixln.recipes.records import Claim, Recipe, Run, row
 from mixln.training.settings import TrainSettings
@@ -43,6 +45,8 @@ def recipe(tmp_path, monkeypatch):
             Claim(quantity=UNEVEN, ahead=("Small", "mix(1/3)"), behind=("Small", "pre")),
             Claim(quantity=ANGLE, ahead=("Small", "mix(1/3)"), behind=("Small", "pre"), ours=True),
         ),
+        angles=True,
+        curves=tuple(CURVES),
     )  # fmt: skip
     monkeypatch.setitem(RECIPES, "small", made)
     return made
@@ -77,7 +81,27 @@ def test_a_recipe_of_language_from_its_trainings_to_its_verdicts(recipe, tmp_pat
         assert best["value"] == pytest.approx(place["best"]["loss"])
     assert len(list(trained.glob("*/diagnosis.json"))) == 4  # each placement's best, both seeds
     assert len(found["swept"]) == 4
-    assert (out / "sweep.png").is_file()
+    drawn = {"angular.png", "drops.png", "gradients.png", "course.png", "sweep.png"}
+    assert {path.name for path in out.glob("*.png")} == drawn
+    assert "Of 2 orderings of the paper " in (out / "report.html").read_text("utf-8")
+
+    # Its figures draw the numbers of the trials and their diagnoses.
+    lines = {(each["curve"], each["placement"], each["seed"]): each for each in found["lines"]}
+    assert len(lines) == len(CURVES) * 2 * 2
+    best = measured["perplexity", "pre"]["value"]
+    losses = [math.log(lines["perplexity over the course", "pre", seed]["points"][-1][1]) for seed in (0, 1)]
+    assert sum(losses) / 2 == pytest.approx(best)
+    rate = next(place["best"]["learning_rate"] for place in summary["placements"] if place["placement"] == "pre")
+    diagnoses = [
+        json.loads((trained / f"pre_lr{rate:g}_seed{seed}" / "diagnosis.json").read_text())["diagnosis"]
+        for seed in (0, 1)
+    ]
+    drop = lines["performance drop", "pre", 1]
+    assert drop["label"] == "loss, nats per token"
+    assert drop["points"] == [[each["first"], each["change"]] for each in diagnoses[1]["drops"]["skipped"]]
+    (turned,) = [each for each in found["turned"] if each["placement"] == "pre"]
+    cells = [diagnosis["angular"]["distance"][2][1] for diagnosis in diagnoses]
+    assert turned["angles"]["distance"][2][1] == pytest.approx(sum(cells) / 2)
 
     marks = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("result.json")}
     assert main(command) == 0
@@ -90,6 +114,8 @@ def test_a_recipe_of_language_from_its_trainings_to_its_verdicts(recipe, tmp_pat
     assert main(["reproduce", "--document", str(documents)]) == 0
     page = capsys.readouterr().out
     assert "## `small`: A table" in page
+    assert "](documents/small-angular.png)" in page
+    assert {path.name for path in documents.glob("*.png")} == {f"small-{name}" for name in drawn}
     assert "| table1 | Table 1: perplexity of four placements at four sizes | — | — | — | not run yet |" in page
 
 

@@ -61,8 +61,9 @@ class Reproduce(ExecutorSettings):
     """Under torchrun, all of whose processes train one model after the other: what each holds, the whole model (ddp), or a share of its
     weights, gradients and optimizer (fsdp)."""
     document: Path | None = None
-    """Print what became of all recipes, in Markdown: of the files of this folder, each the reproduction.json of a recipe as NAME.json, or
-    its as-published.json as NAME.as-published.json."""
+    """Print what became of all recipes, in Markdown, and draw their figures: of the files of this folder, each the reproduction.json of a
+    recipe as NAME.json, or its as-published.json as NAME.as-published.json. The figures lie in the same folder, and what is printed
+    belongs into a file beside it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -118,7 +119,7 @@ class Reproduce(ExecutorSettings):
         from mixln.cli.compare import exit_code, show
         from mixln.recipes.gather import folder_of
         from mixln.recipes.reproducing import Carrier
-        from mixln.report import grid, reproduction, write_as_published, write_reproduction
+        from mixln.report import grid, reproduction, write_reproduction
 
         report = self.out / "-".join([self.recipe, self.scale, *map(folder_of, self.only)])
         codes = [0]
@@ -149,12 +150,12 @@ class Reproduce(ExecutorSettings):
         terminal.note(reproduction.tally(plain.found))
         beside = None
         for beside in carrier.varied(chosen, plain):
-            paths = write_as_published(beside, report)
+            paths = write_reproduction(plain.found, report, beside)
         if beside is not None:
             for table in (reproduction.numbers_beside, reproduction.differences_beside, reproduction.changes_beside):
                 terminal.line()
                 terminal.show(grid.terminal(table(beside)))
-        terminal.line(f"\nreport: {next(path for path in paths if path.suffix == '.md')}")
+        terminal.line(f"\nreport: {paths[-1]}")
         return max(codes)
 
     def _recipe(self) -> Recipe:
@@ -183,7 +184,7 @@ class Reproduce(ExecutorSettings):
 def _document(folder: Path) -> str:
     from mixln.recipes.results import AsPublished, Reproduction
     from mixln.records import from_json, read_json
-    from mixln.report.reproduction import document
+    from mixln.report import reproductions
 
     found: dict[str, Reproduction] = {}
     beside: dict[str, AsPublished] = {}
@@ -205,8 +206,8 @@ def _document(folder: Path) -> str:
     if not found:
         raise SettingsError(f"document: {folder} holds no NAME.json of a recipe that was run")
     try:
-        return document(RECIPES, found, beside)
+        return reproductions(found, beside, folder)
     except KeyError as error:
         raise SettingsError(
-            f"document: the quantity {error} is not known to this mixln; run its recipe again, which trains nothing anew"
+            f"document: {error} is not known to this mixln; run its recipe again, which trains nothing anew"
         ) from error

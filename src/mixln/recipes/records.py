@@ -57,6 +57,7 @@ class Recipe:
     :param models: scale → name → checkpoints that exist, to be diagnosed.
     :param presets: name → preset, whose sizes are counted.
     :param published: the numbers.
+    :param curves: what its figure draws, see :data:`mixln.recipes.curves.CURVES`; with `angles`, the angular distance of all blocks too.
     :param judged: the quantities whose orderings are judged; left out, all that are published. Of tasks beside their mean, the mean.
     :param claims: orderings that do not follow from numbers of one run against its baseline.
     """
@@ -70,6 +71,8 @@ class Recipe:
     models: Callable[[Scale], Mapping[str, str]] = lambda scale: {}
     presets: Mapping[str, str] = field(default_factory=dict)
     published: Published = field(default_factory=dict)
+    curves: tuple[str, ...] = ()
+    angles: bool = False
     judged: tuple[str, ...] = ()
     claims: tuple[Claim, ...] = ()
     baseline: str = "pre"

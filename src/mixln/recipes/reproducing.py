@@ -9,6 +9,7 @@ from pathlib import Path
 from mixln.compare.experiment import facts_of_run
 from mixln.compare.results import Summary, Trial
 from mixln.compare.settings import GridSettings
+from mixln.recipes.curves import lines, turned
 from mixln.recipes.deviations import Variant, changed
 from mixln.recipes.gather import of_models, of_presets, of_run, placed, swept
 from mixln.recipes.outcome import Known, Seeds, effect, measured, ordering
@@ -77,6 +78,8 @@ class Carrier:
             measured=measured(self.recipe, known),
             orderings=tuple(each for each in orderings if each.verdict != "not measured"),
             seconds=sum(costs.values()),
+            lines=tuple(lines(self.recipe, known)),
+            turned=tuple(turned(self.recipe, known)),
             swept=tuple(each for run in runs for each in swept(run, summaries[run.name])),
             facts=_facts(summaries.values()),
         )

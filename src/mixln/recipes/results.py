@@ -6,7 +6,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from mixln.compare.results import Interval
+from mixln.diagnostics.results import Angular
 from mixln.recipes.records import Place
+
+Points = tuple[tuple[float, float], ...]
+"""(place on the horizontal axis, value), ascending."""
 
 Verdict = Literal["held", "did not hold", "undecided", "one of a kind", "failed", "not measured"]
 
@@ -67,11 +71,41 @@ class Swept:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Line:
+    """One line of the paper's figure, of one model.
+
+    :param curve: which, see :data:`mixln.recipes.curves.CURVES`.
+    :param label: of the vertical axis, with its unit.
+    """
+
+    curve: str
+    run: str
+    placement: str
+    seed: int
+    label: str
+    points: Points
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turned:
+    """How far each block of layers turns the stream.
+
+    :param angles: mean over seeds.
+    """
+
+    run: str
+    placement: str
+    seeds: int
+    angles: Angular
+
+
+@dataclass(frozen=True, kw_only=True)
 class Reproduction:
     """A recipe that was run; `reproduction.json`.
 
     :param command: what was typed.
     :param swept: of runs with several learning rates, every one of them; elsewhere each placement is at its best.
+    :param lines: what the paper's figure draws, and so is `turned`; empty of a table.
     :param seconds: of all trainings, added up.
     """
 
@@ -87,6 +121,8 @@ class Reproduction:
     orderings: tuple[Ordering, ...]
     seconds: float
     swept: tuple[Swept, ...] = ()
+    lines: tuple[Line, ...] = ()
+    turned: tuple[Turned, ...] = ()
     facts: dict[str, str] = field(default_factory=dict)
 
 

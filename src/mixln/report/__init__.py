@@ -11,9 +11,10 @@ from mixln.compare.results import Summary
 from mixln.diagnostics.results import Diagnoses
 from mixln.evaluation.results import Evaluation
 from mixln.files import write_atomic
+from mixln.recipes import RECIPES
 from mixln.recipes.results import AsPublished, Reproduction
 from mixln.records import from_json, read_json, to_json
-from mixln.report import reproduction, search, stress
+from mixln.report import reproduction, reproduction_page, search, stress
 from mixln.report.chain_tables import chain_markdown, terminal_chain
 from mixln.report.charts import prepare
 from mixln.report.diagnosis import charts_of, of_summary
@@ -32,6 +33,7 @@ from mixln.search.results import Search, Stress
 __all__ = [
     "charts_of",
     "markdown_table",
+    "reproductions",
     "terminal_chain",
     "terminal_diagnosis",
     "terminal_evaluation",
@@ -39,7 +41,6 @@ __all__ = [
     "terminal_tuned",
     "tuned_notes",
     "write",
-    "write_as_published",
     "write_diagnosis",
     "write_evaluation",
     "write_reproduction",
@@ -109,18 +110,38 @@ def write_search(found: Search, folder: Path) -> list[Path]:
     )
 
 
-def write_reproduction(found: Reproduction, folder: Path) -> list[Path]:
-    """Writes `reproduction.json` and `reproduction.md` into a folder, and `sweep.png` where there are several learning rates."""
-    texts: dict[str, str | bytes] = {
-        "reproduction.json": _json(found),
-        "reproduction.md": reproduction.text(found),
+def write_reproduction(found: Reproduction, folder: Path, beside: AsPublished | None = None) -> list[Path]:
+    """Writes `reproduction.json`, `reproduction.md`, a PNG for each figure and `report.html` into a folder.
+
+    :param beside: the same as the authors' code does: `as-published.json` and `as-published.md`.
+    """
+    charts = reproduction_page.charts(found)
+    shown = reproduction.text(found, figures={f"{chart.name}.png": chart.title for chart in charts})
+    texts: dict[str, str | bytes] = {"reproduction.json": _json(found), "reproduction.md": shown}
+    if beside is not None:
+        texts |= {"as-published.json": _json(beside), "as-published.md": reproduction.text_beside(beside)}
+    return _write(
+        folder,
+        texts | _pngs(charts) | {"report.html": reproduction_page.render(found, beside)},
+    )
+
+
+def reproductions(found: Mapping[str, Reproduction], beside: Mapping[str, AsPublished], folder: Path) -> str:
+    """What became of all recipes, in GitHub's Markdown, for a file beside the folder, into which their figures are drawn.
+
+    :param found: recipe's name → its outcome, of those that were run.
+    :param beside: recipe's name → that as the authors' code does.
+    :raises KeyError: if a record names a quantity or a curve that is not known.
+    """
+    charts = {name: reproduction_page.charts(each) for name, each in found.items()}
+    figures = {
+        name: {f"{folder.name}/{name}-{chart.name}.png": chart.title for chart in drawn}
+        for name, drawn in charts.items()
     }
-    return _write(folder, texts | _pngs(reproduction.charts(found)))
-
-
-def write_as_published(found: AsPublished, folder: Path) -> list[Path]:
-    """Writes `as-published.json` and `as-published.md` into a folder."""
-    return _write(folder, {"as-published.json": _json(found), "as-published.md": reproduction.text_beside(found)})
+    text = reproduction.document(RECIPES, found, beside, figures)
+    for name, drawn in charts.items():
+        _write(folder, {f"{name}-{file}": content for file, content in _pngs(drawn).items()})
+    return text
 
 
 def _earlier(path: Path) -> set[Path]:

@@ -3,26 +3,43 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from mixln.diagnostics.results import Angular
 from mixln.diagnostics.verdict import layers
 from mixln.report import axes, formats
 from mixln.report.axes import Axis
-from mixln.report.models import Model, Models
+from mixln.report.models import Models
 from mixln.report.series import Chart, Heat, Panel, Points, Trace
 
 _SCALE = "angle between the streams, fraction of π (0 same direction, 0.5 orthogonal)"
 _TOKENS = {"all": "mean over all tokens", "last": "at the last token of each sequence"}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Triangle:
+    """The angles of one model.
+
+    :param key: fixes its colour in the figures that it shares a page with.
+    """
+
+    key: int
+    name: str
+    angles: Angular
+
+
 def angular(models: Models) -> Chart:
     """A triangle for each model, all with the same colours."""
-    members = models.where(lambda diagnosis: diagnosis.angular.distance)
-    values = [value for model in members for row in model.diagnosis.angular.distance for value in row]
+    return triangles([Triangle(key=model.key, name=model.name, angles=model.diagnosis.angular) for model in models])
+
+
+def triangles(every: Iterable[Triangle]) -> Chart:
+    """The chart of those that have layers."""
+    members = [each for each in every if each.angles.distance]
+    values = [value for each in members for row in each.angles.distance for value in row]
     scale = axes.from_zero(_SCALE, filter(math.isfinite, values))
-    conventions = [_TOKENS[convention] for convention in dict.fromkeys(m.diagnosis.angular.convention for m in members)]
+    conventions = [_TOKENS[convention] for convention in dict.fromkeys(each.angles.convention for each in members)]
     return Chart(
         name="angular",
         title="How far the residual stream turns",
@@ -36,7 +53,7 @@ def angular(models: Models) -> Chart:
         description="Triangular heat maps of the angular distance between the inputs of any two layers, by the first layer "
         f"and the number of layers between them. {' '.join(map(_least_words, members))}",
         keys=(),
-        panels=tuple(_panel(model, scale) for model in members),
+        panels=tuple(_panel(each, scale) for each in members),
         across=min(2, len(members)),
     )
 
@@ -59,22 +76,22 @@ def least(rows: Sequence[Sequence[float]]) -> Points:
     return tuple(found())
 
 
-def _panel(model: Model, scale: Axis) -> Panel:
-    rows = by_length(model.diagnosis.angular)
+def _panel(triangle: Triangle, scale: Axis) -> Panel:
+    rows = by_length(triangle.angles)
     texts = tuple(
         tuple(_words(layer, n, value) for layer, value in enumerate(row, start=1))
         for n, row in enumerate(rows, start=1)
     )
     dots = least(rows)
     words = tuple(f"{texts[int(n) - 1][int(layer) - 1]}, the least of all {len(rows[int(n) - 1])}" for layer, n in dots)
-    trace = Trace(key=model.key, role="least", label=model.name, points=dots, texts=words)
+    trace = Trace(key=triangle.key, role="least", label=triangle.name, points=dots, texts=words)
     return Panel(
-        title=model.name,
+        title=triangle.name,
         x=_whole("from layer", len(rows)),
         y=_whole("layers apart", len(rows)),
         traces=(trace,) if dots else (),
         heat=Heat(values=rows, texts=texts, scale=scale),
-        key=model.key,
+        key=triangle.key,
     )
 
 
@@ -87,6 +104,6 @@ def _words(layer: int, n: int, value: float) -> str:
     return f"{block}: the stream turns by {formats.angle(value)} π"
 
 
-def _least_words(model: Model) -> str:
-    rows = by_length(model.diagnosis.angular)[:1]
-    return "".join(f"{model.name} turns it least in layer {layer:.0f}." for layer, _ in least(rows))
+def _least_words(triangle: Triangle) -> str:
+    rows = by_length(triangle.angles)[:1]
+    return "".join(f"{triangle.name} turns it least in layer {layer:.0f}." for layer, _ in least(rows))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
@@ -13,10 +12,8 @@ from mixln.compare.results import Interval
 from mixln.recipes.quantities import QUANTITIES
 from mixln.recipes.records import Place, Recipe
 from mixln.recipes.results import AsPublished, Effect, Measured, Ordering, Reproduction, Swept
-from mixln.report import axes
 from mixln.report.grid import Grid, markdown
-from mixln.report.series import Chart, Panel, Trace
-from mixln.report.tables import Pieces
+from mixln.report.tables import Pieces, escaped
 
 WORDS = {
     "held": "held",
@@ -229,8 +226,8 @@ def sweeps(found: Reproduction) -> tuple[Grid, ...]:
                     ((placement,), *((_cell(cells.get((placement, rate))),) for rate in rates))
                     for placement in dict.fromkeys(each.placement for each in mine)
                 ),
-                caption="e to the power of the mean held-out loss over the seeds that did not diverge; in brackets how many neither diverged "
-                "nor stalled, where not all.",
+                caption="e to the power of the mean held-out loss over the seeds that did not diverge; in brackets how many neither "
+                "diverged nor stalled, where not all.",
             )
         )
     return tuple(tables)
@@ -244,45 +241,6 @@ def _cell(each: Swept | None) -> str:
         return "diverged"
     shown = words.perplexity(math.exp(mean(known)))
     return shown if each.trained == len(each.losses) else f"{shown} ({each.trained} of {len(each.losses)})"
-
-
-def charts(found: Reproduction) -> tuple[Chart, ...]:
-    """Perplexity by placement, a line for each learning rate and a panel for each run; none without several learning rates."""
-    if not found.swept:
-        return ()
-    rates = sorted({each.learning_rate for each in found.swept})
-    runs = list(dict.fromkeys(each.run for each in found.swept))
-    y = axes.logarithmic(
-        "perplexity", [math.exp(loss) for each in found.swept for loss in each.losses if loss is not None]
-    )
-    panels = []
-    for run in runs:
-        mine = [each for each in found.swept if each.run == run]
-        placements = list(dict.fromkeys(each.placement for each in mine))
-        ticks = tuple((float(index), re.sub(r"^mix\((.*)\)$", r"\1", name)) for index, name in enumerate(placements))
-        traces = []
-        for key, rate in enumerate(rates):
-            points, dots = [], []
-            for each in mine:
-                if each.learning_rate == rate and (known := [loss for loss in each.losses if loss is not None]):
-                    at = float(placements.index(each.placement))
-                    points.append((at, math.exp(mean(known))))
-                    dots += [(at, math.exp(loss)) for loss in known]
-            traces.append(Trace(key=key, role="dot", label=f"{rate:g}, a seed", points=tuple(dots)))
-            traces.append(Trace(key=key, role="mean", label=f"{rate:g}", points=tuple(points)))
-        x = axes.Axis(label="placement; of Mix-LN its share α", low=-0.4, high=len(placements) - 0.6, ticks=ticks)
-        panels.append(Panel(title=run, x=x, y=y, traces=tuple(traces)))
-    return (
-        Chart(
-            name="sweep",
-            title=f"{found.title}, by learning rate",
-            caption="Held-out perplexity on a logarithmic axis; lower is better. Lines: mean over seeds (of the loss); dots: seeds.",
-            description=tally(found),
-            keys=tuple(f"learning rate {rate:g}" for rate in rates),
-            panels=tuple(panels),
-            across=len(panels),
-        ),
-    )
 
 
 def tally(found: Reproduction) -> str:
@@ -315,10 +273,11 @@ def _change(name: str, interval: Interval | None) -> Pieces:
     return middle, f"[{quantity.change(interval.low)}, {quantity.change(interval.high)}]"
 
 
-def text(found: Reproduction, name: str = "") -> str:
+def text(found: Reproduction, name: str = "", figures: Mapping[str, str] | None = None) -> str:
     """Everything in GitHub's Markdown; `reproduction.md`.
 
     :param name: of the recipe, where several stand below each other.
+    :param figures: file → what it shows.
     """
     lines = [
         f"## {f'`{name}`: ' if name else ''}{found.title}",
@@ -330,6 +289,7 @@ def text(found: Reproduction, name: str = "") -> str:
         markdown(numbers(found)).rstrip(),
         *([markdown(orders(found)).rstrip()] if found.orderings else []),
         *(markdown(table).rstrip() for table in sweeps(found)),
+        *(f"![{escaped(title)}]({path})" for path, title in (figures or {}).items()),
     ]
     return "\n\n".join(line for line in lines if line) + "\n"
 
@@ -346,12 +306,16 @@ what of a difference each makes (`as-published.json`).
 
 
 def document(
-    recipes: Mapping[str, Recipe], found: Mapping[str, Reproduction], beside: Mapping[str, AsPublished]
+    recipes: Mapping[str, Recipe],
+    found: Mapping[str, Reproduction],
+    beside: Mapping[str, AsPublished],
+    figures: Mapping[str, Mapping[str, str]],
 ) -> str:
     """All recipes with what became of them, in GitHub's Markdown; `docs/papers.md`.
 
     :param found: recipe's name → its outcome, of those that were run.
     :param beside: recipe's name → that as the authors' code does.
+    :param figures: recipe's name → file → what it shows.
     """
     overview = Grid(
         head=(
@@ -370,7 +334,7 @@ def document(
         part
         for name in recipes
         for part in (
-            *([text(found[name], name)] if name in found else []),
+            *([text(found[name], name, figures.get(name))] if name in found else []),
             *([text_beside(beside[name], name)] if name in beside else []),
         )
     ]

@@ -1,0 +1,118 @@
+"""What the papers' figures draw: lines of numbers by layer or by step, and the angular distance of all blocks of layers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from statistics import mean
+
+from mixln.diagnostics.results import Angular
+from mixln.recipes.outcome import Known
+from mixln.recipes.quantities import Evidence, drops, gradients
+from mixln.recipes.records import Recipe
+from mixln.recipes.results import Line, Points, Turned
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """A line of a figure.
+
+    :param name: as a recipe names it; `slug` is that of its file.
+    :param along: the horizontal axis.
+    :param of: (place on it, number) of one model; `None` where it has none. Those that are no number are left out.
+    :param label: the vertical axis, with its unit.
+    :param logarithmic: whether that axis is; means over seeds are then taken of the logarithms.
+    """
+
+    name: str
+    slug: str
+    along: str
+    of: Callable[[Evidence], Points | None]
+    label: Callable[[Evidence], str]
+    caption: str
+    logarithmic: bool = False
+
+
+def _by_layer(values: Sequence[float] | None) -> Points | None:
+    return None if values is None else tuple((float(layer), value) for layer, value in enumerate(values, start=1))
+
+
+def _course(evidence: Evidence) -> Points | None:
+    if evidence.result is None:
+        return None
+    return tuple((float(step), math.exp(loss)) for step, loss in evidence.result.eval_curve)
+
+
+def _drop_unit(evidence: Evidence) -> str:
+    found = evidence.diagnosis.drops if evidence.diagnosis else None
+    return f"{found.measure}, {found.unit}" if found else ""
+
+
+CURVES: dict[str, Curve] = {
+    curve.name: curve
+    for curve in (
+        Curve(
+            name="performance drop",
+            slug="drops",
+            along="layer",
+            of=lambda evidence: _by_layer(drops(evidence)),
+            label=_drop_unit,
+            caption="What is lost where one layer is skipped: at zero the model does as well without it.",
+        ),
+        Curve(
+            name="gradient norm at the start",
+            slug="gradients",
+            along="layer",
+            of=lambda evidence: _by_layer(gradients(evidence)),
+            label=lambda evidence: "gradient norm (L2)",
+            caption="L2 norm of the gradient of each layer's weights at the first step, attention and feed-forward together, on a "
+            "logarithmic axis.",
+            logarithmic=True,
+        ),
+        Curve(
+            name="perplexity over the course",
+            slug="course",
+            along="optimizer steps",
+            of=_course,
+            label=lambda evidence: "held-out perplexity",
+            caption="Held-out perplexity at each evaluation, on a logarithmic axis; lower is better.",
+            logarithmic=True,
+        ),
+    )
+}
+
+
+def lines(recipe: Recipe, known: Known) -> Iterator[Line]:
+    """The recipe's curves of every model that was found."""
+    for name in recipe.curves:
+        curve = CURVES[name]
+        for (run, placement), seeds in known.items():
+            for seed, evidence in seeds.items():
+                points = tuple(point for point in curve.of(evidence) or () if math.isfinite(point[1]))
+                if points:
+                    yield Line(
+                        curve=name,
+                        run=run,
+                        placement=placement,
+                        seed=seed,
+                        label=curve.label(evidence),
+                        points=points,
+                    )
+
+
+def turned(recipe: Recipe, known: Known) -> Iterator[Turned]:
+    """The angular distance of all blocks, mean over seeds, where the recipe draws it."""
+    for (run, placement), seeds in known.items() if recipe.angles else ():
+        found = [evidence.diagnosis.angular for evidence in seeds.values() if evidence.diagnosis]
+        if found:
+            yield Turned(run=run, placement=placement, seeds=len(found), angles=_mean(found))
+
+
+def _mean(found: Sequence[Angular]) -> Angular:
+    rows = zip(*(each.distance for each in found), strict=True)
+    return replace(
+        found[0],
+        distance=tuple(tuple(map(mean, zip(*row, strict=True))) for row in rows),
+        influence=tuple(map(mean, zip(*(each.influence for each in found), strict=True))),
+    )
