@@ -15,7 +15,9 @@ from mixln.recipes.records import Claim, Recipe, row
 from mixln.recipes.results import AsPublished, Reproduction, Swept, Varied
 from mixln.report import write_reproduction
 from mixln.report.reproduction import changes_beside, differences_beside, numbers_beside, tally, text
+from tests.report import diagnosis_samples as samples
 
+DEEP = "angular distance of the deeper layers but the last two"
 CLAIM = Claim(quantity="perplexity", ahead=("A", "mix"), behind=("A", "pre"))
 RECIPE = Recipe(
     title="A table", source="A paper", reading="As it stands.", scaled="everything", minutes=1,
@@ -60,6 +62,32 @@ def test_where_more_is_better():
         ("A", "pre"): {seed: Evidence(figures={"rlhf reward": 0.5}) for seed in range(3)},
     }
     assert ordering(claim, RECIPE, rewards).verdict == "held"
+
+
+def test_layers_of_a_model_that_did_not_train_say_nothing():
+    """Two of three seeds are left, and decide; with one of them there is nothing to tell noise from."""
+    claim = Claim(quantity=DEEP, ahead=("A", "mix"), behind=("A", "pre"))
+
+    def measured_layers(*turns, stalled=()):
+        return {
+            seed: Evidence(
+                result=trial(2.0, seed, "stalled" if seed in stalled else "finished"), diagnosis=diagnosis(turn)
+            )
+            for seed, turn in enumerate(turns)
+        }
+
+    pre = measured_layers(0.100, 0.101, 0.102)
+    found = ordering(claim, RECIPE, {("A", "mix"): measured_layers(0.2, 0.203, 0.0, stalled=(2,)), ("A", "pre"): pre})
+    assert (found.verdict, found.difference.pairs) == ("held", 2)
+    assert found.difference.mean == pytest.approx(0.101)
+    found = ordering(claim, RECIPE, {("A", "mix"): measured_layers(0.2, 0.0, 0.0, stalled=(1, 2)), ("A", "pre"): pre})
+    assert (found.verdict, found.difference.pairs) == ("one of a kind", 1)
+
+
+def diagnosis(turn):
+    """Of a model whose layers turn the stream alike."""
+    rows = tuple((turn,) * (6 - layer) for layer in range(6))
+    return dataclasses.replace(samples.minimal("model", 6), angular=samples.angular(rows))
 
 
 def test_what_a_deviation_changes_is_paired_by_seed():
@@ -112,7 +140,7 @@ def test_the_report_says_what_held(tmp_path):
     )  # fmt: skip
     assert tally(found) == "Of 1 ordering of the paper 1 held."
     said = text(found)
-    assert "| mix | pre | held | −64.4% \\[−69.2, −58.9\\] | −5.0% |" in said
+    assert "| mix | pre | held | −64.4% \\[−69.2, −58.9\\] | 3 | −5.0% |" in said
     assert "| A | mix | 19.00 |" in said
     undecided = dataclasses.replace(found.orderings[0], verdict="undecided")
     assert "1 these seeds do not tell" in tally(dataclasses.replace(found, orderings=(undecided,)))

@@ -23,6 +23,7 @@ class Curve:
     :param of: (place on it, number) of one model; `None` where it has none. Those that are no number are left out.
     :param label: the vertical axis, with its unit.
     :param logarithmic: whether that axis is; means over seeds are then taken of the logarithms.
+    :param of_trained: whether it is drawn of models only that neither diverged nor stalled.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Curve:
     label: Callable[[Evidence], str]
     caption: str
     logarithmic: bool = False
+    of_trained: bool = False
 
 
 def _by_layer(values: Sequence[float] | None) -> Points | None:
@@ -58,7 +60,8 @@ CURVES: dict[str, Curve] = {
             along="layer",
             of=lambda evidence: _by_layer(drops(evidence)),
             label=_drop_unit,
-            caption="What is lost where one layer is skipped: at zero the model does as well without it.",
+            caption="What is lost where one layer is skipped, of models that trained: at zero the model does as well without it.",
+            of_trained=True,
         ),
         Curve(
             name="gradient norm at the start",
@@ -90,7 +93,7 @@ def lines(recipe: Recipe, known: Known) -> Iterator[Line]:
         for (run, placement), seeds in known.items():
             for seed, evidence in seeds.items():
                 points = tuple(point for point in curve.of(evidence) or () if math.isfinite(point[1]))
-                if points:
+                if points and (evidence.trained or not curve.of_trained):
                     yield Line(
                         curve=name,
                         run=run,
@@ -102,9 +105,9 @@ def lines(recipe: Recipe, known: Known) -> Iterator[Line]:
 
 
 def turned(recipe: Recipe, known: Known) -> Iterator[Turned]:
-    """The angular distance of all blocks, mean over seeds, where the recipe draws it."""
+    """The angular distance of all blocks, mean over the seeds that trained, where the recipe draws it."""
     for (run, placement), seeds in known.items() if recipe.angles else ():
-        found = [evidence.diagnosis.angular for evidence in seeds.values() if evidence.diagnosis]
+        found = [evidence.diagnosis.angular for evidence in seeds.values() if evidence.diagnosis and evidence.trained]
         if found:
             yield Turned(run=run, placement=placement, seeds=len(found), angles=_mean(found))
 

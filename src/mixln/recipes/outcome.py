@@ -80,13 +80,13 @@ def _verdict(quantity: Quantity, ahead: Seeds, behind: Seeds, difference: Interv
         return "not measured"
     if _failed(ahead) or _failed(behind):
         return "failed"
-    if quantity.of_trained:
+    if quantity.seeds == "survival":
         whole, others = _trained(ahead) == len(ahead), _trained(behind) == len(behind)
         if whole != others:  # that some survived and are good must not beat those that all did
             return "held" if whole else "did not hold"
         if not whole:
             return "undecided"
-    if difference is None or difference.pairs < min(len(ahead), len(behind)):
+    if difference is None or (quantity.seeds != "trained" and difference.pairs < min(len(ahead), len(behind))):
         return "undecided"
     better = (difference.mean < 0) == quantity.lower_is_better
     if difference.low is None:
@@ -97,7 +97,7 @@ def _verdict(quantity: Quantity, ahead: Seeds, behind: Seeds, difference: Interv
 
 
 def _values(quantity: Quantity, seeds: Seeds) -> dict[int, float]:
-    found = {seed: quantity.of(each) for seed, each in seeds.items()}
+    found = {seed: quantity.of(each) for seed, each in seeds.items() if quantity.seeds != "trained" or each.trained}
     return {seed: value for seed, value in found.items() if value is not None}
 
 
@@ -108,4 +108,4 @@ def _failed(seeds: Seeds) -> bool:
 
 def _trained(seeds: Seeds) -> int:
     """Seeds that did not diverge or stall; of a model that exists, all."""
-    return sum(each.result is None or each.result.status == "finished" for each in seeds.values())
+    return sum(each.trained for each in seeds.values())

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import mean, pstdev
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from mixln.compare import words
 from mixln.compare.measure import LANGUAGE, VISION
@@ -30,13 +30,19 @@ class Evidence:
     figures: dict[str, float] = field(default_factory=dict)
     parameters: float | None = None
 
+    @property
+    def trained(self) -> bool:
+        """Whether it neither diverged nor stalled; a model that exists did not."""
+        return self.result is None or self.result.status == "finished"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Quantity:
     """One number.
 
     :param of: the number, `None` where there is none. Means, differences and intervals over seeds are taken of it.
-    :param of_trained: whether it says something of models only that neither diverged nor stalled.
+    :param seeds: what becomes of seeds that diverged or stalled. `survival`: who trained at all is ahead of who did not; `trained`: they
+        are left out; `known`: they count as far as they have the number, and without one nothing is decided.
     :param shown: that number as it is printed; `taken` is the way back.
     :param text: the printed number with its unit.
     :param change: a difference of `of` as text, with its sign; `change_unit` follows.
@@ -45,7 +51,7 @@ class Quantity:
     name: str
     of: Callable[[Evidence], float | None]
     lower_is_better: bool = True
-    of_trained: bool = False
+    seeds: Literal["known", "survival", "trained"] = "known"
     shown: Callable[[float], float] = lambda value: value
     taken: Callable[[float], float] = lambda printed: printed
     text: Callable[[float], str] = lambda value: f"{value:.3f}".replace("-", words.MINUS)
@@ -136,7 +142,7 @@ def _factor(delta: float) -> str:
 
 
 _PERPLEXITY = {
-    "of_trained": True,
+    "seeds": "survival",
     "shown": LANGUAGE.shown,
     "taken": math.log,
     "text": LANGUAGE.text,
@@ -167,7 +173,7 @@ QUANTITIES: dict[str, Quantity] = {
         Quantity(
             name="accuracy",
             of=lambda evidence: evidence.result.figures.get("accuracy") if evidence.result else None,
-            of_trained=True,
+            seeds="survival",
             **_SHARE,
         ),
         Quantity(name="mean accuracy of the tasks", of=_figure(AVERAGE), **_SHARE),
@@ -179,21 +185,25 @@ QUANTITIES: dict[str, Quantity] = {
         Quantity(
             name="angular distance of the deeper layers but the last two",
             of=lambda evidence: _deep_mean(_angles(evidence), last=2),
+            seeds="trained",
             lower_is_better=False,
         ),
         Quantity(
             name="angular distance, deeper half over earlier half",
             of=lambda evidence: _contrast(_angles(evidence)),
+            seeds="trained",
             **_CONTRAST,
         ),
         Quantity(
             name="performance drop of the deeper layers, nats",
             of=lambda evidence: _deep_mean(drops(evidence)),
+            seeds="trained",
             lower_is_better=False,
         ),
         Quantity(
             name="performance drop, deeper half over earlier half",
             of=lambda evidence: _contrast(drops(evidence)),
+            seeds="trained",
             **_CONTRAST,
         ),
         Quantity(

@@ -50,17 +50,19 @@ def _name(run: str, placement: str) -> str:
 
 def _lines(curve: Curve, lines: Sequence[Line], names: Sequence[str]) -> Chart:
     """One of the paper's curves: a panel for each model, mean and seeds of each placement."""
+    panels = tuple(
+        _panel(curve, [each for each in lines if each.run == run], names)
+        for run in dict.fromkeys(each.run for each in lines)
+    )
     return Chart(
         name=curve.slug,
         title=f"{curve.name.capitalize()} by {curve.along}",
-        caption=f"{curve.caption} Strong lines: mean over seeds; thin lines: single seeds.",
+        caption=f"{curve.caption} Strong lines: mean over seeds; thin lines: single seeds."
+        + axes.notes([(panel.title, panel.y) for panel in panels]),
         description=f"Line chart of the {curve.name} against the {curve.along}. The numbers are in reproduction.json.",
         keys=tuple(names),
-        panels=tuple(
-            _panel(curve, [each for each in lines if each.run == run], names)
-            for run in dict.fromkeys(each.run for each in lines)
-        ),
-        across=2,
+        panels=panels,
+        across=min(2, len(panels)),
     )
 
 
