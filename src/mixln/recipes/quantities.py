@@ -54,8 +54,8 @@ class Quantity:
     seeds: Literal["known", "survival", "trained"] = "known"
     shown: Callable[[float], float] = lambda value: value
     taken: Callable[[float], float] = lambda printed: printed
-    text: Callable[[float], str] = lambda value: f"{value:.3f}".replace("-", words.MINUS)
-    change: Callable[[float], str] = lambda value: f"{value:+.3f}".replace("-", words.MINUS)
+    text: Callable[[float], str] = lambda value: f"{value:z.3f}".replace("-", words.MINUS)
+    change: Callable[[float], str] = lambda value: f"{value:+z.3f}".replace("-", words.MINUS)
     change_unit: str = ""
 
     def say(self, value: float | None) -> str:
