@@ -152,7 +152,7 @@ def test_gradients_at_the_start():
     evidence = Evidence(result=trial(2.0, gradient_norms=(profile,)))
     contrast = QUANTITIES["gradient norm at the start, deeper half over earlier half"]
     assert contrast.say(contrast.of(evidence)) == "2"
-    uneven = QUANTITIES["unevenness of the gradient norms at the start (deviation of their logarithms)"]
+    uneven = QUANTITIES["unevenness of the gradient norms at the start"]
     assert uneven.of(evidence) == pytest.approx(math.log(2) / 2)
     assert uneven.of(Evidence()) is None
 

@@ -18,7 +18,7 @@ from mixln.recipes.records import Claim, Recipe, Run, row
 from mixln.training.settings import TrainSettings
 from tests import small
 
-UNEVEN = "unevenness of the gradient norms at the start (deviation of their logarithms)"
+UNEVEN = "unevenness of the gradient norms at the start"
 ANGLE = "angular distance of the deeper layers but the last two"
 
 

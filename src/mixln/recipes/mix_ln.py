@@ -291,7 +291,7 @@ _DEEP_ANGLE = "angular distance of the deeper layers but the last two"
 _DROPS = "performance drop, deeper half over earlier half"
 _DEEP_DROP = "performance drop of the deeper layers, nats"
 _GRADIENTS = "gradient norm at the start, deeper half over earlier half"
-_UNEVEN = "unevenness of the gradient norms at the start (deviation of their logarithms)"
+_UNEVEN = "unevenness of the gradient norms at the start"
 _BY_LOSS = (
     "The paper's performance drop is ARC-e's accuracy after fine-tuning; ours is the held-out loss without it, because models of "
     "this size guess. The figures give no numbers."
@@ -365,7 +365,8 @@ FIGURE5 = Recipe(
 FIGURE6 = Recipe(
     title="Figure 6: gradient norms at the start, and performance drop of each layer",
     source=f"{PAPER}, Figure 6",
-    reading=f"{READING} {_BY_LOSS} Gradients are those of the first step of the same models, LLaMA-130M; the paper's are LLaMA-250M's.",
+    reading=f"{READING} {_BY_LOSS} Gradients are those of the first step of the same models, LLaMA-130M; the paper's are LLaMA-250M's. "
+    "Unevenness is the standard deviation over layers of the norms' natural logarithms.",
     scaled=SCALED,
     minutes=12,
     runs=_plain(_SMALL, _THREE, diagnosed=True),

@@ -212,7 +212,7 @@ QUANTITIES: dict[str, Quantity] = {
             **_CONTRAST,
         ),
         Quantity(
-            name="unevenness of the gradient norms at the start (deviation of their logarithms)",
+            name="unevenness of the gradient norms at the start",
             of=lambda evidence: _unevenness(gradients(evidence)),
         ),
         Quantity(
