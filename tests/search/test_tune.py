@@ -9,9 +9,11 @@ import os
 import pytest
 
 from mixln.cli import main
-from mixln.compare.results import Trial
+from mixln.compare.pretraining import Pretraining
+from mixln.compare.results import Trial, TrialResult
 from mixln.compare.runner import Machine
-from mixln.search import shorts, tune
+from mixln.compare.store import write_result
+from mixln.search import full, shorts, tune
 from mixln.search.results import Proxy
 from mixln.search.settings import SearchSettings, placement_with
 from mixln.training.settings import TrainSettings
@@ -53,6 +55,91 @@ def test_candidates_are_the_best_of_each_count_and_pre_ln():
     assert [each.post_layers for each in tune.candidates(proxies, 3)] == [1, 2, 0]
 
 
+def result(loss, rate, seed=0, status="finished", step=40):
+    return TrialResult(
+        trial=Trial(placement="mix(1/4)", init="normal", learning_rate=rate, seed=seed), status=status, reason="", step=step, tokens=1,
+        loss=loss, bits_per_byte=None, tokens_per_second=None, seconds=1.0,
+    )  # fmt: skip
+
+
+class Known:
+    """A folder of full trainings that have ended: number of the learning rate → losses of the seeds, None where one diverged."""
+
+    def __init__(self, folder, losses):
+        self.folder, self.losses = folder, losses
+        self.climb = full.Climb(proxy=proxy(1, 1e-3, 5.0), seed=0)
+        self.numbers = {self.climb.rate(number): number for number in losses}
+        for number, seeds in losses.items():
+            for seed, loss in enumerate(seeds):
+                rate = self.climb.rate(number)
+                write_result(self.at(rate, seed), result(loss, rate, seed, "finished" if loss else "diverged"))
+
+    def at(self, rate, seed):
+        folder = self.folder / f"{self.numbers[rate]}-{seed}"
+        folder.mkdir(exist_ok=True, parents=True)
+        return folder
+
+    def job_of(self, candidate, rate, seed):
+        trial = Trial(placement=candidate.placement, init="normal", learning_rate=rate, seed=seed)
+        return Pretraining(
+            trial=trial, folder=self.at(rate, seed), config={}, text=self.folder, training=TrainSettings(steps=40)
+        )
+
+    def climbed(self):
+        (found,) = full.climb([self.climb.proxy], 0, self.job_of, None, Silent(), 40)
+        return found
+
+
+@pytest.mark.parametrize(
+    ("losses", "tried", "best"),
+    [
+        ({0: 5.0, 1: 4.0, 2: 4.5}, [0, 1, 2], 1),
+        ({0: 5.0, 1: 5.5, -1: 4.0, -2: 4.1}, [0, 1, -1, -2], -1),
+        ({0: 4.0, 1: 4.5, -1: 4.5}, [0, 1, -1], 0),
+        ({0: 4.0, 1: None, -1: 4.5}, [0, 1, -1], 0),
+        ({0: 6.0, 1: 5.0, 2: 4.0, 3: 3.0}, [0, 1, 2, 3], 3),  # enough
+        ({0: None, 1: None, -1: None, -2: None}, [0, 1, -1, -2], -2),
+    ],
+)
+def test_a_learning_rate_goes_up_while_that_is_better_and_else_down(losses, tried, best, tmp_path):
+    found = Known(tmp_path, {number: [loss] for number, loss in losses.items()}).climbed()
+    assert (list(found.tried), found.settled) == (tried, best)
+    assert [found.rate(number) for number in (-1, 0, 1)] == [6.3e-4, 1e-3, 1.6e-3]
+
+
+@pytest.mark.parametrize(
+    ("second", "settled", "whole"),
+    [
+        ({1: 4.0, 0: 5.0, -1: 5.5}, 1, True),
+        ({1: None, 0: 5.0, -1: 5.5}, 0, True),
+        ({1: None, 0: None, -1: 5.5}, -1, True),
+        ({1: None, 0: None, -1: None}, -1, False),
+    ],
+)
+def test_who_does_not_train_at_all_seeds_goes_a_learning_rate_down(second, settled, whole, tmp_path):
+    known = Known(tmp_path, {1: [4.0, second[1]], 0: [5.0, second[0]], 2: [4.5], -1: [5.5, second[-1]]})
+    found = known.climbed()
+    assert found.settled == 1
+    full.seeded([found], (0, 1), known.job_of, None, Silent(), 40)
+    assert (found.settled, full.whole(found.tried[found.settled])) == (settled, whole)
+    (finalist,) = tune.ranked([found], (0, 1))
+    assert finalist.losses == (known.losses[settled][0], second[settled])
+    assert (finalist.loss is not None) == whole
+    assert [len(each.seeds) for each in finalist.tried] == [
+        2 if settled <= number <= 1 else 1 for number in sorted(found.tried)
+    ]
+
+
+def test_who_fell_behind_at_the_first_seed_stands_behind_those_with_all(tmp_path):
+    best = Known(tmp_path / "a", {0: [4.0, 4.1], 1: [4.2], -1: [4.2]})
+    behind = Known(tmp_path / "b", {0: [3.9], 1: [4.2], -1: [4.2]})
+    ahead, other = best.climbed(), behind.climbed()
+    full.seeded([ahead], (0, 1), best.job_of, None, Silent(), 40)
+    first, second = tune.ranked([other, ahead], (0, 1))
+    assert (first.losses, second.losses) == ((4.0, 4.1), (3.9,))
+    assert (second.difference.mean, second.difference.low) == (pytest.approx(-0.1), None)
+
+
 def test_a_search_chooses_shows_its_evidence_and_repeats_nothing(files, capsys):
     out = files / "out"
     command = ["tune", "--trials", "6", "--finalists", "2", "--seeds", "0", "1", "--steps", "40", "--proxy", "0.5"]
@@ -63,14 +150,19 @@ def test_a_search_chooses_shows_its_evidence_and_repeats_nothing(files, capsys):
     chosen = found["chosen"]
     assert f"Take {chosen['placement']} ({chosen['post_layers']} of 4 layers Post-LN)" in said
     assert chosen == found["finalists"][0]
-    losses = [each["loss"] for each in found["finalists"] if each["loss"] is not None]
+    losses = [each["loss"] for each in found["finalists"] if each["loss"] is not None and len(each["seeds"]) == 2]
     assert losses == sorted(losses)
     assert any(each["post_layers"] == 0 for each in found["finalists"])
     assert len(found["proxies"]) == 6
     assert [each["post_layers"] for each in found["proxies"][:5]] == [1, 2, 0, 0, 0]  # what is tried first
     assert {path.name.rpartition("seed")[2] for path in (out / "full").iterdir()} == {"0", "1"}
-    steps = 4 * 20 + sum(each["steps"] for each in found["proxies"])
-    assert found["cost"] == pytest.approx(steps / 40 + 2 * len(found["finalists"]))
+    for each in found["finalists"]:
+        assert each["seeds"] == ([0, 1] if each is found["finalists"][0] or each["post_layers"] == 0 else [0])
+        assert 1 <= len(each["tried"]) <= full.TRIES + full.RETREATS
+        assert each["learning_rate"] in [tried["learning_rate"] for tried in each["tried"]]
+    full_steps = sum(json.loads(path.read_text())["step"] for path in (out / "full").glob("*/result.json"))
+    steps = 4 * 20 + sum(each["steps"] for each in found["proxies"]) + full_steps
+    assert found["cost"] == pytest.approx(steps / 40)
     assert {"tune.md", "search.png", "report.html"} <= {path.name for path in out.iterdir()}
 
     assert not list((out / "short").glob("*/checkpoint-*"))
@@ -181,6 +273,12 @@ def test_workers_that_stay_are_replaced_when_one_dies(files):
 
 class Silent:
     """A display that shows nothing."""
+
+    def begin(self, trials, done, steps):
+        pass
+
+    def end(self):
+        pass
 
     def say(self, text):
         pass

@@ -101,7 +101,9 @@ def write_stress(found: Stress, folder: Path) -> list[Path]:
 
 def write_search(found: Search, folder: Path) -> list[Path]:
     """Writes `tune.json`, `tune.md`, a PNG figure and `report.html` into a folder."""
-    tables = "\n".join(markdown(table) for table in (search.finalists(found), search.shorts(found)))
+    tables = "\n".join(
+        markdown(table) for table in (search.finalists(found), search.rates(found), search.shorts(found))
+    )
     return _write(
         folder,
         {"tune.json": _json(found), "tune.md": tables}

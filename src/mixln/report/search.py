@@ -12,7 +12,7 @@ from mixln.report.grid import Grid
 from mixln.report.series import Chart, Panel, Trace
 from mixln.report.skeleton import closed_pairs, flat, page, scroll, section, verdict
 from mixln.report.tables import Pieces
-from mixln.search.results import Finalist, Proxy, Search
+from mixln.search.results import Finalist, Proxy, Search, Tried
 
 KEYS = ("short training, whole", "short training, ended early", "full training, a seed")
 
@@ -21,19 +21,46 @@ def finalists(found: Search) -> Grid:
     """The full trainings, the chosen setting first."""
     return Grid(
         title="Trained in full",
-        head=("placement", "Post-LN layers", "learning rate", "perplexity", "from the chosen"),
+        head=("placement", "Post-LN layers", "learning rate", "seeds", "perplexity", "from the chosen"),
         rows=tuple(map(_finalist, found.finalists)),
-        caption=f"{found.steps:,} steps each. Perplexity of the mean held-out loss over seeds {', '.join(map(str, _seeds(found)))} with "
-        "its 95% interval; differences are paired by seed.",
+        caption=f"{found.steps:,} steps each. Perplexity of the mean held-out loss over the seeds with its 95% interval; differences are "
+        "paired by seed. Who has one seed fell behind there, and is not known any better.",
+    )
+
+
+def rates(found: Search) -> Grid:
+    """Every learning rate that was tried in full."""
+    return Grid(
+        title="Learning rates at the full length",
+        head=("placement", "learning rate", *(f"seed {seed}" for seed in _seeds(found))),
+        rows=tuple(
+            (
+                (each.placement,),
+                (f"{tried.learning_rate:g}",),
+                *((_at(tried, seed),) for seed in _seeds(found)),
+            )
+            for each in found.finalists
+            for tried in each.tried
+        ),
+        caption="Perplexity. A candidate goes up from the learning rate of its best short training as long as that is better, else "
+        "down; where a seed does not train, down.",
     )
 
 
 def _seeds(found: Search) -> tuple[int, ...]:
-    return found.finalists[0].seeds if found.finalists else ()
+    return max((each.seeds for each in found.finalists), key=len, default=())
+
+
+def _at(tried: Tried, seed: int) -> str:
+    if seed not in tried.seeds:
+        return formats.NOTHING
+    loss = tried.losses[tried.seeds.index(seed)]
+    return "did not train" if loss is None else _shown(loss)
 
 
 def _finalist(each: Finalist) -> tuple[Pieces, ...]:
     first = ((each.placement,), (str(each.post_layers),), (f"{each.learning_rate:g}",))
+    first = (*first, (", ".join(map(str, each.seeds)),))
     if each.loss is None:
         return (*first, ("not all trained",), (formats.NOTHING,))
     ends = "" if each.low is None or each.high is None else f"[{_shown(each.low)}, {_shown(each.high)}]"
@@ -74,9 +101,10 @@ def chart(found: Search) -> Chart:
         if proxy.loss is not None
     ]
     shown += [
-        (each.post_layers, each.learning_rate, math.exp(loss), 2, f"{each.placement} at {each.learning_rate:g}")
+        (each.post_layers, tried.learning_rate, math.exp(loss), 2, f"{each.placement} at {tried.learning_rate:g}")
         for each in found.finalists
-        for loss in each.losses
+        for tried in each.tried
+        for loss in tried.losses
         if loss is not None
     ]
     y = axes.logarithmic("perplexity", [value for _, _, value, _, _ in shown])
@@ -120,7 +148,7 @@ def _label(proxy: Proxy) -> str:
 def render(found: Search) -> str:
     """The page as HTML."""
     drawn = chart(found)
-    tables = [finalists(found), shorts(found)]
+    tables = [finalists(found), rates(found), shorts(found)]
     limits = [(f"{count} Post-LN layers", f"up to {rate:.2g}") for count, rate in found.limits]
     return page(
         title="mixln tune",
@@ -131,7 +159,7 @@ def render(found: Search) -> str:
             section("Figures", figure(drawn)),
             section(
                 "Details",
-                f"<h3>{escape(tables[1].title)}</h3>\n{scroll(tables[1].title, grid.html(tables[1]))}",
+                *(f"<h3>{escape(table.title)}</h3>\n{scroll(table.title, grid.html(table))}" for table in tables[1:]),
                 closed_pairs("Ramps", limits),
                 closed_pairs("Settings", flat(found.settings)),
                 closed_pairs("Versions, machine and data", found.facts.items()),

@@ -111,13 +111,27 @@ class Proxy:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finalist:
-    """One setting at the full length, over seeds.
+class Tried:
+    """One learning rate of a candidate at the full length.
 
+    :param losses: held-out loss of each of the seeds, nats per token; `None` where a training diverged, stalled or failed.
+    """
+
+    learning_rate: float
+    seeds: tuple[int, ...]
+    losses: tuple[float | None, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finalist:
+    """One candidate at the full length, at the learning rate that is best for it.
+
+    :param seeds: all of them, or the first alone, of those that fell behind there.
     :param losses: held-out loss of each seed, nats per token; `None` where a training diverged, stalled or failed.
     :param ended: how each ended, with the reason.
     :param loss: their mean, with its 95% interval (Student's t); `None` unless all trained.
     :param difference: of the loss from that of the chosen one, paired by seed; `None` for the chosen one itself.
+    :param tried: every learning rate that was tried, ascending.
     """
 
     placement: str
@@ -131,13 +145,14 @@ class Finalist:
     low: float | None
     high: float | None
     difference: Interval | None = None
+    tried: tuple[Tried, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
     """A choice with its evidence; `tune.json`.
 
-    :param chosen: the finalist with the least loss; `None` if none trained at all seeds.
+    :param chosen: the finalist with the least loss of those with all seeds; `None` if none trained at all of them.
     :param limits: what the ramps found, by number of Post-LN layers: the highest learning rate that trains, or, where none came below
         the unigram model, that of the least loss.
     :param cost: optimizer steps of everything, as a number of full trainings; `sweep` is that of trying every share of Table 5 of the

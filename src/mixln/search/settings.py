@@ -108,8 +108,9 @@ class SearchSettings(Searched):
     """Choose the share of Post-LN layers and the learning rate for a model, a text and a budget, with the evidence.
 
     A learning-rate ramp says how far the learning rate may go, a search over short trainings (Optuna's TPE, those that fall behind
-    are ended early) finds candidates, and the best of them are trained in full over several seeds, with Pre-LN beside them. Without
-    arguments: for a small 12-layer Llama, in about ten minutes on two cores. Run the same command again to finish what was cut off.
+    are ended early) finds candidates, whose learning rates are tuned further in full trainings, as is that of Pre-LN; the best of
+    them and Pre-LN are trained over several seeds. Without arguments: for a small 12-layer Llama, in about ten minutes on two cores.
+    Run the same command again to finish what was cut off.
     """
 
     layers: int | None = None
@@ -118,10 +119,10 @@ class SearchSettings(Searched):
     """Short trainings of the search."""
     proxy: float = 0.33
     """Length of a short training, as a share of the full one."""
-    finalists: int = 3
-    """Candidates that are trained in full; Pre-LN is one more, if it is not among them."""
+    finalists: int = 2
+    """Candidates that are trained in full, with the first seed; Pre-LN is one more, if it is not among them."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """Of the full trainings."""
+    """Of the full trainings of the best candidate and of Pre-LN."""
     highest: float = 1.0
     """The learning rate at which the ramp ends."""
     init: str = "normal"

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,15 +17,15 @@ from mixln.compare.pretraining import Pretraining
 from mixln.compare.results import Trial, TrialResult
 from mixln.compare.runner import machine
 from mixln.compare.statistics import paired_difference, t_interval
-from mixln.compare.store import read_result
 from mixln.compare.tasks import KINDS, Prepared
 from mixln.errors import MixlnError, SettingsError
 from mixln.hosts import count_parameters
 from mixln.nn.schemes import scheme
 from mixln.search.folder import check, claim, named
-from mixln.search.results import Finalist, Proxy, Search
+from mixln.search.full import TRIES, Climb, climb, seeded, whole
+from mixln.search.results import Finalist, Proxy, Search, Tried
 from mixln.search.settings import SearchSettings, placement_with
-from mixln.search.shorts import Kept, Short, Shorts, limit_at, rounded, train
+from mixln.search.shorts import Kept, Short, Shorts, limit_at, rounded
 from mixln.search.stress import stress
 from mixln.training.precision import resolve
 
@@ -68,10 +67,15 @@ def tune(settings: SearchSettings, display: Display) -> Search:
                 chosen.append(
                     Proxy(placement="pre", post_layers=0, learning_rate=rate, loss=None, steps=0, ended="finished")
                 )
-            finalists = _finals(settings, data, chosen, workers, display)
+            climbs = _finals(settings, data, chosen, workers, display)
         finally:
             workers.end()
-    steps = len(counts) * settings.ramp_steps + sum(proxy.steps for proxy in proxies)
+    finalists = ranked(climbs, settings.seeds)
+    steps = (
+        len(counts) * settings.ramp_steps
+        + sum(proxy.steps for proxy in proxies)
+        + sum(result.step for each in climbs for results in each.tried.values() for result in results.values())
+    )
     search_found = Search(
         settings=named(settings),
         facts={**data.facts, "model": settings.model, **facts_of_run()},
@@ -81,8 +85,8 @@ def tune(settings: SearchSettings, display: Display) -> Search:
         limits=limits,
         proxies=proxies,
         finalists=finalists,
-        chosen=finalists[0] if finalists[0].loss is not None else None,
-        cost=steps / settings.steps + len(finalists) * len(settings.seeds),
+        chosen=finalists[0] if finalists[0].loss is not None and finalists[0].seeds == settings.seeds else None,
+        cost=steps / settings.steps,
         sweep=SWEEP * len(settings.seeds),
         verdict=(),
     )
@@ -130,67 +134,77 @@ def candidates(proxies: Sequence[Proxy], count: int) -> list[Proxy]:
 
 def _finals(
     settings: SearchSettings, data: Prepared, chosen: Sequence[Proxy], workers: Kept, display: Display
-) -> tuple[Finalist, ...]:
-    """The finalists, the best one first, those that did not train at all seeds last."""
+) -> list[Climb]:
+    """The candidates with what became of their full trainings."""
     template = Pretraining(
-        **_job(settings, data, training=settings.training, together=len(chosen) * len(settings.seeds))
+        **_job(settings, data, training=settings.training, together=(TRIES + len(settings.seeds)) * len(chosen))
     )
 
-    def folder(proxy: Proxy, seed: int) -> Path:
-        return settings.out / "full" / f"post-{proxy.post_layers}_lr{proxy.learning_rate!r}_seed{seed}"
+    def job_of(proxy: Proxy, rate: float, seed: int) -> Pretraining:
+        trial = Trial(placement=proxy.placement, init=settings.init, learning_rate=rate, seed=seed)
+        folder = settings.out / "full" / f"post-{proxy.post_layers}_lr{rate!r}_seed{seed}"
+        return dataclasses.replace(template, trial=trial, folder=folder)
 
-    def trial(proxy: Proxy, seed: int) -> Trial:
-        return Trial(placement=proxy.placement, init=settings.init, learning_rate=proxy.learning_rate, seed=seed)
-
-    jobs = [
-        dataclasses.replace(template, trial=trial(proxy, seed), folder=folder(proxy, seed))
-        for seed in settings.seeds
-        for proxy in chosen
-    ]
-    display.begin(len(jobs), sum(read_result(job.folder) is not None for job in jobs), settings.steps)
-    try:
-        results = train(jobs, workers, display)
-    finally:
-        display.end()
-    by_proxy = [(proxy, [results[folder(proxy, seed)] for seed in settings.seeds]) for proxy in chosen]
-
-    def rank(entry: tuple[Proxy, list[TrialResult]]) -> tuple[int, float]:
-        trained = _losses(entry[1])
-        return -len(trained), float(np.mean([*trained.values()])) if trained else math.inf
-
-    ordered = sorted(by_proxy, key=rank)
-    best = _losses(ordered[0][1])
-    return tuple(
-        _finalist(proxy, found, best if index else None, settings.seeds) for index, (proxy, found) in enumerate(ordered)
-    )
+    climbs = climb(chosen, settings.seeds[0], job_of, workers, display, settings.steps)
+    seeded(ahead(climbs), settings.seeds, job_of, workers, display, settings.steps)
+    return climbs
 
 
-def _losses(results: Sequence[TrialResult]) -> dict[int, float]:
+def ahead(climbs: Sequence[Climb]) -> list[Climb]:
+    """Those that get all seeds: Pre-LN, and the best of the others."""
+    pre = [each for each in climbs if not each.proxy.post_layers]
+    others = sorted((each for each in climbs if each.proxy.post_layers), key=lambda each: each.loss(each.settled))
+    return [*others[:1], *pre]
+
+
+def ranked(climbs: Sequence[Climb], seeds: tuple[int, ...]) -> tuple[Finalist, ...]:
+    """The finalists, the best one first: those with all seeds, those with the first alone, and those that did not train."""
+
+    def rank(each: Climb) -> tuple[int, int, float]:
+        results = each.tried[each.settled]
+        losses = _losses(results.values())
+        return -whole(results), -len(losses), float(np.mean([*losses.values()])) if losses else math.inf
+
+    ordered = sorted(climbs, key=rank)
+    best = _losses(ordered[0].tried[ordered[0].settled].values())
+    return tuple(_finalist(each, best if index else None, seeds) for index, each in enumerate(ordered))
+
+
+def _losses(results: Iterable[TrialResult]) -> dict[int, float]:
     """Of those that trained."""
     return {
         result.trial.seed: result.loss for result in results if result.status == "finished" and result.loss is not None
     }
 
 
-def _finalist(
-    proxy: Proxy, results: Sequence[TrialResult], best: dict[int, float] | None, seeds: tuple[int, ...]
-) -> Finalist:
-    losses = _losses(results)
-    whole = len(losses) == len(seeds)
-    mean, low, high = t_interval([*losses.values()]) if whole else (None, None, None)
+def _finalist(each: Climb, best: dict[int, float] | None, order: tuple[int, ...]) -> Finalist:
+    results = each.tried[each.settled]
+    seeds, losses = tuple(seed for seed in order if seed in results), _losses(results.values())
+    complete = len(losses) == len(seeds)
+    mean, low, high = t_interval([*losses.values()]) if complete else (None, None, None)
     return Finalist(
-        placement=proxy.placement,
-        title=title(proxy.placement),
-        post_layers=proxy.post_layers,
-        learning_rate=proxy.learning_rate,
+        placement=each.proxy.placement,
+        title=title(each.proxy.placement),
+        post_layers=each.proxy.post_layers,
+        learning_rate=each.rate(each.settled),
         seeds=seeds,
         losses=tuple(losses.get(seed) for seed in seeds),
-        ended=tuple(f"{each.status}: {each.reason}" if each.reason else each.status for each in results),
+        ended=tuple(
+            f"{result.status}: {result.reason}" if result.reason else result.status
+            for result in (results[seed] for seed in seeds)
+        ),
         loss=mean,
         low=low,
         high=high,
-        difference=None if best is None or not whole else paired_difference(losses, best),
+        difference=None if best is None or not complete else paired_difference(losses, best),
+        tried=tuple(_tried(each, number, order) for number in sorted(each.tried)),
     )
+
+
+def _tried(each: Climb, number: int, order: tuple[int, ...]) -> Tried:
+    results = each.tried[number]
+    seeds, losses = tuple(seed for seed in order if seed in results), _losses(results.values())
+    return Tried(learning_rate=each.rate(number), seeds=seeds, losses=tuple(losses.get(seed) for seed in seeds))
 
 
 def _verdict(search: Search) -> Iterator[str]:
@@ -217,13 +231,16 @@ def _verdict(search: Search) -> Iterator[str]:
         if gap is None:
             yield f"{name} did not train at all seeds ({'; '.join(each.ended)})."
         elif gap.low is None or gap.high is None:
-            yield f"{name} is {words.percent(gap.mean)}% from it; with one seed there is no interval, and this supports no claim."
+            yield (
+                f"{name} is {words.percent(gap.mean)}% from it at seed {each.seeds[0]}, the only one that it was given: "
+                "without an interval this supports no claim."
+            )
         else:
             tells = "worse beyond the noise between seeds" if gap.excludes_zero else "not told from it by these seeds"
             yield f"{name} has a perplexity {' '.join(LANGUAGE.difference(gap))} from it: {tells}."
     yield (
-        "Learning rates that were tried in short trainings: "
-        + ", ".join(f"{tried[each.post_layers]} of {each.placement}" for each in search.finalists)
+        "Learning rates that were tried in short trainings and in full ones: "
+        + ", ".join(f"{tried[each.post_layers]} and {len(each.tried)} of {each.placement}" for each in search.finalists)
         + ". Who was tuned more has an advantage, and the best of several is a little better than it will be again."
     )
     pruned = sum(proxy.ended == "pruned" for proxy in search.proxies)

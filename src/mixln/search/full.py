@@ -1,0 +1,127 @@
+"""The full trainings of a search: each candidate's learning rate is tuned at the full length, then the best ones get all seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mixln.compare.experiment import Display
+from mixln.compare.pretraining import Pretraining
+from mixln.compare.results import TrialResult
+from mixln.compare.store import read_result
+from mixln.search.results import Proxy
+from mixln.search.shorts import Kept, rounded, train
+
+STEP = 1.6
+"""Ratio of a learning rate to the one below it."""
+TRIES = 4
+"""Learning rates of a candidate that are tried at the full length, at most."""
+RETREATS = 2
+"""Times that a candidate which does not train at all seeds goes one learning rate down, at most."""
+JobOf = Callable[[Proxy, float, int], Pretraining]
+"""Candidate, learning rate and seed → its training."""
+
+
+@dataclass(eq=False, kw_only=True)
+class Climb:
+    """The learning rates of one candidate: upwards as long as that is better, else downwards.
+
+    :param tried: number of the learning rate, 0 for that of the short training → seed → what became of it.
+    :param settled: the number of the one that is taken.
+    """
+
+    proxy: Proxy
+    seed: int
+    tried: dict[int, dict[int, TrialResult]] = field(default_factory=dict)
+    settled: int = 0
+
+    def rate(self, number: int) -> float:
+        """The learning rate of that number."""
+        return rounded(self.proxy.learning_rate * STEP**number)
+
+    @property
+    def best(self) -> int:
+        """The number of the one with the least loss at the first seed; of several that do not train, the lowest."""
+        return min(self.tried, key=lambda number: (self.loss(number), number))
+
+    def loss(self, number: int) -> float:
+        """At the first seed, nats per token; infinite where it did not train."""
+        result = self.tried[number][self.seed]
+        return result.loss if result.status == "finished" and result.loss is not None else math.inf
+
+    def following(self) -> int | None:
+        """The number of the next one to try; `None` where the best lies between two that are worse, or enough have been tried."""
+        if not self.tried:
+            return 0
+        beside = (self.best + 1, self.best - 1)
+        return next((n for n in beside if n not in self.tried), None) if len(self.tried) < TRIES else None
+
+
+def climb(
+    candidates: Sequence[Proxy], seed: int, job_of: JobOf, workers: Kept, display: Display, steps: int
+) -> list[Climb]:
+    """Tunes every candidate's learning rate at the full length with one seed; as one training ends, its candidate's next begins."""
+    climbs = [Climb(proxy=proxy, seed=seed) for proxy in candidates]
+    running: dict[Path, tuple[Climb, int]] = {}
+
+    def following(each: Climb) -> list[Pretraining]:
+        """Its next training that has no result yet, if any."""
+        while (number := each.following()) is not None:
+            job = job_of(each.proxy, each.rate(number), seed)
+            if (result := read_result(job.folder)) is None:
+                running[job.folder] = (each, number)
+                return [job]
+            each.tried[number] = {seed: result}
+        return []
+
+    def more(folder: Path, result: TrialResult) -> list[Pretraining]:
+        each, number = running.pop(folder)
+        each.tried[number] = {seed: result}
+        return following(each)
+
+    names = ", ".join(proxy.placement for proxy in candidates)
+    display.say(f"full trainings: the learning rate of {names}, at most {TRIES} of each")
+    first = [job for each in climbs for job in following(each)]
+    display.begin(TRIES * len(climbs), sum(len(each.tried) for each in climbs), steps)
+    try:
+        train(first, workers, display, more=more)
+    finally:
+        display.end()
+    for each in climbs:
+        each.settled = each.best
+    return climbs
+
+
+def seeded(
+    climbs: Sequence[Climb], seeds: Sequence[int], job_of: JobOf, workers: Kept, display: Display, steps: int
+) -> None:
+    """Trains with all seeds; who does not train at all of them goes a learning rate down, which all then get."""
+    pending = list(climbs)
+    for _ in range(RETREATS + 1):
+        jobs = [(each, seed, job_of(each.proxy, each.rate(each.settled), seed)) for each in pending for seed in seeds]
+        display.say(f"full trainings: all seeds of {', '.join(_named(each) for each in pending)}")
+        display.begin(len(jobs), sum(read_result(job.folder) is not None for _, _, job in jobs), steps)
+        try:
+            results = train([job for _, _, job in jobs], workers, display)
+        finally:
+            display.end()
+        for each, seed, job in jobs:
+            each.tried.setdefault(each.settled, {})[seed] = results[job.folder]
+        pending = [each for each in pending if not whole(each.tried[each.settled])]
+        if not pending:
+            return
+        for each in pending:
+            each.settled -= 1
+    for each in pending:
+        each.settled += 1  # the last that was tried
+
+
+def whole(results: dict[int, TrialResult]) -> bool:
+    """Whether all seeds trained."""
+    return all(result.status == "finished" for result in results.values())
+
+
+def _named(each: Climb) -> str:
+    return f"{each.proxy.placement} at {each.rate(each.settled):g}"
