@@ -128,9 +128,9 @@ def rejected(model: object, **settings: int) -> str:
 
 
 def test_an_unknown_preset_lists_the_known_ones(tmp_path):
-    for model in ("70b", tmp_path / "missing.json", tmp_path):
+    for model, meant in (("70b", "did you mean 7b? "), (tmp_path / "missing.json", ""), (tmp_path, "")):
         said = rejected(model)
-        assert said == f"model {str(model)!r} is not known; known: {', '.join(PRESETS)}, a path to a config.json"
+        assert said == f"model {str(model)!r} is not known; {meant}known: {', '.join(PRESETS)}, a path to a config.json"
 
 
 @pytest.mark.parametrize(

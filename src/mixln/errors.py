@@ -10,6 +10,8 @@
 Each message is one line that gives the field, the rule, the value and the remedy. The command line prints it and exits with 2.
 """
 
+from difflib import get_close_matches
+
 
 class MixlnError(ValueError):
     """Root of every error that the user can mend."""
@@ -47,8 +49,11 @@ class PlacementWarning(UserWarning):
 
 
 def unknown(field: str, value: str, known: object) -> str:
-    """The message for a name that is not in a list: `field 'value' is not known; known: a, b, c`."""
-    return f"{field} {value!r} is not known; known: {', '.join(map(str, known))}"  # type: ignore[call-overload]
+    """The message for a name that is not in a list: `field 'value' is not known; did you mean a? known: a, b, c`."""
+    names = {str(name).lower(): str(name) for name in known}  # type: ignore[attr-defined]
+    close = get_close_matches(value.lower(), names, n=1, cutoff=0.8)
+    meant = f"did you mean {names[close[0]]}? " if close else ""
+    return f"{field} {value!r} is not known; {meant}known: {', '.join(names.values())}"
 
 
 def first_line(error: BaseException) -> str:

@@ -53,7 +53,7 @@ def test_several_trainings_and_checkpointing(capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--model", "70b"], "model '70b' is not known; known: tiny"),
+        (["--model", "70b"], "model '70b' is not known; did you mean 7b? known: tiny"),
         (["--devices", "3"], "batch-size must be a multiple of devices 3, got 512"),
         (["--utilisation", "2"], "utilisation must lie in (0, 1]"),
         (["--device", "abacus"], "abacus"),

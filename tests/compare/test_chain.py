@@ -141,7 +141,10 @@ def test_the_report_shows_it(done, tmp_path):
 @pytest.mark.parametrize(
     ("steps", "words"),
     [
-        (("finetune,evaluat",), "chain 'evaluat' is not known; known: finetune, evaluate, rlhf"),
+        (
+            ("finetune,evaluat",),
+            "chain 'evaluat' is not known; did you mean evaluate\\? known: finetune, evaluate, rlhf",
+        ),
         (("rlhf", "rlhf"), "chain must not repeat, got rlhf twice"),
     ],
 )

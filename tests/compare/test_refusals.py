@@ -32,7 +32,7 @@ MISTAKES = [
     ({"placements": ("post*2,pre*2",)}, PlacementError, "its parts have 4 layers, the model has 2"),
     ({"placements": ("group(5)",)}, MixlnError, "groups must divide the normalized size, got 5 groups for 32 features"),
     ({"init": "tiny"}, SettingsError, "init 'tiny' is not known; known: normal, small, megatron, scaled, deepnorm"),
-    ({"model": "70b"}, SettingsError, "model '70b' is not known; known: tiny, olmoe-tiny, 71m-mini"),
+    ({"model": "70b"}, SettingsError, "model '70b' is not known; did you mean 7b? known: tiny, olmoe-tiny, 71m-mini"),
     ({"text": {"sequence_length": 65}}, SettingsError, "must hold the sequence length 65, got 64"),
     ({"text": {"vocabulary_size": 302}}, SettingsError, "must hold the tokenizer's 302 tokens, got 300"),
     ({"text": {"data": "/nowhere/text.txt"}}, DataError, "data /nowhere/text.txt does not exist"),

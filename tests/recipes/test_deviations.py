@@ -94,7 +94,8 @@ def test_the_same_settings_have_one_folder_whatever_they_are_for(tmp_path):
     embedded = len(RECIPES["table8"].runs("cpu", None)) - 1
     assert folder("table8", embedded, "embedding+bfloat16") == folder("table8", embedded, "bfloat16")
     assert folder("figure3", 0) == folder("figure5", 0)
-    assert folder("table1", 1) not in (folder("table1", 2), folder("table2", 0))
+    assert folder("table1", 1) != folder("table1", 2) == folder("table2", 0) == folder("table6", 0)
+    assert folder("table1", 1) == folder("table5", 1) == folder("table8", 0) == folder("table3", 0)
 
 
 def test_what_would_move_no_quantity_of_a_recipe_is_refused(tmp_path, capsys):

@@ -47,6 +47,8 @@ def seeds(*losses, status="finished"):
         (seeds(2.0, 2.1), seeds(None, None, status="diverged"), "held"),
         (seeds(7.0, 7.0, status="stalled"), seeds(2.0, 2.1), "did not hold"),
         (seeds(None, status="diverged"), seeds(None, status="diverged"), "undecided"),
+        (seeds(2.0, 2.1, 2.05), {**seeds(3.0, 3.1, 3.0), 2: Evidence(result=trial(7.0, 2, "stalled"))}, "undecided"),
+        (seeds(2.0), seeds(7.0, status="stalled"), "undecided"),
     ],
 )
 def test_verdicts(mix, pre, expected):
@@ -80,6 +82,12 @@ def test_layers_of_a_model_that_did_not_train_say_nothing():
     found = ordering(claim, RECIPE, {("A", "mix"): measured_layers(0.2, 0.203, 0.0, stalled=(2,)), ("A", "pre"): pre})
     assert (found.verdict, found.difference.pairs) == ("held", 2)
     assert found.difference.mean == pytest.approx(0.101)
+    found = ordering(
+        claim,
+        RECIPE,
+        {("A", "mix"): {**measured_layers(0.2, 0.203), 2: Evidence(result=trial(2.0, 2))}, ("A", "pre"): pre},
+    )
+    assert (found.verdict, found.difference.pairs) == ("undecided", 2)  # one that trained could not be diagnosed
     found = ordering(claim, RECIPE, {("A", "mix"): measured_layers(0.2, 0.0, 0.0, stalled=(1, 2)), ("A", "pre"): pre})
     assert (found.verdict, found.difference.pairs) == ("one of a kind", 1)
 
@@ -118,7 +126,7 @@ def test_a_seed_that_diverged_is_seen_beside_those_that_trained():
     rows = {row[1]: row[2:] for row in numbers_beside(found).rows}
     assert rows[("pre",)] == (("—", "(0 of 2)"), ("12.18", "(1 of 2)"))
     (differences,) = differences_beside(found).rows
-    assert differences[2:] == (("−5.0%",), ("—", "held"), ("−39.3%", "(n = 1)", "held"))
+    assert differences[2:] == (("−5.0%",), ("—", "held"), ("−39.3%", "(n = 1)", "undecided"))
     (changes,) = changes_beside(found).rows
     assert changes[2:] == (("—",),)
 

@@ -180,7 +180,7 @@ def test_only_some_of_the_models(recipe, tmp_path, capsys):
     assert set(made.published["perplexity"]) == {("Small", "pre"), ("Small", "mix(1/3)")}
     assert [claim.quantity for claim in made.orderings] == ["perplexity"]
     assert main(["reproduce", "small", "--only", "Otter", "--out", str(tmp_path / "out")]) == 2
-    assert "only 'Otter' is not known; known: Small, Other" in capsys.readouterr().err
+    assert "only 'Otter' is not known; did you mean Other? known: Small, Other" in capsys.readouterr().err
     assert main(["reproduce", "small", "--only", "Small", "--plan"]) == 0
     assert "Other: " not in capsys.readouterr().out
 

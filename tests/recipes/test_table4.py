@@ -64,7 +64,10 @@ def test_the_list_and_the_plan_train_nothing(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [(["table9"], "recipe 'table9' is not known; known: table1, table2"), ([], "recipe must be named: table1, table2")],
+    [
+        (["table9"], "recipe 'table9' is not known; did you mean table8? known: table1, table2"),
+        ([], "recipe must be named: table1, table2"),
+    ],
 )
 def test_what_is_not_known(arguments, said, capsys):
     with pytest.raises(SystemExit):

@@ -42,6 +42,20 @@ def test_one_whose_loss_rises_above_its_start():
     assert RATES[24] <= (found.rate or 0) <= RATES[25 + WINDOW // 2]
 
 
+@pytest.mark.parametrize("end", [(12.0, 12.0), (4.0, None)])
+def test_one_that_breaks_in_its_last_records(end):
+    losses = curve((40, 4.0))
+    losses[-2:] = end
+    found = breaking(RATES, losses, floor=FLOOR)
+    assert (found.failure != "none", found.rate) == (True, RATES[-3])
+
+
+def test_a_first_record_that_overflows_excuses_no_later_one():
+    losses = curve((20, 4.0), (20, 7.0))
+    losses[:3] = [None] * 3
+    assert breaking(RATES, losses, floor=FLOOR).rate < RATES[25]
+
+
 def test_one_that_falls_back_to_word_frequencies():
     found = breaking(RATES, curve((25, 4.0), (5, 6.5), (10, 6.5)), floor=FLOOR)
     assert found.failure == "stalls"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 
 import pytest
 
@@ -62,16 +63,21 @@ def result(loss, rate, seed=0, status="finished", step=40):
     )  # fmt: skip
 
 
+TUNING = 9
+"""The seed by which learning rates are tuned."""
+
+
 class Known:
-    """A folder of full trainings that have ended: number of the learning rate → losses of the seeds, None where one diverged."""
+    """A folder of full trainings that have ended: number of the learning rate → loss of the tuning seed, and of seeds 0 and 1; None where
+    one diverged."""
 
     def __init__(self, folder, losses):
         self.folder, self.losses = folder, losses
-        self.climb = full.Climb(proxy=proxy(1, 1e-3, 5.0), seed=0)
+        self.climb = full.Climb(proxy=proxy(1, 1e-3, 5.0), seed=TUNING)
         self.numbers = {self.climb.rate(number): number for number in losses}
-        for number, seeds in losses.items():
-            for seed, loss in enumerate(seeds):
-                rate = self.climb.rate(number)
+        for number, known in losses.items():
+            rate = self.climb.rate(number)
+            for seed, loss in zip((TUNING, 0, 1), known, strict=False):
                 write_result(self.at(rate, seed), result(loss, rate, seed, "finished" if loss else "diverged"))
 
     def at(self, rate, seed):
@@ -86,7 +92,7 @@ class Known:
         )
 
     def climbed(self):
-        (found,) = full.climb([self.climb.proxy], 0, self.job_of, None, Silent(), 40)
+        (found,) = full.climb([self.climb.proxy], TUNING, self.job_of, None, Silent(), 40)
         return found
 
 
@@ -107,6 +113,13 @@ def test_a_learning_rate_goes_up_while_that_is_better_and_else_down(losses, trie
     assert [found.rate(number) for number in (-1, 0, 1)] == [6.3e-4, 1e-3, 1.6e-3]
 
 
+def test_the_last_of_its_direction_is_said_to_be():
+    each = full.Climb(proxy=proxy(1, 1e-3, 5.0), seed=TUNING)
+    for numbers, settled, edge in (((0, 1, 2, 3), 3, True), ((0, 1, -1), 0, False), ((0, 1, -1, -2), -2, True)):
+        each.tried, each.settled = {number: {} for number in numbers}, settled
+        assert each.edge == edge
+
+
 @pytest.mark.parametrize(
     ("second", "settled", "whole"),
     [
@@ -117,27 +130,63 @@ def test_a_learning_rate_goes_up_while_that_is_better_and_else_down(losses, trie
     ],
 )
 def test_who_does_not_train_at_all_seeds_goes_a_learning_rate_down(second, settled, whole, tmp_path):
-    known = Known(tmp_path, {1: [4.0, second[1]], 0: [5.0, second[0]], 2: [4.5], -1: [5.5, second[-1]]})
+    known = Known(tmp_path, {1: [4.0, 4.1, second[1]], 0: [5.0, 5.1, second[0]], 2: [4.5], -1: [5.5, 5.6, second[-1]]})
     found = known.climbed()
     assert found.settled == 1
     full.seeded([found], (0, 1), known.job_of, None, Silent(), 40)
-    assert (found.settled, full.whole(found.tried[found.settled])) == (settled, whole)
+    assert (found.settled, found.whole((0, 1))) == (settled, whole)
     (finalist,) = tune.ranked([found], (0, 1))
-    assert finalist.losses == (known.losses[settled][0], second[settled])
+    assert finalist.losses == tuple(known.losses[settled][1:])  # the tuning seed is no result
     assert (finalist.loss is not None) == whole
-    assert [len(each.seeds) for each in finalist.tried] == [
-        2 if settled <= number <= 1 else 1 for number in sorted(found.tried)
-    ]
+    seeds = {1: (TUNING, 0, 1), 0: (TUNING, 0, 1), 2: (TUNING,)}
+    tried = {each.learning_rate: each.seeds for each in finalist.tried}
+    assert tried[found.rate(2)] == (TUNING,)
+    assert tried[found.rate(1)] == seeds[1]
 
 
-def test_who_fell_behind_at_the_first_seed_stands_behind_those_with_all(tmp_path):
-    best = Known(tmp_path / "a", {0: [4.0, 4.1], 1: [4.2], -1: [4.2]})
+def test_who_fell_behind_while_rates_were_tuned_stands_behind(tmp_path):
+    best = Known(tmp_path / "a", {0: [4.0, 4.1, 4.2], 1: [4.2], -1: [4.2]})
     behind = Known(tmp_path / "b", {0: [3.9], 1: [4.2], -1: [4.2]})
     ahead, other = best.climbed(), behind.climbed()
     full.seeded([ahead], (0, 1), best.job_of, None, Silent(), 40)
     first, second = tune.ranked([other, ahead], (0, 1))
-    assert (first.losses, second.losses) == ((4.0, 4.1), (3.9,))
-    assert (second.difference.mean, second.difference.low) == (pytest.approx(-0.1), None)
+    assert (first.losses, first.difference) == ((4.1, 4.2), None)
+    assert (second.seeds, second.losses, second.loss) == ((), (), None)
+
+
+def test_what_is_tried_first_is_tried_after_an_interruption_too(files, tmp_path):
+    """Whatever was proposed before it, of what begins every search nothing is left out, and nothing is tried twice."""
+    from optuna.trial import TrialState
+
+    settings = SearchSettings(out=tmp_path, layers=4)
+    limits = ((0, 0.1), (1, 0.02), (4, 0.02))
+    job = shorts.Short(
+        trial=Trial(placement="pre", init="normal", learning_rate=1e-3, seed=3), folder=tmp_path, config={}, text=tmp_path,
+        training=TrainSettings(steps=4),
+    )  # fmt: skip
+
+    def proposals(count):
+        search = shorts.Shorts(settings, job, layers=4, seed=3, limits=limits, worst=9.0)
+        study = search._study()
+        return [search._job(study.ask()) for _ in range(count)]
+
+    begun = proposals(5)
+    assert [each.trial.placement for each in begun] == ["mix(1/4)", "mix(2/4)", "pre", "pre", "pre"]
+    assert [each.trial.learning_rate for each in begun[2:]] == [
+        0.005,
+        0.0025,
+        0.01,
+    ]  # Pre-LN's, around the first of the others
+    for path in (tmp_path / "short").iterdir():
+        if path not in (begun[0].folder, begun[1].folder):
+            shutil.rmtree(path)
+    write_result(begun[0].folder, result(5.0, begun[0].trial.learning_rate, step=99))
+    again = proposals(4)
+    assert {each.folder for each in again} == {each.folder for each in begun[1:]}
+    assert TrialState.COMPLETE in [
+        trial.state
+        for trial in shorts.Shorts(settings, job, layers=4, seed=3, limits=limits, worst=9.0)._study().trials
+    ]
 
 
 def test_a_search_chooses_shows_its_evidence_and_repeats_nothing(files, capsys):
@@ -150,14 +199,15 @@ def test_a_search_chooses_shows_its_evidence_and_repeats_nothing(files, capsys):
     chosen = found["chosen"]
     assert f"Take {chosen['placement']} ({chosen['post_layers']} of 4 layers Post-LN)" in said
     assert chosen == found["finalists"][0]
-    losses = [each["loss"] for each in found["finalists"] if each["loss"] is not None and len(each["seeds"]) == 2]
+    losses = [each["loss"] for each in found["finalists"] if each["loss"] is not None]
     assert losses == sorted(losses)
     assert any(each["post_layers"] == 0 for each in found["finalists"])
     assert len(found["proxies"]) == 6
     assert [each["post_layers"] for each in found["proxies"][:5]] == [1, 2, 0, 0, 0]  # what is tried first
-    assert {path.name.rpartition("seed")[2] for path in (out / "full").iterdir()} == {"0", "1"}
+    assert {path.name.rpartition("seed")[2] for path in (out / "full").iterdir()} == {"0", "1", "2"}
     for each in found["finalists"]:
-        assert each["seeds"] == ([0, 1] if each is found["finalists"][0] or each["post_layers"] == 0 else [0])
+        assert each["seeds"] in ([0, 1], [])
+        assert each["seeds"] or (each is not found["finalists"][0] and each["post_layers"])
         assert 1 <= len(each["tried"]) <= full.TRIES + full.RETREATS
         assert each["learning_rate"] in [tried["learning_rate"] for tried in each["tried"]]
     full_steps = sum(json.loads(path.read_text())["step"] for path in (out / "full").glob("*/result.json"))
@@ -209,7 +259,8 @@ def test_a_short_training_is_ended_by_a_file(files):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--trials", "1"], "trials must be at least 4, got 1"),
+        (["--trials", "5"], "trials must be at least 6, got 5: the first 5 are always the same"),
+        (["--finalists", "0"], "finalists must be at least 1, got 0"),
         (["--proxy", "0"], "proxy must lie in (0, 1] (a share of the steps), got 0.0"),
         (["--layers", "0"], "layers must be at least 1, got 0"),
         (["--model", "nonsense"], "model 'nonsense' is not known"),
@@ -231,7 +282,7 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path, capsys):
 def test_without_optuna_it_says_what_to_install(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(tune, "find_spec", lambda name: None)
     assert main(["tune", "--out", str(tmp_path / "out")]) == 2
-    assert 'tune needs the package optuna; run pip install "mixln[search]"' in capsys.readouterr().err
+    assert "tune needs the package optuna; run pip install optuna" in capsys.readouterr().err
 
 
 def test_the_ramps_have_the_settings_of_the_training():

@@ -56,10 +56,10 @@ def command_of(arguments: list[str]) -> type[Comparing]:
     return TASKS.get(task_of(arguments), Compare)
 
 
-def show(settings: GridSettings, workers: Workers | None = None) -> Summary:
+def show(settings: GridSettings, workers: Workers | None = None, *, alone: bool = False) -> Summary:
     """Runs a comparison, prints what it found, and writes its report.
 
-    :param workers: see :func:`mixln.compare.experiment.compare`.
+    :param workers: see :func:`mixln.compare.experiment.compare`, and for `alone` too.
     """
     from mixln.cli.progress import display
     from mixln.compare.experiment import compare
@@ -72,7 +72,7 @@ def show(settings: GridSettings, workers: Workers | None = None) -> Summary:
 
         paths[:] = write(summary, settings.out)
 
-    summary = compare(settings, display(terminal.console, settings.task), publish, workers)
+    summary = compare(settings, display(terminal.console, settings.task), publish, workers, alone=alone)
 
     from mixln.report import terminal_chain, terminal_table
 

@@ -86,7 +86,7 @@ def _under(blocks: list[list[str]], heading: str) -> list[str]:
 
 
 def _alike(blocks: list[list[str]], command: str) -> list[str]:
-    """The options that tyro finds alike: those of this command, or all where it has none."""
+    """The options that tyro finds alike, of this command."""
     places: dict[str, set[str]] = {}
     option = ""
     for block in blocks:
@@ -98,7 +98,7 @@ def _alike(blocks: list[list[str]], command: str) -> list[str]:
                 places.setdefault(option, set())
             elif option and (place := re.fullmatch(r"in (mixln .*) --help", line.strip())):
                 places[option].add(place[1])
-    return [option for option, found in places.items() if command in found] or list(places)
+    return [option for option, found in places.items() if command in found]
 
 
 def _command(box: str, arguments: list[str]) -> str:

@@ -93,19 +93,20 @@ class Reproduce(ExecutorSettings):
             raise SettingsError(f"data is not asked for by {self.recipe}, which trains nothing; leave it out")
         for variant in chosen:
             check(recipe, runs, variant)
-        for line in described(recipe, runs, self.scale, chosen):
-            terminal.line(line)
-        if self.plan:
-            return 0
         processes = launched()[1]
         if processes > 1 and (refused := next((run.name for run in runs if run.settings.after.chain), None)):
             raise SettingsError(
                 f"torchrun started {processes} processes, and what follows the pre-training of {refused} takes one device each; "
                 "start it without torchrun"
             )
-        if self.scale == "paper" and runs:
-            check_machine(runs, processes=processes, parallel=self.parallel)
-        check_writable(self.out)
+        if not self.plan:
+            if self.scale == "paper" and runs:
+                check_machine(runs, processes=processes, parallel=self.parallel)
+            check_writable(self.out)
+        for line in described(recipe, runs, self.scale, chosen):
+            terminal.line(line)
+        if self.plan:
+            return 0
         if processes == 1:
             return self._carry_out(recipe, chosen, terminal)
         from mixln.compare.together import on_all
@@ -121,11 +122,12 @@ class Reproduce(ExecutorSettings):
         from mixln.recipes.reproducing import Carrier
         from mixln.report import grid, reproduction, write_reproduction
 
-        report = self.out / "-".join([self.recipe, self.scale, *map(folder_of, self.only)])
+        data = [Path(self.data).name] if self.data else []
+        report = self.out / "-".join([self.recipe, self.scale, *map(folder_of, (*self.only, *data))])
         codes = [0]
 
         def shown(settings: GridSettings) -> Summary:
-            summary = show(settings, workers)
+            summary = show(settings, workers, alone=True)
             codes.append(exit_code(summary))
             return summary
 
@@ -186,6 +188,7 @@ def _document(folder: Path) -> str:
     from mixln.records import from_json, read_json
     from mixln.report import reproductions
 
+    folder = folder.resolve()  # whose name the links have
     found: dict[str, Reproduction] = {}
     beside: dict[str, AsPublished] = {}
     for path in sorted(folder.glob("*.json")):
@@ -196,9 +199,11 @@ def _document(folder: Path) -> str:
             )
         try:
             if path.name == f"{name}.json":
-                found[name] = from_json(Reproduction, read_json(path))
+                record = found[name] = from_json(Reproduction, read_json(path))
             else:
-                beside[name] = from_json(AsPublished, read_json(path))
+                record = beside[name] = from_json(AsPublished, read_json(path))
+            if record.recipe != name:
+                raise ValueError(f"it is of {record.recipe}")
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise SettingsError(
                 f"document: {path} is none of the files that mixln reproduce writes ({error}); take it out of the folder"
@@ -208,6 +213,4 @@ def _document(folder: Path) -> str:
     try:
         return reproductions(found, beside, folder)
     except KeyError as error:
-        raise SettingsError(
-            f"document: {error} is not known to this mixln; run its recipe again, which trains nothing anew"
-        ) from error
+        raise SettingsError(f"document: {error} is not known to this mixln; run its recipe again") from error

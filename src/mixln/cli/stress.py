@@ -25,9 +25,6 @@ class StressCommand(StressSettings):
         from mixln.search.stress import stress
 
         terminal = Terminal()
-        terminal.news(
-            f"learning rate from {self.lowest:g} to {self.highest:g} in {self.steps:,} steps: every training is to break"
-        )
         found = stress(self, display(terminal.console, "language", _ended))
         paths = write_stress(found, self.out)
         terminal.show(grid.terminal(table(found)))
@@ -44,5 +41,5 @@ def _ended(result: TrialResult) -> str:
     """A ramp that has ended, in words."""
     if result.status == "failed":
         return f"{result.trial.placement}, seed {result.trial.seed}: failed ({result.reason})"
-    end = f"diverged at step {result.step:,}" if result.status == "diverged" else "ran to its end"
+    end = f"diverged at step {result.step:,}" if result.status == "diverged" else "went through the ramp"
     return f"{result.trial.placement}, seed {result.trial.seed}: {end}"

@@ -62,11 +62,15 @@ def compare(
     display: Display,
     publish: Callable[[Summary], None] = lambda summary: None,
     workers: Workers | None = None,
+    *,
+    alone: bool = False,
 ) -> Summary:
     """Runs a comparison, or what is missing of it, and returns what it found.
 
     :param publish: called with the summary while the experiment's folder is still locked, and again with the diagnoses.
     :param workers: who does it; left out, what the settings say.
+    :param alone: of an experiment that has more placements, learning rates or seeds, only those of the settings: others are neither
+        trained nor in the summary.
     :raises SettingsError: if a setting cannot work; :class:`DataError` for the data; :class:`StoreError` for the folder.
         Nothing has been written to the folder then.
     """
@@ -87,7 +91,8 @@ def compare(
             f"out {settings.out} holds no experiment to extend; leave out --extend to start one, or mend --out"
         )
     asked = settings.grid()
-    settings = settings.with_grid(store.check({"settings": settings.shared()}, asked, extend=extend))
+    whole = settings.with_grid(store.check({"settings": settings.shared()}, asked, extend=extend))
+    settings = settings.with_grid(asked) if alone else whole
     stock = kind.config(settings)
     from mixln.hosts import placed_config, placement_for
 
@@ -126,14 +131,14 @@ def compare(
 
     with locked(store.folder):
         sweep(store.folder, "*.json", "*.md", "*.png", "*.html")
-        if settings.with_grid(store.check(shared, asked, extend=extend)) != settings:
+        if whole.with_grid(store.check(shared, asked, extend=extend)) != whole:
             raise StoreError(f"out {store.folder} has been extended by another mixln meanwhile; run this again")
         present = store.read() or {
             "versions": _versions(),
             "commit": _commit(),
             "machine": _machine_words(settings, plan, workers),
         }
-        store.create({**present, **shared, "grid": settings.grid(), "baseline": settings.reference})
+        store.create({**present, **shared, "grid": whole.grid(), "baseline": settings.reference})
         results = {trial: store.result(trial) for trial in trials}
         for trial, result in results.items():
             if result is not None:  # whose worker may have been killed before it had cleared up

@@ -236,6 +236,7 @@ def _run_part(
                     future.cancel()
                 workers.stop()
                 late = wait(pending, timeout=GRACE).not_done
+                whole = not late  # those that have saved end by themselves, and leave nothing behind
                 raise stopped(*[LATE.format(len(late), GRACE)] if late else ())
             if not lost:
                 submit()
@@ -287,8 +288,10 @@ def work(job: Job) -> Any:
     """Does a job in the process that it is called in; an error is a result too, with its traceback in `error.txt`.
 
     :returns: the job's result, or :attr:`Loss.NO_ROOM`.
-    :raises Stopped: if SIGTERM ended it before its end.
+    :raises Stopped: if SIGTERM ended it before its end, or had come before its beginning.
     """
+    if asked():
+        raise stopped()
     (job.folder / ERROR).unlink(missing_ok=True)
     try:
         # Of a driver that died, a worker elsewhere may still be at it.

@@ -31,27 +31,38 @@ class Together:
     def __init__(self, parallel: Parallel) -> None:
         self.parallel = parallel
         self.thread = ThreadPoolExecutor(max_workers=1)
-        self.job: Future[Any] | None = None
+        self.busy, self.sound = False, True
 
     def submit(self, job: Job) -> Future[Any]:
         assert isinstance(job, Training)
-        self.job = self.thread.submit(_work, replace(job, parallel=self.parallel))
-        return self.job
+        return self.thread.submit(self._do, replace(job, parallel=self.parallel))
+
+    def _do(self, job: Job) -> Any:
+        """:raises StoreError: after a job that did not end as it should: the other processes may still be at it, or gone."""
+        if not self.sound:
+            raise StoreError(
+                f"{job.folder} was not begun, because the training before it failed; run the same command again"
+            )
+        self.busy, self.sound = True, False
+        try:
+            result = _work(job)
+            self.sound = ranks.size() == 1 or getattr(result, "status", "failed") != "failed"
+            return result
+        finally:
+            self.busy = False
 
     def stop(self) -> None:
         """Nothing to do: a signal to one process is heard by all when they next agree on a checkpoint."""
 
     def close(self, *, kill: bool) -> None:
-        if kill and self.job is not None and not self.job.done():
+        if kill and self.busy:
             if asked():
                 print(f"mixln: {LATE.format(1, GRACE)}", file=sys.stderr, flush=True)
             os._exit(128 + stopped().args[0] if asked() else 1)  # a thread cannot be killed
 
     def dismiss(self) -> None:
         """Tells the other processes that there is nothing more to do; not when a job failed, for they may still be at it."""
-        if self.job is None or (
-            self.job.exception() is None and getattr(self.job.result(), "status", "failed") != "failed"
-        ):
+        if self.sound:
             ranks.agreed(None)
             ranks.part()
 

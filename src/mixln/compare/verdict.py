@@ -185,7 +185,7 @@ def _limits(
     if len(learning_rates) == 1:
         found.append(
             f"One learning rate ({learning_rates[0]:g}) proves nothing about placements: each has its own best, and the "
-            f"order can turn round at another. Add some: the same command with --learning-rates 1e-3 3e-3 1e-2 --extend."
+            f"order can turn round at another. Add some: mixln compare with --learning-rates 1e-3 3e-3 1e-2 --extend."
         )
     else:
         edge = [row for row in rows if row.best.learning_rate in (min(learning_rates), max(learning_rates))]
@@ -206,7 +206,7 @@ def _limits(
         )
     if 1 < len(seeds) < 5:
         found.append(
-            f"{len(seeds)} seeds make wide intervals; add some: the same command with --seeds 0 1 2 3 4 --extend."
+            f"{len(seeds)} seeds make wide intervals; add some: mixln compare with --seeds 0 1 2 3 4 --extend."
         )
     return found
 

@@ -6,12 +6,15 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import mean
+from typing import TYPE_CHECKING
 
 from mixln.diagnostics.results import Angular
-from mixln.recipes.outcome import Known
 from mixln.recipes.quantities import Evidence, drops, gradients
 from mixln.recipes.records import Recipe
 from mixln.recipes.results import Line, Points, Turned
+
+if TYPE_CHECKING:
+    from mixln.recipes.outcome import Known
 
 
 @dataclass(frozen=True, kw_only=True)

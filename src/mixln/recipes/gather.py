@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mixln.compare.chain_statistics import figures_of
 from mixln.compare.diagnosis import diagnose_all, diagnose_trial, prepare_models
-from mixln.compare.results import PlacementSummary, Summary, TrialResult
+from mixln.compare.results import Summary, TrialResult
 from mixln.compare.settings import CompareSettings
 from mixln.compare.sources import find
 from mixln.compare.statistics import trials_of
@@ -47,7 +47,7 @@ def of_run(
     """
     later = {} if summary.chain is None else {result.trial: figures_of(result) for result in summary.chain.results}
     store, batches = Store(run.settings.out), evaluation_batches(run, summary)
-    for row in asked(run, summary):
+    for row in summary.placements:
         trials = trials_of(summary.trials, row.placement, row.best.learning_rate)
         yield (
             (run.name, published_name(row.placement)),
@@ -58,11 +58,6 @@ def of_run(
                 for result in trials
             },
         )
-
-
-def asked(run: Run, summary: Summary) -> list[PlacementSummary]:
-    """What a run asked for; the folder may hold more of other runs."""
-    return [row for row in summary.placements if row.placement in run.settings.placements]
 
 
 def _evidence(
@@ -82,7 +77,7 @@ def _evidence(
 def swept(run: Run, summary: Summary) -> Iterator[Swept]:
     """Every learning rate of a run of language models that has several."""
     if len(run.settings.learning_rates) > 1 and summary.task == "language":
-        for row in asked(run, summary):
+        for row in summary.placements:
             for cell in row.cells:
                 trials = trials_of(summary.trials, row.placement, cell.learning_rate)
                 yield Swept(
@@ -140,18 +135,12 @@ def installed(model: str) -> str:
 
 def placed(run: Run, folder: Path, cache: Path) -> Run:
     """The run where its trainings lie. All runs with the same settings share a folder, whatever recipe or deviation they are of:
-    to what one has trained, the next adds its placements.
+    to what one has trained, the next adds its placements, learning rates and seeds, or what follows the pre-training.
 
     :param folder: of all trainings.
     """
     settings = run.settings
-    rest = {
-        "learning_rates": settings.learning_rates,
-        "seeds": settings.seeds,
-        "after": getattr(settings, "after", None),
-    }
-    terms = json.dumps(to_json({**settings.shared(), **rest}), sort_keys=True)
+    terms = json.dumps(to_json(settings.shared()), sort_keys=True)
     name = settings.model if re.fullmatch(r"[\w.-]+", settings.model) else Path(settings.model).stem
     out = folder / f"{folder_of(name)}-{hashlib.sha256(terms.encode()).hexdigest()[:10]}"
-    extend = Store(out).read() is not None
-    return dataclasses.replace(run, settings=dataclasses.replace(settings, out=out, cache=cache, extend=extend))
+    return dataclasses.replace(run, settings=dataclasses.replace(settings, out=out, cache=cache))

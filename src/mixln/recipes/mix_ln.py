@@ -171,7 +171,8 @@ TABLE3 = Recipe(
     source=f"{PAPER}, Table 3",
     reading=f"{READING} The paper names InstructGPT's workflow and UltraFeedback, and neither the algorithm's settings nor the reward "
     "model: leave-one-out REINFORCE here, one reward model for both placements of a seed.",
-    scaled=f"{SCALED}; the width of LLaMA-130M, 1,000 examples, 1,000 pairs made of right and wrong answers, 40 steps",
+    scaled=f"{SCALED}; the shape and learning rate of LLaMA-130M, half as many layers, in place of LLaMA-1B's; 1,000 examples, 1,000 pairs "
+    "made of right and wrong answers, 40 steps",
     minutes=25,
     runs=_table3,
     published={"final reward": row("LLaMA-1B", {"pre": 0.75, "mix(0.25)": 1.32})},
@@ -254,8 +255,8 @@ TABLE7 = Recipe(
     },
 )
 
-_TABLE_8 = {
-    "plain": ("normal", 32.18, 29.95),
+_TABLE_8: dict[str, tuple[str | None, float, float]] = {
+    "plain": (None, 32.18, 29.95),
     "Scaled Initialization": ("scaled-small", 30.63, 29.77),
     "Scaled Initialization and Embed": ("scaled-embed+scaled-small", 31.28, 31.19),
 }

@@ -80,13 +80,14 @@ def _verdict(quantity: Quantity, ahead: Seeds, behind: Seeds, difference: Interv
         return "not measured"
     if _failed(ahead) or _failed(behind):
         return "failed"
-    if quantity.seeds == "survival":
-        whole, others = _trained(ahead) == len(ahead), _trained(behind) == len(behind)
-        if whole != others:  # that some survived and are good must not beat those that all did
-            return "held" if whole else "did not hold"
-        if not whole:
-            return "undecided"
-    if difference is None or (quantity.seeds != "trained" and difference.pairs < min(len(ahead), len(behind))):
+    counts = [(_trained(seeds), len(seeds)) for seeds in (ahead, behind)]
+    if quantity.seeds == "survival" and any(trained < seeds for trained, seeds in counts):
+        # Those that survived must not stand for all; and one seed that did not train decides nothing.
+        (first, seeds), (second, others) = counts
+        if (first, second) == (seeds, 0) and seeds > 1:
+            return "held"
+        return "did not hold" if (first, second) == (0, others) and others > 1 else "undecided"
+    if difference is None or difference.pairs < _known(quantity, ahead, behind):
         return "undecided"
     better = (difference.mean < 0) == quantity.lower_is_better
     if difference.low is None:
@@ -94,6 +95,13 @@ def _verdict(quantity: Quantity, ahead: Seeds, behind: Seeds, difference: Interv
     if not difference.excludes_zero:
         return "undecided"
     return "held" if better else "did not hold"
+
+
+def _known(quantity: Quantity, ahead: Seeds, behind: Seeds) -> int:
+    """Of how many seeds both sides must have the number."""
+    if quantity.seeds != "trained":
+        return min(len(ahead), len(behind))
+    return sum(ahead[seed].trained and behind[seed].trained for seed in ahead.keys() & behind.keys())
 
 
 def _values(quantity: Quantity, seeds: Seeds) -> dict[int, float]:

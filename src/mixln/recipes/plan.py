@@ -68,8 +68,9 @@ def check_machine(runs: tuple[Run, ...], *, processes: int = 1, parallel: Parall
                 )
         return
     cores = torch.get_num_threads()
+    models = ", ".join(dict.fromkeys(run.settings.model for run in runs))
     raise SettingsError(
-        f"scale paper needs a GPU for each training ({', '.join(run.settings.model for run in runs)}), and this machine has none and "
+        f"scale paper needs a GPU for each training ({models}), and this machine has none and "
         f"{cores} cores; see it with --plan, or run --scale cpu"
     )
 
@@ -82,7 +83,11 @@ def described(recipe: Recipe, runs: tuple[Run, ...], scale: Scale, variants: tup
     yield f"{recipe.title} ({recipe.source})"
     yield recipe.reading
     if scale == "cpu":
-        time = f" About {recipe.minutes} minutes on two cores." if recipe.minutes else ""
+        time = (
+            f" About {recipe.minutes} minutes on two cores, less where other recipes have made some of it."
+            if recipe.minutes
+            else ""
+        )
         yield f"Made smaller: {recipe.scaled}.{time}"
     for run in runs:
         yield from _trained(run, scale)
@@ -132,9 +137,11 @@ def _needs(run: Run, trials: int) -> str:
     fit = f"{memory:.0f} GB of a device's {asked.memory / 1e9:.0f}"
     if not made.fits:
         fit += ", which do not fit: torchrun and --parallel fsdp spread such a model over several"
+    else:
+        fit += ", one trial a GPU"
     return (
         f"{made.parameters / 1e6:,.0f} million parameters, {made.tokens / 1e9:,.1f} billion tokens each; {trials * made.model_flops:.1e} "
-        f"FLOPs in all: {hours:,.0f} hours of one {device.title} at {UTILISATION:.0%} of its peak; {fit}; one trial a GPU"
+        f"FLOPs in all: {hours:,.0f} hours of one {device.title} at {UTILISATION:.0%} of its peak; {fit}"
     )
 
 

@@ -41,8 +41,9 @@ class Quantity:
     """One number.
 
     :param of: the number, `None` where there is none. Means, differences and intervals over seeds are taken of it.
-    :param seeds: what becomes of seeds that diverged or stalled. `survival`: who trained at all is ahead of who did not; `trained`: they
-        are left out; `known`: they count as far as they have the number, and without one nothing is decided.
+    :param seeds: what becomes of seeds that diverged or stalled. `survival`: who trained at all of them is ahead of who trained at
+        none, and anything between is undecided; `trained`: they are left out; `known`: they count as far as they have the number, and
+        without one nothing is decided.
     :param shown: that number as it is printed; `taken` is the way back.
     :param text: the printed number with its unit.
     :param change: a difference of `of` as text, with its sign; `change_unit` follows.

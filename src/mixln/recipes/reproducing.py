@@ -9,6 +9,7 @@ from pathlib import Path
 from mixln.compare.experiment import facts_of_run
 from mixln.compare.results import Summary, Trial
 from mixln.compare.settings import GridSettings
+from mixln.compare.store import Store
 from mixln.recipes.curves import lines, turned
 from mixln.recipes.deviations import Variant, changed
 from mixln.recipes.gather import of_models, of_presets, of_run, placed, swept
@@ -128,7 +129,8 @@ class Carrier:
 
     def _trained(self, run: Run) -> Summary:
         self.say(f"\n{settings_of(run)}")
-        return self.show(run.settings)
+        there = Store(run.settings.out).read() is not None  # now, for another recipe may have made it meanwhile
+        return self.show(replace(run.settings, extend=there))
 
     def _gathered(self, run: Run, summary: Summary, variant: Variant) -> Known:
         return dict(of_run(run, summary, variant=variant, cache=self.cache, say=self.say))

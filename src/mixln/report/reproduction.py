@@ -27,6 +27,8 @@ WORDS = {
 
 def numbers(found: Reproduction) -> Grid:
     """Published beside measured."""
+    if not found.settings:
+        return _counted(found)
     several = len({each.quantity for each in found.measured}) > 1
     head = ("model", "placement", *(("quantity",) if several else ()), "published", "measured, 95% interval", "trained")
     (only,) = {each.quantity for each in found.measured} if not several and found.measured else ("",)
@@ -46,13 +48,24 @@ def numbers(found: Reproduction) -> Grid:
         ),
         words=len(head) - 3,
         caption="Sizes and data differ from the paper's at the small scale: orders can be compared, numbers cannot. Trained: seeds that "
-        "neither diverged nor stalled.",
+        "neither diverged nor stalled; those that stalled are in the mean of a perplexity, those that diverged are not.",
+    )
+
+
+def _counted(found: Reproduction) -> Grid:
+    """Of models that are counted, or exist and are diagnosed: nothing is trained, and there are no seeds."""
+    return Grid(
+        title="Published, and found here",
+        head=("model", "quantity", "published", "here"),
+        rows=tuple(((each.run,), (each.quantity,), (_published(each),), _interval(each)) for each in found.measured),
+        words=2,
     )
 
 
 def orders(found: Reproduction) -> Grid:
     """Every ordering of the paper, and whether it held."""
     sides = Sides.of(found.orderings)
+    trained = {_at(each): (each.trained, each.seeds) for each in found.measured}
     return Grid(
         title=f"Did the paper's order hold{sides.by}?",
         head=(*sides.head, "outcome", "measured, 95% interval", "seeds", "published"),
@@ -60,7 +73,7 @@ def orders(found: Reproduction) -> Grid:
             (
                 *sides.cells(each),
                 (f"{WORDS[each.verdict]}{' (our question)' if each.ours else ''}",),
-                _change(each.quantity, each.difference),
+                _survived(each, trained) or _change(each.quantity, each.difference),
                 (words.NOTHING if each.difference is None else str(each.difference.pairs),),
                 (QUANTITIES[each.quantity].say_published(each.published),),
             )
@@ -68,9 +81,20 @@ def orders(found: Reproduction) -> Grid:
         ),
         words=len(sides.head) + 1,
         caption="Measured, published: the difference of the first from the second; ours is paired by seed. Seeds: of which both are known. "
-        "By perplexity and accuracy, who trained at all seeds is ahead of who did not; what layers contribute is taken of models that "
-        "trained.",
+        "By perplexity and accuracy, who trained at all seeds is ahead of who trained at none, and where some did not, the seeds do not "
+        "tell; what layers contribute is taken of models that trained.",
     )
+
+
+def _survived(each: Ordering, trained: Mapping[tuple[str, str, str], tuple[int, int]]) -> Pieces:
+    """How many seeds trained of either side, where not all did; a difference would compare what learnt with what did not."""
+    if QUANTITIES[each.quantity].seeds != "survival":
+        return ()
+    sides = [trained.get((each.quantity, *place), (0, 0)) for place in (each.ahead, each.behind)]
+    if all(count == seeds for count, seeds in sides):  # also where it is not known
+        return ()
+    said = [f"{count} of {seeds}" for count, seeds in sides]
+    return (f"{said[0]} trained", f"against {said[1]}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -288,7 +312,7 @@ def text(found: Reproduction, name: str = "", figures: Mapping[str, str] | None 
         *([f"Made smaller: {found.scaled}."] if found.scale == "cpu" else []),
         f"```sh\n{found.command}\n```",
         "\n".join(f"- {line}" for line in found.settings),
-        f"{tally(found)} All trainings together took {words.duration(found.seconds)}.",
+        f"{tally(found)}{f' All trainings, one after the other: {words.duration(found.seconds)}.' if found.settings else ''}",
         markdown(numbers(found)).rstrip(),
         *([markdown(orders(found)).rstrip()] if found.orderings else []),
         *(markdown(table).rstrip() for table in sweeps(found)),
@@ -302,9 +326,11 @@ INTRODUCTION = """# What the papers published, and what came out here
 Written by `mixln reproduce --document docs/papers` from the files that `mixln reproduce NAME` left (`reproduction.json`). Every recipe
 has two scales: `--scale paper` has the paper's sizes, data and steps, prints what it will take, and needs GPUs; `--scale cpu`, the
 default, is made smaller by the factors that are named, and was run on two cores. Models that small, trained that briefly, say nothing
-certain about large ones: what is compared is who is ahead of whom, with 95% confidence intervals over seeds. A recipe without an outcome
-has not been run yet. `mixln reproduce --list` names all; `--as-published` does, one by one, what the authors' code does otherwise, and says
-what of a difference each makes (`as-published.json`).
+certain about large ones: what is compared is who is ahead of whom, with 95% confidence intervals over seeds. Two trainings ran side by
+side, so that a recipe took about half of the time of its trainings, and less where another had made some of them before. A recipe without
+an outcome has not been run yet. Not among them: the Mix-LN paper's Figure 1, which is a drawing, and HybridNorm's figures. `mixln
+reproduce --list` names all; `--as-published` does, one by one, what the authors' code does otherwise, and says what of a difference each
+makes (`as-published.json`).
 """
 
 
@@ -327,7 +353,7 @@ def document(
             "orderings of the paper that held",
             "that did not",
             "undecided",
-            "time of all trainings",
+            "all trainings, one after the other",
         ),
         rows=tuple(((f"{name}",), (recipe.title,), *_counts(found.get(name))) for name, recipe in recipes.items()),
         words=2,
@@ -350,7 +376,8 @@ def _counts(found: Reproduction | None) -> tuple[Pieces, ...]:
     verdicts = [each.verdict for each in found.orderings if not each.ours]
     undecided = verdicts.count("undecided") + verdicts.count("one of a kind")
     counts = (verdicts.count("held"), verdicts.count("did not hold"), undecided)
-    return (*((str(count),) for count in counts), (words.duration(found.seconds),))
+    time = words.duration(found.seconds) if found.settings else "nothing is trained"
+    return (*((str(count),) for count in counts), (time,))
 
 
 def _published(each: Measured) -> str:

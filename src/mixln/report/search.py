@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from html import escape
 
 from mixln.compare.measure import LANGUAGE
@@ -24,7 +25,7 @@ def finalists(found: Search) -> Grid:
         head=("placement", "Post-LN layers", "learning rate", "seeds", "perplexity", "from the chosen"),
         rows=tuple(map(_finalist, found.finalists)),
         caption=f"{found.steps:,} steps each. Perplexity of the mean held-out loss over the seeds with its 95% interval; differences are "
-        "paired by seed. Who has one seed fell behind there, and is not known any better.",
+        "paired by seed. Who has no seeds fell behind before, when learning rates were tuned.",
     )
 
 
@@ -48,7 +49,8 @@ def rates(found: Search) -> Grid:
 
 
 def _seeds(found: Search) -> tuple[int, ...]:
-    return max((each.seeds for each in found.finalists), key=len, default=())
+    """The one by which learning rates were tuned, then the others."""
+    return tuple(dict.fromkeys(seed for each in found.finalists for tried in each.tried for seed in tried.seeds))
 
 
 def _at(tried: Tried, seed: int) -> str:
@@ -60,9 +62,9 @@ def _at(tried: Tried, seed: int) -> str:
 
 def _finalist(each: Finalist) -> tuple[Pieces, ...]:
     first = ((each.placement,), (str(each.post_layers),), (f"{each.learning_rate:g}",))
-    first = (*first, (", ".join(map(str, each.seeds)),))
+    first = (*first, (", ".join(map(str, each.seeds)) or formats.NOTHING,))
     if each.loss is None:
-        return (*first, ("not all trained",), (formats.NOTHING,))
+        return (*first, ("not all trained" if each.seeds else "behind",), (formats.NOTHING,))
     ends = "" if each.low is None or each.high is None else f"[{_shown(each.low)}, {_shown(each.high)}]"
     said = ("chosen",) if each.difference is None else LANGUAGE.difference(each.difference)
     return (*first, (_shown(each.loss), *([ends] if ends else [])), said)
@@ -108,7 +110,8 @@ def chart(found: Search) -> Chart:
         if loss is not None
     ]
     y = axes.logarithmic("perplexity", [value for _, _, value, _, _ in shown])
-    counts = axes.linear("Post-LN layers", [0.0, float(found.layers)])
+    layers = axes.layers(found.layers)
+    counts = replace(layers, label="Post-LN layers", low=-0.4, ticks=((0.0, "0"), *layers.ticks))
     rates = axes.logarithmic("learning rate", [rate for _, rate, _, _, _ in shown])
     panels = tuple(
         Panel(
@@ -149,7 +152,15 @@ def render(found: Search) -> str:
     """The page as HTML."""
     drawn = chart(found)
     tables = [finalists(found), rates(found), shorts(found)]
-    limits = [(f"{count} Post-LN layers", f"up to {rate:.2g}") for count, rate in found.limits]
+    limits = [
+        (
+            f"{count} Post-LN layers",
+            f"not known: never below the unigram model; least loss at {rate:.2g}"
+            if count in found.unknown
+            else f"trains up to {rate:.2g}",
+        )
+        for count, rate in found.limits
+    ]
     return page(
         title="mixln tune",
         heading="Share of Post-LN layers and learning rate",

@@ -148,8 +148,8 @@ def _limits(found: Stress, placements: list[str], keys: tuple[str, ...]) -> Char
     return Chart(
         name="limits",
         title="The highest learning rate that trains",
-        caption="On a logarithmic axis; to the right, or above, is more robust. Large markers: geometric mean over seeds; small dots: "
-        "single seeds.",
+        caption=f"On a logarithmic axis; {'above' if len(depths) > 1 else 'to the right'} is more robust. Large markers: geometric mean "
+        "over seeds; small dots: single seeds, of which those that broke at the same record lie upon each other.",
         description=" ".join(found.verdict),
         keys=keys if len(depths) > 1 else (),
         panels=(panel,) if seeds else (),

@@ -33,17 +33,20 @@ def breaking(rates: Sequence[float], losses: Sequence[float | None], *, floor: f
     """
     finite = [loss if loss is not None and math.isfinite(loss) else math.inf for loss in losses]
     smooth = [median(finite[max(0, index - WINDOW + 1) : index + 1]) for index in range(len(finite))]
+    start = next((value for value in smooth if math.isfinite(value)), math.inf)
     least, sound = math.inf, []
     for value in smooth:
         least = min(least, value)
         fallen = least < floor - MARGIN <= value
-        sound.append(value <= least + TOLERANCE * (smooth[0] - min(least, floor)) and not fallen)
+        sound.append(value <= least + TOLERANCE * (start - min(least, floor)) and not fallen)
     last = max(
         (index for index in range(IN_A_ROW - 1, len(sound)) if all(sound[index - IN_A_ROW + 1 : index + 1])), default=-1
     )
     learnt = last >= 0 and min(smooth[: last + 1]) < floor - MARGIN
     spikes = [index for index in range(1, last + 1) if sound[index - 1] and not sound[index]]
-    broken = last < len(rates) - 1
+    # What broke in the very last records has not moved their median yet.
+    bound = least + TOLERANCE * (start - min(least, floor))
+    broken = last < len(rates) - 1 or min(finite[-(WINDOW // 2) :]) > bound or math.isinf(finite[-1])
     return Breaking(
         # The median of the last records is that of their middle.
         rate=(rates[max(0, last - WINDOW // 2)] if broken else rates[last]) if learnt else None,

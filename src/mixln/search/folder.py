@@ -30,7 +30,9 @@ def check(settings: StressSettings | SearchSettings) -> None:
     out, path = settings.out, settings.out / SETTINGS
     check_writable(out)
     if not path.is_file():
-        if out.exists() and any(entry.name != LOCK for entry in out.iterdir()):
+        if out.exists() and any(
+            entry.name != LOCK and not entry.name.startswith(f".{SETTINGS}.") for entry in out.iterdir()
+        ):
             raise StoreError(f"out {out} is not empty and holds no search; choose another --out")
         return
     try:

@@ -29,6 +29,7 @@ class Climb:
     """The learning rates of one candidate: upwards as long as that is better, else downwards.
 
     :param tried: number of the learning rate, 0 for that of the short training → seed → what became of it.
+    :param seed: by which they are tuned.
     :param settled: the number of the one that is taken.
     """
 
@@ -43,13 +44,13 @@ class Climb:
 
     @property
     def best(self) -> int:
-        """The number of the one with the least loss at the first seed; of several that do not train, the lowest."""
+        """The number of the one with the least loss; of several that diverge, the lowest."""
         return min(self.tried, key=lambda number: (self.loss(number), number))
 
     def loss(self, number: int) -> float:
-        """At the first seed, nats per token; infinite where it did not train."""
+        """At the seed by which they are tuned, nats per token; infinite where it diverged."""
         result = self.tried[number][self.seed]
-        return result.loss if result.status == "finished" and result.loss is not None else math.inf
+        return result.loss if result.status in ("finished", "stalled") and result.loss is not None else math.inf
 
     def following(self) -> int | None:
         """The number of the next one to try; `None` where the best lies between two that are worse, or enough have been tried."""
@@ -57,6 +58,16 @@ class Climb:
             return 0
         beside = (self.best + 1, self.best - 1)
         return next((n for n in beside if n not in self.tried), None) if len(self.tried) < TRIES else None
+
+    @property
+    def edge(self) -> bool:
+        """Whether the one that is taken has no other beyond it."""
+        return not {self.settled - 1, self.settled + 1} <= self.tried.keys()
+
+    def whole(self, seeds: Sequence[int]) -> bool:
+        """Whether the one that is taken trained at all these seeds."""
+        results = self.tried[self.settled]
+        return all(seed in results and results[seed].status == "finished" for seed in seeds)
 
 
 def climb(
@@ -109,18 +120,13 @@ def seeded(
             display.end()
         for each, seed, job in jobs:
             each.tried.setdefault(each.settled, {})[seed] = results[job.folder]
-        pending = [each for each in pending if not whole(each.tried[each.settled])]
+        pending = [each for each in pending if not each.whole(seeds)]
         if not pending:
             return
         for each in pending:
             each.settled -= 1
     for each in pending:
         each.settled += 1  # the last that was tried
-
-
-def whole(results: dict[int, TrialResult]) -> bool:
-    """Whether all seeds trained."""
-    return all(result.status == "finished" for result in results.values())
 
 
 def _named(each: Climb) -> str:

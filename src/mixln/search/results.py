@@ -53,6 +53,7 @@ class Limit:
 
     :param rate: geometric mean over seeds of the highest learning rate that trains; `None` if one of them never trained.
     :param low: lower end of its 95% interval (Student's t of the logarithms); `None` with fewer than two seeds.
+    :param trained: seeds that trained at some learning rate: whose loss came below the unigram model's while it was sound.
     :param censored: seeds that trained up to the end of the ramp, so that `rate` is too low.
     :param failures: how each seed ended, in the order of the seeds.
     :param ratio: of the baseline's rate with the same depth: natural logarithm, paired by seed; `None` for the baseline itself.
@@ -65,6 +66,7 @@ class Limit:
     rate: float | None
     low: float | None
     high: float | None
+    trained: int
     censored: int
     failures: tuple[Failure, ...]
     spiked: int
@@ -114,6 +116,7 @@ class Proxy:
 class Tried:
     """One learning rate of a candidate at the full length.
 
+    :param seeds: the one that learning rates are tuned with, and those of the results, as far as they were trained.
     :param losses: held-out loss of each of the seeds, nats per token; `None` where a training diverged, stalled or failed.
     """
 
@@ -126,12 +129,13 @@ class Tried:
 class Finalist:
     """One candidate at the full length, at the learning rate that is best for it.
 
-    :param seeds: all of them, or the first alone, of those that fell behind there.
+    :param seeds: all of them; none of those that fell behind while learning rates were tuned.
     :param losses: held-out loss of each seed, nats per token; `None` where a training diverged, stalled or failed.
     :param ended: how each ended, with the reason.
     :param loss: their mean, with its 95% interval (Student's t); `None` unless all trained.
     :param difference: of the loss from that of the chosen one, paired by seed; `None` for the chosen one itself.
     :param tried: every learning rate that was tried, ascending.
+    :param edge: whether the one that was taken is the last that was tried in its direction, and a further one may be better.
     """
 
     placement: str
@@ -146,6 +150,7 @@ class Finalist:
     high: float | None
     difference: Interval | None = None
     tried: tuple[Tried, ...] = ()
+    edge: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,8 +158,8 @@ class Search:
     """A choice with its evidence; `tune.json`.
 
     :param chosen: the finalist with the least loss of those with all seeds; `None` if none trained at all of them.
-    :param limits: what the ramps found, by number of Post-LN layers: the highest learning rate that trains, or, where none came below
-        the unigram model, that of the least loss.
+    :param limits: what the ramps found, by number of Post-LN layers: the highest learning rate that trains, or, of those that `unknown`
+        names, that of the least loss, because the ramp never came below the unigram model.
     :param cost: optimizer steps of everything, as a number of full trainings; `sweep` is that of trying every share of Table 5 of the
         Mix-LN paper at three learning rates with the same seeds.
     """
@@ -171,3 +176,4 @@ class Search:
     cost: float
     sweep: int
     verdict: tuple[str, ...]
+    unknown: tuple[int, ...] = ()

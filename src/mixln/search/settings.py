@@ -17,6 +17,8 @@ from mixln.training.settings import EngineSettings, RampSettings, TrainSettings
 
 LEAST_STEPS = 20
 """Of a ramp: with fewer, each step would be a leap."""
+LEAST_TRIALS = 6
+"""Short trainings of a search: one more than those that begin every search (`STARTS` and `PRE_STARTS` of :mod:`mixln.search.shorts`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,12 +117,12 @@ class SearchSettings(Searched):
 
     layers: int | None = None
     """Number of layers in place of the model's."""
-    trials: int = 20
+    trials: int = 16
     """Short trainings of the search."""
     proxy: float = 0.33
     """Length of a short training, as a share of the full one."""
     finalists: int = 2
-    """Candidates that are trained in full, with the first seed; Pre-LN is one more, if it is not among them."""
+    """Candidates that are trained in full, with another seed than those below; Pre-LN is one more, if it is not among them."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of the full trainings of the best candidate and of Pre-LN."""
     highest: float = 1.0
@@ -132,9 +134,12 @@ class SearchSettings(Searched):
     training: Annotated[TrainSettings, tyro.conf.arg(name="")] = field(default_factory=TrainSettings)
 
     def __post_init__(self) -> None:
-        for name, least in {"trials": 4, "finalists": 1}.items():
-            if getattr(self, name) < least:
-                raise SettingsError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if self.trials < LEAST_TRIALS:
+            raise SettingsError(
+                f"trials must be at least {LEAST_TRIALS}, got {self.trials}: the first {LEAST_TRIALS - 1} are always the same"
+            )
+        if self.finalists < 1:
+            raise SettingsError(f"finalists must be at least 1, got {self.finalists}")
         if not 0 < self.proxy <= 1:
             raise SettingsError(f"proxy must lie in (0, 1] (a share of the steps), got {self.proxy}")
         if not self.seeds:

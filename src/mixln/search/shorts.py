@@ -40,9 +40,11 @@ STOP, PROPOSAL = "stop", "proposal.json"
 """Files in a short training's folder: that it is to end, and what Optuna proposed, with its number."""
 DEEPEST = 1 / 128
 """The least learning rate that is tried, as a share of the highest that trains."""
-STARTS = ((0.25, 1 / 4), (0.5, 1 / 4), (0.0, 1 / 64), (0.0, 1 / 32), (0.0, 1 / 128))
-"""What is tried first: share of Post-LN layers, and learning rate as a share of the highest that trains. Of Pre-LN three, so that what
-the others are compared with has been tuned too; it bears learning rates far above those at which it learns best."""
+STARTS = ((0.25, 1 / 4), (0.5, 1 / 4))
+"""What is tried first: share of Post-LN layers, and learning rate as a share of the highest that trains."""
+PRE_STARTS = (1.0, 0.5, 2.0)
+"""Then Pre-LN, so that what the others are compared with has been tuned too: its learning rate as a multiple of the first of those. It
+bears learning rates far above those at which it learns best, so that a share of what it bears says little."""
 
 
 class Ended(TrainerCallback):
@@ -211,7 +213,8 @@ class Shorts:
             for each in progress:
                 trial = running[each.job.folder][0]
                 report(trial, each.job.folder)
-                if trial.should_prune():
+                # Pre-LN is not measured against the others, which learn faster: its own best is what they are compared with.
+                if trial.params["post_layers"] and trial.should_prune():
                     (each.job.folder / STOP).touch()
 
         display.begin(self.settings.trials, len(done), self.settings.proxy_steps)
@@ -226,7 +229,8 @@ class Shorts:
         import optuna
 
         ended = self._ended()
-        startup = len(STARTS)
+        starts = self._starts()
+        startup = len(starts)
         study = optuna.create_study(
             # Another seed each time, or what was drawn before would be drawn again.
             sampler=optuna.samplers.TPESampler(
@@ -249,13 +253,23 @@ class Shorts:
                     intermediate_values=dict(evaluations(folder)),
                 )
             )
-        if not ended:
-            for share, part in STARTS:
-                study.enqueue_trial({"post_layers": int(share * self.layers), "part": part})
-        for path in sorted(self.folder.glob(f"*/{PROPOSAL}")):
+        proposed = sorted(self.folder.glob(f"*/{PROPOSAL}"), key=lambda path: self._proposal(path.parent)["number"])
+        for path in proposed:
             if read_result(path.parent) is None:
                 study.enqueue_trial(self._proposal(path.parent)["params"])
+        for start in starts:
+            if start not in [self._proposal(path.parent)["params"] for path in proposed]:
+                study.enqueue_trial(start)
         return study
+
+    def _starts(self) -> list[dict[str, Any]]:
+        """What is proposed first."""
+        starts = [{"post_layers": max(1, int(share * self.layers)), "part": part} for share, part in STARTS]
+        first = limit_at(self.limits, starts[0]["post_layers"]) * starts[0]["part"]
+        for multiple in PRE_STARTS:
+            part = multiple * first / limit_at(self.limits, 0)
+            starts.append({"post_layers": 0, "part": min(1.0, max(DEEPEST, part))})
+        return starts
 
     def _ended(self) -> list[tuple[Path, dict[str, Any], Proxy]]:
         """In the order in which they were proposed."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from mixln.compare.experiment import Display, compare, facts_of_run, locked, title
-from mixln.compare.results import TrialResult
+from mixln.compare.results import Summary, TrialResult
 from mixln.compare.settings import CompareSettings
 from mixln.compare.statistics import paired_difference, t_interval
+from mixln.compare.tasks import KINDS
 from mixln.hosts import placement_for
 from mixln.nn.schemes import scheme
 from mixln.presets import model_config
@@ -34,11 +36,16 @@ def stress(settings: StressSettings, display: Display) -> Stress:
     comparisons = [settings.comparison(depth, init) for depth, init in groups]
     found = [layers(depth) for depth, _ in groups]
     check(settings)
-    for comparison in comparisons:  # whatever is wrong with one, before the first is trained
+    for comparison in comparisons:  # whatever is wrong with one, before anything is written
         _check(comparison)
+    kind, text = KINDS["language"], replace(comparisons[0], cache=settings.cache.expanduser())
+    kind.prepare(text, kind.config(text), display.say)
+    display.say(
+        f"learning rate from {settings.lowest:g} to {settings.highest:g} in {settings.steps:,} steps: every training is to break"
+    )
     with locked(settings.out):
         claim(settings)
-        summaries = [compare(comparison, display) for comparison in comparisons]
+        summaries = [_compared(comparison, display, several=len(groups) > 1) for comparison in comparisons]
     first, floor = summaries[0], summaries[0].floor.loss
     ramps = [
         [_ramp(result, settings, floor, depth) for result in summary.trials]
@@ -56,6 +63,13 @@ def stress(settings: StressSettings, display: Display) -> Stress:
         ramps=tuple(ramp for group in ramps for ramp in group),
         verdict=tuple(_verdict(limits, settings)),
     )
+
+
+def _compared(comparison: CompareSettings, display: Display, *, several: bool) -> Summary:
+    if several:
+        depth = f"{comparison.layers} layers" if comparison.layers else ""
+        display.say(f"ramps: {', '.join(part for part in (depth, comparison.init) if part)}")
+    return compare(comparison, display)
 
 
 def _check(comparison: CompareSettings) -> None:
@@ -112,6 +126,7 @@ def _limits(ramps: Sequence[Ramp], baseline: str) -> Iterator[Limit]:
             rate=_exp(mean),
             low=_exp(low),
             high=_exp(high),
+            trained=sum(each.rate is not None for each in broken),
             censored=sum(each.failure == "none" for each in broken),
             failures=tuple(each.failure for each in broken),
             spiked=sum(each.spikes > 0 for each in broken),
@@ -130,17 +145,18 @@ def _exp(value: float | None) -> float | None:
 
 def _verdict(limits: Sequence[Limit], settings: StressSettings) -> Iterator[str]:
     for limit in sorted(limits, key=lambda limit: (limit.layers, -(limit.rate or 0))):
-        yield f"{said(limit)}{_against(limit, limits, settings.placements[0])}."
+        yield f"{said(limit, settings.steps)}{_against(limit, limits, settings.placements[0])}."
     if any(limit.censored for limit in limits):
         yield (
             "Where a ramp ended before the training broke, the limit is higher than stated, and ratios with it say less than they seem to; "
             "raise --highest, in another --out."
         )
     steps = settings.steps
-    yield (
-        f"A ramp of {steps:,} steps is short, and a warm-up by itself: a whole training at one learning rate breaks earlier or later. "
-        "It orders placements, and says where a search for the learning rate should end."
-    )
+    if any(limit.rate for limit in limits):
+        yield (
+            f"A ramp of {steps:,} steps is short, and a warm-up by itself: a whole training at one learning rate breaks earlier or later. "
+            "It orders placements, and says where a search for the learning rate should end."
+        )
     if len(settings.seeds) == 1:
         yield "With one seed there is no interval, and this supports no claim."
 

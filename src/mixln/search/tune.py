@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -14,7 +14,7 @@ from mixln.compare import words
 from mixln.compare.experiment import Display, facts_of_run, locked, title
 from mixln.compare.measure import LANGUAGE
 from mixln.compare.pretraining import Pretraining
-from mixln.compare.results import Trial, TrialResult
+from mixln.compare.results import Trial
 from mixln.compare.runner import machine
 from mixln.compare.statistics import paired_difference, t_interval
 from mixln.compare.tasks import KINDS, Prepared
@@ -22,7 +22,7 @@ from mixln.errors import MixlnError, SettingsError
 from mixln.hosts import count_parameters
 from mixln.nn.schemes import scheme
 from mixln.search.folder import check, claim, named
-from mixln.search.full import TRIES, Climb, climb, seeded, whole
+from mixln.search.full import TRIES, Climb, climb, seeded
 from mixln.search.results import Finalist, Proxy, Search, Tried
 from mixln.search.settings import SearchSettings, placement_with
 from mixln.search.shorts import Kept, Short, Shorts, limit_at, rounded
@@ -40,7 +40,9 @@ def tune(settings: SearchSettings, display: Display) -> Search:
         :class:`MixlnError` if a ramp failed.
     """
     if find_spec("optuna") is None:
-        raise SettingsError('tune needs the package optuna; run pip install "mixln[search]"')
+        raise SettingsError(
+            "tune needs the package optuna; run pip install optuna, or install mixln with its extra search"
+        )
     training = dataclasses.replace(settings.training, precision=resolve(settings.training.precision))
     settings = dataclasses.replace(settings, training=training, cache=settings.cache.expanduser())
     scheme(settings.init)
@@ -51,7 +53,7 @@ def tune(settings: SearchSettings, display: Display) -> Search:
     with locked(settings.out):
         claim(settings)
         counts = tuple(sorted({0, layers // 4, layers // 2, layers}))
-        limits = _limits(settings, counts, layers, display)
+        limits, unknown = _limits(settings, counts, layers, display)
         plan = machine(settings.jobs, parameters=count_parameters(data.config), trials=settings.trials)
         workers = Kept(plan)
         try:
@@ -67,7 +69,7 @@ def tune(settings: SearchSettings, display: Display) -> Search:
                 chosen.append(
                     Proxy(placement="pre", post_layers=0, learning_rate=rate, loss=None, steps=0, ended="finished")
                 )
-            climbs = _finals(settings, data, chosen, workers, display)
+            climbs = _finals(settings, data, chosen, seed, workers, display)
         finally:
             workers.end()
     finalists = ranked(climbs, settings.seeds)
@@ -85,25 +87,29 @@ def tune(settings: SearchSettings, display: Display) -> Search:
         limits=limits,
         proxies=proxies,
         finalists=finalists,
-        chosen=finalists[0] if finalists[0].loss is not None and finalists[0].seeds == settings.seeds else None,
+        chosen=finalists[0] if finalists[0].loss is not None else None,
         cost=steps / settings.steps,
         sweep=SWEEP * len(settings.seeds),
         verdict=(),
+        unknown=unknown,
     )
     return dataclasses.replace(search_found, verdict=tuple(_verdict(search_found)))
 
 
 def _limits(
     settings: SearchSettings, counts: tuple[int, ...], layers: int, display: Display
-) -> tuple[tuple[int, float], ...]:
-    """Number of Post-LN layers → highest learning rate that trains."""
+) -> tuple[tuple[tuple[int, float], ...], tuple[int, ...]]:
+    """Number of Post-LN layers → highest learning rate that trains; and the numbers of which it is not known."""
     display.say(f"ramps: {', '.join(placement_with(count, layers) for count in counts)}")
     ramps = stress(settings.stress(counts, layers), display).ramps
     if errors := [ramp.error for ramp in ramps if ramp.breaking is None]:
         raise MixlnError(f"a ramp failed: {errors[0]}; run the same command again to try it once more")
     # What was never better than word frequencies in so short a ramp may yet be; the search finds out.
     found = {ramp.placement: ramp.breaking.rate or ramp.breaking.best_rate for ramp in ramps if ramp.breaking}
-    return tuple((count, found[placement_with(count, layers)]) for count in counts)
+    known = {ramp.placement for ramp in ramps if ramp.breaking and ramp.breaking.rate}
+    by_count = {count: placement_with(count, layers) for count in counts}
+    limits = tuple((count, found[placement]) for count, placement in by_count.items())
+    return limits, tuple(count for count, placement in by_count.items() if placement not in known)
 
 
 def _job(settings: SearchSettings, data: Prepared, **more: Any) -> dict[str, Any]:
@@ -133,9 +139,12 @@ def candidates(proxies: Sequence[Proxy], count: int) -> list[Proxy]:
 
 
 def _finals(
-    settings: SearchSettings, data: Prepared, chosen: Sequence[Proxy], workers: Kept, display: Display
+    settings: SearchSettings, data: Prepared, chosen: Sequence[Proxy], seed: int, workers: Kept, display: Display
 ) -> list[Climb]:
-    """The candidates with what became of their full trainings."""
+    """The candidates with what became of their full trainings.
+
+    :param seed: by which learning rates are tuned; it is none of those that the results are taken of.
+    """
     template = Pretraining(
         **_job(settings, data, training=settings.training, together=(TRIES + len(settings.seeds)) * len(chosen))
     )
@@ -145,42 +154,44 @@ def _finals(
         folder = settings.out / "full" / f"post-{proxy.post_layers}_lr{rate!r}_seed{seed}"
         return dataclasses.replace(template, trial=trial, folder=folder)
 
-    climbs = climb(chosen, settings.seeds[0], job_of, workers, display, settings.steps)
-    seeded(ahead(climbs), settings.seeds, job_of, workers, display, settings.steps)
+    climbs = climb(chosen, seed, job_of, workers, display, settings.steps)
+    pre = [each for each in climbs if not each.proxy.post_layers]
+    for each in sorted((each for each in climbs if each.proxy.post_layers), key=lambda each: each.loss(each.settled)):
+        seeded([each, *pre], settings.seeds, job_of, workers, display, settings.steps)
+        if each.whole(settings.seeds):  # else the next one has its turn
+            break
+    for result in (result for each in climbs for results in each.tried.values() for result in results.values()):
+        if result.status == "failed":
+            raise MixlnError(f"a full training failed: {result.reason}; run the same command again to try it once more")
     return climbs
 
 
-def ahead(climbs: Sequence[Climb]) -> list[Climb]:
-    """Those that get all seeds: Pre-LN, and the best of the others."""
-    pre = [each for each in climbs if not each.proxy.post_layers]
-    others = sorted((each for each in climbs if each.proxy.post_layers), key=lambda each: each.loss(each.settled))
-    return [*others[:1], *pre]
-
-
 def ranked(climbs: Sequence[Climb], seeds: tuple[int, ...]) -> tuple[Finalist, ...]:
-    """The finalists, the best one first: those with all seeds, those with the first alone, and those that did not train."""
+    """The finalists, the best one first: those that trained at all seeds, those at some, and those that fell behind before."""
 
-    def rank(each: Climb) -> tuple[int, int, float]:
-        results = each.tried[each.settled]
-        losses = _losses(results.values())
-        return -whole(results), -len(losses), float(np.mean([*losses.values()])) if losses else math.inf
+    def rank(each: Climb) -> tuple[int, float]:
+        losses = _losses(each, seeds)
+        return -len(losses), float(np.mean([*losses.values()])) if losses else each.loss(each.settled)
 
     ordered = sorted(climbs, key=rank)
-    best = _losses(ordered[0].tried[ordered[0].settled].values())
+    best = _losses(ordered[0], seeds)
     return tuple(_finalist(each, best if index else None, seeds) for index, each in enumerate(ordered))
 
 
-def _losses(results: Iterable[TrialResult]) -> dict[int, float]:
-    """Of those that trained."""
+def _losses(each: Climb, seeds: Sequence[int]) -> dict[int, float]:
+    """At the learning rate that was taken, of the seeds that trained."""
+    results = each.tried[each.settled]
     return {
-        result.trial.seed: result.loss for result in results if result.status == "finished" and result.loss is not None
+        seed: result.loss
+        for seed in seeds
+        if (result := results.get(seed)) is not None and result.status == "finished" and result.loss is not None
     }
 
 
 def _finalist(each: Climb, best: dict[int, float] | None, order: tuple[int, ...]) -> Finalist:
-    results = each.tried[each.settled]
-    seeds, losses = tuple(seed for seed in order if seed in results), _losses(results.values())
-    complete = len(losses) == len(seeds)
+    results, losses = each.tried[each.settled], _losses(each, order)
+    seeds = tuple(seed for seed in order if seed in results)
+    complete = bool(seeds) and len(losses) == len(seeds)
     mean, low, high = t_interval([*losses.values()]) if complete else (None, None, None)
     return Finalist(
         placement=each.proxy.placement,
@@ -197,14 +208,15 @@ def _finalist(each: Climb, best: dict[int, float] | None, order: tuple[int, ...]
         low=low,
         high=high,
         difference=None if best is None or not complete else paired_difference(losses, best),
-        tried=tuple(_tried(each, number, order) for number in sorted(each.tried)),
+        tried=tuple(_tried(each, number) for number in sorted(each.tried)),
+        edge=each.edge,
     )
 
 
-def _tried(each: Climb, number: int, order: tuple[int, ...]) -> Tried:
+def _tried(each: Climb, number: int) -> Tried:
     results = each.tried[number]
-    seeds, losses = tuple(seed for seed in order if seed in results), _losses(results.values())
-    return Tried(learning_rate=each.rate(number), seeds=seeds, losses=tuple(losses.get(seed) for seed in seeds))
+    losses = (result.loss if result.status == "finished" else None for result in results.values())
+    return Tried(learning_rate=each.rate(number), seeds=tuple(results), losses=tuple(losses))
 
 
 def _verdict(search: Search) -> Iterator[str]:
@@ -228,13 +240,12 @@ def _verdict(search: Search) -> Iterator[str]:
             continue
         name = f"{each.placement} at {each.learning_rate:g}"
         gap = each.difference
-        if gap is None:
+        if not each.seeds:
+            yield f"{name} was behind when learning rates were tuned, with one seed, and got no more."
+        elif gap is None:
             yield f"{name} did not train at all seeds ({'; '.join(each.ended)})."
         elif gap.low is None or gap.high is None:
-            yield (
-                f"{name} is {words.percent(gap.mean)}% from it at seed {each.seeds[0]}, the only one that it was given: "
-                "without an interval this supports no claim."
-            )
+            yield f"{name} is {words.percent(gap.mean)}% from it; with one seed there is no interval, and this supports no claim."
         else:
             tells = "worse beyond the noise between seeds" if gap.excludes_zero else "not told from it by these seeds"
             yield f"{name} has a perplexity {' '.join(LANGUAGE.difference(gap))} from it: {tells}."
@@ -243,6 +254,16 @@ def _verdict(search: Search) -> Iterator[str]:
         + ", ".join(f"{tried[each.post_layers]} and {len(each.tried)} of {each.placement}" for each in search.finalists)
         + ". Who was tuned more has an advantage, and the best of several is a little better than it will be again."
     )
+    if edge := [each.placement for each in search.finalists if each.edge]:
+        yield f"Of {', '.join(edge)} the learning rate that was taken is the last that was tried in its direction: another may be better."
+    counts = sorted({proxy.post_layers for proxy in search.proxies})
+    yield f"Short trainings had {', '.join(map(str, counts))} of {search.layers} layers Post-LN; other numbers were not tried."
+    if search.unknown:
+        yield (
+            f"How far the learning rate may go with {', '.join(map(str, search.unknown))} Post-LN layers is not known: in so short a "
+            "ramp none of these came below the unigram model, and the rates that were tried are guesses. More --steps, in another "
+            "--out, would tell."
+        )
     pruned = sum(proxy.ended == "pruned" for proxy in search.proxies)
     yield (
         f"It took as many steps as {search.cost:.1f} full trainings ({len(search.proxies)} short ones, {pruned} of them ended early); "

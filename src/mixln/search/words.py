@@ -16,16 +16,27 @@ ENDS = {
 """How a ramp ended, in words."""
 
 
-def said(limit: Limit) -> str:
-    """One limit in words."""
+def said(limit: Limit, steps: int) -> str:
+    """One limit in words.
+
+    :param steps: of the ramp.
+    """
     name = f"{limit.title} ({limit.layers} layers, {limit.init})"
     ends = Counter(ENDS[failure] for failure in limit.failures)
     how = ", ".join(f"{count} of {len(limit.failures)} {end}" for end, count in ends.items())
     spiked = f"; the loss of {limit.spiked} spiked on the way and recovered" if limit.spiked else ""
     if not limit.failures:
         return f"{name} could not be tested: its ramps failed with an error"
+    if not limit.trained:
+        return (
+            f"{name} never came below the unigram model ({how}): {steps:,} steps are too few to say up to which learning rate it trains, "
+            "or it does not; give more --steps, in another --out"
+        )
     if limit.rate is None:
-        return f"{name} does not train at all seeds, whatever the learning rate ({how})"
+        return (
+            f"{name} came below the unigram model from {limit.trained} of {len(limit.failures)} seeds alone ({how}): its highest learning "
+            "rate is not known; give more --steps, in another --out"
+        )
     interval = f" {ends_text(limit)}" if ends_text(limit) else ""
     return f"{name} trains up to {'at least ' if limit.censored else ''}{limit.rate:.2g}{interval}; then {how}{spiked}"
 
