@@ -32,11 +32,6 @@ def settings_of(run: Run) -> str:
     )
 
 
-def count_trials(run: Run) -> int:
-    """How many trainings a run is."""
-    return len(run.settings.placements) * len(run.settings.learning_rates) * len(run.settings.seeds)
-
-
 def _length(settings: GridSettings) -> str:
     training = settings.training
     if isinstance(settings, CompareSettings):
@@ -82,22 +77,34 @@ def described(recipe: Recipe, runs: tuple[Run, ...], scale: Scale, variants: tup
     """
     yield f"{recipe.title} ({recipe.source})"
     yield recipe.reading
+    beside = {
+        variant: [made for run in runs if (made := _beside(run, changed(run, variant))) is not None]
+        for variant in variants
+    }
+    every = [*runs, *(run for new in beside.values() for run in new)]
     if scale == "cpu":
-        time = (
-            f" About {recipe.minutes} minutes on two cores, less where other recipes have made some of it."
-            if recipe.minutes
-            else ""
+        more = sum(run.trials for run in every) / sum(run.trials for run in runs) if runs else 1
+        minutes = round(recipe.minutes * more)
+        yield (
+            f"Made smaller: {recipe.scaled}. About {minutes} minute{'s' * (minutes != 1)} on two cores, less where other recipes have "
+            "made some of it."
         )
-        yield f"Made smaller: {recipe.scaled}.{time}"
-    for run in runs:
-        yield from _trained(run, scale)
-    for variant in variants:
-        yield f"As published, {variant.name}: {variant.what}"
-        new = [made for run in runs if (made := _beside(run, changed(run, variant))) is not None]
+    hours = 0.0
+    for variant, new in {None: runs, **beside}.items():
+        if variant is not None:
+            yield f"As published, {variant.name}: {variant.what}"
         for run in new:
-            yield from _trained(run, scale)
-        if not new:
-            yield "no training: the others are counted again"
+            yield f"{settings_of(run)}: {run.trials} trial{'s' * (run.trials > 1)}"
+            if scale == "paper":
+                text, more = _needs(run)
+                hours += more
+                yield f"  {text}"
+        if not new and variant is not None:
+            yield "no training: what the others found is counted as the authors' code counts"
+    if scale == "paper" and len(every) > 1:
+        yield f"All of it: {hours:,.0f} hours of one {DEVICES['h100'].title}."
+    if scale == "paper" and any(run.diagnosed or _followed(run) for run in every):
+        yield "Not counted: what follows the pre-training."
     for name, model in recipe.models(scale).items():
         held = f"the checkpoint in the package {model.removeprefix('package:').partition('/')[0].replace('_', '-')}"
         yield f"{name}: a diagnosis of {held if model.startswith('package:') else model}"
@@ -110,27 +117,26 @@ def _beside(run: Run, made: Run) -> Run | None:
     return replace(made, settings=replace(made.settings, placements=placements, baseline=None)) if placements else None
 
 
-def _trained(run: Run, scale: Scale) -> Iterator[str]:
-    count = count_trials(run)
-    yield f"{settings_of(run)}: {count} trial{'s' * (count > 1)}"
-    if scale == "paper":
-        yield f"  {_needs(run, count)}"
+def _followed(run: Run) -> bool:
+    """Whether its models are trained further or asked tasks."""
+    return isinstance(run.settings, CompareSettings) and bool(run.settings.after.chain)
 
 
-def _needs(run: Run, trials: int) -> str:
-    """What one run takes at the paper's scale."""
-    device, settings = DEVICES["h100"], run.settings
+def _needs(run: Run) -> tuple[str, float]:
+    """What one run takes at the paper's scale, and its hours of one device."""
+    device, settings, trials = DEVICES["h100"], run.settings, run.trials
     if isinstance(settings, VisionCompareSettings):
         from mixln.planning.vision import plan_vision
 
         images, classes = IMAGENET_SIZE
         plan = plan_vision(settings, images=images, classes=classes)
         hours = plan.flops / (UTILISATION * device.bfloat16 * 1e12) / 3600
-        return (
+        text = (
             f"{plan.parameters / 1e6:.1f} million parameters, {plan.steps:,} steps of {settings.training.batch_size:,} images each; "
             f"{plan.per_image / 1e9:.1f} GFLOPs an image, {plan.flops:.1e} in all: {hours:,.0f} hours of one {device.title} at "
             f"{UTILISATION:.0%} of its peak, if the images come fast enough; one trial a GPU"
         )
+        return text, hours
     made, asked = _planned(settings, trials)
     hours = trials * made.seconds / 3600
     memory = made.memory.total / 1e9
@@ -139,10 +145,11 @@ def _needs(run: Run, trials: int) -> str:
         fit += ", which do not fit: torchrun and --parallel fsdp spread such a model over several"
     else:
         fit += ", one trial a GPU"
-    return (
+    text = (
         f"{made.parameters / 1e6:,.0f} million parameters, {made.tokens / 1e9:,.1f} billion tokens each; {trials * made.model_flops:.1e} "
         f"FLOPs in all: {hours:,.0f} hours of one {device.title} at {UTILISATION:.0%} of its peak; {fit}"
     )
+    return text, hours
 
 
 def memory_of(run: Run, processes: int = 1, parallel: Parallel = "ddp") -> float:

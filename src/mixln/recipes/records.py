@@ -29,6 +29,12 @@ class Run:
     settings: GridSettings
     diagnosed: bool = False
 
+    @property
+    def trials(self) -> int:
+        """How many trainings it is."""
+        settings = self.settings
+        return len(settings.placements) * len(settings.learning_rates) * len(settings.seeds)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
@@ -52,7 +58,7 @@ class Recipe:
     :param source: paper and place.
     :param reading: what of it is ours, where the paper leaves something open or contradicts itself.
     :param scaled: what the small scale makes smaller.
-    :param minutes: what the small scale took on two cores; 0 of a part of a recipe, of which it is not known.
+    :param minutes: what the small scale took on two cores; of a part of a recipe its share by trainings.
     :param runs: scale and where the data lie (`None`: where the recipe looks for itself) → the comparisons.
     :param models: scale → name → checkpoints that exist, to be diagnosed.
     :param presets: name → preset, whose sizes are counted.
@@ -109,10 +115,12 @@ class Recipe:
         for name in names:
             if name not in known:
                 raise SettingsError(unknown("only", name, known))
+        every = {**{run.name: run.trials for run in self.runs(scale, None)}, **dict.fromkeys(self.models(scale), 1)}
+        share = sum(count for name, count in every.items() if name in names) / max(1, sum(every.values()))
         return replace(
             self,
             title=f"{self.title}; {', '.join(names)} alone",
-            minutes=0,
+            minutes=max(1, round(self.minutes * share)),
             runs=lambda scale, data: tuple(run for run in self.runs(scale, data) if run.name in names),
             models=lambda scale: {name: model for name, model in self.models(scale).items() if name in names},
             presets={name: preset for name, preset in self.presets.items() if name in names},
