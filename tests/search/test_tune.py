@@ -54,6 +54,13 @@ def test_candidates_are_the_best_of_each_count_and_pre_ln():
     ]  # fmt: skip
     assert [(each.post_layers, each.learning_rate) for each in tune.candidates(proxies, 1)] == [(1, 2e-3), (0, 2e-3)]
     assert [each.post_layers for each in tune.candidates(proxies, 3)] == [1, 2, 0]
+    slow = [
+        proxy(1, 1e-3, 5.0),
+        proxy(2, 1e-3, 6.6, "stalled"),
+        proxy(0, 1e-3, 6.7, "stalled"),
+        proxy(0, 2e-3, 6.6, "stalled"),
+    ]
+    assert [(each.post_layers, each.learning_rate) for each in tune.candidates(slow, 3)] == [(1, 1e-3), (0, 2e-3)]
 
 
 def result(loss, rate, seed=0, status="finished", step=40):

@@ -48,9 +48,11 @@ class Climb:
         return min(self.tried, key=lambda number: (self.loss(number), number))
 
     def loss(self, number: int) -> float:
-        """At the seed by which they are tuned, nats per token; infinite where it diverged."""
-        result = self.tried[number][self.seed]
-        return result.loss if result.status in ("finished", "stalled") and result.loss is not None else math.inf
+        """At the seed by which they are tuned, nats per token; infinite where it diverged or was not trained."""
+        result = self.tried[number].get(self.seed)
+        if result is None or result.loss is None or result.status not in ("finished", "stalled"):
+            return math.inf
+        return result.loss
 
     def following(self) -> int | None:
         """The number of the next one to try; `None` where the best lies between two that are worse, or enough have been tried."""

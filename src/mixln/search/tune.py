@@ -127,15 +127,15 @@ def _job(settings: SearchSettings, data: Prepared, **more: Any) -> dict[str, Any
 
 
 def candidates(proxies: Sequence[Proxy], count: int) -> list[Proxy]:
-    """The best short trainings, of each number of Post-LN layers the best, and that of Pre-LN whatever it was."""
+    """The best short trainings, of each number of Post-LN layers the best, and that of Pre-LN whatever it was: so short a training
+    may not bring it below the unigram model at its best learning rate either."""
     best: dict[int, Proxy] = {}
-    whole = [proxy for proxy in proxies if proxy.loss is not None and proxy.ended == "finished"]
-    for proxy in sorted(whole, key=lambda proxy: proxy.loss or 0.0):
-        best.setdefault(proxy.post_layers, proxy)
-    chosen = [*best.values()][:count]
-    if 0 in best and best[0] not in chosen:
-        chosen.append(best[0])
-    return chosen
+    trained = [proxy for proxy in proxies if proxy.loss is not None and proxy.ended in ("finished", "stalled")]
+    for proxy in sorted(trained, key=lambda proxy: (proxy.ended == "stalled", proxy.loss)):
+        if proxy.ended == "finished" or not proxy.post_layers:
+            best.setdefault(proxy.post_layers, proxy)
+    chosen = [proxy for proxy in best.values() if proxy.ended == "finished"][:count]
+    return chosen if 0 not in best or best[0] in chosen else [*chosen, best[0]]
 
 
 def _finals(
