@@ -28,8 +28,10 @@ from mixln.compare.runner import DEATHS, SMALL_MODEL, Job, Machine, machine, run
 from mixln.compare.store import RESULT, Store, read_result
 from mixln.compare.together import Together
 from mixln.data.text import prepare
+from mixln.errors import Stopped
 from mixln.training.checkpoints import sealed
 from mixln.training.metrics import METRICS
+from mixln.training.stopping import listening
 from tests.compare.recorder import Recorder, until_it_trains
 from tests.compare.test_experiment import TRIALS, numbers
 
@@ -313,6 +315,17 @@ def test_trials_know_how_many_their_process_does(settings_for, tmp_path):
     compare(settings_for(tmp_path, placements=("pre", "post"), seeds=(0, 1), jobs=1), Recorder(), workers=noting)
     noting.dismiss()
     assert [job.together for job in noting.jobs] == [4] * 4
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGTERM")
+def test_nothing_is_begun_after_a_signal(tmp_path):
+    """Of a queue, a worker that was told to stop takes nothing more."""
+    trial = Trial(placement="pre", init="normal", learning_rate=1e-3, seed=0)
+    with listening():
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(Stopped):
+            work(Second(trial=trial, folder=tmp_path))
+    assert not list(tmp_path.iterdir())
 
 
 def run_all(jobs: list[Job], finished: Callable, more: Callable = lambda result: ()) -> None:

@@ -7,7 +7,10 @@ import json
 import pytest
 
 from mixln.cli import main
+from mixln.search import stress
+from mixln.search.results import Limit
 from mixln.search.settings import StressSettings
+from mixln.search.words import said
 from mixln.training.schedule import ramp
 from mixln.training.settings import RampSettings
 from tests import small
@@ -48,8 +51,9 @@ def test_a_stress_test_orders_placements_and_depths(files, capsys):
     command = ["stress", "--placements", "pre", "post", "--depths", "2", "4", "--seeds", "0", "1", "--steps", "60"]
     command += ["--highest", "1000", "--decades", "6", "--out", str(out)]
     assert main([*command, *options(files)]) == 0
-    said = " ".join(capsys.readouterr().out.split())
-    assert "The highest learning rate that trains" in said
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "The highest learning rate that trains" in shown
+    assert "ramps: 2 layers" in shown
     found = json.loads((out / "stress.json").read_text())
     assert [(limit["placement"], limit["layers"]) for limit in found["limits"]] == [
         ("pre", 2), ("post", 2), ("pre", 4), ("post", 4),
@@ -69,6 +73,24 @@ def test_a_stress_test_orders_placements_and_depths(files, capsys):
     assert "holds another search: highest there 1000.0, here 10.0; choose another --out" in capsys.readouterr().err
 
 
+def test_a_ramp_that_was_too_short_says_so_and_orders_nothing():
+    def limit(**more):
+        values = {"rate": None, "low": None, "high": None, "trained": 0, "failures": ("stalls", "stalls"), **more}
+        return Limit(
+            placement="pre", title="Pre-LN", layers=2, init="normal", censored=0, spiked=0, ratio=None, **values
+        )
+
+    short = said(limit(), 20)
+    assert short.startswith(
+        "Pre-LN (2 layers, normal) never came below the unigram model (2 of 2 stalled): 20 steps are too few"
+    )
+    assert "from 1 of 2 seeds alone" in said(limit(trained=1), 20)
+    settings = StressSettings(placements=("pre",))
+    closing = "It orders placements"
+    assert not any(closing in sentence for sentence in stress._verdict([limit()], settings))
+    assert any(closing in sentence for sentence in stress._verdict([limit(rate=0.1, trained=2)], settings))
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -84,6 +106,7 @@ def test_a_stress_test_orders_placements_and_depths(files, capsys):
         (["--decades", "0"], "decades must lie in (0, 12] (powers of ten), got 0.0"),
         (["--inits", "normal", "nonsense"], "init 'nonsense' is not known"),
         (["--model", "nonsense"], "model 'nonsense' is not known"),
+        (["--data", "nowhere.txt"], "data nowhere.txt does not exist"),
     ],
 )
 def test_mistakes_are_one_line_before_anything_is_written(arguments, said, tmp_path, capsys):
