@@ -131,7 +131,7 @@ def test_what_the_authors_code_makes_of_it_stands_beside_it(recipe, tmp_path, ca
     assert main([*command, "--as-published", "evaluation", "bfloat16"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "As published, evaluation: the loss over n batches is their sum over n + 1" in said
-    assert said.count("no training: the others are counted again") == 1
+    assert said.count("no training: what the others found is counted") == 1
     reproduction = json.loads((out / "reproduction.json").read_text())
     plain = {each["placement"]: each["value"] for each in reproduction["measured"]}
     found = json.loads((out / "as-published.json").read_text())

@@ -355,7 +355,9 @@ def document(
             "undecided",
             "all trainings, one after the other",
         ),
-        rows=tuple(((f"{name}",), (recipe.title,), *_counts(found.get(name))) for name, recipe in recipes.items()),
+        rows=tuple(
+            ((name,), (found.get(name, recipe).title,), *_counts(found.get(name))) for name, recipe in recipes.items()
+        ),
         words=2,
         caption="Undecided: the 95% interval includes zero, or there are no seeds to tell noise from.",
     )
