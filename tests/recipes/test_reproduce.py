@@ -240,6 +240,23 @@ def test_the_scale_of_the_paper_on_a_cluster_wants_gpus(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_model_that_fits_no_gpu_fits_several():
-    (run,) = RECIPES["figure4"].runs("paper", None)
-    assert memory_of(run) > 80e9 > memory_of(run, 8, "fsdp")
+@pytest.mark.parametrize(
+    ("recipe", "alone"),
+    [
+        ("figure4", False),
+        ("hybridnorm-experts", False),
+        ("hybridnorm", True),
+        ("hybridnorm-tasks", True),
+        ("table3", True),
+    ],
+)
+def test_every_model_fits_one_gpu_or_eight(recipe, alone, capsys):
+    """Of 80 GB. What is trained further after its pre-training has to fit one, for it takes one device each."""
+    for run in RECIPES[recipe].runs("paper", None):
+        assert (memory_of(run) < 80e9) == alone
+        assert memory_of(run, 8, "fsdp") < 80e9
+    assert main(["reproduce", recipe, "--scale", "paper", "--plan"]) == 0
+    said = capsys.readouterr().out
+    assert ("one trial a GPU" in said) == alone
+    assert ("do not fit: start it with torchrun on eight GPUs and --parallel fsdp" in said) == (not alone)
+    assert ("Not counted: what follows the pre-training." in said) == (recipe in ("hybridnorm-tasks", "table3"))

@@ -27,6 +27,8 @@ PRESETS = {
     "1.2B": ("hybridnorm-1.2b", "tiny", 3e-4),
     "MoE-1B-7B": ("olmoe-1b-7b", "olmoe-tiny", 4e-4),
 }
+MICRO = {"550M": 8, "1.2B": 4, "MoE-1B-7B": 1}
+"""Sequences of a forward pass at the paper's scale, so that 550M and 1.2B fit a GPU of 80 GB."""
 SCALED = (
     "width 96, 12 layers and vocabulary 2,048 (with experts: 8 of which 2 are active, in place of 64 and 8), 0.3 million tokens of "
     "State of the Union addresses in 300 steps of 8 × 128, learning rate 3e-3"
@@ -47,7 +49,9 @@ def _settings(
         text = MOE if name.startswith("MoE") else DENSE
         steps = round(TOKENS[name] / STEP)
         warmup = (2500 if name.startswith("MoE") else 2000) / steps
-        training = TrainSettings(batch_size=1024, micro_batch_size=8, steps=steps, warmup=warmup, evaluations=20)
+        training = TrainSettings(
+            batch_size=1024, micro_batch_size=MICRO[name], steps=steps, warmup=warmup, evaluations=20
+        )
         model = full
     else:
         text, training, model, rate = TextSettings(), TrainSettings(), mini, 3e-3

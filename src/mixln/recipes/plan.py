@@ -59,7 +59,7 @@ def check_machine(runs: tuple[Run, ...], *, processes: int = 1, parallel: Parall
             if (need := memory_of(run, processes, parallel)) > have:
                 raise SettingsError(
                     f"scale paper needs {need / 1e9:.0f} GB of a GPU for {run.name}, and this machine's have {have / 1e9:.0f} GB; "
-                    "start it with torchrun on more GPUs and --parallel fsdp, leave it out with --only, or run --scale cpu"
+                    f"{_spread(run, have)}leave it out with --only, or run --scale cpu"
                 )
         return
     cores = torch.get_num_threads()
@@ -68,6 +68,16 @@ def check_machine(runs: tuple[Run, ...], *, processes: int = 1, parallel: Parall
         f"scale paper needs a GPU for each training ({models}), and this machine has none and "
         f"{cores} cores; see it with --plan, or run --scale cpu"
     )
+
+
+def _spread(run: Run, have: float) -> str:
+    """The remedy for a model that does not fit a GPU; nothing where it does not fit eight either, or cannot be spread.
+
+    :param have: bytes of a GPU.
+    """
+    if _followed(run) or memory_of(run, 8, "fsdp") > have:
+        return ""
+    return "start it with torchrun on eight GPUs and --parallel fsdp, "
 
 
 def described(recipe: Recipe, runs: tuple[Run, ...], scale: Scale, variants: tuple[Variant, ...] = ()) -> Iterator[str]:
@@ -142,7 +152,7 @@ def _needs(run: Run) -> tuple[str, float]:
     memory = made.memory.total / 1e9
     fit = f"{memory:.0f} GB of a device's {asked.memory / 1e9:.0f}"
     if not made.fits:
-        fit += ", which do not fit: torchrun and --parallel fsdp spread such a model over several"
+        fit += f", which do not fit: {_spread(run, asked.memory) or 'not on eight either, '}".rstrip(", ")
     else:
         fit += ", one trial a GPU"
     text = (

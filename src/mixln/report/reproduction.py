@@ -359,7 +359,7 @@ def document(
             ((name,), (found.get(name, recipe).title,), *_counts(found.get(name))) for name, recipe in recipes.items()
         ),
         words=2,
-        caption="Undecided: the 95% interval includes zero, or there are no seeds to tell noise from.",
+        caption="Undecided: the 95% interval includes zero, some seeds did not train, or there are none to tell noise from.",
     )
     parts = [
         part
