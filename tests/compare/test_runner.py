@@ -28,9 +28,10 @@ from mixln.compare.runner import DEATHS, SMALL_MODEL, Job, Machine, machine, run
 from mixln.compare.store import RESULT, Store, read_result
 from mixln.compare.together import Together
 from mixln.data.text import prepare
-from mixln.errors import Stopped
+from mixln.errors import Stopped, StoreError
 from mixln.training.checkpoints import sealed
 from mixln.training.metrics import METRICS
+from mixln.training.settings import TrainSettings
 from mixln.training.stopping import listening
 from tests.compare.recorder import Recorder, until_it_trains
 from tests.compare.test_experiment import TRIALS, numbers
@@ -295,6 +296,34 @@ def test_one_process_that_trains_by_itself_waits_for_room_too(settings_for, tmp_
     assert display.paused >= 1
     assert [result.status for result in found.trials] == ["finished"]
     assert numbers(found) == numbers(compare(settings_for(tmp_path / "whole", **chosen), Recorder()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Halts(Pretraining):
+    """A training that a signal ended."""
+
+    def work(self):
+        (self.folder / "begun").touch()
+        raise Stopped(signal.SIGTERM)
+
+
+def test_of_several_trainings_none_is_begun_after_one_that_was_stopped(tmp_path):
+    """Processes that train together must not go on apart: another may have ended."""
+    together, folders = Together("ddp"), [tmp_path / "a", tmp_path / "b"]
+    for folder in folders:
+        folder.mkdir()
+    trial = Trial(placement="pre", init="normal", learning_rate=1e-3, seed=0)
+    first, second = (
+        together.submit(Halts(trial=trial, folder=folder, config={}, text=tmp_path, training=TrainSettings(steps=1)))
+        for folder in folders
+    )
+    with pytest.raises(Stopped):
+        first.result()
+    with pytest.raises(StoreError, match="was not begun, because the training before it failed"):
+        second.result()
+    assert [(folder / "begun").exists() for folder in folders] == [True, False]
+    together.close(kill=True)  # nothing is under way that would have to be killed
+    together.dismiss()
 
 
 class Noting(Together):
