@@ -7,8 +7,8 @@ was tuned, with the same data and settings, at the same seeds:
 
     mixln tune --beta2 0.999 --weight-decay 0 --out runs/tune-12
     python benchmarks/search.py runs/tune-12 docs/papers/table5.json "12 layers"
-    mixln tune --beta2 0.999 --weight-decay 0 --model tiny-6 --out runs/tune-6
-    python benchmarks/search.py runs/tune-6 docs/papers/table5.json "6 layers"
+    mixln tune --beta2 0.999 --weight-decay 0 --model tiny-24 --out runs/tune-24
+    python benchmarks/search.py runs/tune-24 docs/papers/table5.json LLaMA-1B
 
 Costs are counted in full trainings.
 """
@@ -69,6 +69,7 @@ def main(tuned: Path, swept: Path, model: str) -> None:
 
 
 def of_recipe(settings: GridSettings) -> tuple[dict[str, Any], int]:
+    """The settings of a recipe's run as those of a search are written, and its steps."""
     assert isinstance(settings, CompareSettings)
     return to_json({**settings.shared(), "init": settings.init or "normal"}), settings.steps
 

@@ -93,8 +93,8 @@ def described(recipe: Recipe, runs: tuple[Run, ...], scale: Scale, variants: tup
     }
     every = [*runs, *(run for new in beside.values() for run in new)]
     if scale == "cpu":
-        more = sum(run.trials for run in every) / sum(run.trials for run in runs) if runs else 1
-        minutes = round(recipe.minutes * more)
+        longer = sum(run.trials for run in every) / sum(run.trials for run in runs) if runs else 1
+        minutes = round(recipe.minutes * longer)
         yield (
             f"Made smaller: {recipe.scaled}. About {minutes} minute{'s' * (minutes != 1)} on two cores, less where other recipes have "
             "made some of it."
@@ -106,8 +106,8 @@ def described(recipe: Recipe, runs: tuple[Run, ...], scale: Scale, variants: tup
         for run in new:
             yield f"{settings_of(run)}: {run.trials} trial{'s' * (run.trials > 1)}"
             if scale == "paper":
-                text, more = _needs(run)
-                hours += more
+                text, own = _needs(run)
+                hours += own
                 yield f"  {text}"
         if not new and variant is not None:
             yield "no training: what the others found is counted as the authors' code counts"

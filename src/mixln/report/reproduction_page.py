@@ -23,7 +23,7 @@ from mixln.report.reproduction import (
     sweeps,
     tally,
 )
-from mixln.report.series import Chart, Panel, Trace
+from mixln.report.series import Chart, Panel, Trace, mean_curve
 from mixln.report.skeleton import closed_pairs, page, scroll, section, verdict
 
 
@@ -88,9 +88,8 @@ def _panel(curve: Curve, lines: Sequence[Line], names: Sequence[str]) -> Panel:
 def _mean(curve: Curve, lines: Sequence[Line]) -> Points:
     """Over seeds, where all have a value; of the logarithms where the axis is logarithmic."""
     there, back = (math.log, math.exp) if curve.logarithmic else (float, float)
-    values = [dict(each.points) for each in lines]
-    places = [place for place in values[0] if all(place in other for other in values)]
-    return tuple((place, back(mean(there(other[place]) for other in values))) for place in places)
+    curves = [tuple((place, there(value)) for place, value in each.points) for each in lines]
+    return tuple((place, back(value)) for place, value in mean_curve(curves))
 
 
 def _sweep(found: Reproduction) -> Chart:

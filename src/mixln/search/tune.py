@@ -37,7 +37,7 @@ def tune(settings: SearchSettings, display: Display) -> Search:
     """Searches, or goes on with a search that was cut off.
 
     :raises SettingsError: if a setting cannot work, or Optuna is missing; :class:`StoreError` if the folder holds something else;
-        :class:`MixlnError` if a ramp failed.
+        :class:`MixlnError` if a ramp or a full training failed.
     """
     if find_spec("optuna") is None:
         raise SettingsError(
