@@ -11,7 +11,7 @@ from mixln.errors import SettingsError
 from mixln.placement import placement
 from mixln.recipes import RECIPES
 from mixln.recipes.deviations import DEVIATIONS, Variant, changed, recounted, variants
-from mixln.recipes.gather import placed
+from mixln.recipes.folders import placed
 from tests.recipes.test_outcome import trial
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 
 import pytest
 
@@ -185,6 +186,72 @@ def test_only_some_of_the_models(recipe, tmp_path, capsys):
     assert "Other: " not in capsys.readouterr().out
 
 
+def test_other_seeds_go_on_from_what_was_trained(recipe, tmp_path, capsys):
+    one = recipe.runs("cpu", None)[0]
+    fewer = dataclasses.replace(one.settings, learning_rates=(3e-3,))
+    RECIPES["small"] = dataclasses.replace(
+        recipe, claims=(), minutes=10, runs=lambda scale, data: (dataclasses.replace(one, settings=fewer, diagnosed=False),)
+    )  # fmt: skip
+    command = ["reproduce", "small", "--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")]
+    assert main([*command, "--plan"]) == 0
+    assert "seeds 0, 1; 60 steps of 4 × 16 tokens; init normal: 4 trials\n" in capsys.readouterr().out
+    assert main(command) == 0
+    (trained,) = (tmp_path / "out" / "trainings").iterdir()
+    marks = {path: path.stat().st_mtime_ns for path in trained.rglob("result.json")}
+    first = (tmp_path / "out" / "small-cpu" / "reproduction.json").read_text()
+    capsys.readouterr()
+
+    assert main([*command, "--seeds", "0", "1", "2", "--plan"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "seeds 0, 1, 2; 60 steps of 4 × 16 tokens; init normal: 6 trials, 4 of them done" in said
+    assert "About 15 minutes" in said
+    assert main([*command, "--seeds", "0", "1", "2", "--checkpoint-seconds", "0", "--activation-checkpointing"]) == 0
+    found = json.loads((tmp_path / "out" / "small-cpu-seeds-0-1-2" / "reproduction.json").read_text())
+    assert {each["seeds"] for each in found["measured"] if each["quantity"] == "perplexity"} == {3}
+    assert found["command"] == "mixln reproduce small --seeds 0 1 2"
+    assert {path: path.stat().st_mtime_ns for path in marks} == marks
+    assert len(list(trained.rglob("result.json"))) == 6
+
+    assert main(command) == 0  # of its own seeds alone, as before
+    again = json.loads((tmp_path / "out" / "small-cpu" / "reproduction.json").read_text())
+    assert again["measured"] == json.loads(first)["measured"]
+
+
+def test_a_smaller_micro_batch(recipe, tmp_path, capsys):
+    command = ["reproduce", "small", "--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache"), "--plan"]
+    assert main([*command, "--micro-batch-size", "3"]) == 2
+    assert "micro-batch-size must divide batch-size 4, got 3" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+class _Gpu:
+    total_memory = 40e9
+
+
+def test_a_gpu_that_is_too_small_hears_what_would_fit(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda index: _Gpu())
+    command = ["reproduce", "table1", "--scale", "paper", "--only", "LLaMA-1B", "--out", str(tmp_path / "out")]
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    need, remedy = re.search(
+        r"needs (\d+) GB of a GPU for LLaMA-1B, and this machine's have 40 GB; add (.*?), or", said
+    ).groups()
+    assert int(need) > 40
+    monkeypatch.setattr("mixln.cli.reproduce.check_writable", _reached)
+    with pytest.raises(_Reached):
+        main([*command, *remedy.split()])
+
+
+class _Reached(Exception):
+    pass
+
+
+def _reached(path):
+    raise _Reached
+
+
 def test_the_plan_of_the_paper_counts_what_it_takes(capsys):
     """Table 1's largest size: 13.1 billion tokens of 1.34 billion parameters, 12 times."""
     assert main(["reproduce", "table1", "--scale", "paper", "--plan"]) == 0
@@ -217,9 +284,10 @@ def test_documents_that_are_none(tmp_path, capsys):
     assert "is none of the files that mixln reproduce writes" in capsys.readouterr().err
 
 
-def test_data_for_what_trains_nothing_is_refused(tmp_path, capsys):
-    assert main(["reproduce", "table7", "--data", "my.txt", "--out", str(tmp_path / "out")]) == 2
-    assert "data is not asked for by table7, which trains nothing" in capsys.readouterr().err
+@pytest.mark.parametrize(("option", "value"), [("data", "my.txt"), ("seeds", "0"), ("micro-batch-size", "4")])
+def test_what_only_a_training_asks_for_is_refused(option, value, tmp_path, capsys):
+    assert main(["reproduce", "table7", f"--{option}", value, "--out", str(tmp_path / "out")]) == 2
+    assert f"{option} is not asked for by table7, which trains nothing" in capsys.readouterr().err
 
 
 def test_several_processes_do_no_steps_after_pre_training(tmp_path, monkeypatch, capsys):

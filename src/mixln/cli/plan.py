@@ -85,15 +85,7 @@ def _notes(plan: Plan) -> list[str]:
     if plan.remedy is None:
         more = "more devices with --parallel fsdp, or devices with more memory"
         return [*notes, f"no micro batch, sharding or checkpointing makes it fit; it takes {more}"]
-    remedy = plan.remedy
-    options = []
-    if remedy.parallel != settings.parallel:
-        options.append(f"--parallel {remedy.parallel}")
-    if remedy.activation_checkpointing != settings.activation_checkpointing:
-        options.append("--activation-checkpointing")
-    if remedy.micro_batch != settings.micro_batch:
-        options.append(f"--micro-batch-size {remedy.micro_batch}")
-    return [*notes, f"fits with {' '.join(options)}"]
+    return [*notes, f"fits with {plan.remedy_options}"]
 
 
 def _devices(plan: Plan) -> str:

@@ -16,9 +16,10 @@ from mixln.files import check_writable
 from mixln.launch import launched
 from mixln.recipes import RECIPES, Scale
 from mixln.recipes.deviations import DEVIATIONS, Variant, check, variants
+from mixln.recipes.folders import TRAININGS, ended, folder_of, placed
 from mixln.recipes.plan import check_machine, described
-from mixln.recipes.records import Recipe
-from mixln.training.settings import Parallel
+from mixln.recipes.records import Recipe, Run
+from mixln.training.settings import EngineSettings, Parallel
 
 if TYPE_CHECKING:
     from mixln.compare.results import Summary
@@ -57,6 +58,11 @@ class Reproduce(ExecutorSettings):
     share them."""
     cache: Path = field(default_factory=lambda: Path("~/.cache/mixln"))
     """Folder for prepared text and images."""
+    seeds: tuple[int, ...] = ()
+    """Other seeds than the recipe's, for example 0 1 2 3 4 where three do not tell; what was trained before is kept."""
+    micro_batch_size: int | None = None
+    """Sequences or images per forward pass, to save memory. Left out, what the recipe has for its scale."""
+    engine: Annotated[EngineSettings, tyro.conf.arg(name="")] = field(default_factory=EngineSettings)
     parallel: Parallel = "ddp"
     """Under torchrun, all of whose processes train one model after the other: what each holds, the whole model (ddp), or a share of its
     weights, gradients and optimizer (fsdp)."""
@@ -89,8 +95,13 @@ class Reproduce(ExecutorSettings):
             return 0
         recipe, chosen = self._recipe(), variants(self.as_published)
         runs = recipe.runs(self.scale, self.data)
-        if self.data is not None and not recipe.runs(self.scale, None):
-            raise SettingsError(f"data is not asked for by {self.recipe}, which trains nothing; leave it out")
+        if not runs:
+            for name in ("data", "seeds", "micro_batch_size"):
+                if getattr(self, name):
+                    option = name.replace("_", "-")
+                    raise SettingsError(
+                        f"{option} is not asked for by {self.recipe}, which trains nothing; leave it out"
+                    )
         for variant in chosen:
             check(recipe, runs, variant)
         processes = launched()[1]
@@ -103,7 +114,7 @@ class Reproduce(ExecutorSettings):
             if self.scale == "paper" and runs:
                 check_machine(runs, processes=processes, parallel=self.parallel)
             check_writable(self.out)
-        for line in described(recipe, runs, self.scale, chosen):
+        for line in described(recipe, runs, self.scale, chosen, done=self._done):
             terminal.line(line)
         if self.plan:
             return 0
@@ -118,12 +129,12 @@ class Reproduce(ExecutorSettings):
         self, recipe: Recipe, chosen: tuple[Variant, ...], terminal: Terminal, workers: Workers | None = None
     ) -> int:
         from mixln.cli.compare import exit_code, show
-        from mixln.recipes.gather import folder_of
         from mixln.recipes.reproducing import Carrier
         from mixln.report import grid, reproduction, write_reproduction
 
         data = [Path(self.data).name] if self.data else []
-        report = self.out / "-".join([self.recipe, self.scale, *map(folder_of, (*self.only, *data))])
+        seeds = ["seeds", *map(str, self.seeds)] if self.seeds else []
+        report = self.out / "-".join([self.recipe, self.scale, *map(folder_of, (*self.only, *data, *seeds))])
         codes = [0]
 
         def shown(settings: GridSettings) -> Summary:
@@ -161,16 +172,26 @@ class Reproduce(ExecutorSettings):
         return max(codes)
 
     def _recipe(self) -> Recipe:
+        """What of the recipe was asked for, and how."""
         recipe = RECIPES[self.recipe]
         if self.only:
             recipe = recipe.only(self.only, self.scale)
         runs = recipe.runs
-        return replace(
-            recipe,
-            runs=lambda scale, data: tuple(
-                replace(run, settings=self.executed(run.settings)) for run in runs(scale, data)
-            ),
+        asked = replace(
+            recipe, runs=lambda scale, data: tuple(replace(run, settings=self._asked(run)) for run in runs(scale, data))
         )
+        trials, own = (sum(run.trials for run in each.runs(self.scale, self.data)) for each in (asked, recipe))
+        return replace(asked, minutes=max(1, round(recipe.minutes * trials / own))) if own else asked
+
+    def _asked(self, run: Run) -> GridSettings:
+        settings = self.executed(run.settings)
+        training = settings.training
+        if self.micro_batch_size is not None:
+            training = replace(training, micro_batch_size=self.micro_batch_size)
+        return replace(settings, seeds=self.seeds or settings.seeds, training=training, engine=self.engine)
+
+    def _done(self, run: Run) -> int:
+        return ended(placed(run, self.out / TRAININGS, self.cache))
 
     def _command(self, chosen: tuple[Variant, ...]) -> str:
         parts = [
@@ -178,6 +199,7 @@ class Reproduce(ExecutorSettings):
             *(["--scale paper"] if self.scale == "paper" else []),
             *([f"--only {' '.join(map(shlex.quote, self.only))}"] if self.only else []),
             *([f"--data {shlex.quote(self.data)}"] if self.data else []),
+            *([f"--seeds {' '.join(map(str, self.seeds))}"] if self.seeds else []),
             *([f"--as-published {' '.join(variant.name for variant in chosen)}"] if chosen else []),
         ]
         return " ".join(parts)

@@ -63,6 +63,19 @@ class Plan:
     def fits(self) -> bool:
         return fits(self.memory, self.settings)
 
+    @property
+    def remedy_options(self) -> str:
+        """The remedy as one types it: `--activation-checkpointing --micro-batch-size 8`; nothing if there is none."""
+        now, then = self.settings, self.remedy
+        if then is None:
+            return ""
+        options = (
+            f"--parallel {then.parallel}" if then.parallel != now.parallel else "",
+            "--activation-checkpointing" if then.activation_checkpointing != now.activation_checkpointing else "",
+            f"--micro-batch-size {then.micro_batch}" if then.micro_batch != now.micro_batch else "",
+        )
+        return " ".join(option for option in options if option)
+
 
 def make_plan(settings: PlanSettings) -> Plan:
     """Plans a training. Takes seconds, and no memory to speak of, whatever the model's size.

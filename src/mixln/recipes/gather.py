@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
-import re
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,16 +22,10 @@ from mixln.recipes.deviations import Variant, published_name, recounted
 from mixln.recipes.quantities import Evidence
 from mixln.recipes.records import Place, Recipe, Run, Scale
 from mixln.recipes.results import Swept
-from mixln.records import to_json
 
 Say = Callable[[str], None]
 PACKAGE = "package:"
 """In front of a checkpoint that an installed package holds: the package, and the path within."""
-
-
-def folder_of(name: str) -> str:
-    """A name as that of a folder: `LLaMA-1B` → `llama-1b`."""
-    return re.sub(r"[^a-z0-9.]+", "-", name.lower())
 
 
 def of_run(
@@ -131,16 +121,3 @@ def installed(model: str) -> str:
     folder = Path(next(iter(spec.submodule_search_locations))) / inside
     weights = sorted(folder.glob("*.gguf"))
     return str(weights[0] if weights else folder)
-
-
-def placed(run: Run, folder: Path, cache: Path) -> Run:
-    """The run where its trainings lie. All runs with the same settings share a folder, whatever recipe or deviation they are of:
-    to what one has trained, the next adds its placements, learning rates and seeds, or what follows the pre-training.
-
-    :param folder: of all trainings.
-    """
-    settings = run.settings
-    terms = json.dumps(to_json(settings.shared()), sort_keys=True)
-    name = settings.model if re.fullmatch(r"[\w.-]+", settings.model) else Path(settings.model).stem
-    out = folder / f"{folder_of(name)}-{hashlib.sha256(terms.encode()).hexdigest()[:10]}"
-    return dataclasses.replace(run, settings=dataclasses.replace(settings, out=out, cache=cache))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -56,11 +56,14 @@ def check_machine(runs: tuple[Run, ...], *, processes: int = 1, parallel: Parall
     if torch.cuda.is_available():
         have = min(torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count()))
         for run in runs:
-            if (need := memory_of(run, processes, parallel)) > have:
-                raise SettingsError(
-                    f"scale paper needs {need / 1e9:.0f} GB of a GPU for {run.name}, and this machine's have {have / 1e9:.0f} GB; "
-                    f"{_spread(run, have)}leave it out with --only, or run --scale cpu"
-                )
+            if isinstance(run.settings, CompareSettings):  # models of images are small
+                made, _ = _planned(run.settings, 1, processes, parallel, have)
+                if not made.fits:
+                    remedies = [*_remedies(run, made), "leave it out with --only", "run --scale cpu"]
+                    raise SettingsError(
+                        f"scale paper needs {made.memory.total / 1e9:.0f} GB of a GPU for {run.name}, and this machine's have "
+                        f"{have / 1e9:.0f} GB; {', or '.join(remedies)}"
+                    )
         return
     cores = torch.get_num_threads()
     models = ", ".join(dict.fromkeys(run.settings.model for run in runs))
@@ -70,20 +73,33 @@ def check_machine(runs: tuple[Run, ...], *, processes: int = 1, parallel: Parall
     )
 
 
-def _spread(run: Run, have: float) -> str:
-    """The remedy for a model that does not fit a GPU; nothing where it does not fit eight either, or cannot be spread.
+def _remedies(run: Run, made: Plan) -> Iterator[str]:
+    """What to do with a model that does not fit a GPU; nothing where nothing helps.
 
-    :param have: bytes of a GPU.
+    :param made: of one of its trials.
     """
-    if _followed(run) or memory_of(run, 8, "fsdp") > have:
-        return ""
-    return "start it with torchrun on eight GPUs and --parallel fsdp, "
+    asked = made.settings
+    if made.remedy is not None:
+        yield f"add {made.remedy_options}"
+    if asked.devices == 1 and not _followed(run):
+        assert isinstance(run.settings, CompareSettings)
+        eight, _ = _planned(run.settings, 1, 8, "fsdp", asked.memory)
+        if eight.fits:
+            yield "start it with torchrun on eight GPUs and --parallel fsdp"
 
 
-def described(recipe: Recipe, runs: tuple[Run, ...], scale: Scale, variants: tuple[Variant, ...] = ()) -> Iterator[str]:
+def described(
+    recipe: Recipe,
+    runs: tuple[Run, ...],
+    scale: Scale,
+    variants: tuple[Variant, ...] = (),
+    *,
+    done: Callable[[Run], int] = lambda run: 0,
+) -> Iterator[str]:
     """What a recipe is, what it trains and what that takes, line by line.
 
     :param variants: what is tried beside it.
+    :param done: run → how many of its trials have ended before.
     """
     yield f"{recipe.title} ({recipe.source})"
     yield recipe.reading
@@ -104,7 +120,8 @@ def described(recipe: Recipe, runs: tuple[Run, ...], scale: Scale, variants: tup
         if variant is not None:
             yield f"As published, {variant.name}: {variant.what}"
         for run in new:
-            yield f"{settings_of(run)}: {run.trials} trial{'s' * (run.trials > 1)}"
+            ended = f", {count} of them done" if (count := done(run)) else ""
+            yield f"{settings_of(run)}: {run.trials} trial{'s' * (run.trials > 1)}{ended}"
             if scale == "paper":
                 text, own = _needs(run)
                 hours += own
@@ -152,7 +169,7 @@ def _needs(run: Run) -> tuple[str, float]:
     memory = made.memory.total / 1e9
     fit = f"{memory:.0f} GB of a device's {asked.memory / 1e9:.0f}"
     if not made.fits:
-        fit += f", which do not fit: {_spread(run, asked.memory) or 'not on eight either, '}".rstrip(", ")
+        fit += f", which do not fit: {', or '.join(_remedies(run, made)) or 'not on eight either'}"
     else:
         fit += ", one trial a GPU"
     text = (
@@ -170,8 +187,9 @@ def memory_of(run: Run, processes: int = 1, parallel: Parallel = "ddp") -> float
 
 
 def _planned(
-    settings: GridSettings, trials: int, processes: int = 1, parallel: Parallel = "ddp"
+    settings: GridSettings, trials: int, processes: int = 1, parallel: Parallel = "ddp", memory: float | None = None
 ) -> tuple[Plan, PlanSettings]:
+    """:param memory: of a GPU, bytes; left out, that of the one which times are reckoned with."""
     from mixln.planning.plan import make_plan
 
     assert isinstance(settings, CompareSettings)
@@ -180,10 +198,12 @@ def _planned(
         sequence_length=settings.text.sequence_length,
         batch_size=settings.training.batch_size,
         micro_batch_size=settings.training.micro_batch_size,
+        activation_checkpointing=settings.engine.activation_checkpointing,
         steps=settings.steps,
         trials=trials,
         devices=processes,
         parallel=parallel,
         utilisation=UTILISATION,
+        memory_per_device=None if memory is None else memory / 1e9,
     )
     return make_plan(asked), asked

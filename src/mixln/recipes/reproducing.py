@@ -12,14 +12,13 @@ from mixln.compare.settings import GridSettings
 from mixln.compare.store import Store
 from mixln.recipes.curves import lines, turned
 from mixln.recipes.deviations import Variant, changed
-from mixln.recipes.gather import of_models, of_presets, of_run, placed, swept
+from mixln.recipes.folders import TRAININGS, placed
+from mixln.recipes.gather import of_models, of_presets, of_run, swept
 from mixln.recipes.outcome import Known, Seeds, effect, measured, ordering
 from mixln.recipes.plan import settings_of
 from mixln.recipes.records import Place, Recipe, Run, Scale
 from mixln.recipes.results import AsPublished, Reproduction, Varied
 
-TRAININGS = "trainings"
-"""The folder of the trainings of all recipes, in that of the recipes."""
 Costs = Mapping[tuple[Path, Trial], float]
 """Folder and trial → seconds."""
 
