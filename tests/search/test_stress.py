@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 
 from mixln.cli import main
+from mixln.report.stress import charts
 from mixln.search import stress
-from mixln.search.results import Limit
+from mixln.search.results import Breaking, Limit, Ramp, Stress
 from mixln.search.settings import StressSettings
 from mixln.search.words import said
 from mixln.training.schedule import ramp
@@ -89,6 +91,46 @@ def test_a_ramp_that_was_too_short_says_so_and_orders_nothing():
     closing = "It orders placements"
     assert not any(closing in sentence for sentence in stress._verdict([limit()], settings))
     assert any(closing in sentence for sentence in stress._verdict([limit(rate=0.1, trained=2)], settings))
+
+
+@pytest.mark.parametrize("depths", [(12,), (6, 12)])
+def test_the_figures_have_the_intervals_and_gaps_where_a_loss_is_beyond_them(depths):
+    rates = [1e-3 * 10 ** (index / 4) for index in range(9)]
+    losses = [6.0, 5.9, 5.5, 5.2, 5.0, 60.0, 60.0, 60.0, None]
+    broken = Breaking(
+        rate=rates[4], failure="diverges", spikes=0, first_spike=None, least=5.0, best_rate=rates[4]
+    )  # fmt: skip
+    found = Stress(
+        settings={}, facts={}, baseline="pre", rates=(rates[0], rates[-1]), steps=9, floor=5.8, verdict=(),
+        limits=tuple(
+            Limit(
+                placement="pre", title="Pre-LN", layers=depth, init="normal", rate=rates[4], low=rates[3], high=50.0,
+                trained=2, censored=0, failures=("diverges", "diverges"), spiked=0,
+            )
+            for depth in depths
+        ),
+        ramps=tuple(
+            Ramp(
+                placement="pre", layers=depth, init="normal", seed=seed, breaking=broken,
+                curve=tuple(zip(rates, losses, strict=True)),
+            )
+            for depth in depths for seed in (0, 1)
+        ),
+    )  # fmt: skip
+    ramps, limits = charts(found)
+    (panel,) = limits.panels
+    spans = [trace for trace in panel.traces if trace.role == "span"]
+    axis = panel.y if len(depths) > 1 else panel.x
+    assert len(spans) == len(depths)
+    assert axis.high < 50  # the ramp ended at 0.1
+    for span in spans:
+        assert (span.y if len(depths) > 1 else span.x) == pytest.approx([rates[3], axis.high])
+
+    raw, smooth = (next(t for t in ramps.panels[0].traces if t.role == role) for role in ("training", "seed"))
+    assert [math.isnan(y) for y in raw.y] == [loss is None or loss > 6.5 for loss in losses]
+    assert smooth.x == rates[:-2]
+    assert smooth.y[:3] == pytest.approx([ramps.panels[0].y.inside(loss) for loss in (5.9, 5.7, 5.5)])
+    assert math.isnan(smooth.y[-1])
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ class Trace:
     :param key: index of the placement or model in the chart's keys, which fixes colour, marker and dash.
     :param role: lines: `mean` strong with markers, `seed` thin, `training` faint; points: `dot` small, `center` large,
         `value` writes the label to the right of the point, `note` to its left, `ended` is a cross, `open` a white circle,
-        `least` a small white one; `bar` draws bars from zero, `span` thin upright lines between pairs of points.
+        `least` a small white one; `bar` draws bars from zero, `span` thin lines between pairs of points.
     :param label: what it is, for the one who points at it.
     :param texts: what each point says to the one who points at it, instead of its coordinates; empty: the coordinates.
     """

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Callable, Iterable
 from html import escape
 
 from mixln.report import axes, formats, grid, series
 from mixln.report.embedded import figure
 from mixln.report.grid import Grid
-from mixln.report.series import Chart, Panel, Reference, Trace
+from mixln.report.series import Chart, Panel, Reference, Role, Trace
 from mixln.report.skeleton import closed_pairs, flat, page, scroll, section, verdict
 from mixln.report.tables import Pieces
+from mixln.search.breaking import WINDOW, smoothed
 from mixln.search.results import Limit, Ramp, Stress
 from mixln.search.words import ENDS, ends_text, ratio_text
 
@@ -83,8 +86,9 @@ def _curves(found: Stress, placements: list[str], keys: tuple[str, ...]) -> Char
         name="ramps",
         title="Loss while the learning rate rises",
         caption=(
-            "Training loss against the learning rate of that moment, one line a seed. ✕\u00a0marks the highest learning rate that "
-            "trains. A line at the dashed one knows no more than how frequent each token is."
+            f"Training loss against the learning rate of that moment, one line a seed: the median of {WINDOW} records, and faintly each "
+            "record. ✕\u00a0marks the highest learning rate that trains. A line at the dashed one knows no more than how frequent each "
+            "token is."
         ),
         description="Line chart of the training loss against the learning rate. " + " ".join(found.verdict),
         keys=keys,
@@ -95,66 +99,106 @@ def _curves(found: Stress, placements: list[str], keys: tuple[str, ...]) -> Char
 
 def _ramp(ramp: Ramp, key: int, keys: tuple[str, ...], y: axes.Axis) -> list[Trace]:
     name = f"{keys[key]}, {ramp.init}, seed {ramp.seed}"
-    points = tuple((rate, y.inside(loss)) for rate, loss in ramp.curve if loss is not None and loss < y.high)
-    traces = [Trace(key=key, role="seed", label=name, points=points)]
+    rates = [rate for rate, _ in ramp.curve]
+    losses = [math.inf if loss is None else loss for _, loss in ramp.curve]
+    middle = len(rates) - WINDOW // 2  # the median of the last records is that of their middle
+    smooth = list(zip(rates[: max(0, middle)], smoothed(losses)[WINDOW // 2 :], strict=True))
+    lines: dict[Role, Iterable[tuple[float, float]]] = {"training": zip(rates, losses, strict=True), "seed": smooth}
+    traces = [
+        Trace(key=key, role=role, label=name, points=tuple((rate, _shown(loss, y)) for rate, loss in line))
+        for role, line in lines.items()
+    ]
     if ramp.breaking and ramp.breaking.rate and ramp.breaking.failure != "none":
         at = ramp.breaking.rate
-        loss = next((loss for rate, loss in reversed(ramp.curve) if rate <= at), None)
+        loss = next((loss for rate, loss in reversed(smooth) if rate <= at), None)
         text = f"{name}: trains up to {at:.2g}, then {ENDS[ramp.breaking.failure]}"
         traces.append(Trace(key=key, role="ended", label=text, points=((at, y.inside(loss)),)))
     return traces
 
 
+def _shown(loss: float, y: axes.Axis) -> float:
+    """Where it is drawn; above the axis there is a gap."""
+    return y.inside(loss) if loss < y.high else math.nan
+
+
 def _limits(found: Stress, placements: list[str], keys: tuple[str, ...]) -> Chart:
     """The limits: rows by placement, or against the depth where there are several."""
     depths = sorted({limit.layers for limit in found.limits})
-    known = [limit for limit in found.limits if limit.rate is not None]
+    low, high = found.rates
+    ends = [min(max(end, low), high) for limit in found.limits for end in (limit.low, limit.high) if end is not None]
     seeds = [ramp.breaking.rate for ramp in found.ramps if ramp.breaking and ramp.breaking.rate]
-    scale = axes.logarithmic("highest learning rate that trains", seeds)
-    traces: list[Trace] = []
-    if len(depths) > 1:
-        x = axes.logarithmic("layers", depths)
-        x = axes.Axis(label="layers", low=x.low, high=x.high, log=True, ticks=tuple((float(d), str(d)) for d in depths))
-        for key, placement in enumerate(placements):
-            for init in dict.fromkeys(limit.init for limit in known if limit.placement == placement):
-                mine = [limit for limit in known if limit.placement == placement and limit.init == init]
-                points = tuple((float(limit.layers), limit.rate or 0.0) for limit in mine)
-                traces.append(Trace(key=key, role="mean", label=f"{keys[key]}, {init}", points=points))
-        panel = Panel(title="", x=x, y=scale, traces=tuple(traces))
-    else:
-        rows = list(found.limits)
-        for index, limit in enumerate(rows):
-            key, row = placements.index(limit.placement), -float(index)
-            for ramp in found.ramps:
-                same = (ramp.placement, ramp.layers, ramp.init) == (limit.placement, limit.layers, limit.init)
-                if same and ramp.breaking and ramp.breaking.rate and len(limit.failures) > 1:
-                    traces.append(
-                        Trace(
-                            key=key, role="dot", label=f"seed {ramp.seed}", points=((ramp.breaking.rate, row - 0.25),)
-                        )
-                    )
-            if limit.rate is not None:
-                traces.append(Trace(key=key, role="center", label="mean", points=((limit.rate, row),)))
-                side = "note" if scale.share(limit.rate) > 0.6 else "value"
-                sign = "≥ " if limit.censored else ""
-                traces.append(Trace(key=key, role=side, label=f"{sign}{limit.rate:.2g}", points=((limit.rate, row),)))
-        several = len({limit.init for limit in rows}) > 1
-        names = tuple(
-            (-float(index), series.short(f"{limit.title}, {limit.init}" if several else limit.title))
-            for index, limit in enumerate(rows)
-        )
-        y = axes.Axis(label="", low=0.3 - len(rows), high=0.5, ticks=names)
-        panel = Panel(title="", x=scale, y=y, traces=tuple(traces))
+    scale = axes.logarithmic("highest learning rate that trains", [*seeds, *ends])
+    deep = len(depths) > 1
+    panel = (_by_depth if deep else _by_row)(found, placements, keys, scale)
     return Chart(
         name="limits",
         title="The highest learning rate that trains",
-        caption=f"On a logarithmic axis; {'above' if len(depths) > 1 else 'to the right'} is more robust. Large markers: geometric mean "
-        "over seeds; small dots: single seeds, of which those that broke at the same record lie upon each other.",
+        caption=f"On a logarithmic axis; {'above' if deep else 'to the right'} is more robust. Large markers: geometric mean over seeds, "
+        "with its 95% interval, as far as the ramp went"
+        f"{'' if deep else '; small dots: single seeds, of which those that broke at the same record lie upon each other'}.",
         description=" ".join(found.verdict),
-        keys=keys if len(depths) > 1 else (),
+        keys=keys if deep else (),
         panels=(panel,) if seeds else (),
         across=1,
     )
+
+
+def _by_depth(found: Stress, placements: list[str], keys: tuple[str, ...], scale: axes.Axis) -> Panel:
+    """A line for each placement and init."""
+    depths = sorted({limit.layers for limit in found.limits})
+    x = axes.logarithmic("layers", depths)
+    x = axes.Axis(label="layers", low=x.low, high=x.high, log=True, ticks=tuple((float(d), str(d)) for d in depths))
+    traces: list[Trace] = []
+    for key, placement in enumerate(placements):
+        for init in dict.fromkeys(limit.init for limit in found.limits):
+            mine = [
+                limit for limit in found.limits if (limit.placement, limit.init) == (placement, init) and limit.rate
+            ]
+            name, places = f"{keys[key]}, {init}", [float(limit.layers) for limit in mine]
+            points = tuple((place, limit.rate or 0.0) for place, limit in zip(places, mine, strict=True))
+            traces.append(Trace(key=key, role="mean", label=name, points=points))
+            for place, limit in zip(places, mine, strict=True):
+                traces += _span(limit, key, scale, lambda end, place=place: (place, end))
+    return Panel(title="", x=x, y=scale, traces=tuple(trace for trace in traces if trace.points))
+
+
+def _by_row(found: Stress, placements: list[str], keys: tuple[str, ...], scale: axes.Axis) -> Panel:
+    """A row for each placement and init, all of one depth."""
+    traces: list[Trace] = []
+    for index, limit in enumerate(found.limits):
+        key, row = placements.index(limit.placement), -float(index)
+        single = [
+            (ramp.seed, ramp.breaking.rate)
+            for ramp in found.ramps
+            if (ramp.placement, ramp.init) == (limit.placement, limit.init) and ramp.breaking and ramp.breaking.rate
+        ]
+        if len(limit.failures) > 1:
+            for seed, rate in single:
+                traces.append(Trace(key=key, role="dot", label=f"seed {seed}", points=((rate, row - 0.25),)))
+        if limit.rate is not None:
+            traces += _span(limit, key, scale, lambda end, row=row: (end, row))
+            traces.append(Trace(key=key, role="center", label="mean", points=((limit.rate, row),)))
+            side = "note" if scale.share(limit.rate) > 0.6 else "value"
+            text = f"{'≥ ' if limit.censored else ''}{limit.rate:.2g}"
+            traces.append(Trace(key=key, role=side, label=text, points=((limit.rate, row + 0.2),)))
+    several = len({limit.init for limit in found.limits}) > 1
+    names = tuple(
+        (-float(index), series.short(f"{limit.title}, {limit.init}" if several else limit.title))
+        for index, limit in enumerate(found.limits)
+    )
+    y = axes.Axis(label="", low=0.3 - len(found.limits), high=0.5, ticks=names)
+    return Panel(title="", x=scale, y=y, traces=tuple(traces))
+
+
+def _span(limit: Limit, key: int, scale: axes.Axis, place: Callable[[float], tuple[float, float]]) -> list[Trace]:
+    """The interval of a limit, as far as the axis reaches.
+
+    :param place: learning rate → point.
+    """
+    if limit.low is None or limit.high is None:
+        return []
+    ends = tuple(place(min(max(end, scale.low), scale.high)) for end in (limit.low, limit.high))
+    return [Trace(key=key, role="span", label=f"{limit.title}, 95% interval", points=ends)]
 
 
 def render(found: Stress) -> str:

@@ -32,7 +32,7 @@ def breaking(rates: Sequence[float], losses: Sequence[float | None], *, floor: f
     :param floor: the loss of a model that has learnt frequencies only.
     """
     finite = [loss if loss is not None and math.isfinite(loss) else math.inf for loss in losses]
-    smooth = [median(finite[max(0, index - WINDOW + 1) : index + 1]) for index in range(len(finite))]
+    smooth = smoothed(finite)
     start = next((value for value in smooth if math.isfinite(value)), math.inf)
     least, sound = math.inf, []
     for value in smooth:
@@ -56,6 +56,11 @@ def breaking(rates: Sequence[float], losses: Sequence[float | None], *, floor: f
         least=min(smooth),
         best_rate=rates[smooth.index(min(smooth))],
     )
+
+
+def smoothed(losses: Sequence[float]) -> list[float]:
+    """Of each record the median of the last `WINDOW`, itself among them; of the first ones, of those there are."""
+    return [median(losses[max(0, index - WINDOW + 1) : index + 1]) for index in range(len(losses))]
 
 
 def _failure(smooth: Sequence[float], losses: Sequence[float], floor: float, *, cut: bool) -> Failure:
