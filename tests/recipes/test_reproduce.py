@@ -39,7 +39,8 @@ def recipe(tmp_path, monkeypatch):
         training=TrainSettings(steps=60, batch_size=4, precision="float32", evaluations=2),
     )
     made = Recipe(
-        title="A table", source="Mix-LN, arXiv:2412.13795, a table", reading="As it stands.", scaled="everything", minutes=1,
+        title="A table", source="Mix-LN, arXiv:2412.13795, a table", reading="As it stands.", terms="As others.",
+        scaled="everything", minutes=1,
         runs=lambda scale, data: (Run(name="Small", settings=settings, diagnosed=True),),
         published={"perplexity": row("Small", {"pre": 20.0, "mix(1/3)": 19.0})},
         claims=(
@@ -61,6 +62,7 @@ def test_a_recipe_of_language_from_its_trainings_to_its_verdicts(recipe, tmp_pat
     out = tmp_path / "out" / "small-cpu"
     found = json.loads((out / "reproduction.json").read_text())
     assert found["command"] == "mixln reproduce small"
+    assert found["reading"] == "As others. As it stands."
     measured = {(each["quantity"], each["placement"]): each for each in found["measured"]}
     assert measured["perplexity", "pre"]["published"] == 20.0
     assert measured["perplexity", "pre"]["seeds"] == 2
@@ -114,7 +116,9 @@ def test_a_recipe_of_language_from_its_trainings_to_its_verdicts(recipe, tmp_pat
     (documents / "small.json").write_text((out / "reproduction.json").read_text())
     assert main(["reproduce", "--document", str(documents)]) == 0
     page = capsys.readouterr().out
-    assert "## `small`: A table" in page
+    assert "## `small`: A table\n\nMix-LN, arXiv:2412.13795, a table. As it stands.\n" in page
+    assert page.count("As others.") == 1
+    assert "- `small`: As others.\n" in page
     assert "](documents/small-angular.png)" in page
     assert {path.name for path in documents.glob("*.png")} == {f"small-{name}" for name in drawn}
     assert "| table1 | Table 1: perplexity of four placements at four sizes | — | — | — | not run yet |" in page

@@ -34,7 +34,7 @@ SCALED = (
     "State of the Union addresses in 300 steps of 8 × 128, learning rate 3e-3"
 )
 OWN_INIT = "Every placement has its own recommended initialisation, Megatron's for HybridNorm, as the paper does. "
-READING = (
+TERMS = (
     "Weight decay 0.1 on matrices: the paper's is on norms too, and of the dense models not on embeddings. Several seeds, where the "
     "paper has one."
 )
@@ -80,7 +80,8 @@ _TABLE_13 = {
 MAIN = Recipe(
     title="Table 13: perplexity of eight placements, dense 550M",
     source=f"{PAPER}, Table 13",
-    reading=f"{OWN_INIT}{READING} {SHAPE}",
+    terms=TERMS,
+    reading=f"{OWN_INIT}{SHAPE.rstrip()}",
     scaled=SCALED,
     minutes=12,
     runs=lambda scale, data: (Run(name="550M", settings=_settings("550M", scale, data, tuple(_TABLE_13))),),
@@ -99,7 +100,8 @@ def _tasks(scale: Scale, data: str | None) -> tuple[Run, ...]:
 TASKS = Recipe(
     title="Table 12: mean accuracy on tasks, dense 1.2B",
     source=f"{PAPER}, Table 12",
-    reading=f"{OWN_INIT}{READING} The seven tasks are those of Mix-LN's Table 2, so that the numbers beside each other are means over "
+    terms=TERMS,
+    reading=f"{OWN_INIT}The seven tasks are those of Mix-LN's Table 2, so that the numbers beside each other are means over "
     "different tasks.",
     scaled=f"{SCALED}; the first 200 questions of each task",
     minutes=20,
@@ -110,7 +112,8 @@ TASKS = Recipe(
 EXPERTS = Recipe(
     title="Main comparison with experts, MoE-1B-7B",
     source=f"{PAPER}, section on mixtures of experts",
-    reading=f"{OWN_INIT}{READING} The router's z-loss (0.001) is not part of transformers' OLMoE and left out. Its numbers are not at "
+    terms=TERMS,
+    reading=f"{OWN_INIT}The router's z-loss (0.001) is not part of transformers' OLMoE and left out. Its numbers are not at "
     "hand: what is taken is that HybridNorm* is ahead of Pre-Norm.",
     scaled=SCALED,
     minutes=15,
@@ -124,7 +127,8 @@ _INITS = {"Normal": "normal", "Depth-scaled": "scaled", "Megatron": "megatron"}
 INIT = Recipe(
     title="Table 5: initialisation of Pre-Norm and HybridNorm",
     source=f"{PAPER}, Table 5",
-    reading=f"{READING} {SHAPE}Two of its numbers for HybridNorm and one for Pre-Norm are at hand.",
+    terms=TERMS,
+    reading=f"{SHAPE}Two of its numbers for HybridNorm and one for Pre-Norm are at hand.",
     scaled=SCALED,
     minutes=10,
     runs=lambda scale, data: tuple(
@@ -152,7 +156,8 @@ _VARIANTS = ("hybrid(qk-post)", "hybrid(kv-post)", "hybrid(qkvc-post)", "hybrid(
 ABLATION = Recipe(
     title="Ablation: which projections are normalized, and where the feed-forward is",
     source=f"{PAPER}, ablation tables",
-    reading=f"Megatron's initialisation for all. {READING} {SHAPE}The numbers are not at hand: what is taken is that the variant "
+    terms=TERMS,
+    reading=f"Megatron's initialisation for all. {SHAPE}The numbers are not at hand: what is taken is that the variant "
     "which the paper chose, norms on queries, keys and values with Post-Norm in the feed-forward, is the best of them.",
     scaled=SCALED,
     minutes=10,

@@ -32,7 +32,7 @@ SCALED = (
     "width an eighth (1B a sixteenth, 7B a sixty-fourth) at the same number of layers, vocabulary 2,048, 0.3 million tokens of State "
     "of the Union addresses in 300 steps of 8 × 128, learning rates three times as high"
 )
-READING = (
+TERMS = (
     "Adam is run as AdamW without decay, gradients are clipped at 1 for all placements alike, documents are packed and not padded, "
     "weights and moments are float32. Unless something else is said, DeepNorm has its own initialisation, and the others N(0, "
     "0.02²). Steps are those of Table 7; steps × batch × sequence are more tokens than it says, 1.2 to 1.3 times as many up to 250M "
@@ -84,7 +84,8 @@ _PERPLEXITY_1 = {
 TABLE1 = Recipe(
     title="Table 1: perplexity of four placements at four sizes",
     source=f"{PAPER}, Table 1",
-    reading=f"{READING} LLaMA-250M has hidden size 768, which gives 247 million parameters; Table 7 says 1024, which does not. Its "
+    terms=TERMS,
+    reading="LLaMA-250M has hidden size 768, which gives 247 million parameters; Table 7 says 1024, which does not. Its "
     "Pre-LN is 21.92 here and 23.39 in Table 6: this is Table 1.",
     scaled=SCALED,
     minutes=45,
@@ -130,7 +131,8 @@ def _table2(scale: Scale, data: str | None) -> tuple[Run, ...]:
 TABLE2 = Recipe(
     title="Table 2: accuracy on seven tasks after fine-tuning",
     source=f"{PAPER}, Table 2",
-    reading=f"{READING} The paper names Commonsense-170K and no setting of the fine-tuning: three epochs with LoRA of rank 32 at "
+    terms=TERMS,
+    reading="The paper names Commonsense-170K and no setting of the fine-tuning: three epochs with LoRA of rank 32 at "
     "3e-4, as is usual with that data (arXiv:2304.01933), at the paper's scale. Its average is the mean of seven tasks; the text "
     "says eight.",
     scaled=f"{SCALED}; LLaMA-250M alone, 1,000 examples without LoRA, the first 200 questions of each task",
@@ -169,7 +171,8 @@ def _table3(scale: Scale, data: str | None) -> tuple[Run, ...]:
 TABLE3 = Recipe(
     title="Table 3: final reward of reinforcement learning from human feedback",
     source=f"{PAPER}, Table 3",
-    reading=f"{READING} The paper names InstructGPT's workflow and UltraFeedback, and neither the algorithm's settings nor the reward "
+    terms=TERMS,
+    reading="The paper names InstructGPT's workflow and UltraFeedback, and neither the algorithm's settings nor the reward "
     "model: leave-one-out REINFORCE here, one reward model for both placements of a seed.",
     scaled=f"{SCALED}; the shape and learning rate of LLaMA-130M, half as many layers, in place of LLaMA-1B's; 1,000 examples, 1,000 pairs "
     "made of right and wrong answers, 40 steps",
@@ -200,7 +203,8 @@ def _table5(scale: Scale, data: str | None) -> tuple[Run, ...]:
 TABLE5 = Recipe(
     title="Table 5: perplexity of LLaMA-1B by the share α of Post-LN layers",
     source=f"{PAPER}, Table 5",
-    reading=f"{READING} The text says that the sweep was made with LLaMA-250M, the table LLaMA-1B: this is LLaMA-1B. 41.7% is 5/12, "
+    terms=TERMS,
+    reading="The text says that the sweep was made with LLaMA-250M, the table LLaMA-1B: this is LLaMA-1B. 41.7% is 5/12, "
     "16.7% 1/6; 33.0% of 24 layers are 7, and 1/3 are 8: this is 1/3.",
     scaled=f"{SCALED}; LLaMA-1B has the width of 64; beside it 6 and 12 layers with as many parameters, and three learning rates each",
     minutes=110,
@@ -228,7 +232,8 @@ _TABLE_6 = {"pre": 23.39, "admin": 24.82, "group(4)": 23.10, "sandwich": 23.26, 
 TABLE6 = Recipe(
     title="Table 6: perplexity of LLaMA-250M with other normalizations",
     source=f"{PAPER}, Table 6",
-    reading=f"{READING} Group-LN's groups are not given: 4. Its Pre-LN is 23.39 here and 21.92 in Table 1, so that these numbers "
+    terms=TERMS,
+    reading="Group-LN's groups are not given: 4. Its Pre-LN is 23.39 here and 21.92 in Table 1, so that these numbers "
     "compare with each other alone.",
     scaled=SCALED,
     minutes=20,
@@ -263,7 +268,8 @@ _TABLE_8: dict[str, tuple[str | None, float, float]] = {
 TABLE8 = Recipe(
     title="Table 8: perplexity of LLaMA-130M with Scaled Initialization and Scaled Embed",
     source=f"{PAPER}, Table 8 and appendix B",
-    reading=f"{READING} Appendix B's √(2/5d)/√(2N) for W₂ and W₀, with N the layers; Scaled Embed on top of it, as the text says. "
+    terms=TERMS,
+    reading="Appendix B's √(2/5d)/√(2N) for W₂ and W₀, with N the layers; Scaled Embed on top of it, as the text says. "
     "Pre-LN is 32.18 here and 26.78 in Table 1, so that these numbers compare with each other alone.",
     scaled=SCALED,
     minutes=10,
@@ -319,7 +325,8 @@ FIGURE2 = Recipe(
 FIGURE3 = Recipe(
     title="Figure 3: Post-LN and Pre-LN, layer by layer",
     source=f"{PAPER}, Figure 3",
-    reading=f"{READING} {_BY_LOSS} What is taken from the figure: towards the end of Post-LN layers differ more, matter more and have "
+    terms=TERMS,
+    reading=f"{_BY_LOSS} What is taken from the figure: towards the end of Post-LN layers differ more, matter more and have "
     "larger gradients than at its beginning; in Pre-LN it is the other way round.",
     scaled=SCALED,
     minutes=10,
@@ -334,7 +341,8 @@ FIGURE3 = Recipe(
 FIGURE4 = Recipe(
     title="Figure 4: perplexity of LLaMA-7B during training",
     source=f"{PAPER}, Figure 4",
-    reading=f"{READING} α = 1/16, two of 32 layers (Table 7). The paper stopped at 13,000 steps of a longer schedule that it does not "
+    terms=TERMS,
+    reading="α = 1/16, two of 32 layers (Table 7). The paper stopped at 13,000 steps of a longer schedule that it does not "
     "give; here they are the whole schedule. The figure shows that Mix-LN is lower at every evaluation and gives no numbers; what is "
     "compared is the mean of the loss over ten evaluations.",
     scaled=SCALED,
@@ -352,7 +360,8 @@ FIGURE4 = Recipe(
 FIGURE5 = Recipe(
     title="Figure 5: angular distance of Post-LN, Pre-LN and Mix-LN",
     source=f"{PAPER}, Figure 5",
-    reading=f"{READING} The figure gives no numbers. What is taken from it: Mix-LN's deeper layers but the last two turn the stream "
+    terms=TERMS,
+    reading="The figure gives no numbers. What is taken from it: Mix-LN's deeper layers but the last two turn the stream "
     "further than Pre-LN's; Post-LN's earlier layers less than its deeper ones.",
     scaled=SCALED,
     minutes=12,
@@ -366,7 +375,8 @@ FIGURE5 = Recipe(
 FIGURE6 = Recipe(
     title="Figure 6: gradient norms at the start, and performance drop of each layer",
     source=f"{PAPER}, Figure 6",
-    reading=f"{READING} {_BY_LOSS} Gradients are those of the first step of the same models, LLaMA-130M; the paper's are LLaMA-250M's. "
+    terms=TERMS,
+    reading=f"{_BY_LOSS} Gradients are those of the first step of the same models, LLaMA-130M; the paper's are LLaMA-250M's. "
     "Unevenness is the standard deviation over layers of the norms' natural logarithms.",
     scaled=SCALED,
     minutes=12,

@@ -102,7 +102,7 @@ def described(
     :param done: run → how many of its trials have ended before.
     """
     yield f"{recipe.title} ({recipe.source})"
-    yield recipe.reading
+    yield recipe.whole_reading
     beside = {
         variant: [made for run in runs if (made := _beside(run, changed(run, variant))) is not None]
         for variant in variants

@@ -57,6 +57,7 @@ class Recipe:
     :param title: what it is.
     :param source: paper and place.
     :param reading: what of it is ours, where the paper leaves something open or contradicts itself.
+    :param terms: the same of what it has in common with others of the paper.
     :param scaled: what the small scale makes smaller.
     :param minutes: what the small scale took on two cores; of a part of a recipe its share by trainings.
     :param runs: scale and where the data lie (`None`: where the recipe looks for itself) → the comparisons.
@@ -73,6 +74,7 @@ class Recipe:
     reading: str
     scaled: str
     minutes: int
+    terms: str = ""
     runs: Callable[[Scale, str | None], tuple[Run, ...]] = lambda scale, data: ()
     models: Callable[[Scale], Mapping[str, str]] = lambda scale: {}
     presets: Mapping[str, str] = field(default_factory=dict)
@@ -82,6 +84,11 @@ class Recipe:
     judged: tuple[str, ...] = ()
     claims: tuple[Claim, ...] = ()
     baseline: str = "pre"
+
+    @property
+    def whole_reading(self) -> str:
+        """Terms and reading."""
+        return f"{self.terms} {self.reading}".strip()
 
     @property
     def paper(self) -> str:

@@ -70,7 +70,7 @@ class Carrier:
             recipe=self.name,
             title=self.recipe.title,
             source=self.recipe.source,
-            reading=self.recipe.reading,
+            reading=self.recipe.whole_reading,
             scale=self.scale,
             scaled=self.recipe.scaled,
             command=self.command,

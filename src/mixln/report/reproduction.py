@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from statistics import mean
 
 from mixln.compare import words
@@ -253,8 +254,8 @@ def sweeps(found: Reproduction) -> tuple[Grid, ...]:
                     ((placement,), *((_cell(cells.get((placement, rate))),) for rate in rates))
                     for placement in dict.fromkeys(each.placement for each in mine)
                 ),
-                caption="e to the power of the mean held-out loss over the seeds that did not diverge; in brackets how many neither "
-                "diverged nor stalled, where not all.",
+                caption="Perplexity is e to the power of the mean held-out loss over the seeds that did not diverge; in brackets how many "
+                "neither diverged nor stalled, where not all.",
             )
         )
     return tuple(tables)
@@ -300,12 +301,16 @@ def _change(name: str, interval: Interval | None) -> Pieces:
     return middle, f"[{quantity.change(interval.low)}, {quantity.change(interval.high)}]"
 
 
-def text(found: Reproduction, name: str = "", figures: Mapping[str, str] | None = None) -> str:
+def text(
+    found: Reproduction, name: str = "", figures: Mapping[str, str] | None = None, said: Collection[str] = ()
+) -> str:
     """Everything in GitHub's Markdown; `reproduction.md`.
 
     :param name: of the recipe, where several stand below each other.
     :param figures: file → what it shows.
+    :param said: captions that stand elsewhere and are left out.
     """
+    grids = (replace(each, caption="") if each.caption in said else each for each in tables(found))
     lines = [
         f"## {f'`{name}`: ' if name else ''}{found.title}",
         f"{found.source}. {found.reading}",
@@ -313,12 +318,15 @@ def text(found: Reproduction, name: str = "", figures: Mapping[str, str] | None 
         f"```sh\n{found.command}\n```",
         "\n".join(f"- {line}" for line in found.settings),
         f"{tally(found)}{f' All trainings, one after the other: {words.duration(found.seconds)}.' if found.settings else ''}",
-        markdown(numbers(found)).rstrip(),
-        *([markdown(orders(found)).rstrip()] if found.orderings else []),
-        *(markdown(table).rstrip() for table in sweeps(found)),
+        *(markdown(each).rstrip() for each in grids),
         *(f"![{escaped(title)}]({path})" for path, title in (figures or {}).items()),
     ]
     return "\n\n".join(line for line in lines if line) + "\n"
+
+
+def tables(found: Reproduction) -> tuple[Grid, ...]:
+    """All tables of an outcome."""
+    return (numbers(found), *([orders(found)] if found.orderings else []), *sweeps(found))
 
 
 INTRODUCTION = """# What the papers published, and what came out here
@@ -361,15 +369,29 @@ def document(
         words=2,
         caption="Undecided: the 95% interval includes zero, some seeds did not train, or there are none to tell noise from.",
     )
+    captions = Counter(each.caption for outcome in found.values() for each in tables(outcome))
+    said = [caption for caption, times in captions.items() if times > 1]
+    terms = {
+        recipe.terms: [name for name, each in recipes.items() if each.terms == recipe.terms]
+        for recipe in recipes.values()
+    }
     parts = [
         part
-        for name in recipes
+        for name, recipe in recipes.items()
         for part in (
-            *([text(found[name], name, figures.get(name))] if name in found else []),
+            *(
+                [text(replace(found[name], reading=recipe.reading), name, figures.get(name), said)]
+                if name in found
+                else []
+            ),
             *([text_beside(beside[name], name)] if name in beside else []),
         )
     ]
-    return "\n".join([INTRODUCTION, markdown(overview), *parts])
+    notes = [
+        *(f"- {', '.join(f'`{name}`' for name in names)}: {common}" for common, names in terms.items() if common),
+        *(f"- {caption}" for caption in said),
+    ]
+    return "\n".join([INTRODUCTION, markdown(overview), "## What is common to several\n", "\n".join(notes), "", *parts])
 
 
 def _counts(found: Reproduction | None) -> tuple[Pieces, ...]:

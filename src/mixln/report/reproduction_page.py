@@ -17,10 +17,8 @@ from mixln.report.heatmap import Triangle, triangles
 from mixln.report.reproduction import (
     changes_beside,
     differences_beside,
-    numbers,
     numbers_beside,
-    orders,
-    sweeps,
+    tables,
     tally,
 )
 from mixln.report.series import Chart, Panel, Trace, mean_curve
@@ -138,7 +136,7 @@ def render(found: Reproduction, beside: AsPublished | None = None) -> str:
         heading=found.title,
         body=(
             verdict({"": (tally(found), *_scale(found))}),
-            section("Results", *map(_table, _tables(found))),
+            section("Results", *map(_table, tables(found))),
             *([section("Figures", *map(figure, drawn))] if drawn else []),
             *([section("As published", *map(_table, _beside(beside)))] if beside else []),
             section(
@@ -162,10 +160,6 @@ def _scale(found: Reproduction) -> Iterator[str]:
             f"Made smaller: {found.scaled}. Models that small, trained that briefly, say nothing certain about those of the paper: what is "
             "compared is who is ahead of whom."
         )
-
-
-def _tables(found: Reproduction) -> tuple[Grid, ...]:
-    return (*([orders(found)] if found.orderings else []), numbers(found), *sweeps(found))
 
 
 def _beside(found: AsPublished) -> tuple[Grid, ...]:
