@@ -14,6 +14,7 @@ from mixln.compare.settings import CompareSettings
 from mixln.data.settings import TextSettings
 from mixln.recipes import RECIPES
 from mixln.recipes.curves import CURVES
+from mixln.recipes.folders import seeds_of
 from mixln.recipes.plan import memory_of
 from mixln.recipes.records import Claim, Recipe, Run, row
 from mixln.training.settings import TrainSettings
@@ -225,7 +226,40 @@ def test_a_smaller_micro_batch(recipe, tmp_path, capsys):
     command = ["reproduce", "small", "--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache"), "--plan"]
     assert main([*command, "--micro-batch-size", "3"]) == 2
     assert "micro-batch-size must divide batch-size 4, got 3" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*command, "--micro-batch-size", "0"])
+    assert "micro-batch-size must be at least 1, got 0" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+    assert main(command) == 0
+    plain = capsys.readouterr().out
+    assert main([*command, "--micro-batch-size", "8"]) == 0  # more than the batch of 4
+    assert capsys.readouterr().out == plain
+    assert main([*command, "--micro-batch-size", "2"]) == 0
+    assert "60 steps of 4 × 16 tokens, 2 at a time; init normal: 8 trials" in capsys.readouterr().out
+
+
+def test_a_micro_batch_of_one_device_that_eight_could_not_share(capsys):
+    """512 sequences are 64 for each of eight GPUs, which the plan proposes."""
+    assert (
+        main(["reproduce", "table1", "--scale", "paper", "--only", "LLaMA-1B", "--micro-batch-size", "512", "--plan"])
+        == 0
+    )
+    assert "64 at a time" in capsys.readouterr().out  # no more than the recipe has
+
+
+@pytest.mark.parametrize(
+    ("seeds", "name"),
+    [
+        ((5,), "seeds-5"),
+        ((0, 1, 2), "seeds-0-1-2"),
+        (range(10), "seeds-0-to-9"),
+        ((7, 0, 1, 2, 3), "seeds-7-0-to-3"),
+        (range(0, 400, 2), "seeds-200-"),
+    ],
+)
+def test_seeds_in_the_name_of_a_folder(seeds, name):
+    assert seeds_of(tuple(seeds)).startswith(name)
+    assert len(seeds_of(tuple(seeds))) < 80
 
 
 class _Gpu:
@@ -240,7 +274,8 @@ def test_a_gpu_that_is_too_small_hears_what_would_fit(tmp_path, monkeypatch, cap
     assert main(command) == 2
     said = capsys.readouterr().err
     need, remedy = re.search(
-        r"needs (\d+) GB of a GPU for LLaMA-1B, and this machine's have 40 GB; add (.*?), or", said
+        r"needs (\d+) GB of a GPU for LLaMA-1B, and 1 GB for its driver, and this machine's have 40 GB; add (.*?), or",
+        said,
     ).groups()
     assert int(need) > 40
     monkeypatch.setattr("mixln.cli.reproduce.check_writable", _reached)
@@ -277,6 +312,13 @@ def test_the_scale_of_the_paper_without_a_gpu_is_refused(tmp_path, monkeypatch, 
     assert not (tmp_path / "out").exists()
 
 
+def test_compiled_layers_are_not_sharded(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["reproduce", "table1", "--compile", "on", "--parallel", "fsdp", "--out", str(tmp_path / "out")])
+    assert stop.value.code == 2
+    assert "compile on goes with --parallel ddp only" in capsys.readouterr().err
+
+
 def test_documents_that_are_none(tmp_path, capsys):
     assert main(["reproduce", "--document", str(tmp_path)]) == 2
     assert "holds no NAME.json of a recipe that was run" in capsys.readouterr().err
@@ -288,7 +330,9 @@ def test_documents_that_are_none(tmp_path, capsys):
     assert "is none of the files that mixln reproduce writes" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("option", "value"), [("data", "my.txt"), ("seeds", "0"), ("micro-batch-size", "4")])
+@pytest.mark.parametrize(
+    ("option", "value"), [("data", "my.txt"), ("seeds", "0"), ("micro-batch-size", "4"), ("compile", "off")]
+)
 def test_what_only_a_training_asks_for_is_refused(option, value, tmp_path, capsys):
     assert main(["reproduce", "table7", f"--{option}", value, "--out", str(tmp_path / "out")]) == 2
     assert f"{option} is not asked for by table7, which trains nothing" in capsys.readouterr().err

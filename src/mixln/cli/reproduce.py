@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -16,7 +16,7 @@ from mixln.files import check_writable
 from mixln.launch import launched
 from mixln.recipes import RECIPES, Scale
 from mixln.recipes.deviations import DEVIATIONS, Variant, check, variants
-from mixln.recipes.folders import TRAININGS, ended, folder_of, placed
+from mixln.recipes.folders import TRAININGS, ended, folder_of, placed, seeds_of
 from mixln.recipes.plan import check_machine, described
 from mixln.recipes.records import Recipe, Run
 from mixln.training.settings import EngineSettings, Parallel
@@ -54,14 +54,15 @@ class Reproduce(ExecutorSettings):
     data: str | None = None
     """Where the data lie, if not where the recipe looks: for table4 at the paper's scale, the folder of ImageNet-1K."""
     out: Path = Path("runs/reproduce")
-    """Folder of all recipes: NAME-SCALE holds a recipe's report, and trainings what was trained. Recipes that have trainings in common
-    share them."""
+    """Folder of all recipes: NAME-SCALE holds a recipe's report (with what else was asked for in its name: NAME-SCALE-seeds-0-1), and
+    trainings what was trained. Recipes that have trainings in common share them."""
     cache: Path = field(default_factory=lambda: Path("~/.cache/mixln"))
     """Folder for prepared text and images."""
     seeds: tuple[int, ...] = ()
     """Other seeds than the recipe's, for example 0 1 2 3 4 where three do not tell; what was trained before is kept."""
     micro_batch_size: int | None = None
-    """Sequences or images per forward pass, to save memory. Left out, what the recipe has for its scale."""
+    """At most so many sequences or images per forward pass of the pre-training, to save memory. What was trained with more at a time is
+    trained again. Left out, what the recipe has for its scale."""
     engine: Annotated[EngineSettings, tyro.conf.arg(name="")] = field(default_factory=EngineSettings)
     parallel: Parallel = "ddp"
     """Under torchrun, all of whose processes train one model after the other: what each holds, the whole model (ddp), or a share of its
@@ -79,6 +80,9 @@ class Reproduce(ExecutorSettings):
                     f"recipe must be named: {', '.join(RECIPES)}; mixln reproduce --list says what they are"
                 )
             raise SettingsError(unknown("recipe", self.recipe, RECIPES))
+        self.engine.check(self.parallel)
+        if self.micro_batch_size is not None and self.micro_batch_size < 1:
+            raise SettingsError(f"micro-batch-size must be at least 1, got {self.micro_batch_size}")
 
     def run(self) -> int:
         """Says what is run, runs it, and compares it with what was published."""
@@ -95,13 +99,8 @@ class Reproduce(ExecutorSettings):
             return 0
         recipe, chosen = self._recipe(), variants(self.as_published)
         runs = recipe.runs(self.scale, self.data)
-        if not runs:
-            for name in ("data", "seeds", "micro_batch_size"):
-                if getattr(self, name):
-                    option = name.replace("_", "-")
-                    raise SettingsError(
-                        f"{option} is not asked for by {self.recipe}, which trains nothing; leave it out"
-                    )
+        if not runs and (given := self._of_trainings()):
+            raise SettingsError(f"{given[0]} is not asked for by {self.recipe}, which trains nothing; leave it out")
         for variant in chosen:
             check(recipe, runs, variant)
         processes = launched()[1]
@@ -132,9 +131,13 @@ class Reproduce(ExecutorSettings):
         from mixln.recipes.reproducing import Carrier
         from mixln.report import grid, reproduction, write_reproduction
 
-        data = [Path(self.data).name] if self.data else []
-        seeds = ["seeds", *map(str, self.seeds)] if self.seeds else []
-        report = self.out / "-".join([self.recipe, self.scale, *map(folder_of, (*self.only, *data, *seeds))])
+        parts = [
+            *map(folder_of, self.only),
+            *([folder_of(Path(self.data).name)] if self.data else []),
+            *([seeds_of(self.seeds)] if self.seeds else []),
+            *([f"micro-{self.micro_batch_size}"] if self.micro_batch_size else []),
+        ]
+        report = self.out / "-".join([self.recipe, self.scale, *parts])
         codes = [0]
 
         def shown(settings: GridSettings) -> Summary:
@@ -171,6 +174,12 @@ class Reproduce(ExecutorSettings):
         terminal.line(f"\nreport: {paths[-1]}")
         return max(codes)
 
+    def _of_trainings(self) -> tuple[str, ...]:
+        """The options that were given and are of trainings."""
+        engine = [item.name for item in fields(EngineSettings) if getattr(self.engine, item.name) != item.default]
+        given = [*(name for name in ("data", "seeds", "micro_batch_size") if getattr(self, name)), *engine]
+        return tuple(name.replace("_", "-") for name in given)
+
     def _recipe(self) -> Recipe:
         """What of the recipe was asked for, and how."""
         recipe = RECIPES[self.recipe]
@@ -185,9 +194,9 @@ class Reproduce(ExecutorSettings):
 
     def _asked(self, run: Run) -> GridSettings:
         settings = self.executed(run.settings)
-        training = settings.training
-        if self.micro_batch_size is not None:
-            training = replace(training, micro_batch_size=self.micro_batch_size)
+        training, micro = settings.training, self.micro_batch_size
+        if micro is not None and micro < (training.micro_batch_size or training.batch_size):
+            training = replace(training, micro_batch_size=micro)
         return replace(settings, seeds=self.seeds or settings.seeds, training=training, engine=self.engine)
 
     def _done(self, run: Run) -> int:
@@ -200,6 +209,7 @@ class Reproduce(ExecutorSettings):
             *([f"--only {' '.join(map(shlex.quote, self.only))}"] if self.only else []),
             *([f"--data {shlex.quote(self.data)}"] if self.data else []),
             *([f"--seeds {' '.join(map(str, self.seeds))}"] if self.seeds else []),
+            *([f"--micro-batch-size {self.micro_batch_size}"] if self.micro_batch_size else []),
             *([f"--as-published {' '.join(variant.name for variant in chosen)}"] if chosen else []),
         ]
         return " ".join(parts)

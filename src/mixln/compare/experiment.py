@@ -133,11 +133,10 @@ def compare(
         sweep(store.folder, "*.json", "*.md", "*.png", "*.html")
         if whole.with_grid(store.check(shared, asked, extend=extend)) != whole:
             raise StoreError(f"out {store.folder} has been extended by another mixln meanwhile; run this again")
-        present = store.read() or {
-            "versions": _versions(),
-            "commit": _commit(),
-            "machine": _machine_words(settings, plan, workers),
-        }
+        now = {"commit": _commit(), "machine": _machine_words(settings, plan, workers)}
+        present = store.read() or {"versions": _versions(), **now}
+        if missing:  # what is added may be of another
+            present |= {name: _also(present.get(name), value) for name, value in now.items()}
         store.create({**present, **shared, "grid": whole.grid(), "baseline": settings.reference})
         results = {trial: store.result(trial) for trial in trials}
         for trial, result in results.items():
@@ -153,11 +152,11 @@ def compare(
             for trial in trials
             if results[trial] is None
         ]
-        if jobs and present["versions"] != (now := _versions()):
+        if jobs and present["versions"] != (versions := _versions()):
             changed = [
-                f"{name} {old}, now {now.get(name)}"
+                f"{name} {old}, now {versions.get(name)}"
                 for name, old in present["versions"].items()
-                if old != now.get(name)
+                if old != versions.get(name)
             ]
             found.append(f"the trials of this experiment do not all have the same versions: {'; '.join(changed)}")
             display.say(f"warning: {found[-1]}")
@@ -348,6 +347,13 @@ def facts_of_run() -> dict[str, str]:
     """What ran: versions of the libraries, and mixln's commit where it runs from a checkout."""
     facts = {"versions": ", ".join(f"{name} {number}" for name, number in _versions().items())}
     return {**facts, "commit": commit} if (commit := _commit()) else facts
+
+
+def _also(old: str | None, new: str | None) -> str | None:
+    """Both, where they differ."""
+    if old is None or new is None or new in old:
+        return old or new
+    return f"{old}; {new}"
 
 
 def _versions() -> dict[str, str]:

@@ -274,8 +274,7 @@ class PretrainSettings(LanguageSettings):
 
     def __post_init__(self) -> None:
         self.comparison()
-        if self.engine.compile == "on" and self.parallel == "fsdp":
-            raise SettingsError("compile on goes with --parallel ddp only; leave it to --compile auto")
+        self.engine.check(self.parallel)
 
     def comparison(self) -> CompareSettings:
         """The comparison of this one trial."""

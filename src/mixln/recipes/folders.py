@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from mixln.compare.store import Store, read_result
@@ -21,6 +22,19 @@ def folder_of(name: str) -> str:
     return re.sub(r"[^a-z0-9.]+", "-", name.lower())
 
 
+def seeds_of(seeds: Sequence[int]) -> str:
+    """Seeds as part of a folder's name: `seeds-0-1-2`, of many in a row `seeds-0-to-9`; of very many their number and a hash."""
+    runs: list[list[int]] = []
+    for seed in seeds:
+        if runs and seed == runs[-1][-1] + 1:
+            runs[-1].append(seed)
+        else:
+            runs.append([seed])
+    parts = [f"{run[0]}-to-{run[-1]}" if len(run) > 3 else "-".join(map(str, run)) for run in runs]
+    name = "-".join(parts)
+    return f"seeds-{name if len(name) <= 60 else f'{len(seeds)}-{_hash(list(seeds))}'}"
+
+
 def placed(run: Run, folder: Path, cache: Path) -> Run:
     """The run where its trainings lie. All runs with the same settings share a folder, whatever recipe or deviation they are of:
     to what one has trained, the next adds its placements, learning rates and seeds, or what follows the pre-training.
@@ -28,9 +42,8 @@ def placed(run: Run, folder: Path, cache: Path) -> Run:
     :param folder: of all trainings.
     """
     settings = run.settings
-    terms = json.dumps(to_json(settings.shared()), sort_keys=True)
     name = settings.model if re.fullmatch(r"[\w.-]+", settings.model) else Path(settings.model).stem
-    out = folder / f"{folder_of(name)}-{hashlib.sha256(terms.encode()).hexdigest()[:10]}"
+    out = folder / f"{folder_of(name)}-{_hash(to_json(settings.shared()))}"
     return dataclasses.replace(run, settings=dataclasses.replace(settings, out=out, cache=cache))
 
 
@@ -39,3 +52,7 @@ def ended(run: Run) -> int:
     settings, store = run.settings, Store(run.settings.out)
     trials = settings.trials(dict.fromkeys(settings.placements, ""))  # the folder's name is without the initialisation
     return sum(read_result(store.trial_folder(trial)) is not None for trial in trials)
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:10]

@@ -35,8 +35,8 @@ SCALED = (
 )
 OWN_INIT = "Every placement has its own recommended initialisation, Megatron's for HybridNorm, as the paper does. "
 TERMS = (
-    "Weight decay 0.1 on matrices: the paper's is on norms too, and of the dense models not on embeddings. Several seeds, where the "
-    "paper has one."
+    "Weight decay 0.1 on matrices: the paper's is on norms too, and of the dense models not on embeddings. The "
+    "paper has one seed."
 )
 SHAPE = "The shape of the 550M model is ours (width 1536, feed-forward 4096, 16 layers, 4 key/value heads): it gives 550 million. "
 

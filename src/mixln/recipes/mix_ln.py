@@ -36,7 +36,7 @@ TERMS = (
     "Adam is run as AdamW without decay, gradients are clipped at 1 for all placements alike, documents are packed and not padded, "
     "weights and moments are float32. Unless something else is said, DeepNorm has its own initialisation, and the others N(0, "
     "0.02²). Steps are those of Table 7; steps × batch × sequence are more tokens than it says, 1.2 to 1.3 times as many up to 250M "
-    "and 2.6 times at 1B. Several seeds, where the paper has one or does not say."
+    "and 2.6 times at 1B. The paper has one seed, or does not say."
 )
 
 

@@ -26,9 +26,11 @@ def settings_of(run: Run) -> str:
     """What one run trains, in a line."""
     settings = run.settings
     rates = ", ".join(f"{rate:g}" for rate in settings.learning_rates)
+    micro = settings.training.micro_batch_size
+    length = f"{_length(settings)}{f', {micro} at a time' if micro else ''}"
     return (
         f"{run.name}: {settings.model}; {', '.join(settings.placements)}; learning rate{'s' if ',' in rates else ''} {rates}; "
-        f"seeds {', '.join(map(str, settings.seeds))}; {_length(settings)}; init {settings.init or 'as each placement has it'}"
+        f"seeds {', '.join(map(str, settings.seeds))}; {length}; init {settings.init or 'as each placement has it'}"
     )
 
 
@@ -59,10 +61,11 @@ def check_machine(runs: tuple[Run, ...], *, processes: int = 1, parallel: Parall
             if isinstance(run.settings, CompareSettings):  # models of images are small
                 made, _ = _planned(run.settings, 1, processes, parallel, have)
                 if not made.fits:
-                    remedies = [*_remedies(run, made), "leave it out with --only", "run --scale cpu"]
+                    without = ["leave it out with --only"] if len(runs) > 1 else []
+                    remedies = [*_remedies(run, made), *without, "run --scale cpu"]
                     raise SettingsError(
-                        f"scale paper needs {made.memory.total / 1e9:.0f} GB of a GPU for {run.name}, and this machine's have "
-                        f"{have / 1e9:.0f} GB; {', or '.join(remedies)}"
+                        f"scale paper needs {made.memory.total / 1e9:.0f} GB of a GPU for {run.name}, and 1 GB for its driver, and this "
+                        f"machine's have {have / 1e9:.0f} GB; {', or '.join(remedies)}"
                     )
         return
     cores = torch.get_num_threads()
@@ -112,24 +115,27 @@ def described(
         longer = sum(run.trials for run in every) / sum(run.trials for run in runs) if runs else 1
         minutes = round(recipe.minutes * longer)
         yield (
-            f"Made smaller: {recipe.scaled}. About {minutes} minute{'s' * (minutes != 1)} on two cores, less where other recipes have "
-            "made some of it."
+            f"Made smaller: {recipe.scaled}. About {minutes} minute{'s' * (minutes != 1)} on two cores in all, less where some of it is "
+            "done."
         )
-    hours = 0.0
+    hours = left = 0.0
     for variant, new in {None: runs, **beside}.items():
         if variant is not None:
             yield f"As published, {variant.name}: {variant.what}"
         for run in new:
-            ended = f", {count} of them done" if (count := done(run)) else ""
+            count = done(run)
+            ended = f", {count} of them {'pre-trained' if run.diagnosed or _followed(run) else 'done'}" if count else ""
             yield f"{settings_of(run)}: {run.trials} trial{'s' * (run.trials > 1)}{ended}"
             if scale == "paper":
                 text, own = _needs(run)
                 hours += own
+                left += own * (1 - count / run.trials)
                 yield f"  {text}"
         if not new and variant is not None:
             yield "no training: what the others found is counted as the authors' code counts"
-    if scale == "paper" and len(every) > 1:
-        yield f"All of it: {hours:,.0f} hours of one {DEVICES['h100'].title}."
+    if scale == "paper" and (len(every) > 1 or left < hours):
+        still = f", {left:,.0f} of them still to do" if left < hours else ""
+        yield f"All of it: {hours:,.0f} hours of one {DEVICES['h100'].title}{still}."
     if scale == "paper" and any(run.diagnosed or _followed(run) for run in every):
         yield "Not counted: what follows the pre-training."
     for name, model in recipe.models(scale).items():
@@ -193,11 +199,13 @@ def _planned(
     from mixln.planning.plan import make_plan
 
     assert isinstance(settings, CompareSettings)
+    training = settings.training
+    micro = training.micro_batch_size
     asked = PlanSettings(
         model=settings.model,
         sequence_length=settings.text.sequence_length,
-        batch_size=settings.training.batch_size,
-        micro_batch_size=settings.training.micro_batch_size,
+        batch_size=training.batch_size,
+        micro_batch_size=None if micro is None else min(micro, training.batch_size // processes),
         activation_checkpointing=settings.engine.activation_checkpointing,
         steps=settings.steps,
         trials=trials,

@@ -63,8 +63,8 @@ TABLE_4 = Recipe(
     source="Mix-LN, arXiv:2412.13795, Table 4 and section 4.5; ConvNeXt, arXiv:2201.03545, Table 5",
     reading=(
         "The paper says 120 epochs, α = 0.25 and “the ConvNeXt configurations” and gives no more. Taken from ConvNeXt: all of its "
-        "pre-training settings but the 300 epochs; its 20 epochs of warm-up are kept. Of three seeds, where the paper has one or does "
-        "not say. Not taken: layer scale, which is no part of a ViT; and RandAugment's random magnitude (deviation 0.5)."
+        "pre-training settings but the 300 epochs; its 20 epochs of warm-up are kept. The paper has one seed, or does not say. "
+        "Not taken: layer scale, which is no part of a ViT; and RandAugment's random magnitude (deviation 0.5)."
     ),
     scaled=(
         "vit-micro (1.3 million parameters in place of 5.7 and 22), Fashion-MNIST (60,000 images of 28 × 28 in place of 1.28 million of "

@@ -371,27 +371,22 @@ def document(
     )
     captions = Counter(each.caption for outcome in found.values() for each in tables(outcome))
     said = [caption for caption, times in captions.items() if times > 1]
-    terms = {
-        recipe.terms: [name for name, each in recipes.items() if each.terms == recipe.terms]
-        for recipe in recipes.values()
-    }
-    parts = [
-        part
-        for name, recipe in recipes.items()
-        for part in (
-            *(
-                [text(replace(found[name], reading=recipe.reading), name, figures.get(name), said)]
-                if name in found
-                else []
-            ),
-            *([text_beside(beside[name], name)] if name in beside else []),
-        )
-    ]
+    terms: dict[str, list[str]] = {}
+    parts = []
+    for name in (name for name in recipes if name in found):
+        outcome, recipe = found[name], recipes[name]
+        if recipe.terms and outcome.reading == recipe.whole_reading:  # else it was read otherwise when it was run
+            terms.setdefault(recipe.terms, []).append(f"`{name}`")
+            outcome = replace(outcome, reading=recipe.reading)
+        parts.append(text(outcome, name, figures.get(name), said))
+        if name in beside:
+            parts.append(text_beside(beside[name], name))
     notes = [
-        *(f"- {', '.join(f'`{name}`' for name in names)}: {common}" for common, names in terms.items() if common),
+        *(f"- {', '.join(names)}: {common}" for common, names in terms.items()),
         *(f"- {caption}" for caption in said),
     ]
-    return "\n".join([INTRODUCTION, markdown(overview), "## What is common to several\n", "\n".join(notes), "", *parts])
+    common = ["## What is common to several\n", "\n".join(notes), ""] if notes else []
+    return "\n".join([INTRODUCTION, markdown(overview), *common, *parts])
 
 
 def _counts(found: Reproduction | None) -> tuple[Pieces, ...]:

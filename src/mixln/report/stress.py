@@ -158,7 +158,7 @@ def _by_depth(found: Stress, placements: list[str], keys: tuple[str, ...], scale
             points = tuple((place, limit.rate or 0.0) for place, limit in zip(places, mine, strict=True))
             traces.append(Trace(key=key, role="mean", label=name, points=points))
             for place, limit in zip(places, mine, strict=True):
-                traces += _span(limit, key, scale, lambda end, place=place: (place, end))
+                traces += _span(limit, key, found.rates, lambda end, place=place: (place, end))
     return Panel(title="", x=x, y=scale, traces=tuple(trace for trace in traces if trace.points))
 
 
@@ -176,7 +176,7 @@ def _by_row(found: Stress, placements: list[str], keys: tuple[str, ...], scale: 
             for seed, rate in single:
                 traces.append(Trace(key=key, role="dot", label=f"seed {seed}", points=((rate, row - 0.25),)))
         if limit.rate is not None:
-            traces += _span(limit, key, scale, lambda end, row=row: (end, row))
+            traces += _span(limit, key, found.rates, lambda end, row=row: (end, row))
             traces.append(Trace(key=key, role="center", label="mean", points=((limit.rate, row),)))
             side = "note" if scale.share(limit.rate) > 0.6 else "value"
             text = f"{'≥ ' if limit.censored else ''}{limit.rate:.2g}"
@@ -190,14 +190,17 @@ def _by_row(found: Stress, placements: list[str], keys: tuple[str, ...], scale: 
     return Panel(title="", x=scale, y=y, traces=tuple(traces))
 
 
-def _span(limit: Limit, key: int, scale: axes.Axis, place: Callable[[float], tuple[float, float]]) -> list[Trace]:
-    """The interval of a limit, as far as the axis reaches.
+def _span(
+    limit: Limit, key: int, rates: tuple[float, float], place: Callable[[float], tuple[float, float]]
+) -> list[Trace]:
+    """The interval of a limit, as far as the ramp went.
 
+    :param rates: first and last learning rate.
     :param place: learning rate → point.
     """
     if limit.low is None or limit.high is None:
         return []
-    ends = tuple(place(min(max(end, scale.low), scale.high)) for end in (limit.low, limit.high))
+    ends = tuple(place(min(max(end, rates[0]), rates[1])) for end in (limit.low, limit.high))
     return [Trace(key=key, role="span", label=f"{limit.title}, 95% interval", points=ends)]
 
 

@@ -190,6 +190,11 @@ class EngineSettings:
             raise SettingsError(f"checkpoint-seconds must be 0 or more, got {self.checkpoint_seconds}")
         _check_least(self, 0, "data_workers")
 
+    def check(self, parallel: Parallel) -> None:
+        """:raises SettingsError: if models that are held so cannot run so."""
+        if self.compile == "on" and parallel == "fsdp":
+            raise SettingsError("compile on goes with --parallel ddp only; leave it to --compile auto")
+
 
 @dataclass(frozen=True, kw_only=True)
 class TuneSettings(OptimizerSettings):
