@@ -196,6 +196,17 @@ def test_a_grown_grid_needs_extend(done, settings_for):
     refused(settings_for(done[0], seeds=(0, 1, 2)), "seeds there [0, 1], here [0, 1, 2]")
 
 
+def test_what_another_version_adds_is_named(done, settings_for, tmp_path, monkeypatch):
+    copy = tmp_path / "copy"
+    shutil.copytree(done[0], copy)
+    before = json.loads((copy / EXPERIMENT).read_text())["commit"]
+    monkeypatch.setattr("mixln.compare.experiment._commit", lambda: "another")
+    settings = settings_for(copy, seeds=(0, 1, 2), extend=True)
+    for _ in range(2):  # the second time nothing is added
+        summary = compare(settings, Recorder())
+        assert summary.facts["commit"] == "; ".join(filter(None, [before, "another"]))
+
+
 def test_other_settings_are_refused(done, settings_for):
     refused(settings_for(done[0], training={"steps": 50}), "steps there 40, here 50")
 
