@@ -79,7 +79,8 @@ def test_a_recipe_of_language_from_its_trainings_to_its_verdicts(recipe, tmp_pat
 
     # What it says are the numbers of the comparison, and the diagnoses of every trial.
     (trained,) = (tmp_path / "out" / "trainings").iterdir()
-    summary = json.loads((trained / "results.json").read_text())
+    assert not (trained / "report.html").exists()  # which the next recipe would replace
+    summary = json.loads((out / "small" / "results.json").read_text())
     for place in summary["placements"]:
         best = measured["perplexity", place["placement"]]
         assert best["value"] == pytest.approx(place["best"]["loss"])
@@ -144,7 +145,7 @@ def test_what_the_authors_code_makes_of_it_stands_beside_it(recipe, tmp_path, ca
     assert found["command"] == "mixln reproduce small --as-published evaluation bfloat16"
     evaluation, bfloat16 = found["varied"]
 
-    plainly, otherwise = sorted(trainings.glob("*/results.json"), key=lambda path: path.stat().st_mtime)
+    plainly, otherwise = (out / name / "results.json" for name in ("small", "small-bfloat16"))
     facts = json.loads(plainly.read_text())["facts"]
     batches = int(facts["held out"].split()[0].replace(",", "")) // (16 * 4)
     for each in evaluation["measured"]:

@@ -56,10 +56,11 @@ def command_of(arguments: list[str]) -> type[Comparing]:
     return TASKS.get(task_of(arguments), Compare)
 
 
-def show(settings: GridSettings, workers: Workers | None = None, *, alone: bool = False) -> Summary:
+def show(settings: GridSettings, workers: Workers | None = None, *, report: Path | None = None) -> Summary:
     """Runs a comparison, prints what it found, and writes its report.
 
-    :param workers: see :func:`mixln.compare.experiment.compare`, and for `alone` too.
+    :param workers: see :func:`mixln.compare.experiment.compare`.
+    :param report: of an experiment that several comparisons share, where the report of this one lies; it then has only its own trials.
     """
     from mixln.cli.progress import display
     from mixln.compare.experiment import compare
@@ -70,9 +71,9 @@ def show(settings: GridSettings, workers: Workers | None = None, *, alone: bool 
     def publish(summary: Summary) -> None:
         from mixln.report import write
 
-        paths[:] = write(summary, settings.out)
+        paths[:] = write(summary, report or settings.out)
 
-    summary = compare(settings, display(terminal.console, settings.task), publish, workers, alone=alone)
+    summary = compare(settings, display(terminal.console, settings.task), publish, workers, alone=report is not None)
 
     from mixln.report import terminal_chain, terminal_table
 

@@ -54,8 +54,8 @@ class Reproduce(ExecutorSettings):
     data: str | None = None
     """Where the data lie, if not where the recipe looks: for table4 at the paper's scale, the folder of ImageNet-1K."""
     out: Path = Path("runs/reproduce")
-    """Folder of all recipes: NAME-SCALE holds a recipe's report (with what else was asked for in its name: NAME-SCALE-seeds-0-1), and
-    trainings what was trained. Recipes that have trainings in common share them."""
+    """Folder of all recipes: NAME-SCALE holds a recipe's report (with what else was asked for in its name: NAME-SCALE-seeds-0-1) and within
+    it that of each of its comparisons, and trainings what was trained. Recipes that have trainings in common share them."""
     cache: Path = field(default_factory=lambda: Path("~/.cache/mixln"))
     """Folder for prepared text and images."""
     seeds: tuple[int, ...] = ()
@@ -140,8 +140,8 @@ class Reproduce(ExecutorSettings):
         report = self.out / "-".join([self.recipe, self.scale, *parts])
         codes = [0]
 
-        def shown(settings: GridSettings) -> Summary:
-            summary = show(settings, workers, alone=True)
+        def shown(settings: GridSettings, name: str) -> Summary:
+            summary = show(settings, workers, report=report / folder_of(name))
             codes.append(exit_code(summary))
             return summary
 

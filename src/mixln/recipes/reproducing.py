@@ -43,7 +43,7 @@ class Carrier:
     :param recipe: what of it was asked for; `name` is what it is called.
     :param command: what was typed.
     :param out: folder of all recipes.
-    :param show: makes a comparison, or what is missing of it.
+    :param show: makes a comparison, or what is missing of it, and shows it under a name.
     """
 
     name: str
@@ -53,13 +53,13 @@ class Carrier:
     command: str
     out: Path
     cache: Path
-    show: Callable[[GridSettings], Summary]
+    show: Callable[[GridSettings, str], Summary]
     say: Callable[[str], None]
 
     def plain(self) -> Plain:
         """As the paper says."""
         runs = self._placed(Variant())
-        summaries = {run.name: self._trained(run) for run in runs}
+        summaries = {run.name: self._trained(run, run.name) for run in runs}
         costs = _costs(runs, summaries)
         known: dict[Place, Seeds] = dict(of_models(self.recipe, self.scale, cache=self.cache, say=self.say))
         known.update(of_presets(self.recipe))
@@ -106,7 +106,7 @@ class Carrier:
     def _varied(self, variant: Variant, plain: Plain) -> Varied:
         runs, known, summaries = self._placed(variant), dict(plain.known), dict(plain.summaries)
         new = [made for made, run in zip(runs, self._placed(Variant()), strict=True) if made.settings != run.settings]
-        summaries.update((run.name, self._trained(run)) for run in new)
+        summaries.update((run.name, self._trained(run, f"{run.name}-{variant.name}")) for run in new)
         for run in runs:
             known.update(self._gathered(run, summaries[run.name], variant))
         costs = _costs(new, summaries)
@@ -126,10 +126,10 @@ class Carrier:
         runs = (changed(run, variant) for run in self.recipe.runs(self.scale, self.data))
         return [placed(run, self.out / TRAININGS, self.cache) for run in runs]
 
-    def _trained(self, run: Run) -> Summary:
+    def _trained(self, run: Run, name: str) -> Summary:
         self.say(f"\n{settings_of(run)}")
         there = Store(run.settings.out).read() is not None  # now, for another recipe may have made it meanwhile
-        return self.show(replace(run.settings, extend=there))
+        return self.show(replace(run.settings, extend=there), name)
 
     def _gathered(self, run: Run, summary: Summary, variant: Variant) -> Known:
         return dict(of_run(run, summary, variant=variant, cache=self.cache, say=self.say))
