@@ -116,7 +116,7 @@ EXPERTS = Recipe(
     reading=f"{OWN_INIT}The router's z-loss (0.001) is not part of transformers' OLMoE and left out. Its numbers are not at "
     "hand: what is taken is that HybridNorm* is ahead of Pre-Norm.",
     scaled=SCALED,
-    minutes=15,
+    minutes=8,
     runs=lambda scale, data: (
         Run(name="MoE-1B-7B", settings=_settings("MoE-1B-7B", scale, data, ("pre", "hybrid", "hybrid*"))),
     ),
