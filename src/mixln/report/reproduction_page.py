@@ -125,6 +125,9 @@ def _sweep(found: Reproduction) -> Chart:
     )
 
 
+_OWN = " What it trained has reports of its own, each <code>report.html</code> in the folder of the model's name."
+
+
 def render(found: Reproduction, beside: AsPublished | None = None) -> str:
     """The page as HTML.
 
@@ -149,7 +152,7 @@ def render(found: Reproduction, beside: AsPublished | None = None) -> str:
             ),
         ),
         footer=f"Written by <code>{escape(found.command)}</code>. The same numbers are in <code>reproduction.json</code>, the tables in "
-        "<code>reproduction.md</code>.",
+        f"<code>reproduction.md</code>.{_OWN if found.settings else ''}",
         charts=drawn,
     )
 
