@@ -176,7 +176,7 @@ TABLE3 = Recipe(
     "model: leave-one-out REINFORCE here, one reward model for both placements of a seed.",
     scaled=f"{SCALED}; the shape and learning rate of LLaMA-130M, half as many layers, in place of LLaMA-1B's; 1,000 examples, 1,000 pairs "
     "made of right and wrong answers, 40 steps",
-    minutes=25,
+    minutes=50,
     runs=_table3,
     published={"final reward": row("LLaMA-1B", {"pre": 0.75, "mix(0.25)": 1.32})},
 )
