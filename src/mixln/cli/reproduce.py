@@ -81,8 +81,6 @@ class Reproduce(ExecutorSettings):
                 )
             raise SettingsError(unknown("recipe", self.recipe, RECIPES))
         self.engine.check(self.parallel)
-        if self.micro_batch_size is not None and self.micro_batch_size < 1:
-            raise SettingsError(f"micro-batch-size must be at least 1, got {self.micro_batch_size}")
 
     def run(self) -> int:
         """Says what is run, runs it, and compares it with what was published."""
@@ -177,8 +175,8 @@ class Reproduce(ExecutorSettings):
     def _of_trainings(self) -> tuple[str, ...]:
         """The options that were given and are of trainings."""
         engine = [item.name for item in fields(EngineSettings) if getattr(self.engine, item.name) != item.default]
-        given = [*(name for name in ("data", "seeds", "micro_batch_size") if getattr(self, name)), *engine]
-        return tuple(name.replace("_", "-") for name in given)
+        own = [name for name in ("data", "seeds", "micro_batch_size") if getattr(self, name) not in (None, ())]
+        return tuple(name.replace("_", "-") for name in (*own, *engine))
 
     def _recipe(self) -> Recipe:
         """What of the recipe was asked for, and how."""

@@ -59,7 +59,7 @@ def check_machine(runs: tuple[Run, ...], *, processes: int = 1, parallel: Parall
         have = min(torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count()))
         for run in runs:
             if isinstance(run.settings, CompareSettings):  # models of images are small
-                made, _ = _planned(run.settings, 1, processes, parallel, have)
+                made = planned(run, processes=processes, parallel=parallel, memory=have)
                 if not made.fits:
                     without = ["leave it out with --only"] if len(runs) > 1 else []
                     remedies = [*_remedies(run, made), *without, "run --scale cpu"]
@@ -79,16 +79,14 @@ def check_machine(runs: tuple[Run, ...], *, processes: int = 1, parallel: Parall
 def _remedies(run: Run, made: Plan) -> Iterator[str]:
     """What to do with a model that does not fit a GPU; nothing where nothing helps.
 
-    :param made: of one of its trials.
+    :param made: its plan.
     """
     asked = made.settings
     if made.remedy is not None:
         yield f"add {made.remedy_options}"
-    if asked.devices == 1 and not _followed(run):
-        assert isinstance(run.settings, CompareSettings)
-        eight, _ = _planned(run.settings, 1, 8, "fsdp", asked.memory)
-        if eight.fits:
-            yield "start it with torchrun on eight GPUs and --parallel fsdp"
+    alone = asked.devices == 1 and not _followed(run)
+    if alone and planned(run, processes=8, parallel="fsdp", memory=asked.memory).fits:
+        yield "start it with torchrun on eight GPUs and --parallel fsdp"
 
 
 def described(
@@ -97,7 +95,7 @@ def described(
     scale: Scale,
     variants: tuple[Variant, ...] = (),
     *,
-    done: Callable[[Run], int] = lambda run: 0,
+    done: Callable[[Run], int],
 ) -> Iterator[str]:
     """What a recipe is, what it trains and what that takes, line by line.
 
@@ -170,10 +168,10 @@ def _needs(run: Run) -> tuple[str, float]:
             f"{UTILISATION:.0%} of its peak, if the images come fast enough; one trial a GPU"
         )
         return text, hours
-    made, asked = _planned(settings, trials)
+    made = planned(run)
     hours = trials * made.seconds / 3600
     memory = made.memory.total / 1e9
-    fit = f"{memory:.0f} GB of a device's {asked.memory / 1e9:.0f}"
+    fit = f"{memory:.0f} GB of a device's {made.settings.memory / 1e9:.0f}"
     if not made.fits:
         fit += f", which do not fit: {', or '.join(_remedies(run, made)) or 'not on eight either'}"
     else:
@@ -185,33 +183,30 @@ def _needs(run: Run) -> tuple[str, float]:
     return text, hours
 
 
-def memory_of(run: Run, processes: int = 1, parallel: Parallel = "ddp") -> float:
-    """Bytes of a GPU that one trial needs, on so many together; of images, which are small models, 0."""
-    if not isinstance(run.settings, CompareSettings):
-        return 0.0
-    return _planned(run.settings, 1, processes, parallel)[0].memory.total
+def planned(run: Run, *, processes: int = 1, parallel: Parallel = "ddp", memory: float | None = None) -> Plan:
+    """The plan of a run of language models.
 
-
-def _planned(
-    settings: GridSettings, trials: int, processes: int = 1, parallel: Parallel = "ddp", memory: float | None = None
-) -> tuple[Plan, PlanSettings]:
-    """:param memory: of a GPU, bytes; left out, that of the one which times are reckoned with."""
+    :param processes: devices that train one model together; `parallel` is what each holds of it.
+    :param memory: of a device, bytes; left out, that of the one which times are reckoned with.
+    """
     from mixln.planning.plan import make_plan
 
+    settings = run.settings
     assert isinstance(settings, CompareSettings)
     training = settings.training
     micro = training.micro_batch_size
-    asked = PlanSettings(
-        model=settings.model,
-        sequence_length=settings.text.sequence_length,
-        batch_size=training.batch_size,
-        micro_batch_size=None if micro is None else min(micro, training.batch_size // processes),
-        activation_checkpointing=settings.engine.activation_checkpointing,
-        steps=settings.steps,
-        trials=trials,
-        devices=processes,
-        parallel=parallel,
-        utilisation=UTILISATION,
-        memory_per_device=None if memory is None else memory / 1e9,
+    return make_plan(
+        PlanSettings(
+            model=settings.model,
+            sequence_length=settings.text.sequence_length,
+            batch_size=training.batch_size,
+            micro_batch_size=None if micro is None else min(micro, training.batch_size // processes),
+            activation_checkpointing=settings.engine.activation_checkpointing,
+            steps=settings.steps,
+            trials=run.trials,
+            devices=processes,
+            parallel=parallel,
+            utilisation=UTILISATION,
+            memory_per_device=None if memory is None else memory / 1e9,
+        )
     )
-    return make_plan(asked), asked

@@ -124,8 +124,7 @@ def _shown(loss: float, y: axes.Axis) -> float:
 def _limits(found: Stress, placements: list[str], keys: tuple[str, ...]) -> Chart:
     """The limits: rows by placement, or against the depth where there are several."""
     depths = sorted({limit.layers for limit in found.limits})
-    low, high = found.rates
-    ends = [min(max(end, low), high) for limit in found.limits for end in (limit.low, limit.high) if end is not None]
+    ends = [end for limit in found.limits for end in _interval(limit, found.rates)]
     seeds = [ramp.breaking.rate for ramp in found.ramps if ramp.breaking and ramp.breaking.rate]
     scale = axes.logarithmic("highest learning rate that trains", [*seeds, *ends])
     deep = len(depths) > 1
@@ -193,15 +192,22 @@ def _by_row(found: Stress, placements: list[str], keys: tuple[str, ...], scale: 
 def _span(
     limit: Limit, key: int, rates: tuple[float, float], place: Callable[[float], tuple[float, float]]
 ) -> list[Trace]:
-    """The interval of a limit, as far as the ramp went.
+    """The interval of a limit as a line, if it has one.
 
-    :param rates: first and last learning rate.
     :param place: learning rate → point.
     """
+    points = tuple(map(place, _interval(limit, rates)))
+    return [Trace(key=key, role="span", label=f"{limit.title}, 95% interval", points=points)] if points else []
+
+
+def _interval(limit: Limit, rates: tuple[float, float]) -> tuple[float, ...]:
+    """Both ends of the interval of a limit, as far as the ramp went; nothing if it has none.
+
+    :param rates: first and last learning rate.
+    """
     if limit.low is None or limit.high is None:
-        return []
-    ends = tuple(place(min(max(end, rates[0]), rates[1])) for end in (limit.low, limit.high))
-    return [Trace(key=key, role="span", label=f"{limit.title}, 95% interval", points=ends)]
+        return ()
+    return tuple(min(max(end, rates[0]), rates[1]) for end in (limit.low, limit.high))
 
 
 def render(found: Stress) -> str:
