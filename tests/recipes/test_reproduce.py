@@ -10,6 +10,7 @@ import re
 import pytest
 
 from mixln.cli import main
+from mixln.compare.results import Chain, ChainResult, Trial, TrialResult
 from mixln.compare.settings import CompareSettings
 from mixln.data.settings import TextSettings
 from mixln.recipes import RECIPES
@@ -17,8 +18,11 @@ from mixln.recipes.curves import CURVES
 from mixln.recipes.folders import seeds_of
 from mixln.recipes.plan import planned
 from mixln.recipes.records import Claim, Recipe, Run, row
+from mixln.recipes.reproducing import costs_of
+from mixln.training.outcome import Tuned
 from mixln.training.settings import TrainSettings
 from tests import small
+from tests.report import samples
 
 UNEVEN = "unevenness of the gradient norms at the start"
 ANGLE = "angular distance of the deeper layers but the last two"
@@ -124,6 +128,28 @@ def test_a_recipe_of_language_from_its_trainings_to_its_verdicts(recipe, tmp_pat
     assert "](documents/small-angular.png)" in page
     assert {path.name for path in documents.glob("*.png")} == {f"small-{name}" for name in drawn}
     assert "| table1 | Table 1: perplexity of four placements at four sizes | — | — | — | not run yet |" in page
+
+
+def test_what_a_recipe_trained_counts_the_steps_after_the_pre_training(recipe):
+    def ended(placement: str, **steps: Tuned) -> ChainResult:
+        return ChainResult(trial=Trial(placement=placement, init="normal", learning_rate=1e-3, seed=0), **steps)
+
+    tuned = Tuned(
+        status="finished", reason="", step=1, examples=1, held_out=1, removed=0, too_long=0, before={}, after={}, curves={},
+        gradient_norms=(), seconds=20.0,
+    )  # fmt: skip
+    (run,) = recipe.runs("cpu", None)
+    later = (ended("pre", finetuned=tuned, rlhf=tuned), ended("mix(1/3)", finetuned=tuned), ended("post", rlhf=tuned))
+    trained = [
+        TrialResult(
+            trial=each.trial, status="finished", step=1, tokens=1, loss=2.0, bits_per_byte=None, tokens_per_second=None, seconds=3.0
+        )
+        for each in later
+    ]  # fmt: skip
+    chain = Chain(steps=("finetune", "rlhf"), settings={}, tasks=(), chance={}, rows=(), results=later, notes=())
+    summary = samples.summary([], trained, chain=chain)
+    found = {trial.placement: seconds for (_, trial), seconds in costs_of([run], {"Small": summary}).items()}
+    assert found == {"pre": 43.0, "mix(1/3)": 23.0}  # another recipe's Post-LN lies in the same folder
 
 
 def test_what_the_authors_code_makes_of_it_stands_beside_it(recipe, tmp_path, capsys):

@@ -65,6 +65,7 @@ def test_the_numbers_are_those_of_uncompiled_layers(text, tmp_path, graphs, plac
     assert graphs["stats"]["unique_graphs"] == 0
     compiled = small.train(text, tmp_path / "compiled", placement, compile="on", **steps)
     same(compiled, eager)
+    assert (compiled.compiled, eager.compiled) == (True, False)
     assert graphs["stats"]["unique_graphs"] == kinds  # evaluations and records have none of their own
     assert not graphs["graph_break"]
 

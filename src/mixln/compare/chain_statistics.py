@@ -68,6 +68,11 @@ def summarise_chain(
     )
 
 
+def trainings_of(result: ChainResult) -> list[Tuned]:
+    """Those of its steps that trained something, as far as it came."""
+    return [tuned for of in TRAININGS.values() if (tuned := of(result))]
+
+
 def figures_of(result: ChainResult) -> Values:
     """Everything that was measured of one trial, by name."""
     found: Values = {}

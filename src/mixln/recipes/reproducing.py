@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mixln.compare.chain_statistics import trainings_of
 from mixln.compare.experiment import facts_of_run
 from mixln.compare.results import Summary, Trial
 from mixln.compare.settings import GridSettings
@@ -20,7 +21,7 @@ from mixln.recipes.records import Place, Recipe, Run, Scale
 from mixln.recipes.results import AsPublished, Reproduction, Varied
 
 Costs = Mapping[tuple[Path, Trial], float]
-"""Folder and trial → seconds."""
+"""Folder and trial → seconds that it trained, in its fine-tuning and reinforcement learning too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +61,7 @@ class Carrier:
         """As the paper says."""
         runs = self._placed(Variant())
         summaries = {run.name: self._trained(run, run.name) for run in runs}
-        costs = _costs(runs, summaries)
+        costs = costs_of(runs, summaries)
         known: dict[Place, Seeds] = dict(of_models(self.recipe, self.scale, cache=self.cache, say=self.say))
         known.update(of_presets(self.recipe))
         for run in runs:
@@ -109,7 +110,7 @@ class Carrier:
         summaries.update((run.name, self._trained(run, f"{run.name}-{variant.name}")) for run in new)
         for run in runs:
             known.update(self._gathered(run, summaries[run.name], variant))
-        costs = _costs(new, summaries)
+        costs = costs_of(new, summaries)
         judged = {(each.quantity, each.ahead, each.behind) for each in plain.found.orderings}
         claims = [claim for claim in self.recipe.orderings if (claim.quantity, claim.ahead, claim.behind) in judged]
         return Varied(
@@ -135,14 +136,17 @@ class Carrier:
         return dict(of_run(run, summary, variant=variant, cache=self.cache, say=self.say))
 
 
-def _costs(runs: Iterable[Run], summaries: Mapping[str, Summary]) -> Costs:
-    """Of each training of the runs, how long it took."""
-    return {
-        (run.settings.out, result.trial): result.seconds
-        for run in runs
-        for result in summaries[run.name].trials
-        if result.trial.placement in run.settings.placements
-    }
+def costs_of(runs: Iterable[Run], summaries: Mapping[str, Summary]) -> Costs:
+    """Of each trial of the runs, how long it trained."""
+    found: dict[tuple[Path, Trial], float] = {}
+    for run in runs:
+        trained = [(result.trial, result.seconds) for result in summaries[run.name].trials]
+        if chain := summaries[run.name].chain:
+            trained += [(result.trial, tuned.seconds) for result in chain.results for tuned in trainings_of(result)]
+        for trial, seconds in trained:
+            if trial.placement in run.settings.placements:
+                found[run.settings.out, trial] = found.get((run.settings.out, trial), 0.0) + seconds
+    return found
 
 
 def _facts(summaries: Iterable[Summary]) -> dict[str, str]:

@@ -106,7 +106,7 @@ class Reproduction:
     :param command: what was typed.
     :param swept: of runs with several learning rates, every one of them; elsewhere each placement is at its best.
     :param lines: what the paper's figure draws, and so is `turned`; empty of a table.
-    :param seconds: of all trainings, added up.
+    :param seconds: of all trainings, added up, those after the pre-training too; evaluations on tasks are none.
     """
 
     recipe: str

@@ -115,6 +115,7 @@ def _trial(summary: Summary, result: TrialResult) -> dict[str, str]:
         **{figure.name: figure.say(result) for figure in measure.figures},
         "seconds": formats.seconds(result.seconds),
         "of them the first step": formats.NOTHING if first is None else formats.seconds(first),
+        "layers compiled": {True: "yes", False: "no", None: formats.NOTHING}[result.compiled],
     }
 
 

@@ -26,6 +26,7 @@ class Outcome:
     :param seconds: wall time, evaluation included; of the last part where the training was resumed.
     :param figures: what else the last evaluation found, by name: of images `accuracy`, `top5` and `calibration`.
     :param first_step_seconds: of the first step in the process that ended it; compiling layers is part of it.
+    :param compiled: whether the process that ended it had the layers compiled, which changes roundings; `None` where that is not known.
     :param train_curve: (step, mean training loss since the row before).
     :param eval_curve: (step, held-out loss).
     :param gradient_norms: L2 norm of the gradient of each sublayer's weights before clipping, first and last record.
@@ -42,6 +43,7 @@ class Outcome:
     seconds: float
     figures: dict[str, float] = field(default_factory=dict)
     first_step_seconds: float | None = None
+    compiled: bool | None = None
     train_curve: tuple[tuple[int, float], ...] = ()
     eval_curve: tuple[tuple[int, float], ...] = ()
     gradient_norms: tuple[LayerProfile, ...] = ()

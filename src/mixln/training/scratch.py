@@ -177,7 +177,9 @@ def train_from_scratch(
     if resume is not None and ranks.first():
         say(f"going on from {resume}")
     steps, per_step = material.steps(settings)
-    compile_layers(model, engine.compile, device=device().type, steps=together * steps, sharded=sharded(model))
+    compiled = compile_layers(
+        model, engine.compile, device=device().type, steps=together * steps, sharded=sharded(model)
+    )
     speed, divergence = Metrics(metrics.append, per_step), Divergence()
     checkpoints = Checkpoints(engine.checkpoint_seconds)
     trainer = material.trainer(
@@ -225,6 +227,7 @@ def train_from_scratch(
         tokens_per_second=speed.tokens_per_second,
         seconds=time.perf_counter() - started,
         first_step_seconds=speed.first_step,
+        compiled=compiled,
         train_curve=metrics.curve("loss"),
         eval_curve=eval_curve,
         gradient_norms=metrics.profiles("gradient_norms"),
