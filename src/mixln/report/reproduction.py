@@ -281,7 +281,7 @@ def tally(found: Reproduction) -> str:
         for verdict, text in (
             ("held", "held"),
             ("did not hold", "did not hold"),
-            ("undecided", "these seeds do not tell"),
+            ("undecided", "undecided by these seeds"),
             ("one of a kind", "had no seeds to tell noise from"),
             ("failed", "failed"),
         )
