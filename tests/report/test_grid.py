@@ -27,13 +27,21 @@ WORDY = Grid(
     ),
     words=3,
 )  # fmt: skip
+SHORT = Grid(
+    head=("the paper has", "ahead of", "outcome", "measured, 95% interval", "seeds", "published"),
+    rows=(
+        (("mix(0.25)",), ("pre",), ("these seeds do not tell",), ("+0.003", "[−0.060, +0.065]"), ("3",), ("+0.570",)),
+    ),
+    words=3,
+)
 
 
-@pytest.mark.parametrize("width", [60, 80, 200])
-def test_numbers_stay_whole_where_names_are_long(width):
+@pytest.mark.parametrize("width", [60, *range(70, 100), 200])
+@pytest.mark.parametrize("grid", [WORDY, SHORT])
+def test_numbers_stay_whole_where_names_are_long(grid, width):
     file = io.StringIO()
-    Console(file=file, width=width).print(terminal(WORDY))
-    for row in WORDY.rows:
+    Console(file=file, width=width).print(terminal(grid))
+    for row in grid.rows:
         for cell in row[3:]:
             assert all(piece in file.getvalue() for piece in cell)
 

@@ -16,8 +16,8 @@ from rich.text import Text
 from mixln.report import formats
 from mixln.report.tables import Pieces, escaped
 
-LONGEST = (20, 12, 8)
-"""Characters up to which a name is not broken; fewer where space is scarce."""
+WIDEST = (1_000, 30, 24, 20, 16, 12, 8)
+"""Characters that a column of words may have; fewer where space is scarce."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +46,9 @@ class Fitting:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         grid, tables = self.grid, []
         numbers = range(grid.words, len(grid.head))
-        for size, longest in product(range(len(numbers), 0, -1), LONGEST):
+        for size, widest in product(range(len(numbers), 0, -1), WIDEST):
             parts = [numbers[start : start + size] for start in range(0, len(numbers), size)]
-            tables = [_table(grid, [*range(grid.words), *part], longest) for part in parts]
+            tables = [_table(grid, [*range(grid.words), *part], widest) for part in parts]
             if all(_width(table, console, options) <= options.max_width for table in tables):
                 break
         for table in tables:
@@ -63,13 +63,13 @@ def terminal(grid: Grid) -> RenderableType:
     return Group(*title, Fitting(grid))
 
 
-def _table(grid: Grid, columns: Sequence[int], unbroken: int) -> Table:
+def _table(grid: Grid, columns: Sequence[int], widest: int) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for index in columns:
         longest = max((len(piece) for row in grid.rows for piece in row[index]), default=0)
         head = formats.plain(grid.head[index])
         if index < grid.words:
-            table.add_column(head, min_width=min(longest, unbroken), overflow="fold")
+            table.add_column(head, width=min(max(longest, len(head)), widest), overflow="fold")  # not rich's own: it cuts
         else:  # numbers stay whole, whatever becomes of the names, and so their heading is broken here
             lines = wrap(head, longest, break_long_words=False) or [""]
             width = max(longest, *map(len, lines))

@@ -281,7 +281,7 @@ def tally(found: Reproduction) -> str:
         for verdict, text in (
             ("held", "held"),
             ("did not hold", "did not hold"),
-            ("undecided", "undecided by these seeds"),
+            ("undecided", "stayed undecided"),
             ("one of a kind", "had no seeds to tell noise from"),
             ("failed", "failed"),
         )
