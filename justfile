@@ -35,6 +35,6 @@ bench:
 
 # The documents that are written from the code: every placement, and placements × families, what became of the recipes
 documents:
-    {{python}} -c "from mixln.cli import main; main(['placements', 'document'])" > docs/placements.md
+    {{python}} -m mixln placements document > docs/placements.new && mv docs/placements.new docs/placements.md
     {{python}} -m tests.hosts.matrix
-    {{python}} -c "from mixln.cli import main; main(['reproduce', '--document', 'docs/papers'])" > docs/papers.md
+    {{python}} -m mixln reproduce --document docs/papers > docs/papers.new && mv docs/papers.new docs/papers.md

@@ -50,11 +50,11 @@ def test_a_sum_over_n_batches_counted_as_n_plus_one():
     """At a perplexity of 20 over 600 batches, half a percent of perplexity is lost."""
     loss = math.log(20)
     (variant,) = variants(("evaluation",))
-    found = recounted(trial(loss), variant, 600).loss
+    found = recounted(trial(loss), variant).loss
     assert found == pytest.approx(loss * 600 / 601)
     assert math.exp(found) / 20 == pytest.approx(0.995, abs=2e-4)
-    assert recounted(trial(None, status="diverged"), variant, 600).loss is None
-    assert recounted(trial(loss), Variant(), 600).loss == loss
+    assert recounted(trial(None, status="diverged"), variant).loss is None
+    assert recounted(trial(loss), Variant()).loss == loss
 
 
 def test_what_is_refused(tmp_path, capsys):

@@ -57,6 +57,21 @@ def test_verdicts(mix, pre, expected):
     assert found.published == (19.0, 20.0)
 
 
+def test_models_that_guess_decide_nothing():
+    """As far above each other as seeds can tell, and both below the quarter that guessing gives; then one of them above it."""
+
+    def answered(*shares):
+        return {
+            seed: Evidence(result=trial(2.0, seed), figures={"average": share}, chance={"average": 0.25})
+            for seed, share in enumerate(shares)
+        }
+
+    claim = dataclasses.replace(CLAIM, quantity="mean accuracy of the tasks")
+    low, lower, high = answered(0.24, 0.242, 0.241), answered(0.22, 0.221, 0.222), answered(0.34, 0.343, 0.341)
+    for mix, pre, expected in ((low, lower, "guesses"), (high, lower, "held"), (lower, high, "did not hold")):
+        assert ordering(claim, RECIPE, {("A", "mix"): mix, ("A", "pre"): pre}).verdict == expected
+
+
 def test_where_more_is_better():
     claim = Claim(quantity="final reward", ahead=("A", "mix"), behind=("A", "pre"))
     rewards = {
@@ -126,7 +141,11 @@ def test_a_seed_that_diverged_is_seen_beside_those_that_trained():
     rows = {row[1]: row[2:] for row in numbers_beside(found).rows}
     assert rows[("pre",)] == (("—", "(0 of 2)"), ("12.18", "(1 of 2)"))
     (differences,) = differences_beside(found).rows
-    assert differences[2:] == (("−5.0%",), ("—", "held"), ("−39.3%", "(n = 1)", "undecided"))
+    assert differences[2:] == (
+        ("−5.0%",),
+        ("2 of 2 trained", "against 0 of 2", "held"),
+        ("2 of 2 trained", "against 1 of 2", "undecided"),
+    )
     (changes,) = changes_beside(found).rows
     assert changes[2:] == (("—",),)
 

@@ -6,6 +6,8 @@ import dataclasses
 import json
 import math
 import re
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -214,6 +216,8 @@ def test_only_some_of_the_models(recipe, tmp_path, capsys):
     assert [claim.quantity for claim in made.orderings] == ["perplexity"]
     assert main(["reproduce", "small", "--only", "Otter", "--out", str(tmp_path / "out")]) == 2
     assert "only 'Otter' is not known; did you mean Other? known: Small, Other" in capsys.readouterr().err
+    assert main(["reproduce", "small", "--only", "Small", "Small", "--plan"]) == 2
+    assert "only must not repeat, got Small twice" in capsys.readouterr().err
     assert main(["reproduce", "small", "--only", "Small", "--plan"]) == 0
     assert "Other: " not in capsys.readouterr().out
 
@@ -343,6 +347,18 @@ def test_compiled_layers_are_not_sharded(tmp_path, capsys):
         main(["reproduce", "table1", "--compile", "on", "--parallel", "fsdp", "--out", str(tmp_path / "out")])
     assert stop.value.code == 2
     assert "compile on goes with --parallel ddp only" in capsys.readouterr().err
+
+
+def test_the_document_is_what_the_stored_outcomes_say(tmp_path, capsys):
+    """`just documents` writes it, and their texts are those of the recipes."""
+    docs = Path(__file__).parents[2] / "docs"
+    shutil.copytree(docs / "papers", tmp_path / "papers", ignore=shutil.ignore_patterns("*.png"))
+    assert main(["reproduce", "--document", str(tmp_path / "papers")]) == 0
+    assert capsys.readouterr().out == (docs / "papers.md").read_text("utf-8")
+    for path in (docs / "papers").glob("*.json"):
+        found, recipe = json.loads(path.read_text("utf-8")), RECIPES[path.name.partition(".")[0]]
+        assert found["scaled"] == recipe.scaled
+        assert found.get("reading", recipe.whole_reading) == recipe.whole_reading
 
 
 def test_documents_that_are_none(tmp_path, capsys):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
 import pytest
 
 from mixln.cli import main
-from mixln.report.stress import charts
+from mixln.report.stress import charts, table
 from mixln.search import stress
 from mixln.search.results import Breaking, Limit, Ramp, Stress
 from mixln.search.settings import StressSettings
@@ -93,6 +94,20 @@ def test_a_ramp_that_was_too_short_says_so_and_orders_nothing():
     assert any(closing in sentence for sentence in stress._verdict([limit(rate=0.1, trained=2)], settings))
 
 
+def test_a_ramp_that_failed_is_no_seed_that_never_trained():
+    """Of two seeds one trained up to 0.01, and the other ended with an error."""
+    sound = Breaking(rate=0.01, failure="stalls", spikes=0, first_spike=None, least=5.0, best_rate=0.01)
+    ramp = Ramp(placement="pre", layers=2, init="normal", seed=0, breaking=sound, curve=((0.01, 5.0),))
+    crashed = dataclasses.replace(ramp, seed=1, breaking=None, curve=(), error="out of memory")
+    (limit,) = stress._limits([ramp, crashed], "pre")
+    assert (limit.rate, limit.trained, limit.failed) == (None, 1, 1)
+    assert "1 of 2 ramps failed with an error" in said(limit, 20)
+    found = Stress(
+        settings={}, facts={}, baseline="pre", rates=(1e-3, 1.0), steps=20, floor=5.8, verdict=(), limits=(limit,), ramps=()
+    )  # fmt: skip
+    assert table(found).rows[0][2:4] == (("1 stalled,", "1 failed"), ("not known",))
+
+
 @pytest.mark.parametrize("depths", [(12,), (6, 12)])
 def test_the_figures_have_the_intervals_and_gaps_where_a_loss_is_beyond_them(depths):
     rates = [1e-3 * 10 ** (index / 4) for index in range(9)]
@@ -144,7 +159,7 @@ def test_the_figures_have_the_intervals_and_gaps_where_a_loss_is_beyond_them(dep
             ["--placements", "pre", "mix(6)", "--depths", "12", "4"],
             "mix(6): the count of Post-LN layers must be at most the model's 4",
         ),
-        (["--highest", "0"], "highest must be above 0, got 0.0"),
+        (["--highest", "0"], "highest must be above 0 and finite, got 0.0"),
         (["--decades", "0"], "decades must lie in (0, 12] (powers of ten), got 0.0"),
         (["--inits", "normal", "nonsense"], "init 'nonsense' is not known"),
         (["--model", "nonsense"], "model 'nonsense' is not known"),

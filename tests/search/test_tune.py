@@ -14,6 +14,7 @@ from mixln.compare.pretraining import Pretraining
 from mixln.compare.results import Trial, TrialResult
 from mixln.compare.runner import Machine
 from mixln.compare.store import write_result
+from mixln.errors import MixlnError
 from mixln.search import full, shorts, tune
 from mixln.search.results import Proxy
 from mixln.search.settings import SearchSettings, placement_with
@@ -149,6 +150,22 @@ def test_who_does_not_train_at_all_seeds_goes_a_learning_rate_down(second, settl
     tried = {each.learning_rate: each.seeds for each in finalist.tried}
     assert tried[found.rate(2)] == (TUNING,)
     assert tried[found.rate(1)] == seeds[1]
+
+
+def test_an_error_ends_the_search_where_another_learning_rate_would_not_help(tmp_path, monkeypatch):
+    asked = []
+
+    def train(jobs, workers, display, more=lambda folder, result: ()):
+        asked.append(len(jobs))
+        for job in jobs:
+            more(job.folder, result(None, job.trial.learning_rate, job.trial.seed, "failed"))
+        return {job.folder: result(None, job.trial.learning_rate, job.trial.seed, "failed") for job in jobs}
+
+    monkeypatch.setattr(full, "train", train)
+    for known in (Known(tmp_path / "a", {0: []}), Known(tmp_path / "b", {0: [4.0], 1: [4.2], -1: [4.2]})):
+        with pytest.raises(MixlnError, match=r"a full training failed: .*; run the same command again"):
+            full.seeded([known.climbed()], (0, 1), known.job_of, None, Silent(), 40)
+    assert asked == [1, 0, 2]  # while rates were tuned; then with all seeds, once
 
 
 def test_who_fell_behind_while_rates_were_tuned_stands_behind(tmp_path):

@@ -130,7 +130,7 @@ class Reproduce(ExecutorSettings):
         from mixln.report import grid, reproduction, write_reproduction
 
         parts = [
-            *map(folder_of, self.only),
+            *map(folder_of, sorted(self.only)),
             *([folder_of(Path(self.data).name)] if self.data else []),
             *([seeds_of(self.seeds)] if self.seeds else []),
             *([f"micro-{self.micro_batch_size}"] if self.micro_batch_size else []),

@@ -9,11 +9,11 @@ from pathlib import Path
 from mixln.compare.chain_statistics import figures_of
 from mixln.compare.diagnosis import diagnose_all, diagnose_trial, prepare_models
 from mixln.compare.results import Summary, TrialResult
-from mixln.compare.settings import CompareSettings
 from mixln.compare.sources import find
 from mixln.compare.statistics import trials_of
 from mixln.compare.store import Store
 from mixln.data.settings import CorpusSettings
+from mixln.diagnostics.results import Diagnosis
 from mixln.diagnostics.settings import MeasureSettings
 from mixln.errors import DataError, MixlnError, first_line
 from mixln.hosts import count_parameters
@@ -35,33 +35,34 @@ def of_run(
 
     :param variant: what of the published code is switched on.
     """
-    later = {} if summary.chain is None else {result.trial: figures_of(result) for result in summary.chain.results}
-    store, batches = Store(run.settings.out), evaluation_batches(run, summary)
+    chain, store = summary.chain, Store(run.settings.out)
+    later = {result.trial: figures_of(result) for result in chain.results} if chain else {}
     for row in summary.placements:
         trials = trials_of(summary.trials, row.placement, row.best.learning_rate)
         yield (
             (run.name, published_name(row.placement)),
             {
-                result.trial.seed: _evidence(
-                    run, recounted(result, variant, batches), later.get(result.trial, {}), store, cache, say
+                result.trial.seed: Evidence(
+                    result=recounted(result, variant),
+                    figures=later.get(result.trial, {}),
+                    chance=chain.chance if chain else {},
+                    diagnosis=_diagnosis(result, store, cache, say) if run.diagnosed else None,
                 )
                 for result in trials
             },
         )
 
 
-def _evidence(
-    run: Run, result: TrialResult, figures: dict[str, float], store: Store, cache: Path, say: Say
-) -> Evidence:
-    if not run.diagnosed or result.loss is None:
-        return Evidence(result=result, figures=figures)
+def _diagnosis(result: TrialResult, store: Store, cache: Path, say: Say) -> Diagnosis | None:
+    """What each layer of a trial contributes; `None` where there is no model, or it could not be told."""
+    if result.loss is None:
+        return None
     try:
         (source,) = find(str(store.trial_folder(result.trial)), cache=cache)
-        diagnosis = diagnose_trial(source, MeasureSettings(), cache=cache, say=say)
+        return diagnose_trial(source, MeasureSettings(), cache=cache, say=say)
     except (MixlnError, RuntimeError, OSError) as error:
         say(f"warning: {result.trial.label} could not be diagnosed: {first_line(error)}")
-        return Evidence(result=result, figures=figures)
-    return Evidence(result=result, figures=figures, diagnosis=diagnosis)
+        return None
 
 
 def swept(run: Run, summary: Summary) -> Iterator[Swept]:
@@ -77,15 +78,6 @@ def swept(run: Run, summary: Summary) -> Iterator[Swept]:
                     losses=tuple(result.loss for result in trials),
                     trained=sum(result.status == "finished" for result in trials),
                 )
-
-
-def evaluation_batches(run: Run, summary: Summary) -> int:
-    """Batches of an evaluation on all held-out tokens; of images 0."""
-    settings = run.settings
-    if not isinstance(settings, CompareSettings):
-        return 0
-    tokens = int(summary.facts["held out"].split()[0].replace(",", ""))
-    return max(1, tokens // (settings.text.sequence_length * settings.training.batch_size))
 
 
 def of_models(recipe: Recipe, scale: Scale, *, cache: Path, say: Say) -> Iterator[tuple[Place, dict[int, Evidence]]]:

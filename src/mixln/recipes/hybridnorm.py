@@ -31,7 +31,8 @@ MICRO = {"550M": 8, "1.2B": 4, "MoE-1B-7B": 1}
 """Sequences of a forward pass at the paper's scale, so that 550M and 1.2B fit a GPU of 80 GB."""
 SCALED = (
     "width 96, 12 layers and vocabulary 2,048 (with experts: 8 of which 2 are active, in place of 64 and 8), 0.3 million tokens of "
-    "State of the Union addresses in 300 steps of 8 × 128, learning rate 3e-3"
+    "State of the Union addresses in 300 steps of 8 × 128, learning rate 3e-3, warm-up 10%; what else its presets have: untied embeddings, "
+    "as many key and value heads as queries, RoPE base 10,000, ε 1e-6"
 )
 OWN_INIT = "Every placement has its own recommended initialisation, Megatron's for HybridNorm, as the paper does. "
 TERMS = (

@@ -327,7 +327,8 @@ FIGURE3 = Recipe(
     source=f"{PAPER}, Figure 3",
     terms=TERMS,
     reading=f"{_BY_LOSS} What is taken from the figure: towards the end of Post-LN layers differ more, matter more and have "
-    "larger gradients than at its beginning; in Pre-LN it is the other way round.",
+    "larger gradients than at its beginning, in Pre-LN it is the other way round. What is judged is the contrast of the two, a ratio of "
+    "ratios; whether either alone is above 1 stands beside it. Gradients are those of the first step.",
     scaled=SCALED,
     minutes=10,
     runs=_plain(_SMALL, _THREE[:2], diagnosed=True),

@@ -89,6 +89,8 @@ def _verdict(quantity: Quantity, ahead: Seeds, behind: Seeds, difference: Interv
         return "did not hold" if (first, second) == (0, others) and others > 1 else "undecided"
     if difference is None or difference.pairs < _known(quantity, ahead, behind):
         return "undecided"
+    if _guesses(quantity, ahead) and _guesses(quantity, behind):
+        return "guesses"
     better = (difference.mean < 0) == quantity.lower_is_better
     if difference.low is None:
         return "one of a kind"
@@ -102,6 +104,13 @@ def _known(quantity: Quantity, ahead: Seeds, behind: Seeds) -> int:
     if quantity.seeds != "trained":
         return min(len(ahead), len(behind))
     return sum(ahead[seed].trained and behind[seed].trained for seed in ahead.keys() & behind.keys())
+
+
+def _guesses(quantity: Quantity, seeds: Seeds) -> bool:
+    """Whether their mean is not above guessing by more than it varies."""
+    mean, low, _ = t_interval([*_values(quantity, seeds).values()])
+    chance = next((chance for each in seeds.values() if (chance := quantity.chance(each)) is not None), None)
+    return chance is not None and (mean if low is None else low) <= chance
 
 
 def _values(quantity: Quantity, seeds: Seeds) -> dict[int, float]:

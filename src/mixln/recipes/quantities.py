@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import mean, pstdev
 from typing import TYPE_CHECKING, Literal
@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 class Evidence:
     """All that is known of one trained model, or of one that exists.
 
-    :param figures: what the steps after its pre-training found, by name.
+    :param figures: what the steps after its pre-training found, by name; `chance` is what guessing gives.
     :param parameters: millions, of a preset that is only counted.
     """
 
     result: TrialResult | None = None
     diagnosis: Diagnosis | None = None
-    figures: dict[str, float] = field(default_factory=dict)
+    figures: Mapping[str, float] = field(default_factory=dict)
+    chance: Mapping[str, float] = field(default_factory=dict)
     parameters: float | None = None
 
     @property
@@ -44,6 +45,7 @@ class Quantity:
     :param seeds: what becomes of seeds that diverged or stalled. `survival`: who trained at all of them is ahead of who trained at
         none, and anything between is undecided; `trained`: they are left out; `known`: they count as far as they have the number, and
         without one nothing is decided.
+    :param chance: what guessing gives, as `of` counts; `None` where nothing can be guessed, or it is not known.
     :param shown: that number as it is printed; `taken` is the way back.
     :param text: the printed number with its unit.
     :param change: a difference of `of` as text, with its sign; `change_unit` follows.
@@ -53,6 +55,7 @@ class Quantity:
     of: Callable[[Evidence], float | None]
     lower_is_better: bool = True
     seeds: Literal["known", "survival", "trained"] = "known"
+    chance: Callable[[Evidence], float | None] = lambda evidence: None
     shown: Callable[[float], float] = lambda value: value
     taken: Callable[[float], float] = lambda printed: printed
     text: Callable[[float], str] = lambda value: f"{value:z.3f}".replace("-", words.MINUS)
@@ -84,6 +87,10 @@ def _course(evidence: Evidence) -> float | None:
 
 def _figure(name: str) -> Callable[[Evidence], float | None]:
     return lambda evidence: evidence.figures.get(name)
+
+
+def _chance(name: str) -> Callable[[Evidence], float | None]:
+    return lambda evidence: evidence.chance.get(name)
 
 
 def _deep(values: Sequence[float]) -> Sequence[float]:
@@ -177,9 +184,9 @@ QUANTITIES: dict[str, Quantity] = {
             seeds="survival",
             **_SHARE,
         ),
-        Quantity(name="mean accuracy of the tasks", of=_figure(AVERAGE), **_SHARE),
+        Quantity(name="mean accuracy of the tasks", of=_figure(AVERAGE), chance=_chance(AVERAGE), **_SHARE),
         *(
-            Quantity(name=f"accuracy of {task}", of=_figure(task), **_SHARE)
+            Quantity(name=f"accuracy of {task}", of=_figure(task), chance=_chance(task), **_SHARE)
             for task in ("mmlu", "boolq", "arc_easy", "piqa", "hellaswag", "openbookqa", "winogrande")
         ),
         Quantity(name="final reward", of=_figure("rlhf reward"), lower_is_better=False),

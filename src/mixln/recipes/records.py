@@ -122,11 +122,13 @@ class Recipe:
         for name in names:
             if name not in known:
                 raise SettingsError(unknown("only", name, known))
+            if names.count(name) > 1:
+                raise SettingsError(f"only must not repeat, got {name} twice")
         every = {**{run.name: run.trials for run in self.runs(scale, None)}, **dict.fromkeys(self.models(scale), 1)}
         share = sum(count for name, count in every.items() if name in names) / max(1, sum(every.values()))
         return replace(
             self,
-            title=f"{self.title}; {', '.join(names)} alone",
+            title=f"{self.title}; {', '.join(name for name in known if name in names)} alone",
             minutes=max(1, round(self.minutes * share)),
             runs=lambda scale, data: tuple(run for run in self.runs(scale, data) if run.name in names),
             models=lambda scale: {name: model for name, model in self.models(scale).items() if name in names},

@@ -12,7 +12,7 @@ from mixln.recipes.records import Place
 Points = tuple[tuple[float, float], ...]
 """(place on the horizontal axis, value), ascending."""
 
-Verdict = Literal["held", "did not hold", "undecided", "one of a kind", "failed", "not measured"]
+Verdict = Literal["held", "did not hold", "undecided", "guesses", "one of a kind", "failed", "not measured"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +42,8 @@ class Ordering:
 
     :param difference: what is claimed to be ahead minus what is claimed to be behind, paired by seed.
     :param verdict: `held` or `did not hold` where the 95% interval excludes zero, or, of perplexity and accuracy, where one of the two
-        trained at all of several seeds and the other at none; `undecided` where neither; `one of a kind` where there is no seed to tell
-        noise from; `failed` where a training ended with an error.
+        trained at all of several seeds and the other at none; `undecided` where neither; `guesses` where neither side is above guessing by
+        more than it varies; `one of a kind` where there is no seed to tell noise from; `failed` where a training ended with an error.
     """
 
     quantity: str

@@ -62,13 +62,14 @@ TABLE_4 = Recipe(
     title="Table 4: top-1 accuracy of ViT-Tiny and ViT-Small on ImageNet-1K",
     source="Mix-LN, arXiv:2412.13795, Table 4 and section 4.5; ConvNeXt, arXiv:2201.03545, Table 5",
     reading=(
-        "The paper says 120 epochs, α = 0.25 and “the ConvNeXt configurations” and gives no more. Taken from ConvNeXt: all of its "
-        "pre-training settings but the 300 epochs; its 20 epochs of warm-up are kept. The paper has one seed, or does not say. "
+        "The paper says 120 epochs, α = 0.25 and “the ConvNeXt configurations” and gives no more. At the paper's scale all of ConvNeXt's "
+        "pre-training settings are taken but the 300 epochs; its 20 epochs of warm-up are kept. The paper has one seed, or does not say. "
         "Not taken: layer scale, which is no part of a ViT; and RandAugment's random magnitude (deviation 0.5)."
     ),
     scaled=(
         "vit-micro (1.3 million parameters in place of 5.7 and 22), Fashion-MNIST (60,000 images of 28 × 28 in place of 1.28 million of "
-        "224 × 224), 7 epochs in place of 120, flips alone, learning rate 1e-3"
+        "224 × 224), 7 epochs in place of 120, 10% of them warm-up, batch 128, learning rate 1e-3, flips alone, gradients clipped at 1, "
+        "neither stochastic depth nor averaged weights"
     ),
     minutes=50,
     runs=_runs,

@@ -14,7 +14,7 @@ from mixln.files import write_atomic
 from mixln.recipes import RECIPES
 from mixln.recipes.results import AsPublished, Reproduction
 from mixln.records import from_json, read_json, to_json
-from mixln.report import reproduction, reproduction_page, search, stress
+from mixln.report import papers, reproduction, reproduction_page, search, stress
 from mixln.report.chain_tables import chain_markdown, terminal_chain
 from mixln.report.charts import prepare
 from mixln.report.diagnosis import charts_of, of_summary
@@ -140,7 +140,7 @@ def reproductions(found: Mapping[str, Reproduction], beside: Mapping[str, AsPubl
         name: {f"{folder.name}/{name}-{chart.name}.png": chart.title for chart in drawn}
         for name, drawn in charts.items()
     }
-    text = reproduction.document(RECIPES, found, beside, figures)
+    text = papers.document(RECIPES, found, beside, figures)
     for name, drawn in charts.items():
         _write(folder, {f"{name}-{file}": content for file, content in _pngs(drawn).items()})
     return text

@@ -16,8 +16,8 @@ from rich.text import Text
 from mixln.report import formats
 from mixln.report.tables import Pieces, escaped
 
-WIDEST = (1_000, 30, 24, 20, 16, 12, 8)
-"""Characters that a column of words may have; fewer where space is scarce."""
+WIDEST, LEAST = (1_000, 30, 24, 20, 16, 12), 8
+"""Characters that a column of words may have; fewer where space is scarce, and the least where there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class Fitting:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         grid, tables = self.grid, []
         numbers = range(grid.words, len(grid.head))
-        for size, widest in product(range(len(numbers), 0, -1), WIDEST):
+        for size, widest in (*product(range(len(numbers), 0, -1), WIDEST), (1, LEAST)):
             parts = [numbers[start : start + size] for start in range(0, len(numbers), size)]
             tables = [_table(grid, [*range(grid.words), *part], widest) for part in parts]
             if all(_width(table, console, options) <= options.max_width for table in tables):
@@ -69,7 +69,9 @@ def _table(grid: Grid, columns: Sequence[int], widest: int) -> Table:
         longest = max((len(piece) for row in grid.rows for piece in row[index]), default=0)
         head = formats.plain(grid.head[index])
         if index < grid.words:
-            table.add_column(head, width=min(max(longest, len(head)), widest), overflow="fold")  # not rich's own: it cuts
+            table.add_column(
+                head, width=min(max(longest, len(head)), widest), overflow="fold"
+            )  # not rich's own: it cuts
         else:  # numbers stay whole, whatever becomes of the names, and so their heading is broken here
             lines = wrap(head, longest, break_long_words=False) or [""]
             width = max(longest, *map(len, lines))

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import mean
 
 from mixln.compare import words
 from mixln.compare.results import Interval
 from mixln.recipes.quantities import QUANTITIES
-from mixln.recipes.records import Place, Recipe
-from mixln.recipes.results import AsPublished, Effect, Measured, Ordering, Reproduction, Swept
+from mixln.recipes.records import Place
+from mixln.recipes.results import AsPublished, Effect, Measured, Ordering, Reproduction, Swept, Varied, Verdict
 from mixln.report.grid import Grid, markdown
 from mixln.report.tables import Pieces, escaped
 
-WORDS = {
-    "held": "held",
-    "did not hold": "did not hold",
-    "undecided": "these seeds do not tell",
-    "one of a kind": "no seeds to tell noise from",
-    "failed": "a training failed",
-    "not measured": "not measured at this scale",
+WORDS: dict[Verdict, tuple[str, str]] = {
+    "held": ("held", "held"),
+    "did not hold": ("did not hold", "did not hold"),
+    "undecided": ("these seeds do not tell", "stayed undecided"),
+    "guesses": ("both guess", "are of models that guess"),
+    "one of a kind": ("no seeds to tell noise from", "had no seeds to tell noise from"),
+    "failed": ("a training failed", "failed"),
+    "not measured": ("not measured at this scale", ""),
 }
+"""Verdict → what is said of one ordering, and of so many."""
 
 
 def numbers(found: Reproduction) -> Grid:
@@ -66,14 +67,14 @@ def _counted(found: Reproduction) -> Grid:
 def orders(found: Reproduction) -> Grid:
     """Every ordering of the paper, and whether it held."""
     sides = Sides.of(found.orderings)
-    trained = {_at(each): (each.trained, each.seeds) for each in found.measured}
+    trained = _survivors(found.measured)
     return Grid(
         title=f"Did the paper's order hold{sides.by}?",
         head=(*sides.head, "outcome", "measured, 95% interval", "seeds", "published"),
         rows=tuple(
             (
                 *sides.cells(each),
-                (f"{WORDS[each.verdict]}{' (our question)' if each.ours else ''}",),
+                (f"{WORDS[each.verdict][0]}{' (our question)' if each.ours else ''}",),
                 _survived(each, trained) or _change(each.quantity, each.difference),
                 (words.NOTHING if each.difference is None else str(each.difference.pairs),),
                 (QUANTITIES[each.quantity].say_published(each.published),),
@@ -87,7 +88,15 @@ def orders(found: Reproduction) -> Grid:
     )
 
 
-def _survived(each: Ordering, trained: Mapping[tuple[str, str, str], tuple[int, int]]) -> Pieces:
+Survivors = Mapping[tuple[str, str, str], tuple[int, int]]
+"""Quantity, run and placement → how many seeds trained, of how many."""
+
+
+def _survivors(measured: Iterable[Measured]) -> Survivors:
+    return {_at(each): (each.trained, each.seeds) for each in measured}
+
+
+def _survived(each: Ordering, trained: Survivors) -> Pieces:
     """How many seeds trained of either side, where not all did; a difference would compare what learnt with what did not."""
     if QUANTITIES[each.quantity].seeds != "survival":
         return ()
@@ -168,7 +177,7 @@ def _trained(each: Measured | None) -> Pieces:
 
 def differences_beside(found: AsPublished) -> Grid:
     """The differences that the paper published, as it says and as the authors' code does."""
-    sides = Sides.of(found.orderings)
+    sides, trained = Sides.of(found.orderings), _survivors(found.measured)
     return Grid(
         title=f"What becomes of the differences{sides.by}",
         head=(*sides.head, "published", PAPER, *(each.name for each in found.varied)),
@@ -176,42 +185,49 @@ def differences_beside(found: AsPublished) -> Grid:
             (
                 *sides.cells(plain),
                 (QUANTITIES[plain.quantity].say_published(plain.published),),
-                _became(plain),
-                *(_became(effect.ordering) for effect in _effects(found, plain)),
+                _became(plain, trained),
+                *(_became(effect.ordering, _survivors(varied.measured)) for varied, effect in _effects(found, plain)),
             )
             for plain in found.orderings
         ),
         words=len(sides.head),
-        caption="Differences of the first from the second, paired by seed, with 95% intervals, and what becomes of the paper's order.",
+        caption="Differences of the first from the second, paired by seed, with 95% intervals, and what becomes of the paper's order; "
+        "where not all seeds trained, how many did.",
     )
 
 
 def changes_beside(found: AsPublished) -> Grid:
     """By how much each thing that the authors' code does otherwise changes those differences."""
-    sides = Sides.of(found.orderings)
+    sides, trained = Sides.of(found.orderings), _survivors(found.measured)
+
+    def change(plain: Ordering, varied: Varied, effect: Effect) -> Pieces:
+        if _survived(plain, trained) or _survived(effect.ordering, _survivors(varied.measured)):
+            return (words.NOTHING,)
+        return _change(plain.quantity, effect.change)
+
     return Grid(
         title=f"By how much that changes them{sides.by}",
         head=(*sides.head, *(each.name for each in found.varied)),
         rows=tuple(
-            (*sides.cells(plain), *(_change(plain.quantity, effect.change) for effect in _effects(found, plain)))
+            (*sides.cells(plain), *(change(plain, varied, effect) for varied, effect in _effects(found, plain)))
             for plain in found.orderings
         ),
         words=len(sides.head),
         caption="The difference less that of the recipe as the paper says, paired by seed, with 95% intervals. Of perplexities both are "
-        "taken of their logarithms, so that from −50% to −20% is +60%: 0.8 is 1.6 times 0.5.",
+        "taken of their logarithms, so that from −50% to −20% is +60%: 0.8 is 1.6 times 0.5. None where some seeds did not train.",
     )
 
 
-def _became(each: Ordering) -> Pieces:
+def _became(each: Ordering, trained: Survivors) -> Pieces:
     """Difference and outcome."""
-    return *_change(each.quantity, each.difference), each.verdict
+    return *(_survived(each, trained) or _change(each.quantity, each.difference)), each.verdict
 
 
-def _effects(found: AsPublished, plain: Ordering) -> list[Effect]:
+def _effects(found: AsPublished, plain: Ordering) -> list[tuple[Varied, Effect]]:
     """What each variant makes of one ordering."""
     claim = (plain.quantity, plain.ahead, plain.behind)
     return [
-        effect
+        (each, effect)
         for each in found.varied
         for effect in each.effects
         if (effect.ordering.quantity, effect.ordering.ahead, effect.ordering.behind) == claim
@@ -276,17 +292,7 @@ def tally(found: Reproduction) -> str:
     counted = [each.verdict for each in found.orderings if each.verdict != "not measured" and not each.ours]
     if not counted:
         return "The paper claims no ordering here."
-    parts = [
-        f"{counted.count(verdict)} {text}"
-        for verdict, text in (
-            ("held", "held"),
-            ("did not hold", "did not hold"),
-            ("undecided", "stayed undecided"),
-            ("one of a kind", "had no seeds to tell noise from"),
-            ("failed", "failed"),
-        )
-        if verdict in counted
-    ]
+    parts = [f"{counted.count(verdict)} {text}" for verdict, (_, text) in WORDS.items() if verdict in counted]
     return f"Of {len(counted)} ordering{'s' * (len(counted) != 1)} of the paper {', '.join(parts)}."
 
 
@@ -327,76 +333,6 @@ def text(
 def tables(found: Reproduction) -> tuple[Grid, ...]:
     """All tables of an outcome."""
     return (numbers(found), *([orders(found)] if found.orderings else []), *sweeps(found))
-
-
-INTRODUCTION = """# What the papers published, and what came out here
-
-Written by `mixln reproduce --document docs/papers` from the files that `mixln reproduce NAME` left (`reproduction.json`). Every recipe
-has two scales: `--scale paper` has the paper's sizes, data and steps, prints what it will take, and needs GPUs; `--scale cpu`, the
-default, is made smaller by the factors that are named, and was run on two cores. Models that small, trained that briefly, say nothing
-certain about large ones: what is compared is who is ahead of whom, with 95% confidence intervals over seeds. Two trainings ran side by
-side, so that a recipe took about half of the time of its trainings, and less where another had made some of them before. A recipe without
-an outcome has not been run yet. Not among them: the Mix-LN paper's Figure 1, which is a drawing, and HybridNorm's figures. `mixln
-reproduce --list` names all; `--as-published` does, one by one, what the authors' code does otherwise, and says what of a difference each
-makes (`as-published.json`).
-"""
-
-
-def document(
-    recipes: Mapping[str, Recipe],
-    found: Mapping[str, Reproduction],
-    beside: Mapping[str, AsPublished],
-    figures: Mapping[str, Mapping[str, str]],
-) -> str:
-    """All recipes with what became of them, in GitHub's Markdown; `docs/papers.md`.
-
-    :param found: recipe's name → its outcome, of those that were run.
-    :param beside: recipe's name → that as the authors' code does.
-    :param figures: recipe's name → file → what it shows.
-    """
-    overview = Grid(
-        head=(
-            "recipe",
-            "what it is",
-            "orderings of the paper that held",
-            "that did not",
-            "undecided",
-            "all trainings, one after the other",
-        ),
-        rows=tuple(
-            ((name,), (found.get(name, recipe).title,), *_counts(found.get(name))) for name, recipe in recipes.items()
-        ),
-        words=2,
-        caption="Undecided: the 95% interval includes zero, some seeds did not train, or there are none to tell noise from.",
-    )
-    captions = Counter(each.caption for outcome in found.values() for each in tables(outcome))
-    said = [caption for caption, times in captions.items() if times > 1]
-    terms: dict[str, list[str]] = {}
-    parts = []
-    for name in (name for name in recipes if name in found):
-        outcome, recipe = found[name], recipes[name]
-        if recipe.terms and outcome.reading == recipe.whole_reading:  # else it was read otherwise when it was run
-            terms.setdefault(recipe.terms, []).append(f"`{name}`")
-            outcome = replace(outcome, reading=recipe.reading)
-        parts.append(text(outcome, name, figures.get(name), said))
-        if name in beside:
-            parts.append(text_beside(beside[name], name))
-    notes = [
-        *(f"- {', '.join(names)}: {common}" for common, names in terms.items()),
-        *(f"- {caption}" for caption in said),
-    ]
-    common = ["## What is common to several\n", "\n".join(notes), ""] if notes else []
-    return "\n".join([INTRODUCTION, markdown(overview), *common, *parts])
-
-
-def _counts(found: Reproduction | None) -> tuple[Pieces, ...]:
-    if found is None:
-        return ((words.NOTHING,),) * 3 + (("not run yet",),)
-    verdicts = [each.verdict for each in found.orderings if not each.ours]
-    undecided = verdicts.count("undecided") + verdicts.count("one of a kind")
-    counts = (verdicts.count("held"), verdicts.count("did not hold"), undecided)
-    time = words.duration(found.seconds) if found.settings else "nothing is trained"
-    return (*((str(count),) for count in counts), (time,))
 
 
 def _published(each: Measured) -> str:

@@ -40,8 +40,10 @@ def _row(limit: Limit, several: bool) -> tuple[Pieces, ...]:
     above = tuple(f"{count} {end}" for end, count in ends.items())
     if limit.spiked:
         above += (f"{limit.spiked} had spiked and recovered",)
+    if limit.failed:
+        above += (f"{limit.failed} failed",)
     if limit.rate is None:
-        highest: Pieces = ("none",)
+        highest: Pieces = ("not known" if limit.trained or limit.failed else "none",)
     else:
         sign = "≥ " if limit.censored else ""
         interval = ends_text(limit)

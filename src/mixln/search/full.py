@@ -11,6 +11,7 @@ from mixln.compare.experiment import Display
 from mixln.compare.pretraining import Pretraining
 from mixln.compare.results import TrialResult
 from mixln.compare.store import read_result
+from mixln.errors import MixlnError
 from mixln.search.results import Proxy
 from mixln.search.shorts import Kept, rounded, train
 
@@ -91,7 +92,7 @@ def climb(
 
     def more(folder: Path, result: TrialResult) -> list[Pretraining]:
         each, number = running.pop(folder)
-        each.tried[number] = {seed: result}
+        each.tried[number] = {seed: sound(result)}
         return following(each)
 
     names = ", ".join(proxy.placement for proxy in candidates)
@@ -121,7 +122,7 @@ def seeded(
         finally:
             display.end()
         for each, seed, job in jobs:
-            each.tried.setdefault(each.settled, {})[seed] = results[job.folder]
+            each.tried.setdefault(each.settled, {})[seed] = sound(results[job.folder])
         pending = [each for each in pending if not each.whole(seeds)]
         if not pending:
             return
@@ -129,6 +130,16 @@ def seeded(
             each.settled -= 1
     for each in pending:
         each.settled += 1  # the last that was tried
+
+
+def sound(result: TrialResult) -> TrialResult:
+    """A result that is one.
+
+    :raises MixlnError: if the training ended with an error: a smaller learning rate would be no answer to that.
+    """
+    if result.status == "failed":
+        raise MixlnError(f"a full training failed: {result.reason}; run the same command again to try it once more")
+    return result
 
 
 def _named(each: Climb) -> str:

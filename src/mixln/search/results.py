@@ -46,6 +46,11 @@ class Ramp:
     curve: tuple[tuple[float, float | None], ...]
     error: str = ""
 
+    @property
+    def rate(self) -> float | None:
+        """The highest learning rate that trains, as far as there is one."""
+        return self.breaking.rate if self.breaking else None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Limit:
@@ -55,7 +60,7 @@ class Limit:
     :param low: lower end of its 95% interval (Student's t of the logarithms); `None` with fewer than two seeds.
     :param trained: seeds that trained at some learning rate: whose loss came below the unigram model's while it was sound.
     :param censored: seeds that trained up to the end of the ramp, so that `rate` is too low.
-    :param failures: how each seed ended, in the order of the seeds.
+    :param failures: how each ramp ended, in the order of the seeds, but for the `failed` ones, which ended with an error.
     :param ratio: of the baseline's rate with the same depth: natural logarithm, paired by seed; `None` for the baseline itself.
     """
 
@@ -70,6 +75,7 @@ class Limit:
     censored: int
     failures: tuple[Failure, ...]
     spiked: int
+    failed: int = 0
     ratio: Interval | None = None
 
 
@@ -117,7 +123,7 @@ class Tried:
     """One learning rate of a candidate at the full length.
 
     :param seeds: the one that learning rates are tuned with, and those of the results, as far as they were trained.
-    :param losses: held-out loss of each of the seeds, nats per token; `None` where a training diverged, stalled or failed.
+    :param losses: held-out loss of each of the seeds, nats per token; `None` where a training diverged or stalled.
     """
 
     learning_rate: float
@@ -130,7 +136,7 @@ class Finalist:
     """One candidate at the full length, at the learning rate that is best for it.
 
     :param seeds: all of them; none of those that fell behind while learning rates were tuned.
-    :param losses: held-out loss of each seed, nats per token; `None` where a training diverged, stalled or failed.
+    :param losses: held-out loss of each seed, nats per token; `None` where a training diverged or stalled.
     :param ended: how each ended, with the reason.
     :param loss: their mean, with its 95% interval (Student's t); `None` unless all trained.
     :param difference: of the loss from that of the chosen one, paired by seed; `None` for the chosen one itself.

@@ -78,7 +78,7 @@ class StressSettings(Searched):
             if doubled := [value for value in values if values.count(value) > 1]:
                 raise SettingsError(f"{name} must not repeat, got {doubled[0]} twice")
         if not 0 < self.highest < math.inf:
-            raise SettingsError(f"highest must be above 0, got {self.highest}")
+            raise SettingsError(f"highest must be above 0 and finite, got {self.highest}")
         if self.steps < LEAST_STEPS:
             raise SettingsError(f"steps must be at least {LEAST_STEPS} for a ramp, got {self.steps}")
         for depth in self.depths:
@@ -111,7 +111,8 @@ class SearchSettings(Searched):
 
     A learning-rate ramp says how far the learning rate may go, a search over short trainings (Optuna's TPE, those that fall behind
     are ended early) finds candidates, whose learning rates are tuned further in full trainings, as is that of Pre-LN; the best of
-    them and Pre-LN are trained over several seeds. Without arguments: for a small 12-layer Llama, in about ten minutes on two cores.
+    them and Pre-LN are trained over several seeds. Without arguments: for a small 12-layer Llama, in about twenty minutes on two
+    cores.
     Run the same command again to finish what was cut off.
     """
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import groupby
 
 from mixln.compare.experiment import Display, compare, facts_of_run, locked, title
 from mixln.compare.results import Summary, TrialResult
@@ -106,17 +105,15 @@ def _ramp(result: TrialResult, settings: StressSettings, floor: float, layers: i
 def _limits(ramps: Sequence[Ramp], baseline: str) -> Iterator[Limit]:
     """One a placement, of ramps with one depth and one wish for the init."""
 
-    def rates(placement: str) -> dict[int, float]:
-        chosen = [ramp for ramp in ramps if ramp.placement == placement and ramp.breaking and ramp.breaking.rate]
-        return {ramp.seed: math.log(ramp.breaking.rate) for ramp in chosen if ramp.breaking and ramp.breaking.rate}
+    def rates(members: Sequence[Ramp]) -> dict[int, float]:
+        return {ramp.seed: math.log(ramp.rate) for ramp in members if ramp.rate}
 
-    ordered = sorted(ramps, key=lambda ramp: [r.placement for r in ramps].index(ramp.placement))
-    for placement, group in groupby(ordered, key=lambda ramp: ramp.placement):
-        members = sorted(group, key=lambda ramp: ramp.seed)
+    reference = [ramp for ramp in ramps if ramp.placement == baseline]
+    for placement in dict.fromkeys(ramp.placement for ramp in ramps):
+        members = sorted((ramp for ramp in ramps if ramp.placement == placement), key=lambda ramp: ramp.seed)
         broken = [ramp.breaking for ramp in members if ramp.breaking]
-        logs = rates(placement)
+        logs = rates(members)
         mean, low, high = t_interval([*logs.values()]) if _whole(members) else (None, None, None)
-        reference = [ramp for ramp in ramps if ramp.placement == baseline]
         comparable = placement != baseline and _whole(members) and _whole(reference)
         yield Limit(
             placement=placement,
@@ -130,13 +127,14 @@ def _limits(ramps: Sequence[Ramp], baseline: str) -> Iterator[Limit]:
             censored=sum(each.failure == "none" for each in broken),
             failures=tuple(each.failure for each in broken),
             spiked=sum(each.spikes > 0 for each in broken),
-            ratio=paired_difference(logs, rates(baseline)) if comparable else None,
+            failed=len(members) - len(broken),
+            ratio=paired_difference(logs, rates(reference)) if comparable else None,
         )
 
 
 def _whole(ramps: Sequence[Ramp]) -> bool:
     """Whether all of them trained at some learning rate."""
-    return all(ramp.breaking is not None and ramp.breaking.rate is not None for ramp in ramps)
+    return all(ramp.rate is not None for ramp in ramps)
 
 
 def _exp(value: float | None) -> float | None:

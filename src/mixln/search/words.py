@@ -25,8 +25,11 @@ def said(limit: Limit, steps: int) -> str:
     ends = Counter(ENDS[failure] for failure in limit.failures)
     how = ", ".join(f"{count} of {len(limit.failures)} {end}" for end, count in ends.items())
     spiked = f"; the loss of {limit.spiked} spiked on the way and recovered" if limit.spiked else ""
-    if not limit.failures:
-        return f"{name} could not be tested: its ramps failed with an error"
+    if limit.failed:
+        return (
+            f"{name} was not tested with all seeds: {limit.failed} of {limit.failed + len(limit.failures)} ramps failed with an error; run "
+            "the same command again to try them once more"
+        )
     if not limit.trained:
         return (
             f"{name} never came below the unigram model ({how}): {steps:,} steps are too few to say up to which learning rate it trains, "
