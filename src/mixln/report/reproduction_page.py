@@ -159,9 +159,10 @@ def render(found: Reproduction, beside: AsPublished | None = None) -> str:
 
 def _scale(found: Reproduction) -> Iterator[str]:
     if found.scale == "cpu":
+        yield f"Made smaller: {found.scaled}."
+    if found.scale == "cpu" and found.settings:
         yield (
-            f"Made smaller: {found.scaled}. Models that small, trained that briefly, say nothing certain about those of the paper: what is "
-            "compared is who is ahead of whom."
+            "Models that small, trained that briefly, say nothing certain about those of the paper: what is compared is who is ahead of whom."
         )
 
 
