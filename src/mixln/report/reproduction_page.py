@@ -162,7 +162,8 @@ def _scale(found: Reproduction) -> Iterator[str]:
         yield f"Made smaller: {found.scaled}."
     if found.scale == "cpu" and found.settings:
         yield (
-            "Models that small, trained that briefly, say nothing certain about those of the paper: what is compared is who is ahead of whom."
+            "Models that small, trained that briefly, say nothing certain about those of the paper: what is compared is who is ahead of "
+            "whom."
         )
 
 
