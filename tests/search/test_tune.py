@@ -235,7 +235,7 @@ def test_a_search_chooses_shows_its_evidence_and_repeats_nothing(files, capsys):
         assert 1 <= len(each["tried"]) <= full.TRIES + full.RETREATS
         assert each["learning_rate"] in [tried["learning_rate"] for tried in each["tried"]]
     full_steps = sum(json.loads(path.read_text())["step"] for path in (out / "full").glob("*/result.json"))
-    steps = 4 * 20 + sum(each["steps"] for each in found["proxies"]) + full_steps
+    steps = 3 * 20 + sum(each["steps"] for each in found["proxies"]) + full_steps
     assert found["cost"] == pytest.approx(steps / 40)
     assert {"tune.md", "search.png", "report.html"} <= {path.name for path in out.iterdir()}
 

@@ -52,7 +52,7 @@ def tune(settings: SearchSettings, display: Display) -> Search:
     layers = int(data.config.num_hidden_layers)
     with locked(settings.out):
         claim(settings)
-        counts = tuple(sorted({0, layers // 4, layers // 2, layers}))
+        counts = tuple(sorted({0, layers // 4, layers}))
         limits, unknown = _limits(settings, counts, layers, display)
         plan = machine(settings.jobs, parameters=count_parameters(data.config), trials=settings.trials)
         workers = Kept(plan)
