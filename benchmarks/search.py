@@ -65,7 +65,7 @@ def main(tuned: Path, swept: Path, model: str) -> None:
     print(f"tune's choice: {chosen.placement} at {chosen.learning_rate:g}, perplexity {shown([*mine.values()])}")
     print(f"sweep's best of {len(cells)}: {best[0]} at {best[1]:g}, perplexity {shown([*losses[best].values()])}")
     print(f"difference, paired by seed: {' '.join(LANGUAGE.difference(gap))}: {tells}")
-    print(f"cost in full trainings: {search.cost:.1f} against {trainings}, ratio {search.cost / trainings:.2f}")
+    print(f"cost in full trainings: {search.cost:.1f} against {trainings}, ratio {search.cost / trainings:.3f}")
 
 
 def of_recipe(settings: GridSettings) -> tuple[dict[str, Any], int]:
