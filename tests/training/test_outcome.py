@@ -34,7 +34,7 @@ def test_a_few_steps_end_as_stalled(text, tmp_path):
     assert outcome.status == "stalled"
     assert outcome.loss > text.info.unigram_loss
     assert outcome.reason == (
-        f"held-out loss {outcome.loss:.3f} is no better than the unigram model's {text.info.unigram_loss:.3f}"
+        f"held-out loss {outcome.loss:.3f} is not better than the unigram model's {text.info.unigram_loss:.3f} by 0.02 or more"
     )
     assert outcome.step == 3
 

@@ -38,6 +38,7 @@ def measured(recipe: Recipe, evidence: Known) -> tuple[Measured, ...]:
                     high=high,
                     seeds=len(seeds),
                     trained=_trained(seeds),
+                    scale=quantity.scale,
                 )
             )
     return tuple(found)

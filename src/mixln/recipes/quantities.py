@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from mixln.diagnostics.results import Diagnosis
 
 
+Scaling = Literal["itself", "natural logarithm", "hundredth"]
+"""What a number that means and differences are taken of is, of the one that is printed."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
     """All that is known of one trained model, or of one that exists.
@@ -46,7 +50,7 @@ class Quantity:
         none, and anything between is undecided; `trained`: they are left out; `known`: they count as far as they have the number, and
         without one nothing is decided.
     :param chance: what guessing gives, as `of` counts; `None` where nothing can be guessed, or it is not known.
-    :param shown: that number as it is printed; `taken` is the way back.
+    :param shown: that number as it is printed; `taken` is the way back, and `scale` says which it is.
     :param text: the printed number with its unit.
     :param change: a difference of `of` as text, with its sign; `change_unit` follows.
     """
@@ -56,6 +60,7 @@ class Quantity:
     lower_is_better: bool = True
     seeds: Literal["known", "survival", "trained"] = "known"
     chance: Callable[[Evidence], float | None] = lambda evidence: None
+    scale: Scaling = "itself"
     shown: Callable[[float], float] = lambda value: value
     taken: Callable[[float], float] = lambda printed: printed
     text: Callable[[float], str] = lambda value: f"{value:z.3f}".replace("-", words.MINUS)
@@ -151,6 +156,7 @@ def _factor(delta: float) -> str:
 
 _PERPLEXITY = {
     "seeds": "survival",
+    "scale": "natural logarithm",
     "shown": LANGUAGE.shown,
     "taken": math.log,
     "text": LANGUAGE.text,
@@ -159,6 +165,7 @@ _PERPLEXITY = {
 }
 _SHARE = {
     "lower_is_better": False,
+    "scale": "hundredth",
     "shown": VISION.shown,
     "taken": lambda percent: percent / 100,
     "text": VISION.text,
@@ -167,6 +174,7 @@ _SHARE = {
 }
 _CONTRAST = {
     "lower_is_better": False,
+    "scale": "natural logarithm",
     "shown": math.exp,
     "taken": math.log,
     "text": _ratio,

@@ -7,6 +7,7 @@ from typing import Literal
 
 from mixln.compare.results import Interval
 from mixln.diagnostics.results import Angular
+from mixln.recipes.quantities import Scaling
 from mixln.recipes.records import Place
 
 Points = tuple[tuple[float, float], ...]
@@ -20,9 +21,9 @@ class Measured:
     """One quantity in one place.
 
     :param published: what the paper has there, as printed.
-    :param value: mean over seeds, of what the quantity is taken of (for perplexity the loss in nats per token); `None` where no
-        seed has it: those that diverged have not.
-    :param low: lower end of its 95% interval; `None` with fewer than two seeds.
+    :param value: mean over seeds, on the `scale`; `None` where no seed has it: those that diverged have not.
+    :param low: lower end of its 95% interval, `high` the upper one; `None` with fewer than two seeds.
+    :param scale: what `value` is of the number as it is printed: itself, its natural logarithm, or a hundredth of it.
     """
 
     quantity: str
@@ -34,6 +35,7 @@ class Measured:
     high: float | None
     seeds: int
     trained: int
+    scale: Scaling = "itself"
 
 
 @dataclass(frozen=True, kw_only=True)

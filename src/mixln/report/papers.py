@@ -55,7 +55,7 @@ def document(
         "noise from.",
     )
     captions = Counter(each.caption for outcome in found.values() for each in tables(outcome))
-    said = [caption for caption, times in captions.items() if times > 1]
+    said = [caption for caption, times in captions.items() if caption and times > 1]
     terms: dict[str, list[str]] = {}
     parts = []
     for name in (name for name in recipes if name in found):

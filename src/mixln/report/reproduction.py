@@ -271,7 +271,7 @@ def sweeps(found: Reproduction) -> tuple[Grid, ...]:
                     for placement in dict.fromkeys(each.placement for each in mine)
                 ),
                 caption="Perplexity is e to the power of the mean held-out loss over the seeds that did not diverge; in brackets how many "
-                "neither diverged nor stalled, where not all.",
+                "neither diverged nor stalled, where not all. Above, each placement is at its best learning rate.",
             )
         )
     return tuple(tables)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from html import escape
 from statistics import mean
 
@@ -34,11 +35,14 @@ def charts(found: Reproduction) -> tuple[Chart, ...]:
         for name in [_name(each.run, each.placement)]
     ]
     curves = dict.fromkeys(each.curve for each in found.lines)
-    return (
+    drawn = (
         *([triangles(turned)] if turned else []),
         *(_lines(CURVES[curve], [each for each in found.lines if each.curve == curve], names) for curve in curves),
         *([_sweep(found)] if found.swept else []),
     )
+    if found.scale == "paper" or not found.settings:
+        return drawn
+    return tuple(replace(chart, title=f"{chart.title} (models made smaller)") for chart in drawn)
 
 
 def _name(run: str, placement: str) -> str:
@@ -151,8 +155,8 @@ def render(found: Reproduction, beside: AsPublished | None = None) -> str:
                 closed_pairs("Versions and machine", found.facts.items()),
             ),
         ),
-        footer=f"Written by <code>{escape(found.command)}</code>. The same numbers are in <code>reproduction.json</code>, the tables in "
-        f"<code>reproduction.md</code>.{_OWN if found.settings else ''}",
+        footer=f"Written by <code>{escape(found.command)}</code>. The same numbers are in <code>reproduction.json</code>, on the "
+        f"<code>scale</code> that it names, the tables in <code>reproduction.md</code>.{_OWN if found.settings else ''}",
         charts=drawn,
     )
 

@@ -25,7 +25,7 @@ def finalists(found: Search) -> Grid:
         head=("placement", "Post-LN layers", "learning rate", "seeds", "perplexity", "from the chosen"),
         rows=tuple(map(_finalist, found.finalists)),
         caption=f"{found.steps:,} steps each. Perplexity of the mean held-out loss over the seeds with its 95% interval; differences are "
-        "paired by seed. Who has no seeds fell behind before, when learning rates were tuned.",
+        "paired by seed. Who has no seeds was not taken further than the tuning of learning rates.",
     )
 
 
@@ -64,7 +64,7 @@ def _finalist(each: Finalist) -> tuple[Pieces, ...]:
     first = ((each.placement,), (str(each.post_layers),), (f"{each.learning_rate:g}",))
     first = (*first, (", ".join(map(str, each.seeds)) or formats.NOTHING,))
     if each.loss is None:
-        return (*first, ("not all trained" if each.seeds else "behind",), (formats.NOTHING,))
+        return (*first, ("not all trained" if each.seeds else "not taken further",), (formats.NOTHING,))
     ends = "" if each.low is None or each.high is None else f"[{_shown(each.low)}, {_shown(each.high)}]"
     said = ("chosen",) if each.difference is None else LANGUAGE.difference(each.difference)
     return (*first, (_shown(each.loss), *([ends] if ends else [])), said)
@@ -135,8 +135,8 @@ def chart(found: Search) -> Chart:
     return Chart(
         name="search",
         title="What was tried",
-        caption="Held-out perplexity, on a logarithmic axis, of everything that was trained; lower is better. Short and full trainings "
-        "differ in length, and those that were ended early are higher for that alone.",
+        caption="Held-out perplexity, on a logarithmic axis, of every short training that did not diverge and every full one that trained; "
+        "lower is better. They differ in length, and those that were ended early are higher for that alone.",
         description=" ".join(found.verdict),
         keys=KEYS,
         panels=panels if shown else (),

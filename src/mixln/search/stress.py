@@ -34,9 +34,9 @@ def stress(settings: StressSettings, display: Display) -> Stress:
     groups = [(depth, init) for depth in settings.depths or (None,) for init in settings.inits or (None,)]
     comparisons = [settings.comparison(depth, init) for depth, init in groups]
     found = [layers(depth) for depth, _ in groups]
-    check(settings)
     for comparison in comparisons:  # whatever is wrong with one, before anything is written
         _check(comparison)
+    check(settings)
     kind, text = KINDS["language"], replace(comparisons[0], cache=settings.cache.expanduser())
     kind.prepare(text, kind.config(text), display.say)
     display.say(

@@ -219,7 +219,10 @@ def _tried(each: Climb, number: int) -> Tried:
 def _verdict(search: Search) -> Iterator[str]:
     chosen = search.chosen
     if chosen is None:
-        yield "No candidate trained at all seeds: nothing can be chosen. Search again with more --trials or --steps, in another --out."
+        why = "No candidate trained at all seeds"
+        if not any(each.post_layers for each in search.finalists):
+            why = "No short training with Post-LN layers came below the unigram model, so that none was trained in full"
+        yield f"{why}: nothing can be chosen. Search again with more --trials or --steps, in another --out."
         return
     interval = ""
     if chosen.low is not None and chosen.high is not None:

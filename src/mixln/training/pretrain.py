@@ -178,7 +178,9 @@ class Prose(Material[TrainSettings]):
     def judged(self, metrics: MetricsFile) -> dict[str, Any]:
         loss, floor = metrics.curve("eval_loss")[-1][1], self.text.info.unigram_loss
         stalled = loss >= floor - STALL_MARGIN
-        reason = f"held-out loss {loss:.3f} is no better than the unigram model's {floor:.3f}"
+        reason = (
+            f"held-out loss {loss:.3f} is not better than the unigram model's {floor:.3f} by {STALL_MARGIN:g} or more"
+        )
         return {
             "status": "stalled" if stalled else "finished",
             "reason": reason if stalled else "",
