@@ -120,7 +120,7 @@ def _sweep(found: Reproduction) -> Chart:
         panels.append(Panel(title=run, x=x, y=y, traces=tuple(traces)))
     return Chart(
         name="sweep",
-        title=f"{found.title}, by learning rate",
+        title="Perplexity by placement and learning rate",
         caption="Held-out perplexity on a logarithmic axis; lower is better. Lines: mean over seeds (of the loss); dots: seeds.",
         description=tally(found),
         keys=tuple(f"learning rate {rate:g}" for rate in rates),
