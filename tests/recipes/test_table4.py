@@ -53,7 +53,7 @@ def test_the_list_and_the_plan_train_nothing(tmp_path, monkeypatch, capsys):
     assert main(["reproduce", "--list"]) == 0
     assert "table4" in capsys.readouterr().out
     assert main(["reproduce", "table4", "--scale", "paper", "--plan"]) == 0
-    said = capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
     assert (
         "ViT-Small: vit-small; pre, mix(0.25); learning rate 0.004; seeds 0, 1, 2; 120 epochs, 4096 images a step"
         in said

@@ -112,7 +112,7 @@ class Reproduce(ExecutorSettings):
                 check_machine(runs, processes=processes, parallel=self.parallel)
             check_writable(self.out)
         for line in described(recipe, runs, self.scale, chosen, done=self._done):
-            terminal.line(line)
+            terminal.prose(line)
         if self.plan:
             return 0
         if processes == 1:

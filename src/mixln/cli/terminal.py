@@ -25,9 +25,13 @@ class Terminal:
         """One line, which the terminal breaks and not we: a path in it can be copied."""
         self.console.print(text, highlight=False, markup=False, soft_wrap=True, style=style)
 
+    def prose(self, text: str) -> None:
+        """Sentences, which are broken between words."""
+        self.console.print(text, highlight=False, markup=False)
+
     def note(self, text: str) -> None:
         """A sentence about a result."""
-        self.console.print(f"• {text}", highlight=False, markup=False)
+        self.prose(f"• {text}")
 
     def news(self, text: str) -> None:
         """What is going on, fainter than results."""
