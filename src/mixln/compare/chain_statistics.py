@@ -135,7 +135,9 @@ def _notes(
             notes.append(f"{row.title} against {reference}, final reward: {_said(reward.difference, 1, '')}.")
     if tasks:
         blind = [
-            row.title for row in rows if AVERAGE in row.figures and _guesses(row.figures[AVERAGE], chance[AVERAGE])
+            row.title
+            for row in rows
+            if (average := row.figures.get(AVERAGE)) and guesses(average.value, average.low, chance[AVERAGE])
         ]
         if blind:
             notes.append(
@@ -190,8 +192,12 @@ def _notes(
     return notes
 
 
-def _guesses(mean: Mean, chance: float) -> bool:
-    return (mean.value if mean.low is None else mean.low) <= chance
+def guesses(mean: float, low: float | None, chance: float) -> bool:
+    """Whether a mean accuracy is not above guessing by more than it varies.
+
+    :param low: lower end of its interval; `None` if it has none.
+    """
+    return (mean if low is None else low) <= chance
 
 
 def _coin(result: ChainResult) -> str:

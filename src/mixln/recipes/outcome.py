@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from mixln.compare.chain_statistics import guesses
 from mixln.compare.results import Interval
 from mixln.compare.statistics import paired_difference, t_interval
 from mixln.recipes.quantities import QUANTITIES, Evidence, Quantity
@@ -108,10 +109,9 @@ def _known(quantity: Quantity, ahead: Seeds, behind: Seeds) -> int:
 
 
 def _guesses(quantity: Quantity, seeds: Seeds) -> bool:
-    """Whether their mean is not above guessing by more than it varies."""
     mean, low, _ = t_interval([*_values(quantity, seeds).values()])
     chance = next((chance for each in seeds.values() if (chance := quantity.chance(each)) is not None), None)
-    return chance is not None and (mean if low is None else low) <= chance
+    return chance is not None and guesses(mean, low, chance)
 
 
 def _values(quantity: Quantity, seeds: Seeds) -> dict[int, float]:

@@ -127,6 +127,11 @@ class Reproduction:
     turned: tuple[Turned, ...] = ()
     facts: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def smaller(self) -> bool:
+        """Whether models were trained that are smaller than the paper's."""
+        return self.scale == "cpu" and bool(self.settings)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Effect:

@@ -68,10 +68,8 @@ def _table(grid: Grid, columns: Sequence[int], widest: int) -> Table:
     for index in columns:
         longest = max((len(piece) for row in grid.rows for piece in row[index]), default=0)
         head = formats.plain(grid.head[index])
-        if index < grid.words:
-            table.add_column(
-                head, width=min(max(longest, len(head)), widest), overflow="fold"
-            )  # not rich's own: it cuts
+        if index < grid.words:  # its width is not left to rich, which would cut the numbers
+            table.add_column(head, width=min(max(longest, len(head)), widest), overflow="fold")
         else:  # numbers stay whole, whatever becomes of the names, and so their heading is broken here
             lines = wrap(head, longest, break_long_words=False) or [""]
             width = max(longest, *map(len, lines))

@@ -40,7 +40,7 @@ def charts(found: Reproduction) -> tuple[Chart, ...]:
         *(_lines(CURVES[curve], [each for each in found.lines if each.curve == curve], names) for curve in curves),
         *([_sweep(found)] if found.swept else []),
     )
-    if found.scale == "paper" or not found.settings:
+    if not found.smaller:
         return drawn
     return tuple(replace(chart, title=f"{chart.title} (models made smaller)") for chart in drawn)
 
@@ -164,7 +164,7 @@ def render(found: Reproduction, beside: AsPublished | None = None) -> str:
 def _scale(found: Reproduction) -> Iterator[str]:
     if found.scale == "cpu":
         yield f"Made smaller: {found.scaled}."
-    if found.scale == "cpu" and found.settings:
+    if found.smaller:
         yield (
             "Models that small, trained that briefly, say nothing certain about those of the paper: what is compared is who is ahead of "
             "whom."

@@ -110,8 +110,7 @@ def _ramp(ramp: Ramp, key: int, keys: tuple[str, ...], y: axes.Axis) -> list[Tra
         Trace(key=key, role=role, label=name, points=tuple((rate, _shown(loss, y)) for rate, loss in line))
         for role, line in lines.items()
     ]
-    if ramp.breaking and ramp.breaking.rate and ramp.breaking.failure != "none":
-        at = ramp.breaking.rate
+    if ramp.breaking and (at := ramp.rate) and ramp.breaking.failure != "none":
         loss = next((loss for rate, loss in reversed(smooth) if rate <= at), None)
         text = f"{name}: trains up to {at:.2g}, then {ENDS[ramp.breaking.failure]}"
         traces.append(Trace(key=key, role="ended", label=text, points=((at, y.inside(loss)),)))
@@ -127,7 +126,7 @@ def _limits(found: Stress, placements: list[str], keys: tuple[str, ...]) -> Char
     """The limits: rows by placement, or against the depth where there are several."""
     depths = sorted({limit.layers for limit in found.limits})
     ends = [end for limit in found.limits for end in _interval(limit, found.rates)]
-    seeds = [ramp.breaking.rate for ramp in found.ramps if ramp.breaking and ramp.breaking.rate]
+    seeds = [ramp.rate for ramp in found.ramps if ramp.rate]
     scale = axes.logarithmic("highest learning rate that trains", [*seeds, *ends])
     deep = len(depths) > 1
     panel = (_by_depth if deep else _by_row)(found, placements, keys, scale)
@@ -169,9 +168,9 @@ def _by_row(found: Stress, placements: list[str], keys: tuple[str, ...], scale: 
     for index, limit in enumerate(found.limits):
         key, row = placements.index(limit.placement), -float(index)
         single = [
-            (ramp.seed, ramp.breaking.rate)
+            (ramp.seed, ramp.rate)
             for ramp in found.ramps
-            if (ramp.placement, ramp.init) == (limit.placement, limit.init) and ramp.breaking and ramp.breaking.rate
+            if (ramp.placement, ramp.init) == (limit.placement, limit.init) and ramp.rate
         ]
         if len(limit.failures) > 1:
             for seed, rate in single:

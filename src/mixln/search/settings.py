@@ -112,8 +112,7 @@ class SearchSettings(Searched):
     A learning-rate ramp says how far the learning rate may go, a search over short trainings (Optuna's TPE, those that fall behind
     are ended early) finds candidates, whose learning rates are tuned further in full trainings, as is that of Pre-LN; the best of
     them and Pre-LN are trained over several seeds. Without arguments: for a small 12-layer Llama, in about twenty minutes on two
-    cores.
-    Run the same command again to finish what was cut off.
+    cores. Run the same command again to finish what was cut off.
     """
 
     layers: int | None = None

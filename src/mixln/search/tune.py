@@ -105,8 +105,8 @@ def _limits(
     if errors := [ramp.error for ramp in ramps if ramp.breaking is None]:
         raise MixlnError(f"a ramp failed: {errors[0]}; run the same command again to try it once more")
     # What was never better than word frequencies in so short a ramp may yet be; the search finds out.
-    found = {ramp.placement: ramp.breaking.rate or ramp.breaking.best_rate for ramp in ramps if ramp.breaking}
-    known = {ramp.placement for ramp in ramps if ramp.breaking and ramp.breaking.rate}
+    found = {ramp.placement: ramp.rate or ramp.breaking.best_rate for ramp in ramps if ramp.breaking}
+    known = {ramp.placement for ramp in ramps if ramp.rate}
     by_count = {count: placement_with(count, layers) for count in counts}
     limits = tuple((count, found[placement]) for count, placement in by_count.items())
     return limits, tuple(count for count, placement in by_count.items() if placement not in known)
