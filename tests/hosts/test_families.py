@@ -360,7 +360,7 @@ def test_head_dim_that_does_not_fit_the_projection_is_refused_with_both_numbers(
 
 def test_own_head_dim_need_not_fill_the_hidden_size():
     config = config_of("qwen3", num_attention_heads=5, num_key_value_heads=5, head_dim=8)
-    assert mixln.from_config(config, placement="hybrid").model.layers[0].self_attn.q_proj.projection.out_features == 40
+    assert mixln.from_config(config, placement="hybrid").model.layers[0].self_attn.q_proj.out_features == 40
 
 
 @pytest.mark.parametrize(

@@ -81,8 +81,7 @@ EXPECTED = {
 
 
 def matrices(model: torch.nn.Module) -> dict[str, Tensor]:
-    """Under the names of the stock model."""
-    return {name.replace(".projection.", "."): w.detach() for name, w in model.named_parameters() if w.ndim == 2}
+    return {name: w.detach() for name, w in model.named_parameters() if w.ndim == 2}
 
 
 def values(model: torch.nn.Module, role: str) -> Tensor:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from mixln.errors import PlacementError
-from mixln.nn.norms import DyT, GroupRMSNorm, NormedFused, NormedProjection, PreNormedProjection, make_norm
-from mixln.placement import Norm, ProjectionNorm
+from mixln.nn.norms import DyT, GroupRMSNorm, make_norm
+from mixln.placement import Norm
 
 EPS = 1e-6
 
@@ -89,54 +89,6 @@ def test_group_norm_gets_its_groups_and_epsilon():
     assert (norm.groups, norm.eps, norm.weight.shape) == (2, 0.125, (8,))
 
 
-def projection(record: ProjectionNorm, *, before: bool) -> NormedProjection:
-    """12 features, 3 heads of 4."""
-    linear = nn.Linear(12, 12, bias=False)
-    with torch.no_grad():
-        linear.weight.copy_(random(12, 12, seed=5))
-    wrapper, heads = PreNormedProjection if before else NormedProjection, 3 if record.width == "head" else None
-    made = wrapper(linear, make_norm(record.norm, 12 // (heads or 1), host_norm=host_norm, eps=EPS), heads)
-    with_gains(made.norm)
-    return made
-
-
-def rms(x: Tensor) -> Tensor:
-    return x / (x.square().mean(-1, keepdim=True) + EPS).sqrt()
-
-
-def test_norm_per_head_has_one_gain_for_all_heads():
-    made = projection(ProjectionNorm(), before=False)
-    x = random(2, 5, 12)
-    heads = (x @ made.projection.weight.T).split(4, -1)
-    assert made.norm.weight.shape == (4,)
-    torch.testing.assert_close(made(x), torch.cat([made.norm.weight * rms(head) for head in heads], -1))
-
-
-def test_norm_of_full_width_sees_all_heads():
-    made = projection(ProjectionNorm(width="full"), before=False)
-    x = random(2, 5, 12)
-    assert made.norm.weight.shape == (12,)
-    torch.testing.assert_close(made(x), made.norm.weight * rms(x @ made.projection.weight.T))
-
-
-@pytest.mark.parametrize("width", ["head", "full"])
-def test_context_norm_comes_before_the_projection(width):
-    made = projection(ProjectionNorm(width=width), before=True)
-    x = random(2, 5, 12)
-    parts = x.split(4 if width == "head" else 12, -1)
-    normalized = torch.cat([made.norm.weight * rms(part) for part in parts], -1)
-    assert isinstance(made, PreNormedProjection)
-    torch.testing.assert_close(made(x), normalized @ made.projection.weight.T)
-
-
-def test_projection_norm_in_groups_works_within_a_head():
-    made = projection(ProjectionNorm(norm=Norm(kind="group", groups=2)), before=False)
-    x = random(2, 5, 12)
-    pairs = (x @ made.projection.weight.T).split(2, -1)
-    gains = made.norm.weight.repeat(3)
-    torch.testing.assert_close(made(x), gains * torch.cat([rms(pair) for pair in pairs], -1))
-
-
 def test_dyt_follows_its_formula_forward_and_gradients():
     norm = with_gains(DyT(6, alpha=0.7))
     with torch.no_grad():
@@ -155,19 +107,3 @@ def test_dyt_follows_its_formula_forward_and_gradients():
 def test_dyt_record_gives_its_alpha():
     norm = make_norm(Norm(kind="dyt", alpha=0.25), 8, host_norm=host_norm, eps=EPS)
     assert (norm.alpha.item(), norm.weight.shape, norm.bias.shape) == (0.25, (8,), (8,))
-
-
-@pytest.mark.parametrize("parts", [(0,), (1, 2), (0, 1, 2)])
-def test_fused_projection_is_normalized_part_by_part(parts):
-    linear = nn.Linear(12, 36, bias=False)
-    norms = {part: (with_gains(host_norm(4 if part else 12)), 3 if part else None) for part in parts}
-    made, x = NormedFused(linear, norms), random(2, 5, 12)
-    expected = []
-    for part, value in enumerate((x @ linear.weight.T).split(12, -1)):
-        if part in parts and part == 0:
-            value = norms[0][0].weight * rms(value)
-        elif part in parts:
-            value = torch.cat([norms[part][0].weight * rms(head) for head in value.split(4, -1)], -1)
-        expected.append(value)
-    torch.testing.assert_close(made(x), torch.cat(expected, -1))
-    assert sum("norms." in name for name, _ in made.named_parameters()) == len(parts)

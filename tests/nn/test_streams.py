@@ -33,8 +33,7 @@ def test_under_autocast_the_stream_stays_float32(placement):
 
 @pytest.mark.parametrize(("modifier", "kind"), [("dyt", DyT), ("group(4)", GroupRMSNorm)])
 def test_modifiers_of_norms_reach_those_of_the_streams(modifier, kind):
-    layers = placed(f"{modifier}+resi-dual").model.layers
-    assert isinstance(layers[2].dual_norm, kind)
+    assert isinstance(placed(f"{modifier}+resi-dual").model.stream_fold.dual_norm, kind)
     layers = placed(f"{modifier}+dlcl").model.layers
     assert isinstance(layers[0].embedding_history_norm, kind)
     assert all(isinstance(layer.history_norm, kind) for layer in layers)

@@ -79,12 +79,12 @@ def W_o(w: Weights, l: int, context: Tensor) -> Tensor:
 
 def W_o_of_normed(w: Weights, l: int, context: Tensor) -> Tensor:
     """Sub-LN: normalized over the full width."""
-    return linear(w, l, "self_attn.o_proj.projection", norm(w, l, "self_attn.o_proj.norm", context))
+    return linear(w, l, "self_attn.o_proj", norm(w, l, "self_attn.context_norm", context))
 
 
 def W_o_of_normed_heads(w: Weights, l: int, context: Tensor) -> Tensor:
-    normed = norm(w, l, "self_attn.o_proj.norm", heads(context, HEADS))
-    return linear(w, l, "self_attn.o_proj.projection", normed.flatten(2))
+    normed = norm(w, l, "self_attn.context_norm", heads(context, HEADS))
+    return linear(w, l, "self_attn.o_proj", normed.flatten(2))
 
 
 def A(w: Weights, l: int, x: Tensor, out: Callable[..., Tensor] | None = None) -> Tensor:
@@ -96,23 +96,23 @@ def A(w: Weights, l: int, x: Tensor, out: Callable[..., Tensor] | None = None) -
 
 def A_qk(w: Weights, l: int, x: Tensor) -> Tensor:
     """One gain of shape (E,) for all heads of q, one for all heads of k; before the rotation."""
-    q = norm(w, l, "self_attn.q_proj.norm", heads(linear(w, l, "self_attn.q_proj.projection", x), HEADS))
-    k = norm(w, l, "self_attn.k_proj.norm", heads(linear(w, l, "self_attn.k_proj.projection", x), KEY_VALUE_HEADS))
+    q = norm(w, l, "self_attn.query_norm", heads(linear(w, l, "self_attn.q_proj", x), HEADS))
+    k = norm(w, l, "self_attn.key_norm", heads(linear(w, l, "self_attn.k_proj", x), KEY_VALUE_HEADS))
     v = heads(linear(w, l, "self_attn.v_proj", x), KEY_VALUE_HEADS)
     return attend(w, l, q, k, v)
 
 
 def A_qkv(w: Weights, l: int, x: Tensor, out: Callable[..., Tensor] | None = None) -> Tensor:
-    q = norm(w, l, "self_attn.q_proj.norm", heads(linear(w, l, "self_attn.q_proj.projection", x), HEADS))
-    k = norm(w, l, "self_attn.k_proj.norm", heads(linear(w, l, "self_attn.k_proj.projection", x), KEY_VALUE_HEADS))
-    v = norm(w, l, "self_attn.v_proj.norm", heads(linear(w, l, "self_attn.v_proj.projection", x), KEY_VALUE_HEADS))
+    q = norm(w, l, "self_attn.query_norm", heads(linear(w, l, "self_attn.q_proj", x), HEADS))
+    k = norm(w, l, "self_attn.key_norm", heads(linear(w, l, "self_attn.k_proj", x), KEY_VALUE_HEADS))
+    v = norm(w, l, "self_attn.value_norm", heads(linear(w, l, "self_attn.v_proj", x), KEY_VALUE_HEADS))
     return attend(w, l, q, k, v, out)
 
 
 def A_qk_full(w: Weights, l: int, x: Tensor) -> Tensor:
     """As OLMo 2: normalized over all heads at once."""
-    q = norm(w, l, "self_attn.q_proj.norm", linear(w, l, "self_attn.q_proj.projection", x))
-    k = norm(w, l, "self_attn.k_proj.norm", linear(w, l, "self_attn.k_proj.projection", x))
+    q = norm(w, l, "self_attn.query_norm", linear(w, l, "self_attn.q_proj", x))
+    k = norm(w, l, "self_attn.key_norm", linear(w, l, "self_attn.k_proj", x))
     v = linear(w, l, "self_attn.v_proj", x)
     return attend(w, l, heads(q, HEADS), heads(k, KEY_VALUE_HEADS), heads(v, KEY_VALUE_HEADS))
 
@@ -125,14 +125,14 @@ def F(w: Weights, l: int, x: Tensor) -> Tensor:
 def F_n(w: Weights, l: int, x: Tensor) -> Tensor:
     """Sub-LN: a norm before the last projection."""
     gate, up = linear(w, l, "mlp.gate_proj", x), linear(w, l, "mlp.up_proj", x)
-    inner = norm(w, l, "mlp.down_proj.norm", gate * torch.sigmoid(gate) * up)
-    return linear(w, l, "mlp.down_proj.projection", inner)
+    inner = norm(w, l, "mlp.down_norm", gate * torch.sigmoid(gate) * up)
+    return linear(w, l, "mlp.down_proj", inner)
 
 
 def A_kv_full(w: Weights, l: int, x: Tensor) -> Tensor:
     q = linear(w, l, "self_attn.q_proj", x)
-    k = norm(w, l, "self_attn.k_proj.norm", linear(w, l, "self_attn.k_proj.projection", x))
-    v = norm(w, l, "self_attn.v_proj.norm", linear(w, l, "self_attn.v_proj.projection", x))
+    k = norm(w, l, "self_attn.key_norm", linear(w, l, "self_attn.k_proj", x))
+    v = norm(w, l, "self_attn.value_norm", linear(w, l, "self_attn.v_proj", x))
     return attend(w, l, heads(q, HEADS), heads(k, KEY_VALUE_HEADS), heads(v, KEY_VALUE_HEADS))
 
 
@@ -332,8 +332,8 @@ def hybrid_pre_kv_post(w: Weights, x: Tensor, L: int) -> Tensor:
     for l in range(L):
         n = norm(w, l, A_IN, x)
         q = heads(linear(w, l, "self_attn.q_proj", n), HEADS)
-        k = norm(w, l, "self_attn.k_proj.norm", heads(linear(w, l, "self_attn.k_proj.projection", n), KEY_VALUE_HEADS))
-        v = norm(w, l, "self_attn.v_proj.norm", heads(linear(w, l, "self_attn.v_proj.projection", n), KEY_VALUE_HEADS))
+        k = norm(w, l, "self_attn.key_norm", heads(linear(w, l, "self_attn.k_proj", n), KEY_VALUE_HEADS))
+        v = norm(w, l, "self_attn.value_norm", heads(linear(w, l, "self_attn.v_proj", n), KEY_VALUE_HEADS))
         m = norm(w, l, A_STREAM, x + attend(w, l, q, k, v))
         x = m + F(w, l, m)
     return x
@@ -368,7 +368,7 @@ def resi_dual(w: Weights, x: Tensor, L: int) -> Tensor:
         x, y = norm(w, l, A_STREAM, x + a), y + a
         f = F(w, l, x)
         x, y = norm(w, l, F_STREAM, x + f), y + f
-    return x + norm(w, L - 1, "dual_norm", y)
+    return x + w["model.stream_fold.dual_norm.weight"] * rms(y)
 
 
 def dlcl(w: Weights, x: Tensor, L: int) -> Tensor:
@@ -376,7 +376,7 @@ def dlcl(w: Weights, x: Tensor, L: int) -> Tensor:
     for l in range(L):
         x = sum(gain(w, l, "combination")[k] * history[k] for k in range(l + 1))
         history.append(norm(w, l, "history_norm", pre_layer(w, l, x)))
-    return sum(gain(w, L - 1, "last_combination")[k] * history[k] for k in range(L + 1))
+    return sum(w["model.stream_fold.last_combination.weight"][k] * history[k] for k in range(L + 1))
 
 
 REFERENCES: dict[str, Callable[[Weights, Tensor, int], Tensor]] = {

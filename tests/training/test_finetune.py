@@ -83,16 +83,17 @@ def test_lora_adapts_a_projection_before_its_norm(tmp_path):
     before, after = load(model), load(find_model(str(tmp_path / "out/model"), cache=tmp_path))
     weights = load_file(tmp_path / "out/adapter/adapter_model.safetensors")
     name = "model.layers.1.self_attn.q_proj"
-    a, b = (weights[f"base_model.model.{name}.projection.lora_{letter}.weight"] for letter in "AB")
+    a, b = (weights[f"base_model.model.{name}.lora_{letter}.weight"] for letter in "AB")
     x = torch.randn(5, 32, generator=torch.Generator().manual_seed(0))
-    layer = before.get_submodule(name)
-    heads = (x @ layer.projection.weight.T + 3.0 * x @ a.T @ b.T).view(5, 4, 8)
-    gain = dict(layer.named_parameters())["norm.weight"]
+    heads = (x @ before.get_submodule(name).weight.T + 3.0 * x @ a.T @ b.T).view(5, 4, 8)
+    attention = after.get_submodule(name.removesuffix(".q_proj"))
+    gain = dict(attention.named_parameters())["query_norm.weight"]
     normed = heads / (heads.pow(2).mean(-1, keepdim=True) + 1e-6).sqrt() * gain
-    torch.testing.assert_close(after.get_submodule(name)(x).view(5, 4, 8), normed, rtol=1e-4, atol=1e-5)
+    actual = attention.normed("q_proj", attention.q_proj(x)).view(5, 4, 8)
+    torch.testing.assert_close(actual, normed, rtol=1e-4, atol=1e-5)
     changed = {key for key, value in after.state_dict().items() if not torch.equal(value, before.state_dict()[key])}
     assert changed == {f"{target}.weight" for target in targets(before)}
-    assert f"{name}.projection.weight" in changed
+    assert f"{name}.weight" in changed
 
 
 def test_lora_leaves_norms_routers_embeddings_and_heads_alone():
@@ -102,10 +103,11 @@ def test_lora_leaves_norms_routers_embeddings_and_heads_alone():
         assert not [name for name in names if "norm" in name.rpartition(".")[2] or "embed" in name or "head" in name]
     experts = mixln.from_config(config_of("olmoe"), placement="mix(0.5)")
     assert {name.rpartition(".")[2] for name in targets(experts)} == {
-        "projection",
+        "q_proj",
+        "k_proj",
         "v_proj",
         "o_proj",
-    }  # q and k have norms
+    }
 
 
 @pytest.mark.parametrize("family", sorted(set(CONFIGS) - {"vit"}))

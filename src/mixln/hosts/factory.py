@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+from functools import wraps
 from types import MappingProxyType
 from typing import Any
 
+from torch import nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
@@ -12,7 +16,7 @@ from mixln.errors import CheckpointError, PlacementError
 from mixln.hosts.family import Host
 from mixln.nn.initialisation import initialise
 from mixln.nn.residual import PlacedLayer
-from mixln.nn.streams import LAYERS
+from mixln.nn.streams import STREAMS, FoldFirst
 from mixln.placement import Norm, Placement
 
 REFUSAL = "one per entry of placement.layers: this checkpoint opens with `import mixln` only"
@@ -152,6 +156,13 @@ class PlacedModel:
         """
         kwargs = {**kwargs, "ignore_mismatched_sizes": True}  # so that they are reported, and refused below
         model, info = super().from_pretrained(path, *args, output_loading_info=True, **kwargs)  # type: ignore[misc]
+        if renamed := cls._renamed(model, info["unexpected_keys"]):
+            kwargs["key_mapping"] = {**(kwargs.get("key_mapping") or {}), **renamed}
+            model, info = super().from_pretrained(path, *args, output_loading_info=True, **kwargs)  # type: ignore[misc]
+            # Saved again, it gets the names of today: transformers would undo what it did when it was loaded.
+            model._weight_conversions = [
+                conversion for conversion in model._weight_conversions if conversion.source_patterns[0] not in renamed
+            ] or None
         same_head = cls.__name__ in (model.config.architectures or (cls.__name__,))
         misshapen = (key if isinstance(key, str) else key[0] for key in info["mismatched_keys"])
         found = {"missing": info["missing_keys"], "extra": info["unexpected_keys"], "misshapen": misshapen}
@@ -164,6 +175,16 @@ class PlacedModel:
                         "it was written with another placement, or is damaged"
                     )
         return (model, info) if output_loading_info else model
+
+    @classmethod
+    def _renamed(cls, model: Any, unexpected: Iterable[str]) -> dict[str, str]:
+        """Pattern of a weight's name in a checkpoint of an earlier mixln → its name today, where `unexpected` has such names."""
+        prefix = cls.base_model_prefix + "."  # type: ignore[attr-defined]
+        former = {
+            old.removeprefix(prefix): new.removeprefix(prefix) for new, old in cls.host.former_names(model).items()
+        }
+        found = {key.removeprefix(prefix) for key in unexpected} & former.keys()
+        return {f"{re.escape(old)}$": former[old] for old in sorted(found)}
 
     @classmethod
     def _in_body(cls, key: str, *, of_model: bool) -> bool:
@@ -180,6 +201,11 @@ class PlacedModel:
         return of_model and issubclass(cls, cls.host.base)
 
 
+def former_names(model: nn.Module) -> dict[str, str]:
+    """See :meth:`Host.former_names`; empty for a model without a placement."""
+    return model.host.former_names(model) if isinstance(model, PlacedModel) else {}
+
+
 def _base_class(host: Host, config_class: type, module: str) -> type[PreTrainedModel]:
     stock = host.base
 
@@ -192,19 +218,35 @@ def _base_class(host: Host, config_class: type, module: str) -> type[PreTrainedM
                 layers[index] = host.place(layers[index], config, placement, index)
             if placement.final_norm != Norm():
                 setattr(self, host.final_norm, host.make_norm(placement.final_norm, config.hidden_size, config))
+            self.stream_fold = host.fold(list(layers), config, placement)
+            if self.stream_fold is not None:
+                self.get_submodule(host.final_norm).register_forward_pre_hook(FoldFirst(self.stream_fold))
         self.post_init()
+
+    @wraps(stock.forward)
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.stream_fold is None:
+            return stock.forward(self, *args, **kwargs)
+        wanted = kwargs.pop("return_dict", None)
+        outputs = stock.forward(self, *args, return_dict=True, **kwargs)
+        if outputs.hidden_states is not None:
+            outputs.hidden_states = tuple(
+                None if state is None else self.stream_fold(state) for state in outputs.hidden_states
+            )
+        return outputs if (self.config.return_dict if wanted is None else wanted) else outputs.to_tuple()
 
     stock_recorded: dict[str, Any] = stock._can_record_outputs or {}
     recorded = {**stock_recorded, "hidden_states": PlacedLayer}
     whole = [name for name in stock._no_split_modules or () if name != stock_recorded["hidden_states"].__name__]
     namespace = {
         "__init__": __init__,
+        "forward": forward,
         "__module__": module,
         "__doc__": f"{stock.__name__} with a placement.",
         "host": host,
         "config_class": config_class,
         "_can_record_outputs": recorded,
-        "_no_split_modules": [*whole, *(layer.__name__ for layer in LAYERS.values())],
+        "_no_split_modules": [*whole, *(streams.layer.__name__ for streams in STREAMS.values())],
     }
     return type(f"Placed{stock.__name__}", (PlacedModel, stock), namespace)
 

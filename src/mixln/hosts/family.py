@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,9 +11,10 @@ from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from mixln.errors import PlacementError, SettingsError
-from mixln.nn.norms import FUSED, NormedFused, NormedProjection, PreNormedProjection, make_norm
+from mixln.nn.norms import make_norm
+from mixln.nn.projections import FUSED, Site, add_norms
 from mixln.nn.residual import PlacedLayer
-from mixln.nn.streams import LAYERS
+from mixln.nn.streams import STREAMS, Fold
 from mixln.placement import Layer, Norm, Placement, ProjectionNorm
 from mixln.placement.zoo import PRE
 
@@ -81,15 +82,11 @@ class Host:
         self._norm_projections(attention, record, config)
         if record.projections.down is not None:
             self._norm_down(feed_forward, record.projections.down, config)
-
-        def norm(slot: Norm | None) -> nn.Module | None:
-            return self.make_norm(slot, config.hidden_size, config)
-
-        return LAYERS[placement.streams](
+        return STREAMS[placement.streams].layer(
             record,
             attention=(self.attention, attention),
             feed_forward=(self.feed_forward, feed_forward),
-            norm=norm,
+            norm=self._slots(config),
             size=config.hidden_size,
             dropout=self.dropout(config),
             stochastic_depth=config.stochastic_depth * index / max(1, len(placement.layers) - 1),
@@ -97,34 +94,47 @@ class Host:
             placement=placement,
         )
 
+    def fold(self, layers: Sequence[PlacedLayer], config: Any, placement: Placement) -> Fold | None:
+        """Makes one residual stream of several, before the final norm; `None` where there is but one."""
+        cls = STREAMS[placement.streams].fold
+        return cls(placement, layers, self._slots(config), config.hidden_size) if cls else None
+
+    def _slots(self, config: Any) -> Callable[[Norm | None], nn.Module | None]:
+        return lambda slot: self.make_norm(slot, config.hidden_size, config)
+
     def make_norm(self, record: Norm | None, size: int, config: Any) -> nn.Module | None:
         """The module for a norm over `size` features, `None` for an empty slot."""
         return make_norm(record, size, host_norm=lambda size: self.norm(config, size), eps=self.eps(config))
 
     def _norm_projections(self, attention: nn.Module, record: Layer, config: Any) -> None:
-        """Wraps the projections whose norms the record names. The family's own norms there go: the record says all."""
-        for name in self.own_norms.values():
-            setattr(attention, name, nn.Identity())
-        fused: dict[int, tuple[nn.Module, int | None]] = {}
+        """Puts the norms that the record names on the projections. The family's own norms there go: the record says all."""
+        sites: list[tuple[Site, nn.Module]] = []
+        for slot, own in self.own_norms.items():
+            if not self._is_own(slot, record):
+                setattr(attention, own, nn.Identity())
         for slot, name in self.projections.items():
             wanted: ProjectionNorm | None = getattr(record.projections, slot)
             if wanted is None:
                 continue
-            projection = attention.get_submodule(name)
-            norm, heads = self._projection_norm(projection, wanted, slot, config)
-            if self._is_fused(name):
-                fused[FUSED.index(slot)] = (norm, heads)
+            norm, size = self._projection_norm(attention.get_submodule(name), wanted, slot, config)
+            if self._is_own(slot, record):
+                setattr(attention, self.own_norms[slot], norm)
             else:
-                wrapper = PreNormedProjection if slot == "context" else NormedProjection
-                setattr(attention, name, wrapper(projection, norm, heads))
-        if fused:
-            name = self.projections["query"]
-            setattr(attention, name, NormedFused(attention.get_submodule(name), fused))
+                part = FUSED.index(slot) if self._is_fused(name) else None
+                site = Site(projection=name, norm=f"{slot}_norm", before=slot == "context", size=size, part=part)
+                sites.append((site, norm))
+        if sites:
+            add_norms(attention, sites)
+
+    def _is_own(self, slot: str, record: Layer) -> bool:
+        """Whether the family's own code calls a norm where the record wants one, over the same width."""
+        wanted, stock = getattr(record.projections, slot), getattr(self.stock.projections, slot)
+        return slot in self.own_norms and wanted is not None and stock is not None and wanted.width == stock.width
 
     def _projection_norm(
         self, projection: nn.Module, wanted: ProjectionNorm, slot: str, config: Any
     ) -> tuple[nn.Module, int | None]:
-        """The norm of one projection, and the number of heads that it is split into, or `None` for the full width.
+        """The norm of one projection, and the features that it works on; `None` for the full width.
 
         :raises SettingsError: if the projection is not as wide as the config's heads make it.
         """
@@ -137,16 +147,16 @@ class Host:
                 f"{name} of {self.model_type} has {size} features for {slot}, but {heads} heads of head_dim "
                 f"{head_size(config)} make {heads * head_size(config)}; correct head_dim or the number of heads"
             )
-        width, split = (size // heads, heads) if wanted.width == "head" else (size, None)
-        norm = self.make_norm(wanted.norm, width, config)
+        width = size // heads if wanted.width == "head" else None
+        norm = self.make_norm(wanted.norm, width or size, config)
         assert norm is not None
-        return norm, split
+        return norm, width
 
     def _is_fused(self, name: str) -> bool:
         return list(self.projections.values()).count(name) > 1
 
     def _norm_down(self, feed_forward: nn.Module, record: Norm, config: Any) -> None:
-        """Wraps the feed-forward's output projection with a norm before it (Sub-LN).
+        """Puts a norm in front of the feed-forward's output projection (Sub-LN).
 
         :raises PlacementError: where the feed-forward has no such module, as experts whose weights are one tensor.
         """
@@ -159,7 +169,7 @@ class Host:
             )
         norm = self.make_norm(record, _widths(projection)[0], config)
         assert norm is not None
-        setattr(feed_forward, self.down, PreNormedProjection(projection, norm, None))
+        add_norms(feed_forward, [(Site(projection=self.down, norm="down_norm", before=True), norm)])
 
     def role(self, parameter: str) -> Role:
         """The role of a parameter of a placed or stock model, by its name; `other` where the family has none for it."""
@@ -173,11 +183,37 @@ class Host:
         """
         name = parameter.removeprefix(self.base.base_model_prefix + ".")
         for slot, own in self.own_norms.items():
-            name = name.replace(f".{self.projections[slot]}.norm.", f".{own}.")
-        name = name.replace(".projection.", ".")
+            name = name.replace(f".{slot}_norm.", f".{own}.")
+        name = name.replace(".projection.", ".")  # ViT's patch embedding: the name seeds its start, and must not change
         for slot, stock in self.stock_names.items():
             name = name.replace(f".{slot}.", f".{stock}.")
         return name
+
+    def former_names(self, model: nn.Module) -> dict[str, str]:
+        """Parameter of a placed model → its name in what mixln wrote while a norm stood around its projection, not beside it."""
+        moved: dict[str, str] = {}
+        for path, layer in model.named_modules():
+            if not isinstance(layer, PlacedLayer):
+                continue
+            last = path
+            wanted = layer.record.projections
+            for slot, projection in self.projections.items():
+                if getattr(wanted, slot) is not None:
+                    name, norm = f"{path}.{self.attention}.{projection}", self.own_norms.get(slot, "")
+                    own = norm if self._is_own(slot, layer.record) else f"{slot}_norm"
+                    moved[name] = f"{name}.projection"
+                    moved[f"{path}.{self.attention}.{own}"] = (
+                        f"{name}.norms.{slot}" if self._is_fused(projection) else f"{name}.norm"
+                    )
+            if wanted.down is not None:
+                name = f"{path}.{self.feed_forward}"
+                moved[f"{name}.{self.down}"] = f"{name}.{self.down}.projection"
+                moved[f"{name}.down_norm"] = f"{name}.{self.down}.norm"
+        for path, module in model.named_modules():
+            if isinstance(module, Fold):
+                moved |= {f"{path}.{name}": f"{last}.{name}" for name, _ in module.named_children()}
+        names = (name.rpartition(".") for name, _ in model.named_parameters())
+        return {f"{module}.{name}": f"{moved[module]}.{name}" for module, _, name in names if module in moved}
 
 
 def attention_heads(config: Any) -> tuple[int, int]:

@@ -1,6 +1,6 @@
 """Norm modules that a host does not bring itself, and the one place that turns a `Norm` record into a module.
 
-Shapes: B batch, T tokens, H heads, D features of the normalized vector.
+Shapes: B batch, T tokens, D features of the normalized vector.
 """
 
 from __future__ import annotations
@@ -69,68 +69,6 @@ class DyT(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{tuple(self.weight.shape)}, alpha={self.start:g}"
-
-
-class NormedProjection(nn.Module):
-    """A projection followed by a norm, per head or over the full width: y = N(W x).
-
-    :param projection: the host's own linear map.
-    :param norm: a norm over head_dim (`heads` given) or over all outputs.
-    :param heads: number of heads to split the outputs into for the norm, or `None` for the full width.
-    """
-
-    def __init__(self, projection: nn.Module, norm: nn.Module, heads: int | None) -> None:
-        super().__init__()
-        self.projection = projection
-        self.norm = norm
-        self.heads = heads
-
-    @property
-    def weight(self) -> Tensor:
-        """The projection's, where a family's own code reads it by the name it gave."""
-        weight = self.projection.weight
-        assert isinstance(weight, Tensor)
-        return weight
-
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        return _split_norm(self.norm, self.projection(x_BTD), self.heads)
-
-
-class PreNormedProjection(NormedProjection):
-    """A norm followed by a projection, per head or over the full width: y = W N(x)."""
-
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        return self.projection(_split_norm(self.norm, x_BTD, self.heads))
-
-
-class NormedFused(nn.Module):
-    """One projection that makes q, k and v side by side, and norms on some of the three: y = [N(q), N(k), N(v)].
-
-    :param projection: the host's own linear map, whose outputs are three equal parts: q, k, v.
-    :param norms: part (0, 1 or 2) → (its norm, number of heads to split the part into, or `None` for the full width).
-    """
-
-    def __init__(self, projection: nn.Module, norms: dict[int, tuple[nn.Module, int | None]]) -> None:
-        super().__init__()
-        self.projection = projection
-        self.norms = nn.ModuleDict({FUSED[part]: norm for part, (norm, _) in norms.items()})
-        self.heads = {part: heads for part, (_, heads) in norms.items()}
-
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        parts = list(self.projection(x_BTD).chunk(len(FUSED), dim=-1))
-        for part, heads in self.heads.items():
-            parts[part] = _split_norm(self.norms[FUSED[part]], parts[part], heads)
-        return torch.cat(parts, dim=-1)
-
-
-FUSED = ("query", "key", "value")
-"""The order of the parts of a fused projection."""
-
-
-def _split_norm(norm: nn.Module, x_BTD: Tensor, heads: int | None) -> Tensor:
-    if heads is None:
-        return norm(x_BTD)
-    return norm(x_BTD.unflatten(-1, (heads, -1))).flatten(-2)
 
 
 def make_norm(record: Norm | None, size: int, *, host_norm: MakeNorm, eps: float) -> nn.Module | None:

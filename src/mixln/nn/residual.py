@@ -160,8 +160,8 @@ class Residual(nn.Module):
 class PlacedLayer(GradientCheckpointingLayer):
     """A host's own attention and feed-forward between the two residual sublayers of a record.
 
-    The modules keep the names that they have in the host's layer, so weights, adapters and parallel plans find them; a
-    projection with a norm of its own is `q_proj.projection` beside `q_proj.norm`.
+    The modules keep the names that they have in the host's layer, so weights, adapters and parallel plans find them; norms on
+    projections stand beside these (:mod:`mixln.nn.projections`).
 
     :param attention: (name in the host's layer, module).
     :param feed_forward: (name in the host's layer, module).
@@ -204,6 +204,13 @@ class PlacedLayer(GradientCheckpointingLayer):
         return self._modules[self.names[0]], self._modules[self.names[1]]  # type: ignore[return-value]
 
     @property
+    def calls(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        """The host's attention and feed-forward as functions. A module given as an argument would be moved with the other
+        arguments by tools that place weights, such as accelerate's offloading."""
+        attention, feed_forward = self.functions
+        return attention.__call__, feed_forward.__call__
+
+    @property
     def sublayers(self) -> tuple[tuple[str, Residual], tuple[str, Residual]]:
         """Name of the residual sublayer and the sublayer: attention, then feed-forward."""
         return ("attention_residual", self.attention_residual), ("feed_forward_residual", self.feed_forward_residual)
@@ -220,7 +227,7 @@ class PlacedLayer(GradientCheckpointingLayer):
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """:param hidden_states: (B, T, D); everything else goes to the attention as the host passes it."""
         bottom = hidden_states if self.stream_in is None else self.stream_in(hidden_states)
-        attention, feed_forward = self.functions
+        attention, feed_forward = self.calls
         stream = self.attention_residual(bottom, attention, *args, **kwargs)
         return self.feed_forward_residual(stream, feed_forward, also=bottom if self.record.bottom_to_top else None)
 

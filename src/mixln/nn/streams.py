@@ -1,19 +1,51 @@
 """Residual streams of more than one state, as strategies of their own. Shapes: B batch, T tokens, D hidden size, S states.
 
 A host's loop hands one tensor from layer to layer. A layer with more than one state packs them into it along the features,
-the one that the next layer reads last: (B, T, S·D). The first layer unfolds the embeddings, the last one folds the states
-back into (B, T, D) for the final norm. So gradient checkpointing, caches and devices work as they do for one stream.
+the one that the next layer reads last: (B, T, S·D). The first layer unfolds the embeddings. A fold in front of the final norm
+makes (B, T, D) of the states again, after whichever layer the stack was cut. So gradient checkpointing, caches, devices and
+early exit work as they do for one stream.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from mixln.nn.residual import PlacedLayer, Residual
+from mixln.nn.residual import MakeSlot, PlacedLayer, Residual
+from mixln.placement import Placement
+
+
+class Fold(nn.Module):
+    """Packed states (B, T, S·D) → the (B, T, D) that the final norm reads if the stack ends there. S = 1 stays as it is.
+
+    :param placement: that of the whole model.
+    :param layers: its layers.
+    :param norm: makes the module for a norm slot over D features.
+    :param size: D.
+    """
+
+    def __init__(self, placement: Placement, layers: Sequence[PlacedLayer], norm: MakeSlot, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, states_BTD: Tensor) -> Tensor:
+        return states_BTD if states_BTD.shape[-1] == self.size else self.fold(states_BTD)
+
+    def fold(self, states_BTD: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class FoldFirst:
+    """A forward pre-hook of the final norm that folds what the norm is given."""
+
+    def __init__(self, fold: Fold) -> None:
+        self.fold = fold
+
+    def __call__(self, norm: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (self.fold(args[0]), *args[1:])
 
 
 class DualResidual(Residual):
@@ -27,27 +59,35 @@ class DualResidual(Residual):
 
 
 class ResiDualLayer(PlacedLayer):
-    """ResiDual: a Post-LN stream x and a Pre-LN stream y fed by the same branches; the model ends in x + N(y) (arXiv:2304.14802)."""
+    """ResiDual: a Post-LN stream x and a Pre-LN stream y fed by the same branches (arXiv:2304.14802)."""
 
     sublayer = DualResidual
     states = "two"
 
-    def __init__(self, *args: Any, norm: Any, index: int, placement: Any, **kwargs: Any) -> None:
-        super().__init__(*args, norm=norm, index=index, placement=placement, **kwargs)
+    def __init__(self, *args: Any, index: int, **kwargs: Any) -> None:
+        super().__init__(*args, index=index, **kwargs)
         self.first = index == 0
-        self.dual_norm = norm(placement.history_norm) if index == len(placement.layers) - 1 else None
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """:param hidden_states: (B, T, 2·D), or (B, T, D) in the first layer."""
         if self.first:
             stream = hidden_states if self.stream_in is None else self.stream_in(hidden_states)
             hidden_states = torch.cat((stream, stream), dim=-1)
-        attention, feed_forward = self.functions
+        attention, feed_forward = self.calls
         state = self.attention_residual(hidden_states, attention, *args, **kwargs)
-        state = self.feed_forward_residual(state, feed_forward)
-        if self.dual_norm is None:
-            return state
-        beside, stream = state.chunk(2, dim=-1)
+        return self.feed_forward_residual(state, feed_forward)
+
+
+class ResiDualFold(Fold):
+    """x + N(y), in which the model ends."""
+
+    def __init__(self, placement: Placement, layers: Sequence[PlacedLayer], norm: MakeSlot, size: int) -> None:
+        super().__init__(placement, layers, norm, size)
+        self.dual_norm = norm(placement.history_norm)
+
+    def fold(self, states_BTD: Tensor) -> Tensor:
+        assert self.dual_norm is not None
+        beside, stream = states_BTD.chunk(2, dim=-1)
         return stream + self.dual_norm(beside)
 
 
@@ -69,8 +109,7 @@ class Combination(nn.Module):
 class DlclLayer(PlacedLayer):
     """Dynamic linear combination of layers: layer l+1 reads Σ_{k≤l} w_k N_k(y_k), y_0 the embeddings (arXiv:1906.01787).
 
-    The packed state is N_0(y_0) … N_l(y_l); the last layer gives the combination that the final norm reads. Memory and
-    copies grow with the square of the number of layers.
+    The packed state is N_0(y_0) … N_l(y_l). Memory and copies grow with the square of the number of layers.
     """
 
     states = "many"
@@ -80,19 +119,43 @@ class DlclLayer(PlacedLayer):
         self.embedding_history_norm = norm(placement.history_norm) if index == 0 else None
         self.combination = Combination(index + 1)
         self.history_norm = norm(placement.history_norm)
-        self.last_combination = Combination(index + 2) if index == len(placement.layers) - 1 else None
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """:param hidden_states: (B, T, l·D) for the l-th layer, counted from 1."""
         if self.embedding_history_norm is not None:
             stream = hidden_states if self.stream_in is None else self.stream_in(hidden_states)
             hidden_states = self.embedding_history_norm(stream)
-        attention, feed_forward = self.functions
+        attention, feed_forward = self.calls
         stream = self.attention_residual(self.combination(hidden_states), attention, *args, **kwargs)
         output = self.feed_forward_residual(stream, feed_forward)
-        states = torch.cat((hidden_states, self.history_norm(output)), dim=-1)
-        return states if self.last_combination is None else self.last_combination(states)
+        return torch.cat((hidden_states, self.history_norm(output)), dim=-1)
 
 
-LAYERS: dict[str, type[PlacedLayer]] = {"single": PlacedLayer, "resi-dual": ResiDualLayer, "dlcl": DlclLayer}
-"""`Placement.streams` → the layer that keeps them."""
+class DlclFold(Fold):
+    """The combination that the next layer would read; after the last layer one of its own."""
+
+    def __init__(self, placement: Placement, layers: Sequence[PlacedLayer], norm: MakeSlot, size: int) -> None:
+        super().__init__(placement, layers, norm, size)
+        self.last_combination = Combination(len(layers) + 1)
+        # A list, so that each is registered once, in its layer.
+        self.combinations = [layer.combination for layer in layers]
+
+    def fold(self, states_BTD: Tensor) -> Tensor:
+        count = states_BTD.shape[-1] // self.size
+        combination = self.combinations[count - 1] if count <= len(self.combinations) else self.last_combination
+        return combination(states_BTD)  # type: ignore[operator]
+
+
+class Streams(NamedTuple):
+    """A layer that keeps residual streams, and what makes one of them after the last layer; `None` where there is but one."""
+
+    layer: type[PlacedLayer]
+    fold: type[Fold] | None
+
+
+STREAMS = {
+    "single": Streams(PlacedLayer, None),
+    "resi-dual": Streams(ResiDualLayer, ResiDualFold),
+    "dlcl": Streams(DlclLayer, DlclFold),
+}
+"""`Placement.streams` → its classes."""

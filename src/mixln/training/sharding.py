@@ -30,6 +30,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from transformers import PreTrainedModel
 
+from mixln.hosts.factory import former_names
 from mixln.nn.residual import placed_layers
 from mixln.training import ranks
 
@@ -108,7 +109,7 @@ def save_weights(model: PreTrainedModel, folder: Path) -> None:
 
 def load_weights(model: nn.Module, folder: Path) -> None:
     """Reads weights into the parameters of a model, sharded or not, whole or in pieces on the disk."""
-    _load(weights(model), folder)
+    _load(weights(model), folder, former_names(model))
 
 
 def save_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path) -> None:
@@ -121,7 +122,13 @@ def load_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, folder: P
     """Reads what :func:`save_optimizer` wrote; settings, as the learning rate, stay as they are."""
     found: dict[str, Any] = get_optimizer_state_dict(model, optimizer, options=FLAT)
     tensors = {name: value for name, value in found.items() if name.startswith(STATE)}
-    _load(tensors, folder / OPTIMIZER)
+    former = {
+        name: name.replace(f"{STATE}{new}.", f"{STATE}{old}.")
+        for new, old in former_names(model).items()
+        for name in tensors
+        if name.startswith(f"{STATE}{new}.")
+    }
+    _load(tensors, folder / OPTIMIZER, former)
     set_optimizer_state_dict(model, optimizer, {**found, **tensors}, options=FLAT)
 
 
@@ -132,9 +139,16 @@ def _save(tensors: dict[str, Tensor], folder: Path) -> None:
         save(tensors, storage_writer=writer, no_dist=no_dist)
 
 
-def _load(tensors: dict[str, Tensor], folder: Path) -> None:
+def _load(tensors: dict[str, Tensor], folder: Path, former: dict[str, str]) -> None:
+    """Reads in place.
+
+    :param former: name of a tensor → its name in files that an earlier mixln wrote.
+    """
+    reader = HuggingFaceStorageReader(str(folder))
+    stored = reader.read_metadata().state_dict_metadata
+    named = {name if name in stored else former.get(name, name): tensor for name, tensor in tensors.items()}
     with _alone() as no_dist:
-        load(tensors, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=no_dist)
+        load(named, storage_reader=reader, no_dist=no_dist)
 
 
 @contextmanager
