@@ -117,9 +117,9 @@ def test_own_norm_gives_way_to_the_placements():
     """OLMoE's norms on q and k are over the full width, HybridNorm's per head."""
     layer = mixln.from_config(config_of("olmoe"), placement="hybrid").model.layers[0]
     gains = {key: tuple(value.shape) for key, value in layer.state_dict().items() if "norm" in key}
-    assert gains == {f"self_attn.{p}_proj.norm.weight": (8,) for p in "qkv"}
+    assert gains == {f"self_attn.{p}_norm.weight": (8,) for p in ("query", "key", "value")}
     layer = mixln.from_config(config_of("olmoe"), placement="mix(1)").model.layers[0]
-    assert layer.state_dict()["self_attn.q_proj.norm.weight"].shape == (32,)
+    assert layer.state_dict()["self_attn.q_norm.weight"].shape == (32,)
 
 
 @pytest.mark.parametrize(("name", "head"), HEADS)

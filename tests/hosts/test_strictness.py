@@ -27,8 +27,8 @@ NORMS = [
     ("mix(0.5)", "model.layers.0.feed_forward_residual.stream_out.weight"),
     ("sandwich", "model.layers.2.attention_residual.branch_out.weight"),
     ("peri", "model.layers.0.stream_in.weight"),
-    ("hybrid", "model.layers.1.self_attn.v_proj.norm.weight"),
-    ("res-post", "model.layers.0.self_attn.q_proj.norm.weight"),
+    ("hybrid", "model.layers.1.self_attn.value_norm.weight"),
+    ("res-post", "model.layers.0.self_attn.query_norm.weight"),
     ("post", "model.norm.weight"),
 ]
 LOADERS = [mixln.from_pretrained, AutoModelForCausalLM.from_pretrained, PlacedLlamaForCausalLM.from_pretrained]

@@ -63,7 +63,7 @@ class OnlyMatrices(dict):
 
     def __missing__(self, name: str) -> Tensor:
         vectors = [value for part, value in self.VECTORS.items() if part in name]
-        return (vectors + [torch.ones((), dtype=torch.float64)])[0]
+        return next(iter(vectors), torch.ones((), dtype=torch.float64))
 
 
 @pytest.mark.parametrize("name", REFERENCES)

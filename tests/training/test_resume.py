@@ -17,10 +17,12 @@ from safetensors.torch import load_file
 
 from mixln.data.text import Text
 from mixln.errors import Stopped
-from mixln.training.checkpoints import SUMS, UNFINISHED, publish, resumption, sealed
+from mixln.training.checkpoints import SUMS, UNFINISHED, publish, resumption, seal, sealed
 from mixln.training.metrics import METRICS, read_metrics
 from mixln.training.outcome import Outcome
 from tests import small
+from tests.hosts import former
+from tests.training import together
 
 STEPS = 240
 """More than five passes over the data, and more than 200, so that only every second step is logged."""
@@ -201,3 +203,23 @@ def written(folder: Path, step: int) -> None:
     unfinished.mkdir(parents=True)
     (unfinished / "weights").write_text(str(step))
     publish(unfinished, folder)
+
+
+@pytest.mark.parametrize("placement", ["hybrid*", "dlcl"])
+def test_a_checkpoint_with_the_names_of_before_is_resumed(text, tmp_path, placement):
+    """mixln 0.1 called a normed projection `q_proj.projection`."""
+    settings = {"placement": placement, "steps": 12, "evaluations": 3, "learning_rate": 1e-2}
+    together.train(text, str(tmp_path / "whole"), **settings)
+    together.train(text, str(tmp_path / "cut"), stop=7, **settings)
+    (_, checkpoint), *_ = sealed(tmp_path / "cut")
+    names = set()
+    for file in checkpoint.rglob("*.safetensors"):
+        former.rename(file, small.SIZES["num_hidden_layers"])
+        names |= load_file(file).keys()
+    assert any(".projection." in name or ".last_combination." in name for name in names)
+    (checkpoint / SUMS).unlink()
+    seal(checkpoint)
+    together.train(text, str(tmp_path / "cut"), **settings)
+    rows, expected = (read_metrics(tmp_path / name / METRICS) for name in ("cut", "whole"))
+    assert [row.get("loss") for row in rows] == [row.get("loss") for row in expected]
+    assert [row.get("eval_loss") for row in rows] == [row.get("eval_loss") for row in expected]

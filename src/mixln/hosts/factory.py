@@ -72,6 +72,9 @@ def _config_class(host: Host, module: str) -> type[PreTrainedConfig]:
                 config_dict["layer_types"] = config_dict.pop(LAYER_TYPES)
         return super(config, cls).from_dict(config_dict, **kwargs)  # type: ignore[misc]
 
+    def base_model_tp_plan(self: Any) -> dict[str, str] | None:
+        return host.tensor_parallel_plan(check(self)) if self.placement else host.config.base_model_tp_plan
+
     namespace = {
         "__module__": module,
         "__doc__": f"Config of a placed {host.config.__name__}: `placement` holds one record a layer, `init` its initialisation, "
@@ -82,6 +85,7 @@ def _config_class(host: Host, module: str) -> type[PreTrainedConfig]:
         "init": "normal",
         "stochastic_depth": 0.0,
         "auto_map": MappingProxyType({}),  # no code comes with it; TRL asks, and stands still where there is no answer
+        "base_model_tp_plan": property(base_model_tp_plan),
         "__post_init__": __post_init__,
         "to_diff_dict": to_diff_dict,
         "from_dict": classmethod(from_dict),

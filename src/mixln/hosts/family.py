@@ -20,6 +20,10 @@ from mixln.placement.zoo import PRE
 
 Role = str | tuple[str, ...]
 
+SHARED = "replicated_with_grad_allreduce"
+WHOLE = {"colwise": "colwise_gather_output", "rowwise": "rowwise_split_input", SHARED: "replicate"}
+"""Style of tensor parallelism → that of the same module where every process computes all features."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Host:
@@ -189,13 +193,34 @@ class Host:
             name = name.replace(f".{slot}.", f".{stock}.")
         return name
 
+    def tensor_parallel_plan(self, placement: Placement) -> dict[str, str] | None:
+        """The family's plan for transformers' tensor parallelism, with what the placement's norms need.
+
+        A norm over the full width needs the features of all processes: its side of the layer is computed whole, as in OLMo 2's
+        own plan. A norm per head works on the heads of its process; only the gradient of its gain is summed over processes.
+
+        :returns: module of the model without a head, `*` for the number of a layer → style; `None` where the family has no plan.
+        """
+        if self.config.base_model_tp_plan is None:
+            return None
+        plan = dict(self.config.base_model_tp_plan)
+        wanted = [layer.projections for layer in placement.layers]
+        slots = [(slot, norm) for each in wanted for slot in self.projections if (norm := getattr(each, slot))]
+        attention, feed_forward = (f"{self.layers}.*.{side}." for side in (self.attention, self.feed_forward))
+        whole = [attention] if any(norm.width == "full" for _, norm in slots) else []
+        whole += [feed_forward] if any(each.down for each in wanted) else []
+        for name, style in self.config.base_model_tp_plan.items():
+            if name.startswith(tuple(whole)):
+                plan[name] = WHOLE.get(style, style)
+        if plan.get(attention + self.projections["context"]) == "rowwise":
+            plan |= {f"{attention}{slot}_norm": SHARED for slot, _ in slots}
+        return plan
+
     def former_names(self, model: nn.Module) -> dict[str, str]:
         """Parameter of a placed model → its name in what mixln wrote while a norm stood around its projection, not beside it."""
         moved: dict[str, str] = {}
-        for path, layer in model.named_modules():
-            if not isinstance(layer, PlacedLayer):
-                continue
-            last = path
+        layers = [(path, module) for path, module in model.named_modules() if isinstance(module, PlacedLayer)]
+        for path, layer in layers:
             wanted = layer.record.projections
             for slot, projection in self.projections.items():
                 if getattr(wanted, slot) is not None:
@@ -211,7 +236,7 @@ class Host:
                 moved[f"{name}.down_norm"] = f"{name}.{self.down}.norm"
         for path, module in model.named_modules():
             if isinstance(module, Fold):
-                moved |= {f"{path}.{name}": f"{last}.{name}" for name, _ in module.named_children()}
+                moved |= {f"{path}.{name}": f"{layers[-1][0]}.{name}" for name, _ in module.named_children()}
         names = (name.rpartition(".") for name, _ in model.named_parameters())
         return {f"{module}.{name}": f"{moved[module]}.{name}" for module, _, name in names if module in moved}
 
