@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -107,6 +108,13 @@ class PlacedModel:
     """What every placed class adds to its stock class: its own initialisation and strict loading."""
 
     host: Host
+    stock: type[PreTrainedModel]
+    config_class: type[PreTrainedConfig]
+
+    _weight_conversions: Sequence[Any] = ()
+    """Undone when a model is saved. None, unless its file needed some: the weights of experts stay fused in our files, for
+    Trainer resumes with names of files that it takes for names of weights.
+    """
 
     # transformers reads in the source of a class's module whether it can: that is the family's, not ours.
     @classmethod
@@ -137,8 +145,8 @@ class PlacedModel:
     @classmethod
     def from_pretrained(
         cls,
-        path: Any,
-        *args: Any,
+        pretrained_model_name_or_path: Any,
+        *model_args: Any,
         output_loading_info: bool = False,
         ignore_mismatched_sizes: bool = False,
         **kwargs: Any,
@@ -151,7 +159,9 @@ class PlacedModel:
         :raises CheckpointError: naming the first such weight.
         """
         kwargs = {**kwargs, "ignore_mismatched_sizes": True}  # so that they are reported, and refused below
-        model, info = super().from_pretrained(path, *args, output_loading_info=True, **kwargs)  # type: ignore[misc]
+        model, info = super().from_pretrained(  # type: ignore[misc]
+            pretrained_model_name_or_path, *model_args, output_loading_info=True, **kwargs
+        )
         same_head = cls.__name__ in (model.config.architectures or (cls.__name__,))
         misshapen = (key if isinstance(key, str) else key[0] for key in info["mismatched_keys"])
         found = {"missing": info["missing_keys"], "extra": info["unexpected_keys"], "misshapen": misshapen}
@@ -160,7 +170,7 @@ class PlacedModel:
                 strict = same_head and not (what == "misshapen" and ignore_mismatched_sizes)
                 if strict or cls._in_body(key, of_model=what != "extra"):
                     raise CheckpointError(
-                        f"checkpoint {path} does not fit the placement in its config: weight {key} is {what}; "
+                        f"checkpoint {pretrained_model_name_or_path} does not fit the placement in its config: weight {key} is {what}; "
                         "it was written with another placement, or is damaged"
                     )
         return (model, info) if output_loading_info else model
@@ -183,10 +193,10 @@ class PlacedModel:
 def _base_class(host: Host, config_class: type, module: str) -> type[PreTrainedModel]:
     stock = host.base
 
-    def __init__(self: Any, config: Any, **kwargs: Any) -> None:
+    def __init__(self: Any, config: Any, *args: Any, **kwargs: Any) -> None:
         placement = check(config)
         with no_init_weights():
-            stock.__init__(self, config, **kwargs)
+            stock.__init__(self, config, *args, **kwargs)
             layers = getattr(self, host.layers)
             for index in range(len(placement.layers)):
                 layers[index] = host.place(layers[index], config, placement, index)
@@ -202,6 +212,7 @@ def _base_class(host: Host, config_class: type, module: str) -> type[PreTrainedM
         "__module__": module,
         "__doc__": f"{stock.__name__} with a placement.",
         "host": host,
+        "stock": stock,
         "config_class": config_class,
         "_can_record_outputs": recorded,
         "_no_split_modules": [*whole, *(layer.__name__ for layer in LAYERS.values())],
@@ -224,6 +235,7 @@ def _head_class(stock: type[PreTrainedModel], base: type, config_class: type, mo
         "__module__": module,
         "__doc__": f"{stock.__name__} with a placement.",
         "host": base.host,  # type: ignore[attr-defined]
+        "stock": stock,
         "config_class": config_class,
         "_can_record_outputs": base._can_record_outputs,  # type: ignore[attr-defined]
         "_no_split_modules": base._no_split_modules,  # type: ignore[attr-defined]
