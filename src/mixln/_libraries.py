@@ -22,7 +22,6 @@ from mixln.errors import SettingsError
 if TYPE_CHECKING:
     from torch import nn
 
-    from mixln.hosts.factory import PlacedModel
     from mixln.hosts.family import Host
 
 
@@ -43,7 +42,8 @@ def _types() -> dict[str, str]:
     return {name: f"placed_{name}" for name in HOSTS}
 
 
-def _classes() -> list[type[PlacedModel]]:
+def _classes() -> list[Any]:
+    """The placed classes, all heads and the models without one."""
     from mixln.hosts.factory import PlacedModel
 
     return PlacedModel.__subclasses__()
