@@ -5,14 +5,16 @@
     model.save_pretrained("folder")
     model = mixln.from_pretrained("folder")        # or AutoModelForCausalLM.from_pretrained("folder")
 
-Importing mixln makes the `Auto*` classes of transformers know the placed models. It imports neither torch nor transformers
-by itself, so that the command line answers at once: what needs them is loaded when it is first used.
+Importing mixln makes the `Auto*` classes of transformers and the tables of PEFT and others know the placed models. It
+imports neither torch nor transformers by itself, so that the command line answers at once: what needs them is loaded when
+it is first used.
 """
 
 from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from mixln import _libraries
 from mixln._register import when_imported
 from mixln.errors import (
     CheckpointError,
@@ -58,4 +60,5 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'mixln' has no attribute {name!r}")
 
 
+_libraries.register()
 when_imported("transformers", lambda: import_module("mixln.hosts"))

@@ -1,4 +1,4 @@
-"""Runs a function once another module has been imported, or at once if it already is.
+"""Runs a function once other modules have been imported, or at once if they already are.
 
 The `Auto*` classes must know our models after `import mixln`, whichever of the two packages comes first; but importing
 transformers and torch only to register there would make `mixln --help` take seconds.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
@@ -17,12 +18,25 @@ from types import ModuleType
 def when_imported(name: str, action: Callable[[], object]) -> None:
     """Calls `action` after the module `name` has been imported; at once if that has happened.
 
-    :param name: a top-level module.
+    :param name: full name of a module. If it is a submodule, its package is not imported for it.
     """
     if name in sys.modules:
         action()
     else:
         sys.meta_path.insert(0, _Finder(name, action))
+
+
+def when_all_imported(names: Sequence[str], action: Callable[[], object]) -> None:
+    """Calls `action` after the last of several modules has been imported, in any order; at once if all have been."""
+    missing = set(names)
+
+    def arrived(name: str) -> None:
+        missing.discard(name)
+        if not missing:
+            action()
+
+    for name in names:
+        when_imported(name, partial(arrived, name))
 
 
 class _Finder(MetaPathFinder):

@@ -14,7 +14,7 @@ from types import ModuleType
 import pytest
 
 import mixln
-from mixln._register import when_imported
+from mixln._register import when_all_imported, when_imported
 
 BUILD = """
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
@@ -38,7 +38,29 @@ def test_auto_classes_know_the_placed_models_whichever_package_comes_first(first
     assert python(first + BUILD, str(tmp_path)) == "PlacedLlamaForCausalLM"
 
 
-HEAVY = "print(sorted({'torch', 'transformers', 'numpy', 'datasets', 'matplotlib'} & set(sys.modules)))"
+TABLES = """
+from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as adapters
+from peft.utils.transformers_weight_conversion import _MODEL_TO_CONVERSION_PATTERN as experts
+from transformers import Trainer
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as names
+print(adapters["placed_llama"], experts["placed_olmoe"], names["placed_gpt2"], hasattr(Trainer.get_decay_parameter_names, "__wrapped__"))
+"""
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "import mixln.hosts",
+        "import mixln\nimport peft",
+        "import peft, transformers.trainer, peft.utils.transformers_weight_conversion\nimport mixln",
+    ],
+    ids=["hosts", "mixln", "peft"],
+)
+def test_tables_of_other_libraries_know_the_placed_models_whichever_comes_first(first):
+    assert python(first + TABLES) == "['q_proj', 'v_proj'] qwen2_moe PlacedGPT2LMHeadModel True"
+
+
+HEAVY = "print(sorted({'torch', 'transformers', 'peft', 'accelerate', 'numpy', 'datasets', 'matplotlib'} & set(sys.modules)))"
 
 
 def test_import_loads_neither_torch_nor_transformers():
@@ -104,6 +126,16 @@ def test_two_actions_both_run(target):
     target.watch()
     target.load()
     assert target.calls == [True, True]
+
+
+def test_action_waits_for_the_last_of_several_modules(target):
+    calls = []
+    when_all_imported((target.name, "sys"), lambda: calls.append(target.name in sys.modules))
+    assert calls == []
+    target.load()
+    assert calls == [True]
+    when_all_imported((target.name, "sys"), lambda: calls.append(True))
+    assert calls == [True, True]
 
 
 def test_asking_whether_the_module_is_installed_does_not_use_up_the_action(target):

@@ -8,6 +8,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file
+from transformers import Qwen3MoeForCausalLM
 
 import mixln
 from mixln.hosts.sources import find_model, load, tokenizer_of
@@ -108,6 +109,20 @@ def test_lora_leaves_norms_routers_embeddings_and_heads_alone():
         "v_proj",
         "o_proj",
     }
+
+
+@pytest.mark.parametrize("stock", [False, True])
+def test_lora_adapts_the_dense_layers_between_layers_of_experts(tmp_path, stock):
+    config = config_of("qwen3_moe", vocab_size=300, eos_token_id=0)  # experts, dense, experts
+    made = Qwen3MoeForCausalLM(config) if stock else mixln.from_config(config, placement="mix(0.5)")
+    made.save_pretrained(tmp_path / "model")
+    decoders.tokenizer().save_pretrained(tmp_path / "model")
+    model = find_model(str(tmp_path / "model"), cache=tmp_path)
+    tune(tmp_path / "out", model, steps=2, learning_rate=1e-2, lora=2)
+    before, after = load(model), load(find_model(str(tmp_path / "out/model"), cache=tmp_path))
+    changed = {key for key, value in after.state_dict().items() if not torch.equal(value, before.state_dict()[key])}
+    assert changed == {f"{target}.weight" for target in targets(before)}
+    assert {f"model.layers.1.mlp.{name}_proj.weight" for name in ("gate", "up", "down")} <= changed
 
 
 @pytest.mark.parametrize("family", sorted(set(CONFIGS) - {"vit"}))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import wraps
 from types import MappingProxyType
 from typing import Any
@@ -115,6 +115,13 @@ class PlacedModel:
     """What every placed class adds to its stock class: its own initialisation and strict loading."""
 
     host: Host
+    stock: type[PreTrainedModel]
+    config_class: type[PreTrainedConfig]
+
+    _weight_conversions: Sequence[Any] = ()
+    """Undone when a model is saved. None, unless its file needed some: the weights of experts stay fused in our files, for
+    Trainer resumes with names of files that it takes for names of weights.
+    """
 
     # transformers reads in the source of a class's module whether it can: that is the family's, not ours.
     @classmethod
@@ -145,8 +152,8 @@ class PlacedModel:
     @classmethod
     def from_pretrained(
         cls,
-        path: Any,
-        *args: Any,
+        pretrained_model_name_or_path: Any,
+        *model_args: Any,
         output_loading_info: bool = False,
         ignore_mismatched_sizes: bool = False,
         **kwargs: Any,
@@ -159,14 +166,14 @@ class PlacedModel:
         :raises CheckpointError: naming the first such weight.
         """
         kwargs = {**kwargs, "ignore_mismatched_sizes": True}  # so that they are reported, and refused below
-        model, info = super().from_pretrained(path, *args, output_loading_info=True, **kwargs)  # type: ignore[misc]
+        where = (pretrained_model_name_or_path, *model_args)
+        model, info = super().from_pretrained(*where, output_loading_info=True, **kwargs)  # type: ignore[misc]
         if renamed := cls._renamed(model, info["unexpected_keys"]):
             kwargs["key_mapping"] = {**(kwargs.get("key_mapping") or {}), **renamed}
-            model, info = super().from_pretrained(path, *args, output_loading_info=True, **kwargs)  # type: ignore[misc]
-            # Saved again, it gets the names of today: transformers would undo what it did when it was loaded.
-            model._weight_conversions = [
-                conversion for conversion in model._weight_conversions if conversion.source_patterns[0] not in renamed
-            ] or None
+            model, info = super().from_pretrained(*where, output_loading_info=True, **kwargs)  # type: ignore[misc]
+            # transformers undoes on saving what it did on loading; these files are to get the names of today.
+            conversions = [made for made in model._weight_conversions if made.source_patterns[0] not in renamed]
+            model._weight_conversions = conversions
         same_head = cls.__name__ in (model.config.architectures or (cls.__name__,))
         misshapen = (key if isinstance(key, str) else key[0] for key in info["mismatched_keys"])
         found = {"missing": info["missing_keys"], "extra": info["unexpected_keys"], "misshapen": misshapen}
@@ -175,7 +182,7 @@ class PlacedModel:
                 strict = same_head and not (what == "misshapen" and ignore_mismatched_sizes)
                 if strict or cls._in_body(key, of_model=what != "extra"):
                     raise CheckpointError(
-                        f"checkpoint {path} does not fit the placement in its config: weight {key} is {what}; "
+                        f"checkpoint {pretrained_model_name_or_path} does not fit the placement in its config: weight {key} is {what}; "
                         "it was written with another placement, or is damaged"
                     )
         return (model, info) if output_loading_info else model
@@ -213,10 +220,10 @@ def former_names(model: nn.Module) -> dict[str, str]:
 def _base_class(host: Host, config_class: type, module: str) -> type[PreTrainedModel]:
     stock = host.base
 
-    def __init__(self: Any, config: Any, **kwargs: Any) -> None:
+    def __init__(self: Any, config: Any, *args: Any, **kwargs: Any) -> None:
         placement = check(config)
         with no_init_weights():
-            stock.__init__(self, config, **kwargs)
+            stock.__init__(self, config, *args, **kwargs)
             layers = getattr(self, host.layers)
             for index in range(len(placement.layers)):
                 layers[index] = host.place(layers[index], config, placement, index)
@@ -248,6 +255,7 @@ def _base_class(host: Host, config_class: type, module: str) -> type[PreTrainedM
         "__module__": module,
         "__doc__": f"{stock.__name__} with a placement.",
         "host": host,
+        "stock": stock,
         "config_class": config_class,
         "_can_record_outputs": recorded,
         "_no_split_modules": [*whole, *(streams.layer.__name__ for streams in STREAMS.values())],
@@ -270,6 +278,7 @@ def _head_class(stock: type[PreTrainedModel], base: type, config_class: type, mo
         "__module__": module,
         "__doc__": f"{stock.__name__} with a placement.",
         "host": base.host,  # type: ignore[attr-defined]
+        "stock": stock,
         "config_class": config_class,
         "_can_record_outputs": base._can_record_outputs,  # type: ignore[attr-defined]
         "_no_split_modules": base._no_split_modules,  # type: ignore[attr-defined]

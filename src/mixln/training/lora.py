@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING
 
 from torch import nn
@@ -49,7 +50,7 @@ def lora(model: PreTrainedModel, settings: TuneSettings, *, task: str, head: str
         return None
     from peft import LoraConfig
 
-    return LoraConfig(
+    config = LoraConfig(
         r=settings.lora,
         lora_alpha=settings.lora_alpha or 2 * settings.lora,
         target_modules=targets(model),
@@ -57,6 +58,25 @@ def lora(model: PreTrainedModel, settings: TuneSettings, *, task: str, head: str
         lora_dropout=0.0,
         task_type=task,
     )
+    for name in _taken_for_experts(config, model):
+        config.target_modules.remove(name)  # type: ignore[union-attr]
+        config.target_parameters = [*(config.target_parameters or ()), f"{name}.weight"]
+    return config
+
+
+def _taken_for_experts(config: LoraConfig, model: PreTrainedModel) -> list[str]:
+    """Matrices of dense layers that PEFT would drop, and adapt all experts of the other layers in their place.
+
+    It reads `gate_proj`, `up_proj` and `down_proj` of a family with experts as those of transformers 4, one for every
+    expert. Adapted as parameters they are what they are.
+    """
+    from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
+
+    names = config.target_modules
+    assert isinstance(names, set)
+    converted = copy.deepcopy(config)
+    convert_peft_config_for_transformers(converted, model, None)
+    return sorted(names.difference(converted.target_modules or ()))
 
 
 def _layers(model: PreTrainedModel) -> list[nn.Module]:
