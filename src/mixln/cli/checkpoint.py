@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mixln.errors import DataError, SettingsError, StoreError
-from mixln.files import check_writable, folder_atomic
+from mixln.files import cache_folder, check_writable, folder_atomic
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -33,7 +33,7 @@ def one_source(model: str, cache: Path, *, pickled: bool = False) -> Source:
     """
     from mixln.compare.sources import find
 
-    sources = find(model, cache=cache.expanduser(), say=print, pickled=pickled)
+    sources = find(model, cache=cache_folder(cache), say=print, pickled=pickled)
     if len(sources) > 1:
         raise SettingsError(f"model {model} is a whole comparison; name one of its trials")
     return sources[0]

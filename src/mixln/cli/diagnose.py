@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from mixln.cli.terminal import Terminal
 from mixln.diagnostics.settings import DiagnoseSettings
-from mixln.files import check_writable
+from mixln.files import cache_folder, check_writable
 from mixln.memory import keep_freed_memory
 
 
@@ -29,7 +29,7 @@ class Diagnose(DiagnoseSettings):
         from mixln.report import terminal_diagnosis, write_diagnosis
 
         keep_freed_memory()
-        cache = self.cache.expanduser()
+        cache = cache_folder(self.cache)
         sources = [source for name in self.models for source in find(name, cache=cache, say=terminal.news)]
         prepared = prepare_models(sources, self.text, self.measure, cache=cache, say=terminal.news)
 

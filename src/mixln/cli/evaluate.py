@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from mixln.cli.terminal import Terminal
 from mixln.evaluation.settings import EvaluateSettings
-from mixln.files import check_writable
+from mixln.files import cache_folder, check_writable
 from mixln.memory import keep_freed_memory
 
 
@@ -29,7 +29,7 @@ class Evaluate(EvaluateSettings):
         from mixln.report import terminal_evaluation, write_evaluation
 
         keep_freed_memory()
-        cache = self.cache.expanduser()
+        cache = cache_folder(self.cache)
         sources = [source for name in self.models for source in find(name, cache=cache, say=terminal.news)]
         exam = prepare_exam(sources, self.asking, self.text, cache=cache, say=terminal.news)
         if (self.out / "evaluation.json").exists():

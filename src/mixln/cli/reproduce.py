@@ -12,7 +12,7 @@ import tyro
 from mixln.cli.terminal import Terminal
 from mixln.compare.settings import ExecutorSettings
 from mixln.errors import SettingsError, unknown
-from mixln.files import check_writable
+from mixln.files import cache_folder, check_writable
 from mixln.launch import launched
 from mixln.recipes import RECIPES, Scale
 from mixln.recipes.deviations import DEVIATIONS, Variant, check, variants
@@ -150,7 +150,7 @@ class Reproduce(ExecutorSettings):
             data=self.data,
             command=self._command(chosen),
             out=self.out,
-            cache=self.cache.expanduser(),
+            cache=cache_folder(self.cache),
             show=shown,
             say=terminal.news,
         )
