@@ -59,17 +59,10 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 def folder_atomic(path: Path, *, keeps: Callable[[Path], bool] = Path.is_dir) -> Iterator[Path]:
     """Yields an empty folder to fill; when the block ends without an error, it is flushed to the disk and takes the name `path`.
 
-    Temporary folders of writers that were killed are deleted beside it first.
-
     :param keeps: whether a folder that has that name already, as another process may have made it meanwhile, stays; if not, it is set
         aside, see :func:`set_aside`.
     """
-    make_folder(path.parent)
-    sweep(path.parent)
-    lock, handle = _begin(path, ".lock")
-    temporary = lock.with_suffix("")
-    try:
-        temporary.mkdir()
+    with temporary_folder(path) as temporary:
         yield temporary
         settle(temporary)
         inside = [found.relative_to(temporary) for found in temporary.rglob("*")]
@@ -84,6 +77,18 @@ def folder_atomic(path: Path, *, keeps: Callable[[Path], bool] = Path.is_dir) ->
             os.rename(temporary, path)
         fsync(path.parent)
         note(path, *(path / name for name in inside))
+
+
+@contextmanager
+def temporary_folder(path: Path) -> Iterator[Path]:
+    """Yields an empty folder beside `path`, which is deleted at the end; if the process is killed, by the next that writes there."""
+    make_folder(path.parent)
+    sweep(path.parent)
+    lock, handle = _begin(path, ".lock")
+    temporary = lock.with_suffix("")
+    try:
+        temporary.mkdir()
+        yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         lock.unlink(missing_ok=True)

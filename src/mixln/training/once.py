@@ -8,6 +8,7 @@ checksums.json   length and SHA-256 of both, and of what the job leaves: what ha
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,14 +18,19 @@ from filelock import FileLock, Timeout
 from mixln.errors import MixlnError, StoreError
 from mixln.files import (
     SUMS,
+    TEMPORARY,
     Sums,
     check_writable,
     difference_of,
     make_folder,
     note,
     read_sums,
+    remove_written,
+    set_aside,
+    settle,
     sum_of,
     sums_of,
+    temporary_folder,
     undone_on,
     write_atomic,
     write_sums,
@@ -126,3 +132,64 @@ def _read(folder: Path, kind: type[R], leaves: Callable[[R], Sequence[str]]) -> 
     if (sums := sums_of_result(folder, remedy)) and (found := difference_of(folder, sums)):
         raise StoreError(f"out {folder} is not as it was written: {found}; {remedy}")
     return result
+
+
+class ReportFolder:
+    """A folder into which one command writes a report, and may write another in its place.
+
+    :param kind: what the command makes, one word; `asked.json` says it.
+    :param earlier: whether a folder without `asked.json` holds what mixln's first versions wrote there.
+    """
+
+    def __init__(self, folder: Path, kind: str, earlier: Callable[[Path], bool] = lambda folder: False) -> None:
+        self.folder, self.kind, self.earlier = folder, kind, earlier
+
+    def check(self) -> None:
+        """Checks, without writing, that the folder is free or holds a report of this kind.
+
+        :raises StoreError: if it holds anything else.
+        """
+        check_writable(self.folder)
+        path = self.folder / ASKED
+        if not self.folder.is_dir() or all(
+            place.name == LOCK or TEMPORARY.fullmatch(place.name) for place in self.folder.iterdir()
+        ):
+            return
+        try:
+            ours = dict(read_json(path)).get("kind") == self.kind if path.is_file() else self.earlier(self.folder)
+        except (OSError, ValueError, KeyError, TypeError):
+            ours = False
+        if not ours:
+            raise StoreError(f"out {self.folder} is not empty and holds no {self.kind}; choose another --out")
+
+    def claim(self) -> None:
+        """Makes the folder one for reports of this kind."""
+        make_folder(self.folder)
+        if not (self.folder / ASKED).is_file():
+            write_atomic(self.folder / ASKED, json.dumps({"kind": self.kind}, indent=1))
+
+    def publish(self, write: Callable[[Path], Sequence[Path]], say: Callable[[str], None]) -> list[Path]:
+        """Puts a report into the folder, in place of the one before it. Files of others that have the names of its files are renamed.
+
+        :param write: writes the report into an empty folder, and returns the paths of its files.
+        :param say: takes one line of news.
+        :returns: the paths, in the same order.
+        """
+        self.claim()
+        try:
+            listed = read_sums(self.folder) or {}
+        except ValueError:
+            listed = {}
+        mine = {name for name, entry in listed.items() if not difference_of(self.folder, {name: entry})}
+        with temporary_folder(self.folder / "report") as made:
+            names = [path.name for path in write(made)]
+            settle(made)
+            for path in (self.folder / name for name in names if name not in mine):
+                if os.path.lexists(path):
+                    say(f"{path} was not written by this command: it is {set_aside(path).name} now")
+            write_sums(self.folder, {**{name: listed[name] for name in mine}, **sums_of(made)})
+            for name in names:
+                os.replace(made / name, self.folder / name)
+        remove_written(self.folder, mine - set(names))
+        write_sums(self.folder, sums_of(self.folder, *names))
+        return [self.folder / name for name in names]
