@@ -6,6 +6,7 @@ judges all placements of a seed, that of the baseline: rewards of different rewa
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import time
@@ -18,11 +19,11 @@ from mixln.compare.chain_settings import ChainSettings
 from mixln.compare.chain_statistics import summarise_chain
 from mixln.compare.results import Chain, ChainResult, PlacementSummary, Trial, TrialResult
 from mixln.compare.runner import Job, Progress, Workers, run, write_error
-from mixln.compare.store import RESULT, Store
+from mixln.compare.store import Store
 from mixln.compare.words import duration
 from mixln.errors import Stopped, StoreError, first_line
 from mixln.evaluation.offline import PERPLEXITY
-from mixln.files import no_room, sums_of, write_atomic
+from mixln.files import no_room, read_sums, write_atomic
 from mixln.hosts.sources import Say, Source, find_model, silent
 from mixln.records import difference, from_json, read_json, to_json
 from mixln.training.metrics import METRICS
@@ -298,13 +299,15 @@ class Clock:
             self.say(f"chain: {progress.job.trial.label}: {step}, step {row.get('step', 0)}{said}")
 
 
-def _trained(folder: Path) -> list[Any]:
-    """The checksum of a trial's result: of what the steps after it are."""
-    return list(sums_of(folder, RESULT)[RESULT])
+def _trained(folder: Path) -> str | None:
+    """A checksum of the model that a trial left, which its steps began with; `None` where it has none."""
+    sums = read_sums(folder) or {}
+    model = sorted((name, digest) for name, (_, digest) in sums.items() if "/" in name)
+    return hashlib.sha256(json.dumps(model).encode()).hexdigest() if model else None
 
 
 def _read(folder: Path, trial: Trial, asked: dict[str, Any]) -> ChainResult | None:
-    """What became of a trial, if it has been through the same steps.
+    """What became of a trial, if it has been through the same steps with the model that it has.
 
     :raises StoreError: if that is damaged, or of another trial.
     """
@@ -314,8 +317,9 @@ def _read(folder: Path, trial: Trial, asked: dict[str, Any]) -> ChainResult | No
     try:
         kept = read_json(path)
         result = from_json(ChainResult, kept["result"])
-        if result.trial != trial or kept.get("of", of := _trained(folder)) != of:
-            raise ValueError("it is of another training")
-        return result if kept["asked"] == asked else None
+        if result.trial != trial:
+            raise ValueError(f"it is of {result.trial.label}")
+        same = kept["asked"] == asked and kept.get("of") in (None, _trained(folder))
+        return result if same else None
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{path} is damaged ({first_line(error)}); delete it to go through the steps again") from error
