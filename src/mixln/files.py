@@ -151,17 +151,18 @@ def _lock(handle: int) -> bool | None:
     return True
 
 
-_new: ContextVar[list[Path] | None] = ContextVar("_new", default=None)
+_new: ContextVar[tuple[Path, list[Path]] | None] = ContextVar("_new", default=None)
 
 
 @contextmanager
-def undone_on(*errors: type[Exception]) -> Iterator[None]:
-    """Within it, new files and folders are noted; if it ends with one of these errors, they are removed.
+def undone_on(folder: Path, *errors: type[Exception]) -> Iterator[None]:
+    """Within it, new files and folders in a folder are noted, and that folder; if it ends with one of these errors, they are removed.
 
-    Files that something else has put into the new folders stay, and those folders with them.
+    What something else has put into the new folders stays, and those folders with it. So does what is written elsewhere, as into
+    the cache, which other processes use.
     """
     outer, made = _new.get(), list[Path]()
-    token = _new.set(made)
+    token = _new.set((folder.absolute(), made))
     try:
         yield
     except errors:
@@ -171,21 +172,27 @@ def undone_on(*errors: type[Exception]) -> Iterator[None]:
         raise
     else:
         if outer is not None:
-            outer += made
+            outer[1].extend(path for path in made if _belongs(path, outer[0]))
     finally:
         _new.reset(token)
 
 
 def note(*paths: Path) -> None:
     """Notes that these are new, each after the folder that it lies in; see :func:`undone_on`."""
-    if (made := _new.get()) is not None:
-        made += paths
+    if (found := _new.get()) is not None:
+        root, made = found
+        made.extend(path for path in paths if _belongs(path, root))
+
+
+def _belongs(path: Path, root: Path) -> bool:
+    """Whether a path lies in a folder, or the folder in it."""
+    return path.absolute().is_relative_to(root) or root.is_relative_to(path.absolute())
 
 
 def keep_new() -> None:
     """From here on what is new is progress, which no error removes."""
-    if (made := _new.get()) is not None:
-        made.clear()
+    if (found := _new.get()) is not None:
+        found[1].clear()
 
 
 def make_folder(path: Path) -> None:

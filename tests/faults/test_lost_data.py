@@ -264,9 +264,10 @@ def test_undoing_goes_through_the_parts_of_a_job(tmp_path):
     (tmp_path / "there").write_text("old")
 
     def parts() -> None:
-        with undone_on(MixlnError):
-            with undone_on(MixlnError):
+        with undone_on(tmp_path / "a", MixlnError):
+            with undone_on(tmp_path / "a/b", MixlnError):
                 write_atomic(tmp_path / "there", "new")
+                write_atomic(tmp_path / "cache", "for others too")
                 with folder_atomic(tmp_path / "a/b") as target:
                     (target / "sub").mkdir()
                     (target / "sub/file").write_text("x")
@@ -274,8 +275,8 @@ def test_undoing_goes_through_the_parts_of_a_job(tmp_path):
 
     with pytest.raises(DataError):
         parts()
-    assert content(tmp_path) == {"there": b"new"}
-    assert os.listdir(tmp_path) == ["there"]
+    assert content(tmp_path) == {"there": b"new", "cache": b"for others too"}
+    assert sorted(os.listdir(tmp_path)) == ["cache", "there"]
 
 
 # 17: reports.

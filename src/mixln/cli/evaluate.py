@@ -50,7 +50,7 @@ class Evaluate(EvaluateSettings):
             models.append(scores)
             reports.publish(lambda folder: write_evaluation(so_far(), folder), terminal.news)
 
-        with undone_on(MixlnError):
+        with undone_on(self.out, MixlnError):
             reports.claim()
             examine(exam, self.out, say=terminal.news, done=done)
         found = so_far()

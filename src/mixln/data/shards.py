@@ -97,7 +97,7 @@ def prepare_shards(settings: PrepareSettings, say: Say) -> Text:
     check_writable(out)
     next(source.files[0](), None)  # a column that is missing, or
     named = _named(settings)  # a tokenizer, is found before anything is written
-    with undone_on(MixlnError):
+    with undone_on(out, MixlnError):
         return _prepared(out, source, settings, request, named, say)
 
 
@@ -111,7 +111,7 @@ def _prepared(
         raise StoreError(f"out {out} is not empty and holds no prepared text; choose another --out")
     if not (lock := out / LOCK).exists():
         note(lock)
-    with FileLock(lock), undone_on(MixlnError):
+    with FileLock(lock), undone_on(out, MixlnError):
         _claim(out, request)
         if _is_whole(out):
             return Text.load(out)

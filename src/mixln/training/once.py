@@ -80,12 +80,12 @@ def once(
         changed.
     """
     check_same(folder, asked)
-    with undone_on(MixlnError):
+    with undone_on(folder, MixlnError):
         make_folder(folder)
         if not (lock := folder / LOCK).exists():
             note(lock)
         try:
-            with FileLock(lock, timeout=0), undone_on(MixlnError):
+            with FileLock(lock, timeout=0), undone_on(folder, MixlnError):
                 if (folder / RESULT).is_file():
                     return _read(folder, kind, leaves), True
                 write_atomic(folder / ASKED, json.dumps(to_json(asked), indent=1))
