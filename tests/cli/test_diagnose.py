@@ -320,6 +320,11 @@ def test_changed_weights_are_diagnosed_anew(experiment, tmp_path):
         model.model.embed_tokens.weight.mul_(1.5)
     model.save_pretrained(checkpoint)
     said.clear()
+    refused, failures = diagnose_experiment(tmp_path / "out", experiment / "cache", labels, say=said.append)
+    assert refused == first[1:]
+    assert "checkpoint-30/model.safetensors has changed; put it back" in failures[0]
+    (checkpoint.parent / "checksums.json").unlink()  # as in the folders of mixln's first versions
+    said.clear()
     second, _ = diagnose_experiment(tmp_path / "out", experiment / "cache", labels, say=said.append)
     assert len([line for line in said if "performance drop" in line]) == 1
     assert second[0].drops != first[0].drops

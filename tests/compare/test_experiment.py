@@ -211,6 +211,23 @@ def test_other_settings_are_refused(done, settings_for):
     refused(settings_for(done[0], training={"steps": 50}), "steps there 40, here 50")
 
 
+def test_trials_of_another_experiment_are_refused(done, settings_for, tmp_path):
+    """As when their folders were copied here: the settings agree, and the trials are of others."""
+    copy = shutil.copytree(done[0], tmp_path / "out")
+    experiment = json.loads((copy / EXPERIMENT).read_text())
+    experiment["settings"]["training"]["steps"] = 50
+    (copy / EXPERIMENT).write_text(json.dumps(experiment))
+    refused(settings_for(copy, training={"steps": 50}), "belongs to another experiment: steps there 40, here 50")
+
+
+def test_an_edited_result_is_refused(done, settings_for, tmp_path):
+    copy = shutil.copytree(done[0], tmp_path / "out")
+    path = copy / TRIALS[1] / RESULT
+    path.write_text(path.read_text().replace('"step": 40', '"step": 39'))
+    refused(settings_for(copy), "the content of result.json has changed; put it back")
+    assert (copy / TRIALS[1] / "checkpoint-40/model.safetensors").is_file()
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [

@@ -151,7 +151,7 @@ def test_another_request_does_not_mix_with_it(corpus, whole, tmp_path):
 
 
 def test_what_a_process_killed_in_its_first_moment_leaves_is_no_obstacle(corpus, whole, tmp_path):
-    left = [tmp_path / ".lock", tmp_path / ".request.json.ab12cd34"]
+    left = [tmp_path / ".lock", tmp_path / ".request.json.mixln-0123456789ab"]
     for path in left:
         path.write_text("{")
     assert rows(prepare_shards(settings(corpus, tmp_path), silent)) == rows(whole)

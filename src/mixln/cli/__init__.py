@@ -63,6 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     command = None
     try:
+        _check_text(arguments)
         command = _parse(arguments or ["--help"])
         if launched()[1] > 1 and not getattr(command, "TOGETHER", False):
             raise SettingsError(
@@ -86,6 +87,15 @@ def main(arguments: list[str] | None = None) -> int:
         where = f" {error.filename}" if error.filename else ""
         _complain(f"{error.strerror or error}{where and f':{where}'}; nothing finished is lost")
         return 2
+
+
+def _check_text(arguments: list[str]) -> None:
+    """:raises SettingsError: for an argument that is not UTF-8, which no result could name."""
+    for word in arguments:
+        try:
+            word.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise SettingsError(f"argument {word!a} is not UTF-8 text; rename what it names") from error
 
 
 def _complain(text: str) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mixln.errors import DataError, SettingsError, StoreError
-from mixln.files import check_writable, folder_atomic
+from mixln.files import cache_folder, check_writable, folder_atomic
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -20,7 +21,7 @@ def check_new(out: Path) -> None:
 
     :raises StoreError: if there is something, or no permission.
     """
-    if out.exists():
+    if os.path.lexists(out):
         raise StoreError(f"out {out} exists already; name a folder that does not")
     check_writable(out)
 
@@ -33,7 +34,7 @@ def one_source(model: str, cache: Path, *, pickled: bool = False) -> Source:
     """
     from mixln.compare.sources import find
 
-    sources = find(model, cache=cache.expanduser(), say=print, pickled=pickled)
+    sources = find(model, cache=cache_folder(cache), say=print, pickled=pickled)
     if len(sources) > 1:
         raise SettingsError(f"model {model} is a whole comparison; name one of its trials")
     return sources[0]
@@ -49,7 +50,10 @@ def write(model: PreTrainedModel, source: Source, out: Path) -> None:
     from mixln.hosts.sources import image_processor_of, tokenizer_of
     from mixln.quiet import quiet
 
-    with quiet(), folder_atomic(out) as folder:
+    def made_meanwhile(folder: Path) -> bool:
+        raise StoreError(f"out {folder} was made by another process meanwhile; name a folder that does not exist")
+
+    with quiet(), folder_atomic(out, keeps=made_meanwhile) as folder:
         model.save_pretrained(folder)
         with suppress(DataError):
             (image_processor_of if source.takes_images else tokenizer_of)(source).save_pretrained(folder)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from mixln.cli.terminal import Terminal
 from mixln.diagnostics.settings import DiagnoseSettings
-from mixln.files import check_writable
+from mixln.files import cache_folder
 from mixln.memory import keep_freed_memory
+from mixln.training.once import ReportFolder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +22,8 @@ class Diagnose(DiagnoseSettings):
     def run(self) -> int:
         """Measures, prints a table and the verdict of each model, and writes the report."""
         terminal = Terminal()
-        check_writable(self.out)
+        reports = ReportFolder(self.out, "diagnosis", _earlier)
+        reports.check()
         terminal.news("loading libraries")
         from mixln.compare.diagnosis import diagnose_all, prepare_models
         from mixln.compare.experiment import facts_of_run
@@ -29,7 +32,7 @@ class Diagnose(DiagnoseSettings):
         from mixln.report import terminal_diagnosis, write_diagnosis
 
         keep_freed_memory()
-        cache = self.cache.expanduser()
+        cache = cache_folder(self.cache)
         sources = [source for name in self.models for source in find(name, cache=cache, say=terminal.news)]
         prepared = prepare_models(sources, self.text, self.measure, cache=cache, say=terminal.news)
 
@@ -40,7 +43,8 @@ class Diagnose(DiagnoseSettings):
         def done(diagnosis: Diagnosis) -> None:
             nonlocal page
             models.append(diagnosis)
-            paths = write_diagnosis(Diagnoses(settings=settings, models=tuple(models), facts=facts_of_run()), self.out)
+            found = Diagnoses(settings=settings, models=tuple(models), facts=facts_of_run())
+            paths = reports.publish(lambda folder: write_diagnosis(found, folder), terminal.news)
             page = next(path for path in paths if path.suffix == ".html")
             terminal.show(terminal_diagnosis(diagnosis))
             for sentence in diagnosis.verdict:
@@ -50,3 +54,12 @@ class Diagnose(DiagnoseSettings):
         diagnose_all(prepared, self.measure, cache=cache, say=terminal.news, done=done)
         terminal.line(f"report: {page}")
         return 0
+
+
+def _earlier(folder: Path) -> bool:
+    """Whether a folder holds nothing but a diagnosis of mixln's first versions, which wrote no `asked.json`."""
+    from mixln.diagnostics.results import Diagnoses
+    from mixln.records import from_json, read_json
+
+    from_json(Diagnoses, read_json(folder / "diagnosis.json"))
+    return all(path.suffix == ".png" or path.name in ("diagnosis.json", "report.html") for path in folder.iterdir())

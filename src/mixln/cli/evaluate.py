@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from mixln.cli.terminal import Terminal
+from mixln.errors import MixlnError
 from mixln.evaluation.settings import EvaluateSettings
-from mixln.files import check_writable
+from mixln.files import cache_folder, undone_on
 from mixln.memory import keep_freed_memory
+from mixln.training.once import ReportFolder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +23,8 @@ class Evaluate(EvaluateSettings):
     def run(self) -> int:
         """Asks, prints the table, and writes it."""
         terminal = Terminal()
-        check_writable(self.out)
+        reports = ReportFolder(self.out, "evaluation", _earlier)
+        reports.check()
         terminal.news("loading libraries")
         from mixln.compare.evaluation import evaluation, examine, prepare_exam
         from mixln.compare.experiment import facts_of_run
@@ -29,7 +33,7 @@ class Evaluate(EvaluateSettings):
         from mixln.report import terminal_evaluation, write_evaluation
 
         keep_freed_memory()
-        cache = self.cache.expanduser()
+        cache = cache_folder(self.cache)
         sources = [source for name in self.models for source in find(name, cache=cache, say=terminal.news)]
         exam = prepare_exam(sources, self.asking, self.text, cache=cache, say=terminal.news)
         if (self.out / "evaluation.json").exists():
@@ -44,12 +48,25 @@ class Evaluate(EvaluateSettings):
 
         def done(scores: Scores) -> None:
             models.append(scores)
-            write_evaluation(so_far(), self.out)
+            reports.publish(lambda folder: write_evaluation(so_far(), folder), terminal.news)
 
-        examine(exam, self.out, say=terminal.news, done=done)
+        with undone_on(self.out, MixlnError):
+            reports.claim()
+            examine(exam, self.out, say=terminal.news, done=done)
         found = so_far()
         terminal.show(terminal_evaluation(found))
         for note in found.notes:
             terminal.note(note)
         terminal.line(f"\ntable: {self.out / 'table.md'}")
         return 0
+
+
+def _earlier(folder: Path) -> bool:
+    """Whether a folder holds nothing but an evaluation of mixln's first versions, which wrote no `asked.json`."""
+    from mixln.evaluation.results import Evaluation
+    from mixln.records import from_json, read_json
+
+    names = {path.name for path in folder.iterdir()}
+    if "evaluation.json" in names:
+        from_json(Evaluation, read_json(folder / "evaluation.json"))
+    return names <= {"evaluation.json", "table.md", "scores"} and bool(names & {"evaluation.json", "scores"})

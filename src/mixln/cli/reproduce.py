@@ -12,13 +12,14 @@ import tyro
 from mixln.cli.terminal import Terminal
 from mixln.compare.settings import ExecutorSettings
 from mixln.errors import SettingsError, unknown
-from mixln.files import check_writable
+from mixln.files import cache_folder, check_writable
 from mixln.launch import launched
 from mixln.recipes import RECIPES, Scale
 from mixln.recipes.deviations import DEVIATIONS, Variant, check, variants
 from mixln.recipes.folders import TRAININGS, ended, folder_of, placed, seeds_of
 from mixln.recipes.plan import check_machine, described
 from mixln.recipes.records import Recipe, Run
+from mixln.training.once import ReportFolder
 from mixln.training.settings import EngineSettings, Parallel
 
 if TYPE_CHECKING:
@@ -136,6 +137,8 @@ class Reproduce(ExecutorSettings):
             *([f"micro-{self.micro_batch_size}"] if self.micro_batch_size else []),
         ]
         report = self.out / "-".join([self.recipe, self.scale, *parts])
+        reports = ReportFolder(report, "reproduction", _earlier)
+        reports.check()
         codes = [0]
 
         def shown(settings: GridSettings, name: str) -> Summary:
@@ -150,11 +153,12 @@ class Reproduce(ExecutorSettings):
             data=self.data,
             command=self._command(chosen),
             out=self.out,
-            cache=self.cache.expanduser(),
+            cache=cache_folder(self.cache),
             show=shown,
             say=terminal.news,
         )
         plain = carrier.plain()
+        reports.claim()
         paths = write_reproduction(plain.found, report)
         terminal.line()
         terminal.show(grid.terminal(reproduction.numbers(plain.found)))
@@ -211,6 +215,17 @@ class Reproduce(ExecutorSettings):
             *([f"--as-published {' '.join(variant.name for variant in chosen)}"] if chosen else []),
         ]
         return " ".join(parts)
+
+
+def _earlier(folder: Path) -> bool:
+    """Whether a folder holds a report of mixln's first versions, which wrote no `asked.json`, whole or as far as it is."""
+    from mixln.recipes.results import Reproduction
+    from mixln.records import from_json, read_json
+
+    if (path := folder / "reproduction.json").is_file():
+        from_json(Reproduction, read_json(path))
+        return True
+    return all((path / "results.json").is_file() for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def _document(folder: Path) -> str:

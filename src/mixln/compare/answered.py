@@ -13,7 +13,8 @@ import numpy as np
 from mixln.compare.results import Answered, Mistake, PlacementSummary, TrialResult
 from mixln.compare.statistics import trials_of
 from mixln.compare.store import Store
-from mixln.training.answers import Answers
+from mixln.files import difference_of, read_sums
+from mixln.training.answers import ANSWERS, Answers
 
 if TYPE_CHECKING:
     from mixln.data.pictures import Images
@@ -49,8 +50,11 @@ def answered(
 
 
 def _read(folder: Path, images: int) -> Answers | None:
-    """The answers of a trial, if they are there and whole; its figures are in its result all the same."""
+    """The answers of a trial, if they are there and as they were written; its figures are in its result all the same."""
     try:
+        sums = read_sums(folder) or {}
+        if ANSWERS in sums and difference_of(folder, {ANSWERS: sums[ANSWERS]}):
+            return None
         answers = Answers.read(folder)
     except (OSError, ValueError, KeyError):
         return None

@@ -6,6 +6,7 @@ judges all placements of a seed, that of the baseline: rewards of different rewa
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import time
@@ -16,13 +17,13 @@ from typing import Any
 
 from mixln.compare.chain_settings import ChainSettings
 from mixln.compare.chain_statistics import summarise_chain
-from mixln.compare.results import Chain, ChainResult, PlacementSummary, TrialResult
+from mixln.compare.results import Chain, ChainResult, PlacementSummary, Trial, TrialResult
 from mixln.compare.runner import Job, Progress, Workers, run, write_error
 from mixln.compare.store import Store
 from mixln.compare.words import duration
 from mixln.errors import Stopped, StoreError, first_line
 from mixln.evaluation.offline import PERPLEXITY
-from mixln.files import no_room, write_atomic
+from mixln.files import no_room, read_sums, write_atomic
 from mixln.hosts.sources import Say, Source, find_model, silent
 from mixln.records import difference, from_json, read_json, to_json
 from mixln.training.metrics import METRICS
@@ -62,7 +63,8 @@ class ChainJob(Job):
                 raise
             write_error(self.folder)
             return replace(result, status="failed", reason=f"{type(error).__name__}: {first_line(error)}")
-        write_atomic(self.folder / KEPT, json.dumps(to_json({"asked": self.asked, "result": result})))
+        kept = {"asked": self.asked, "of": _trained(self.folder), "result": result}
+        write_atomic(self.folder / KEPT, json.dumps(to_json(kept)))
         return result
 
     def failure(self, reason: str) -> ChainResult:
@@ -233,7 +235,7 @@ def run_chain(
     there = json.loads(kept.read_text("utf-8")) if kept.is_file() else {}
     write_atomic(kept, json.dumps({**there, **asked}, indent=1))
     alive = {result.trial: result for result in trials if result.loss is not None}
-    results = {trial: _read(store.trial_folder(trial) / KEPT, asked) for trial in alive}
+    results = {trial: _read(store.trial_folder(trial), trial, asked) for trial in alive}
     best = next(row.best.learning_rate for row in placements if row.placement == baseline)
     judges = {t.seed: t for t in alive if (t.placement, t.learning_rate) == (baseline, best)}
     jobs = [
@@ -297,12 +299,27 @@ class Clock:
             self.say(f"chain: {progress.job.trial.label}: {step}, step {row.get('step', 0)}{said}")
 
 
-def _read(path: Path, asked: dict[str, Any]) -> ChainResult | None:
-    """A trial that has been through the same steps."""
+def _trained(folder: Path) -> str | None:
+    """A checksum of the model that a trial left, which its steps began with; `None` where it has none."""
+    sums = read_sums(folder) or {}
+    model = sorted((name, digest) for name, (_, digest) in sums.items() if "/" in name)
+    return hashlib.sha256(json.dumps(model).encode()).hexdigest() if model else None
+
+
+def _read(folder: Path, trial: Trial, asked: dict[str, Any]) -> ChainResult | None:
+    """What became of a trial, if it has been through the same steps with the model that it has.
+
+    :raises StoreError: if that is damaged, or of another trial.
+    """
+    path = folder / KEPT
     if not path.is_file():
         return None
     try:
         kept = read_json(path)
-        return from_json(ChainResult, kept["result"]) if kept["asked"] == asked else None
+        result = from_json(ChainResult, kept["result"])
+        if result.trial != trial:
+            raise ValueError(f"it is of {result.trial.label}")
+        same = kept["asked"] == asked and kept.get("of") in (None, _trained(folder))
+        return result if same else None
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{path} is damaged ({first_line(error)}); delete it to go through the steps again") from error

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mixln.compare.sources import find, trial_of
+from mixln.data.documents import path_of
 from mixln.data.images import held_out_batches, image_batches
 from mixln.data.settings import CorpusSettings
 from mixln.data.windows import Kind, Windows, text_windows
@@ -217,7 +218,7 @@ def corpus_of(trials: Sequence[Source], given: CorpusSettings, say: Say) -> tupl
 
 def _place(text: CorpusSettings) -> str:
     """What tells one text from another: where it lies, or the name of a hub data set."""
-    path = Path(text.data).expanduser()
+    path = path_of(text.data)
     return str(path.resolve()) if path.exists() else text.data
 
 

@@ -21,7 +21,7 @@ from mixln.evaluation.offline import PERPLEXITY
 from mixln.evaluation.paired import pairs
 from mixln.evaluation.results import Evaluation, Score, Scores
 from mixln.evaluation.settings import TaskSettings
-from mixln.files import write_atomic
+from mixln.files import keep_new, write_atomic
 from mixln.hosts.sources import Say, Source, device, identity, load, tokenizer_of
 from mixln.records import from_json, read_json, to_json
 
@@ -99,6 +99,7 @@ def examine(exam: Exam, folder: Path, *, say: Say, done: Callable[[Scores], None
                 score = exam.harness.score(name, model, tokenizer, batch_size=exam.settings.batch_size)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_atomic(path, json.dumps({"asked": asked[name], "score": to_json(score)}, allow_nan=False))
+                keep_new()
                 scores[name] = score
         del model  # before the next one is loaded
         every = tuple(score for score in scores.values() if score is not None)

@@ -31,7 +31,7 @@ from mixln.compare.store import LOCK, Store
 from mixln.compare.tasks import KINDS, Prepared
 from mixln.compare.verdict import verdict
 from mixln.errors import MixlnError, SettingsError, StoreError, first_line
-from mixln.files import check_writable, existing, sweep
+from mixln.files import cache_folder, check_writable, existing, sweep
 from mixln.placement import ZOO, Placement
 from mixln.placement.preflight import warnings as preflight
 
@@ -83,7 +83,7 @@ def compare(
     # Of the trials of a cluster, those with a GPU run on other machines than this one.
     elsewhere = settings.executor == "ray" and settings.gpus_per_trial > 0 and settings.training.precision == "auto"
     training = replace(settings.training, precision="bfloat16" if elsewhere else resolve(settings.training.precision))
-    settings = replace(settings, training=training, cache=settings.cache.expanduser())
+    settings = replace(settings, training=training, cache=cache_folder(settings.cache))
     store, extend, kind = Store(settings.out), settings.extend, KINDS[settings.task]
     # First what can be said before the data are read, which may take long; then everything again under the lock.
     if extend and store.read() is None:
@@ -92,6 +92,7 @@ def compare(
         )
     asked = settings.grid()
     whole = settings.with_grid(store.check({"settings": settings.shared()}, asked, extend=extend))
+    check_writable(settings.out)
     settings = settings.with_grid(asked) if alone else whole
     stock = kind.config(settings)
     from mixln.hosts import placed_config, placement_for
@@ -119,18 +120,19 @@ def compare(
         chain = check_chain(store, settings.after, settings.cache, tokenizer=data.text.tokenizer(), configs=configs)
     trials = settings.trials(inits)
     plan = machine(settings.jobs, parameters=parameters, trials=len(trials))
-    missing = sum(store.result(trial) is None for trial in trials)
-    work = bool(settings.after.chain) or missing > 0
-    start = _executor(settings, plan, work=work) if workers is None else lambda jobs: workers
     shared = {
         "settings": settings.shared(),
         **data.shared,
         "model": {name: value for name, value in stock.to_dict().items() if name != "transformers_version"},
     }
+    store.check(shared, asked, extend=extend)
+    missing = sum(store.result(trial, shared) is None for trial in trials)
+    work = bool(settings.after.chain) or missing > 0
+    start = _executor(settings, plan, work=work) if workers is None else lambda jobs: workers
     _check_room(store, trials, missing, parameters, plan, settings.training.state_bytes)
 
     with locked(store.folder):
-        sweep(store.folder, "*.json", "*.md", "*.png", "*.html")
+        sweep(store.folder)
         if whole.with_grid(store.check(shared, asked, extend=extend)) != whole:
             raise StoreError(f"out {store.folder} has been extended by another mixln meanwhile; run this again")
         now = {"commit": _commit(), "machine": _machine_words(settings, plan, workers)}
@@ -138,14 +140,14 @@ def compare(
         if missing:  # what is added may be of another
             present |= {name: _also(present.get(name), value) for name, value in now.items()}
         store.create({**present, **shared, "grid": whole.grid(), "baseline": settings.reference})
-        results = {trial: store.result(trial) for trial in trials}
+        results = {trial: store.result(trial, shared) for trial in trials}
         for trial, result in results.items():
             if result is not None:  # whose worker may have been killed before it had cleared up
                 tidy(store.trial_folder(trial), result)
         jobs = [
             data.job(
                 trial=trial,
-                folder=store.add(trial),
+                folder=store.add(trial, shared),
                 config=stock.to_dict(),
                 together=max(1, len(trials) // plan.jobs),  # with Ray too: the executor does not move a number
             )

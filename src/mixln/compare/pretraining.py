@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from abc import abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,12 +9,12 @@ from typing import Any
 
 from mixln.compare.results import TrialResult
 from mixln.compare.runner import Job
-from mixln.compare.store import RESULT, TRIAL, read_result, write_result
+from mixln.compare.store import RESULT, finish, read_result
 from mixln.data.settings import AugmentSettings
+from mixln.errors import StoreError
 from mixln.files import sweep
 from mixln.training import ranks
-from mixln.training.checkpoints import UNFINISHED, discard
-from mixln.training.metrics import METRICS
+from mixln.training.checkpoints import changed, clear, written_in
 from mixln.training.outcome import Outcome
 from mixln.training.settings import EngineSettings, Parallel, TrainSettings, VisionTrainSettings
 
@@ -25,11 +24,13 @@ class Training(Job):
     """Trains one trial.
 
     :param config: the stock model's config as a dict.
+    :param shared: what all trials of its experiment share, for `trial.json`.
     :param parallel: what each of several processes holds of the model.
     :param together: about how many trials its process does: they share what is compiled.
     """
 
     config: dict[str, Any]
+    shared: dict[str, Any] | None = None
     engine: EngineSettings = field(default_factory=EngineSettings)
     parallel: Parallel = "ddp"
     together: int = 1
@@ -69,7 +70,7 @@ class Training(Job):
         result = TrialResult(trial=self.trial, **vars(outcome))
         if not ranks.first():
             return result
-        write_result(self.folder, result)
+        finish(self.folder, result)
         tidy(self.folder, result)
         return result
 
@@ -128,9 +129,17 @@ class Classification(Training):
 
 
 def tidy(folder: Path, result: TrialResult) -> None:
-    """Deletes what an ended trial needs no more: the checkpoints before its last, and what a worker that was killed left."""
-    sweep(folder, TRIAL, RESULT, METRICS, "checkpoint-*")
-    shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
-    for checkpoint in folder.glob("checkpoint-*"):
-        if checkpoint.name != f"checkpoint-{result.step}":
-            discard(checkpoint)
+    """Deletes what an ended trial needs no more: the checkpoints before its last, and what a worker that was killed left.
+
+    :raises StoreError: if the last one is not there, or not as it was written, and there are others.
+    """
+    sweep(folder)
+    last = folder / f"checkpoint-{result.step}"
+    if result.loss is not None and any(path.name != last.name for path in written_in(folder)):
+        found = changed(last) if (last / "config.json").is_file() else "it is missing"
+        if found:
+            raise StoreError(
+                f"{folder / RESULT} names {last.name} as its model, and {found}: the other checkpoints in {folder} are kept; put it "
+                f"back, or delete {folder / RESULT} to run this trial again"
+            )
+    clear(folder, keep=last.name)

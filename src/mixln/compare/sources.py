@@ -8,13 +8,13 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from mixln.compare.results import Trial, TrialResult, trial_result
-from mixln.compare.store import EXPERIMENT, RESULT, TRIAL, Store
+from mixln.compare.results import Trial, TrialResult
+from mixln.compare.store import EXPERIMENT, TRIAL, Store, read_result, read_trial
 from mixln.data.settings import ImageSettings, TextSettings
 from mixln.errors import StoreError, first_line
 from mixln.hosts.sources import Say, Source, find_model, refuse_pickle, silent
-from mixln.records import from_json, read_json
-from mixln.training.checkpoints import sealed
+from mixln.records import from_json
+from mixln.training.checkpoints import changed, sealed
 from mixln.training.settings import TrainSettings
 
 
@@ -101,6 +101,8 @@ def _of_trial(name: str, folder: Path, cache: Path) -> Source:
 
 def _of_checkpoint(name: str, checkpoint: Path, cache: Path) -> Source:
     folder = checkpoint.parent
+    if found := changed(checkpoint):
+        raise StoreError(f"{checkpoint} is not as it was written: {found}; put it back, or name another trial")
     trial, result = trial_of(folder), _result(folder)
     title = f"{trial.placement}, seed {trial.seed}"
     if result is None or checkpoint.name != f"checkpoint-{result.step}":
@@ -131,15 +133,8 @@ def trial_of(folder: Path) -> Trial:
 
     :raises StoreError: if its `trial.json` is damaged.
     """
-    return _read(folder / TRIAL, lambda entries: from_json(Trial, entries))
+    return read_trial(folder)
 
 
 def _result(folder: Path) -> TrialResult | None:
-    return _read(folder / RESULT, trial_result) if (folder / RESULT).is_file() else None
-
-
-def _read(path: Path, made: Any) -> Any:
-    try:
-        return made(read_json(path))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{path} is damaged ({error}); delete its folder and run its mixln compare again") from error
+    return read_result(folder, "delete its folder and run its mixln compare again")

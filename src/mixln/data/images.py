@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mixln.data.documents import path_of
 from mixln.errors import DataError, first_line
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def image_batches(
     import torch
     from PIL import Image
 
-    folder = Path(data).expanduser()
+    folder = path_of(data)
     if not folder.is_dir():
         raise DataError(f"data {data} is no folder, and the model takes images; name a folder of images with --data")
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in FILE_TYPES)

@@ -26,7 +26,7 @@ from mixln.data.documents import path_of
 from mixln.data.settings import ImageSettings
 from mixln.data.text import unigram_loss
 from mixln.errors import DataError, SettingsError, first_line
-from mixln.files import folder_atomic, write_atomic
+from mixln.files import folder_atomic, holding, write_atomic
 from mixln.quiet import quiet
 from mixln.records import from_json, read_json
 
@@ -181,7 +181,7 @@ def prepare_images(
     key = hashlib.sha256(json.dumps(request).encode()).hexdigest()[:20]
     folder = cache / "images" / key
     if not (folder / "info.json").is_file():
-        with folder_atomic(folder) as target, quiet():
+        with folder_atomic(folder, keeps=holding("info.json")) as target, quiet():
             info = _prepare(source, settings, size, channels, key, target, say)
             write_atomic(target / "info.json", json.dumps(asdict(info), indent=1))
     found = Images.load(folder)

@@ -17,6 +17,7 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -43,8 +44,20 @@ from mixln.data.text import (
     trained_tokenizer,
     unigram_loss,
 )
-from mixln.errors import DataError, StoreError, first_line
-from mixln.files import check_writable, folder_atomic, fsync, sweep, write_atomic, wrong_size
+from mixln.errors import DataError, MixlnError, StoreError, first_line
+from mixln.files import (
+    TEMPORARY,
+    check_writable,
+    folder_atomic,
+    fsync,
+    holding,
+    keep_new,
+    make_folder,
+    note,
+    undone_on,
+    write_atomic,
+    wrong_size,
+)
 from mixln.records import from_json, read_json
 
 FORMAT = 2
@@ -74,7 +87,7 @@ def prepare_shards(settings: PrepareSettings, say: Say) -> Text:
         raise DataError(
             f"data {settings.data} is prepared already; train with it, or prepare the text that it was made of"
         )
-    source, out, tokens = parts(settings), settings.out, settings.tokens
+    source, out = parts(settings), settings.out
     entries = {item.name: getattr(settings, item.name) for item in fields(PrepareSettings) if item.name != "out"}
     if (path := path_of(settings.data)).exists():
         entries["data"] = path.name  # from another folder or machine it has another path
@@ -84,8 +97,22 @@ def prepare_shards(settings: PrepareSettings, say: Say) -> Text:
     check_writable(out)
     next(source.files[0](), None)  # a column that is missing, or
     named = _named(settings)  # a tokenizer, is found before anything is written
-    _claim(out, request)
-    with FileLock(out / LOCK):
+    with undone_on(out, MixlnError):
+        return _prepared(out, source, settings, request, named, say)
+
+
+def _prepared(
+    out: Path, source: Parts, settings: PrepareSettings, request: dict[str, Any], named: Any, say: Say
+) -> Text:
+    tokens = settings.tokens
+    make_folder(out)
+    # In this order: whatever another process puts there, the request is there before it.
+    if any(not _ours(path) for path in out.iterdir()) and not (out / REQUEST).is_file():
+        raise StoreError(f"out {out} is not empty and holds no prepared text; choose another --out")
+    if not (lock := out / LOCK).exists():
+        note(lock)
+    with FileLock(lock), undone_on(out, MixlnError):
+        _claim(out, request)
         if _is_whole(out):
             return Text.load(out)
         _begin(out, source, settings, tokens, named)
@@ -98,10 +125,14 @@ def prepare_shards(settings: PrepareSettings, say: Say) -> Text:
         moved = False
         for file in missing:
             try:
-                with FileLock(_arrow(out, file).with_suffix(".lock"), timeout=0):
+                if not (lock := _arrow(out, file).with_suffix(".lock")).exists():
+                    note(lock)
+                with FileLock(lock, timeout=0):
                     if not _arrow(out, file).is_file():
-                        work += _pack_file(out, source, file, tokenizer, settings.sequence_length, tokens)
-                        moved = True
+                        packed = _pack_file(out, source, file, tokenizer, settings.sequence_length, tokens)
+                        work, moved = work + packed, True
+                        if packed:
+                            keep_new()
             except Timeout:  # another process is at it
                 continue
             if time.monotonic() - said >= NEWS:
@@ -127,7 +158,7 @@ def prepare_stream(settings: TextSettings, *, vocabulary_size: int, tokens: int,
     key = hashlib.sha256(json.dumps(request).encode()).hexdigest()[:20]
     folder = cache / "text" / key
     if not (folder / "info.json").is_file():
-        with folder_atomic(folder) as target:
+        with folder_atomic(folder, keeps=holding("info.json")) as target:
             _begin(target, source, settings, tokens, _named(settings), vocabulary_size)
             tokenizer = Text.tokenizer_in(target)
             counts = sum(np.bincount(ids, minlength=len(tokenizer)) for ids in _encoded(_sample(source), tokenizer))
@@ -160,10 +191,11 @@ def _is_whole(out: Path) -> bool:
         files = from_json(TextInfo, read_json(out / "info.json")).files
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    wrong = [name for name, size in files.items() if wrong_size(out / TRAIN / name, size)]
+    pieces = {name: size for name, size in files.items() if re.fullmatch(r"\d{5,}\.(arrow|npy)", name)}
+    wrong = [name for name, size in pieces.items() if wrong_size(out / TRAIN / name, size)]
     for name in wrong:
         (out / TRAIN / name).unlink(missing_ok=True)
-    return not wrong and (out / "tokenizer").is_dir() and (out / HELD_OUT_ROWS).is_dir()
+    return pieces == files and not wrong and (out / "tokenizer").is_dir() and (out / HELD_OUT_ROWS).is_dir()
 
 
 def _course(ready: int, tokens: int, speed: float) -> str:
@@ -173,24 +205,18 @@ def _course(ready: int, tokens: int, speed: float) -> str:
 
 
 def _claim(out: Path, request: dict[str, Any]) -> None:
-    """Makes the folder this request's, if it is free."""
-    out.mkdir(parents=True, exist_ok=True)
-    # In this order: whatever another process puts there, the request is there before it.
-    if any(not _ours(path) for path in out.iterdir()) and not (out / REQUEST).is_file():
-        raise StoreError(f"out {out} is not empty and holds no prepared text; choose another --out")
-    with FileLock(out / LOCK):
-        sweep(out, REQUEST)
-        if not (out / REQUEST).is_file():
-            write_atomic(out / REQUEST, json.dumps(request, indent=1))
-            return
-        present = _request(out)
-        for name, value in request.items():
-            if name != "of" and present.get(name) != value:
-                what = f"{name.replace('_', '-')} there {present.get(name)}, here {value}"
-                raise StoreError(f"out {out} holds another text: {what}; choose another --out, or the same settings")
-        if present["of"] != request["of"]:
-            _renew(out, present["of"], request["of"])
-            write_atomic(out / REQUEST, json.dumps(request, indent=1))
+    """Makes the folder this request's, if it is free; it is locked."""
+    if not (out / REQUEST).is_file():
+        write_atomic(out / REQUEST, json.dumps(request, indent=1))
+        return
+    present = _request(out)
+    for name, value in request.items():
+        if name != "of" and present.get(name) != value:
+            what = f"{name.replace('_', '-')} there {present.get(name)}, here {value}"
+            raise StoreError(f"out {out} holds another text: {what}; choose another --out, or the same settings")
+    if present["of"] != request["of"]:
+        _renew(out, present["of"], request["of"])
+        write_atomic(out / REQUEST, json.dumps(request, indent=1))
 
 
 def _request(folder: Path) -> dict[str, Any]:
@@ -225,7 +251,7 @@ def _renew(out: Path, before: list[Any], now: list[Any]) -> None:
 
 def _ours(path: Path) -> bool:
     """Whether a file is one that a process leaves, or has there, before it has written its request."""
-    return path.name == LOCK or path.name.startswith(f".{REQUEST}.")
+    return path.name == LOCK or TEMPORARY.fullmatch(path.name) is not None
 
 
 def _named(settings: PackSettings) -> Any:
@@ -245,7 +271,7 @@ def _begin(
             tokenizer = trained_tokenizer(list(_sample(source)), settings.vocabulary_size or vocabulary)
         with folder_atomic(out / "tokenizer") as folder:
             tokenizer.save_pretrained(folder)
-    (out / TRAIN).mkdir(exist_ok=True)
+    make_folder(out / TRAIN)
     if not (out / HELD_OUT_ROWS).is_dir():
         documents = source.held_out(min(MOST_HELD_OUT, max(LEAST_HELD_OUT, int(tokens * settings.held_out))))
         write_atomic(out / HELD_OUT_TEXT, "".join(json.dumps({"text": text}) + "\n" for text in documents))
@@ -277,6 +303,7 @@ def _pack_file(out: Path, source: Parts, file: int, tokenizer: Any, length: int,
     schema = pa.schema({"input_ids": pa.list_(pa.int32())})
     target, counts = _arrow(out, file), np.zeros(len(tokenizer), dtype=np.int64)
     unfinished = target.with_suffix(".saving")
+    note(unfinished)
     rest, packed = np.array([tokenizer.eos_token_id]), 0
     with pa.OSFile(str(unfinished), "wb") as stream, pa.ipc.new_stream(stream, schema) as writer:
         for ids in _encoded(source.train(file), tokenizer):
@@ -294,6 +321,7 @@ def _pack_file(out: Path, source: Parts, file: int, tokenizer: Any, length: int,
     fsync(unfinished)
     write_atomic(target.with_suffix(".npy"), _npy(counts))
     os.rename(unfinished, target)
+    note(target)
     fsync(target.parent)
     return packed
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import shutil
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mixln.data.documents import Corpus, corpus, is_hub, is_prepared, path_of
 from mixln.data.settings import TextSettings
 from mixln.errors import DataError, first_line
-from mixln.files import existing, folder_atomic, write_atomic, wrong_size
+from mixln.files import existing, folder_atomic, holding, write_atomic, wrong_size
 from mixln.records import from_json, read_json
 
 if TYPE_CHECKING:
@@ -174,7 +173,6 @@ def prepare(settings: TextSettings, *, vocabulary_size: int, tokens: int, cache:
     key = hashlib.sha256("|".join(map(str, parts)).encode()).hexdigest()[:20]
     folder = cache / "text" / key
     if not (folder / "info.json").is_file():
-        shutil.rmtree(folder, ignore_errors=True)  # what is there without its info.json is no text
         tokenizer = named or trained_tokenizer(documents.train, size)
         _pack(documents, tokenizer, settings.sequence_length, key, folder)
     if is_hub(settings):
@@ -268,7 +266,7 @@ def _pack(documents: Corpus, tokenizer: Any, length: int, key: str, folder: Path
     )
     datasets.disable_progress_bars()
     narrow = datasets.Features({"input_ids": datasets.List(datasets.Value("int32"))})
-    with folder_atomic(folder) as target:
+    with folder_atomic(folder, keeps=holding("info.json")) as target:
         as_rows = {"input_ids": list(rows.astype(np.int32))}
         datasets.Dataset.from_dict(as_rows, features=narrow).save_to_disk(str(target / "train"))
         _windows(held_out, length).save_to_disk(str(target / HELD_OUT_ROWS))

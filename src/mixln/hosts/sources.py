@@ -37,7 +37,7 @@ from transformers.utils.import_utils import is_gguf_available
 
 from mixln.data.settings import ImageSettings
 from mixln.errors import CheckpointError, DataError, MixlnError, SettingsError, StoreError, first_line, unknown
-from mixln.files import existing, folder_atomic
+from mixln.files import existing, folder_atomic, holding
 from mixln.hosts import HOSTS, refuse_pieces, saved_class
 from mixln.placement import MOST_LAYERS
 from mixln.quiet import quiet
@@ -177,7 +177,7 @@ def prepare(source: Source, *, say: Say = silent) -> None:
         }
         try:
             # The reader draws its own progress bar, which the settings of transformers do not reach.
-            with folder_atomic(target) as folder, redirect_stderr(io.StringIO()):
+            with folder_atomic(target, keeps=holding("config.json")) as folder, redirect_stderr(io.StringIO()):
                 loaded: Any = AutoModelForCausalLM.from_pretrained(
                     **where,
                     dtype=torch.float32,

@@ -8,7 +8,7 @@ from typing import Any
 
 from mixln.compare.store import LOCK
 from mixln.errors import StoreError
-from mixln.files import check_writable, write_atomic
+from mixln.files import TEMPORARY, check_writable, write_atomic
 from mixln.records import difference, read_json, to_json
 from mixln.search.settings import SearchSettings, StressSettings
 
@@ -30,9 +30,7 @@ def check(settings: StressSettings | SearchSettings) -> None:
     out, path = settings.out, settings.out / SETTINGS
     check_writable(out)
     if not path.is_file():
-        if out.exists() and any(
-            entry.name != LOCK and not entry.name.startswith(f".{SETTINGS}.") for entry in out.iterdir()
-        ):
+        if out.exists() and any(entry.name != LOCK and not TEMPORARY.fullmatch(entry.name) for entry in out.iterdir()):
             raise StoreError(f"out {out} is not empty and holds no search; choose another --out")
         return
     try:

@@ -22,14 +22,14 @@ from mixln.compare.pretraining import Pretraining
 from mixln.compare.processes import Processes
 from mixln.compare.results import Trial, TrialResult
 from mixln.compare.runner import Job, Machine, Progress, run
-from mixln.compare.store import TRIAL, read_result
+from mixln.compare.store import check_claim, claim, read_result
 from mixln.data.text import Text
 from mixln.errors import StoreError
 from mixln.files import write_atomic
 from mixln.records import read_json
 from mixln.search.results import Proxy
 from mixln.search.settings import SearchSettings, placement_with
-from mixln.training.checkpoints import discard
+from mixln.training.checkpoints import remove, written_in
 from mixln.training.metrics import METRICS, read_metrics
 from mixln.training.outcome import Outcome
 
@@ -116,14 +116,15 @@ def train(
     :param more: folder and result → what is to be trained because of it.
     """
     results = {job.folder: result for job in jobs if (result := read_result(job.folder)) is not None}
+    for job in jobs:
+        check_claim(job.folder, job.trial, job.shared)
     folders: dict[Trial, Path] = {}
 
     def prepared(jobs: Sequence[Pretraining]) -> Sequence[Pretraining]:
         for job in jobs:
             folders[job.trial] = job.folder
-            job.folder.mkdir(parents=True, exist_ok=True)
+            claim(job.folder, job.trial, job.shared)
             (job.folder / STOP).unlink(missing_ok=True)  # of a training that was killed: it begins anew
-            write_atomic(job.folder / TRIAL, json.dumps(dataclasses.asdict(job.trial), indent=1))
         return jobs
 
     def finished(result: TrialResult) -> None:
@@ -204,8 +205,8 @@ class Shorts:
         def more(folder: Path, result: TrialResult) -> list[Short]:
             for trial in running.pop(folder):
                 done[folder] = self._tell(study, trial, folder, result)
-            for checkpoint in folder.glob("checkpoint-*"):  # nobody asks for the weights of a short training
-                discard(checkpoint)
+            for checkpoint in written_in(folder):  # nobody asks for the weights of a short training
+                remove(checkpoint)
             return proposed(1)
 
         def watch(progress: Sequence[Progress]) -> None:

@@ -11,6 +11,7 @@ from mixln.compare.results import Summary, TrialResult
 from mixln.compare.settings import CompareSettings
 from mixln.compare.statistics import paired_difference, t_interval
 from mixln.compare.tasks import KINDS
+from mixln.files import cache_folder
 from mixln.hosts import placement_for
 from mixln.nn.schemes import scheme
 from mixln.presets import model_config
@@ -37,7 +38,7 @@ def stress(settings: StressSettings, display: Display) -> Stress:
     for comparison in comparisons:  # whatever is wrong with one, before anything is written
         _check(comparison)
     check(settings)
-    kind, text = KINDS["language"], replace(comparisons[0], cache=settings.cache.expanduser())
+    kind, text = KINDS["language"], replace(comparisons[0], cache=cache_folder(settings.cache))
     kind.prepare(text, kind.config(text), display.say)
     display.say(
         f"learning rate from {settings.lowest:g} to {settings.highest:g} in {settings.steps:,} steps: every training is to break"

@@ -19,6 +19,7 @@ from mixln.compare.runner import machine
 from mixln.compare.statistics import paired_difference, t_interval
 from mixln.compare.tasks import KINDS, Prepared
 from mixln.errors import MixlnError, SettingsError
+from mixln.files import cache_folder
 from mixln.hosts import count_parameters
 from mixln.nn.schemes import scheme
 from mixln.search.folder import check, claim, named
@@ -44,7 +45,7 @@ def tune(settings: SearchSettings, display: Display) -> Search:
             "tune needs the package optuna; run pip install optuna, or install mixln with its extra search"
         )
     training = dataclasses.replace(settings.training, precision=resolve(settings.training.precision))
-    settings = dataclasses.replace(settings, training=training, cache=settings.cache.expanduser())
+    settings = dataclasses.replace(settings, training=training, cache=cache_folder(settings.cache))
     scheme(settings.init)
     check(settings)
     comparison, kind = settings.comparison(), KINDS["language"]
@@ -121,6 +122,7 @@ def _job(settings: SearchSettings, data: Prepared, **more: Any) -> dict[str, Any
         "folder": settings.out,
         "config": data.config.to_dict(),
         "text": data.text.folder,
+        "shared": {"settings": named(settings), **data.shared},
         "engine": settings.engine,
         **more,
     }

@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from mixln.files import write_atomic
+from mixln.training.metrics import ANSWERS
 
-ANSWERS = "answers.npz"
-"""Name of the file in a trial's folder; the last evaluation's."""
 BINS = 15
 """Of the expected calibration error (arXiv:1706.04599)."""
 

@@ -1,81 +1,168 @@
-"""Checkpoints that a training can go on from: written whole or not at all, sealed with checksums, and looked at before they are used.
+"""Resumable checkpoints, written atomically, sealed with SHA-256 and verified before use; and the model that a training leaves.
 
 checkpoint-<step>/checksums.json   every file with its length and SHA-256; the mark of a checkpoint that is wholly written
+checkpoint-<step>/rows.json        length and SHA-256 of the part of metrics.jsonl that belongs to it
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from mixln.files import fsync, settle, write_atomic, wrong_size
+from mixln.files import (
+    SUMS,
+    difference_of,
+    folder_atomic,
+    fsync,
+    keep_new,
+    read_sums,
+    remove_written,
+    set_aside,
+    settle,
+    sums_of,
+    write_sums,
+)
 from mixln.records import read_json
 from mixln.training import ranks
 from mixln.training.metrics import METRICS, MetricsFile, read_metrics
 
-SUMS = "checksums.json"
+ROWS, DISCARDED = "rows.json", "discarded.json"
+"""Files of a checkpoint: which rows belong to it; and what :data:`SUMS` is called from when its deletion begins."""
 KEPT = 2
 """Checkpoints that stay: one may turn out to be damaged."""
-ASIDE = ".passed-over"
-"""What the name of a checkpoint that cannot be used ends with from then on."""
 UNFINISHED = ".saving"
 """Folder in which a checkpoint is written before it takes its name."""
+CHECKPOINT = re.compile(r"checkpoint-\d+")
+OURS = re.compile(r"checkpoint-\d+(\.passed-over(-\d+)?)?")
+"""Names of checkpoints, and of those that were found to be damaged."""
 
 
 def seal(folder: Path) -> None:
     """Flushes every file of a checkpoint to the disk and writes down its length and checksum."""
-    sums = {}
     settle(folder)
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        sums[path.relative_to(folder).as_posix()] = [path.stat().st_size, _sha256(path)]
-    write_atomic(folder / SUMS, json.dumps(sums, indent=1))
+    write_sums(folder, sums_of(folder))
     fsync(folder)
 
 
 def damage(folder: Path) -> str:
     """What is wrong with a sealed checkpoint, in words; empty if it is as it was written."""
     try:
-        sums = dict(read_json(folder / SUMS))
-        for name, (size, digest) in sums.items():
-            if found := wrong_size(folder / name, size):
-                return f"{name} {found}"
-            if _sha256(folder / name) != digest:
-                return f"the content of {name} has changed"
-    except (OSError, ValueError, TypeError) as error:
-        return f"{SUMS} cannot be read ({error})"
-    return ""
+        sums = read_sums(folder)
+    except ValueError as error:
+        return str(error)
+    return f"{SUMS} is missing" if sums is None else difference_of(folder, sums)
 
 
 def publish(unfinished: Path, folder: Path) -> None:
     """Seals a checkpoint and flushes the rows before it, gives it its name in `folder`, and deletes all but the last :data:`KEPT` there."""
     if (metrics := folder / METRICS).exists():
         fsync(metrics)  # without the rows up to it, it could not be gone on from
+        (unfinished / ROWS).write_text(json.dumps(sums_of(folder, METRICS)[METRICS]), "utf-8")
     seal(unfinished)
     target = folder / unfinished.name
-    if target.exists():  # of a training that was here before, and has been damaged since
-        discard(target)
+    make_way(target)  # of a training that was here before, and has been damaged since
     os.rename(unfinished, target)
     fsync(folder)
+    keep_new()
     for _, old in sealed(folder)[:-KEPT]:
         discard(old)
 
 
 def discard(checkpoint: Path) -> None:
-    """Deletes a checkpoint, its mark first: what is half deleted must not bear it."""
-    (checkpoint / SUMS).unlink(missing_ok=True)
-    shutil.rmtree(checkpoint, ignore_errors=True)
+    """Deletes a sealed checkpoint, its mark first: what is half deleted must not have it.
+
+    Only the files that its :data:`SUMS` lists are deleted, and nothing through a symbolic link.
+    """
+    if checkpoint.is_symlink():
+        return
+    with contextlib.suppress(OSError, ValueError):  # without its list nobody knows what was written
+        names = read_sums(checkpoint)
+        if names is None:
+            names = read_sums(checkpoint, DISCARDED) or {}
+        else:
+            os.replace(checkpoint / SUMS, checkpoint / DISCARDED)
+        remove_written(checkpoint, [*names, DISCARDED])
+
+
+def clear(folder: Path, *, keep: str = "") -> None:
+    """Deletes the checkpoints that were written into a folder, but for the one of that name, and the one that was being written."""
+    for checkpoint in written_in(folder):
+        if checkpoint.name != keep:
+            discard(checkpoint)
+    shutil.rmtree(folder / UNFINISHED, ignore_errors=True)  # which follows no link
+
+
+def written_in(folder: Path) -> list[Path]:
+    """The folders with names of checkpoints, whole or not."""
+    return [path for path in folder.glob("checkpoint-*") if OURS.fullmatch(path.name) and path.is_dir()]
+
+
+@contextmanager
+def final_folder(path: Path, say: Callable[[str], None]) -> Iterator[Path]:
+    """Yields an empty folder for what a training leaves, as :func:`~mixln.files.folder_atomic`, and lists it in :data:`SUMS` beside it.
+
+    What stands there already does not stay, see :func:`make_way`.
+
+    :param say: takes one line of news.
+    """
+    with folder_atomic(path, keeps=lambda there: False) as target:
+        yield target
+        made = {f"{path.name}/{name}": entry for name, entry in sums_of(target).items()}
+        make_way(path, say)
+        # Before the folder has its name, so that what has the name is known to have been written here.
+        write_sums(path.parent, {**_listed(path.parent, but=path.name), **made})
+
+
+def make_way(path: Path, say: Callable[[str], None] = lambda text: None) -> None:
+    """Frees the name of a folder that is to be written.
+
+    What was written there before, and is unchanged, is deleted; everything else is renamed, see :func:`~mixln.files.set_aside`.
+
+    :param say: takes one line of news.
+    """
+    remove(path)
+    if os.path.lexists(path):
+        say(f"{path} holds files that were not written here: it is {set_aside(path).name} now")
+
+
+def remove(path: Path) -> None:
+    """Deletes what a training has left in a folder, resumable or final, as far as it is known and unchanged."""
+    if CHECKPOINT.fullmatch(path.name):
+        discard(path)
+    listed = {name: entry for name, entry in _listed(path.parent).items() if name.startswith(f"{path.name}/")}
+    if not difference_of(path.parent, listed):
+        remove_written(path, [name.removeprefix(f"{path.name}/") for name in listed])
+
+
+def changed(checkpoint: Path) -> str:
+    """What differs in a checkpoint, resumable or final, from what was written, in words; empty if nothing does, or nobody knows."""
+    if (checkpoint / SUMS).is_file():
+        return damage(checkpoint)
+    return difference_of(
+        checkpoint.parent,
+        {name: entry for name, entry in _listed(checkpoint.parent).items() if name.startswith(f"{checkpoint.name}/")},
+    )
+
+
+def _listed(folder: Path, *, but: str = "") -> dict[str, tuple[int, str]]:
+    """What :data:`SUMS` in a folder lists, without what lies in the folder `but`; nothing if it is damaged."""
+    try:
+        sums = read_sums(folder) or {}
+    except ValueError:
+        return {}
+    return {name: entry for name, entry in sums.items() if not name.startswith(f"{but}/")}
 
 
 def sealed(folder: Path) -> list[tuple[int, Path]]:
     """The checkpoints in a folder that were wholly written: optimizer steps and folder, in their order."""
-    found = (
-        path.parent for path in folder.glob(f"checkpoint-*/{SUMS}") if re.fullmatch(r"checkpoint-\d+", path.parent.name)
-    )
+    found = (path.parent for path in folder.glob(f"checkpoint-*/{SUMS}") if CHECKPOINT.fullmatch(path.parent.name))
     return sorted((int(path.name.removeprefix("checkpoint-")), path) for path in found)
 
 
@@ -98,21 +185,30 @@ def resumption(folder: Path, say: Callable[[str], None]) -> tuple[Path | None, M
 def _resumption(folder: Path, say: Callable[[str], None]) -> tuple[Path | None, MetricsFile]:
     shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
     for step, checkpoint in reversed(there := sealed(folder)):
-        found = damage(checkpoint)
-        if not found and not any(row["step"] == step for row in read_metrics(folder / METRICS)):
+        found, size = damage(checkpoint), None
+        if not found:
+            found, size = _rows(checkpoint, folder / METRICS)
+        if not found and not any(row["step"] == step for row in read_metrics(folder / METRICS, size=size)):
             found = f"{METRICS} does not reach step {step}"
         if not found:
-            return checkpoint, MetricsFile(folder / METRICS, resume_step=step)
-        aside = checkpoint.with_name(checkpoint.name + ASIDE)
-        say(f"checkpoint {checkpoint} is passed over: {found}; it is {aside.name} now")
+            return checkpoint, MetricsFile(folder / METRICS, resume_step=step, size=size)
         # Else it would count as one of the last, and those that are written from here on would go in its stead.
-        discard(aside)
-        os.rename(checkpoint, aside)
+        say(f"checkpoint {checkpoint} is passed over: {found}; it is {set_aside(checkpoint).name} now")
     if there:
         say(f"{folder} has no checkpoint that can be used: its training starts again at step 0")
     return None, MetricsFile(folder / METRICS, resume_step=0)
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _rows(checkpoint: Path, metrics: Path) -> tuple[str, int | None]:
+    """What is wrong with the rows that belong to a checkpoint, in words, and their bytes; `None` where it does not say how many."""
+    if not (checkpoint / ROWS).is_file():
+        return "", None
+    try:
+        size, digest = read_json(checkpoint / ROWS)
+        with metrics.open("rb") as file:
+            rows = file.read(size)
+    except (OSError, ValueError, TypeError) as error:
+        return f"its rows cannot be read ({error})", None
+    if len(rows) < size:
+        return f"{METRICS} ends before it", size
+    return "" if hashlib.sha256(rows).hexdigest() == digest else f"its rows in {METRICS} have changed", size

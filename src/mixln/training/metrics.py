@@ -11,8 +11,8 @@ from typing import Any
 from mixln.diagnostics.profile import LayerProfile
 from mixln.files import write_atomic
 
-METRICS = "metrics.jsonl"
-"""Name of the file."""
+METRICS, ANSWERS = "metrics.jsonl", "answers.npz"
+"""Names of the file, and of the one with a classifier's answers beside it, see :mod:`mixln.training.answers`."""
 
 
 class MetricsFile:
@@ -21,12 +21,13 @@ class MetricsFile:
     A number that is not finite is written as null, which every JSON reader takes.
 
     :param resume_step: rows after this step are dropped, for they will be written again; 0 to begin anew.
+    :param size: bytes of the rows to keep, where that is known.
     :param writes: whether this process writes them: of several that train one model, one does.
     """
 
-    def __init__(self, path: Path, *, resume_step: int, writes: bool = True) -> None:
+    def __init__(self, path: Path, *, resume_step: int, size: int | None = None, writes: bool = True) -> None:
         self.path, self.writes = path, writes
-        kept = read_metrics(path) if resume_step else []
+        kept = read_metrics(path, size=size) if resume_step else []
         self.rows: list[dict[str, Any]] = [row for row in kept if row["step"] <= resume_step]
         if writes:
             write_atomic(path, "".join(json.dumps(row) + "\n" for row in self.rows))
@@ -55,12 +56,15 @@ class MetricsFile:
         )
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics file, in order, up to a line that is half written or damaged."""
+def read_metrics(path: Path, *, size: int | None = None) -> list[dict[str, Any]]:
+    """The rows of a metrics file, in order, up to a line that is half written or damaged.
+
+    :param size: bytes of it to read; left out, all.
+    """
     if not path.is_file():
         return []
     rows = []
-    for line in path.read_text("utf-8", errors="replace").splitlines():
+    for line in path.read_bytes()[:size].decode("utf-8", errors="replace").splitlines():
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):

@@ -16,12 +16,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel, TrainerCallback, set_seed
 from transformers.trainer import SCHEDULER_NAME
 
-from mixln.files import folder_atomic
 from mixln.hosts import build, placement_for
 from mixln.nn.profiling import profile
 from mixln.training import ranks
 from mixln.training.callbacks import Checkpoints, Divergence, Evaluations, GradientNorms, Metrics, ResidualVariance
-from mixln.training.checkpoints import resumption
+from mixln.training.checkpoints import final_folder, resumption
 from mixln.training.compiling import compile_layers
 from mixln.training.metrics import MetricsFile
 from mixln.training.outcome import Outcome
@@ -213,7 +212,7 @@ def train_from_scratch(
     if not divergence.reason:
         whole = whole_weights(model) if sharded(model) else None
         if ranks.first():
-            with trainer.final(), folder_atomic(folder / f"checkpoint-{step}") as final:
+            with trainer.final(), final_folder(folder / f"checkpoint-{step}", say) as final:
                 model.save_pretrained(final, state_dict=whole)
                 material.companion.save_pretrained(final)
         ranks.wait()

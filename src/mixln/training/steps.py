@@ -16,7 +16,7 @@ from mixln.errors import CheckpointError, SettingsError
 from mixln.hosts.sources import Say, Source, device, identity, tokenizer_of
 from mixln.launch import launched
 from mixln.training import ranks
-from mixln.training.checkpoints import discard
+from mixln.training.checkpoints import clear
 from mixln.training.once import once
 from mixln.training.outcome import Tuned
 from mixln.training.precision import resolve
@@ -182,12 +182,11 @@ def _ready(source: Source, settings: T) -> T:
 
 def _once(training: Training[Any], asked: dict[str, Any], work: Callable[[], Tuned]) -> Tuned:
     _tell(training.examples, training.say)
-    result, was_there = once(training.folder, asked, Tuned, work)
+    result, was_there = once(training.folder, asked, Tuned, work, training.leaves)
     if was_there:
         remedy = "" if result.status == "finished" else "; to try again, change a setting and --out"
         training.say(f"this has been done already: nothing to train{remedy}")
-    for checkpoint in (training.folder / CHECKPOINTS).glob("checkpoint-*"):  # there is nothing to go on with any more
-        discard(checkpoint)
+    clear(training.folder / CHECKPOINTS)  # there is nothing to go on with any more
     return result
 
 

@@ -14,12 +14,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mixln.data.examples import Examples
 from mixln.errors import DataError
-from mixln.files import folder_atomic
+from mixln.files import make_folder
 from mixln.hosts.sources import Say, Source, identity, silent
 from mixln.quiet import quiet
 from mixln.training.callbacks import Checkpoints, Divergence, Evaluations, GradientNorms, Metrics, News
-from mixln.training.checkpoints import resumption
-from mixln.training.metrics import MetricsFile
+from mixln.training.checkpoints import final_folder, resumption
+from mixln.training.metrics import METRICS, MetricsFile
 from mixln.training.outcome import Figure, Tuned
 from mixln.training.settings import TuneSettings
 from mixln.training.stopping import listening
@@ -61,6 +61,11 @@ class Training(Generic[S]):
             "examples": self.examples.fingerprint,
         }
 
+    def leaves(self, result: Tuned) -> tuple[str, ...]:
+        """Names of what belongs to its result, for :func:`~mixln.training.once.once`."""
+        models = () if result.status == "diverged" else (MODEL, *([ADAPTER] if self.settings.lora else []))
+        return (f"{CHECKPOINTS}/{METRICS}", *models)
+
 
 def tune(
     training: Training[Any],
@@ -79,7 +84,7 @@ def tune(
     started = time.perf_counter()
     settings, examples = training.settings, training.examples
     place = training.folder / CHECKPOINTS
-    place.mkdir(parents=True, exist_ok=True)
+    make_folder(place)
     resume, metrics = resumption(place, training.say)
     divergence, checkpoints = Divergence(patience), Checkpoints(training.checkpoint_seconds)
     trainer = make(
@@ -102,7 +107,7 @@ def tune(
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     checkpoints.check()
     if not divergence.reason:
-        _save(trainer, training.tokenizer, training.folder)
+        _save(trainer, training)
     evaluated = [row for row in metrics.rows if any(name.startswith("eval_") for name in row)]
     return Tuned(
         status="diverged" if divergence.reason else "finished",
@@ -151,17 +156,17 @@ def mean(name: str, values: torch.Tensor) -> dict[str, float]:
     return {name: values.mean().item(), f"{name}_error": error}
 
 
-def _save(trainer: EqualTerms, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+def _save(trainer: EqualTerms, training: Training[Any]) -> None:
     model: Any = trainer.accelerator.unwrap_model(trainer.model)
     with quiet():
         if not isinstance(model, PreTrainedModel):
-            with folder_atomic(folder / ADAPTER) as target:
+            with final_folder(training.folder / ADAPTER, training.say) as target:
                 model.save_pretrained(target)
                 (target / "README.md").unlink(missing_ok=True)  # PEFT's, a form to fill in
             model = model.merge_and_unload()
-        with folder_atomic(folder / MODEL) as target:
+        with final_folder(training.folder / MODEL, training.say) as target:
             model.save_pretrained(target)
-            tokenizer.save_pretrained(target)
+            training.tokenizer.save_pretrained(target)
 
 
 def _figures(row: dict[str, Any]) -> dict[str, Figure]:
