@@ -10,6 +10,10 @@ from typing import Literal
 from mixln.errors import SettingsError
 
 
+MOST_VOCABULARY = 1_000_000
+"""Tokens of a tokenizer that mixln trains, at most: the trainer reserves memory for all of them beforehand."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class CorpusSettings:
     """Text, and which part of it is held out."""
@@ -47,6 +51,8 @@ class PackSettings(CorpusSettings):
             raise SettingsError(
                 f"vocabulary-size must be at least 257 (the bytes and an end of text), got {self.vocabulary_size}"
             )
+        if self.vocabulary_size is not None and self.vocabulary_size > MOST_VOCABULARY:
+            raise SettingsError(f"vocabulary-size must be at most {MOST_VOCABULARY:,}, got {self.vocabulary_size}")
         if self.tokenizer is not None and self.vocabulary_size is not None:
             raise SettingsError(
                 "vocabulary-size is for a tokenizer that mixln trains; leave it out when --tokenizer names one"

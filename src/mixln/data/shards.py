@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from mixln.data.documents import HELD_OUT_TEXT, REQUEST, is_prepared, path_of
+from mixln.data.documents import HELD_OUT_TEXT, REQUEST, held_out_texts, is_prepared, path_of
 from mixln.data.parts import LEAST_HELD_OUT, MOST_HELD_OUT, Parts, parts
 from mixln.data.settings import PackSettings, PrepareSettings, TextSettings
 from mixln.data.text import (
@@ -373,7 +373,7 @@ def _info(out: Path, source: Parts, counts: Any, tokenizer: Any, fingerprint: st
     """
     import datasets
 
-    documents = [json.loads(line)["text"] for line in (out / HELD_OUT_TEXT).read_text("utf-8").splitlines()]
+    documents = held_out_texts(out)
     labels = np.array(datasets.load_from_disk(str(out / HELD_OUT_ROWS)).with_format("numpy")["labels"][:])[:, 1:]
     targets = labels[labels != IGNORED]
     return TextInfo(

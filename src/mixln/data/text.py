@@ -6,13 +6,14 @@ import hashlib
 import json
 import math
 import shutil
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mixln.data.documents import Corpus, corpus, is_hub, is_prepared, path_of
-from mixln.data.settings import TextSettings
-from mixln.errors import DataError, first_line
+from mixln.data.settings import MOST_VOCABULARY, TextSettings
+from mixln.errors import DataError, SettingsError, first_line
 from mixln.files import existing, folder_atomic, write_atomic, wrong_size
 from mixln.records import from_json, read_json
 
@@ -28,6 +29,8 @@ FORMAT = 1
 END_OF_TEXT = "<|endoftext|>"
 HELD_OUT_ROWS = "held_out"
 """Name of the folder of held-out windows."""
+WORD = 10_000
+"""Letters, digits or signs in a row that a tokenizer is trained on as one word, about; longer ones are cut."""
 IGNORED = -100
 """Label of a position that no loss is taken at, as in torch's cross-entropy."""
 
@@ -209,8 +212,15 @@ def named_tokenizer(name: str) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def trained_tokenizer(documents: list[str], size: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE trained on the training documents only."""
+def trained_tokenizer(documents: Iterable[str], size: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE trained on the training documents only.
+
+    :raises SettingsError: if it is to have too many tokens.
+    """
+    if size > MOST_VOCABULARY:
+        raise SettingsError(
+            f"vocabulary-size must be at most {MOST_VOCABULARY:,} for a tokenizer that mixln trains, got {size}; set it"
+        )
     import tokenizers
     from tokenizers import decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -224,10 +234,22 @@ def trained_tokenizer(documents: list[str], size: int) -> PreTrainedTokenizerFas
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),  # type: ignore[call-arg]
         show_progress=False,  # type: ignore[call-arg]
     )
-    bpe.train_from_iterator(documents, trainer)
+    bpe.train_from_iterator(_short_words(documents, bpe.pre_tokenizer), trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe, eos_token=END_OF_TEXT, pad_token=END_OF_TEXT, bos_token=END_OF_TEXT
     )
+
+
+def _short_words(documents: Iterable[str], pre_tokenizer: Any) -> Iterator[str]:
+    """The documents, those with words of many thousand letters cut within them: the time to learn from a word grows with its square."""
+    for document in documents:
+        begin = 0
+        for start in range(0, len(document) - WORD + 1, WORD):
+            part = document[start : start + WORD]
+            if len(part.split(None, 1)) < 2 and len(pre_tokenizer.pre_tokenize_str(part)) == 1:
+                yield document[begin : start + WORD]
+                begin = start + WORD
+        yield document[begin:]
 
 
 def _stream(documents: list[str], tokenizer: Any) -> np.ndarray:
