@@ -146,7 +146,9 @@ def texts_of_file(file: Path, column: str) -> Iterator[str]:
         yield from (text_of(row, column, where, REMEDY) for where, row in read_rows(file, (column,)))
         return
     if check_regular(file) > DOCUMENT:
-        raise DataError(f"data {file} has more than {DOCUMENT:,} bytes and is read as one document; split it into several files")
+        raise DataError(
+            f"data {file} has more than {DOCUMENT:,} bytes and is read as one document; split it into several files"
+        )
     try:
         text = file.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:

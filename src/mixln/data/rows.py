@@ -79,7 +79,9 @@ def _parquet(file: Path, columns: Collection[str], most: int) -> Iterator[Placed
             for batch in table.iter_batches(BATCH, columns=None if whole or not columns else list(columns)):
                 # A dictionary holds a value once, and each of its rows would get a copy: row by row where values are large.
                 step = len(batch) if batch.nbytes <= ROW // BATCH else 1
-                for row in (row for start in range(0, len(batch), step) for row in batch.slice(start, step).to_pylist()):
+                for row in (
+                    row for start in range(0, len(batch), step) for row in batch.slice(start, step).to_pylist()
+                ):
                     size = _size(row)
                     seen += size
                     if size > ROW:
@@ -101,7 +103,9 @@ def _size(value: Any) -> int:
 
 
 def _too_large(where: str, most: int) -> DataError:
-    return DataError(f"data {where} has more than {most:,} characters; split it into several documents, or leave it out")
+    return DataError(
+        f"data {where} has more than {most:,} characters; split it into several documents, or leave it out"
+    )
 
 
 def _check_unpacked(file: Path, seen: int, most: int) -> None:

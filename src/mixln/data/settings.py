@@ -9,7 +9,6 @@ from typing import Literal
 
 from mixln.errors import SettingsError
 
-
 MOST_VOCABULARY = 1_000_000
 """Tokens of a tokenizer that mixln trains, at most: the trainer reserves memory for all of them beforehand."""
 

@@ -15,6 +15,7 @@ from mixln.data.documents import Corpus, corpus, is_hub, is_prepared, path_of
 from mixln.data.settings import MOST_VOCABULARY, TextSettings
 from mixln.errors import DataError, SettingsError, first_line
 from mixln.files import existing, folder_atomic, write_atomic, wrong_size
+from mixln.normalizers import check_normalizer
 from mixln.records import from_json, read_json
 
 if TYPE_CHECKING:
@@ -191,10 +192,11 @@ def prepare(settings: TextSettings, *, vocabulary_size: int, tokens: int, cache:
 def named_tokenizer(name: str) -> PreTrainedTokenizerFast:
     """An existing tokenizer.
 
-    :raises DataError: if it cannot be loaded, has no fast version or no end of sequence.
+    :raises DataError: if it cannot be loaded, has no fast version or no end of sequence, or blows texts up.
     """
     from transformers import AutoTokenizer
 
+    check_normalizer(name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except Exception as error:  # transformers raises OSError, ValueError and others for the same mistake
@@ -209,6 +211,7 @@ def named_tokenizer(name: str) -> PreTrainedTokenizerFast:
         raise DataError(
             f"tokenizer {name!r} has no end-of-sequence token, which separates documents; name one that has"
         )
+    check_normalizer(name, tokenizer)
     return tokenizer
 
 
@@ -260,12 +263,20 @@ def _stream(documents: list[str], tokenizer: Any) -> np.ndarray:
 
 
 def encoded(documents: list[str], tokenizer: Any) -> list[np.ndarray]:
-    """The tokens of each document, an end of text after them."""
+    """The tokens of each document, an end of text after them.
+
+    :raises DataError: if the tokenizer fails on them.
+    """
     import numpy as np
 
     if not documents:
         return []
-    found = tokenizer(documents, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+    try:
+        found = tokenizer(documents, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # a failed assertion of the library; its class cannot be imported
+            raise
+        raise DataError(f"the tokenizer fails on this text: {first_line(error)}; use another --tokenizer") from error
     return [np.array([*ids, tokenizer.eos_token_id], dtype=np.int64) for ids in found]
 
 
