@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from mixln.errors import DataError, first_line
@@ -58,7 +58,7 @@ def files_in(folder: Path, is_wanted: Callable[[Path], bool], what: str = "data"
     :param what: what the files are for, the first word of a message.
     :raises DataError: if one is no regular file, or a link that leads out of the folder.
     """
-    found = [path for path in _visible(folder) if is_wanted(path)]
+    found = [path for path in _walk(folder, hidden=False) if is_wanted(path)]
     root = os.path.realpath(folder)
     for path in found:
         if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root):
@@ -69,14 +69,31 @@ def files_in(folder: Path, is_wanted: Callable[[Path], bool], what: str = "data"
     return sorted(found)
 
 
-def _visible(folder: Path) -> Iterable[Path]:
+def all_files(folder: Path) -> list[Path]:
+    """Every file in a folder and its subfolders, hidden ones too, without those of mixln's own runs: what a change is seen by."""
+    return sorted(path for path in _walk(folder, hidden=True) if path.is_file())
+
+
+def linked_folders(folder: Path) -> Iterator[Path]:
+    """The links to folders in a folder and its subfolders that are not hidden."""
+    for place, folders, _ in _folders(folder, hidden=False):
+        yield from (path for path in (place / name for name in folders) if path.is_symlink())
+
+
+def _walk(folder: Path, *, hidden: bool) -> Iterator[Path]:
+    for place, _, names in _folders(folder, hidden=hidden):
+        yield from (place / name for name in names if hidden or not name.startswith("."))
+
+
+def _folders(folder: Path, *, hidden: bool) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Each folder with the names of its folders and of its files."""
     for place, folders, names in os.walk(folder):
         here = Path(place)
         if here != folder and is_ours(here, names):
             folders.clear()
             continue
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (here / name for name in names if not name.startswith("."))
+        folders[:] = [name for name in folders if hidden or not name.startswith(".")]
+        yield here, folders, names
 
 
 def is_ours(folder: Path, names: Iterable[str]) -> bool:
