@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,12 @@ class Corpus:
     description: str
     train: list[str]
     held_out: list[str]
+
+    @cached_property
+    def equal_documents(self) -> int:
+        """Held-out documents that stand in the training part too."""
+        train = set(self.train)
+        return sum(document in train for document in self.held_out)
 
     @property
     def fingerprint(self) -> str:

@@ -4,6 +4,7 @@
 <out>/tokenizer/         and held_out/, and held_out.jsonl with its documents
 <out>/train/00012.arrow  the packed sequences of a file; the mark that it is done
 <out>/train/00012.npy    how often each token occurs in it
+<out>/train/00012.json   which held-out documents stand in it too
 <out>/info.json          written last: the text is whole
 
 The files are taken in an order drawn from their number, so that a part of a large data set is a fair part of it, and used up
@@ -20,8 +21,8 @@ import random
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -43,19 +44,19 @@ from mixln.data.text import (
     trained_tokenizer,
     unigram_loss,
 )
-from mixln.errors import DataError, StoreError, first_line
+from mixln.errors import DataError, MixlnError, StoreError, first_line
 from mixln.files import check_writable, folder_atomic, fsync, sweep, write_atomic, wrong_size
 from mixln.records import from_json, read_json
 
 FORMAT = 2
 """Changes whenever the split or the packing does, so that a text begun with another is not gone on with."""
-TRAIN, LOCK = "train", ".lock"
+TRAIN, LOCK, EQUAL = "train", ".lock", ".json"
 VOCABULARY = 32_000
 """Tokens of a tokenizer that is trained here, where the settings do not say."""
 AT_ONCE = 1000
 """Documents tokenized at once."""
 SAMPLE = 20_000_000
-"""Characters of text that a tokenizer is trained on."""
+"""Characters of text that a tokenizer is trained on, and that are tokenized at once."""
 NEWS = 5.0
 """Seconds between two lines of news."""
 PATIENCE = 2.0
@@ -84,12 +85,23 @@ def prepare_shards(settings: PrepareSettings, say: Say) -> Text:
     check_writable(out)
     next(source.files[0](), None)  # a column that is missing, or
     named = _named(settings)  # a tokenizer, is found before anything is written
-    _claim(out, request)
-    with FileLock(out / LOCK):
-        if _is_whole(out):
-            return Text.load(out)
-        _begin(out, source, settings, tokens, named)
+    made: list[Path] = []
+    try:
+        with _claimed(out, request, made):
+            if _is_whole(out):
+                return Text.load(out)
+            _begin(out, source, settings, tokens, named)
+        return _packed(settings, source, request, say)
+    except MixlnError:
+        _undo(out, made)
+        raise
+
+
+def _packed(settings: PrepareSettings, source: Parts, request: dict[str, Any], say: Say) -> Text:
+    """Packs file after file, until there is enough; what other processes do is waited for."""
+    out, tokens = settings.out, settings.tokens
     tokenizer = Text.tokenizer_in(out)
+    kept_out = frozenset(held_out_texts(out))
     order = list(range(len(source.files)))
     random.Random(len(order)).shuffle(order)
     began = said = time.monotonic()
@@ -100,7 +112,7 @@ def prepare_shards(settings: PrepareSettings, say: Say) -> Text:
             try:
                 with FileLock(_arrow(out, file).with_suffix(".lock"), timeout=0):
                     if not _arrow(out, file).is_file():
-                        work += _pack_file(out, source, file, tokenizer, settings.sequence_length, tokens)
+                        work += _pack_file(out, source, file, tokenizer, settings.sequence_length, tokens, kept_out)
                         moved = True
             except Timeout:  # another process is at it
                 continue
@@ -114,6 +126,34 @@ def prepare_shards(settings: PrepareSettings, say: Say) -> Text:
         if not _is_whole(out):
             _finish(out, source, settings, _used(order, tokens, sizes), tokenizer, request)
     return Text.load(out)
+
+
+def _undo(out: Path, made: list[Path]) -> None:
+    """Removes what a refused request has written, by name; nothing once a file of it is done, or another process is at one.
+
+    :param made: what this process made: folders that were not there, and the request.
+    """
+    if out / REQUEST not in made:
+        return
+    train = out / TRAIN
+    try:
+        for lock in train.glob("?????.lock"):
+            with FileLock(lock, timeout=0):
+                piece = lock.with_suffix(".arrow")
+                if not piece.is_file() or not _counts(out, int(lock.stem)).any():  # it holds no sequence
+                    for suffix in (".saving", ".arrow", ".npy", EQUAL, ".lock"):
+                        piece.with_suffix(suffix).unlink(missing_ok=True)
+        if train.exists():
+            train.rmdir()
+    except (Timeout, OSError):  # another process is at it, or it holds what is done
+        return
+    for folder in (out / "tokenizer", out / HELD_OUT_ROWS):
+        shutil.rmtree(folder, ignore_errors=True)
+    for name in (HELD_OUT_TEXT, REQUEST, LOCK):
+        (out / name).unlink(missing_ok=True)
+    with suppress(OSError):  # somebody else's file is in it
+        for folder in (place for place in made if place != out / REQUEST):
+            folder.rmdir()
 
 
 def prepare_stream(settings: TextSettings, *, vocabulary_size: int, tokens: int, cache: Path) -> Text:
@@ -172,25 +212,42 @@ def _course(ready: int, tokens: int, speed: float) -> str:
     return f"{ready:,} of {tokens:,} tokens, {speed:,.0f} tokens/s{left}"
 
 
-def _claim(out: Path, request: dict[str, Any]) -> None:
-    """Makes the folder this request's, if it is free."""
-    out.mkdir(parents=True, exist_ok=True)
+@contextmanager
+def _claimed(out: Path, request: dict[str, Any], made: list[Path]) -> Iterator[None]:
+    """Makes the folder this request's, if it is free, and keeps other processes from beginning it.
+
+    :param made: gets the folders, and the file of the request, that were not there.
+    """
+    _make(out, made)
     # In this order: whatever another process puts there, the request is there before it.
     if any(not _ours(path) for path in out.iterdir()) and not (out / REQUEST).is_file():
         raise StoreError(f"out {out} is not empty and holds no prepared text; choose another --out")
     with FileLock(out / LOCK):
+        _make(out, made)  # whoever had it before may have been refused
         sweep(out, REQUEST)
         if not (out / REQUEST).is_file():
             write_atomic(out / REQUEST, json.dumps(request, indent=1))
-            return
-        present = _request(out)
-        for name, value in request.items():
-            if name != "of" and present.get(name) != value:
-                what = f"{name.replace('_', '-')} there {present.get(name)}, here {value}"
-                raise StoreError(f"out {out} holds another text: {what}; choose another --out, or the same settings")
-        if present["of"] != request["of"]:
-            _renew(out, present["of"], request["of"])
-            write_atomic(out / REQUEST, json.dumps(request, indent=1))
+            made.append(out / REQUEST)
+        else:
+            _check_same(out, request)
+        yield
+
+
+def _make(out: Path, made: list[Path]) -> None:
+    made += [place for place in (out, *out.parents) if not place.exists()]
+    out.mkdir(parents=True, exist_ok=True)
+
+
+def _check_same(out: Path, request: dict[str, Any]) -> None:
+    """:raises StoreError: if another request has the folder."""
+    present = _request(out)
+    for name, value in request.items():
+        if name != "of" and present.get(name) != value:
+            what = f"{name.replace('_', '-')} there {present.get(name)}, here {value}"
+            raise StoreError(f"out {out} holds another text: {what}; choose another --out, or the same settings")
+    if present["of"] != request["of"]:
+        _renew(out, present["of"], request["of"])
+        write_atomic(out / REQUEST, json.dumps(request, indent=1))
 
 
 def _request(folder: Path) -> dict[str, Any]:
@@ -219,6 +276,8 @@ def _renew(out: Path, before: list[Any], now: list[Any]) -> None:
             raise StoreError(
                 f"out {out}: {now[file][0]} has changed while another process reads it; wait for it"
             ) from error
+    for counted in (out / TRAIN).glob(f"?????{EQUAL}"):  # other documents are held out now
+        counted.unlink(missing_ok=True)
     (out / "info.json").unlink(missing_ok=True)
     shutil.rmtree(out / HELD_OUT_ROWS, ignore_errors=True)
 
@@ -270,16 +329,29 @@ def _sample(source: Parts) -> Iterator[str]:
         raise DataError(f"data {source.description} has no document beside those held out; give more text")
 
 
-def _pack_file(out: Path, source: Parts, file: int, tokenizer: Any, length: int, tokens: int) -> int:
-    """Packs one file, at most `tokens` of it; returns its tokens. What remains of its last sequence is left out."""
+def _pack_file(
+    out: Path, source: Parts, file: int, tokenizer: Any, length: int, tokens: int, held_out: frozenset[str]
+) -> int:
+    """Packs one file, at most `tokens` of it; returns its tokens. What remains of its last sequence is left out.
+
+    :param held_out: documents that are held out: those that stand in the file too are noted.
+    """
     import pyarrow as pa
 
     schema = pa.schema({"input_ids": pa.list_(pa.int32())})
     target, counts = _arrow(out, file), np.zeros(len(tokenizer), dtype=np.int64)
     unfinished = target.with_suffix(".saving")
     rest, packed = np.array([tokenizer.eos_token_id]), 0
+    equal: set[str] = set()
+
+    def noted(texts: Iterator[str]) -> Iterator[str]:
+        for text in texts:
+            if text in held_out:
+                equal.add(_digest(text))
+            yield text
+
     with pa.OSFile(str(unfinished), "wb") as stream, pa.ipc.new_stream(stream, schema) as writer:
-        for ids in _encoded(source.train(file), tokenizer):
+        for ids in _encoded(noted(source.train(file)), tokenizer):
             rest = np.concatenate([rest, ids])
             whole = min(len(rest) // length, (tokens - packed + length - 1) // length) * length
             rows, rest = rest[:whole], rest[whole:]
@@ -293,6 +365,7 @@ def _pack_file(out: Path, source: Parts, file: int, tokenizer: Any, length: int,
                 break
     fsync(unfinished)
     write_atomic(target.with_suffix(".npy"), _npy(counts))
+    write_atomic(target.with_suffix(EQUAL), json.dumps(sorted(equal)))
     os.rename(unfinished, target)
     fsync(target.parent)
     return packed
@@ -300,7 +373,14 @@ def _pack_file(out: Path, source: Parts, file: int, tokenizer: Any, length: int,
 
 def _encoded(texts: Iterator[str], tokenizer: Any) -> Iterator[np.ndarray]:
     """The tokens of many documents at a time, each with an end of text."""
-    while documents := list(islice(texts, AT_ONCE)):
+    documents, size = [], 0
+    for text in texts:
+        documents.append(text)
+        size += len(text)
+        if len(documents) >= AT_ONCE or size >= SAMPLE:
+            yield np.concatenate(encoded(documents, tokenizer))
+            documents, size = [], 0
+    if documents:
         yield np.concatenate(encoded(documents, tokenizer))
 
 
@@ -316,6 +396,19 @@ def _npy(array: np.ndarray) -> bytes:
 
 def _counts(out: Path, file: int) -> np.ndarray:
     return np.load(_arrow(out, file).with_suffix(".npy"), allow_pickle=False)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:20]
+
+
+def _equal(out: Path, files: list[int]) -> int | None:
+    """Held-out documents that stand in the training files too; `None` if a file was packed without counting them."""
+    counted = [_arrow(out, file).with_suffix(EQUAL) for file in files]
+    if not all(path.is_file() for path in counted):
+        return None
+    digests = {digest for path in counted for digest in read_json(path)}
+    return sum(_digest(text) in digests for text in held_out_texts(out))
 
 
 def _missing(out: Path, order: list[int], tokens: int, sizes: dict[int, int]) -> list[int]:
@@ -361,6 +454,7 @@ def _finish(
         _info(out, source, counts, tokenizer, fingerprint),
         documents=int(counts[tokenizer.eos_token_id]),
         train_tokens=int(counts.sum()),
+        equal_documents=_equal(out, used),
         files={_arrow(out, file).name: _arrow(out, file).stat().st_size for file in used},
     )
     write_atomic(out / "info.json", json.dumps(asdict(info), indent=1))

@@ -46,6 +46,8 @@ class TextInfo:
     :param held_out_tokens: held-out tokens that are predicted, each exactly once.
     :param held_out_bytes: bytes of the held-out documents in UTF-8.
     :param unigram_loss: held-out loss of a unigram model counted on the training tokens, nats per token.
+    :param equal_documents: held-out documents that stand in the training part too; `None` where they were not counted: in a
+        stream, and before mixln did.
     :param files: of a text that was prepared file by file, those that hold its training sequences, and their bytes.
     :param stream: of a text that is read while the training goes on, its settings. It has no training sequences yet.
     """
@@ -59,6 +61,7 @@ class TextInfo:
     held_out_tokens: int
     held_out_bytes: int
     unigram_loss: float
+    equal_documents: int | None = None
     files: dict[str, int] = field(default_factory=dict)
     stream: dict[str, Any] | None = None
 
@@ -70,7 +73,12 @@ class TextInfo:
     def words(self) -> str:
         """What it is and how much, in words."""
         train = "streamed" if self.stream is not None else f"{self.documents} training"
-        return f"{self.description}; {train} and {self.held_out_documents} held-out documents"
+        return f"{self.description}; {train} and {self.held_out_documents} held-out documents{self.equal_words}"
+
+    @property
+    def equal_words(self) -> str:
+        """How many held-out documents are no test of what was learnt, in words; empty if none is known."""
+        return f", {self.equal_documents} of which stand in the training part too" if self.equal_documents else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,8 +193,9 @@ def prepare(settings: TextSettings, *, vocabulary_size: int, tokens: int, cache:
         remembered.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(remembered, key)
     text = Text.load(folder)
-    # The same documents may have been cached from a file of another name.
-    return replace(text, info=replace(text.info, description=documents.description))
+    # The same documents may have been cached from a file of another name, and by a mixln that did not count the equal ones.
+    found = replace(text.info, description=documents.description, equal_documents=documents.equal_documents)
+    return replace(text, info=found)
 
 
 def named_tokenizer(name: str) -> PreTrainedTokenizerFast:
@@ -294,6 +303,7 @@ def _pack(documents: Corpus, tokenizer: Any, length: int, key: str, folder: Path
         vocabulary_size=len(tokenizer),
         documents=len(documents.train),
         held_out_documents=len(documents.held_out),
+        equal_documents=documents.equal_documents,
         train_tokens=rows.size,
         held_out_tokens=len(held_out) - 1,
         held_out_bytes=sum(len(document.encode("utf-8")) for document in documents.held_out),
