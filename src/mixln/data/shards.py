@@ -365,7 +365,7 @@ def _pack_file(
                 break
     fsync(unfinished)
     write_atomic(target.with_suffix(".npy"), _npy(counts))
-    write_atomic(target.with_suffix(EQUAL), json.dumps(sorted(equal)))
+    target.with_suffix(EQUAL).write_text(json.dumps(sorted(equal)))  # not flushed: it is no part of the text
     os.rename(unfinished, target)
     fsync(target.parent)
     return packed
@@ -404,10 +404,10 @@ def _digest(text: str) -> str:
 
 def _equal(out: Path, files: list[int]) -> int | None:
     """Held-out documents that stand in the training files too; `None` if a file was packed without counting them."""
-    counted = [_arrow(out, file).with_suffix(EQUAL) for file in files]
-    if not all(path.is_file() for path in counted):
+    try:
+        digests = {digest for file in files for digest in read_json(_arrow(out, file).with_suffix(EQUAL))}
+    except (OSError, ValueError, TypeError):
         return None
-    digests = {digest for path in counted for digest in read_json(path)}
     return sum(_digest(text) in digests for text in held_out_texts(out))
 
 
