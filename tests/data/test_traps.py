@@ -73,7 +73,7 @@ def test_only_regular_files_are_read(tmp_path, kind, name):
 
 def test_examples_are_read_from_regular_files_only(tmp_path):
     os.mkfifo(tmp_path / "x.jsonl")
-    with pytest.raises(DataError):
+    with pytest.raises(DataError, match=r"x\.jsonl must be a regular file, got a named pipe"):
         examples(ExampleSettings(data=str(tmp_path / "x.jsonl")), "completions", None, fit=[])
 
 
