@@ -18,6 +18,7 @@ from mixln.data.examples import examples
 from mixln.data.parts import parts
 from mixln.data.rows import read_rows
 from mixln.data.settings import MOST_VOCABULARY, CorpusSettings, ExampleSettings, PrepareSettings, TextSettings
+from mixln.data.shards import prepare_shards
 from mixln.data.text import named_tokenizer, trained_tokenizer
 from mixln.errors import DataError, SettingsError
 from mixln.normalizers import check_normalizer
@@ -317,3 +318,17 @@ def test_a_normalizer_of_the_hub_is_looked_at_when_it_is_loaded(tmp_path):
 def test_a_name_that_cannot_be_looked_up_is_one_line(tmp_path):
     with pytest.raises(DataError, match=r"^data a{100} cannot be looked at: File name too long; name another$"):
         corpus(CorpusSettings(data="a" * 5000), tokens=1)
+
+
+def test_names_of_files_that_cannot_be_printed_are_escaped_in_what_is_stored(tmp_path):
+    folder = Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), b"caf\xe9\n\x1b[31m")))
+    folder.mkdir()
+    (folder / os.fsdecode(b"\xe9\n.jsonl")).write_text(
+        "".join(json.dumps({"text": each}) + "\n" for each in small.documents(60))
+    )
+    settings = {"data": str(folder), "sequence_length": 16, "vocabulary_size": 300}
+    whole = text.prepare(TextSettings(**settings), vocabulary_size=300, tokens=100, cache=tmp_path / "cache")
+    assert whole.info.description == "caf\\xe9\\n\\x1b[31m (local)"
+    for _ in range(2):
+        made = prepare_shards(PrepareSettings(out=tmp_path / "out", tokens=1000, **settings), lambda _: None)
+        assert made.info.description == "caf\\xe9\\n\\x1b[31m (local, 1 files)"
