@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import shutil
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from mixln.data import pictures
+from mixln.data.decoding import image_files
 from mixln.data.pictures import FASHION, prepare_images
 from mixln.data.settings import ImageSettings
 from mixln.errors import DataError, SettingsError
@@ -141,6 +143,46 @@ def test_a_held_out_part_with_other_classes_is_refused(tmp_path):
         prepared(tmp_path / "data", tmp_path)
 
 
+LAYOUTS = {
+    "classes": ("b/2.png", "b/10.png", "a/x.JPG", "a/y.jpeg", "a-b/z.png", "a/deep/c.png", "__special/d.png"),
+    "parts": ("train/b/2.png", "val/a/1.png", "train/a/7.png", "test/b/0.png", "train/deep/c/8.png", "other/d/9.png"),
+    "names of parts": (
+        "my-train/b/2.png",
+        "train2/a/1.png",
+        "train/a/9.png",
+        "valid_1/a/1.png",
+        "x.training.y/c/1.png",
+    ),
+    "names of files": ("a/train_1.png", "b/my.train.png", "a/1.test.png", "b/dev-3.png", "c/0.png"),
+    "no parts": ("trains/1.png", "testing1/1.png"),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_parts_classes_and_order_are_those_of_the_datasets_library(tmp_path, layout):
+    import datasets
+
+    for name in LAYOUTS[layout]:
+        (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / "data" / name)
+    theirs = datasets.load_dataset(
+        "imagefolder", data_dir=str(tmp_path / "data"), drop_labels=False, cache_dir=str(tmp_path / "cache")
+    )
+    files = [
+        path for path in image_files(tmp_path / "data", (".png", ".jpg", ".jpeg")) if "__special" not in path.parts
+    ]
+    ours = pictures._parts_of(tmp_path / "data", files)
+    assert list(ours) == list(theirs)
+    for part, rows in theirs.items():
+        found = rows.cast_column("image", datasets.Image(decode=False))
+        assert [str(path) for path in ours[part]] == [row["image"]["path"] for row in found]
+    if "train" in theirs:
+        read = pictures._folder(tmp_path / "data").read()
+        assert read["train"].features["label"].names == theirs["train"].features["label"].names
+        assert read["train"]["label"] == theirs["train"]["label"]
+        assert len(read["train"]) == len(ours["train"])
+
+
 def test_the_digits_come_with_scikit_learn(tmp_path):
     pytest.importorskip("sklearn")
     images, _ = prepared("digits", tmp_path, channels=1)
@@ -167,3 +209,128 @@ def test_a_damaged_idx_file_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(pictures, "FASHION", tmp_path)
     with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz cannot be read: .*; install its package again"):
         prepared("fashion-mnist", tmp_path / "out", channels=1)
+
+
+def write_png(path, width, height):
+    """Of one colour, made without the pixels in memory; its size is that of its header."""
+    import struct
+    import zlib
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    packer = zlib.compressobj(9)
+    body = b"".join(packer.compress(bytes(1 + width // 8)) for _ in range(height)) + packer.flush()
+    head = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b""))
+    return path
+
+
+def flipped_gif(path):
+    """One bit of its width is another."""
+    Image.new("P", (8, 8)).save(path)
+    content = bytearray(path.read_bytes())
+    content[7] ^= 0x80
+    at = content.index(b",") + 6  # the width of its frame
+    content[at] ^= 0x80
+    content[9] ^= 0x40
+    path.write_bytes(content)
+
+
+def postscript(path):
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n")
+
+
+TRAPS = {
+    "12,000 × 12,000": lambda path: write_png(path, 12_000, 12_000),
+    "more than 179 million": lambda path: write_png(path, 16_000, 16_000),
+    "a flipped bit": flipped_gif,
+    "a program": postscript,
+    "all header": lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"),
+    "sparse": lambda path: (path.touch(), os.truncate(path, 2**40)),
+}
+
+
+@pytest.mark.parametrize("trap", TRAPS)
+def test_an_image_that_is_a_trap_is_unreadable(tmp_path, trap):
+    folder = write_images(tmp_path / "data")
+    name = "trap.gif" if trap == "a flipped bit" else "trap.png"
+    TRAPS[trap](folder / "red" / name)
+    images, said = prepared(folder, tmp_path, unreadable=0.5)
+    assert (images.info.unreadable, images.info.train_images + images.info.held_out_images) == (1, 30)
+    assert any("1 cannot be read and are left out: " in line and name in line for line in said)
+    with pytest.raises(
+        DataError, match=r"1 of 31 images cannot be read, more than the share of 0\.01 .*trap\."
+    ) as caught:
+        prepared(folder, tmp_path / "more")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_moments_of_a_large_image_take_little_memory(tmp_path, monkeypatch):
+    folder = write_images(tmp_path / "data", size=(24, 9))
+    before, _ = prepared(folder, tmp_path / "whole")
+    monkeypatch.setattr(pictures, "AT_ONCE", 7)
+    after, _ = prepared(folder, tmp_path / "bit by bit")
+    assert after.info.mean == pytest.approx(before.info.mean, rel=1e-12)
+    assert after.info.deviation == pytest.approx(before.info.deviation, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.png", b"two\nlines.png", b"\x1b[31mred.png", b"$HOME [1].png"])
+def test_names_of_images_are_one_line_each_and_cost_no_image(tmp_path, name):
+    folder = write_images(tmp_path / "data")
+    odd = os.path.join(os.fsencode(folder / "red"), name)
+    os.rename(folder / "red" / "03.png", odd)
+    images, _ = prepared(folder, tmp_path)
+    assert images.info.train_images + images.info.held_out_images == 30
+    with open(odd, "wb") as file:
+        file.write(b"no image")
+    images, said = prepared(folder, tmp_path, unreadable=0.5)
+    assert images.info.unreadable == 1
+    (line,) = (line for line in said if "cannot be read" in line)
+    assert line.startswith("images: 1 cannot be read and are left out: ")
+    assert line.isprintable()
+    assert len((images.folder / "unreadable.txt").read_text("utf-8").splitlines()) == 1
+
+
+def test_names_of_classes_and_folders_are_one_line_each(tmp_path):
+    folder = write_images(tmp_path / "one\nfolder")
+    (folder / "red").rename(folder / "two\nlines")
+    os.rename(folder / "blue", os.path.join(os.fsencode(folder), b"caf\xe9"))
+    images, _ = prepared(folder, tmp_path)
+    assert sorted(images.info.classes) == ["caf\\xe9", "green", "two\\nlines"]
+    assert images.info.description == "one\\nfolder (local)"
+
+
+def test_only_regular_images_inside_the_folder_are_read(tmp_path):
+    folder = write_images(tmp_path / "data")
+    outside = write_images(tmp_path / "other")
+    wrong = {
+        "x.png must be a regular file, got a named pipe": lambda: os.mkfifo(folder / "red" / "x.png"),
+        "x.png is a link that leads out of": lambda: (folder / "red" / "x.png").symlink_to(outside / "red" / "00.png"),
+        "x.png is a link, and links to folders": lambda: (folder / "x.png").symlink_to(outside),
+    }
+    for said, make in wrong.items():
+        make()
+        with pytest.raises(DataError, match=said):
+            prepared(folder, tmp_path)
+        with pytest.raises(DataError, match=said):
+            image_files(folder, (".png",))
+        for path in (folder / "red" / "x.png", folder / "x.png"):
+            path.unlink(missing_ok=True)
+    (folder / "red" / "x.png").symlink_to("00.png")
+    assert prepared(folder, tmp_path)[0].info.train_images == 28
+
+
+def test_hidden_folders_archives_lists_and_our_runs_are_no_images(tmp_path):
+    folder = write_images(tmp_path / "data")
+    before, _ = prepared(folder, tmp_path)
+    run = folder / "run"
+    write_images(run / "train")
+    (run / "experiment.json").write_text('{"schema": 1, "settings": {}, "grid": {}}')
+    after, said = prepared(folder, tmp_path)
+    assert (after, said) == (before, [])  # from the cache: nothing has changed
+    shutil.copytree(folder / "red", folder / ".ipynb_checkpoints")
+    shutil.make_archive(str(folder / "more"), "zip", folder / "red")
+    (folder / "metadata.jsonl").write_text('{"file_name": "../other.png"}\n')
+    after, _ = prepared(folder, tmp_path)
+    assert (after.info.train_images, after.info.classes) == (27, ("blue", "green", "red"))

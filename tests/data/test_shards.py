@@ -260,3 +260,108 @@ def test_what_is_wrong_at_once_leaves_no_folder(corpus, tmp_path, wrong):
     with pytest.raises(DataError):
         prepare_shards(settings(corpus, tmp_path / "out", **chosen), silent)
     assert not (tmp_path / "out").exists()
+
+
+def refusals(corpus: Path, folder: Path) -> dict[str, tuple[str, dict]]:
+    """Data that is refused after something was written → what is said, and the settings."""
+    texts = small.documents(40, 40, seed=1)
+    lines = [json.dumps({"text": text}) for text in texts]
+    files = {
+        "broken": [*lines, "{"],
+        "no text": [*lines, '{"text": null}'],
+        "other column": [*lines, '{"content": "one"}'],
+    }
+    for name, content in files.items():
+        (folder / f"{name}.jsonl").write_text("\n".join(content))
+    small.write_folder(folder / "one", texts[:1])
+    return {
+        "line 41 is not JSON": (str(folder / "broken.jsonl"), {}),
+        "must be text, got NoneType": (str(folder / "no text.jsonl"), {}),
+        "has no column 'text'; it has: content": (str(folder / "other column.jsonl"), {}),
+        "has no document beside those held out": (str(folder / "one"), {}),
+        "the held-out part has": (str(corpus), {"sequence_length": 8192}),
+        "no file has as many tokens as one sequence": (str(corpus), {"sequence_length": 2500, "held_out": 0.49}),
+    }
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_a_refusal_leaves_nothing_behind(corpus, tmp_path, number):
+    said, (data, changes) = list(refusals(corpus, tmp_path).items())[number]
+    chosen = settings(Path(data), tmp_path / "new" / "out", **changes)
+    with pytest.raises(DataError, match=said):
+        prepare_shards(chosen, silent)
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=said):
+        prepare_shards(replace(chosen, out=tmp_path / "empty"), silent)
+    assert list((tmp_path / "empty").iterdir()) == []
+
+
+def test_a_refusal_removes_no_other_file_and_nothing_that_is_done(corpus, tmp_path, monkeypatch):
+    """A file that the user puts there meanwhile, a file that is packed, and what an earlier run began."""
+    from mixln.data import shards
+
+    chosen = settings(corpus, tmp_path / "out")
+    begin = shards._begin
+
+    def and_a_note(out, *rest):
+        begin(out, *rest)
+        (out / "notes.txt").write_text("mine")
+        raise DataError("refused")
+
+    monkeypatch.setattr(shards, "_begin", and_a_note)
+    with pytest.raises(DataError, match="refused"):
+        prepare_shards(chosen, silent)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["notes.txt"]
+    monkeypatch.setattr(shards, "_begin", begin)
+    pack, packed = shards._pack_file, []
+
+    def second_is_refused(*arguments):
+        if packed:
+            raise DataError("refused")
+        packed.append(pack(*arguments))
+        return packed[0]
+
+    monkeypatch.setattr(shards, "_pack_file", second_is_refused)
+    chosen = replace(chosen, out=tmp_path / "begun")
+    for _ in range(2):
+        with pytest.raises(DataError, match="refused"):
+            prepare_shards(chosen, silent)
+        assert len(list((tmp_path / "begun" / "train").glob("*.arrow"))) == 1
+    monkeypatch.setattr(shards, "_pack_file", pack)
+    assert prepare_shards(chosen, silent).info.train_tokens > 0
+
+
+def test_equal_documents_in_both_parts_are_counted(tmp_path):
+    texts = small.documents(40, 40, seed=1)
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name in ("a", "b"):  # all documents twice, and the second file in another order
+        lines = [json.dumps({"text": text}) for text in (texts if name == "a" else texts[::-1])]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines))
+    found = prepare_shards(settings(folder, tmp_path / "out"), silent)
+    assert found.info.equal_documents == found.info.held_out_documents > 0
+    assert (
+        f"{found.info.held_out_documents} held-out documents, {found.info.equal_documents} of which" in found.info.words
+    )
+    in_memory = prepare(
+        TextSettings(data=str(folder), held_out=0.1, sequence_length=16),
+        vocabulary_size=300,
+        tokens=1000,
+        cache=tmp_path / "cache",
+    )
+    assert in_memory.info.equal_documents == in_memory.info.held_out_documents == 8
+    assert in_memory.info.words.endswith(
+        "72 training and 8 held-out documents, 8 of which stand in the training part too"
+    )
+    for text in (found, in_memory):  # as an older mixln wrote it
+        entries = json.loads((text.folder / "info.json").read_text())
+        del entries["equal_documents"]
+        (text.folder / "info.json").write_text(json.dumps(entries))
+        assert Text.load(text.folder).info.equal_documents is None
+        assert "of which" not in Text.load(text.folder).info.words
+
+
+def test_documents_that_differ_are_not_counted_as_equal(whole):
+    assert whole.info.equal_documents == 0
+    assert "of which" not in whole.info.words

@@ -94,7 +94,7 @@ def _language(settings: CompareSettings, config: PreTrainedConfig, say: Say) -> 
         passes = settings.tokens / (sequences // batch * batch * length)
         say(
             f"text: {info.description}; {info.train_tokens:,} training tokens ({passes:.2g} passes will be seen), "
-            f"{info.held_out_tokens:,} held out in {info.held_out_documents} documents"
+            f"{info.held_out_tokens:,} held out in {info.held_out_documents} documents{info.equal_words}"
         )
     given = f"{settings.tokens:,} tokens"
     return Prepared(

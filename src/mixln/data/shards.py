@@ -4,6 +4,7 @@
 <out>/tokenizer/         and held_out/, and held_out.jsonl with its documents
 <out>/train/00012.arrow  the packed sequences of a file; the mark that it is done
 <out>/train/00012.npy    how often each token occurs in it
+<out>/train/00012.json   which held-out documents stand in it too
 <out>/info.json          written last: the text is whole
 
 The files are taken in an order drawn from their number, so that a part of a large data set is a fair part of it, and used up
@@ -22,14 +23,13 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, fields, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
 
-from mixln.data.documents import HELD_OUT_TEXT, REQUEST, is_prepared, path_of
+from mixln.data.documents import HELD_OUT_TEXT, REQUEST, held_out_texts, is_prepared, path_of
 from mixln.data.parts import LEAST_HELD_OUT, MOST_HELD_OUT, Parts, parts
 from mixln.data.settings import PackSettings, PrepareSettings, TextSettings
 from mixln.data.text import (
@@ -62,13 +62,13 @@ from mixln.records import from_json, read_json
 
 FORMAT = 2
 """Changes whenever the split or the packing does, so that a text begun with another is not gone on with."""
-TRAIN, LOCK = "train", ".lock"
+TRAIN, LOCK, EQUAL = "train", ".lock", ".json"
 VOCABULARY = 32_000
 """Tokens of a tokenizer that is trained here, where the settings do not say."""
 AT_ONCE = 1000
 """Documents tokenized at once."""
 SAMPLE = 20_000_000
-"""Characters of text that a tokenizer is trained on."""
+"""Characters of text that a tokenizer is trained on, and that are tokenized at once."""
 NEWS = 5.0
 """Seconds between two lines of news."""
 PATIENCE = 2.0
@@ -117,6 +117,7 @@ def _prepared(
             return Text.load(out)
         _begin(out, source, settings, tokens, named)
     tokenizer = Text.tokenizer_in(out)
+    kept_out = frozenset(held_out_texts(out))
     order = list(range(len(source.files)))
     random.Random(len(order)).shuffle(order)
     began = said = time.monotonic()
@@ -129,7 +130,7 @@ def _prepared(
                     note(lock)
                 with FileLock(lock, timeout=0):
                     if not _arrow(out, file).is_file():
-                        packed = _pack_file(out, source, file, tokenizer, settings.sequence_length, tokens)
+                        packed = _pack_file(out, source, file, tokenizer, settings.sequence_length, tokens, kept_out)
                         work, moved = work + packed, True
                         if packed:
                             keep_new()
@@ -245,6 +246,8 @@ def _renew(out: Path, before: list[Any], now: list[Any]) -> None:
             raise StoreError(
                 f"out {out}: {now[file][0]} has changed while another process reads it; wait for it"
             ) from error
+    for counted in (out / TRAIN).glob(f"?????{EQUAL}"):  # other documents are held out now
+        counted.unlink(missing_ok=True)
     (out / "info.json").unlink(missing_ok=True)
     shutil.rmtree(out / HELD_OUT_ROWS, ignore_errors=True)
 
@@ -296,8 +299,13 @@ def _sample(source: Parts) -> Iterator[str]:
         raise DataError(f"data {source.description} has no document beside those held out; give more text")
 
 
-def _pack_file(out: Path, source: Parts, file: int, tokenizer: Any, length: int, tokens: int) -> int:
-    """Packs one file, at most `tokens` of it; returns its tokens. What remains of its last sequence is left out."""
+def _pack_file(
+    out: Path, source: Parts, file: int, tokenizer: Any, length: int, tokens: int, held_out: frozenset[str]
+) -> int:
+    """Packs one file, at most `tokens` of it; returns its tokens. What remains of its last sequence is left out.
+
+    :param held_out: documents that are held out: those that stand in the file too are noted.
+    """
     import pyarrow as pa
 
     schema = pa.schema({"input_ids": pa.list_(pa.int32())})
@@ -305,8 +313,16 @@ def _pack_file(out: Path, source: Parts, file: int, tokenizer: Any, length: int,
     unfinished = target.with_suffix(".saving")
     note(unfinished)
     rest, packed = np.array([tokenizer.eos_token_id]), 0
+    equal: set[str] = set()
+
+    def noted(texts: Iterator[str]) -> Iterator[str]:
+        for text in texts:
+            if text in held_out:
+                equal.add(_digest(text))
+            yield text
+
     with pa.OSFile(str(unfinished), "wb") as stream, pa.ipc.new_stream(stream, schema) as writer:
-        for ids in _encoded(source.train(file), tokenizer):
+        for ids in _encoded(noted(source.train(file)), tokenizer):
             rest = np.concatenate([rest, ids])
             whole = min(len(rest) // length, (tokens - packed + length - 1) // length) * length
             rows, rest = rest[:whole], rest[whole:]
@@ -320,6 +336,9 @@ def _pack_file(out: Path, source: Parts, file: int, tokenizer: Any, length: int,
                 break
     fsync(unfinished)
     write_atomic(target.with_suffix(".npy"), _npy(counts))
+    # Not flushed: it is no part of the text.
+    note(target.with_suffix(EQUAL))
+    target.with_suffix(EQUAL).write_text(json.dumps(sorted(equal)))
     os.rename(unfinished, target)
     note(target)
     fsync(target.parent)
@@ -328,7 +347,14 @@ def _pack_file(out: Path, source: Parts, file: int, tokenizer: Any, length: int,
 
 def _encoded(texts: Iterator[str], tokenizer: Any) -> Iterator[np.ndarray]:
     """The tokens of many documents at a time, each with an end of text."""
-    while documents := list(islice(texts, AT_ONCE)):
+    documents, size = [], 0
+    for text in texts:
+        documents.append(text)
+        size += len(text)
+        if len(documents) >= AT_ONCE or size >= SAMPLE:
+            yield np.concatenate(encoded(documents, tokenizer))
+            documents, size = [], 0
+    if documents:
         yield np.concatenate(encoded(documents, tokenizer))
 
 
@@ -344,6 +370,19 @@ def _npy(array: np.ndarray) -> bytes:
 
 def _counts(out: Path, file: int) -> np.ndarray:
     return np.load(_arrow(out, file).with_suffix(".npy"), allow_pickle=False)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:20]
+
+
+def _equal(out: Path, files: list[int]) -> int | None:
+    """Held-out documents that stand in the training files too; `None` if a file was packed without counting them."""
+    try:
+        digests = {digest for file in files for digest in read_json(_arrow(out, file).with_suffix(EQUAL))}
+    except (OSError, ValueError, TypeError):
+        return None
+    return sum(_digest(text) in digests for text in held_out_texts(out))
 
 
 def _missing(out: Path, order: list[int], tokens: int, sizes: dict[int, int]) -> list[int]:
@@ -389,6 +428,7 @@ def _finish(
         _info(out, source, counts, tokenizer, fingerprint),
         documents=int(counts[tokenizer.eos_token_id]),
         train_tokens=int(counts.sum()),
+        equal_documents=_equal(out, used),
         files={_arrow(out, file).name: _arrow(out, file).stat().st_size for file in used},
     )
     write_atomic(out / "info.json", json.dumps(asdict(info), indent=1))
@@ -401,7 +441,7 @@ def _info(out: Path, source: Parts, counts: Any, tokenizer: Any, fingerprint: st
     """
     import datasets
 
-    documents = [json.loads(line)["text"] for line in (out / HELD_OUT_TEXT).read_text("utf-8").splitlines()]
+    documents = held_out_texts(out)
     labels = np.array(datasets.load_from_disk(str(out / HELD_OUT_ROWS)).with_format("numpy")["labels"][:])[:, 1:]
     targets = labels[labels != IGNORED]
     return TextInfo(

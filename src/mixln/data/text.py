@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mixln.data.documents import Corpus, corpus, is_hub, is_prepared, path_of
-from mixln.data.settings import TextSettings
-from mixln.errors import DataError, first_line
+from mixln.data.settings import MOST_VOCABULARY, TextSettings
+from mixln.errors import DataError, SettingsError, first_line
 from mixln.files import existing, folder_atomic, holding, write_atomic, wrong_size
+from mixln.normalizers import check_normalizer
 from mixln.records import from_json, read_json
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ FORMAT = 1
 END_OF_TEXT = "<|endoftext|>"
 HELD_OUT_ROWS = "held_out"
 """Name of the folder of held-out windows."""
+WORD = 10_000
+"""Letters, digits or signs in a row that a tokenizer is trained on as one word, about; longer ones are cut."""
 IGNORED = -100
 """Label of a position that no loss is taken at, as in torch's cross-entropy."""
 
@@ -41,6 +45,8 @@ class TextInfo:
     :param held_out_tokens: held-out tokens that are predicted, each exactly once.
     :param held_out_bytes: bytes of the held-out documents in UTF-8.
     :param unigram_loss: held-out loss of a unigram model counted on the training tokens, nats per token.
+    :param equal_documents: held-out documents that stand in the training part too; `None` where they were not counted: in a
+        stream, and before mixln did.
     :param files: of a text that was prepared file by file, those that hold its training sequences, and their bytes.
     :param stream: of a text that is read while the training goes on, its settings. It has no training sequences yet.
     """
@@ -54,6 +60,7 @@ class TextInfo:
     held_out_tokens: int
     held_out_bytes: int
     unigram_loss: float
+    equal_documents: int | None = None
     files: dict[str, int] = field(default_factory=dict)
     stream: dict[str, Any] | None = None
 
@@ -65,7 +72,12 @@ class TextInfo:
     def words(self) -> str:
         """What it is and how much, in words."""
         train = "streamed" if self.stream is not None else f"{self.documents} training"
-        return f"{self.description}; {train} and {self.held_out_documents} held-out documents"
+        return f"{self.description}; {train} and {self.held_out_documents} held-out documents{self.equal_words}"
+
+    @property
+    def equal_words(self) -> str:
+        """How many held-out documents are no test of what was learnt, in words; empty if none is known."""
+        return f", {self.equal_documents} of which stand in the training part too" if self.equal_documents else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,17 +191,19 @@ def prepare(settings: TextSettings, *, vocabulary_size: int, tokens: int, cache:
         remembered.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(remembered, key)
     text = Text.load(folder)
-    # The same documents may have been cached from a file of another name.
-    return replace(text, info=replace(text.info, description=documents.description))
+    # The same documents may have been cached from a file of another name, and by a mixln that did not count the equal ones.
+    found = replace(text.info, description=documents.description, equal_documents=documents.equal_documents)
+    return replace(text, info=found)
 
 
 def named_tokenizer(name: str) -> PreTrainedTokenizerFast:
     """An existing tokenizer.
 
-    :raises DataError: if it cannot be loaded, has no fast version or no end of sequence.
+    :raises DataError: if it cannot be loaded, has no fast version or no end of sequence, or blows texts up.
     """
     from transformers import AutoTokenizer
 
+    check_normalizer(name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except Exception as error:  # transformers raises OSError, ValueError and others for the same mistake
@@ -204,11 +218,19 @@ def named_tokenizer(name: str) -> PreTrainedTokenizerFast:
         raise DataError(
             f"tokenizer {name!r} has no end-of-sequence token, which separates documents; name one that has"
         )
+    check_normalizer(name, tokenizer)
     return tokenizer
 
 
-def trained_tokenizer(documents: list[str], size: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE trained on the training documents only."""
+def trained_tokenizer(documents: Iterable[str], size: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE trained on the training documents only.
+
+    :raises SettingsError: if it is to have too many tokens.
+    """
+    if size > MOST_VOCABULARY:
+        raise SettingsError(
+            f"vocabulary-size must be at most {MOST_VOCABULARY:,} for a tokenizer that mixln trains, got {size}; set it"
+        )
     import tokenizers
     from tokenizers import decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -222,10 +244,22 @@ def trained_tokenizer(documents: list[str], size: int) -> PreTrainedTokenizerFas
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),  # type: ignore[call-arg]
         show_progress=False,  # type: ignore[call-arg]
     )
-    bpe.train_from_iterator(documents, trainer)
+    bpe.train_from_iterator(_short_words(documents, bpe.pre_tokenizer), trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe, eos_token=END_OF_TEXT, pad_token=END_OF_TEXT, bos_token=END_OF_TEXT
     )
+
+
+def _short_words(documents: Iterable[str], pre_tokenizer: Any) -> Iterator[str]:
+    """The documents, those with words of many thousand letters cut within them: the time to learn from a word grows with its square."""
+    for document in documents:
+        begin = 0
+        for start in range(0, len(document) - WORD + 1, WORD):
+            part = document[start : start + WORD]
+            if len(part.split(None, 1)) < 2 and len(pre_tokenizer.pre_tokenize_str(part)) == 1:
+                yield document[begin : start + WORD]
+                begin = start + WORD
+        yield document[begin:]
 
 
 def _stream(documents: list[str], tokenizer: Any) -> np.ndarray:
@@ -236,12 +270,20 @@ def _stream(documents: list[str], tokenizer: Any) -> np.ndarray:
 
 
 def encoded(documents: list[str], tokenizer: Any) -> list[np.ndarray]:
-    """The tokens of each document, an end of text after them."""
+    """The tokens of each document, an end of text after them.
+
+    :raises DataError: if the tokenizer fails on them.
+    """
     import numpy as np
 
     if not documents:
         return []
-    found = tokenizer(documents, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+    try:
+        found = tokenizer(documents, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # a failed assertion of the library; its class cannot be imported
+            raise
+        raise DataError(f"the tokenizer fails on this text: {first_line(error)}; use another --tokenizer") from error
     return [np.array([*ids, tokenizer.eos_token_id], dtype=np.int64) for ids in found]
 
 
@@ -259,6 +301,7 @@ def _pack(documents: Corpus, tokenizer: Any, length: int, key: str, folder: Path
         vocabulary_size=len(tokenizer),
         documents=len(documents.train),
         held_out_documents=len(documents.held_out),
+        equal_documents=documents.equal_documents,
         train_tokens=rows.size,
         held_out_tokens=len(held_out) - 1,
         held_out_bytes=sum(len(document.encode("utf-8")) for document in documents.held_out),

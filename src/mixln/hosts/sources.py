@@ -39,6 +39,7 @@ from mixln.data.settings import ImageSettings
 from mixln.errors import CheckpointError, DataError, MixlnError, SettingsError, StoreError, first_line, unknown
 from mixln.files import existing, folder_atomic, holding
 from mixln.hosts import HOSTS, refuse_pieces, saved_class
+from mixln.normalizers import check_normalizer
 from mixln.placement import MOST_LAYERS
 from mixln.quiet import quiet
 
@@ -279,10 +280,14 @@ def tokenizer_of(source: Source, *, say: Say = silent) -> PreTrainedTokenizerBas
     prepare(source, say=say)
     remedy = "put tokenizer.json and tokenizer_config.json beside its config.json"
     missing = f"model {source.name} has no tokenizer: its files are missing; {remedy}"
+    check_normalizer(source.path)
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(source.path, trust_remote_code=False)
+            check_normalizer(source.name, tokenizer)
             tokenizer.encode("A word.")  # settings of a wrong type show when they are used
+    except DataError:
+        raise
     except Exception as error:  # transformers raises OSError, ValueError and others for the same mistake
         folder = Path(source.path)
         if folder.is_dir() and not any(
