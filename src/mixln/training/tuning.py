@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from mixln.data.examples import Examples
 from mixln.errors import DataError
 from mixln.files import folder_atomic
+from mixln.hosts.configs import positions
 from mixln.hosts.sources import Say, Source, identity, silent
 from mixln.quiet import quiet
 from mixln.training.callbacks import Checkpoints, Divergence, Evaluations, GradientNorms, Metrics, News
@@ -122,7 +123,7 @@ def tune(
 
 def room(model_config: Any) -> int:
     """Tokens that a sequence may have."""
-    return getattr(model_config, "max_position_embeddings", None) or 2**31
+    return positions(model_config) or 2**31
 
 
 def with_padding(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
