@@ -55,6 +55,11 @@ BOUNDS = (
 10 million tokens; −1 and 0 in the entries with `least=-1` stand for none."""
 ANYTHING = Bound(names=r".*", least=-(2**63), most=2**63 - 1)
 """What every other whole number may be: it fits into 64 bits."""
+POSITIONS_AFTER_PADDING = (
+    "camembert", "data2vec-text", "esm", "ibert", "longformer", "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta",
+    "xlm-roberta-xl", "xmod",
+)  # fmt: skip
+"""Families whose first position is the one after the padding token's id."""
 SWITCHES = ("return_dict", "use_return_dict", "output_attentions", "output_hidden_states")
 """Entries that change what a forward pass returns, and not what it computes. The program that calls the model decides on them."""
 IMPLEMENTATIONS = ("attn_implementation", "_attn_implementation", "experts_implementation", "_experts_implementation")
@@ -94,6 +99,8 @@ def config_of(entries: Any) -> PreTrainedConfig:
     layers = getattr(config, "num_hidden_layers", 1)
     if not isinstance(layers, int) or not 1 <= layers <= MOST_LAYERS:
         raise ValueError(f"num_hidden_layers must be a whole number from 1 to {MOST_LAYERS:,}, got {layers!r}")
+    if (most := positions(config)) is not None and most < 1:
+        raise ValueError(f"max_position_embeddings must leave a position for a token, got {config.max_position_embeddings}")
     return config
 
 
@@ -113,7 +120,11 @@ def is_placed(config: PreTrainedConfig) -> bool:
 def positions(config: PreTrainedConfig) -> int | None:
     """Tokens that a sequence may have; `None` where the family sets no limit, for which XLNet has −1."""
     found = getattr(config, "max_position_embeddings", None)
-    return found if isinstance(found, int) and found > 0 else None
+    if not isinstance(found, int) or found < 0:
+        return None
+    if config.model_type in POSITIONS_AFTER_PADDING:
+        found -= (config.pad_token_id or 0) + 1
+    return found
 
 
 def check(entries: Any) -> None:
