@@ -45,11 +45,18 @@ def own_precision(source: Source) -> str:
 
 
 def write(model: PreTrainedModel, source: Source, out: Path) -> None:
-    """Writes a checkpoint whole or not at all, with the tokenizer or image processor of the one that it was made of, if that has one."""
+    """Writes a checkpoint whole or not at all, with the tokenizer or image processor of the one that it was made of, if that has one.
+
+    :raises DataError: if its tokenizer would give other tokens; see :func:`mixln.hosts.companions.write_companion`.
+    """
+    from mixln.hosts.companions import write_companion
     from mixln.hosts.sources import image_processor_of, tokenizer_of
     from mixln.quiet import quiet
 
     with quiet(), folder_atomic(out) as folder:
         model.save_pretrained(folder)
+        companion = None
         with suppress(DataError):
-            (image_processor_of if source.takes_images else tokenizer_of)(source).save_pretrained(folder)
+            companion = (image_processor_of if source.takes_images else tokenizer_of)(source)
+        if companion is not None:
+            write_companion(companion, folder, origin=source.path)

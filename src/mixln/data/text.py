@@ -176,7 +176,7 @@ def prepare(settings: TextSettings, *, vocabulary_size: int, tokens: int, cache:
     if not (folder / "info.json").is_file():
         shutil.rmtree(folder, ignore_errors=True)  # what is there without its info.json is no text
         tokenizer = named or trained_tokenizer(documents.train, size)
-        _pack(documents, tokenizer, settings.sequence_length, key, folder)
+        _pack(documents, tokenizer, settings.sequence_length, key, folder, settings.tokenizer)
     if is_hub(settings):
         remembered.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(remembered, key)
@@ -247,7 +247,19 @@ def encoded(documents: list[str], tokenizer: Any) -> list[np.ndarray]:
     return [np.array([*ids, tokenizer.eos_token_id], dtype=np.int64) for ids in found]
 
 
-def _pack(documents: Corpus, tokenizer: Any, length: int, key: str, folder: Path) -> None:
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, origin: str | None) -> None:
+    """Writes a tokenizer into a folder of its own.
+
+    :param origin: the folder or hub id that it was loaded from; `None` for one that was trained here.
+    :raises DataError: if what is written would give other tokens.
+    """
+    from mixln.hosts.companions import write_companion
+
+    folder.mkdir(exist_ok=True)
+    write_companion(tokenizer, folder, origin=origin or "")
+
+
+def _pack(documents: Corpus, tokenizer: Any, length: int, key: str, folder: Path, origin: str | None) -> None:
     import datasets
     import numpy as np
 
@@ -272,7 +284,7 @@ def _pack(documents: Corpus, tokenizer: Any, length: int, key: str, folder: Path
         as_rows = {"input_ids": list(rows.astype(np.int32))}
         datasets.Dataset.from_dict(as_rows, features=narrow).save_to_disk(str(target / "train"))
         _windows(held_out, length).save_to_disk(str(target / HELD_OUT_ROWS))
-        tokenizer.save_pretrained(target / "tokenizer")
+        save_tokenizer(tokenizer, target / "tokenizer", origin)
         write_atomic(target / "info.json", json.dumps(asdict(info), indent=1))
 
 

@@ -72,7 +72,9 @@ def _differs(stack: Stack) -> SettingsError:
     )
 
 
-NUMBERS = re.compile(r".*(_idxs|indexes|_block_indices|_layer_ids|mlp_only_layers|moe_layers|cross_attention_layers|rope_scaling_layers)")
+NUMBERS = re.compile(
+    r".*(_idxs|indexes|_block_indices|_layer_ids|mlp_only_layers|moe_layers|cross_attention_layers|rope_scaling_layers)"
+)
 """Names of the lists of a config that hold the numbers of some layers, counted from 0."""
 VALUES = re.compile(r".*layer.*|attention_window|sliding_windows")
 """Names of the lists that hold one value a layer where they have as many entries; others are known by the class's own defaults."""

@@ -42,7 +42,9 @@ BOUNDS = (
     Bound(names=r".*vocab\w*_size", least=0, most=10**7),
     Bound(names=r".*num_labels", least=0, most=10**6),
     Bound(names=r"max_position_embeddings|n_positions|n_ctx|context_length", least=1, most=10**8),
-    Bound(names=r"hidden_size|n_embd|d_model|embedding_length|intermediate_size|feed_forward_length", least=1, most=10**6),
+    Bound(
+        names=r"hidden_size|n_embd|d_model|embedding_length|intermediate_size|feed_forward_length", least=1, most=10**6
+    ),
     Bound(
         names=r"num_attention_heads|num_key_value_heads|n_heads?|head_count(_kv)?|image_size|patch_size|num_channels",
         least=1,
@@ -69,7 +71,8 @@ IMPLEMENTATIONS = ("attn_implementation", "_attn_implementation", "experts_imple
 def read_config(path: Path) -> PreTrainedConfig:
     """The config in a file, without the switches of its author.
 
-    :raises ValueError: if it is none of a model that transformers knows, or a number is out of bounds; :class:`OSError` if it cannot be read.
+    :raises ValueError: if it is none of a model that transformers knows, or a number is out of bounds; :class:`OSError` if it cannot
+        be read.
     """
     check_file(path)
     return config_of(read_json(path))
@@ -100,7 +103,9 @@ def config_of(entries: Any) -> PreTrainedConfig:
     if not isinstance(layers, int) or not 1 <= layers <= MOST_LAYERS:
         raise ValueError(f"num_hidden_layers must be a whole number from 1 to {MOST_LAYERS:,}, got {layers!r}")
     if (most := positions(config)) is not None and most < 1:
-        raise ValueError(f"max_position_embeddings must leave a position for a token, got {config.max_position_embeddings}")
+        raise ValueError(
+            f"max_position_embeddings must leave a position for a token, got {config.max_position_embeddings}"
+        )
     return config
 
 
@@ -138,7 +143,9 @@ def check(entries: Any) -> None:
             if math.isnan(value):
                 raise ValueError(f"{path} must be a number, got NaN")
             continue
-        least = min(bound.least, 0) if listed else bound.least  # of some layers it may be none: of those without attention, for example
+        least = (
+            min(bound.least, 0) if listed else bound.least
+        )  # of some layers it may be none: of those without attention, for example
         if not least <= value <= bound.most:
             raise ValueError(f"{path} must be a whole number from {least:,} to {bound.most:,}, got {_short(value)}")
 
@@ -150,7 +157,8 @@ def _numbers(entries: Any) -> Iterator[tuple[str, str, int | float, bool]]:
         value, path, name, listed = stack.pop()
         if isinstance(value, Mapping):
             stack += [
-                (each, f"{path}.{key}".strip("."), str(key).lower().rpartition(".")[2], False) for key, each in value.items()
+                (each, f"{path}.{key}".strip("."), str(key).lower().rpartition(".")[2], False)
+                for key, each in value.items()
             ]
         elif isinstance(value, list | tuple):
             stack += [(each, f"{path}[{index}]", name, True) for index, each in enumerate(value)]

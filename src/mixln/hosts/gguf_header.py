@@ -54,7 +54,10 @@ def _reader(file: Path) -> Any:
             return found
 
         def _get_field_parts(self, orig_offs: int, raw_type: int) -> Any:
-            if raw_type == GGUFValueType.ARRAY and (length := int(self._get(orig_offs + 4, "uint64")[0])) > LONGEST_LIST:
+            if (
+                raw_type == GGUFValueType.ARRAY
+                and (length := int(self._get(orig_offs + 4, "uint64")[0])) > LONGEST_LIST
+            ):
                 raise ValueError(f"a list in its header has {length:,} entries, more than {LONGEST_LIST:,}")
             return super()._get_field_parts(orig_offs, raw_type)
 

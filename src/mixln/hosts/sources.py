@@ -38,6 +38,7 @@ from mixln.data.settings import ImageSettings
 from mixln.errors import CheckpointError, DataError, MixlnError, SettingsError, StoreError, first_line, unknown
 from mixln.files import existing, folder_atomic
 from mixln.hosts import HOSTS, configs, gguf_header, refuse_pieces, saved_class, weights
+from mixln.hosts.companions import write_companion
 from mixln.quiet import quiet
 
 Task = Literal["causal-lm", "masked-lm", "image-classification", "none"]
@@ -189,7 +190,7 @@ def prepare(source: Source, *, say: Say = silent) -> None:
                 refuse_incomplete(source, info)
                 # A model read from a GGUF file refuses to be saved; one of the same config takes its weights.
                 empty.save_pretrained(folder, state_dict=model.state_dict())
-                AutoTokenizer.from_pretrained(**where).save_pretrained(folder)
+                write_companion(AutoTokenizer.from_pretrained(**where), folder)
         except MixlnError:
             raise
         except Exception as error:  # the readers of GGUF raise many kinds
@@ -206,7 +207,11 @@ def identity(source: Source) -> str:
     if not folder.is_dir():
         return f"{source.path}@{source.revision}"
     digest = hashlib.sha256()
-    present = [path for path in sorted(folder.iterdir()) if path.name == "config.json" or path.suffix in (".safetensors", ".bin")]
+    present = [
+        path
+        for path in sorted(folder.iterdir())
+        if path.name == "config.json" or path.suffix in (".safetensors", ".bin")
+    ]
     for path in present:
         with path.open("rb") as file:
             digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())

@@ -84,7 +84,9 @@ def stored(paths: Iterable[Path], name: str) -> dict[str, Stored]:
         try:
             with safe_open(path, framework="pt") as file:
                 here = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118 (it is no dict)
-                here = {key: Stored(format=each.get_dtype(), shape=tuple(each.get_shape())) for key, each in here.items()}
+                here = {
+                    key: Stored(format=each.get_dtype(), shape=tuple(each.get_shape())) for key, each in here.items()
+                }
         except Exception as error:  # safetensors raises its own kind, and others for a file that is none
             raise CheckpointError(
                 f"model {name} cannot be loaded: {first_line(error)} ({path.name}); mend or fetch the checkpoint again"
@@ -107,9 +109,15 @@ def check(name: str, config: PreTrainedConfig, kind: Any, found: Mapping[str, St
     """
     quantized = getattr(config, "quantization_config", None) is not None
     # A packed format holds several weights in one element; two bits a weight is the least there is.
-    have = 16 * sum(each.elements for each in found.values()) if quantized else sum(each.elements for each in found.values())
+    have = (
+        16 * sum(each.elements for each in found.values())
+        if quantized
+        else sum(each.elements for each in found.values())
+    )
     layers = getattr(config, "num_hidden_layers", 1)
-    if layers > max(len(found), 256):  # counted before even a model without memory is built, which takes long for many layers
+    if layers > max(
+        len(found), 256
+    ):  # counted before even a model without memory is built, which takes long for many layers
         raise CheckpointError(_too_large(name, f"{layers:,} layers", f"{len(found):,} tensors"))
     with torch.device("meta"):
         empty = (getattr(kind, "_from_config", None) or kind.from_config)(config)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -15,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from mixln.data.examples import Examples
 from mixln.errors import DataError
 from mixln.files import folder_atomic
+from mixln.hosts.companions import write_companion
 from mixln.hosts.configs import positions
 from mixln.hosts.sources import Say, Source, identity, silent
 from mixln.quiet import quiet
@@ -78,6 +80,11 @@ def tune(
     :param patience: see :class:`~mixln.training.callbacks.Divergence`.
     """
     started = time.perf_counter()
+    with (
+        quiet(),
+        TemporaryDirectory() as trial,
+    ):  # a tokenizer that cannot be written shows before the training, not after it
+        write_companion(training.tokenizer, Path(trial), origin=training.source.path, config=training.source.config)
     settings, examples = training.settings, training.examples
     place = training.folder / CHECKPOINTS
     place.mkdir(parents=True, exist_ok=True)
@@ -103,7 +110,7 @@ def tune(
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     checkpoints.check()
     if not divergence.reason:
-        _save(trainer, training.tokenizer, training.folder)
+        _save(trainer, training)
     evaluated = [row for row in metrics.rows if any(name.startswith("eval_") for name in row)]
     return Tuned(
         status="diverged" if divergence.reason else "finished",
@@ -152,7 +159,8 @@ def mean(name: str, values: torch.Tensor) -> dict[str, float]:
     return {name: values.mean().item(), f"{name}_error": error}
 
 
-def _save(trainer: EqualTerms, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+def _save(trainer: EqualTerms, training: Training[Any]) -> None:
+    folder = training.folder
     model: Any = trainer.accelerator.unwrap_model(trainer.model)
     with quiet():
         if not isinstance(model, PreTrainedModel):
@@ -162,7 +170,7 @@ def _save(trainer: EqualTerms, tokenizer: PreTrainedTokenizerBase, folder: Path)
             model = model.merge_and_unload()
         with folder_atomic(folder / MODEL) as target:
             model.save_pretrained(target)
-            tokenizer.save_pretrained(target)
+            write_companion(training.tokenizer, target, origin=training.source.path)
 
 
 def _figures(row: dict[str, Any]) -> dict[str, Figure]:
