@@ -282,16 +282,17 @@ def stored_at(source: Source) -> dict[str, Any]:
     return {"config": source.config, **({"revision": source.revision} if source.revision else {})}
 
 
-def check_stored(source: Source, kind: Any) -> None:
+def check_stored(source: Source, kind: Any, config: PreTrainedConfig | None = None) -> None:
     """Holds a model's config against the headers of its weights; see :func:`mixln.hosts.weights.check`.
 
     :param kind: the class that will be built.
+    :param config: what it will be built from; the model's own if left out.
     """
     folder = Path(source.path)
     if not folder.is_dir():
         folder = _fetched(source)
     found = weights.stored(weights.files(folder, source.name), source.name)
-    weights.check(source.name, source.config, kind, found)
+    weights.check(source.name, config or source.config, kind, found)
 
 
 def _fetched(source: Source) -> Path:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from transformers import PreTrainedConfig
+from transformers.initialization import no_init_weights
 
 from mixln.errors import CheckpointError, first_line
 from mixln.records import read_json
@@ -25,6 +26,10 @@ CONSTANTS = re.compile(
 """Buffers that older versions of transformers stored beside the weights: causal masks, the number that stands for −∞ in them, positions."""
 SLACK = 2**24
 """Parameters that a model may have and its files not: a new head, a pooler."""
+MOST_PACKED = 16
+"""Weights in one number of a quantized checkpoint: two bits a weight, in 32-bit numbers."""
+MOST_SHARED = 256
+"""Layers that may share their weights, as in ALBERT."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,28 +109,32 @@ def check(name: str, config: PreTrainedConfig, kind: Any, found: Mapping[str, St
 
     Names are left to transformers, which knows old ones: that a weight is missing or misshapen shows when it has loaded.
 
-    :param kind: the class that will be built: `kind._from_config`, or an `Auto*` class.
+    :param kind: the class that will be built: a model's, or an `Auto*` class.
     :raises CheckpointError: if the model is far larger than its files, or a weight is not stored as floating-point numbers.
     """
-    quantized = getattr(config, "quantization_config", None) is not None
-    # A packed format holds several weights in one element; two bits a weight is the least there is.
-    have = (
-        16 * sum(each.elements for each in found.values())
-        if quantized
-        else sum(each.elements for each in found.values())
-    )
-    layers = getattr(config, "num_hidden_layers", 1)
-    if layers > max(
-        len(found), 256
-    ):  # counted before even a model without memory is built, which takes long for many layers
-        raise CheckpointError(_too_large(name, f"{layers:,} layers", f"{len(found):,} tensors"))
-    with torch.device("meta"):
-        empty = (getattr(kind, "_from_config", None) or kind.from_config)(config)
-    need = sum(parameter.numel() for parameter in empty.parameters())
-    if need > 2 * have + SLACK:
-        raise CheckpointError(_too_large(name, f"{need:,} parameters", f"{have:,} numbers"))
-    if not quantized:
+    packed = getattr(config, "quantization_config", None) is not None
+    numbers = sum(each.elements for each in found.values())
+    empty = check_size(name, config, kind, MOST_PACKED * numbers if packed else numbers, len(found))
+    if not packed:
         refuse_formats(name, empty, found)
+
+
+def check_size(name: str, config: PreTrainedConfig, kind: Any, numbers: int, tensors: int) -> Any:
+    """Builds a model without memory, if its files hold about as many numbers as it has parameters.
+
+    :returns: the model, on the device `meta`.
+    :raises CheckpointError: if they do not.
+    """
+    layers = getattr(config, "num_hidden_layers", 1)
+    if layers > max(tensors, MOST_SHARED):  # to build thousands of layers takes long even without memory
+        raise CheckpointError(_too_large(name, f"{layers:,} layers", f"{tensors:,} tensors"))
+    with torch.device("meta"), no_init_weights():
+        empty = (getattr(kind, "_from_config", None) or kind.from_config)(config)
+    empty.tie_weights()  # which a model that is not initialised leaves out
+    parameters = sum(parameter.numel() for parameter in empty.parameters())
+    if parameters > 2 * numbers + SLACK:
+        raise CheckpointError(_too_large(name, f"{parameters:,} parameters", f"{numbers:,} numbers"))
+    return empty
 
 
 def _too_large(name: str, wanted: str, there: str) -> str:
