@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import shutil
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -192,8 +193,12 @@ def named_tokenizer(name: str) -> PreTrainedTokenizerFast:
     """
     from transformers import AutoTokenizer
 
+    from mixln.quiet import quiet
+
+    place = _tokenizer_at(name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
     except Exception as error:  # transformers raises OSError, ValueError and others for the same mistake
         raise DataError(
             f"tokenizer {name!r} cannot be loaded: {first_line(error)}; name a folder or a hub id that holds one"
@@ -207,6 +212,34 @@ def named_tokenizer(name: str) -> PreTrainedTokenizerFast:
             f"tokenizer {name!r} has no end-of-sequence token, which separates documents; name one that has"
         )
     return tokenizer
+
+
+def _tokenizer_at(name: str) -> str:
+    """The folder of a tokenizer, or its hub id if the hub knows it. The hub is asked once: transformers would ask it for each file, and
+    again where there is no answer.
+
+    :raises DataError: if it is a file, a path that does not exist, or no public model of the hub.
+    """
+    from huggingface_hub import HfApi, snapshot_download
+
+    from mixln.hosts.sources import HUB_SECONDS
+
+    remedy = "name a folder or a hub id that holds one"
+    path = Path(os.path.expanduser(name))
+    if path.is_dir():
+        return str(path)
+    if path.exists():
+        raise DataError(f"tokenizer {name!r} is a file; name its folder, or a hub id")
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or name.endswith((".json", ".model", ".txt")):
+        raise DataError(f"tokenizer {name!r} does not exist; {remedy}")
+    try:
+        HfApi().model_info(name, timeout=HUB_SECONDS)
+    except Exception as error:  # no network, offline mode, no such model: what was fetched before will do
+        try:
+            return snapshot_download(name, local_files_only=True)
+        except Exception:
+            raise DataError(f"tokenizer {name!r} cannot be loaded: {first_line(error)}; {remedy}") from error
+    return name
 
 
 def trained_tokenizer(documents: list[str], size: int) -> PreTrainedTokenizerFast:
@@ -256,7 +289,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, origin: str
     from mixln.hosts.companions import write_companion
 
     folder.mkdir(exist_ok=True)
-    write_companion(tokenizer, folder, origin=origin or "")
+    write_companion(tokenizer, folder, origin=os.path.expanduser(origin or ""))
 
 
 def _pack(documents: Corpus, tokenizer: Any, length: int, key: str, folder: Path, origin: str | None) -> None:

@@ -71,7 +71,9 @@ class Norm:
         if self.groups is not None and self.groups < 1:
             raise PlacementError(f"groups must be at least 1, got {self.groups}")
         if self.groups is not None and self.groups > MOST_GROUPS:
-            raise PlacementError(f"groups must be at most {MOST_GROUPS:,}, got {self.groups if self.groups < 2**63 else 'far more'}")
+            raise PlacementError(
+                f"groups must be at most {MOST_GROUPS:,}, got {self.groups if self.groups < 2**63 else 'far more'}"
+            )
         if self.alpha is not None:
             _check_scale("alpha", self.alpha)
 
@@ -162,8 +164,8 @@ class Sublayer:
     def __post_init__(self) -> None:
         if self.gpas not in (None, *GATES):
             raise PlacementError(f"gpas must be one of {', '.join(GATES)} or absent, got {self.gpas!r}")
-        for field in ("branch_scale", "skip_scale"):
-            _check_scale(field, getattr(self, field))
+        for name in ("branch_scale", "skip_scale"):
+            _check_scale(name, getattr(self, name))
 
     def formula(self, function: str, also: str = "") -> str:
         """This sublayer as an equation, for example `x ← N(x + A(x))`.
