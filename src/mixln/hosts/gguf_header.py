@@ -13,14 +13,17 @@ from typing import Any
 from mixln.errors import CheckpointError, first_line
 from mixln.hosts import configs
 
+WHOLE_NUMBERS = ("I8", "I16", "I32", "I64")
+"""Types of tensors that are no weights, which the reader would turn into floating-point numbers."""
 LONGEST_LIST = 10**7
 """Entries of a list in the header: that of the tokens is the longest."""
 
 
-def check(name: str, file: Path) -> None:
+def check(name: str, file: Path) -> tuple[int, int]:
     """Checks the numbers of the model and where its tensors lie.
 
     :param name: what the user called the model, for a message.
+    :returns: how many numbers its tensors hold, and how many tensors there are.
     :raises CheckpointError: if the header cannot be read, a number is out of bounds, or a tensor overlaps another or leaves the file.
     """
     try:
@@ -36,6 +39,9 @@ def check(name: str, file: Path) -> None:
             if offset + size > room:
                 raise ValueError(f"tensor {tensor} ends {offset + size - room:,} bytes behind the end of the file")
             end, before = offset + size, tensor
+        if whole := [tensor.name for tensor in reader.tensors if tensor.tensor_type.name in WHOLE_NUMBERS]:
+            raise ValueError(f"tensor {whole[0]} holds whole numbers, and must hold weights")
+        return sum(int(tensor.n_elements) for tensor in reader.tensors), len(reader.tensors)
     except Exception as error:  # the reader raises whatever it stumbles over
         raise CheckpointError(
             f"model {name}: its config cannot be read: {file.name} is damaged: {first_line(error)}; fetch it again"

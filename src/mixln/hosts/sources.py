@@ -163,8 +163,9 @@ def prepare(source: Source, *, say: Say = silent) -> None:
     if source.gguf is None or (target / "config.json").is_file():
         return
     with quiet():
-        with torch.device("meta"):
-            empty = AutoModelForCausalLM.from_config(source.config)
+        empty = weights.check_size(
+            source.name, source.config, AutoModelForCausalLM, *gguf_header.check(source.name, source.gguf)
+        )
         need = 4 * sum(parameter.numel() for parameter in empty.parameters())
         free = shutil.disk_usage(existing(target)).free
         if free < need:
@@ -215,10 +216,11 @@ def identity(source: Source) -> str:
     for path in present:
         with path.open("rb") as file:
             digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
-    if not source.pickled and (used := weights.files(folder, source.name)) != [
-        path for path in present if path.suffix == ".safetensors"
-    ]:  # then it is the index that decides which of them are the model
-        digest.update("".join(path.name for path in used).encode())
+    read = [] if source.pickled else weights.files(folder, source.name)
+    if len(read) > 1 and read != [path for path in present if path.suffix == ".safetensors"]:
+        digest.update(
+            "".join(path.name for path in read).encode()
+        )  # the index alone says which of the files are the model
     return digest.hexdigest()
 
 
