@@ -91,7 +91,7 @@ def pruned_config(config: Any, kept: list[int]) -> Any:
     for name, value in entries.items():
         if name == "per_layer_config" and isinstance(value, dict):  # what differs in some layers, by their numbers
             entries[name] = {new: value[old] for new, old in enumerate(kept) if old in value}
-        if not isinstance(value, list):
+        if not isinstance(value, list | tuple):
             continue
         if NUMBERS.fullmatch(name):
             entries[name] = [new for new, old in enumerate(kept) if old in value]
