@@ -14,9 +14,14 @@ if TYPE_CHECKING:
     from rich.console import ConsoleOptions, ConsoleRenderable, RenderableType, RenderResult
 
 
-def plain(text: str) -> str:
-    """A text without anything that a terminal obeys: a control character is shown as its escape sequence."""
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+def plain(text: str, keep: str = "") -> str:
+    """A text without anything that a terminal obeys: a control character is shown as its escape sequence.
+
+    :param keep: characters that stay as they are, for example a line break.
+    """
+    return "".join(
+        sign if sign.isprintable() or sign in keep else sign.encode("unicode_escape").decode() for sign in text
+    )
 
 
 @dataclass(frozen=True)
@@ -27,8 +32,7 @@ class _Plain:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         for segment in console.render(self.content, options):
-            text = "\n".join(map(plain, segment.text.split("\n")))
-            yield segment if segment.control else Segment(text, segment.style)
+            yield segment if segment.control else Segment(plain(segment.text, keep="\n"), segment.style)
 
 
 class _Names(RenderHook):
@@ -51,11 +55,11 @@ class Terminal:
 
     def line(self, text: str = "", style: str | None = None) -> None:
         """One line, which the terminal breaks and not we: a path in it can be copied."""
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True, style=style)
+        self.console.print(plain(text, keep="\n"), highlight=False, markup=False, soft_wrap=True, style=style)
 
     def prose(self, text: str) -> None:
         """Sentences, which are broken between words."""
-        self.console.print(text, highlight=False, markup=False)
+        self.console.print(plain(text, keep="\n"), highlight=False, markup=False)
 
     def note(self, text: str) -> None:
         """A sentence about a result."""
