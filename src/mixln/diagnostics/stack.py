@@ -325,19 +325,21 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 def first_of(output: Any) -> Tensor:
     """The hidden state in what a layer or a branch returns: a tensor, or the first of a tuple."""
-    return output[0] if isinstance(output, tuple | list) else output
+    return output[0] if _is_tuple(output) else output
 
 
 def _in_place_of(output: Any, x_BTD: Tensor) -> Any:
-    """Another hidden state in the form of what a layer or a branch returned.
+    """Another hidden state in the form of what a layer or a branch returned."""
+    return (x_BTD, *output[1:]) if _is_tuple(output) else x_BTD
 
-    :raises SettingsError: if it returned something that names its parts: then there is more than one stream.
-    """
+
+def _is_tuple(output: Any) -> bool:
+    """:raises SettingsError: if it names its parts: then there is more than one stream, as in Reformer."""
     if hasattr(output, "_fields"):
         raise SettingsError(
             f"the layers of this model give {', '.join(output._fields)}; such a model can be neither diagnosed nor pruned"
         )
-    return (x_BTD, *output[1:]) if isinstance(output, tuple | list) else x_BTD
+    return isinstance(output, tuple | list)
 
 
 def real_tokens(batch: Batch, x_BTD: Tensor) -> Tensor:
