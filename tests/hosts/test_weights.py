@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -201,6 +202,21 @@ def test_an_adapter_beside_a_model_is_refused(index, tmp_path):
     (folder / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "elsewhere"}')
     with pytest.raises(
         CheckpointError, match=r"has an adapter beside its weights .* move the adapter_\* files elsewhere"
+    ):
+        find(folder)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_a_pipe_or_a_device_is_no_file_of_a_model(name, kind, tmp_path):
+    folder = llama(tmp_path / "m")
+    (folder / name).unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(folder / name)
+    else:
+        (folder / name).symlink_to("/dev/zero")
+    with pytest.raises(
+        CheckpointError, match=r"is a folder without config\.json|holds .*, which is a pipe or a device"
     ):
         find(folder)
 

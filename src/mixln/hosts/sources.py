@@ -218,9 +218,8 @@ def identity(source: Source) -> str:
             digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
     read = [] if source.pickled else weights.files(folder, source.name)
     if len(read) > 1 and read != [path for path in present if path.suffix == ".safetensors"]:
-        digest.update(
-            "".join(path.name for path in read).encode()
-        )  # the index alone says which of the files are the model
+        # The index alone says which of the files are the model.
+        digest.update("".join(path.name for path in read).encode())
     return digest.hexdigest()
 
 
@@ -393,6 +392,12 @@ def _in_folder(name: str, folder: Path, cache: Path) -> Source:
             raise CheckpointError(f"model {name} is a folder without config.json; did you mean {Path(name) / 'model'}?")
         raise CheckpointError(f"model {name} is a folder without config.json; {KINDS}")
     files = {path.name for path in folder.iterdir()}
+    if odd := [
+        path.name for path in sorted(folder.iterdir()) if path.exists() and not (path.is_file() or path.is_dir())
+    ]:
+        raise CheckpointError(
+            f"model {name} holds {odd[0]}, which is a pipe or a device and no file, and would be read without end; remove it"
+        )
     config = _config(name, str(folder))
     place = folder.absolute()
     of_training = re.fullmatch(r"checkpoint-\d+", place.name)
