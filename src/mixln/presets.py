@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mixln.errors import SettingsError, first_line, unknown
-from mixln.records import read_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -263,15 +262,14 @@ def _divisor(size: int, near: int) -> int:
 
 
 def _read_config(model: str, presets: Iterable[str]) -> Any:
-    from transformers import AutoConfig
-
     path = Path(model)
     path = path / "config.json" if path.is_dir() else path
     if not path.is_file():
         raise SettingsError(unknown("model", model, [*presets, "a path to a config.json"]))
+    from mixln.hosts.configs import read_config
+
     try:
-        read_json(path)
-        return AutoConfig.from_pretrained(path, trust_remote_code=False)
+        return read_config(path)
     except Exception as error:  # transformers raises many kinds here, its own validation errors among them
         cause = error.__cause__ or error
         raise SettingsError(f"model {model} cannot be read as a transformers config: {first_line(cause)}") from error

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixln.data.text import END_OF_TEXT
+from mixln.data.text import END_OF_TEXT, named_tokenizer
+from mixln.errors import DataError
 from tests import small
 
 HELD_OUT = 20
@@ -91,3 +92,26 @@ def test_a_named_tokenizer_is_not_trained_on_the_text(tmp_path):
     text = small.prepared(tmp_path / "small", tokenizer=str(other.folder / "tokenizer"))
     assert "Ġzyzzyva" in text.tokenizer().get_vocab()
     assert "Ġthree" not in text.tokenizer().get_vocab()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("tokenizer.json", "is a file; name its folder, or a hub id"),
+        ("config.json", "is a file; name its folder, or a hub id"),
+        ("no-such.json", "does not exist; name a folder or a hub id that holds one"),
+        ("./nothing", "does not exist"),
+        ("a/b/c", "does not exist"),
+        ("nobody/nothing", "cannot be loaded: "),
+    ],
+)
+def test_a_tokenizer_that_is_none_is_one_line_at_once(name, said, tmp_path, monkeypatch, capfd):
+    """The hub is not asked for files and paths, and once for the rest."""
+    small.prepared(tmp_path).tokenizer().save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError) as caught:
+        named_tokenizer(name)
+    assert f"tokenizer {name!r} {said}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")

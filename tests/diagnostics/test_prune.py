@@ -6,12 +6,13 @@ import copy
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForImageClassification, AutoModelForMaskedLM
+import transformers
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoModelForImageClassification, AutoModelForMaskedLM
 
 import mixln
 from mixln.diagnostics.drop import performance_drop
 from mixln.diagnostics.measures import ImageLoss, TokenLoss
-from mixln.diagnostics.prune import prune
+from mixln.diagnostics.prune import prune, pruned_config
 from mixln.diagnostics.stack import find_stack
 from mixln.errors import SettingsError
 from mixln.hosts import HOSTS
@@ -81,6 +82,117 @@ def test_a_family_with_roles_by_number_is_refused():
     kind = __import__("transformers").Qwen3MoeForCausalLM
     with pytest.raises(SettingsError, match="where the config gives a layer its role by its number"):
         prune(find_stack(kind(kind.config_class(**sizes)).eval()), {1})
+
+
+SMALL = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 4, "num_attention_heads": 2}
+TEXT = {**SMALL, "vocab_size": 60}
+IMAGES = {**SMALL, "image_size": 8, "patch_size": 4}
+FEW_HEADS = {"num_key_value_heads": 1, "head_dim": 8, "pad_token_id": 0}
+PER_LAYER = [
+    ("Dinov2ForImageClassification", {**IMAGES, "out_indices": [1, 3, 4]}, {"out_indices": [1, 2, 3]}),
+    ("Dinov2Model", IMAGES, {"out_features": ["stage3"]}),
+    ("Dinov2WithRegistersModel", IMAGES, {"out_features": ["stage3"]}),
+    ("DINOv3ViTModel", IMAGES, {"out_features": ["stage3"]}),
+    ("BeitForImageClassification", {**IMAGES, "out_indices": [2]}, {"out_indices": [3]}),
+    ("LongformerForMaskedLM", {**TEXT, "attention_window": [4, 8, 4, 8]}, {"attention_window": [4, 4, 8]}),
+    ("XLNetLMHeadModel", {"vocab_size": 60, "d_model": 16, "n_layer": 4, "n_head": 2, "d_inner": 24}, {"n_layer": 3}),
+    (
+        "GPTNeoForCausalLM",
+        {**TEXT, "attention_types": [[["global", "local"], 2]]},
+        {"attention_layers": ["global", "global", "local"]},
+    ),
+    ("SmolLM3ForCausalLM", {**TEXT, **FEW_HEADS, "no_rope_layers": [1, 0, 0, 1]}, {"no_rope_layers": [1, 0, 1]}),
+    (
+        "LagunaForCausalLM",
+        {
+            **TEXT,
+            **FEW_HEADS,
+            "num_attention_heads_per_layer": [2, 4, 4, 2],
+            "num_experts": 4,
+            "num_experts_per_tok": 2,
+        },
+        {"num_attention_heads_per_layer": [2, 4, 2]},
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "config", "entries"), PER_LAYER, ids=[name for name, *_ in PER_LAYER])
+def test_the_entries_of_each_layer_go_with_it(name, config, entries, tmp_path):
+    kind = getattr(transformers, name)
+    torch.manual_seed(0)
+    stack = find_stack(kind(kind.config_class(**config)).eval())
+    smaller = prune(stack, {2})
+    assert {entry: getattr(smaller.config, entry) for entry in entries} == entries
+    smaller.save_pretrained(tmp_path)
+    again = find_stack(kind.from_pretrained(tmp_path).eval())
+    with torch.no_grad(), stack.skipping([1]):
+        torch.testing.assert_close(again.run(stack.probe), stack.run(stack.probe), rtol=1e-4, atol=1e-4)
+
+
+def test_numbers_of_layers_are_counted_anew():
+    config = transformers.Llama4TextConfig(num_hidden_layers=6, moe_layers=[1, 3, 5])
+    assert pruned_config(config, [0, 1, 3, 4]).moe_layers == [1, 2]
+
+
+def test_a_list_that_only_happens_to_be_as_long_stays():
+    config = transformers.TapasConfig(num_hidden_layers=7)
+    assert list(pruned_config(config, [0, 1, 2]).type_vocab_sizes) == list(config.type_vocab_sizes)
+    config = transformers.LlamaConfig(num_hidden_layers=3, eos_token_id=[1, 2, 3])
+    assert pruned_config(config, [0, 2]).eos_token_id == [1, 2, 3]
+
+
+GEMMA3N = {"intermediate_size": [24] * 4, "activation_sparsity_pattern": [0.0] * 4, "num_kv_shared_layers": 0}
+NOT_CUT = [
+    (
+        "Gemma3nForCausalLM",
+        {**TEXT, **FEW_HEADS, **GEMMA3N, "hidden_size_per_layer_input": 8},
+        "only diagnose can leave",
+    ),
+    ("FunnelModel", {"vocab_size": 60, "d_model": 16, "n_head": 2, "d_head": 8, "block_sizes": [2, 2]}, "layer-list"),
+    (
+        "ReformerModel",
+        {"vocab_size": 60, "axial_pos_shape": [4, 8], "axial_pos_embds_dim": [64, 192]},
+        "give hidden_states, ",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "config", "said"), NOT_CUT, ids=[name for name, *_ in NOT_CUT])
+def test_what_cannot_be_cut_is_said_in_one_line(name, config, said):
+    """Gemma 3n keeps one tensor for all layers, Funnel has no one list of them, Reformer two streams."""
+    kind = getattr(transformers, name)
+    with pytest.raises(SettingsError, match=said):
+        prune(find_stack(kind(kind.config_class(**config)).eval()), {2})
+
+
+def test_the_config_of_every_family_is_cut_or_refused():
+    """No list of one entry a layer is left as long as it was; those that stay are no lists of layers."""
+    cut = 0
+    for kind in CONFIG_MAPPING.values():
+        number = kind.attribute_map.get("num_hidden_layers", "num_hidden_layers")
+        try:
+            config = kind(**{number: 7})
+            assert config.num_hidden_layers == 7
+            smaller = pruned_config(config, [0, 3, 4, 5, 6])
+        except (
+            Exception
+        ):  # of several models, or with a number of layers that cannot be chosen: prune says so in one line
+            continue
+        if config.is_encoder_decoder:
+            continue
+        assert smaller.num_hidden_layers == 5
+        before, after = config.to_dict(), smaller.to_dict()
+        lists = {name for name, value in before.items() if isinstance(value, list | tuple) and len(value) == 7}
+        assert {name for name in lists if len(after[name] or ()) == 7} <= NO_LAYERS, kind
+        cut += 1
+    assert cut > 250
+
+
+NO_LAYERS = {
+    "conv_dim", "conv_stride", "conv_kernel", "type_vocab_sizes", "kernel_sizes", "in_channels", "out_channels", "strides",
+    "num_block_repeats", "expand_ratios", "depths", "neck_hidden_sizes",
+}  # fmt: skip
+"""Lists of seven entries that say nothing of layers."""
 
 
 @pytest.mark.parametrize(

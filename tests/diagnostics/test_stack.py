@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import transformers
 from torch import nn
 from transformers import BloomConfig, BloomForCausalLM
 
@@ -12,7 +13,7 @@ from mixln.diagnostics.diagnose import diagnose, every_block, first_rows, likely
 from mixln.diagnostics.measures import TokenLoss
 from mixln.diagnostics.results import Angular
 from mixln.diagnostics.settings import MeasureSettings
-from mixln.diagnostics.stack import find_stack
+from mixln.diagnostics.stack import find_stack, recording
 from mixln.errors import SettingsError
 from tests import tiny
 from tests.diagnostics import zoo
@@ -108,3 +109,21 @@ def test_several_streams_are_refused_with_the_reason(placement):
         SettingsError, match=r"keeps (two|many) residual streams .* defined for one; compare it by its loss"
     ):
         find_stack(tiny.placed(placement))
+
+
+def test_layers_with_two_streams_are_refused():
+    """Reformer's reversible layers name what they give."""
+    torch.manual_seed(0)
+    config = transformers.ReformerConfig(vocab_size=60, axial_pos_shape=[4, 8], axial_pos_embds_dim=[64, 192])
+    stack = find_stack(transformers.ReformerModel(config).eval())
+    with pytest.raises(SettingsError, match="give hidden_states, attn_output"), recording(stack, stack.probe):
+        stack.run(stack.probe)
+
+
+def test_a_model_without_a_head_is_its_own_body():
+    """DINOv3 calls a part of it `model`, as others call the whole without its head."""
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    model = transformers.DINOv3ViTModel(transformers.DINOv3ViTConfig(**sizes, image_size=8, patch_size=4)).eval()
+    stack = find_stack(model)
+    with torch.no_grad():
+        assert torch.equal(stack.run(stack.probe), model(**stack.probe).last_hidden_state)

@@ -373,6 +373,59 @@ def test_gguf_that_cannot_be_used(converted, tmp_path):
     assert not cache.exists()
 
 
+def header(file: Path, edit: Callable[[Any], Any]) -> Path:
+    """Changes the header of a GGUF file in place."""
+    reader = __import__("gguf").GGUFReader(file, "r+")
+    edit(reader)
+    reader.data.flush()
+    return file
+
+
+def entry(key: str, value: int) -> Callable[[Any], Any]:
+    return lambda reader: reader.fields[key].parts[-1].__setitem__(0, value)
+
+
+def offset(value: int) -> Callable[[Any], Any]:
+    return lambda reader: reader.tensors[3].field.parts[-1].__setitem__(0, value)
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (entry("llama.context_length", 0), "llama.context_length must be a whole number from 1 to 100,000,000, got 0"),
+        (entry("llama.attention.head_count_kv", 0), "llama.attention.head_count_kv must be"),
+        (entry("llama.attention.head_count", 0), "llama.attention.head_count must be"),
+        (entry("llama.embedding_length", 0), "llama.embedding_length must be"),
+        (entry("llama.feed_forward_length", 2**31), "llama.feed_forward_length must be"),
+        (entry("llama.block_count", 2**31), "llama.block_count must be"),
+        (entry("llama.vocab_size", 2**31), "llama.vocab_size must be"),
+        (offset(2**64 - 32), "tensor blk.0.attn_v.weight ends "),
+        (offset(2**40), "the file ends before what its header describes"),
+        (offset(0), "tensor token_embd.weight overlaps blk.0.attn_v.weight"),
+        (lambda reader: reader.fields["GGUF.kv_count"].parts[0].__setitem__(0, 2**62), "the file ends before"),
+        (
+            lambda reader: reader.fields["tokenizer.ggml.token_type"].parts[4].__setitem__(0, 2**60),
+            "a list in its header has 1,152,921,504,606,846,976 entries, more than 10,000,000",
+        ),
+    ],
+)
+def test_gguf_with_a_header_that_does_not_fit_the_file(edit, said, converted, tmp_path):
+    file = tmp_path / "bad.gguf"
+    file.write_bytes((converted[0] / "tiny.F32.gguf").read_bytes())
+    header(file, edit)
+    found = message(lambda: load(find(file, tmp_path / "cache")))
+    assert f"its config cannot be read: bad.gguf is damaged: {said}" in found
+    assert not (tmp_path / "cache").exists()
+
+
+def test_gguf_of_a_far_larger_model_is_refused_before_its_memory_is_touched(converted, tmp_path):
+    file = tmp_path / "bad.gguf"
+    file.write_bytes((converted[0] / "tiny.F32.gguf").read_bytes())
+    header(file, entry("llama.vocab_size", 9_000_000))
+    assert "they do not belong together" in message(lambda: load(find(file, tmp_path / "cache")))
+    assert not (tmp_path / "cache").exists()
+
+
 def test_gguf_cut_short_leaves_nothing_in_the_cache(converted, tmp_path):
     folder, *_ = converted
     whole = (folder / "tiny.F32.gguf").read_bytes()

@@ -9,6 +9,7 @@ import pytest
 
 from mixln.errors import MixlnError, PlacementError, SettingsError
 from mixln.placement import (
+    Gain,
     Layer,
     Norm,
     Placement,
@@ -126,6 +127,12 @@ def test_stored_placement_of_the_wrong_json_type_is_refused(stored):
         (lambda: Norm(kind="batch"), r"kind must be one of host, group, dyt, got 'batch'"),
         (lambda: Norm(kind="group"), r"groups.*kind='group', groups=None"),
         (lambda: Norm(groups=4), r"groups.*kind='host', groups=4"),
+        (lambda: Norm(kind="group", groups=10**400), r"groups must be at most 1,000,000, got far more"),
+        (lambda: Norm(kind="dyt", alpha=1e30), r"alpha must lie from -10,000 to 10,000, got 1e\+30"),
+        (lambda: Gain(initial=float("inf")), r"initial must lie from -10,000 to 10,000, got inf"),
+        (lambda: Sublayer(skip_scale=1e30), r"skip_scale must lie from -10,000 to 10,000, got 1e\+30"),
+        (lambda: Sublayer(branch_scale=10**400), r"branch_scale must lie .*, got a number of more than 300 digits"),
+        (lambda: Sublayer(branch_scale=float("nan")), r"branch_scale must lie from -10,000 to 10,000, got nan"),
         (lambda: Norm(kind="group", groups=0), r"groups must be at least 1, got 0"),
         (lambda: ProjectionNorm(width="half"), r"must be 'head' or 'full', got 'half'"),
         (lambda: Placement(name="none", layers=()), r"'none' needs at least one layer"),

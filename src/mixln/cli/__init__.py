@@ -22,6 +22,7 @@ from mixln.cli.pretrain import Pretrain
 from mixln.cli.prune import Prune
 from mixln.cli.reproduce import Reproduce
 from mixln.cli.stress import StressCommand
+from mixln.cli.terminal import plain
 from mixln.cli.tune import TuneCommand
 from mixln.cli.tuning import FineTune, Reward, Rlhf
 from mixln.errors import MixlnError, SettingsError, Stopped
@@ -105,8 +106,8 @@ def _complain(text: str) -> None:
     """
     if launched()[0] > 0:
         return
-    plain = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
-    short = plain if len(plain) <= LONGEST else f"{plain[: LONGEST // 2]} … {plain[-LONGEST // 2 :]}"
+    text = plain(text)
+    short = text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
     print(f"mixln: {short}", file=sys.stderr)
 
 

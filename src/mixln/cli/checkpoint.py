@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,15 +27,16 @@ def check_new(out: Path) -> None:
     check_writable(out)
 
 
-def one_source(model: str, cache: Path, *, pickled: bool = False) -> Source:
+def one_source(model: str, cache: Path, *, say: Callable[[str], None], pickled: bool = False) -> Source:
     """Finds the model that a command was given.
 
+    :param say: takes one line of news.
     :param pickled: take one whose weights are there as a pickle only, too.
     :raises CheckpointError: if there is none; :class:`SettingsError` if it is a whole comparison.
     """
     from mixln.compare.sources import find
 
-    sources = find(model, cache=cache_folder(cache), say=print, pickled=pickled)
+    sources = find(model, cache=cache_folder(cache), say=say, pickled=pickled)
     if len(sources) > 1:
         raise SettingsError(f"model {model} is a whole comparison; name one of its trials")
     return sources[0]
@@ -46,7 +48,11 @@ def own_precision(source: Source) -> str:
 
 
 def write(model: PreTrainedModel, source: Source, out: Path) -> None:
-    """Writes a checkpoint whole or not at all, with the tokenizer or image processor of the one that it was made of, if that has one."""
+    """Writes a checkpoint whole or not at all, with the tokenizer or image processor of the one that it was made of, if that has one.
+
+    :raises DataError: if its tokenizer would give other tokens; see :func:`mixln.hosts.companions.write_companion`.
+    """
+    from mixln.hosts.companions import write_companion
     from mixln.hosts.sources import image_processor_of, tokenizer_of
     from mixln.quiet import quiet
 
@@ -55,5 +61,8 @@ def write(model: PreTrainedModel, source: Source, out: Path) -> None:
 
     with quiet(), folder_atomic(out, keeps=made_meanwhile) as folder:
         model.save_pretrained(folder)
+        companion = None
         with suppress(DataError):
-            (image_processor_of if source.takes_images else tokenizer_of)(source).save_pretrained(folder)
+            companion = (image_processor_of if source.takes_images else tokenizer_of)(source)
+        if companion is not None:
+            write_companion(companion, folder, origin=source.path)

@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from mixln.cli.checkpoint import check_new, one_source, own_precision, write
+from mixln.cli.terminal import Terminal
 from mixln.errors import SettingsError
 
 
@@ -38,9 +39,9 @@ class Convert:
         from mixln.hosts.sources import load
         from mixln.quiet import quiet
 
-        source = one_source(
-            self.model, self.cache, pickled=True
-        )  # a pickle of the authors is read without running code
+        terminal = Terminal()
+        # A pickle of the authors is read without running code.
+        source = one_source(self.model, self.cache, say=terminal.line, pickled=True)
         family(source.config)
         folder = Path(source.path)
         with quiet():
@@ -49,7 +50,7 @@ class Convert:
                     raise SettingsError(
                         f"placement is told by the checkpoint {self.model} itself; leave out --placement"
                     )
-                model = unplace(load(source, dtype=own_precision(source), whole=True, say=print))
+                model = unplace(load(source, dtype=own_precision(source), whole=True, say=terminal.line))
             elif is_mix_ln(folder, source.config):
                 if self.placement is None:
                     raise SettingsError(
@@ -58,8 +59,8 @@ class Convert:
                     )
                 model = from_mix_ln(folder, source.config, self.placement)
             else:
-                stock = load(source, dtype=own_precision(source), whole=True, say=print)
+                stock = load(source, dtype=own_precision(source), whole=True, say=terminal.line)
                 model = place(stock, self.placement or "stock")
         write(model, source, self.out)
-        print(f"{type(model).__name__}, {sum(p.numel() for p in model.parameters()):,} parameters: {self.out}")
+        terminal.line(f"{type(model).__name__}, {sum(p.numel() for p in model.parameters()):,} parameters: {self.out}")
         return 0

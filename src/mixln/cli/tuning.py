@@ -57,7 +57,7 @@ class Tuning(ABC):
 
         keep_freed_memory()
         with quiet():
-            tuned = self.train(one_source(self.model, self.cache), terminal.news)
+            tuned = self.train(one_source(self.model, self.cache, say=terminal.news), terminal.news)
         if tuned.status == "diverged":
             terminal.line(f"diverged at step {tuned.step:,}: {tuned.reason}; no model was written")
             return 1
@@ -119,5 +119,5 @@ class Rlhf(Tuning):
         from mixln.cli.checkpoint import one_source
         from mixln.training.steps import rlhf_step
 
-        judge = one_source(self.reward_model, self.cache)
+        judge = one_source(self.reward_model, self.cache, say=say)
         return rlhf_step(source, judge, self.chosen, self.tuning, self.out, seed=self.seed, say=say)

@@ -22,17 +22,15 @@ from mixln.diagnostics.results import Diagnosis
 from mixln.diagnostics.settings import MeasureSettings
 from mixln.diagnostics.stack import Batch, find_stack
 from mixln.diagnostics.tasks import task_drops
-from mixln.errors import MixlnError, SettingsError, first_line
+from mixln.errors import CheckpointError, MixlnError, SettingsError, first_line
 from mixln.evaluation.harness import Harness
 from mixln.files import write_atomic
+from mixln.hosts.configs import positions
 from mixln.hosts.sources import Say, Source, device, image_processor_of, load, tokenizer_of
 from mixln.records import from_json, read_json, to_json
 
-POSITIONS_AFTER_PADDING = (
-    "camembert", "data2vec-text", "esm", "ibert", "longformer", "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta",
-    "xlm-roberta-xl", "xmod",
-)  # fmt: skip
-"""Families whose first position is the one after the padding token's id."""
+LEAST_TOKENS = 8
+"""Tokens of the shortest sequence that is measured."""
 KEPT = "diagnosis.json"
 """Name of the file in a trial's folder that holds its diagnosis."""
 
@@ -285,15 +283,20 @@ def _prepare(
 
 
 def _limits(source: Source) -> list[int]:
-    """The most tokens a sequence may have: by the model's positions, and by what a trial was trained on."""
+    """The most tokens a sequence may have: by the model's positions, and by what a trial was trained on.
+
+    :raises CheckpointError: if the model has too few positions to be measured.
+    """
     if source.takes_images:
         return []
-    config = source.config
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions is not None and config.model_type in POSITIONS_AFTER_PADDING:
-        positions -= config.pad_token_id + 1
+    most = positions(source.config)
+    if most is not None and most < LEAST_TOKENS:
+        raise CheckpointError(
+            f"model {source.name} takes sequences of at most {most} tokens (max_position_embeddings), and at least {LEAST_TOKENS} are "
+            "needed to measure it; mend its config, or name another model"
+        )
     trained = source.trial["sequence_length"] if source.trial else None
-    return [limit for limit in (positions, trained) if limit is not None]
+    return [limit for limit in (most, trained) if limit is not None]
 
 
 def titles_of(sources: Sequence[Source]) -> list[str]:

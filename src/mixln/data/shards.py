@@ -41,6 +41,7 @@ from mixln.data.text import (
     encoded,
     held_out_rows,
     named_tokenizer,
+    save_tokenizer,
     trained_tokenizer,
     unigram_loss,
 )
@@ -273,7 +274,7 @@ def _begin(
         if tokenizer is None:
             tokenizer = trained_tokenizer(list(_sample(source)), settings.vocabulary_size or vocabulary)
         with folder_atomic(out / "tokenizer") as folder:
-            tokenizer.save_pretrained(folder)
+            save_tokenizer(tokenizer, folder, settings.tokenizer)
     make_folder(out / TRAIN)
     if not (out / HELD_OUT_ROWS).is_dir():
         documents = source.held_out(min(MOST_HELD_OUT, max(LEAST_HELD_OUT, int(tokens * settings.held_out))))

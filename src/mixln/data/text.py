@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -186,7 +187,7 @@ def prepare(settings: TextSettings, *, vocabulary_size: int, tokens: int, cache:
     folder = cache / "text" / key
     if not (folder / "info.json").is_file():
         tokenizer = named or trained_tokenizer(documents.train, size)
-        _pack(documents, tokenizer, settings.sequence_length, key, folder)
+        _pack(documents, tokenizer, settings.sequence_length, key, folder, settings.tokenizer)
     if is_hub(settings):
         remembered.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(remembered, key)
@@ -203,9 +204,13 @@ def named_tokenizer(name: str) -> PreTrainedTokenizerFast:
     """
     from transformers import AutoTokenizer
 
-    check_normalizer(name)
+    from mixln.quiet import quiet
+
+    place = _tokenizer_at(name)
+    check_normalizer(place)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
     except Exception as error:  # transformers raises OSError, ValueError and others for the same mistake
         raise DataError(
             f"tokenizer {name!r} cannot be loaded: {first_line(error)}; name a folder or a hub id that holds one"
@@ -220,6 +225,34 @@ def named_tokenizer(name: str) -> PreTrainedTokenizerFast:
         )
     check_normalizer(name, tokenizer)
     return tokenizer
+
+
+def _tokenizer_at(name: str) -> str:
+    """The folder of a tokenizer, or its hub id if the hub knows it. The hub is asked once: transformers would ask it for each file, and
+    again where there is no answer.
+
+    :raises DataError: if it is a file, a path that does not exist, or no public model of the hub.
+    """
+    from huggingface_hub import HfApi, snapshot_download
+
+    from mixln.hosts.sources import HUB_SECONDS
+
+    remedy = "name a folder or a hub id that holds one"
+    path = Path(os.path.expanduser(name))
+    if path.is_dir():
+        return str(path)
+    if path.exists():
+        raise DataError(f"tokenizer {name!r} is a file; name its folder, or a hub id")
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or name.endswith((".json", ".model", ".txt")):
+        raise DataError(f"tokenizer {name!r} does not exist; {remedy}")
+    try:
+        HfApi().model_info(name, timeout=HUB_SECONDS)
+    except Exception as error:  # no network, offline mode, no such model: what was fetched before will do
+        try:
+            return snapshot_download(name, local_files_only=True)
+        except Exception:
+            raise DataError(f"tokenizer {name!r} cannot be loaded: {first_line(error)}; {remedy}") from error
+    return name
 
 
 def trained_tokenizer(documents: Iterable[str], size: int) -> PreTrainedTokenizerFast:
@@ -287,7 +320,19 @@ def encoded(documents: list[str], tokenizer: Any) -> list[np.ndarray]:
     return [np.array([*ids, tokenizer.eos_token_id], dtype=np.int64) for ids in found]
 
 
-def _pack(documents: Corpus, tokenizer: Any, length: int, key: str, folder: Path) -> None:
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, origin: str | None) -> None:
+    """Writes a tokenizer into a folder of its own.
+
+    :param origin: the folder or hub id that it was loaded from; `None` for one that was trained here.
+    :raises DataError: if what is written would give other tokens.
+    """
+    from mixln.hosts.companions import write_companion
+
+    folder.mkdir(exist_ok=True)
+    write_companion(tokenizer, folder, origin=os.path.expanduser(origin or ""))
+
+
+def _pack(documents: Corpus, tokenizer: Any, length: int, key: str, folder: Path, origin: str | None) -> None:
     import datasets
     import numpy as np
 
@@ -313,7 +358,7 @@ def _pack(documents: Corpus, tokenizer: Any, length: int, key: str, folder: Path
         as_rows = {"input_ids": list(rows.astype(np.int32))}
         datasets.Dataset.from_dict(as_rows, features=narrow).save_to_disk(str(target / "train"))
         _windows(held_out, length).save_to_disk(str(target / HELD_OUT_ROWS))
-        tokenizer.save_pretrained(target / "tokenizer")
+        save_tokenizer(tokenizer, target / "tokenizer", origin)
         write_atomic(target / "info.json", json.dumps(asdict(info), indent=1))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import re
 from collections.abc import Collection
 from typing import Any
 
@@ -12,6 +13,7 @@ from transformers import PreTrainedModel
 
 from mixln.diagnostics.stack import Stack, evaluating, find_stack, fresh
 from mixln.errors import SettingsError
+from mixln.hosts.configs import is_placed
 from mixln.nn.residual import PlacedLayer
 from mixln.placement import Placement
 
@@ -34,7 +36,10 @@ def prune(stack: Stack, layers: Collection[int]) -> PreTrainedModel:
         raise SettingsError("layers must name at least one layer to remove, got none")
     model = stack.model
     where = next(name for name, module in model.named_modules() if module is stack.layers)
-    smaller: Any = fresh(model, pruned_config(model.config, kept)).eval()
+    try:
+        smaller: Any = fresh(model, pruned_config(model.config, kept)).eval()
+    except Exception as error:  # config and model classes raise many kinds for a number of layers that they cannot have
+        raise _differs(stack) from error
     numbered = {f"{where}.{old}": f"{where}.{new}" for new, old in enumerate(kept)}
     depth_of_name = where.count(".") + 2
     weights = {}
@@ -67,24 +72,65 @@ def _differs(stack: Stack) -> SettingsError:
     )
 
 
+NUMBERS = re.compile(
+    r".*(_idxs|indexes|_block_indices|_layer_ids|mlp_only_layers|moe_layers|cross_attention_layers|rope_scaling_layers)"
+)
+"""Names of the lists of a config that hold the numbers of some layers, counted from 0."""
+VALUES = re.compile(r".*layer.*|attention_window|sliding_windows")
+"""Names of the lists that hold one value a layer where they have as many entries; others are known by the class's own defaults."""
+
+
 def pruned_config(config: Any, kept: list[int]) -> Any:
-    """A config for the layers `kept`, counted from 0, of a model: their number, and every list of its layers."""
+    """A config for the layers `kept`, counted from 0, of a model: their number, and every list of its layers.
+
+    :raises Exception: of many kinds, where a family does not let its number of layers be chosen.
+    """
     depth = config.num_hidden_layers
     entries: dict[str, Any] = copy.deepcopy(config.to_dict())
     number = config.attribute_map.get("num_hidden_layers", "num_hidden_layers")
     for name, value in entries.items():
-        if isinstance(value, list) and len(value) == depth and "layer" in name:
+        if name == "per_layer_config" and isinstance(value, dict):  # what differs in some layers, by their numbers
+            entries[name] = {new: value[old] for new, old in enumerate(kept) if old in value}
+        if not isinstance(value, list | tuple):
+            continue
+        if NUMBERS.fullmatch(name):
+            entries[name] = [new for new, old in enumerate(kept) if old in value]
+        elif len(value) == depth and (VALUES.fullmatch(name) or _follows_depth(type(config), number, name)):
             entries[name] = [value[index] for index in kept]
-    if entries.get("mlp_only_layers"):  # numbers of layers, in the families with experts
-        entries["mlp_only_layers"] = [new for new, old in enumerate(kept) if old in entries["mlp_only_layers"]]
-    if getattr(config, "placement", None) is not None:
+    if "attention_types" in entries and "attention_layers" in entries:  # GPT-Neo's, a short form of the other
+        entries["attention_types"] = [[[kind], 1] for kind in entries["attention_layers"]]
+    if "stage_names" in entries:
+        entries |= _stages(entries, depth, kept)
+    if is_placed(config):
         placement = Placement.from_json(config.placement)
         removed = ", ".join(str(index + 1) for index in range(depth) if index not in kept)
-        smaller = dataclasses.replace(
+        entries["placement"] = dataclasses.replace(
             placement,
             name=f"{placement.name} without layers {removed}",
             layers=tuple(placement.layers[index] for index in kept),
-        )
-        entries["placement"] = smaller.to_json()
+        ).to_json()
     entries[number] = len(kept)
-    return type(config).from_dict(entries)
+    smaller = type(config).from_dict(entries)
+    if smaller.num_hidden_layers != len(kept):
+        raise ValueError(f"{type(config).__name__} takes its number of layers from other entries")
+    return smaller
+
+
+def _stages(entries: dict[str, Any], depth: int, kept: list[int]) -> dict[str, Any]:
+    """The outputs of a backbone, as `AutoBackbone` gives them: stage 0 is the embeddings, stage i layer i, counted from 1.
+
+    Those of layers that are removed go with them, but the last layer is always one where it was before.
+    """
+    before = entries.get("out_indices") or [depth]
+    stages = [new for new, old in enumerate([0, *(index + 1 for index in kept)]) if old in before]
+    if depth in before:
+        stages = sorted({*stages, len(kept)})
+    return {"out_indices": stages or [len(kept)], "out_features": None, "stage_names": None}
+
+
+def _follows_depth(kind: Any, number: str, name: str) -> bool:
+    """Whether a list that a config class makes by itself has one entry a layer."""
+    try:
+        return all(len(getattr(kind(**{number: depth}), name)) == depth for depth in (5, 6))
+    except Exception:  # the class has no such list, or does not let the number of layers be chosen
+        return False

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
 
 from mixln.diagnostics.anatomy import FAMILIES, Branch, Branches
-from mixln.errors import CheckpointError, SettingsError
+from mixln.errors import CheckpointError, SettingsError, first_line
 from mixln.hosts.probe import probe
 from mixln.nn.residual import PlacedLayer
 from mixln.placement import Sublayer
@@ -40,7 +40,7 @@ class Stack:
 
     def run(self, batch: Batch) -> Tensor:
         """The last hidden state (B, T, D) of the model without its head; labels are left out."""
-        return _without_cache(self.model.base_model, batch)[0]
+        return _without_cache(_body(self.model), batch)[0]
 
     def logits(self, batch: Batch) -> Tensor:
         """What the model's head gives; labels are left out."""
@@ -151,13 +151,25 @@ def _stack(model: PreTrainedModel, layers: nn.ModuleList) -> Stack:
     return replace(stack, head=_head(stack))
 
 
+def _body(model: PreTrainedModel) -> nn.Module:
+    """The model without its head: itself where it has none, though a part of it may have the name that the body of others has."""
+    classes: Any = MODEL_MAPPING.get(type(model.config), ())
+    return model if isinstance(model, classes) else model.base_model
+
+
 @torch.no_grad()
 def _head(stack: Stack) -> nn.Module | None:
     head = stack.model.get_output_embeddings()
     if not isinstance(head, nn.Linear):
         return None
     with evaluating(stack.model):
-        last_BTD = stack.run(stack.probe)
+        try:
+            last_BTD = stack.run(stack.probe)
+        except Exception as error:  # whatever the code of a family raises
+            raise SettingsError(
+                f"this {stack.model.config.model_type!r} model cannot be run on a plain input, and so it can be neither diagnosed nor "
+                f"pruned: {first_line(error)}; name another model"
+            ) from error
         if head.in_features != last_BTD.shape[-1]:
             return None
         return head if torch.equal(head(last_BTD), stack.logits(stack.probe)) else None
@@ -313,12 +325,21 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 def first_of(output: Any) -> Tensor:
     """The hidden state in what a layer or a branch returns: a tensor, or the first of a tuple."""
-    return output[0] if isinstance(output, tuple | list) else output
+    return output[0] if _is_tuple(output) else output
 
 
 def _in_place_of(output: Any, x_BTD: Tensor) -> Any:
     """Another hidden state in the form of what a layer or a branch returned."""
-    return (x_BTD, *output[1:]) if isinstance(output, tuple | list) else x_BTD
+    return (x_BTD, *output[1:]) if _is_tuple(output) else x_BTD
+
+
+def _is_tuple(output: Any) -> bool:
+    """:raises SettingsError: if it names its parts: then there is more than one stream, as in Reformer."""
+    if hasattr(output, "_fields"):
+        raise SettingsError(
+            f"the layers of this model give {', '.join(output._fields)}; such a model can be neither diagnosed nor pruned"
+        )
+    return isinstance(output, tuple | list)
 
 
 def real_tokens(batch: Batch, x_BTD: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from mixln.hosts import family, placed_config, placement_for, stock_entries
 from mixln.hosts.families import HOSTS
 from mixln.hosts.family import Host, copy_weights, head_size
 from mixln.hosts.probe import probe
+from mixln.hosts.weights import check_size
 from mixln.placement import Layer, Placement
 from mixln.placement.zoo import POST, PRE, SANDWICH
 
@@ -105,8 +106,10 @@ def from_mix_ln(folder: Path, config: PreTrainedConfig, placement: str) -> PreTr
             f"checkpoint {folder} is not {placement}: norm {wrong[0]} is {'missing' if wrong[0] in expected else 'extra'}; "
             f"its norms say {_read_off(found, len(records.layers))}"
         )
+    auto = HOSTS["llama"].heads["causal-lm"][1]
+    check_size(str(folder), wanted, auto, sum(weight.numel() for weight in weights.values()), len(weights))
     with no_init_weights():
-        model = HOSTS["llama"].heads["causal-lm"][1].from_config(wanted, dtype=next(iter(weights.values())).dtype)
+        model = auto.from_config(wanted, dtype=next(iter(weights.values())).dtype)
     model.tie_weights()
     own_names: list[str] = list(model.state_dict())
     names = {ours: renamed.get(ours, ours) for ours in own_names}
@@ -264,7 +267,12 @@ def _weights(folder: Path) -> dict[str, Tensor]:
             stored = read(folder / name)
         except Exception as error:  # safetensors and torch raise many kinds
             raise CheckpointError(f"checkpoint {folder / name} cannot be read: {first_line(error)}") from error
-        return {key: value for key, value in stored.items() if not key.endswith("rotary_emb.inv_freq")}
+        weights = {key: value for key, value in stored.items() if not key.endswith("rotary_emb.inv_freq")}
+        if wrong := sorted(key for key, value in weights.items() if not value.is_floating_point()):
+            raise CheckpointError(
+                f"checkpoint {folder / name}: weight {wrong[0]} is stored as {weights[wrong[0]].dtype}, and must be floating-point numbers"
+            )
+        return weights
     raise CheckpointError(
         f"checkpoint {folder} holds none of {', '.join(READERS)}; one file with all weights is needed"
     )

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from mixln.hosts.configs import positions
+
 
 def probe(model: PreTrainedModel, *, length: int) -> dict[str, Tensor]:
     """One image of the model's size (1, C, H, W), or one text (1, T), on the model's device.
@@ -21,5 +23,5 @@ def probe(model: PreTrainedModel, *, length: int) -> dict[str, Tensor]:
         size = (config.image_size,) * 2 if isinstance(config.image_size, int) else tuple(config.image_size)
         shape = (1, config.num_channels, *size)
         return {"pixel_values": torch.linspace(-1, 1, math.prod(shape), device=device).view(shape)}
-    length = min(length, getattr(config, "max_position_embeddings", length))
+    length = min(length, positions(config) or length)
     return {"input_ids": torch.arange(1, length + 1, device=device).unsqueeze(0) % config.vocab_size}

@@ -17,7 +17,6 @@ from typing import Any, Literal
 import torch
 import transformers
 from transformers import (
-    CONFIG_MAPPING,
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
@@ -38,9 +37,9 @@ from transformers.utils.import_utils import is_gguf_available
 from mixln.data.settings import ImageSettings
 from mixln.errors import CheckpointError, DataError, MixlnError, SettingsError, StoreError, first_line, unknown
 from mixln.files import existing, folder_atomic, holding
-from mixln.hosts import HOSTS, refuse_pieces, saved_class
+from mixln.hosts import HOSTS, configs, gguf_header, refuse_pieces, saved_class, weights
+from mixln.hosts.companions import write_companion
 from mixln.normalizers import check_normalizer
-from mixln.placement import MOST_LAYERS
 from mixln.quiet import quiet
 
 Task = Literal["causal-lm", "masked-lm", "image-classification", "none"]
@@ -57,9 +56,11 @@ PRETRAINED_ON_MASKS = tuple(
     f"{family}ForPreTraining" for family in ("Albert", "Bert", "BigBird", "FNet", "MegatronBert", "MobileBert")
 )
 """Classes with two heads, one of which is that of the masked language model."""
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+WEIGHTS = (weights.WHOLE, weights.INDEX)
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 """Weights in a format whose readers have run code that was hidden in it."""
+ADAPTER = "adapter_config.json"
+"""What PEFT writes beside the weights of an adapter. transformers applies the adapter to whatever model lies in the same folder."""
 PARTS = ("text", "vision", "audio", "encoder", "decoder")
 """How the names of sub-configs begin that describe a model of their own."""
 NAMELESS = ("model", "models", "checkpoint", "final", "best")
@@ -81,6 +82,7 @@ class Source:
     :param path: folder or hub id for `from_pretrained`; of a GGUF file, the folder in the cache for its conversion.
     :param task: what the model was made for, by its config's architecture.
     :param gguf: the file that is to be converted into `path`.
+    :param revision: of a hub id, the commit that its files are read at; empty where that is not known, and for folders.
     :param pickled: its weights are there as a pickle only.
     :param trial: text settings of the comparison that the model is a trial of, as in its `experiment.json`.
     :param trial_tokens: training tokens of that trial.
@@ -93,6 +95,7 @@ class Source:
     task: Task
     config: PreTrainedConfig
     gguf: Path | None = None
+    revision: str = ""
     pickled: bool = False
     trial: dict[str, Any] | None = None
     trial_tokens: int | None = None
@@ -102,8 +105,7 @@ class Source:
     @property
     def facts(self) -> dict[str, str]:
         """What a report says of it."""
-        placement = getattr(self.config, "placement", None)
-        placed = {"placement": placement["name"]} if placement else {}
+        placed = {"placement": self.config.placement["name"]} if configs.is_placed(self.config) else {}
         return {"source": self.name, "family": self.config.model_type, **placed}
 
     @property
@@ -162,8 +164,9 @@ def prepare(source: Source, *, say: Say = silent) -> None:
     if source.gguf is None or (target / "config.json").is_file():
         return
     with quiet():
-        with torch.device("meta"):
-            empty = AutoModelForCausalLM.from_config(source.config)
+        empty = weights.check_size(
+            source.name, source.config, AutoModelForCausalLM, *gguf_header.check(source.name, source.gguf)
+        )
         need = 4 * sum(parameter.numel() for parameter in empty.parameters())
         free = shutil.disk_usage(existing(target)).free
         if free < need:
@@ -189,7 +192,7 @@ def prepare(source: Source, *, say: Say = silent) -> None:
                 refuse_incomplete(source, info)
                 # A model read from a GGUF file refuses to be saved; one of the same config takes its weights.
                 empty.save_pretrained(folder, state_dict=model.state_dict())
-                AutoTokenizer.from_pretrained(**where).save_pretrained(folder)
+                write_companion(AutoTokenizer.from_pretrained(**where), folder)
         except MixlnError:
             raise
         except Exception as error:  # the readers of GGUF raise many kinds
@@ -204,12 +207,20 @@ def identity(source: Source) -> str:
     with its revision."""
     folder = Path(source.path)
     if not folder.is_dir():
-        return f"{source.path}@{source.config._commit_hash}"
+        return f"{source.path}@{source.revision}"
     digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.name == "config.json" or path.suffix in (".safetensors", ".bin"):
-            with path.open("rb") as file:
-                digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+    present = [
+        path
+        for path in sorted(folder.iterdir())
+        if path.name == "config.json" or path.suffix in (".safetensors", ".bin")
+    ]
+    for path in present:
+        with path.open("rb") as file:
+            digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+    read = [] if source.pickled else weights.files(folder, source.name)
+    if len(read) > 1 and read != [path for path in present if path.suffix == ".safetensors"]:
+        # The index alone says which of the files are the model.
+        digest.update("".join(path.name for path in read).encode())
     return digest.hexdigest()
 
 
@@ -221,8 +232,9 @@ def load(
     :param dtype: float32, bfloat16 or float16.
     :param device: for example cpu, cuda or cuda:1.
     :param whole: as the class that it was saved as, with every weight of the checkpoint; else with the head of its task or none.
-    :raises CheckpointError: if weights are missing, misshapen, unreadable or not finite; only the pooler of a model without a head
-        may be missing. :class:`SettingsError` for the dtype or the device.
+    :raises CheckpointError: if weights are missing, misshapen, unreadable, not floating-point numbers or not finite, or the config
+        describes a far larger model; only the pooler of a model without a head may be missing. :class:`SettingsError` for the dtype
+        or the device.
     """
     if dtype not in PRECISIONS:
         raise SettingsError(unknown("precision", dtype, PRECISIONS))
@@ -233,8 +245,10 @@ def load(
         auto = _class_as_saved(source.config) or auto
     with quiet():
         try:
+            check_stored(source, auto)
             model, info = auto.from_pretrained(
                 source.path,
+                **stored_at(source),
                 dtype=getattr(torch, dtype),
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # so that they are reported, and refused below
@@ -248,10 +262,10 @@ def load(
                 f"model {source.name} cannot be loaded: {_reason(error)}; mend or fetch the checkpoint again"
             ) from error
     refuse_incomplete(source, info)
-    if whole and info["unexpected_keys"]:
+    if whole and (lost := [key for key in info["unexpected_keys"] if not weights.is_constant(key)]):
         raise CheckpointError(
             f"model {source.name} cannot be written without loss: {type(model).__name__} has no place for weight "
-            f"{min(info['unexpected_keys'])}; only diagnose can look at it"
+            f"{min(lost)}; only diagnose can look at it"
         )
     for key, weight in model.named_parameters():
         if weight.is_floating_point() and not weight.isfinite().all():
@@ -263,6 +277,38 @@ def load(
         return model.to(device).eval()
     except (RuntimeError, AssertionError) as error:
         raise SettingsError(f"device {device!r} cannot hold the model: {_reason(error)}; use cpu") from error
+
+
+def stored_at(source: Source) -> dict[str, Any]:
+    """What `from_pretrained` takes besides the path: the config that was checked, and of a hub id the commit that it was read at."""
+    return {"config": source.config, **({"revision": source.revision} if source.revision else {})}
+
+
+def check_stored(source: Source, kind: Any, config: PreTrainedConfig | None = None) -> None:
+    """Holds a model's config against the headers of its weights; see :func:`mixln.hosts.weights.check`.
+
+    :param kind: the class that will be built.
+    :param config: what it will be built from; the model's own if left out.
+    """
+    folder = Path(source.path)
+    if not folder.is_dir():
+        folder = _fetched(source)
+    found = weights.stored(weights.files(folder, source.name), source.name)
+    weights.check(source.name, config or source.config, kind, found)
+
+
+def _fetched(source: Source) -> Path:
+    """The folder of the hub's cache with the weights of a hub id, which are fetched if they are not there."""
+    from huggingface_hub import snapshot_download
+
+    def fetch(*names: str) -> Path:
+        return Path(snapshot_download(source.path, revision=source.revision or None, allow_patterns=list(names)))
+
+    folder = fetch(weights.WHOLE)
+    if (folder / weights.WHOLE).is_file():
+        return folder
+    folder = fetch(weights.INDEX)
+    return fetch(*weights.shards(folder, source.name))
 
 
 def _class_as_saved(config: PreTrainedConfig) -> Any:
@@ -283,7 +329,7 @@ def tokenizer_of(source: Source, *, say: Say = silent) -> PreTrainedTokenizerBas
     check_normalizer(source.path)
     try:
         with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(source.path, trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(source.path, **stored_at(source), trust_remote_code=False)
             check_normalizer(source.name, tokenizer)
             tokenizer.encode("A word.")  # settings of a wrong type show when they are used
     except DataError:
@@ -316,7 +362,7 @@ def image_processor_of(source: Source) -> Any:
     """
     try:
         with quiet():
-            return AutoImageProcessor.from_pretrained(source.path, trust_remote_code=False)
+            return AutoImageProcessor.from_pretrained(source.path, **stored_at(source), trust_remote_code=False)
     except Exception as error:
         raise DataError(
             f"model {source.name} has no image processor that can be loaded: {_reason(error)}; "
@@ -342,10 +388,21 @@ def _in_folder(name: str, folder: Path, cache: Path) -> Source:
             return _in_gguf(name, found[0], cache)
         if found:
             raise CheckpointError(f"model {name} holds several GGUF files; {_ggufs(folder)}")
+        if (folder / ADAPTER).is_file():
+            raise CheckpointError(
+                f"model {name} is a folder with an adapter and no model; merge it into its model (PEFT's merge_and_unload), "
+                "and name what that saves"
+            )
         if (folder / "model" / "config.json").is_file():
             raise CheckpointError(f"model {name} is a folder without config.json; did you mean {Path(name) / 'model'}?")
         raise CheckpointError(f"model {name} is a folder without config.json; {KINDS}")
     files = {path.name for path in folder.iterdir()}
+    if odd := [
+        path.name for path in sorted(folder.iterdir()) if path.exists() and not (path.is_file() or path.is_dir())
+    ]:
+        raise CheckpointError(
+            f"model {name} holds {odd[0]}, which is a pipe or a device and no file, and would be read without end; remove it"
+        )
     config = _config(name, str(folder))
     place = folder.absolute()
     of_training = re.fullmatch(r"checkpoint-\d+", place.name)
@@ -359,7 +416,8 @@ def _on_hub(name: str, cache: Path) -> Source:
 
     try:
         # One question, so that a name that is wrong or a network that is down costs no retries.
-        files = {file.rfilename for file in HfApi().model_info(name, timeout=HUB_SECONDS).siblings or ()}
+        found = HfApi().model_info(name, timeout=HUB_SECONDS)
+        files = {file.rfilename for file in found.siblings or ()}
     except HFValidationError as error:
         raise CheckpointError(f"model {name!r} does not exist and can be no hub id; {KINDS}") from error
     except RepositoryNotFoundError as error:
@@ -382,7 +440,8 @@ def _on_hub(name: str, cache: Path) -> Source:
         ggufs = sorted(file for file in files if file.endswith(".gguf"))
         remedy = f"name one of its GGUF files, for example {name}:{ggufs[0]}" if ggufs else KINDS
         raise CheckpointError(f"model {name} on the hub has no config.json; {remedy}")
-    return _source(name, name.rpartition("/")[2], name, _config(name, name), files)
+    config = _config(name, name, **({"revision": found.sha} if found.sha else {}))
+    return replace(_source(name, name.rpartition("/")[2], name, config, files), revision=found.sha or "")
 
 
 def _download(name: str, repository: str, file: str, say: Say) -> Path:
@@ -415,6 +474,7 @@ def _in_gguf(name: str, file: Path, cache: Path) -> Source:
     if (converted / "config.json").is_file():
         config = _config(name, str(converted))
     else:
+        gguf_header.check(name, file)
         config = _config(name, str(file.parent), gguf_file=file.name)
         if not config.architectures and type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
             config.architectures = [_names(MODEL_FOR_CAUSAL_LM_MAPPING, config)[0]]
@@ -434,32 +494,18 @@ def _config(name: str, path: str, **where: str) -> PreTrainedConfig:
     """Reads a config; code that comes with a model is not run, and nothing is asked at the terminal."""
     try:
         with quiet():
+            configs.check_file(Path(path) / "config.json")
             entries, _ = PreTrainedConfig.get_config_dict(path, **where)
-            family = entries.get("model_type")
-            if isinstance(family, str) and family in CONFIG_MAPPING:
-                return _checked(CONFIG_MAPPING[family].from_dict(entries))
+            return configs.config_of(entries)
+    except configs.UnknownFamily as error:
+        raise CheckpointError(
+            f"model {name} has the model_type {error.family!r} in its config, which transformers {version('transformers')} does not "
+            f"have (code that comes with a model is not run); {KINDS}"
+        ) from error
     except Exception as error:  # transformers raises many kinds here, its own validation errors among them
         raise CheckpointError(
             f"model {name}: its config cannot be read: {_reason(error)}; mend it, or {KINDS}"
         ) from error
-    raise CheckpointError(
-        f"model {name} has the model_type {family!r} in its config, which transformers {version('transformers')} does not "
-        f"have (code that comes with a model is not run); {KINDS}"
-    )
-
-
-def _checked(config: PreTrainedConfig) -> PreTrainedConfig:
-    """The config, whose entries transformers takes as they come.
-
-    :raises ValueError: if one is of another type than what is made of it, or there are more layers than can be built.
-    """
-    names = config.architectures or []
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"architectures must be a list of names, got {names!r}")
-    layers = getattr(config, "num_hidden_layers", 1)
-    if not isinstance(layers, int) or not 1 <= layers <= MOST_LAYERS:
-        raise ValueError(f"num_hidden_layers must be a whole number from 1 to {MOST_LAYERS:,}, got {layers!r}")
-    return config
 
 
 def _source(name: str, title: str, path: str, config: PreTrainedConfig, files: Collection[str]) -> Source:
@@ -477,6 +523,11 @@ def _source(name: str, title: str, path: str, config: PreTrainedConfig, files: C
             "name one that is one stack of layers"
         )
     refuse_pieces(name, files)
+    if ADAPTER in files:
+        raise CheckpointError(
+            f"model {name} has an adapter beside its weights ({ADAPTER}), which transformers would apply to them; if it has been merged "
+            "into them, move the adapter_* files elsewhere, or else merge it first (PEFT's merge_and_unload)"
+        )
     if not any(file in files for file in (*WEIGHTS, *PICKLES)):
         raise CheckpointError(f"model {name} has a config.json but no weights; it needs {WEIGHTS[0]}")
     pickled = not any(file in files for file in WEIGHTS)

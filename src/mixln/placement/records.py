@@ -33,6 +33,17 @@ GATES = ("stream", "skip")
 
 MOST_LAYERS = 10_000
 """More layers than any model has."""
+MOST_GROUPS = 1_000_000
+"""More features than any vector that is normalized has."""
+LARGEST_SCALE = 10_000.0
+"""Magnitude of the largest factor in a record. Published ones lie below 20; powers of larger ones overflow within a few layers."""
+
+
+def _check_scale(field: str, value: float) -> None:
+    """:raises PlacementError: if a factor is not a number, or too large for any float format to carry through a model."""
+    if not -LARGEST_SCALE <= value <= LARGEST_SCALE:
+        shown = f"{value:g}" if isinstance(value, float) or abs(value) < 10**300 else "a number of more than 300 digits"
+        raise PlacementError(f"{field} must lie from {-LARGEST_SCALE:,.0f} to {LARGEST_SCALE:,.0f}, got {shown}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +70,12 @@ class Norm:
                 )
         if self.groups is not None and self.groups < 1:
             raise PlacementError(f"groups must be at least 1, got {self.groups}")
+        if self.groups is not None and self.groups > MOST_GROUPS:
+            raise PlacementError(
+                f"groups must be at most {MOST_GROUPS:,}, got {self.groups if self.groups < 2**63 else 'far more'}"
+            )
+        if self.alpha is not None:
+            _check_scale("alpha", self.alpha)
 
     def call(self, argument: str) -> str:
         """This norm of something, as in an equation: `N(x)`."""
@@ -82,6 +99,7 @@ class Gain:
     def __post_init__(self) -> None:
         if self.width not in ("features", "scalar"):
             raise PlacementError(f"width of a gain must be 'features' or 'scalar', got {self.width!r}")
+        _check_scale("initial", self.initial)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +164,8 @@ class Sublayer:
     def __post_init__(self) -> None:
         if self.gpas not in (None, *GATES):
             raise PlacementError(f"gpas must be one of {', '.join(GATES)} or absent, got {self.gpas!r}")
+        for name in ("branch_scale", "skip_scale"):
+            _check_scale(name, getattr(self, name))
 
     def formula(self, function: str, also: str = "") -> str:
         """This sublayer as an equation, for example `x ← N(x + A(x))`.

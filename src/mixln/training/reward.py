@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,8 +19,17 @@ from transformers import (
 from trl.trainer.reward_config import RewardConfig
 from trl.trainer.reward_trainer import RewardTrainer
 
-from mixln.errors import CheckpointError, first_line
-from mixln.hosts.sources import Say, Source, prepare, refuse_incomplete, refuse_pickle, silent
+from mixln.errors import CheckpointError, MixlnError, first_line
+from mixln.hosts.sources import (
+    Say,
+    Source,
+    check_stored,
+    prepare,
+    refuse_incomplete,
+    refuse_pickle,
+    silent,
+    stored_at,
+)
 from mixln.quiet import quiet
 from mixln.training.lora import lora
 from mixln.training.outcome import Tuned
@@ -92,18 +102,28 @@ def with_scalar_head(source: Source, *, seed: int, say: Say = silent) -> PreTrai
 
 
 def _classifier(source: Source, name: str, **changes: Any) -> tuple[Any, dict[str, Any]]:
-    """The checkpoint as a sequence classifier, and what transformers says of its loading."""
+    """The checkpoint as a sequence classifier, and what transformers says of its loading.
+
+    :param changes: entries of its config.
+    """
     refuse_pickle(source)
+    where = stored_at(source)
+    config = where["config"] = copy.deepcopy(source.config)
+    for entry, value in changes.items():
+        setattr(config, entry, value)
     with quiet():
         try:
+            check_stored(source, AutoModelForSequenceClassification, config)
             return AutoModelForSequenceClassification.from_pretrained(
                 source.path,
+                **where,
                 dtype=torch.float32,
                 output_loading_info=True,
                 trust_remote_code=False,
                 use_safetensors=True,
-                **changes,
             )
+        except MixlnError:
+            raise
         except Exception as error:  # transformers raises many kinds for a damaged checkpoint
             raise CheckpointError(f"{name} cannot be loaded: {first_line(error)}; mend or fetch it again") from error
 

@@ -17,6 +17,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, TrainerCallback, set
 from transformers.trainer import SCHEDULER_NAME
 
 from mixln.hosts import build, placement_for
+from mixln.hosts.companions import write_companion
 from mixln.nn.profiling import profile
 from mixln.training import ranks
 from mixln.training.callbacks import Checkpoints, Divergence, Evaluations, GradientNorms, Metrics, ResidualVariance
@@ -214,7 +215,7 @@ def train_from_scratch(
         if ranks.first():
             with trainer.final(), final_folder(folder / f"checkpoint-{step}", say) as final:
                 model.save_pretrained(final, state_dict=whole)
-                material.companion.save_pretrained(final)
+                write_companion(material.companion, final, origin=getattr(material.companion, "name_or_path", ""))
         ranks.wait()
     eval_curve = metrics.curve("eval_loss")
     ended = {"status": "diverged", "reason": divergence.reason} if divergence.reason else material.judged(metrics)

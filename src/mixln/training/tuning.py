@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -15,6 +16,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from mixln.data.examples import Examples
 from mixln.errors import DataError
 from mixln.files import make_folder
+from mixln.hosts.companions import write_companion
+from mixln.hosts.configs import positions
 from mixln.hosts.sources import Say, Source, identity, silent
 from mixln.quiet import quiet
 from mixln.training.callbacks import Checkpoints, Divergence, Evaluations, GradientNorms, Metrics, News
@@ -82,6 +85,11 @@ def tune(
     :param patience: see :class:`~mixln.training.callbacks.Divergence`.
     """
     started = time.perf_counter()
+    with (
+        quiet(),
+        TemporaryDirectory() as trial,
+    ):  # a tokenizer that cannot be written shows before the training, not after it
+        write_companion(training.tokenizer, Path(trial), origin=training.source.path, config=training.source.config)
     settings, examples = training.settings, training.examples
     place = training.folder / CHECKPOINTS
     make_folder(place)
@@ -127,7 +135,7 @@ def tune(
 
 def room(model_config: Any) -> int:
     """Tokens that a sequence may have."""
-    return getattr(model_config, "max_position_embeddings", None) or 2**31
+    return positions(model_config) or 2**31
 
 
 def with_padding(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
@@ -166,7 +174,7 @@ def _save(trainer: EqualTerms, training: Training[Any]) -> None:
             model = model.merge_and_unload()
         with final_folder(training.folder / MODEL, training.say) as target:
             model.save_pretrained(target)
-            training.tokenizer.save_pretrained(target)
+            write_companion(training.tokenizer, target, origin=training.source.path)
 
 
 def _figures(row: dict[str, Any]) -> dict[str, Figure]:
