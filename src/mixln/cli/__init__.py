@@ -10,15 +10,16 @@ from typing import Annotated, Any
 
 import tyro
 
-from mixln.cli.compare import command_of
+from mixln.cli.compare import Compare, command_of
 from mixln.cli.convert import Convert
 from mixln.cli.data import Data
 from mixln.cli.diagnose import Diagnose
 from mixln.cli.evaluate import Evaluate
+from mixln.cli.given import check_filled, check_together, given
 from mixln.cli.mistakes import WIDE, one_line
 from mixln.cli.placements import Placements
 from mixln.cli.plan import PlanCommand
-from mixln.cli.pretrain import Pretrain
+from mixln.cli.pretrain import Pretrain, trained
 from mixln.cli.prune import Prune
 from mixln.cli.reproduce import Reproduce
 from mixln.cli.stress import StressCommand
@@ -30,8 +31,7 @@ from mixln.launch import launched
 LONGEST = 1000
 """Characters of a complaint."""
 Others = (
-    Annotated[Pretrain, tyro.conf.subcommand("pretrain", prefix_name=False)]
-    | Annotated[Data, tyro.conf.subcommand("data", prefix_name=False)]
+    Annotated[Data, tyro.conf.subcommand("data", prefix_name=False)]
     | Annotated[PlanCommand, tyro.conf.subcommand("plan", prefix_name=False)]
     | Annotated[Diagnose, tyro.conf.subcommand("diagnose", prefix_name=False)]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate", prefix_name=False)]
@@ -102,9 +102,12 @@ def _complain(text: str) -> None:
 
 def _parse(arguments: list[str]) -> Any:
     """Parses a command line; a mistake in it is one line."""
+    check_filled(arguments)
     try:
         with redirect_stderr(io.StringIO()):
-            return _parsed(arguments)
+            command = _parsed(arguments)
+        check_together(given(arguments), command)
+        return command
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
@@ -118,9 +121,13 @@ def _parse(arguments: list[str]) -> Any:
 
 
 def _parsed(arguments: list[str]) -> Any:
-    compare = Annotated[command_of(arguments), tyro.conf.subcommand("compare", prefix_name=False)]  # type: ignore[misc]
+    name = next(iter(arguments), "")
+    kind, stored = command_of(arguments) if name == "compare" else (Compare, tyro.MISSING_NONPROP)
+    compare = Annotated[kind, tyro.conf.subcommand("compare", prefix_name=False, default=stored)]  # type: ignore[misc]
+    stored = trained(arguments) if name == "pretrain" else tyro.MISSING_NONPROP
+    pretrain = Annotated[Pretrain, tyro.conf.subcommand("pretrain", prefix_name=False, default=stored)]  # type: ignore[misc]
     return tyro.cli(
-        compare | Others,  # type: ignore[arg-type]
+        compare | pretrain | Others,  # type: ignore[arg-type]
         prog="mixln",
         args=arguments,
         description="Put any normalization placement into a Hugging Face transformer, compare placements on equal terms, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -30,8 +31,13 @@ class Terminal:
         self.console.print(text, highlight=False, markup=False)
 
     def note(self, text: str) -> None:
-        """A sentence about a result."""
-        self.prose(f"• {text}")
+        """A sentence about a result; a command in it, between backticks, stands on a line of its own that can be copied whole."""
+        words, command, rest = re.fullmatch(r"(.*?)(?:`(mixln [^`]+)`(.*))?", text, re.DOTALL).groups("")  # type: ignore[union-attr]
+        self.prose(f"• {words}".rstrip())
+        if command:
+            self.line(f"  {command}")
+        if rest.strip(" ."):
+            self.prose(f"  {rest.strip()}")
 
     def news(self, text: str) -> None:
         """What is going on, fainter than results."""

@@ -315,6 +315,7 @@ def _summary(
         seeds=settings.seeds,
         given=given,
         runner_up=runner_up(results, rows, measure),
+        out=settings.out,
     )
     facts = {
         **data.facts,

@@ -37,7 +37,7 @@ class ExperimentSettings:
     """Initialisation for example normal, megatron or scaled-embed+normal; `mixln placements` lists them.
     Left out, each placement has its recommended one."""
     out: Path = Path("runs/default")
-    """Folder of the experiment: trials, figures, report.html."""
+    """Folder of the experiment: trials, figures, report.html. Of one that exists, the settings that are not given are taken."""
     extend: bool = False
     """Allow more placements, learning rates or seeds in an experiment that exists; its finished trials are kept."""
     cache: Path = field(default_factory=lambda: Path("~/.cache/mixln"))
@@ -110,13 +110,13 @@ class GridSettings(ExperimentSettings, ExecutorSettings, ABC):
 
     placements: tuple[str, ...] = ()
     """Placements to compare; `mixln placements` lists them. Quote those with brackets or a star.
-    Left out: pre post "mix(0.25)" "hybrid*"; with --extend, those of the experiment."""
+    Left out: those of the experiment in --out, or pre post "mix(0.25)" "hybrid*"."""
     learning_rates: tuple[float, ...] = ()
     """Peak learning rates; each placement is trained at each.
-    Left out: 3e-3 (1e-3 for images); with --extend, those of the experiment."""
+    Left out: those of the experiment in --out, or 3e-3 (1e-3 for images)."""
     seeds: tuple[int, ...] = ()
     """Each seed decides initial weights and data order, the same for all placements.
-    Left out: 0 1; with --extend, those of the experiment."""
+    Left out: those of the experiment in --out, or 0 1."""
     baseline: str | None = None
     """The placement that the others are compared with. Left out, the first."""
     diagnose: bool = False
@@ -225,6 +225,8 @@ class VisionCompareSettings(GridSettings):
     DEFAULTS: ClassVar[dict[str, tuple[Any, ...]]] = {**CompareSettings.DEFAULTS, "learning_rates": (1e-3,)}
     task: Task = "vision"
     """What the models learn: language, or vision. The other one has options of its own: mixln compare --help."""
+    out: Path = Path("runs/vision")
+    """Folder of the experiment: trials, figures, report.html."""
     model: str = "vit-micro"
     """A preset (vit-micro for small images; vit-tiny, vit-small, vit-base for 224 × 224) or the path of a ViT's config.json."""
     image_size: int | None = None
@@ -263,6 +265,8 @@ class PretrainSettings(LanguageSettings):
     Several devices are started by torchrun or accelerate: torchrun --nproc-per-node 8 -m mixln pretrain …
     """
 
+    out: Path = Path("runs/pretrain")
+    """Folder of the experiment: trial, figures, report.html."""
     placement: str = "pre"
     """Where the norms are; `mixln placements` lists what there is."""
     learning_rate: float = 3e-3
