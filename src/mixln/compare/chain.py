@@ -145,6 +145,7 @@ def settings_of(chain: ChainSettings) -> dict[str, Any]:
     trained: list[str] = []
     for name in steps(chain):
         found[name] = {"after": list(trained), **to_json(asdict(getattr(chain, name)))}
+        found[name].pop("trust_task_code", None)  # which changes no answer
         if name in ("finetune", "rlhf"):
             trained.append(name)
     return found
@@ -173,7 +174,13 @@ def check_chain(
         tasks = chain.evaluate
         names = [name for name in tasks.tasks if name != PERPLEXITY]
         Harness(
-            names, cache=cache, folder=tasks.task_folder, where=tasks.questions, limit=tasks.limit, shots=tasks.shots
+            names,
+            cache=cache,
+            folder=tasks.task_folder,
+            trusted=tasks.trust_task_code,
+            where=tasks.questions,
+            limit=tasks.limit,
+            shots=tasks.shots,
         )
     if "finetune" in chain.chain:
         asked["finetune"]["examples"] = completions(

@@ -93,7 +93,13 @@ def diagnose_all(
     :raises MixlnError: see :mod:`mixln.diagnostics`.
     """
     harness = (
-        Harness(settings.tasks, cache=cache, folder=settings.task_folder, limit=settings.task_limit)
+        Harness(
+            settings.tasks,
+            cache=cache,
+            folder=settings.task_folder,
+            trusted=settings.trust_task_code,
+            limit=settings.task_limit,
+        )
         if settings.tasks
         else None
     )
@@ -172,6 +178,7 @@ def diagnose_trial(source: Source, settings: MeasureSettings, *, cache: Path, sa
         [file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in sorted(checkpoint.glob("*.safetensors"))
     ]
     asked = {"version": version("mixln"), "weights": weights, **to_json(asdict(settings))}
+    del asked["trust_task_code"]  # which changes no number
     if (diagnosis := _read(kept, asked)) is None:
         prepared = prepare_models([source], CorpusSettings(), settings, cache=cache, say=say)
         (diagnosis,) = diagnose_all(prepared, settings, cache=cache, say=say, done=lambda diagnosis: None)

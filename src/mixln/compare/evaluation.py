@@ -67,6 +67,7 @@ def prepare_exam(
         settings.tasks,
         cache=cache,
         folder=settings.task_folder,
+        trusted=settings.trust_task_code,
         where=settings.questions,
         texts=held_out,
         limit=settings.limit,
@@ -157,7 +158,8 @@ def _asked(exam: Exam, source: Source, tokenizer: Any) -> dict[str, Any]:
     settings = {
         name: value
         for name, value in asdict(exam.settings).items()
-        if name not in ("tasks", "task_folder", "questions")  # what is asked says more than where it lay
+        if name
+        not in ("tasks", "task_folder", "trust_task_code", "questions")  # what is asked says more than where it lay
     }
     return {
         name: to_json(

@@ -37,7 +37,9 @@ class MeasureSettings:
     tasks: tuple[str, ...] = ()
     """lm-eval tasks to measure the performance drop by, too; needs `pip install "mixln[tasks]"`."""
     task_folder: Path | None = None
-    """Folder of your own lm-eval task files (.yaml)."""
+    """Folder of your own lm-eval task files (.yaml). They may hold data and templates; those that run code are refused."""
+    trust_task_code: bool = False
+    """Let the files of --task-folder run code: !function, metrics of other packages, templates that are no longer in a sandbox."""
     task_limit: int | None = None
     """Questions per task. Left out, all."""
     memory_gb: float = 2.0
@@ -67,6 +69,8 @@ class MeasureSettings:
             raise SettingsError(f"task-limit must be at least 1, got {self.task_limit}")
         if not self.tasks and (self.task_folder or self.task_limit):
             raise SettingsError("task-folder and task-limit need --tasks; name the tasks")
+        if self.trust_task_code and self.task_folder is None:
+            raise SettingsError("trust-task-code is for the files of --task-folder; name the folder, or leave it out")
         if not 0 <= self.seed < 2**32:
             raise SettingsError(f"seed must lie in [0, 2³²), got {self.seed}")
 

