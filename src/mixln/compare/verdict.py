@@ -79,7 +79,7 @@ def _winner(
     if difference.low is None:
         return f"{against} With one seed in common there is no interval, and this supports no claim."
     if lead.best.stalled or reference.best.stalled:
-        return f"{against} Stalled trials are in it, so it says as much of what trains at all as of quality."
+        return f"{against} Stalled trials are left out of it, so it says nothing of which one trains more surely."
     if difference.pointlike:
         return f"{against} All seeds differ by exactly as much, so nothing is known of the noise between them: this supports no claim."
     if difference.excludes_zero:
@@ -141,15 +141,18 @@ def _against(row: PlacementSummary, measure: Measure, reference: PlacementSummar
     if several and common.difference is not None:
         parts.append(f"{_said(measure, common.difference)} at the common learning rate {common.learning_rate:g}")
     said = "; ".join(parts)
+    if best.mixed or reference.best.mixed:
+        return (
+            f"{said}, over the {best.difference.pairs} of {best.seeds} seeds at which both trained; "
+            f"{name(row)} stalled at {best.stalled}, {name(reference)} at {reference.best.stalled}."
+        )
     if best.difference.pairs < best.seeds:
         return f"{said}, over the {best.difference.pairs} of {best.seeds} seeds at which both have one."
     if best.difference.low is None:
         return f"{said}."
     if best.stalled or reference.best.stalled:
-        return (
-            f"{said}. Stalled trials are in this mean, which no single trial need be near "
-            f"({name(row)}: {best.stalled} of {best.seeds} stalled, {name(reference)}: {reference.best.stalled})."
-        )
+        stalled = " and ".join(name(each) for each in (row, reference) if each.best.stalled)
+        return f"{said}; {stalled} stalled at every seed, so this is no comparison of two that trained."
     return f"{said}: {_judgement(measure.worse(best.difference))}."
 
 
