@@ -90,9 +90,9 @@ def _finetune(job: ChainJob, source: Source, result: ChainResult) -> tuple[Chain
 
 def _evaluate(job: ChainJob, source: Source, result: ChainResult) -> tuple[ChainResult, Source]:
     from mixln.compare.evaluation import examine, prepare_exam
-    from mixln.data.settings import CorpusSettings
+    from mixln.data.settings import NamedText
 
-    exam = prepare_exam([source], job.chain.evaluate, CorpusSettings(), cache=job.cache, say=silent)
+    exam = prepare_exam([source], job.chain.evaluate, NamedText(), cache=job.cache, say=silent)
     (scores,) = examine(exam, job.folder / "evaluate", say=silent, done=lambda scores: None)
     short = tuple(
         replace(score, metrics=tuple(replace(metric, values=(), weights=()) for metric in score.metrics))

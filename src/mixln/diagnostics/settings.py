@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from mixln.data.settings import CorpusSettings
+from mixln.data.settings import NamedText
 from mixln.errors import SettingsError
 
 
@@ -89,7 +89,7 @@ class DiagnoseSettings:
     """Folder for report.html, the figures and diagnosis.json."""
     cache: Path = field(default_factory=lambda: Path("~/.cache/mixln"))
     """Folder for tokenized text and converted GGUF files."""
-    text: Annotated[CorpusSettings, tyro.conf.arg(name="")] = field(default_factory=CorpusSettings)
+    text: Annotated[NamedText, tyro.conf.arg(name="")] = field(default_factory=NamedText)
     measure: Annotated[MeasureSettings, tyro.conf.arg(name="")] = field(default_factory=MeasureSettings)
 
     def __post_init__(self) -> None:

@@ -8,9 +8,11 @@ from typing import Annotated, Literal
 
 import tyro
 
-from mixln.data.settings import CorpusSettings
+from mixln.data.settings import NamedText
 from mixln.errors import SettingsError
 
+PERPLEXITY = "perplexity"
+"""Our own task: word and byte perplexity of a held-out text, with lm-eval's rolling windows and metrics."""
 TABLE_2 = ("mmlu", "boolq", "arc_easy", "piqa", "hellaswag", "openbookqa", "winogrande")
 """The seven tasks of the Mix-LN paper's Table 2."""
 
@@ -68,10 +70,14 @@ class EvaluateSettings:
     cache: Path = field(default_factory=lambda: Path("~/.cache/mixln"))
     """Folder for task files and converted GGUF files."""
     asking: Annotated[TaskSettings, tyro.conf.arg(name="")] = field(default_factory=TaskSettings)
-    text: Annotated[CorpusSettings, tyro.conf.arg(name="")] = field(default_factory=CorpusSettings)
+    text: Annotated[NamedText, tyro.conf.arg(name="")] = field(default_factory=NamedText)
 
     def __post_init__(self) -> None:
         if not self.models:
             raise SettingsError("models must name at least one: a hub id, a folder, a GGUF file or a trial; got none")
         if doubled := [model for model in self.models if self.models.count(model) > 1]:
             raise SettingsError(f"models must not repeat, got {doubled[0]} twice")
+        if self.text != NamedText() and PERPLEXITY not in self.asking.tasks:
+            raise SettingsError(
+                f"data, text-column and held-out are for the task {PERPLEXITY}; add it to --tasks, or leave them out"
+            )
