@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import sys
 from contextlib import redirect_stderr, suppress
 from typing import Annotated, Any
@@ -23,6 +24,7 @@ from mixln.cli.pretrain import Pretrain, trained
 from mixln.cli.prune import Prune
 from mixln.cli.reproduce import Reproduce
 from mixln.cli.stress import StressCommand
+from mixln.cli.terminal import printable
 from mixln.cli.tune import TuneCommand
 from mixln.cli.tuning import FineTune, Reward, Rlhf
 from mixln.errors import MixlnError, SettingsError, Stopped
@@ -30,6 +32,8 @@ from mixln.launch import launched
 
 LONGEST = 1000
 """Characters of a complaint."""
+NARROWEST = 40
+"""Columns in which help and tables are drawn at least."""
 Others = (
     Annotated[Data, tyro.conf.subcommand("data", prefix_name=False)]
     | Annotated[PlanCommand, tyro.conf.subcommand("plan", prefix_name=False)]
@@ -62,7 +66,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"mixln {version('mixln')}")
         return 0
     command = None
+    _settle_environment()
     try:
+        launched()
         command = _parse(arguments or ["--help"])
         if launched()[1] > 1 and not getattr(command, "TOGETHER", False):
             raise SettingsError(
@@ -88,14 +94,29 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
 
+def _settle_environment() -> None:
+    """Makes harmless what variables say to libraries about the terminal and about windows, of which mixln opens none.
+
+    In a width of a few columns, or of none, tyro and rich do not end.
+    """
+    columns = os.environ.get("COLUMNS", "")
+    if not (columns.isascii() and columns.isdigit() and len(columns) < 10):
+        os.environ.pop("COLUMNS", None)
+    width = shutil.get_terminal_size().columns
+    if not NARROWEST <= width <= WIDE:
+        os.environ["COLUMNS"] = str(min(max(width, NARROWEST), WIDE))
+    os.environ["MPLBACKEND"] = "agg"
+
+
 def _complain(text: str) -> None:
     """Prints one line, whatever there was in a name: no line break, nothing that a terminal obeys, no page of it.
 
     Of several processes that make one mistake, one says it.
     """
-    if launched()[0] > 0:
-        return
-    plain = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+    with suppress(SettingsError):
+        if launched()[0] > 0:
+            return
+    plain = printable(text)
     short = plain if len(plain) <= LONGEST else f"{plain[: LONGEST // 2]} … {plain[-LONGEST // 2 :]}"
     print(f"mixln: {short}", file=sys.stderr)
 
@@ -111,11 +132,13 @@ def _parse(arguments: list[str]) -> Any:
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-    wide, columns = io.StringIO(), os.environ.get("COLUMNS", "")
-    os.environ["COLUMNS"] = str(WIDE)  # an empty one is as good as none
+    wide, columns = io.StringIO(), os.environ.pop("COLUMNS", None)
+    os.environ["COLUMNS"] = str(WIDE)
     with redirect_stderr(wide), suppress(SystemExit):
         _parsed(arguments)
-    os.environ["COLUMNS"] = columns
+    del os.environ["COLUMNS"]
+    if columns is not None:
+        os.environ["COLUMNS"] = columns
     _complain(one_line(wide.getvalue(), arguments))
     raise SystemExit(2)
 

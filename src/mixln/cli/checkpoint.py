@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mixln.cli.terminal import Terminal
 from mixln.errors import DataError, SettingsError, StoreError
 from mixln.files import check_writable, folder_atomic
 
@@ -33,7 +34,7 @@ def one_source(model: str, cache: Path, *, pickled: bool = False) -> Source:
     """
     from mixln.compare.sources import find
 
-    sources = find(model, cache=cache.expanduser(), say=print, pickled=pickled)
+    sources = find(model, cache=cache.expanduser(), say=Terminal().line, pickled=pickled)
     if len(sources) > 1:
         raise SettingsError(f"model {model} is a whole comparison; name one of its trials")
     return sources[0]

@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from mixln.cli.checkpoint import check_new, one_source, own_precision, write
+from mixln.cli.terminal import Terminal
 from mixln.errors import SettingsError
 
 
@@ -49,7 +50,7 @@ class Convert:
                     raise SettingsError(
                         f"placement is told by the checkpoint {self.model} itself; leave out --placement"
                     )
-                model = unplace(load(source, dtype=own_precision(source), whole=True, say=print))
+                model = unplace(load(source, dtype=own_precision(source), whole=True, say=Terminal().line))
             elif is_mix_ln(folder, source.config):
                 if self.placement is None:
                     raise SettingsError(
@@ -58,8 +59,10 @@ class Convert:
                     )
                 model = from_mix_ln(folder, source.config, self.placement)
             else:
-                stock = load(source, dtype=own_precision(source), whole=True, say=print)
+                stock = load(source, dtype=own_precision(source), whole=True, say=Terminal().line)
                 model = place(stock, self.placement or "stock")
         write(model, source, self.out)
-        print(f"{type(model).__name__}, {sum(p.numel() for p in model.parameters()):,} parameters: {self.out}")
+        Terminal().line(
+            f"{type(model).__name__}, {sum(p.numel() for p in model.parameters()):,} parameters: {self.out}"
+        )
         return 0

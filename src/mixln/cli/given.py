@@ -36,6 +36,10 @@ def check_filled(arguments: Sequence[str]) -> None:
     """:raises SettingsError: if an option or an argument is an empty text: no file, model or number is called so."""
     before = ""
     for text in arguments:
+        if any("\ud800" <= sign <= "\udfff" for sign in text):
+            raise SettingsError(
+                f"{text!a} holds bytes that are not UTF-8, which reports and JSON cannot name; rename it"
+            )
         name, equals, value = text.partition("=")
         if not text.strip():
             what = before if before.startswith("--") and "=" not in before else "an argument"

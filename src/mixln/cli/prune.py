@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from mixln.cli.checkpoint import check_new, one_source, own_precision, write
+from mixln.cli.terminal import Terminal
 from mixln.errors import SettingsError
 from mixln.placement import MOST_LAYERS
 
@@ -47,11 +48,11 @@ class Prune:
 
         source = one_source(self.model, self.cache)
         dtype = self.precision or own_precision(source)
-        stack = find_stack(load(source, dtype=dtype, whole=True, say=print), self.layer_list)
+        stack = find_stack(load(source, dtype=dtype, whole=True, say=Terminal().line), self.layer_list)
         smaller = prune(stack, removed)
         write(smaller, source, self.out)
         parameters = [sum(p.numel() for p in model.parameters()) for model in (stack.model, smaller)]
-        print(
+        Terminal().line(
             f"{len(stack)} layers became {len(stack) - len(removed)}, {parameters[0]:,} parameters {parameters[1]:,}: {self.out}"
         )
         return 0

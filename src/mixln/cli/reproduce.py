@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
-from mixln.bounds import Batch, Seed
+from mixln.bounds import Seed, Within
 from mixln.cli.terminal import Terminal
 from mixln.compare.settings import ExecutorSettings
 from mixln.errors import SettingsError, unknown
@@ -61,7 +61,7 @@ class Reproduce(ExecutorSettings):
     """Folder for prepared text and images."""
     seeds: tuple[Seed, ...] = ()
     """Other seeds than the recipe's, for example 0 1 2 3 4 where three do not tell; what was trained before is kept."""
-    micro_batch_size: Batch | None = None
+    micro_batch_size: Annotated[int, Within(least=0, most=10**7)] | None = None
     """At most so many sequences or images per forward pass of the pre-training, to save memory. What was trained with more at a time is
     trained again. Left out, what the recipe has for its scale."""
     engine: Annotated[EngineSettings, tyro.conf.arg(name="")] = field(default_factory=EngineSettings)

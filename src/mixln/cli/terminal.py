@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 
 from mixln.launch import launched
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+
+def printable(text: str) -> str:
+    """A text in which nothing is left that a terminal obeys: escape sequences, line breaks and the like stand as `\\x1b`."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
+class SafeConsole(Console):
+    """A console that writes control characters of its own alone: those of texts, such as names of files and models, are escaped."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.control or segment.text.replace("\n", "").isprintable():
+                yield segment
+            else:
+                yield Segment("\n".join(map(printable, segment.text.split("\n"))), segment.style)
 
 
 class Terminal:
     """Tables and lines on standard output, as they are: nothing in a name is taken for markup. Of several processes, rank 0 speaks."""
 
     def __init__(self) -> None:
-        self.console = Console(quiet=launched()[0] > 0)
+        self.console = SafeConsole(quiet=launched()[0] > 0)
 
     def show(self, table: RenderableType) -> None:
         self.console.print(table)

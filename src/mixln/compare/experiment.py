@@ -31,7 +31,7 @@ from mixln.compare.store import LOCK, Store
 from mixln.compare.tasks import KINDS, Prepared
 from mixln.compare.verdict import verdict
 from mixln.errors import MixlnError, SettingsError, StoreError, first_line
-from mixln.files import check_writable, existing, sweep
+from mixln.files import bytes_texts, check_writable, existing, sweep
 from mixln.placement import ZOO, Placement
 from mixln.placement.preflight import warnings as preflight
 
@@ -272,9 +272,8 @@ def _check_room(
     check_writable(store.folder)
     free = shutil.disk_usage(existing(store.folder)).free
     if free < need:
-        raise StoreError(
-            f"out {store.folder} needs {need / 1e9:.1f} GB for checkpoints, and its disk has {free / 1e9:.1f} GB free"
-        )
+        needed, there = bytes_texts(need, free)
+        raise StoreError(f"out {store.folder} needs {needed} for checkpoints, and its disk has {there} free")
 
 
 @contextmanager

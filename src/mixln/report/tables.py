@@ -228,12 +228,12 @@ def _markdown_cell(column: Column, pieces: Pieces) -> str:
 
 
 def escaped(text: str) -> str:
-    """A text whose characters mean nothing to Markdown."""
-    return re.sub(r"([\\`*_\[\]<>|&~$#])", r"\\\1", text)
+    """A text whose characters mean nothing to Markdown or to a terminal that shows it."""
+    return re.sub(r"([\\`*_\[\]<>|&~$#])", r"\\\1", formats.plain(text))
 
 
 def _markdown_code(text: str) -> str:
-    return escaped(text) if "`" in text else "`" + text.replace("|", "\\|") + "`"
+    return escaped(text) if "`" in text else "`" + formats.plain(text).replace("|", "\\|") + "`"
 
 
 def _names(row: PlacementSummary) -> Pieces:
