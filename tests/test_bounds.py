@@ -102,6 +102,8 @@ def test_every_number_has_bounds_that_are_checked(kind, name, number, several, b
         ("compare --vocabulary-size 1000000000000", "vocabulary-size must be at most 10,000,000, got 1000000000000"),
         ("plan --sequence-length 100000000", "sequence-length must be at most 10,000,000 tokens, got 100000000"),
         ("plan --batch-size 1000000000000000", "batch-size must be at most 10,000,000, got 1000000000000000"),
+        ("plan --sequence-length 10000000", "micro-batch-size × sequence-length must be at most 16,777,216 tokens"),
+        ("plan --batch-size 10000000", "micro-batch-size × sequence-length must be at most 16,777,216 tokens"),
         ("finetune x --lora 1000000000", "lora must be at most 100,000, got 1000000000"),
         ("diagnose x --memory-gb 1e308", "memory-gb must be at most 1,000,000, got 1e+308"),
         ("compare --chain rlhf --rlhf.new-tokens 1000000000000", "rlhf.new-tokens must be at most 10,000,000"),

@@ -133,3 +133,11 @@ def test_bytes_have_a_unit_in_which_they_are_not_zero(count, said):
 def test_two_amounts_are_told_apart():
     assert bytes_texts(41_000, 20_000) == ("41.0 KB", "20.0 KB")
     assert bytes_texts(1_000_001, 1_000_000) == ("1,000,001 bytes", "1,000,000 bytes")
+
+
+@pytest.mark.parametrize(
+    "line", [["compare", "--cache", "~nouser/c"], ["compare", "--data=~nouser/x.txt"], ["diagnose", "~nouser"]]
+)
+def test_the_home_of_nobody_is_one_line(capsys, line):
+    assert main(line) == 2
+    assert "begins with the home of a user that this machine does not know" in capsys.readouterr().err

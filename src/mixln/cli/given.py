@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -41,6 +42,11 @@ def check_filled(arguments: Sequence[str]) -> None:
                 f"{text!a} holds bytes that are not UTF-8, which reports and JSON cannot name; rename it"
             )
         name, equals, value = text.partition("=")
+        path = value if equals and text.startswith("--") else text
+        if path.startswith("~") and os.path.expanduser(path) == path:
+            raise SettingsError(
+                f"{path} begins with the home of a user that this machine does not know; write the path in full"
+            )
         if not text.strip():
             what = before if before.startswith("--") and "=" not in before else "an argument"
         elif text.startswith("--") and equals and not value.strip():

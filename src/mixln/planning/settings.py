@@ -15,6 +15,8 @@ Precision = Literal["float32", "bfloat16"]
 TABLE_7: dict[str, int] = {"71m": 10_000, "130m": 20_000, "250m": 40_000, "1b": 100_000, "7b": 13_000}
 """Preset → optimizer steps in the Mix-LN paper (arXiv:2412.13795, Table 7; of the 7B model, as far as its curve is shown)."""
 
+MOST_AT_ONCE = 2**24
+"""Tokens of a forward pass on one device: a hundred times what fits into any."""
 TOKENS_PER_PARAMETER = 20
 """How long the other sizes train where nothing is asked for (Hoffmann et al., arXiv:2203.15556)."""
 
@@ -111,6 +113,11 @@ class PlanSettings:
             raise SettingsError(
                 f"micro-batch-size must divide the {self.share} sequences a step of each device "
                 f"(batch-size {self.batch_size} / devices {self.devices}), got {self.micro_batch_size}"
+            )
+        if (tokens := self.micro_batch * self.sequence_length) > MOST_AT_ONCE:
+            raise SettingsError(
+                f"micro-batch-size × sequence-length must be at most {MOST_AT_ONCE:,} tokens in a forward pass of one device, "
+                f"got {tokens:,}; lower one of them"
             )
 
     @property
