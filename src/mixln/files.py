@@ -340,6 +340,20 @@ def no_room(error: BaseException, folder: Path) -> bool:
     return False
 
 
+def bytes_text(count: float) -> str:
+    """Bytes in a unit in which they are not 0: `512 bytes`, `3.2 MB`, `17.0 GB`."""
+    for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "KB")):
+        if count >= unit:
+            return f"{count / unit:.1f} {name}"
+    return f"{count:.0f} bytes"
+
+
+def bytes_texts(need: float, has: float) -> tuple[str, str]:
+    """Two amounts of bytes, exactly where their short forms are equal and they are not."""
+    short = bytes_text(need), bytes_text(has)
+    return (f"{need:,.0f} bytes", f"{has:,.0f} bytes") if short[0] == short[1] and need != has else short
+
+
 def existing(path: Path) -> Path:
     """The path itself, or the nearest of its parents that exists."""
     path = path.absolute()

@@ -384,3 +384,40 @@ def test_a_vision_transformer_without_a_head(tmp_path, capsys):
     transformers.ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(tmp_path / "vit")
     assert main([*arguments, "--out", str(tmp_path / "other")]) == 2
     assert "makes images of (3, 32, 32), its config wants (3, 16, 16)" in capsys.readouterr().err
+
+
+def test_a_text_that_is_named_is_taken_even_if_it_is_the_default(experiment, tmp_path, capsys):
+    trial = experiment / "out" / "pre_lr0.003_seed3"
+    arguments = [
+        "diagnose",
+        str(trial),
+        "--data",
+        "sotu",
+        "--out",
+        str(tmp_path),
+        "--no-drop",
+        "--gradient-tokens",
+        "0",
+    ]
+    assert main([*arguments, "--tokens", "512", "--cache", str(experiment / "cache")]) == 0
+    assert "State of the Union" in diagnosed(tmp_path).models[0].facts["data"]
+    assert "if sotu holds the same text, it has seen what is measured here" in capsys.readouterr().out.replace(
+        "\n", " "
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "own"), [("--held-out", "0.025", "0.2"), ("--text-column", "body", "text")]
+)
+def test_another_part_of_a_trials_text_is_refused(experiment, tmp_path, capsys, option, value, own):
+    trial = experiment / "out" / "pre_lr0.003_seed3"
+    arguments = ["diagnose", str(trial), option, value, "--out", str(tmp_path / "out"), "--cache", str(tmp_path)]
+    assert main(arguments) == 2
+    assert f"{option[2:]} was {own} where pre, seed 3, stalled was trained" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_text_is_named_for_perplexity_alone(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["evaluate", "x", "--tasks", "arc_easy", "--data", "sotu"])
+    assert "data, text-column and held-out are for the task perplexity" in capsys.readouterr().err

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 from mixln.compare.measure import LANGUAGE
 from mixln.compare.results import Floor, PlacementSummary, Trial, TrialResult
 from mixln.compare.statistics import runner_up, summarise
 from mixln.compare.verdict import verdict
 
+OUT = Path("runs/own words")
 FLOOR = Floor(loss=math.log(500.0), bits_per_byte=2.5)
 
 
@@ -66,4 +68,5 @@ def said(trials: Sequence[TrialResult], *, baseline: str | None = None) -> tuple
         seeds=sorted({each.trial.seed for each in trials}),
         given="640 tokens in 10 steps",
         runner_up=runner_up(trials, table, LANGUAGE),
+        out=OUT,
     )

@@ -11,7 +11,7 @@ from mixln.compare.measure import LANGUAGE, VISION
 from mixln.compare.results import Floor, Interval
 from mixln.compare.statistics import runner_up, summarise
 from mixln.compare.verdict import verdict
-from tests.compare.records import result
+from tests.compare.records import OUT, result
 
 FLOOR = Floor(loss=math.log(10), figures={"accuracy": 0.1})
 
@@ -46,6 +46,7 @@ def said(trials):
         seeds=sorted({each.trial.seed for each in trials}),
         given="640 images in 10 steps",
         runner_up=runner_up(trials, table, VISION),
+        out=OUT,
     )
 
 

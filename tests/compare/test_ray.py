@@ -77,3 +77,24 @@ def test_what_no_machine_of_the_cluster_has_is_one_line_and_nothing_is_written(s
     with pytest.raises(SettingsError, match="a trial needs 10000 processors and 0 GPUs of one machine"):
         compare(settings, Recorder())
     assert not settings.out.exists()
+
+
+def test_a_cluster_of_its_own_listens_on_this_machine_alone():
+    import psutil
+
+    from mixln.compare.ray_workers import RayWorkers
+    from mixln.compare.runner import Machine
+
+    workers = RayWorkers(Machine(jobs=1, threads=1, gpus=0), None)
+    try:
+        us = psutil.Process()
+        places = [
+            connection.laddr.ip
+            for process in (us, *us.children(recursive=True))
+            for connection in process.net_connections(kind="inet")
+            if connection.status == psutil.CONN_LISTEN
+        ]
+    finally:
+        workers.close(kill=False)
+    assert len(places) >= 3
+    assert {place.removeprefix("::ffff:") for place in places} == {"127.0.0.1"}

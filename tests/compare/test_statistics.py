@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from mixln.compare.measure import LANGUAGE
 from mixln.compare.results import Interval
 from mixln.compare.statistics import paired_difference
 from tests.compare.records import result, results, rows
@@ -85,8 +86,31 @@ def test_a_cell_counts_how_its_trials_ended():
     (row,) = rows(trials)
     cell = row.best
     assert (cell.seeds, cell.finished, cell.stalled, cell.diverged, cell.failed) == (5, 1, 1, 2, 1)
-    assert cell.loss == pytest.approx(4.5)
+    assert cell.loss == pytest.approx(3.0)
     assert cell.tokens_per_second == 100.0
+
+
+def test_no_mean_is_taken_over_seeds_that_trained_and_seeds_that_stalled():
+    stalled = result("post", 6.2, seed=1, status="stalled")
+    pre, post = rows([*results("pre", [3.0, 3.2]), result("post", 2.5, seed=0), stalled])
+    assert (post.best.loss, post.best.bits_per_byte, post.best.loss_deviation) == (2.5, 1.25, None)
+    assert post.best.mixed
+    assert post.best.difference == Interval(mean=pytest.approx(-0.5), low=None, high=None, pairs=1)
+    assert LANGUAGE.say(post.best) == "12.18 / stalled"
+    assert LANGUAGE.say_briefly(post.best) == "12.2 / stalled"
+    assert LANGUAGE.figures[0].say(post.best) == "1.250"
+    assert not pre.best.mixed
+
+
+def test_how_many_stalled_is_counted():
+    losses = [result("pre", 3.0, seed=0), *(result("pre", 6.0, seed=seed, status="stalled") for seed in (1, 2))]
+    assert LANGUAGE.say(rows(losses)[0].best) == "20.09 / 2 stalled"
+
+
+def test_where_all_stalled_their_mean_is_taken():
+    (row,) = rows(results("pre", [6.0, 6.2], status="stalled"))
+    assert row.best.loss == pytest.approx(6.1)
+    assert LANGUAGE.say(row.best) == "445.9"
 
 
 def test_a_placement_without_any_loss_has_none():

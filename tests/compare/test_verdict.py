@@ -196,3 +196,23 @@ def test_the_best_of_several_is_said_to_be_picked():
     grid = [*results("pre", [5.0, 5.01]), *results("post", [4.8, 4.81]), *results("lns", [4.9, 4.92])]
     assert any("picked as the best of 3" in each for each in said(grid))
     assert not any("picked as" in each for each in said(grid[:4]))
+
+
+def test_a_placement_that_stalled_at_some_seeds_is_compared_where_it_trained():
+    post = [result("post", 2.5), result("post", 6.2, seed=1, status="stalled")]
+    found = said([*results("pre", [3.0, 3.2]), *results("lns", [2.9, 3.1]), *post])
+    against = sentence(found, "Title of post against")
+    assert against.endswith(
+        "over the 1 of 2 seeds at which both trained; Title of post stalled at 1, Title of pre at 0."
+    )
+    assert "−39.3%" in against
+    assert not any("+" in each and "post" in each for each in found)
+
+
+def test_the_next_command_is_whole_and_names_the_folder():
+    found = said([*results("pre", [3.0, 3.1]), *results("post", [2.0, 2.1])])
+    commands = [each.split("`")[1] for each in found if "`" in each]
+    assert commands == [
+        "mixln compare --out 'runs/own words' --learning-rates 0.0003 0.001 0.003 --extend",
+        "mixln compare --out 'runs/own words' --seeds 0 1 2 3 4 --extend",
+    ]

@@ -112,7 +112,7 @@ def test_a_damaged_file_of_answers_does_not_cost_the_report(files, done):
 
 
 def test_an_experiment_of_language_is_another(files, done, capsys):
-    assert main(["compare", "--out", str(done)]) == 2
+    assert main(["compare", "--task", "language", "--out", str(done)]) == 2
     assert "holds another experiment" in capsys.readouterr().err
 
 

@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from mixln.compare.results import LayerProfile
+from mixln.compare.results import LayerProfile, Summary
 from mixln.report import axes, charts, series
 from mixln.report.styles import style
 
@@ -197,3 +197,45 @@ def test_every_figure_says_what_it_shows(make) -> None:
     for chart in charts.prepare(make()):
         assert all((chart.title, chart.caption, chart.description, chart.keys))
         assert all(trace.label and trace.points for panel in chart.panels for trace in panel.traces)
+
+
+def mixed() -> Summary:
+    """Pre-LN trained at both seeds; Post-LN trained at one and stalled at the other."""
+    pre = [samples.result(samples.PRE, seed=seed, loss=5.0 + 0.1 * seed) for seed in (0, 1)]
+    post = [samples.result(samples.POST, loss=4.5), samples.result(samples.POST, seed=1, loss=7.1, status="stalled")]
+    cells = [samples.cell(pre), dataclasses.replace(samples.cell(post), loss=4.5)]
+    rows = [samples.row(name, [cell]) for name, cell in zip((samples.PRE, samples.POST), cells, strict=True)]
+    return dataclasses.replace(samples.usual(), placements=tuple(rows), trials=(*pre, *post))
+
+
+def test_where_seeds_stalled_the_seeds_are_drawn_and_no_mean() -> None:
+    chart = charts.loss(mixed())
+    (panel,) = chart.panels
+    assert [trace.label for trace in traces(panel, "mean")] == [
+        "Pre-LN, held out",
+        "Post-LN, seed 0, finished",
+        "Post-LN, seed 1, stalled",
+    ]
+    assert [trace.y[-1] for trace in traces(panel, "mean")] == pytest.approx([5.05, 4.5, 7.1])
+    assert {trace.label for trace in traces(panel, "training") if trace.key == 1} == {
+        "Post-LN, seed 0, training",
+        "Post-LN, seed 1, training",
+    }
+    assert "Post-LN 4.500 / stalled" in chart.description
+
+
+def test_the_perplexity_of_seeds_of_which_some_stalled_is_no_mean() -> None:
+    (panel,) = charts.measured(mixed()).panels
+    centers = [(trace.label, trace.x[0]) for trace in traces(panel, "center") if trace.key == 1]
+    assert centers == [
+        ("Post-LN, seed 0", pytest.approx(math.exp(4.5))),
+        ("Post-LN, seed 1", pytest.approx(math.exp(7.1))),
+    ]
+    assert [t.label for t in panel.traces if t.role in ("value", "note") and t.key == 1] == ["90.02 / stalled"]
+
+
+def test_profiles_are_those_of_the_seeds_that_trained() -> None:
+    summary = mixed()
+    alone = dataclasses.replace(summary, trials=summary.trials[:3])
+    for draw in (charts.gradients, charts.residual):
+        assert draw(summary).panels[1].traces[1].y == draw(alone).panels[1].traces[1].y

@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import re
 
@@ -114,3 +115,14 @@ def test_a_title_equal_to_its_text_stands_once() -> None:
     )
     assert tables.markdown_table(summary).splitlines()[2].startswith("| post\\*3,pre\\*9 | normal |")
     assert tables.baseline_title(summary) == "other"
+
+
+def test_seeds_that_stalled_stand_beside_the_number_of_those_that_trained() -> None:
+    trials = [samples.result(samples.POST, loss=4.5), samples.result(samples.POST, seed=1, loss=7.1, status="stalled")]
+    cell = dataclasses.replace(samples.cell(trials), loss=4.5, bits_per_byte=1.5)
+    (row,) = [samples.row(samples.POST, [cell])]
+    summary = dataclasses.replace(samples.usual(), placements=(row,), trials=tuple(trials))
+    assert (
+        "| Post-LN `post` | normal | 0.001 | 90.02 / stalled | — | 1.500 | 1 of 2, 1 stalled |"
+        in tables.markdown_table(summary)
+    )

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import sys
 from contextlib import redirect_stderr, suppress
 from typing import Annotated, Any
 
 import tyro
 
-from mixln.cli.compare import command_of
+from mixln.cli.compare import Compare, command_of
 from mixln.cli.convert import Convert
 from mixln.cli.data import Data
 from mixln.cli.diagnose import Diagnose
 from mixln.cli.evaluate import Evaluate
+from mixln.cli.given import check_filled, check_together, given
 from mixln.cli.mistakes import WIDE, one_line
 from mixln.cli.placements import Placements
 from mixln.cli.plan import PlanCommand
-from mixln.cli.pretrain import Pretrain
+from mixln.cli.pretrain import Pretrain, trained
 from mixln.cli.prune import Prune
 from mixln.cli.reproduce import Reproduce
 from mixln.cli.stress import StressCommand
@@ -30,9 +32,10 @@ from mixln.launch import launched
 
 LONGEST = 1000
 """Characters of a complaint."""
+NARROWEST = 40
+"""Columns in which help and tables are drawn at least."""
 Others = (
-    Annotated[Pretrain, tyro.conf.subcommand("pretrain", prefix_name=False)]
-    | Annotated[Data, tyro.conf.subcommand("data", prefix_name=False)]
+    Annotated[Data, tyro.conf.subcommand("data", prefix_name=False)]
     | Annotated[PlanCommand, tyro.conf.subcommand("plan", prefix_name=False)]
     | Annotated[Diagnose, tyro.conf.subcommand("diagnose", prefix_name=False)]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate", prefix_name=False)]
@@ -63,8 +66,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"mixln {version('mixln')}")
         return 0
     command = None
+    _settle_environment()
     try:
-        _check_text(arguments)
+        launched()
         command = _parse(arguments or ["--help"])
         if launched()[1] > 1 and not getattr(command, "TOGETHER", False):
             raise SettingsError(
@@ -90,13 +94,18 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
 
-def _check_text(arguments: list[str]) -> None:
-    """:raises SettingsError: for an argument that is not UTF-8, which no result could name."""
-    for word in arguments:
-        try:
-            word.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise SettingsError(f"argument {word!a} is not UTF-8 text; rename what it names") from error
+def _settle_environment() -> None:
+    """Makes harmless what variables say to libraries about the terminal and about windows, of which mixln opens none.
+
+    In a width of a few columns, or of none, tyro and rich do not end.
+    """
+    columns = os.environ.get("COLUMNS", "")
+    if not (columns.isascii() and columns.isdigit() and len(columns) < 10):
+        os.environ.pop("COLUMNS", None)
+    width = shutil.get_terminal_size().columns
+    if not NARROWEST <= width <= WIDE:
+        os.environ["COLUMNS"] = str(min(max(width, NARROWEST), WIDE))
+    os.environ["MPLBACKEND"] = "agg"
 
 
 def _complain(text: str) -> None:
@@ -104,8 +113,9 @@ def _complain(text: str) -> None:
 
     Of several processes that make one mistake, one says it.
     """
-    if launched()[0] > 0:
-        return
+    with suppress(SettingsError):
+        if launched()[0] > 0:
+            return
     text = plain(text)
     short = text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
     print(f"mixln: {short}", file=sys.stderr)
@@ -113,25 +123,34 @@ def _complain(text: str) -> None:
 
 def _parse(arguments: list[str]) -> Any:
     """Parses a command line; a mistake in it is one line."""
+    check_filled(arguments)
     try:
         with redirect_stderr(io.StringIO()):
-            return _parsed(arguments)
+            command = _parsed(arguments)
+        check_together(given(arguments), command)
+        return command
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-    wide, columns = io.StringIO(), os.environ.get("COLUMNS", "")
-    os.environ["COLUMNS"] = str(WIDE)  # an empty one is as good as none
+    wide, columns = io.StringIO(), os.environ.pop("COLUMNS", None)
+    os.environ["COLUMNS"] = str(WIDE)
     with redirect_stderr(wide), suppress(SystemExit):
         _parsed(arguments)
-    os.environ["COLUMNS"] = columns
+    del os.environ["COLUMNS"]
+    if columns is not None:
+        os.environ["COLUMNS"] = columns
     _complain(one_line(wide.getvalue(), arguments))
     raise SystemExit(2)
 
 
 def _parsed(arguments: list[str]) -> Any:
-    compare = Annotated[command_of(arguments), tyro.conf.subcommand("compare", prefix_name=False)]  # type: ignore[misc]
+    name = next(iter(arguments), "")
+    kind, stored = command_of(arguments) if name == "compare" else (Compare, tyro.MISSING_NONPROP)
+    compare = Annotated[kind, tyro.conf.subcommand("compare", prefix_name=False, default=stored)]  # type: ignore[misc]
+    stored = trained(arguments) if name == "pretrain" else tyro.MISSING_NONPROP
+    pretrain = Annotated[Pretrain, tyro.conf.subcommand("pretrain", prefix_name=False, default=stored)]  # type: ignore[misc]
     return tyro.cli(
-        compare | Others,  # type: ignore[arg-type]
+        compare | pretrain | Others,  # type: ignore[arg-type]
         prog="mixln",
         args=arguments,
         description="Put any normalization placement into a Hugging Face transformer, compare placements on equal terms, "

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+import tyro
+
+from mixln.cli.given import given
+from mixln.cli.stored import defaults, stored_in, takes_images
 from mixln.cli.terminal import Terminal
 from mixln.compare.settings import CompareSettings, GridSettings, VisionCompareSettings
 
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
 class Comparing:
     """What `mixln compare` does, whatever the task."""
 
+    out: Path
     INTERRUPTED: ClassVar[str] = (
         "run the same command again to go on from the last checkpoints (one a minute, or as --checkpoint-seconds says)"
     )
@@ -24,6 +29,7 @@ class Comparing:
     def run(self) -> int:
         """Compares, prints the table and the verdict, and writes the report."""
         assert isinstance(self, GridSettings)
+        announce(self.out)
         return exit_code(show(self))
 
 
@@ -43,17 +49,29 @@ TASKS: dict[str, type[Comparing]] = {"language": Compare, "vision": CompareVisio
 
 def task_of(arguments: list[str]) -> str:
     """The `--task` among these arguments, or what it is without one."""
-    given = [
-        text.partition("=")[2] or next(iter(arguments[index + 1 :]), "")
-        for index, text in enumerate(arguments)
-        if text.partition("=")[0] == "--task"
-    ]
-    return given[-1] if given else "language"
+    return given(arguments).get("task", "language")
 
 
-def command_of(arguments: list[str]) -> type[Comparing]:
-    """The command that `mixln compare` with these arguments is."""
-    return TASKS.get(task_of(arguments), Compare)
+def command_of(arguments: list[str]) -> tuple[type[Comparing], Any]:
+    """The command that `mixln compare` with these arguments is, and the settings that stand for options that are not given.
+
+    :raises StoreError: if `--out` holds a damaged experiment.
+    """
+    options = given(arguments)
+    kind = TASKS.get(task_of(arguments), Compare)
+    out = Path(options.get("out") or kind.out)
+    present = stored_in(out)
+    if present is not None and "task" not in options:
+        kind = TASKS["vision" if takes_images(present) else "language"]
+    if present is None or takes_images(present) != issubclass(kind, VisionCompareSettings):
+        return kind, tyro.MISSING_NONPROP
+    return kind, defaults(kind, present, out, options)
+
+
+def announce(out: Path) -> None:
+    """Says that a folder's experiment is continued, whose settings stand for options that are not given."""
+    if stored_in(out) is not None:
+        Terminal().news(f"out {out} holds an experiment: options that are not given are as there")
 
 
 def show(settings: GridSettings, workers: Workers | None = None, *, report: Path | None = None) -> Summary:

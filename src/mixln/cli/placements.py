@@ -8,6 +8,7 @@ from typing import Annotated
 
 import tyro
 
+from mixln.bounds import Layers, check_numbers
 from mixln.errors import SettingsError, unknown
 from mixln.nn.schemes import INIT_MODIFIERS, SCHEMES
 from mixln.placement import MODIFIERS, ZOO, Placement, draw, placement
@@ -46,10 +47,13 @@ class Show:
 
     placement: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PLACEMENT")]
     """For example pre, "mix(0.25)", "hybrid*", "post*3,pre*9" or qknorm+pre."""
-    layers: int = 12
+    layers: Layers = 12
     """Layers of the model."""
     family: str = "llama"
     """Family of the model, for example qwen3, whose own norms on q and k a placement keeps, or gemma3_text for stock."""
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
 
     def run(self) -> int:
         built = self._build()

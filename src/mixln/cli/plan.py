@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from mixln.cli.terminal import Terminal
+from mixln.files import bytes_text
 from mixln.planning.settings import DEVICES, PlanSettings
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def _memory(plan: Plan) -> Table:
 def _notes(plan: Plan) -> list[str]:
     settings = plan.settings
     has = f"{settings.memory / 1e9:g} GB"
-    needs = f"{plan.memory.total / 1e9:.1f} GB"
+    needs = bytes_text(plan.memory.total)
     if plan.fits:
         return [f"fits in {has}: {needs}, and 1 GB for the driver's context"]
     notes = [f"does not fit in {has}: {needs}, and 1 GB for the driver's context"]

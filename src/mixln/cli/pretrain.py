@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
-from mixln.cli.compare import exit_code, show
+import tyro
+
+from mixln.cli.compare import announce, exit_code, show
+from mixln.cli.given import given
+from mixln.cli.stored import defaults, stored_in, takes_images
 from mixln.compare.settings import PretrainSettings
 
 
@@ -21,6 +26,20 @@ class Pretrain(PretrainSettings):
         """Trains, prints the result, and writes the report; of several processes, rank 0 prints and writes."""
         from mixln.compare.together import on_all
 
+        announce(self.out)
         return on_all(
             self.parallel, [self.training], lambda all_of_them: exit_code(show(self.comparison(), all_of_them))
         )
+
+
+def trained(arguments: list[str]) -> Any:
+    """The settings of the experiment in `--out`, which stand for options that are not given.
+
+    :raises StoreError: if it is damaged.
+    """
+    options = given(arguments)
+    out = Path(options.get("out") or Pretrain.out)
+    present = stored_in(out)
+    if present is None or takes_images(present):
+        return tyro.MISSING_NONPROP
+    return defaults(Pretrain, present, out, options)

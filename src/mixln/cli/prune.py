@@ -66,7 +66,7 @@ def layer_numbers(text: str) -> set[int]:
     """
     found: set[int] = set()
     for part in text.split(","):
-        read = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
+        read = re.fullmatch(r"\s*(\d{1,9})\s*(?:-\s*(\d{1,9})\s*)?", part)
         if not read or int(read[2] or read[1]) < int(read[1]) or int(read[1]) < 1 or int(read[2] or 1) > MOST_LAYERS:
             raise SettingsError(
                 f"layers must look like 3,7,21-24, counted from 1 and up to {MOST_LAYERS}, got {text!r}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
+from mixln.bounds import Seed, Within
 from mixln.cli.terminal import Terminal
 from mixln.compare.settings import ExecutorSettings
 from mixln.errors import SettingsError, unknown
@@ -59,9 +60,9 @@ class Reproduce(ExecutorSettings):
     it that of each of its comparisons, and trainings what was trained. Recipes that have trainings in common share them."""
     cache: Path = field(default_factory=lambda: Path("~/.cache/mixln"))
     """Folder for prepared text and images."""
-    seeds: tuple[int, ...] = ()
+    seeds: tuple[Seed, ...] = ()
     """Other seeds than the recipe's, for example 0 1 2 3 4 where three do not tell; what was trained before is kept."""
-    micro_batch_size: int | None = None
+    micro_batch_size: Annotated[int, Within(least=0, most=10**7)] | None = None
     """At most so many sequences or images per forward pass of the pre-training, to save memory. What was trained with more at a time is
     trained again. Left out, what the recipe has for its scale."""
     engine: Annotated[EngineSettings, tyro.conf.arg(name="")] = field(default_factory=EngineSettings)

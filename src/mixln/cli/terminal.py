@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Iterator
 
-from rich.console import Console, RenderHook
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
 from mixln.launch import launched
-
-if TYPE_CHECKING:
-    from rich.console import ConsoleOptions, ConsoleRenderable, RenderableType, RenderResult
 
 
 def plain(text: str, keep: str = "") -> str:
@@ -24,22 +21,12 @@ def plain(text: str, keep: str = "") -> str:
     )
 
 
-@dataclass(frozen=True)
-class _Plain:
-    """Something to print, whose own text is plain; colours and tables are the console's."""
+class SafeConsole(Console):
+    """A console that writes control characters of its own alone: those of texts, such as names of files and models, are escaped."""
 
-    content: RenderableType
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        for segment in console.render(self.content, options):
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(plain(segment.text, keep="\n"), segment.style)
-
-
-class _Names(RenderHook):
-    """Makes everything that a console prints plain: names come from files and folders of others."""
-
-    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
-        return [_Plain(content) for content in renderables]
 
 
 class Terminal:
@@ -47,8 +34,7 @@ class Terminal:
     control sequence. Of several processes, rank 0 speaks."""
 
     def __init__(self) -> None:
-        self.console = Console(quiet=launched()[0] > 0)
-        self.console.push_render_hook(_Names())
+        self.console = SafeConsole(quiet=launched()[0] > 0)
 
     def show(self, table: RenderableType) -> None:
         self.console.print(table)
@@ -62,8 +48,13 @@ class Terminal:
         self.console.print(plain(text, keep="\n"), highlight=False, markup=False)
 
     def note(self, text: str) -> None:
-        """A sentence about a result."""
-        self.prose(f"• {text}")
+        """A sentence about a result; a command in it, between backticks, stands on a line of its own that can be copied whole."""
+        words, command, rest = re.fullmatch(r"(.*?)(?:`(mixln [^`]+)`(.*))?", text, re.DOTALL).groups("")  # type: ignore[union-attr]
+        self.prose(f"• {words}".rstrip())
+        if command:
+            self.line(f"  {command}")
+        if rest.strip(" ."):
+            self.prose(f"  {rest.strip()}")
 
     def news(self, text: str) -> None:
         """What is going on, fainter than results."""

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
+from mixln.bounds import Seed, check_numbers
 from mixln.cli.terminal import Terminal
 from mixln.data.settings import ExampleSettings
-from mixln.errors import SettingsError
 from mixln.files import check_writable
 from mixln.training.settings import RlhfSettings, TuneSettings
 
@@ -32,11 +32,14 @@ class Tuning(ABC):
     """The decoder to start from: a hub id, a folder, a GGUF file, or a trial of mixln compare."""
     out: Path
     """Folder of the training; the model that comes out of it is in its folder model."""
-    seed: int = 0
+    seed: Seed = 0
     """Decides the order of the examples, new weights, and what is sampled."""
     cache: Path = field(default_factory=lambda: Path("~/.cache/mixln"))
     """Folder for converted GGUF files."""
     chosen: Annotated[ExampleSettings, tyro.conf.arg(name="")] = field(default_factory=ExampleSettings)
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
 
     @abstractmethod
     def train(self, source: Source, say: Say) -> Tuned:
@@ -45,8 +48,6 @@ class Tuning(ABC):
     def run(self) -> int:
         """Trains, and prints what it changed on the held-out examples."""
         terminal = Terminal()
-        if not 0 <= self.seed < 2**32:
-            raise SettingsError(f"seed must lie in [0, 2³²), got {self.seed}")
         check_writable(self.out)
         terminal.news("loading libraries")
         from mixln.cli.checkpoint import one_source

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mixln.compare.results import Answered, Mistake, PlacementSummary, TrialResult
+from mixln.compare.results import Answered, Mistake, PlacementSummary, TrialResult, alike
 from mixln.compare.statistics import trials_of
 from mixln.compare.store import Store
 from mixln.files import difference_of, read_sums
@@ -36,7 +36,7 @@ def answered(
     for row in rows:
         trained = [
             result
-            for result in trials_of(results, row.placement, row.best.learning_rate)
+            for result in alike(trials_of(results, row.placement, row.best.learning_rate))
             if result.status in ("finished", "stalled")
         ]
         trials = [result.trial for result in sorted(trained, key=lambda result: result.trial.seed)]

@@ -92,9 +92,9 @@ def _finetune(job: ChainJob, source: Source, result: ChainResult) -> tuple[Chain
 
 def _evaluate(job: ChainJob, source: Source, result: ChainResult) -> tuple[ChainResult, Source]:
     from mixln.compare.evaluation import examine, prepare_exam
-    from mixln.data.settings import CorpusSettings
+    from mixln.data.settings import NamedText
 
-    exam = prepare_exam([source], job.chain.evaluate, CorpusSettings(), cache=job.cache, say=silent)
+    exam = prepare_exam([source], job.chain.evaluate, NamedText(), cache=job.cache, say=silent)
     (scores,) = examine(exam, job.folder / "evaluate", say=silent, done=lambda scores: None)
     short = tuple(
         replace(score, metrics=tuple(replace(metric, values=(), weights=()) for metric in score.metrics))
@@ -147,6 +147,7 @@ def settings_of(chain: ChainSettings) -> dict[str, Any]:
     trained: list[str] = []
     for name in steps(chain):
         found[name] = {"after": list(trained), **to_json(asdict(getattr(chain, name)))}
+        found[name].pop("trust_task_code", None)  # which changes no answer
         if name in ("finetune", "rlhf"):
             trained.append(name)
     return found
@@ -175,7 +176,13 @@ def check_chain(
         tasks = chain.evaluate
         names = [name for name in tasks.tasks if name != PERPLEXITY]
         Harness(
-            names, cache=cache, folder=tasks.task_folder, where=tasks.questions, limit=tasks.limit, shots=tasks.shots
+            names,
+            cache=cache,
+            folder=tasks.task_folder,
+            trusted=tasks.trust_task_code,
+            where=tasks.questions,
+            limit=tasks.limit,
+            shots=tasks.shots,
         )
     if "finetune" in chain.chain:
         asked["finetune"]["examples"] = completions(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from mixln.compare.sources import find, trial_of
 from mixln.data.documents import path_of
 from mixln.data.images import held_out_batches, image_batches
-from mixln.data.settings import CorpusSettings
+from mixln.data.settings import CorpusSettings, NamedText
 from mixln.data.windows import Kind, Windows, text_windows
 from mixln.diagnostics.diagnose import diagnose
 from mixln.diagnostics.drop import performance_drop
@@ -52,13 +52,14 @@ class Prepared:
 
 
 def prepare_models(
-    sources: Sequence[Source], corpus: CorpusSettings, settings: MeasureSettings, *, cache: Path, say: Say
+    sources: Sequence[Source], text: NamedText, settings: MeasureSettings, *, cache: Path, say: Say
 ) -> list[Prepared]:
     """Cuts the text for every model, so that what is wrong with any of them shows before the first is measured.
 
     Text that a trial was trained on is not used: its experiment's held-out documents are, for all models of the run. An image
     classifier that is a trial looks at the images that its experiment held out, unless others are named.
 
+    :param text: as far as one is named.
     :param cache: folder of prepared images.
     :raises DataError: if the text or the images cannot be read, or are too few.
     """
@@ -66,13 +67,13 @@ def prepare_models(
         raise SettingsError(
             f"tasks need decoders with a language-model head, and {others[0]} is none; leave out --tasks, or it"
         )
-    corpus, trial = corpus_of([source for source in sources if source.trial is not None], corpus, say)
+    corpus, trial = corpus_of([source for source in sources if source.trial is not None], text, say)
     length = min([settings.sequence_length, *(limit for source in sources for limit in _limits(source))])
     if length < settings.sequence_length:
         say(f"sequences of {length} tokens: the most that all of the models take or were trained on")
     titles = titles_of(sources)
     return [
-        _prepare(source, title, corpus, settings, length, trial, cache=cache, say=say)
+        _prepare(source, title, corpus, settings, length, trial, named=text.data is not None, cache=cache, say=say)
         for source, title in zip(sources, titles, strict=True)
     ]
 
@@ -92,7 +93,13 @@ def diagnose_all(
     :raises MixlnError: see :mod:`mixln.diagnostics`.
     """
     harness = (
-        Harness(settings.tasks, cache=cache, folder=settings.task_folder, limit=settings.task_limit)
+        Harness(
+            settings.tasks,
+            cache=cache,
+            folder=settings.task_folder,
+            trusted=settings.trust_task_code,
+            limit=settings.task_limit,
+        )
         if settings.tasks
         else None
     )
@@ -171,8 +178,9 @@ def diagnose_trial(source: Source, settings: MeasureSettings, *, cache: Path, sa
         [file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in sorted(checkpoint.glob("*.safetensors"))
     ]
     asked = {"version": version("mixln"), "weights": weights, **to_json(asdict(settings))}
+    del asked["trust_task_code"]  # which changes no number
     if (diagnosis := _read(kept, asked)) is None:
-        prepared = prepare_models([source], CorpusSettings(), settings, cache=cache, say=say)
+        prepared = prepare_models([source], NamedText(), settings, cache=cache, say=say)
         (diagnosis,) = diagnose_all(prepared, settings, cache=cache, say=say, done=lambda diagnosis: None)
         write_atomic(kept, json.dumps({"settings": asked, "diagnosis": to_json(diagnosis)}, indent=1))
     return diagnosis
@@ -187,15 +195,18 @@ def _read(path: Path, asked: dict[str, Any]) -> Diagnosis | None:
         return None  # there is none, or it is damaged: it is measured again
 
 
-def corpus_of(trials: Sequence[Source], given: CorpusSettings, say: Say) -> tuple[CorpusSettings, Source | None]:
+def corpus_of(trials: Sequence[Source], named: NamedText, say: Say) -> tuple[CorpusSettings, Source | None]:
     """The text for all models, and the trial whose comparison held out the part of it that is to be used.
 
-    :raises SettingsError: if two trials were trained on different parts of it.
+    Where no text is named, it is the first trial's.
+
+    :raises SettingsError: if two trials were trained on different parts of it, or another part of it is named than a trial's.
     """
-    own = [CorpusSettings(**{name: (trial.trial or {})[name] for name in asdict(given)}) for trial in trials]
+    names = [item.name for item in fields(CorpusSettings)]
+    own = [CorpusSettings(**{name: (trial.trial or {})[name] for name in names}) for trial in trials]
     if not own:
-        return given, None
-    wanted = own[0] if given == CorpusSettings() else given
+        return named.over(CorpusSettings()), None
+    wanted = named.over(own[0] if named.data is None else CorpusSettings())
     same = [(text, trial) for text, trial in zip(own, trials, strict=True) if _place(text) == _place(wanted)]
     for text, trial in zip(own, trials, strict=True):
         if _place(text) != _place(wanted):
@@ -205,6 +216,12 @@ def corpus_of(trials: Sequence[Source], given: CorpusSettings, say: Say) -> tupl
     if not same:
         return wanted, None
     text, trial = same[0]
+    for name in ("held_out", "text_column"):
+        if getattr(named, name) not in (None, getattr(text, name)):
+            raise SettingsError(
+                f"{name.replace('_', '-')} was {getattr(text, name)} where {trial.title} was trained, and other parts of {text.data} "
+                f"it has seen: got {getattr(named, name)}; leave it out"
+            )
     for other, second in same:
         if (other.held_out, other.text_column) != (text.held_out, text.text_column):
             raise SettingsError(
@@ -228,12 +245,13 @@ def _prepare(
     length: int,
     trial: Source | None,
     *,
+    named: bool,
     cache: Path,
     say: Say,
 ) -> Prepared:
     if source.takes_images:
         many: Any = {"batch_size": settings.batch_size, "tokens": settings.tokens}
-        if source.images is not None and corpus.data == CorpusSettings().data:
+        if source.images is not None and not named:
             batches, description, labelled = held_out_batches(
                 source.images, source.images_fingerprint, source.config, cache=cache, say=say, **many
             )

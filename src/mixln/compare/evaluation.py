@@ -14,7 +14,7 @@ from mixln.compare.diagnosis import corpus_of, titles_of
 from mixln.compare.store import slug
 from mixln.data import questions
 from mixln.data.documents import corpus
-from mixln.data.settings import CorpusSettings
+from mixln.data.settings import NamedText
 from mixln.errors import SettingsError
 from mixln.evaluation.harness import Harness
 from mixln.evaluation.offline import PERPLEXITY
@@ -42,12 +42,10 @@ class Exam:
     settings: TaskSettings
 
 
-def prepare_exam(
-    sources: Sequence[Source], settings: TaskSettings, text: CorpusSettings, *, cache: Path, say: Say
-) -> Exam:
+def prepare_exam(sources: Sequence[Source], settings: TaskSettings, text: NamedText, *, cache: Path, say: Say) -> Exam:
     """Finds tasks, questions and tokenizers.
 
-    :param text: of the task `perplexity`; for trials of a comparison, what they held out.
+    :param text: of the task `perplexity`; where none is named, of trials what they held out.
     :raises SettingsError: for a task that is not known, or a model that is no decoder; :class:`DataError` for data that cannot be had
         or a tokenizer that does not fit.
     """
@@ -59,14 +57,15 @@ def prepare_exam(
     tokenizers = [tokenizer_of(source, say=say) for source in sources]
     held_out: list[str] | None = None
     if PERPLEXITY in settings.tasks:
-        text, trial = corpus_of([source for source in sources if source.trial is not None], text, say)
+        wanted, trial = corpus_of([source for source in sources if source.trial is not None], text, say)
         # What is held out of a stream depends on how much of it there is.
-        held_out = corpus(text, tokens=(trial and trial.trial_tokens) or HUB_TOKENS).held_out
+        held_out = corpus(wanted, tokens=(trial and trial.trial_tokens) or HUB_TOKENS).held_out
     say(f"tasks: {', '.join(settings.tasks)}")
     harness = Harness(
         settings.tasks,
         cache=cache,
         folder=settings.task_folder,
+        trusted=settings.trust_task_code,
         where=settings.questions,
         texts=held_out,
         limit=settings.limit,
@@ -158,7 +157,8 @@ def _asked(exam: Exam, source: Source, tokenizer: Any) -> dict[str, Any]:
     settings = {
         name: value
         for name, value in asdict(exam.settings).items()
-        if name not in ("tasks", "task_folder", "questions")  # what is asked says more than where it lay
+        if name
+        not in ("tasks", "task_folder", "trust_task_code", "questions")  # what is asked says more than where it lay
     }
     return {
         name: to_json(

@@ -31,7 +31,7 @@ from mixln.compare.store import LOCK, Store
 from mixln.compare.tasks import KINDS, Prepared
 from mixln.compare.verdict import verdict
 from mixln.errors import MixlnError, SettingsError, StoreError, first_line
-from mixln.files import cache_folder, check_writable, existing, sweep
+from mixln.files import bytes_texts, cache_folder, check_writable, existing, sweep
 from mixln.placement import ZOO, Placement
 from mixln.placement.preflight import warnings as preflight
 
@@ -274,9 +274,8 @@ def _check_room(
     check_writable(store.folder)
     free = shutil.disk_usage(existing(store.folder)).free
     if free < need:
-        raise StoreError(
-            f"out {store.folder} needs {need / 1e9:.1f} GB for checkpoints, and its disk has {free / 1e9:.1f} GB free"
-        )
+        needed, there = bytes_texts(need, free)
+        raise StoreError(f"out {store.folder} needs {needed} for checkpoints, and its disk has {there} free")
 
 
 @contextmanager
@@ -317,6 +316,7 @@ def _summary(
         seeds=settings.seeds,
         given=given,
         runner_up=runner_up(results, rows, measure),
+        out=settings.out,
     )
     facts = {
         **data.facts,

@@ -102,14 +102,14 @@ class Measure:
         return None if value is None else self.shown(value)
 
     def say(self, measured: Measured) -> str:
-        """The shown number as text, `—` for none."""
+        """The shown number as text, `—` for none; of a mean, how many stalled beside it."""
         value = self.number(measured)
-        return words.NOTHING if value is None else self.text(value)
+        return words.NOTHING if value is None else self.text(value) + _beside(measured)
 
     def say_briefly(self, measured: Measured) -> str:
         """The same with one decimal."""
         value = self.number(measured)
-        return words.NOTHING if value is None else self.brief(value)
+        return words.NOTHING if value is None else self.brief(value) + _beside(measured)
 
     def badness(self, measured: Measured) -> float:
         """Sorts the best first; infinity where there is no number."""
@@ -133,6 +133,10 @@ class Measure:
         if interval.high - interval.low > self.undecided:
             return mean, "[undecided]"
         return mean, f"[{self.change(interval.low)}, {self.change(interval.high)}]"
+
+
+def _beside(measured: Measured) -> str:
+    return measured.beside if isinstance(measured, Cell) else ""
 
 
 def _figure(name: str) -> Callable[[Measured], float | None]:

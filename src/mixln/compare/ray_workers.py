@@ -9,9 +9,11 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import ray
+from ray._private import ray_constants
 from ray.exceptions import RayError, RayTaskError
 
 from mixln.compare.runner import DEATHS, Job, Machine, work
@@ -34,13 +36,7 @@ class RayWorkers:
         try:
             _knock(address)
             with _handlers():
-                ray.init(
-                    address=address,
-                    ignore_reinit_error=True,
-                    include_dashboard=False,
-                    log_to_driver=False,
-                    logging_level=logging.CRITICAL,
-                )
+                _join(address)
         except Exception as error:  # Ray raises many kinds
             raise SettingsError(
                 f"ray-address {address or 'auto'}: no cluster answers: {first_line(error)}; start one with ray start --head"
@@ -78,6 +74,37 @@ class RayWorkers:
         if kill:
             self.stop()
         ray.shutdown()
+
+
+def _join(address: str | None) -> None:
+    """Joins a cluster; where none is named or there, starts one that only this machine can reach.
+
+    :raises ConnectionError: if there is none of that address.
+    """
+    init = partial(
+        ray.init, ignore_reinit_error=True, include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL
+    )
+    if address is not None:
+        init(address=address)
+        return
+    try:
+        init(address="auto")
+    except ConnectionError:
+        with _loopback():
+            init(address="local")
+
+
+@contextmanager
+def _loopback() -> Iterator[None]:
+    """A cluster that is started within it listens on 127.0.0.1 alone: Ray's tasks run code, and its ports ask nobody who they are.
+
+    Ray does so by itself on Windows and macOS; elsewhere it takes the machine's outer address, even where it is given 127.0.0.1.
+    """
+    before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 @contextmanager

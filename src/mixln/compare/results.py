@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -35,6 +36,7 @@ __all__ = [
     "Task",
     "Trial",
     "TrialResult",
+    "alike",
     "perplexity",
     "to_json",
     "trial_result",
@@ -99,7 +101,9 @@ class Interval:
 class Cell:
     """All seeds of one placement at one learning rate.
 
-    :param loss: mean held-out loss over the seeds that have one (stalled ones do), nats per token or image; `None` without any.
+    Means are taken over the seeds that trained, or where none did over those that stalled: see :func:`alike`.
+
+    :param loss: mean held-out loss, nats per token or image; `None` without any.
     :param loss_deviation: standard deviation of that loss over seeds; `None` with fewer than two.
     :param figures: means of what else the last evaluations found, see :class:`~mixln.training.outcome.Outcome`.
     :param difference: paired difference from the baseline placement at the baseline's learning rate of the same column
@@ -123,6 +127,16 @@ class Cell:
     def perplexity(self) -> float | None:
         """exp(mean loss)."""
         return perplexity(self.loss)
+
+    @property
+    def mixed(self) -> bool:
+        """Whether some seeds trained and others stalled: no mean is near any of them."""
+        return self.finished > 0 and self.stalled > 0
+
+    @property
+    def beside(self) -> str:
+        """What stands behind a mean over the seeds that trained where others stalled: ` / stalled`, ` / 2 stalled`."""
+        return (" / stalled" if self.stalled == 1 else f" / {self.stalled} stalled") if self.mixed else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,7 +262,8 @@ class Mistake:
 class Answered:
     """What the classifiers of a placement, at its best learning rate, say of the held-out images.
 
-    :param reliability: of each bin of confidence, over all seeds: mean confidence, accuracy, and how many answers are in it.
+    :param reliability: of each bin of confidence, over the seeds that trained (all where none did): mean confidence,
+        accuracy, and how many answers are in it.
     :param mistakes: of its lowest seed, those of which it is surest.
     """
 
@@ -295,6 +310,12 @@ class Summary:
             return row.placement if texts[row.placement] == 1 else f"{row.placement}, {row.init}"
 
         return tuple(label(row) for row in self.placements)
+
+
+def alike(results: Sequence[TrialResult]) -> list[TrialResult]:
+    """The trials that a mean may be taken over: those that trained, or where none did all others, never both."""
+    finished = [result for result in results if result.status == "finished"]
+    return finished or list(results)
 
 
 def trial_result(data: dict[str, Any]) -> TrialResult:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from abc import ABC
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 import tyro
 
+from mixln.bounds import MOST_STEPS, Layers, Pixels, Positive, Processes, Seed, Share, Within, check_numbers
 from mixln.compare.chain_settings import ChainSettings
 from mixln.compare.results import Task, Trial
 from mixln.data.settings import AugmentSettings, ImageSettings, TextSettings
@@ -37,7 +37,7 @@ class ExperimentSettings:
     """Initialisation for example normal, megatron or scaled-embed+normal; `mixln placements` lists them.
     Left out, each placement has its recommended one."""
     out: Path = Path("runs/default")
-    """Folder of the experiment: trials, figures, report.html."""
+    """Folder of the experiment: trials, figures, report.html. Of one that exists, the settings that are not given are taken."""
     extend: bool = False
     """Allow more placements, learning rates or seeds in an experiment that exists; its finished trials are kept."""
     cache: Path = field(default_factory=lambda: Path("~/.cache/mixln"))
@@ -55,14 +55,13 @@ class LanguageSettings(ExperimentSettings):
     model: str = "tiny"
     """A preset (tiny, olmoe-tiny, 9m, 20m, 35m, 60m, 71m, 130m, 250m, 350m, 1b, 7b, and those of recipes) or the path of a config.json of
     a family that can be placed: Llama, Mistral, Qwen3, OLMo 2, Gemma 3, GPT-2, and with experts OLMoE, Mixtral, Qwen3-MoE."""
-    layers: int | None = None
+    layers: Layers | None = None
     """Number of layers in place of the model's."""
     text: Annotated[TextSettings, tyro.conf.arg(name="")] = field(default_factory=TextSettings)
     training: Annotated[TrainSettings, tyro.conf.arg(name="")] = field(default_factory=TrainSettings)
 
     def __post_init__(self) -> None:
-        if self.layers is not None and self.layers < 1:
-            raise SettingsError(f"layers must be at least 1, got {self.layers}")
+        check_numbers(self)
         super().__post_init__()
 
 
@@ -70,28 +69,23 @@ class LanguageSettings(ExperimentSettings):
 class ExecutorSettings:
     """Where trials run."""
 
-    jobs: int | None = None
+    jobs: Processes | None = None
     """Trials side by side. Left out, one a GPU; without a GPU, one a core for small models."""
     executor: Literal["local", "ray"] = "local"
     """Where trials run: in processes of this machine, or as tasks of a Ray cluster whose machines share --out and --cache."""
     ray_address: str | None = None
     """The cluster, for example auto or ray://head:10001. Left out, the one that this machine belongs to, else one of its own."""
-    cpus_per_trial: int = 1
+    cpus_per_trial: Processes = 1
     """Processors of a trial on a Ray cluster."""
-    gpus_per_trial: int = 0
+    gpus_per_trial: Annotated[int, Within(least=0, most=1, rule="must be 0 or 1", interval=True)] = 0
     """GPUs of a trial on a Ray cluster: 0 or 1."""
 
     def __post_init__(self) -> None:
-        if self.jobs is not None and self.jobs < 1:
-            raise SettingsError(f"jobs must be at least 1, got {self.jobs}")
+        check_numbers(self)
         if self.executor != "ray" and (self.ray_address, self.cpus_per_trial, self.gpus_per_trial) != (None, 1, 0):
             raise SettingsError(
                 "ray-address, cpus-per-trial and gpus-per-trial are for --executor ray; add it, or leave them out"
             )
-        if self.cpus_per_trial < 1:
-            raise SettingsError(f"cpus-per-trial must be at least 1, got {self.cpus_per_trial}")
-        if self.gpus_per_trial not in (0, 1):
-            raise SettingsError(f"gpus-per-trial must be 0 or 1, got {self.gpus_per_trial}")
 
     def executed(self, settings: GridSettings) -> GridSettings:
         """A comparison that runs there."""
@@ -110,13 +104,13 @@ class GridSettings(ExperimentSettings, ExecutorSettings, ABC):
 
     placements: tuple[str, ...] = ()
     """Placements to compare; `mixln placements` lists them. Quote those with brackets or a star.
-    Left out: pre post "mix(0.25)" "hybrid*"; with --extend, those of the experiment."""
-    learning_rates: tuple[float, ...] = ()
+    Left out: those of the experiment in --out, or pre post "mix(0.25)" "hybrid*"."""
+    learning_rates: tuple[Positive, ...] = ()
     """Peak learning rates; each placement is trained at each.
-    Left out: 3e-3 (1e-3 for images); with --extend, those of the experiment."""
-    seeds: tuple[int, ...] = ()
+    Left out: those of the experiment in --out, or 3e-3 (1e-3 for images)."""
+    seeds: tuple[Seed, ...] = ()
     """Each seed decides initial weights and data order, the same for all placements.
-    Left out: 0 1; with --extend, those of the experiment."""
+    Left out: those of the experiment in --out, or 0 1."""
     baseline: str | None = None
     """The placement that the others are compared with. Left out, the first."""
     diagnose: bool = False
@@ -136,12 +130,6 @@ class GridSettings(ExperimentSettings, ExecutorSettings, ABC):
                 object.__setattr__(self, name, default)
             if doubled := [value for value in values if values.count(value) > 1]:
                 raise SettingsError(f"{name.replace('_', '-')} must not repeat, got {doubled[0]} twice")
-        for rate in self.learning_rates:
-            if not 0 < rate < math.inf:
-                raise SettingsError(f"learning-rates must be above 0, got {rate}")
-        for seed in self.seeds:
-            if not 0 <= seed < 2**32:
-                raise SettingsError(f"seeds must lie in [0, 2³²), got {seed}")
         if self.baseline is not None and not self.extend and self.baseline not in self.placements:
             raise SettingsError(
                 f"baseline must be one of the placements {', '.join(self.placements)}, got {self.baseline}"
@@ -198,6 +186,13 @@ class CompareSettings(LanguageSettings, GridSettings):
     training: Annotated[TrainSettings, tyro.conf.arg(name="")] = field(default_factory=TrainSettings)
     after: Annotated[ChainSettings, tyro.conf.arg(name="")] = field(default_factory=ChainSettings)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.steps > MOST_STEPS:
+            raise SettingsError(
+                f"tokens must come to at most {MOST_STEPS:,} steps, got {self.steps:,}; lower them, or raise --batch-size"
+            )
+
     @property
     def steps(self) -> int:
         """Optimizer steps of one trial."""
@@ -225,15 +220,17 @@ class VisionCompareSettings(GridSettings):
     DEFAULTS: ClassVar[dict[str, tuple[Any, ...]]] = {**CompareSettings.DEFAULTS, "learning_rates": (1e-3,)}
     task: Task = "vision"
     """What the models learn: language, or vision. The other one has options of its own: mixln compare --help."""
+    out: Path = Path("runs/vision")
+    """Folder of the experiment: trials, figures, report.html."""
     model: str = "vit-micro"
     """A preset (vit-micro for small images; vit-tiny, vit-small, vit-base for 224 × 224) or the path of a ViT's config.json."""
-    image_size: int | None = None
+    image_size: Pixels | None = None
     """Height and width that the model takes, pixels; images of other sizes are resized. Left out, the model's."""
-    patch_size: int | None = None
+    patch_size: Pixels | None = None
     """Height and width of a patch, pixels. Left out, the model's."""
     num_channels: Literal[1, 3] | None = None
     """1 for grey images, 3 for colour; others are converted. Left out, the model's."""
-    stochastic_depth: float = 0.0
+    stochastic_depth: Share = 0.0
     """Probability that a branch of the last layer is left out for a sample while training; it rises to this in equal steps from 0
     in the first layer (arXiv:1603.09382)."""
     images: Annotated[ImageSettings, tyro.conf.arg(name="")] = field(default_factory=ImageSettings)
@@ -244,11 +241,6 @@ class VisionCompareSettings(GridSettings):
         super().__post_init__()
         if self.after.chain:
             raise SettingsError(f"chain is for language models only; leave out {', '.join(self.after.chain)}")
-        if not 0 <= self.stochastic_depth < 1:
-            raise SettingsError(f"stochastic-depth must lie in [0, 1), got {self.stochastic_depth}")
-        for name in ("image_size", "patch_size"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise SettingsError(f"{name.replace('_', '-')} must be at least 1, got {value}")
 
     @property
     def sizes(self) -> dict[str, int | None]:
@@ -263,16 +255,19 @@ class PretrainSettings(LanguageSettings):
     Several devices are started by torchrun or accelerate: torchrun --nproc-per-node 8 -m mixln pretrain …
     """
 
+    out: Path = Path("runs/pretrain")
+    """Folder of the experiment: trial, figures, report.html."""
     placement: str = "pre"
     """Where the norms are; `mixln placements` lists what there is."""
-    learning_rate: float = 3e-3
+    learning_rate: Positive = 3e-3
     """Peak learning rate."""
-    seed: int = 0
+    seed: Seed = 0
     """Decides initial weights and data order."""
     parallel: Parallel = "ddp"
     """What each of several processes holds: the whole model (ddp), or a share of its weights, gradients and optimizer (fsdp)."""
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         self.comparison()
         self.engine.check(self.parallel)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from mixln.compare.results import Trial, TrialResult
+from mixln.compare.results import Trial, TrialResult, alike
 from mixln.compare.store import EXPERIMENT, TRIAL, Store, read_result, read_trial
 from mixln.data.settings import ImageSettings, TextSettings
 from mixln.errors import StoreError, first_line
@@ -78,7 +78,7 @@ def _representative(results: list[TrialResult]) -> Trial:
         rates.setdefault(result.trial.learning_rate, []).append(result)
 
     def rank(cell: list[TrialResult]) -> tuple[int, float]:
-        return -sum(r.status == "finished" for r in cell), mean(r.loss for r in cell if r.loss is not None)
+        return -sum(r.status == "finished" for r in cell), mean(r.loss for r in alike(cell) if r.loss is not None)
 
     return min(min(rates.values(), key=rank), key=lambda r: (r.status != "finished", r.trial.seed)).trial
 

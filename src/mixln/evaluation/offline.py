@@ -16,12 +16,11 @@ from typing import Any
 
 from mixln.data import questions
 from mixln.errors import DataError, SettingsError
+from mixln.evaluation.settings import PERPLEXITY
 from mixln.files import folder_atomic
 
 FORMAT = 1
 """Changes whenever the files change, so that an old cache is not taken for a new one."""
-PERPLEXITY = "perplexity"
-"""Our own task: word and byte perplexity of a held-out text, with lm-eval's rolling windows and metrics."""
 DEFINITIONS = {
     "arc_easy": ("arc/arc_easy.yaml", "test"),
     "arc_challenge": ("arc/arc_challenge.yaml", "test"),

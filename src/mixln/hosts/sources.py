@@ -36,7 +36,7 @@ from transformers.utils.import_utils import is_gguf_available
 
 from mixln.data.settings import ImageSettings
 from mixln.errors import CheckpointError, DataError, MixlnError, SettingsError, StoreError, first_line, unknown
-from mixln.files import existing, folder_atomic, holding
+from mixln.files import bytes_texts, existing, folder_atomic, holding
 from mixln.hosts import HOSTS, configs, gguf_header, refuse_pieces, saved_class, weights
 from mixln.hosts.companions import write_companion
 from mixln.normalizers import check_normalizer
@@ -171,8 +171,8 @@ def prepare(source: Source, *, say: Say = silent) -> None:
         free = shutil.disk_usage(existing(target)).free
         if free < need:
             raise StoreError(
-                f"cache {target.parent} needs {need / 1e9:.1f} GB for {source.title} in float32, and its disk has "
-                f"{free / 1e9:.1f} GB free; name another folder with --cache"
+                f"cache {target.parent} needs {bytes_texts(need, free)[0]} for {source.title} in float32, and its disk has "
+                f"{bytes_texts(need, free)[1]} free; name another folder with --cache"
             )
         say(f"{source.title}: converting to float32, once; it takes up to a minute for each GB of the result")
         where: dict[str, Any] = {

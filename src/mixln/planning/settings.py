@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
+from mixln.bounds import Batch, Count, Length, Processes, Steps, Tokens, Vocabulary, Within, check_numbers
 from mixln.errors import SettingsError
 from mixln.placement import canonical
 
@@ -14,6 +15,8 @@ Precision = Literal["float32", "bfloat16"]
 TABLE_7: dict[str, int] = {"71m": 10_000, "130m": 20_000, "250m": 40_000, "1b": 100_000, "7b": 13_000}
 """Preset → optimizer steps in the Mix-LN paper (arXiv:2412.13795, Table 7; of the 7B model, as far as its curve is shown)."""
 
+MOST_AT_ONCE = 2**24
+"""Tokens of a forward pass on one device: a hundred times what fits into any."""
 TOKENS_PER_PARAMETER = 20
 """How long the other sizes train where nothing is asked for (Hoffmann et al., arXiv:2203.15556)."""
 
@@ -63,22 +66,22 @@ class PlanSettings:
     of a config.json."""
     placement: str = "pre"
     """The placement; `mixln placements` lists them. Quote one with brackets or a star."""
-    vocabulary_size: int | None = None
+    vocabulary_size: Vocabulary | None = None
     """Tokens of the vocabulary. Left out, the model's."""
-    sequence_length: int = 256
+    sequence_length: Length = 256
     """Tokens per training sequence."""
-    batch_size: int = 512
+    batch_size: Batch = 512
     """Sequences per optimizer step, over all devices."""
-    micro_batch_size: int | None = None
+    micro_batch_size: Batch | None = None
     """Sequences per forward pass on one device; the rest is accumulated. Left out, the device's whole share of the batch."""
-    steps: int | None = None
+    steps: Steps | None = None
     """Optimizer steps. Left out, those of the Mix-LN paper's Table 7 (71m 10K, 130m 20K, 250m 40K, 1b 100K, 7b 13K); for other
     models, 20 tokens a parameter."""
-    tokens: int | None = None
+    tokens: Tokens | None = None
     """Training tokens, instead of --steps; rounded up to whole steps."""
-    trials: int = 1
+    trials: Count = 1
     """Trainings, for example placements × learning rates × seeds; they multiply the time."""
-    devices: int = 1
+    devices: Processes = 1
     """Accelerators that train one model together."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
     """With several devices: ddp keeps everything on each of them; fsdp (FSDP2) cuts weights, gradients and moments among them."""
@@ -88,21 +91,18 @@ class PlanSettings:
     """Of the forward and backward pass; weights and optimizer are float32 always."""
     device: DeviceName = "h100"
     """The accelerator, for its peak and its memory by the vendor's data sheet."""
-    device_tflops: float | None = None
+    device_tflops: Annotated[float, Within(least=0, above=True, most=10**9)] | None = None
     """Peak of one accelerator, TFLOP/s of dense matrix products. Left out, that of --device at --precision."""
-    memory_per_device: float | None = None
+    memory_per_device: Annotated[float, Within(least=0, above=True, most=10**9)] | None = None
     """Memory of one accelerator, GB (10⁹ bytes). Left out, that of --device."""
-    utilisation: float = 0.4
+    utilisation: Annotated[
+        float, Within(least=0, above=True, most=1, rule="must lie in (0, 1] (a share of the peak)", interval=True)
+    ] = 0.4
     """Share of the peak that the training reaches; 0.3 to 0.5 is usual for large models, small ones reach less."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "placement", canonical(self.placement))
-        for name in ("batch_size", "micro_batch_size", "steps", "tokens", "trials", "devices", "vocabulary_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise SettingsError(f"{_option(name)} must be at least 1, got {value}")
-        if self.sequence_length < 2:
-            raise SettingsError(f"sequence-length must be at least 2 tokens, got {self.sequence_length}")
+        check_numbers(self)
         if self.steps is not None and self.tokens is not None:
             raise SettingsError("steps and tokens are two ways to say the same; give only one of them")
         if self.batch_size % self.devices:
@@ -114,12 +114,11 @@ class PlanSettings:
                 f"micro-batch-size must divide the {self.share} sequences a step of each device "
                 f"(batch-size {self.batch_size} / devices {self.devices}), got {self.micro_batch_size}"
             )
-        for name in ("device_tflops", "memory_per_device"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise SettingsError(f"{_option(name)} must be above 0, got {value}")
-        if not 0 < self.utilisation <= 1:
-            raise SettingsError(f"utilisation must lie in (0, 1] (a share of the peak), got {self.utilisation}")
+        if (tokens := self.micro_batch * self.sequence_length) > MOST_AT_ONCE:
+            raise SettingsError(
+                f"micro-batch-size × sequence-length must be at most {MOST_AT_ONCE:,} tokens in a forward pass of one device, "
+                f"got {tokens:,}; lower one of them"
+            )
 
     @property
     def share(self) -> int:
@@ -162,7 +161,3 @@ class PlanSettings:
             return TABLE_7[self.model]
         tokens = TOKENS_PER_PARAMETER * parameters if self.tokens is None else self.tokens
         return math.ceil(tokens / (self.batch_size * self.sequence_length))
-
-
-def _option(name: str) -> str:
-    return name.replace("_", "-")

@@ -12,7 +12,7 @@ from mixln.compare.results import Summary, TrialResult
 from mixln.compare.sources import find
 from mixln.compare.statistics import trials_of
 from mixln.compare.store import Store
-from mixln.data.settings import CorpusSettings
+from mixln.data.settings import NamedText
 from mixln.diagnostics.results import Diagnosis
 from mixln.diagnostics.settings import MeasureSettings
 from mixln.errors import DataError, MixlnError, first_line
@@ -85,7 +85,7 @@ def of_models(recipe: Recipe, scale: Scale, *, cache: Path, say: Say) -> Iterato
     settings = MeasureSettings()
     for name, model in recipe.models(scale).items():
         (source,) = find(installed(model), cache=cache, say=say)
-        prepared = prepare_models([source], CorpusSettings(), settings, cache=cache, say=say)
+        prepared = prepare_models([source], NamedText(), settings, cache=cache, say=say)
         (diagnosis,) = diagnose_all(prepared, settings, cache=cache, say=say, done=lambda diagnosis: None)
         yield (name, ""), {0: Evidence(diagnosis=diagnosis)}
 

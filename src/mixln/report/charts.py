@@ -8,13 +8,16 @@ from dataclasses import replace
 from typing import Literal
 
 from mixln.compare.measure import Measure
-from mixln.compare.results import LayerProfile, PlacementSummary, Summary, TrialResult
+from mixln.compare.results import LayerProfile, PlacementSummary, Summary, TrialResult, alike
 from mixln.report import axes, formats, series
 from mixln.report.pictures import calibration
 from mixln.report.series import Chart, Panel, Points, Reference, Trace
 from mixln.report.tables import learning_rates, measure_of
 
-_PROFILE = "Mean over seeds, each placement at its best learning rate, at the start and at the end of training."
+_PROFILE = (
+    "Mean over the seeds that trained (over all where none did), each placement at its best learning rate, "
+    "at the start and at the end of training."
+)
 
 
 def prepare(summary: Summary) -> tuple[Chart, ...]:
@@ -38,13 +41,17 @@ def loss(summary: Summary) -> Chart:
         Panel(title=title, x=x, y=y, traces=_loss_traces(names, trials, y), reference=reference)
         for title, trials in groups
     )
-    ends = [f"{name} {'none' if row.best.loss is None else f'{row.best.loss:.3f}'}" for name, row in _named(summary)]
+    ends = [
+        f"{name} {'none' if row.best.loss is None else f'{row.best.loss:.3f}'}{row.best.beside}"
+        for name, row in _named(summary)
+    ]
     return Chart(
         name="loss",
         title="Loss during training",
         caption=(
             f"Loss in nats per {measure.extent} against optimizer steps; lower is better. Strong lines with markers: held-out "
-            f"loss, mean over seeds as far as all of them went; thin lines: single seeds; faint lines: training loss"
+            f"loss, mean over seeds as far as all of them went (single seeds where some trained and others stalled); "
+            f"thin lines: single seeds; faint lines: training loss"
             f"{measure.training_loss}. A line that stays at the dashed one has learnt {measure.floor_learnt}."
             + _cross(summary)
         ),
@@ -70,7 +77,8 @@ def measured(summary: Summary) -> Chart:
         caption=(
             f"{measure.name.capitalize()} ({measure.explained}) on the whole held-out set"
             f"{', on a logarithmic axis' if measure.logarithmic else ''}; {measure.direction} is better. "
-            f"Large markers: mean over seeds{' (of the loss)' if measure.logarithmic else ''}; small dots: single seeds. "
+            f"Large markers: mean over seeds{' (of the loss)' if measure.logarithmic else ''}, or single seeds where some "
+            f"trained and others stalled; small dots: single seeds. "
             f"The {measure.floor} {measure.floor_knows}." + _cross(summary)
         ),
         description=f"Dot chart of the {measure.name} by placement: {'; '.join(ends)}; {measure.floor} "
@@ -174,15 +182,22 @@ def _loss_traces(names: Sequence[str], trials: Sequence[tuple[TrialResult, ...]]
     strong: list[Trace] = []
     for key, (name, results) in enumerate(zip(names, trials, strict=True)):
         curves = [series.finite(result.eval_curve) for result in results]
-        faint.append(_trace(key, "training", f"{name}, training", series.mean_curve([_training(r) for r in results])))
+        mixed = len(alike(results)) < sum(result.status in ("finished", "stalled") for result in results)
+        if not mixed:
+            mean = series.mean_curve([_training(r) for r in results])
+            faint.append(_trace(key, "training", f"{name}, training", mean))
         for result, curve in zip(results, curves, strict=True):
             if result.status == "diverged":
                 strong.append(_trace(key, "ended", _ended(name, result), (_end(result, y),)))
-            if len(results) > 1:
+            if mixed:  # a mean would lie where no seed is
+                faint.append(_trace(key, "training", f"{_seed(name, result)}, training", _training(result)))
+                strong.append(_trace(key, "mean", f"{_seed(name, result)}, {result.status}", curve))
+            elif len(results) > 1:
                 if result.status == "diverged":  # its last stretch, which the mean may leave out
                     faint.append(_trace(key, "training", f"{_seed(name, result)}, training", _training(result)))
                 thin.append(_trace(key, "seed", _seed(name, result), curve))
-        strong.append(_trace(key, "mean", f"{name}, held out", series.mean_curve(curves)))
+        if not mixed:
+            strong.append(_trace(key, "mean", f"{name}, held out", series.mean_curve(curves)))
     return tuple(trace for trace in (*faint, *thin, *strong) if trace.points)
 
 
@@ -223,21 +238,24 @@ def _edge(measure: Measure, scale: axes.Axis, result: TrialResult) -> float:
 
 
 def _by_placement(summary: Summary, names: Sequence[str], title: str) -> Panel:
-    """A row for each placement: the mean with its value, below it the seeds."""
+    """A row for each placement: the mean with its value, below it the seeds; where some stalled, the seeds in the place of the mean."""
     measure, scale = measure_of(summary), _scale(summary)
     traces: list[Trace] = []
     for key, (name, row) in enumerate(zip(names, summary.placements, strict=True)):
         results = series.trials_at(summary, row, row.best.learning_rate)
         below = -key - 0.25
+        mixed = row.best.mixed
         for result in results if len(results) > 1 else ():
             value = _settled(measure, result)
             if value is not None:
-                traces.append(_trace(key, "dot", _seed(name, result), ((value, below),)))
+                role, at = ("center", -key) if mixed else ("dot", below)
+                traces.append(_trace(key, role, _seed(name, result), ((value, at),)))
         mean = measure.number(row.best)
         if mean is not None and math.isfinite(mean):
-            traces.append(_trace(key, "center", f"{name}, mean", ((mean, -key),)))
+            if not mixed:
+                traces.append(_trace(key, "center", f"{name}, mean", ((mean, -key),)))
             side = "note" if scale.share(mean) > 0.6 else "value"
-            traces.append(_trace(key, side, measure.text(mean), ((mean, -key),)))
+            traces.append(_trace(key, side, measure.say(row.best), ((mean, -key),)))
         diverged = [result for result in results if result.status == "diverged"]
         ends = [(_edge(measure, scale, result), below) for result in diverged]
         traces += [
@@ -261,8 +279,9 @@ def _by_learning_rate(summary: Summary, names: Sequence[str]) -> Panel:
     measure, scale, rates = measure_of(summary), _scale(summary), learning_rates(summary)
     traces: list[Trace] = []
     for key, (name, row) in enumerate(zip(names, summary.placements, strict=True)):
-        points = [(cell.learning_rate, v) for cell in row.cells if (v := measure.number(cell)) is not None]
-        line = tuple((rate, value) for rate, value in points if math.isfinite(value))
+        points = [(cell.learning_rate, v, cell.mixed) for cell in row.cells if (v := measure.number(cell)) is not None]
+        # Where some seeds trained and others stalled, the line has a gap and the dots are all there is.
+        line = tuple((rate, math.nan if mixed else value) for rate, value, mixed in points if math.isfinite(value))
         for cell in row.cells:
             beside = cell.learning_rate * (rates[-1] / rates[0]) ** (0.025 * (key - (len(names) - 1) / 2))
             for result in series.trials_at(summary, row, cell.learning_rate):
@@ -294,7 +313,7 @@ def _profile_panels(
     """A row of panels for each part, start left and end right, all with the same range."""
     names = series.labels(summary)
     trials = [series.trials_at(summary, row, row.best.learning_rate) for row in summary.placements]
-    chosen = [[profiles_of(result) for result in results] for results in trials]
+    chosen = [[profiles_of(result) for result in alike(results)] for results in trials]
     times = (
         ("start", [series.first_profiles(group) for group in chosen]),
         ("end", [series.last_profiles(group) for group in chosen]),

@@ -49,7 +49,8 @@ def calibration(summary: Summary) -> tuple[Chart, ...]:
             title="Calibration",
             caption=(
                 "How much more often a model is right than it is sure, in percentage points, against how sure it is: the probability "
-                "of its most probable class, in 15 bins of equal width, over all seeds at the placement's best learning rate. On the "
+                "of its most probable class, in 15 bins of equal width, over the seeds that trained (all where none did) at the "
+                "placement's best learning rate. On the "
                 "dashed line a model is right as often as it says; above it, it is more cautious than it need be (as label smoothing "
                 f"makes it), below it too sure. Bins of fewer than {FEWEST} answers are left out."
             ),

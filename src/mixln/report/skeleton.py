@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from importlib.resources import files
@@ -127,7 +128,12 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, s
 
 
 def _list(sentences: Iterable[str]) -> str:
-    return "<ul>\n" + "".join(f"<li>{escape(sentence)}</li>\n" for sentence in sentences) + "</ul>\n"
+    return "<ul>\n" + "".join(f"<li>{_marked(sentence)}</li>\n" for sentence in sentences) + "</ul>\n"
+
+
+def _marked(sentence: str) -> str:
+    """A sentence in HTML; what stands between backticks is a command to copy."""
+    return re.sub(r"`(mixln [^`]+)`", r"<code>\1</code>", escape(sentence))
 
 
 def _value(value: Any) -> str:

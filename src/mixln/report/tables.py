@@ -78,7 +78,7 @@ def columns(summary: Summary) -> tuple[Column, ...]:
             short=measure.name,
             group="common",
             kind="number",
-            of_row=lambda row: (measure.say(row.common),),
+            of_row=lambda row: _number(measure, row.common),
             of_floor=lambda floor: (measure.say(floor),),
         ),
         Column(
@@ -114,7 +114,7 @@ def columns(summary: Summary) -> tuple[Column, ...]:
             short=measure.name,
             group=best,
             kind="number",
-            of_row=lambda row: (measure.say(row.best),),
+            of_row=lambda row: _number(measure, row.best),
             of_floor=lambda floor: (measure.say(floor),),
         ),
         Column(
@@ -161,6 +161,7 @@ def caption(summary: Summary) -> str:
     text = (
         f"Difference: {measure.said} against {baseline_title(summary)}, paired by seed, with its 95% confidence "
         f"interval; {'negative' if measure.lower_is_better else 'positive'} is better. "
+        f"{measure.name.capitalize()} and difference are of the seeds that trained, where some did. "
         "Ended: trials that finished, and what became of the others"
     )
     if len(learning_rates(summary)) > 1:
@@ -227,17 +228,23 @@ def _markdown_cell(column: Column, pieces: Pieces) -> str:
 
 
 def escaped(text: str) -> str:
-    """A text whose characters mean nothing to Markdown."""
-    return re.sub(r"([\\`*_\[\]<>|&~$#])", r"\\\1", text)
+    """A text whose characters mean nothing to Markdown or to a terminal that shows it."""
+    return re.sub(r"([\\`*_\[\]<>|&~$#])", r"\\\1", formats.plain(text))
 
 
 def _markdown_code(text: str) -> str:
-    return escaped(text) if "`" in text else "`" + text.replace("|", "\\|") + "`"
+    return escaped(text) if "`" in text else "`" + formats.plain(text).replace("|", "\\|") + "`"
 
 
 def _names(row: PlacementSummary) -> Pieces:
     title, text = formats.plain(row.title), formats.plain(row.placement)
     return (title,) if title == text else (title, text)
+
+
+def _number(measure: Measure, cell: Cell) -> Pieces:
+    """A mean over the seeds that trained; behind it how many stalled, where some did."""
+    text = measure.say(cell)
+    return (text.removesuffix(cell.beside), cell.beside.strip()) if cell.beside else (text,)
 
 
 def _difference(summary: Summary, row: PlacementSummary, cell: Cell) -> Pieces:

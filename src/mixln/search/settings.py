@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
+from mixln.bounds import Count, Layers, Processes, Seed, Within, check_numbers
 from mixln.compare.settings import CompareSettings
 from mixln.data.settings import TextSettings
 from mixln.errors import SettingsError
@@ -29,7 +29,7 @@ class Searched:
     """A preset, or the path of a config.json, as for mixln compare."""
     cache: Path = field(default_factory=lambda: Path("~/.cache/mixln"))
     """Folder for prepared text."""
-    jobs: int | None = None
+    jobs: Processes | None = None
     """Trainings side by side. Left out, one a GPU; without a GPU, one a core for small models."""
     text: Annotated[TextSettings, tyro.conf.arg(name="")] = field(default_factory=TextSettings)
     engine: Annotated[EngineSettings, tyro.conf.arg(name="")] = field(default_factory=EngineSettings)
@@ -56,19 +56,20 @@ class StressSettings(Searched):
 
     placements: tuple[str, ...] = ("pre", "post", "mix(0.25)", "hybrid*")
     """Placements; `mixln placements` lists them. Quote those with brackets or a star. The first is what the others are compared with."""
-    depths: tuple[int, ...] = ()
+    depths: tuple[Layers, ...] = ()
     """Numbers of layers. Left out, the model's own."""
     inits: tuple[str, ...] = ()
     """Initialisations, for example normal megatron. Left out, each placement has its recommended one."""
-    seeds: tuple[int, ...] = (0, 1)
+    seeds: tuple[Seed, ...] = (0, 1)
     """Each seed decides initial weights and data order, the same for all placements."""
-    highest: float = 1.0
+    highest: Annotated[float, Within(least=0, above=True, most=10**6, rule="must be above 0 and finite")] = 1.0
     """The learning rate at which the ramp ends."""
     out: Path = Path("runs/stress")
     """Folder of the trainings and of stress.json, report.html and figures."""
     training: Annotated[RampSettings, tyro.conf.arg(name="")] = field(default_factory=RampSettings)
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         object.__setattr__(self, "placements", tuple(canonical(text) for text in self.placements))
         for name in ("placements", "seeds"):
             if not getattr(self, name):
@@ -77,13 +78,8 @@ class StressSettings(Searched):
             values = getattr(self, name)
             if doubled := [value for value in values if values.count(value) > 1]:
                 raise SettingsError(f"{name} must not repeat, got {doubled[0]} twice")
-        if not 0 < self.highest < math.inf:
-            raise SettingsError(f"highest must be above 0 and finite, got {self.highest}")
         if self.steps < LEAST_STEPS:
             raise SettingsError(f"steps must be at least {LEAST_STEPS} for a ramp, got {self.steps}")
-        for depth in self.depths:
-            if depth < 1:
-                raise SettingsError(f"depths must be at least 1, got {depth}")
         self.comparison(next(iter(self.depths), None), next(iter(self.inits), None))
 
     @property
@@ -115,17 +111,19 @@ class SearchSettings(Searched):
     cores. Run the same command again to finish what was cut off.
     """
 
-    layers: int | None = None
+    layers: Layers | None = None
     """Number of layers in place of the model's."""
-    trials: int = 16
+    trials: Count = 16
     """Short trainings of the search."""
-    proxy: float = 0.33
+    proxy: Annotated[
+        float, Within(least=0, above=True, most=1, rule="must lie in (0, 1] (a share of the steps)", interval=True)
+    ] = 0.33
     """Length of a short training, as a share of the full one."""
-    finalists: int = 2
+    finalists: Count = 2
     """Candidates that are trained in full, with another seed than those below; Pre-LN is one more, if it is not among them."""
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[Seed, ...] = (0, 1, 2)
     """Of the full trainings of the best candidate and of Pre-LN."""
-    highest: float = 1.0
+    highest: Annotated[float, Within(least=0, above=True, most=10**6, rule="must be above 0 and finite")] = 1.0
     """The learning rate at which the ramp ends."""
     init: str = "normal"
     """Initialisation of all."""
@@ -134,14 +132,11 @@ class SearchSettings(Searched):
     training: Annotated[TrainSettings, tyro.conf.arg(name="")] = field(default_factory=TrainSettings)
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if self.trials < LEAST_TRIALS:
             raise SettingsError(
                 f"trials must be at least {LEAST_TRIALS}, got {self.trials}: the first {LEAST_TRIALS - 1} are always the same"
             )
-        if self.finalists < 1:
-            raise SettingsError(f"finalists must be at least 1, got {self.finalists}")
-        if not 0 < self.proxy <= 1:
-            raise SettingsError(f"proxy must lie in (0, 1] (a share of the steps), got {self.proxy}")
         if not self.seeds:
             raise SettingsError("seeds must name at least one")
         self.comparison()

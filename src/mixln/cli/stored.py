@@ -1,0 +1,58 @@
+"""An experiment that exists, as the defaults of the command that is run on its folder again."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mixln.cli.given import alternatives
+from mixln.compare.settings import ExperimentSettings
+from mixln.compare.store import EXPERIMENT, Store
+from mixln.errors import MixlnError, StoreError, first_line
+from mixln.records import from_json
+
+SINGLE = {"placements": "placement", "learning_rates": "learning_rate", "seeds": "seed"}
+"""Axis → the setting of a single training."""
+
+
+def stored_in(out: Path) -> dict[str, Any] | None:
+    """The experiment in a folder; `None` without one. A folder with something else in it is refused later, by the command itself.
+
+    :raises StoreError: if it is damaged.
+    """
+    return Store(out).read() if (out / EXPERIMENT).is_file() else None
+
+
+def takes_images(present: dict[str, Any]) -> bool:
+    """Whether the models of an experiment are image classifiers."""
+    return "images" in present["settings"]
+
+
+def defaults(kind: type[Any], present: dict[str, Any], out: Path, options: Collection[str]) -> Any:
+    """The settings of an experiment, for every option that is not given.
+
+    :param kind: class of the settings.
+    :param options: those that are given; what says the same in another way is not taken from the experiment.
+    :raises StoreError: if the experiment holds what this mixln does not take.
+    """
+    grid = present["grid"]
+    settings = {
+        **present["settings"],
+        **grid,
+        **{one: grid[axis][0] for axis, one in SINGLE.items() if len(grid[axis]) == 1},
+    }
+    if "placements" not in options or "extend" in options:
+        settings["baseline"] = present.get("baseline")
+    left_out = {name.replace("-", "_") for name in alternatives(options)}
+    for part in ("text", "training"):
+        if part in settings:
+            settings[part] = {name: value for name, value in settings[part].items() if name not in left_out}
+    try:
+        made: ExperimentSettings = from_json(kind, settings)
+    except (MixlnError, TypeError, KeyError) as error:
+        raise StoreError(
+            f"{out / EXPERIMENT} holds settings that cannot be used ({first_line(error)}); choose another --out"
+        ) from error
+    return replace(made, out=out)
