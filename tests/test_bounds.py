@@ -97,7 +97,7 @@ def test_every_number_has_bounds_that_are_checked(kind, name, number, several, b
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("compare --layers 10001", "layers must be at most 10,000, got 10001"),
+        ("compare --layers 10000", "layers must be at most 1,024, got 10000"),
         ("compare --steps 1000000000000000", "steps must be at most 1,000,000,000, got 1000000000000000"),
         ("compare --vocabulary-size 1000000000000", "vocabulary-size must be at most 1,000,000, got 1000000000000"),
         ("plan --sequence-length 100000000", "sequence-length must be at most 10,000,000 tokens, got 100000000"),
@@ -123,8 +123,8 @@ def test_every_number_has_bounds_that_are_checked(kind, name, number, several, b
             "tokens must come to at most 1,000,000,000 steps",
         ),
         (f"tune --trials {LONG}", "trials must be at most"),
-        (f"stress --depths {LONG}", "depths must be at most 10,000"),
-        (f"placements show pre --layers {LONG}", "layers must be at most 10,000"),
+        (f"stress --depths {LONG}", "depths must be at most 1,024"),
+        (f"placements show pre --layers {LONG}", "layers must be at most 1,024"),
     ],
     ids=lambda text: text[:60],
 )

@@ -12,6 +12,7 @@ from filelock import FileLock
 from mixln.compare.experiment import compare
 from mixln.compare.results import Trial
 from mixln.compare.store import EXPERIMENT, LOCK, RESULT, Store
+from mixln.compare.tasks import KINDS
 from mixln.errors import DataError, MixlnError, PlacementError, SettingsError, StoreError
 from tests import small
 from tests.compare.recorder import Recorder
@@ -58,7 +59,7 @@ def test_learning_rates_that_are_close_have_folders_of_their_own(tmp_path):
         ({"hidden_size": 30}, "not a multiple of the number of attention heads"),
         ({"model_type": "gpt_neox"}, "model family 'gpt_neox' is not known; known: gemma3_text, gpt2, llama"),
         ({"model_type": "vit"}, "is a 'vit' config, a family without a causal language model"),
-        ({"num_hidden_layers": 0}, "num_hidden_layers must be a whole number from 1 to 10,000, got 0"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers must be a whole number from 1 to 1,024, got 0"),
     ],
 )
 def test_a_model_that_cannot_be_built_leaves_no_folder(settings_for, tmp_path, changes, said):
@@ -95,7 +96,13 @@ def test_a_damaged_result_is_refused_before_anything_runs(settings_for, tmp_path
     settings = settings_for(tmp_path / "out")
     store = Store(settings.out)
     fingerprint = small_fingerprint(settings)
-    store.create({"settings": settings.shared(), "grid": settings.grid(), "text": {"fingerprint": fingerprint}})
+    model = {
+        name: value
+        for name, value in KINDS[settings.task].config(settings).to_dict().items()
+        if name != "transformers_version"
+    }
+    shared = {"settings": settings.shared(), "text": {"fingerprint": fingerprint}, "model": model}
+    store.create({**shared, "grid": settings.grid()})
     path = store.add(Trial(placement="pre", init="normal", learning_rate=2e-2, seed=1)) / RESULT
     path.write_text('{"status": "finished"')
     said = refusal(settings, StoreError)

@@ -34,7 +34,7 @@ def described(folder: Path, **changes: Any) -> Path:
 
 
 BAD = [
-    ({"num_hidden_layers": 10**9}, "num_hidden_layers must be a whole number from 1 to 10,000, got 1000000000"),
+    ({"num_hidden_layers": 10**9}, "num_hidden_layers must be a whole number from 1 to 1,024, got 1000000000"),
     ({"num_hidden_layers": 0}, "num_hidden_layers must be"),
     ({"num_hidden_layers": HUGE}, "got one of about 401 digits"),
     ({"model_type": "qwen3", "num_hidden_layers": 10**9}, "num_hidden_layers must be"),
@@ -95,7 +95,7 @@ def test_every_command_refuses_it_in_one_line(command, tmp_path, monkeypatch, ca
     before = sorted(path for path in tmp_path.rglob("*"))
     assert main(command) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "num_hidden_layers must be a whole number from 1 to 10,000, got 1000000000" in line
+    assert "num_hidden_layers must be a whole number from 1 to 1,024, got 1000000000" in line
     assert sorted(tmp_path.rglob("*")) == before
 
 

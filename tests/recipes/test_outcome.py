@@ -201,3 +201,33 @@ def test_a_sweep_of_learning_rates_is_a_table_and_a_figure(tmp_path):
     assert {path.name for path in write_reproduction(found, tmp_path)} == {
         "reproduction.json", "reproduction.md", "sweep.png", "report.html",
     }  # fmt: skip
+
+
+def test_a_mean_is_over_seeds_that_trained_or_over_seeds_that_stalled():
+    stalled = Evidence(result=trial(7.0, 2, "stalled"))
+    evidence = {("A", "mix"): {**seeds(2.0, 2.2), 2: stalled}, ("A", "pre"): seeds(7.0, 7.2, status="stalled")}
+    found = {each.placement: each for each in measured(RECIPE, evidence)}
+    assert found["mix"].value == pytest.approx(2.1)
+    assert (found["mix"].trained, found["mix"].seeds) == (2, 3)
+    assert found["pre"].value == pytest.approx(7.1)
+
+
+def test_a_number_from_before_the_training_counts_all_seeds():
+    name = "unevenness of the gradient norms at the start"
+    assert QUANTITIES[name].seeds == "start"
+    claim = dataclasses.replace(CLAIM, quantity="mean accuracy of the tasks")
+    some = {
+        seed: Evidence(result=trial(2.0, seed, status), figures={"average": 0.5 + seed / 100})
+        for seed, status in enumerate(("finished", "finished", "stalled"))
+    }
+    every = {seed: Evidence(result=trial(2.0, seed), figures={"average": 0.3}) for seed in range(3)}
+    assert ordering(claim, RECIPE, {("A", "mix"): some, ("A", "pre"): every}).verdict == "undecided"
+
+
+def test_a_sweep_shows_the_mean_of_what_trained():
+    def swept(*losses, trained):
+        return Swept(run="A", placement="mix", learning_rate=1e-3, losses=losses, trained=trained)
+
+    assert swept(7.0, 2.0, 2.2, trained=2).counted == (2.0, 2.2)
+    assert swept(7.2, None, 7.0, trained=0).counted == (7.0, 7.2)
+    assert swept(None, None, trained=0).counted == ()

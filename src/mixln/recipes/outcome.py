@@ -93,6 +93,8 @@ def _verdict(quantity: Quantity, ahead: Seeds, behind: Seeds, difference: Interv
         return "undecided"
     if _guesses(quantity, ahead) and _guesses(quantity, behind):
         return "guesses"
+    if quantity.seeds == "known" and (_mixed(ahead) or _mixed(behind)):
+        return "undecided"
     better = (difference.mean < 0) == quantity.lower_is_better
     if difference.low is None:
         return "one of a kind"
@@ -102,10 +104,10 @@ def _verdict(quantity: Quantity, ahead: Seeds, behind: Seeds, difference: Interv
 
 
 def _known(quantity: Quantity, ahead: Seeds, behind: Seeds) -> int:
-    """Of how many seeds both sides must have the number."""
-    if quantity.seeds != "trained":
+    """The number of seeds for which both sides must have the number."""
+    if quantity.seeds == "survival":
         return min(len(ahead), len(behind))
-    return sum(ahead[seed].trained and behind[seed].trained for seed in ahead.keys() & behind.keys())
+    return len(_counted(quantity, ahead).keys() & _counted(quantity, behind).keys())
 
 
 def _guesses(quantity: Quantity, seeds: Seeds) -> bool:
@@ -115,8 +117,19 @@ def _guesses(quantity: Quantity, seeds: Seeds) -> bool:
 
 
 def _values(quantity: Quantity, seeds: Seeds) -> dict[int, float]:
-    found = {seed: quantity.of(each) for seed, each in seeds.items() if quantity.seeds != "trained" or each.trained}
+    found = {seed: quantity.of(each) for seed, each in _counted(quantity, seeds).items()}
     return {seed: value for seed, value in found.items() if value is not None}
+
+
+def _counted(quantity: Quantity, seeds: Seeds) -> Seeds:
+    """The seeds that a mean is taken over: never some that trained and some that did not."""
+    if quantity.seeds == "start" or (quantity.seeds != "trained" and not _mixed(seeds)):
+        return seeds
+    return {seed: each for seed, each in seeds.items() if each.trained}
+
+
+def _mixed(seeds: Seeds) -> bool:
+    return 0 < _trained(seeds) < len(seeds)
 
 
 def _failed(seeds: Seeds) -> bool:

@@ -46,9 +46,9 @@ class Quantity:
     """One number.
 
     :param of: the number, `None` where there is none. Means, differences and intervals over seeds are taken of it.
-    :param seeds: what becomes of seeds that diverged or stalled. `survival`: who trained at all of them is ahead of who trained at
-        none, and anything between is undecided; `trained`: they are left out; `known`: they count as far as they have the number, and
-        without one nothing is decided.
+    :param seeds: what becomes of seeds that diverged or stalled. `survival`: a placement that trained at all of them is ahead of one that
+        trained at none, and anything between is undecided; `trained`: they are left out; `known`: they count where no seed trained, and
+        nothing is decided where some did; `start`: the number was measured before the training, and all seeds count.
     :param chance: what guessing gives, as `of` counts; `None` where nothing can be guessed, or it is not known.
     :param shown: that number as it is printed; `taken` is the way back, and `scale` says which it is.
     :param text: the printed number with its unit.
@@ -58,7 +58,7 @@ class Quantity:
     name: str
     of: Callable[[Evidence], float | None]
     lower_is_better: bool = True
-    seeds: Literal["known", "survival", "trained"] = "known"
+    seeds: Literal["known", "survival", "trained", "start"] = "known"
     chance: Callable[[Evidence], float | None] = lambda evidence: None
     scale: Scaling = "itself"
     shown: Callable[[float], float] = lambda value: value
@@ -225,11 +225,13 @@ QUANTITIES: dict[str, Quantity] = {
         Quantity(
             name="gradient norm at the start, deeper half over earlier half",
             of=lambda evidence: _contrast(gradients(evidence)),
+            seeds="start",
             **_CONTRAST,
         ),
         Quantity(
             name="unevenness of the gradient norms at the start",
             of=lambda evidence: _unevenness(gradients(evidence)),
+            seeds="start",
         ),
         Quantity(
             name="parameters, millions",

@@ -71,6 +71,14 @@ class Swept:
     losses: tuple[float | None, ...]
     trained: int
 
+    @property
+    def counted(self) -> tuple[float, ...]:
+        """The losses that a mean is taken over: those of seeds that trained; where none did, of those that stalled."""
+        known = sorted(
+            loss for loss in self.losses if loss is not None
+        )  # a stalled seed ends above every one that trained
+        return tuple(known[: self.trained] or known)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Line:

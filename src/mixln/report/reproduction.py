@@ -50,7 +50,7 @@ def numbers(found: Reproduction) -> Grid:
         ),
         words=len(head) - 3,
         caption="Sizes and data differ from the paper's at the small scale: orders can be compared, numbers cannot. Trained: seeds that "
-        "neither diverged nor stalled; those that stalled are in the mean of a perplexity, those that diverged are not.",
+        "neither diverged nor stalled. Where only some trained, the mean is over those; where none did, over those that stalled.",
     )
 
 
@@ -270,8 +270,8 @@ def sweeps(found: Reproduction) -> tuple[Grid, ...]:
                     ((placement,), *((_cell(cells.get((placement, rate))),) for rate in rates))
                     for placement in dict.fromkeys(each.placement for each in mine)
                 ),
-                caption="Perplexity is e to the power of the mean held-out loss over the seeds that did not diverge; in brackets how many "
-                "neither diverged nor stalled, where not all. Above, each placement is at its best learning rate.",
+                caption="Perplexity is e to the power of the mean held-out loss over the seeds that trained; in brackets how many did, "
+                "where not all. Where none did, the mean is over those that stalled. Above, each placement is at its best learning rate.",
             )
         )
     return tuple(tables)
@@ -280,10 +280,9 @@ def sweeps(found: Reproduction) -> tuple[Grid, ...]:
 def _cell(each: Swept | None) -> str:
     if each is None:
         return words.NOTHING
-    known = [loss for loss in each.losses if loss is not None]
-    if not known:
+    if not each.counted:
         return "diverged"
-    shown = words.perplexity(math.exp(mean(known)))
+    shown = words.perplexity(math.exp(mean(each.counted)))
     return shown if each.trained == len(each.losses) else f"{shown} ({each.trained} of {len(each.losses)})"
 
 

@@ -110,10 +110,10 @@ def _sweep(found: Reproduction) -> Chart:
         for key, rate in enumerate(rates):
             points, dots = [], []
             for each in mine:
-                if each.learning_rate == rate and (known := [loss for loss in each.losses if loss is not None]):
+                if each.learning_rate == rate and each.counted:
                     at = float(placements.index(each.placement))
-                    points.append((at, math.exp(mean(known))))
-                    dots += [(at, math.exp(loss)) for loss in known]
+                    points.append((at, math.exp(mean(each.counted))))
+                    dots += [(at, math.exp(loss)) for loss in each.losses if loss is not None]
             traces.append(Trace(key=key, role="dot", label=f"{rate:g}, a seed", points=tuple(dots)))
             traces.append(Trace(key=key, role="mean", label=f"{rate:g}", points=tuple(points)))
         x = axes.Axis(label="placement; of Mix-LN its share α", low=-0.4, high=len(placements) - 0.6, ticks=ticks)
@@ -121,7 +121,8 @@ def _sweep(found: Reproduction) -> Chart:
     return Chart(
         name="sweep",
         title="Perplexity by placement and learning rate",
-        caption="Held-out perplexity on a logarithmic axis; lower is better. Lines: mean over seeds (of the loss); dots: seeds.",
+        caption="Held-out perplexity on a logarithmic axis; lower is better. Dots: seeds. Lines: mean of the loss over the seeds that "
+        "trained, or over all where none did.",
         description=tally(found),
         keys=tuple(f"learning rate {rate:g}" for rate in rates),
         panels=tuple(panels),
