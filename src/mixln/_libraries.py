@@ -104,7 +104,7 @@ def _tokenizers(tokenization_auto: Any) -> None:
 
 
 def _conversions(conversion_mapping: Any) -> None:
-    """How weights of experts are fused; PEFT fuses adapters on single experts alike, and transformers such files."""
+    """Conversions that fuse the weights of experts; PEFT applies them to adapters on single experts, transformers to files."""
     names = _types() | {placed.stock.__name__: placed.__name__ for placed in _classes()}
     for stock, placed in names.items():
         known, own = map(conversion_mapping.get_checkpoint_conversion_mapping, (stock, placed))
@@ -135,7 +135,7 @@ def _decay(trainer: Any) -> None:
 
 
 def _between(model: nn.Module) -> Iterator[nn.Module]:
-    """What a placement adds between the modules of a host: norms, gains, gates. None of them holds a matrix."""
+    """Modules that a placement adds to a host: norms, gains and gates. None of them holds a matrix."""
     from mixln.nn.norms import DyT, GroupRMSNorm
     from mixln.nn.residual import PlacedLayer
     from mixln.nn.streams import Fold

@@ -23,7 +23,7 @@ MOST_TOKENS = 10**15
 
 @dataclass(frozen=True, kw_only=True)
 class Within:
-    """What a number must be.
+    """Bounds of a number.
 
     :param least: the lowest value, or with `above` the one that it must exceed.
     :param most: the highest value, or with `below` the one that it must stay under.
@@ -98,9 +98,9 @@ Batch = Annotated[int, Within(least=1, most=10**7)]
 Vocabulary = Annotated[int, Within(least=1, most=10**7)]
 Seed = Annotated[int, Within(least=0, most=2**32 - 1, rule="must lie in [0, 2³²)", interval=True)]
 Count = Annotated[int, Within(least=1, most=10**9)]
-"""Of examples, questions, images or trainings."""
+"""A number of examples, questions, images or trainings."""
 Processes = Annotated[int, Within(least=1, most=10**6)]
-"""Of processes, processors or devices."""
+"""A number of processes, processors or devices."""
 Pixels = Annotated[int, Within(least=1, most=10**5)]
 Rank = Annotated[int, Within(least=1, most=10**5)]
 Share = Annotated[float, Within(least=0, most=1, below=True, rule="must lie in [0, 1)", interval=True)]

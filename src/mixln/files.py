@@ -27,7 +27,7 @@ Sums = Mapping[str, tuple[int, str]]
 TEMPORARY = re.compile(r"\..+\.mixln-[0-9a-f]{12}(\.lock)?")
 """Names of temporary files, and of the lock files of temporary folders."""
 ASIDE = ".passed-over"
-"""What the name of something that stood where this program writes ends with from then on."""
+"""Suffix of the new name of a file or folder that was in the way and has been renamed."""
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -96,7 +96,7 @@ def temporary_folder(path: Path) -> Iterator[Path]:
 
 
 def holding(name: str) -> Callable[[Path], bool]:
-    """Whether a folder holds a file of that name, which shows that it is whole; for :func:`folder_atomic`."""
+    """True if a folder holds a file of that name, which shows that it is whole; for :func:`folder_atomic`."""
     return lambda folder: (folder / name).is_file()
 
 
@@ -185,7 +185,7 @@ def note(*paths: Path) -> None:
 
 
 def _belongs(path: Path, root: Path) -> bool:
-    """Whether a path lies in a folder, or the folder in it."""
+    """True if a path lies in a folder, or the folder in it."""
     return path.absolute().is_relative_to(root) or root.is_relative_to(path.absolute())
 
 
@@ -232,7 +232,7 @@ def write_sums(folder: Path, sums: Sums) -> None:
 
 
 def read_sums(folder: Path, name: str = SUMS) -> dict[str, tuple[int, str]] | None:
-    """What :func:`write_sums` wrote down; `None` if there is none, as in folders of mixln's first versions.
+    """The sums that :func:`write_sums` wrote; `None` if there are none, as in folders of mixln's first versions.
 
     :raises ValueError: if it is damaged.
     """
@@ -248,7 +248,7 @@ def read_sums(folder: Path, name: str = SUMS) -> dict[str, tuple[int, str]] | No
 
 
 def difference_of(folder: Path, sums: Sums, *, content: bool = True) -> str:
-    """What differs in a folder from what was written there, in words; empty if nothing does. Other files do not matter.
+    """Describes how the listed files of a folder differ from what was written; empty if they do not. Other files are ignored.
 
     :param content: compare checksums too, not lengths alone.
     """

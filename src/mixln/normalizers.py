@@ -1,4 +1,4 @@
-"""How many characters a tokenizer's normalizer makes of one: a file of a few hundred bytes can ask for more than there is memory."""
+"""Bounds on the growth of a text in a tokenizer's normalizer: a file of a few hundred bytes can ask for more memory than there is."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GROWTH = 20
 STEPS = 500
 """Steps of a normalizer at most."""
 REPEATED = 4
-"""How often what a step looks for stands in a text that it is tried on."""
+"""Number of matches of a step's pattern in a sample text."""
 
 
 def check_normalizer(name: str, tokenizer: Any = None) -> None:
@@ -47,7 +47,7 @@ def check_normalizer(name: str, tokenizer: Any = None) -> None:
 
 
 def _steps(normalizer: Any) -> Iterator[dict[str, Any]]:
-    """What is done to a text, one after the other."""
+    """The steps applied to a text, in order."""
     if normalizer is None:
         return
     if normalizer["type"] == "Sequence":
@@ -83,7 +83,7 @@ def _largest(step: dict[str, Any]) -> int:
 
 
 def _tried(steps: list[dict[str, Any]], text: str) -> float:
-    """How many times its length a text gets; of too long a one, no more than is needed to see it."""
+    """Growth factor of a text's length; for a text that is too long, only a lower bound."""
     before = len(text)
     for step in steps:
         if step["type"] == "Prepend":

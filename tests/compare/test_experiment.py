@@ -212,7 +212,7 @@ def test_other_settings_are_refused(done, settings_for):
 
 
 def test_trials_of_another_experiment_are_refused(done, settings_for, tmp_path):
-    """As when their folders were copied here: the settings agree, and the trials are of others."""
+    """Copied trial folders: the settings agree, but the trials belong to another experiment."""
     copy = shutil.copytree(done[0], tmp_path / "out")
     experiment = json.loads((copy / EXPERIMENT).read_text())
     experiment["settings"]["training"]["steps"] = 50

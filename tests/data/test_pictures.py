@@ -212,7 +212,7 @@ def test_a_damaged_idx_file_is_one_line(tmp_path, monkeypatch):
 
 
 def write_png(path, width, height):
-    """Of one colour, made without the pixels in memory; its size is that of its header."""
+    """An image of one colour, made without holding its pixels in memory; its size is in its header."""
     import struct
     import zlib
 

@@ -46,7 +46,7 @@ IRREGULAR = {
 
 
 def refusal(data: object) -> str:
-    """What is said of a text, in memory and file by file alike."""
+    """The line printed about a text, the same for text in memory and text prepared file by file."""
     said = []
     for read in (
         lambda settings: corpus(settings, tokens=10),

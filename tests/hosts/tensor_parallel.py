@@ -1,4 +1,4 @@
-"""What two processes of torchrun do in a test: load checkpoints with `tp_plan="auto"` and compare them with the whole model."""
+"""Run by two processes of torchrun in a test: loads checkpoints with `tp_plan="auto"` and compares them with the whole model."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def test_a_config_that_is_no_config_by_its_size(tmp_path):
 
 
 def test_the_configs_of_every_family_are_within_the_bounds():
-    """What transformers makes by default, nested ones included; a few classes cannot be made without arguments."""
+    """The default configs of transformers, nested ones included; a few classes need arguments and are left out."""
     checked = 0
     for family in CONFIG_MAPPING:
         try:

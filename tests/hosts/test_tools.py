@@ -1,4 +1,4 @@
-"""What adapters, offloading, tensor parallelism and early exit do with a placed model, against the stock class or the whole model."""
+"""Adapters, offloading, tensor parallelism and early exit of placed models, compared with the stock class or the whole model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the files of a checkpoint may hold, by their headers, and which files are read at all."""
+"""Checks of the headers of a checkpoint's files, and of which files are read."""
 
 from __future__ import annotations
 

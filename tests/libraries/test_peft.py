@@ -151,7 +151,7 @@ def test_adapters_on_experts_of_the_stock_class_load_into_a_placed_model(name, t
 
 @pytest.mark.parametrize("name", EXPERTS)
 def test_adapters_that_were_trained_on_single_experts_load_as_on_the_stock_class(name, tmp_path):
-    """As transformers 4 had them, each expert with matrices of its own."""
+    """The layout of transformers 4: each expert has its own matrices."""
     single_experts(name, tmp_path)
     inputs = inputs_of(name)
     stock, ours = pair(name)

@@ -1,4 +1,4 @@
-"""What we override on classes of transformers and others can be called as theirs: names, order and defaults of the arguments."""
+"""Every override of a method of another library can be called like the original: names, order and defaults of the arguments."""
 
 from __future__ import annotations
 

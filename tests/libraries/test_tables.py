@@ -68,7 +68,7 @@ REVIEWED = {
 
 
 def _symbols(body: list[ast.stmt]) -> Iterator[tuple[str, ast.stmt]]:
-    """What a module defines at its top level, with the statement that does it."""
+    """Top-level definitions of a module, with their statements."""
     for statement in body:
         match statement:
             case ast.FunctionDef(name=name) | ast.ClassDef(name=name):

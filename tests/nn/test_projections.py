@@ -48,7 +48,7 @@ class Indirect(nn.Module):
 
 
 class Twice(nn.Linear):
-    """What an adapter does: another module of the same name."""
+    """Another module under the same name, as an adapter library puts there."""
 
     def forward(self, x: Tensor) -> Tensor:
         return 2 * super().forward(x) + 1

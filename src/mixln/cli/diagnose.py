@@ -57,7 +57,7 @@ class Diagnose(DiagnoseSettings):
 
 
 def _earlier(folder: Path) -> bool:
-    """Whether a folder holds nothing but a diagnosis of mixln's first versions, which wrote no `asked.json`."""
+    """True if a folder holds nothing but a diagnosis of mixln's first versions, which wrote no `asked.json`."""
     from mixln.diagnostics.results import Diagnoses
     from mixln.records import from_json, read_json
 

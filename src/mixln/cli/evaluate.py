@@ -62,7 +62,7 @@ class Evaluate(EvaluateSettings):
 
 
 def _earlier(folder: Path) -> bool:
-    """Whether a folder holds nothing but an evaluation of mixln's first versions, which wrote no `asked.json`."""
+    """True if a folder holds nothing but an evaluation of mixln's first versions, which wrote no `asked.json`."""
     from mixln.evaluation.results import Evaluation
     from mixln.records import from_json, read_json
 

@@ -12,7 +12,7 @@ ALTERNATIVES = (("steps", "tokens"), ("steps", "epochs"), ("tokenizer", "vocabul
 """Pairs of options that say the same in two ways."""
 
 CHAINED = {"finetune": "finetune", "evaluate": "evaluate", "reward": "rlhf", "rlhf": "rlhf"}
-"""How the options of a step of `--chain` begin, and the step."""
+"""Prefix of a `--chain` step's options → the step."""
 
 
 def given(arguments: Sequence[str]) -> dict[str, str]:

@@ -219,7 +219,7 @@ class Reproduce(ExecutorSettings):
 
 
 def _earlier(folder: Path) -> bool:
-    """Whether a folder holds a report of mixln's first versions, which wrote no `asked.json`, whole or as far as it is."""
+    """True if a folder holds a report of mixln's first versions, which wrote no `asked.json`, whole or as far as it is."""
     from mixln.recipes.results import Reproduction
     from mixln.records import from_json, read_json
 

@@ -26,7 +26,7 @@ def stored_in(out: Path) -> dict[str, Any] | None:
 
 
 def takes_images(present: dict[str, Any]) -> bool:
-    """Whether the models of an experiment are image classifiers."""
+    """True if the models of an experiment are image classifiers."""
     return "images" in present["settings"]
 
 

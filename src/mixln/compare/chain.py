@@ -314,7 +314,7 @@ def _trained(folder: Path) -> str | None:
 
 
 def _read(folder: Path, trial: Trial, asked: dict[str, Any]) -> ChainResult | None:
-    """What became of a trial, if it has been through the same steps with the model that it has.
+    """The stored result of a trial's chain, if the same steps were run with the trial's current model.
 
     :raises StoreError: if that is damaged, or of another trial.
     """

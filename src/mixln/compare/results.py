@@ -130,12 +130,12 @@ class Cell:
 
     @property
     def mixed(self) -> bool:
-        """Whether some seeds trained and others stalled: no mean is near any of them."""
+        """True if some seeds trained and others stalled: no mean is near any of them."""
         return self.finished > 0 and self.stalled > 0
 
     @property
     def beside(self) -> str:
-        """What stands behind a mean over the seeds that trained where others stalled: ` / stalled`, ` / 2 stalled`."""
+        """Suffix of a mean over the seeds that trained where others stalled: ` / stalled`, ` / 2 stalled`."""
         return (" / stalled" if self.stalled == 1 else f" / {self.stalled} stalled") if self.mixed else ""
 
 

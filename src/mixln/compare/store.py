@@ -159,7 +159,7 @@ def claim(folder: Path, trial: Trial, shared: dict[str, Any] | None = None) -> N
 
 
 def check_claim(folder: Path, trial: Trial, shared: dict[str, Any] | None = None) -> bool:
-    """Whether the folder of a trial has its `trial.json`.
+    """True if the folder of a trial has its `trial.json`.
 
     :raises StoreError: if that is damaged, or names another trial or, where it says which, another experiment.
     """

@@ -97,7 +97,7 @@ def _folders(folder: Path, *, hidden: bool) -> Iterator[tuple[Path, list[str], l
 
 
 def is_ours(folder: Path, names: Iterable[str]) -> bool:
-    """Whether mixln wrote a folder: a run, a prepared text, or an entry of the cache.
+    """True if mixln wrote a folder: a run, a prepared text, or an entry of the cache.
 
     :param names: of the files in it.
     """

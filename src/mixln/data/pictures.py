@@ -366,7 +366,7 @@ def _parts_of(folder: Path, files: list[Path]) -> dict[str, list[Path]]:
 
 
 NO_RANK = (9, 9)
-"""Of a name in which none of the words stands."""
+"""For a name that contains none of the words."""
 
 
 def _rank(name: str, words: tuple[str, ...]) -> tuple[int, int]:

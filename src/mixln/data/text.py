@@ -77,7 +77,7 @@ class TextInfo:
 
     @property
     def equal_words(self) -> str:
-        """How many held-out documents are no test of what was learnt, in words; empty if none is known."""
+        """The number of held-out documents that are also in the training part, in words; empty if it is not known or 0."""
         return f", {self.equal_documents} of which stand in the training part too" if self.equal_documents else ""
 
 

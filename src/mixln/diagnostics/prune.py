@@ -129,7 +129,7 @@ def _stages(entries: dict[str, Any], depth: int, kept: list[int]) -> dict[str, A
 
 
 def _follows_depth(kind: Any, number: str, name: str) -> bool:
-    """Whether a list that a config class makes by itself has one entry a layer."""
+    """True if a list that a config class makes by itself has one entry a layer."""
     try:
         return all(len(getattr(kind(**{number: depth}), name)) == depth for depth in (5, 6))
     except Exception:  # the class has no such list, or does not let the number of layers be chosen

@@ -97,7 +97,7 @@ def _is_metric(value: Any) -> bool:
 
 
 def _is_data(value: Any) -> bool:
-    """Whether `datasets` only reads data by this name: one of its readers of files, a folder of files, or a data set of the hub."""
+    """True if `datasets` only reads data by this name: one of its readers of files, a folder of files, or a data set of the hub."""
     from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES as packaged
 
     return value is None or (isinstance(value, str) and (value not in packaged or value in BUILDERS))

@@ -1,4 +1,4 @@
-"""What lies beside a model's weights: its tokenizer or image processor.
+"""Companions of a model's weights: its tokenizer or image processor.
 
 Saving a tokenizer writes what its class knows of its settings, and drops the rest: a Llama tokenizer without `"legacy": true` gives
 other ids. So the files that it was read from are copied, and what is written is read again and compared.
@@ -120,7 +120,7 @@ def _settle(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
 
 
 def _difference(companion: Any, folder: Path) -> str:
-    """How what can be read from a folder differs from a companion; empty if it does not."""
+    """Describes how a companion read from a folder differs from the given one; empty if it does not."""
     try:
         written = _read(companion, folder)
         if not isinstance(companion, PreTrainedTokenizerBase):

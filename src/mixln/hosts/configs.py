@@ -24,7 +24,7 @@ LARGEST_FILE = 64 * 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class Bound:
-    """What the numbers of some entries may be.
+    """Bounds of the numbers in some entries.
 
     :param names: a regular expression for the whole name of an entry, in lower case; of a GGUF file, for the last part of its key.
     :param least: inclusive, as is `most`; in a list of one number a layer, 0 is allowed too.
@@ -56,7 +56,7 @@ BOUNDS = (
 """The first whose names fit holds. Real models reach 126 layers, a vocabulary of 5 million tokens, a width of 65,536 and a context of
 10 million tokens; −1 and 0 in the entries with `least=-1` stand for none."""
 ANYTHING = Bound(names=r".*", least=-(2**63), most=2**63 - 1)
-"""What every other whole number may be: it fits into 64 bits."""
+"""Bounds of every other whole number: it fits into 64 bits."""
 POSITIONS_AFTER_PADDING = (
     "camembert", "data2vec-text", "esm", "ibert", "longformer", "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta",
     "xlm-roberta-xl", "xmod",
@@ -118,7 +118,7 @@ class UnknownFamily(ValueError):
 
 
 def is_placed(config: PreTrainedConfig) -> bool:
-    """Whether a config is one of ours; a stock one may have an entry `placement` that means something else."""
+    """True if a config is one of ours; a stock one may have an entry `placement` that means something else."""
     return config.model_type.startswith("placed_")
 
 

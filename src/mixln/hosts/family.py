@@ -131,7 +131,7 @@ class Host:
             add_norms(attention, sites)
 
     def _is_own(self, slot: str, record: Layer) -> bool:
-        """Whether the family's own code calls a norm where the record wants one, over the same width."""
+        """True if the family's own code calls a norm where the record wants one, over the same width."""
         wanted, stock = getattr(record.projections, slot), getattr(self.stock.projections, slot)
         return slot in self.own_norms and wanted is not None and stock is not None and wanted.width == stock.width
 

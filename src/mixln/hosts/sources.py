@@ -60,7 +60,7 @@ WEIGHTS = (weights.WHOLE, weights.INDEX)
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 """Weights in a format whose readers have run code that was hidden in it."""
 ADAPTER = "adapter_config.json"
-"""What PEFT writes beside the weights of an adapter. transformers applies the adapter to whatever model lies in the same folder."""
+"""Config file that PEFT writes beside an adapter. transformers applies the adapter to any model in the same folder."""
 PARTS = ("text", "vision", "audio", "encoder", "decoder")
 """How the names of sub-configs begin that describe a model of their own."""
 NAMELESS = ("model", "models", "checkpoint", "final", "best")
@@ -280,7 +280,7 @@ def load(
 
 
 def stored_at(source: Source) -> dict[str, Any]:
-    """What `from_pretrained` takes besides the path: the config that was checked, and of a hub id the commit that it was read at."""
+    """Arguments of `from_pretrained` besides the path: the checked config and, for a hub id, the commit that it was read at."""
     return {"config": source.config, **({"revision": source.revision} if source.revision else {})}
 
 

@@ -1,4 +1,4 @@
-"""What the files of a checkpoint hold, by the headers of their safetensors: names, number formats and shapes, without a weight."""
+"""Names, number formats and shapes of a checkpoint's weights, read from the safetensors headers alone."""
 
 from __future__ import annotations
 
@@ -157,10 +157,10 @@ def refuse_formats(name: str, empty: Any, found: Mapping[str, Stored]) -> None:
 
 
 def is_constant(key: str) -> bool:
-    """Whether a tensor that a model has no place for is a constant of an older version, and no weight."""
+    """True if a tensor that a model has no place for is a constant of an older version, and no weight."""
     return CONSTANTS.fullmatch(key) is not None
 
 
 def _among(key: str, names: Collection[str]) -> bool:
-    """Whether a tensor is one of these, with the name of the base model in front of it or without."""
+    """True if a tensor is one of these, with the name of the base model in front of it or without."""
     return any(key == name or key.endswith(f".{name}") or name.endswith(f".{key}") for name in names)

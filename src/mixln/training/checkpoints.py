@@ -142,7 +142,7 @@ def remove(path: Path) -> None:
 
 
 def changed(checkpoint: Path) -> str:
-    """What differs in a checkpoint, resumable or final, from what was written, in words; empty if nothing does, or nobody knows."""
+    """Describes how a checkpoint differs from what was written; empty if it does not, or has no checksums."""
     if (checkpoint / SUMS).is_file():
         return damage(checkpoint)
     return difference_of(
@@ -152,7 +152,7 @@ def changed(checkpoint: Path) -> str:
 
 
 def _listed(folder: Path, *, but: str = "") -> dict[str, tuple[int, str]]:
-    """What :data:`SUMS` in a folder lists, without what lies in the folder `but`; nothing if it is damaged."""
+    """Files listed by :data:`SUMS` in a folder, without those in the subfolder `but`; none if the list is corrupt."""
     try:
         sums = read_sums(folder) or {}
     except ValueError:
@@ -200,7 +200,10 @@ def _resumption(folder: Path, say: Callable[[str], None]) -> tuple[Path | None, 
 
 
 def _rows(checkpoint: Path, metrics: Path) -> tuple[str, int | None]:
-    """What is wrong with the rows that belong to a checkpoint, in words, and their bytes; `None` where it does not say how many."""
+    """Describes what is wrong with the metrics rows of a checkpoint, and gives their size in bytes.
+
+    The size is `None` where the checkpoint does not say how many rows it has.
+    """
     if not (checkpoint / ROWS).is_file():
         return "", None
     try:
