@@ -181,7 +181,9 @@ def test_hidden_states_are_the_inputs_of_the_layers_and_the_final_norms_output(p
         out = model.model(tokens(), output_hidden_states=True)
     assert len(out.hidden_states) == LAYERS + 1
     assert len(inputs) == LAYERS
-    fold = model.model.stream_fold or (lambda states: states)  # of several streams, what the final norm would read there
+    fold = model.model.stream_fold or (
+        lambda states: states
+    )  # of several streams, what the final norm would read there
     assert all(map(torch.equal, out.hidden_states[:-1], map(fold, inputs)))
     assert torch.equal(out.hidden_states[0], model.model.embed_tokens(tokens()))
     assert torch.equal(out.hidden_states[-1], out.last_hidden_state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,35 @@ def test_norm_tuning_trains_the_norms_of_a_placement_and_nothing_else(name, plac
     ]
     slots = [name for name in slots if not re.search(r"(attn|mlp)\.", name)]  # norms on projections are no layer's
     assert len({name.partition(".ln_tuning_layers")[0] for name in trained}) == len(slots)
+
+
+@pytest.mark.parametrize("placement", ["resi-dual", "dlcl"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        peft.LNTuningConfig(),
+        LoraConfig(target_modules=["o_proj"], modules_to_save=["norm"]),
+        LoraConfig(target_modules=["o_proj"], modules_to_save=["stream_fold"]),
+    ],
+    ids=["norms", "final norm", "streams"],
+)
+def test_modules_that_are_trained_in_a_copy_are_used_where_several_streams_end(method, placement, tmp_path):
+    """PEFT trains a copy of a module, and puts it in the module's place."""
+    tuned: Any = get_peft_model(placed(placement), copy.deepcopy(method))
+    given = inputs_of("llama")
+    tuned(**given).loss.backward()
+    trained = {name: parameter for name, parameter in tuned.named_parameters() if parameter.requires_grad}
+    assert [name for name, parameter in trained.items() if parameter.grad is None] == []
+    with torch.no_grad():
+        for parameter in trained.values():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+        expected = tuned.eval()(**given).logits
+        merged = tuned.merge_and_unload()
+        torch.testing.assert_close(merged(**given).logits, expected, rtol=1e-4, atol=1e-4)
+        merged.save_pretrained(tmp_path)
+        torch.testing.assert_close(
+            mixln.from_pretrained(tmp_path).eval()(**given).logits, expected, rtol=1e-4, atol=1e-4
+        )
 
 
 @pytest.mark.parametrize("targets", ["suffixes", "all-linear", "regex"])

@@ -38,16 +38,6 @@ class Fold(nn.Module):
         raise NotImplementedError
 
 
-class FoldFirst:
-    """A forward pre-hook of the final norm that folds what the norm is given."""
-
-    def __init__(self, fold: Fold) -> None:
-        self.fold = fold
-
-    def __call__(self, norm: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (self.fold(args[0]), *args[1:])
-
-
 class DualResidual(Residual):
     """x' = stream_out(x + f(x)), y' = y + f(x) on the packed state [y, x] (B, T, 2·D)."""
 
