@@ -186,8 +186,29 @@ def _fused_experts(transformers_weight_conversion: Any) -> None:
 def _prompts(adaption_prompt: Any) -> None:
     """The attention that adaption prompts are put into. Not GPT-2's: PEFT tells it by `model_type == "gpt2"`, and refuses ours."""
     table = adaption_prompt.TRANSFORMERS_MODEL_CONFIG
+    stock = set(table)
     _copy(table)
     table.pop("placed_gpt2", None)
+    for name in table.keys() - stock:
+        table[name] = table[name]._replace(compute_query_states=_without_norms(table[name].compute_query_states))
+
+
+def _without_norms(query_states: Callable[..., Any]) -> Callable[..., Any]:
+    """PEFT's queries for the prompts, refused where a placement norms projections: PEFT calls these alone, without the norms."""
+
+    @wraps(query_states)
+    def compute_query_states(model: Any, **kwargs: Any) -> Any:
+        from mixln.nn.projections import NormedProjections
+
+        if isinstance(model, NormedProjections):
+            names = ", ".join(sorted({site.projection for site in model.projection_sites}))
+            raise SettingsError(
+                f"adaption prompts would attend without the norms that this placement puts on {names}; use LoRA, "
+                "prefix tuning, or a placement without them"
+            )
+        return query_states(model=model, **kwargs)
+
+    return compute_query_states
 
 
 def _megatron(dataclasses: Any) -> None:

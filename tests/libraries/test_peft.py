@@ -15,8 +15,10 @@ from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
 import mixln
+from mixln.errors import SettingsError
 from mixln.hosts import HOSTS
 from mixln.hosts.family import copy_weights
+from mixln.nn.projections import NormedProjections
 from tests.hosts.families import config_of, inputs_of
 from tests.tiny import EVERY, placed
 
@@ -212,9 +214,34 @@ def single_experts(name: str, folder: Path) -> None:
 @pytest.mark.parametrize("name", ["llama", "mistral"])
 def test_adaption_prompts_go_where_they_go_in_the_stock_class(name):
     config = peft.AdaptionPromptConfig(adapter_len=4, adapter_layers=2, task_type="CAUSAL_LM")
-    stock, ours = (adapted(model, config) for model in pair(name))
-    assert isinstance(ours, int)
-    assert ours == stock
+    stock, ours = pair(name)
+    found = []
+    for model in (stock, ours):
+        torch.manual_seed(1)
+        tuned: Any = get_peft_model(model, copy.deepcopy(config))
+        with torch.no_grad():
+            for parameter in tuned.parameters():
+                if parameter.requires_grad:  # the gates start at 0
+                    parameter.normal_()
+        logits = tuned.eval()(**inputs_of(name)).logits
+        logits.square().mean().backward()
+        found.append((logits, [parameter.grad for parameter in tuned.parameters() if parameter.requires_grad]))
+    torch.testing.assert_close(found[1], found[0])
+    assert all(gradient.abs().max() > 0 for gradient in found[1][1])
+
+
+@pytest.mark.parametrize("placement", EVERY)
+def test_adaption_prompts_are_trained_or_refused_under_every_placement(placement):
+    config = peft.AdaptionPromptConfig(adapter_len=4, adapter_layers=2, task_type="CAUSAL_LM")
+    tuned: Any = get_peft_model(placed(placement), config)
+    attentions = [module.model for module in tuned.modules() if type(module).__name__ == "AdaptedAttention"]
+    assert len(attentions) == 2
+    if any(isinstance(attention, NormedProjections) for attention in attentions):
+        with pytest.raises(SettingsError, match=r"adaption prompts would attend without the norms .* on .*_proj"):
+            tuned(**inputs_of("llama"))
+    else:
+        tuned(**inputs_of("llama")).loss.backward()
+        assert all(p.grad is not None for p in tuned.parameters() if p.requires_grad)
 
 
 def test_adaption_prompts_are_refused_for_gpt2_by_name():
