@@ -214,8 +214,9 @@ class PlacedModel:
 
 
 def former_names(model: nn.Module) -> dict[str, str]:
-    """See :meth:`Host.former_names`; empty for a model without a placement."""
-    return model.host.former_names(model) if isinstance(model, PlacedModel) else {}
+    """See :meth:`Host.former_names`; empty for a model without a placement. A placed model with adapters around it counts."""
+    placed = next((module for module in model.modules() if isinstance(module, PlacedModel)), None)
+    return placed.host.former_names(model) if placed else {}
 
 
 def _base_class(host: Host, config_class: type, module: str) -> type[PreTrainedModel]:

@@ -221,7 +221,10 @@ class Host:
         return plan
 
     def former_names(self, model: nn.Module) -> dict[str, str]:
-        """Parameter of a placed model → its name in what mixln wrote while a norm stood around its projection, not beside it."""
+        """Parameter → its name in what mixln wrote while a norm stood around its projection, not beside it.
+
+        :param model: a placed model, perhaps with adapters on it and around it.
+        """
         moved: dict[str, str] = {}
         layers = [(path, module) for path, module in model.named_modules() if isinstance(module, PlacedLayer)]
         for path, layer in layers:
@@ -241,8 +244,14 @@ class Host:
         for path, module in model.named_modules():
             if isinstance(module, Fold):
                 moved |= {f"{path}.{name}": f"{layers[-1][0]}.{name}" for name, _ in module.named_children()}
-        names = (name.rpartition(".") for name, _ in model.named_parameters())
-        return {f"{module}.{name}": f"{moved[module]}.{name}" for module, _, name in names if module in moved}
+        former: dict[str, str] = {}
+        for name, _ in model.named_parameters():
+            module = name.rpartition(".")[0]
+            while module and module not in moved:  # an adapter's parameters lie within the projection
+                module = module.rpartition(".")[0]
+            if module:
+                former[name] = moved[module] + name.removeprefix(module)
+        return former
 
 
 def attention_heads(config: Any) -> tuple[int, int]:
