@@ -221,6 +221,10 @@ class PlacedLayer(GradientCheckpointingLayer):
 
         return attend, feed_forward.__call__
 
+    def called_outside(self) -> tuple[nn.Module, ...]:
+        """Modules that the model also calls outside the layer's forward pass, when the layer's parameters are not gathered."""
+        return ()
+
     @property
     def sublayers(self) -> tuple[tuple[str, Residual], tuple[str, Residual]]:
         """Name of the residual sublayer and the sublayer: attention, then feed-forward."""

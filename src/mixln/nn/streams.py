@@ -110,6 +110,9 @@ class DlclLayer(PlacedLayer):
         self.combination = Combination(index + 1)
         self.history_norm = norm(placement.history_norm)
 
+    def called_outside(self) -> tuple[nn.Module, ...]:
+        return (self.combination,)
+
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """:param hidden_states: (B, T, l·D) for the l-th layer, counted from 1."""
         if self.embedding_history_norm is not None:
