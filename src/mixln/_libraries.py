@@ -178,16 +178,75 @@ def _norm_pattern(host: Host, stock: Iterable[str]) -> str:
     return "|".join(f"({pattern})" for pattern in patterns)
 
 
-def _fused_experts(transformers_weight_conversion: Any) -> None:
-    """PEFT's own copy of which families fuse their experts, and in which way."""
+def _adapter_files(transformers_weight_conversion: Any) -> None:
+    """PEFT's own copy of which families fuse their experts, and in which way; and the names in adapters of an earlier mixln."""
     _copy(transformers_weight_conversion._MODEL_TO_CONVERSION_PATTERN)
+    _rename_adapters(transformers_weight_conversion)
+
+
+def _rename_adapters(conversion: Any) -> None:
+    """Adapters that were trained while norms stood around projections name these `q_proj.projection`. Where other targets are
+    found, PEFT passes over such a one without a word."""
+    convert_config = conversion.convert_peft_config_for_transformers
+    convert_weights = conversion.convert_peft_adapter_state_dict_for_transformers
+
+    @wraps(convert_config)
+    def config(peft_config: Any, model: Any, conversions: Any) -> None:
+        targets = getattr(peft_config, "target_modules", None)
+        if isinstance(targets, set | list) and (names := _former_projections(model)):
+            today = [f".{name}" for name, _ in model.named_modules()]
+            for target in [target for target in targets if not any(name.endswith(f".{target}") for name in today)]:
+                found = {new for new, old in names.items() if f".{old}".endswith(f".{target}")}
+                peft_config.target_modules = {*peft_config.target_modules, *found} - ({target} if found else set())
+        convert_config(peft_config, model, conversions)
+
+    @wraps(convert_weights)
+    def weights(model: Any, peft_config: Any, adapter_state_dict: dict[str, Any], adapter_name: str = "default") -> Any:
+        if names := {f"{old}.": f"{new}." for new, old in _former_projections(model).items()}:
+            former = re.compile("|".join(map(re.escape, names)))
+            adapter_state_dict = {
+                former.sub(lambda found: names[found[0]], key): value for key, value in adapter_state_dict.items()
+            }
+        return convert_weights(model, peft_config, adapter_state_dict, adapter_name)
+
+    conversion.convert_peft_config_for_transformers = config
+    conversion.convert_peft_adapter_state_dict_for_transformers = weights
+
+
+def _former_projections(model: nn.Module) -> dict[str, str]:
+    """Projection of a placed model → its name while a norm stood around it; empty for other models."""
+    from mixln.hosts.factory import former_names
+
+    parts = [(new, old.rpartition(".projection.")) for new, old in former_names(model).items()]
+    return {new.removesuffix(f".{end}"): f"{path}.projection" for new, (path, found, end) in parts if found}
 
 
 def _prompts(adaption_prompt: Any) -> None:
     """The attention that adaption prompts are put into. Not GPT-2's: PEFT tells it by `model_type == "gpt2"`, and refuses ours."""
     table = adaption_prompt.TRANSFORMERS_MODEL_CONFIG
+    stock = set(table)
     _copy(table)
     table.pop("placed_gpt2", None)
+    for name in table.keys() - stock:
+        table[name] = table[name]._replace(compute_query_states=_without_norms(table[name].compute_query_states))
+
+
+def _without_norms(query_states: Callable[..., Any]) -> Callable[..., Any]:
+    """PEFT's queries for the prompts, refused where a placement norms projections: PEFT calls these alone, without the norms."""
+
+    @wraps(query_states)
+    def compute_query_states(model: Any, **kwargs: Any) -> Any:
+        from mixln.nn.projections import NormedProjections
+
+        if isinstance(model, NormedProjections):
+            names = ", ".join(sorted({site.projection for site in model.projection_sites}))
+            raise SettingsError(
+                f"adaption prompts would attend without the norms that this placement puts on {names}; use LoRA, "
+                "prefix tuning, or a placement without them"
+            )
+        return query_states(model=model, **kwargs)
+
+    return compute_query_states
 
 
 def _megatron(dataclasses: Any) -> None:
@@ -218,7 +277,7 @@ LIBRARIES: dict[str, Callable[[Any], None]] = {
     "transformers.pytorch_utils": _gains,
     "transformers.trainer": _decay,
     "peft.utils.constants": _adapters,
-    "peft.utils.transformers_weight_conversion": _fused_experts,
+    "peft.utils.transformers_weight_conversion": _adapter_files,
     "peft.tuners.adaption_prompt.config": _prompts,
     "accelerate.utils.dataclasses": _megatron,
 }

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors.torch import load_file
+from peft import IA3Config, LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 import mixln
 from mixln.hosts import HOSTS, family
 from mixln.hosts.convert import place
+from mixln.hosts.factory import former_names as former_names_of
 from tests.hosts.families import CONFIGS, config_of, inputs_of
-from tests.hosts.former import rename
+from tests.hosts.former import former_names, rename
 from tests.tiny import EVERY, SIZES, logits, placed, tokens
 
 pytestmark = [
@@ -209,6 +212,46 @@ def test_hidden_states_of_resi_dual_are_the_sum_of_both_streams():
 
 
 # --- names of before --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "config",
+    [LoraConfig(r=2, init_lora_weights=False), IA3Config(feedforward_modules=[], init_ia3_weights=False)],  # type: ignore[arg-type]
+    ids=["lora", "ia3"],
+)
+@pytest.mark.parametrize("shortened", [False, True])
+@pytest.mark.parametrize("placement", ["hybrid*", "norm(qkvc,full)+post", "sub-ln"])
+def test_an_adapter_with_the_names_of_before_is_the_same_adapter(config, placement, shortened, tmp_path):
+    model, ids = placed(placement), tokens()
+    linear = [name for name, module in model.model.named_modules(prefix="model") if isinstance(module, nn.Linear)]
+    adapter: Any = get_peft_model(model, replace(config, target_modules=linear, task_type="CAUSAL_LM")).eval()
+    adapter.save_pretrained(tmp_path)
+    names = former_names(name for name, _ in placed(placement).named_parameters())
+    moved = [name for name in linear if names[f"{name}.weight"] != f"{name}.weight"]
+    assert moved
+    weights = load_file(tmp_path / "adapter_model.safetensors")
+    renamed = re.compile(rf"({'|'.join(map(re.escape, moved))})(?=\.)")
+    save_file(
+        {renamed.sub(r"\1.projection", key): value for key, value in weights.items()},
+        tmp_path / "adapter_model.safetensors",
+    )
+    entries = json.loads((tmp_path / "adapter_config.json").read_text())
+    entries["target_modules"] = [f"{name}.projection" if name in moved else name for name in linear]
+    if shortened:  # as PEFT writes a long list
+        entries["target_modules"] = sorted({name.rpartition(".")[2] for name in entries["target_modules"]})
+    (tmp_path / "adapter_config.json").write_text(json.dumps(entries))
+    again: Any = PeftModel.from_pretrained(placed(placement), tmp_path).eval()
+    assert torch.equal(logits(again, ids), logits(adapter, ids))
+    assert sorted(again.state_dict()) == sorted(adapter.state_dict())
+
+
+def test_a_training_of_adapters_reads_the_names_of_before():
+    names = former_names_of(get_peft_model(placed("hybrid*"), LoraConfig(target_modules=["q_proj", "o_proj"])))  # type: ignore[arg-type]
+    path = "base_model.model.model.layers.0.self_attn.q_proj"
+    assert names[f"{path}.base_layer.weight"] == f"{path}.projection.base_layer.weight"
+    assert names[f"{path}.lora_A.default.weight"] == f"{path}.projection.lora_A.default.weight"
+    assert names[path.replace("q_proj", "query_norm.weight")] == f"{path}.norm.weight"
+    assert not any("o_proj" in name for name in names)
 
 
 FORMER = [

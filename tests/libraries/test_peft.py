@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
 import mixln
+from mixln.errors import SettingsError
 from mixln.hosts import HOSTS
 from mixln.hosts.family import copy_weights
+from mixln.nn.projections import NormedProjections
 from tests.hosts.families import config_of, inputs_of
 from tests.tiny import EVERY, placed
 
@@ -97,6 +100,35 @@ def test_norm_tuning_trains_the_norms_of_a_placement_and_nothing_else(name, plac
     ]
     slots = [name for name in slots if not re.search(r"(attn|mlp)\.", name)]  # norms on projections are no layer's
     assert len({name.partition(".ln_tuning_layers")[0] for name in trained}) == len(slots)
+
+
+@pytest.mark.parametrize("placement", ["resi-dual", "dlcl"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        peft.LNTuningConfig(),
+        LoraConfig(target_modules=["o_proj"], modules_to_save=["norm"]),
+        LoraConfig(target_modules=["o_proj"], modules_to_save=["stream_fold"]),
+    ],
+    ids=["norms", "final norm", "streams"],
+)
+def test_modules_that_are_trained_in_a_copy_are_used_where_several_streams_end(method, placement, tmp_path):
+    """PEFT trains a copy of a module, and puts it in the module's place."""
+    tuned: Any = get_peft_model(placed(placement), copy.deepcopy(method))
+    given = inputs_of("llama")
+    tuned(**given).loss.backward()
+    trained = {name: parameter for name, parameter in tuned.named_parameters() if parameter.requires_grad}
+    assert [name for name, parameter in trained.items() if parameter.grad is None] == []
+    with torch.no_grad():
+        for parameter in trained.values():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+        expected = tuned.eval()(**given).logits
+        merged = tuned.merge_and_unload()
+        torch.testing.assert_close(merged(**given).logits, expected, rtol=1e-4, atol=1e-4)
+        merged.save_pretrained(tmp_path)
+        torch.testing.assert_close(
+            mixln.from_pretrained(tmp_path).eval()(**given).logits, expected, rtol=1e-4, atol=1e-4
+        )
 
 
 @pytest.mark.parametrize("targets", ["suffixes", "all-linear", "regex"])
@@ -182,9 +214,34 @@ def single_experts(name: str, folder: Path) -> None:
 @pytest.mark.parametrize("name", ["llama", "mistral"])
 def test_adaption_prompts_go_where_they_go_in_the_stock_class(name):
     config = peft.AdaptionPromptConfig(adapter_len=4, adapter_layers=2, task_type="CAUSAL_LM")
-    stock, ours = (adapted(model, config) for model in pair(name))
-    assert isinstance(ours, int)
-    assert ours == stock
+    stock, ours = pair(name)
+    found = []
+    for model in (stock, ours):
+        torch.manual_seed(1)
+        tuned: Any = get_peft_model(model, copy.deepcopy(config))
+        with torch.no_grad():
+            for parameter in tuned.parameters():
+                if parameter.requires_grad:  # the gates start at 0
+                    parameter.normal_()
+        logits = tuned.eval()(**inputs_of(name)).logits
+        logits.square().mean().backward()
+        found.append((logits, [parameter.grad for parameter in tuned.parameters() if parameter.requires_grad]))
+    torch.testing.assert_close(found[1], found[0])
+    assert all(gradient.abs().max() > 0 for gradient in found[1][1])
+
+
+@pytest.mark.parametrize("placement", EVERY)
+def test_adaption_prompts_are_trained_or_refused_under_every_placement(placement):
+    config = peft.AdaptionPromptConfig(adapter_len=4, adapter_layers=2, task_type="CAUSAL_LM")
+    tuned: Any = get_peft_model(placed(placement), config)
+    attentions = [module.model for module in tuned.modules() if type(module).__name__ == "AdaptedAttention"]
+    assert len(attentions) == 2
+    if any(isinstance(attention, NormedProjections) for attention in attentions):
+        with pytest.raises(SettingsError, match=r"adaption prompts would attend without the norms .* on .*_proj"):
+            tuned(**inputs_of("llama"))
+    else:
+        tuned(**inputs_of("llama")).loss.backward()
+        assert all(p.grad is not None for p in tuned.parameters() if p.requires_grad)
 
 
 def test_adaption_prompts_are_refused_for_gpt2_by_name():

@@ -18,10 +18,13 @@ from tests.tiny import randomise_gains, tokens
 
 
 def rounding(family: str, placement: str) -> None:
-    """In bfloat16 a model that is shared out has the logits and gradients of one that is not."""
+    """In bfloat16 a model that is shared out has the hidden states, logits and gradients of one that is not."""
     plain, spread = (_model(family, placement) for _ in range(2))
     shard(spread, torch.device("cpu"), bfloat16=True)
     assert all(isinstance(parameter, DTensor) for parameter in spread.parameters())
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        states = [model(input_ids=tokens(), output_hidden_states=True).hidden_states for model in (plain, spread)]
+    torch.testing.assert_close(states[1], states[0])
     logits, gradients = _pass(plain)
     spread_logits, spread_gradients = _pass(spread)
     torch.testing.assert_close(spread_logits, logits, rtol=0, atol=0)

@@ -171,7 +171,16 @@ def test_bfloat16_rounds_alike_whatever_each_process_holds(alone, pair):
 def test_bfloat16_rounds_what_autocast_rounds_and_nothing_else():
     """Not the gains of norms inside attention (HybridNorm*; Qwen3, OLMo 2) and feed-forward, nor experts: to the bit."""
     run_pair(
-        ["-m", "tests.training.spread", "llama:hybrid*", "llama:sub-ln", "qwen3:pre", "olmo2:pre", "qwen3_moe:pre"]
+        [
+            "-m",
+            "tests.training.spread",
+            "llama:hybrid*",
+            "llama:sub-ln",
+            "llama:dlcl",
+            "qwen3:pre",
+            "olmo2:pre",
+            "qwen3_moe:pre",
+        ]
     )
 
 

@@ -8,15 +8,16 @@ from functools import wraps
 from types import MappingProxyType
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from mixln.errors import CheckpointError, PlacementError
 from mixln.hosts.family import Host
 from mixln.nn.initialisation import initialise
+from mixln.nn.projections import Calls, rewrite
 from mixln.nn.residual import PlacedLayer
-from mixln.nn.streams import STREAMS, FoldFirst
+from mixln.nn.streams import STREAMS
 from mixln.placement import Norm, Placement
 
 REFUSAL = "one per entry of placement.layers: this checkpoint opens with `import mixln` only"
@@ -213,8 +214,9 @@ class PlacedModel:
 
 
 def former_names(model: nn.Module) -> dict[str, str]:
-    """See :meth:`Host.former_names`; empty for a model without a placement."""
-    return model.host.former_names(model) if isinstance(model, PlacedModel) else {}
+    """See :meth:`Host.former_names`; empty for a model without a placement. A placed model with adapters around it counts."""
+    placed = next((module for module in model.modules() if isinstance(module, PlacedModel)), None)
+    return placed.host.former_names(model) if placed else {}
 
 
 def _base_class(host: Host, config_class: type, module: str) -> type[PreTrainedModel]:
@@ -230,16 +232,20 @@ def _base_class(host: Host, config_class: type, module: str) -> type[PreTrainedM
             if placement.final_norm != Norm():
                 setattr(self, host.final_norm, host.make_norm(placement.final_norm, config.hidden_size, config))
             self.stream_fold = host.fold(list(layers), config, placement)
-            if self.stream_fold is not None:
-                self.get_submodule(host.final_norm).register_forward_pre_hook(FoldFirst(self.stream_fold))
         self.post_init()
+
+    folding = rewrite(stock.forward, Calls("folded", before=[host.final_norm]))
+    assert folding is not None, f"{stock.__name__}.forward does not call self.{host.final_norm}(…)"
+
+    def folded(self: Any, final_norm: str, states_BTD: Tensor) -> Tensor:
+        return self.stream_fold(states_BTD)
 
     @wraps(stock.forward)
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         if self.stream_fold is None:
             return stock.forward(self, *args, **kwargs)
         wanted = kwargs.pop("return_dict", None)
-        outputs = stock.forward(self, *args, return_dict=True, **kwargs)
+        outputs = folding(self, *args, return_dict=True, **kwargs)
         if outputs.hidden_states is not None:
             outputs.hidden_states = tuple(
                 None if state is None else self.stream_fold(state) for state in outputs.hidden_states
@@ -252,6 +258,7 @@ def _base_class(host: Host, config_class: type, module: str) -> type[PreTrainedM
     namespace = {
         "__init__": __init__,
         "forward": forward,
+        "folded": folded,
         "__module__": module,
         "__doc__": f"{stock.__name__} with a placement.",
         "host": host,

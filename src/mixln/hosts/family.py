@@ -37,6 +37,8 @@ class Host:
         (`add_pooling_layer=False`); empty where there is none.
     :param layers: attribute of `base` that holds the list of layers; `final_norm` the norm after them.
     :param attention: attribute of a layer that holds the attention; likewise `feed_forward`.
+    :param attention_input: name under which a layer gives the attention its input, which PEFT's adaption prompts go by; empty
+        where it does so by position.
     :param projections: slot of :class:`~mixln.placement.Projections` → attribute of the attention. Where q, k and v share one,
         it is taken apart after the projection.
     :param down: attribute of the feed-forward that holds its output projection; empty where there is no such module.
@@ -62,6 +64,7 @@ class Host:
     final_norm: str = "norm"
     attention: str = "self_attn"
     feed_forward: str = "mlp"
+    attention_input: str = "hidden_states"
     projections: Mapping[str, str]
     down: str = ""
     own_norms: Mapping[str, str] = field(default_factory=dict)
@@ -90,6 +93,7 @@ class Host:
             record,
             attention=(self.attention, attention),
             feed_forward=(self.feed_forward, feed_forward),
+            attention_input=self.attention_input,
             norm=self._slots(config),
             size=config.hidden_size,
             dropout=self.dropout(config),
@@ -217,7 +221,10 @@ class Host:
         return plan
 
     def former_names(self, model: nn.Module) -> dict[str, str]:
-        """Parameter of a placed model → its name in what mixln wrote while a norm stood around its projection, not beside it."""
+        """Parameter → its name in what mixln wrote while a norm stood around its projection, not beside it.
+
+        :param model: a placed model, perhaps with adapters on it and around it.
+        """
         moved: dict[str, str] = {}
         layers = [(path, module) for path, module in model.named_modules() if isinstance(module, PlacedLayer)]
         for path, layer in layers:
@@ -237,8 +244,14 @@ class Host:
         for path, module in model.named_modules():
             if isinstance(module, Fold):
                 moved |= {f"{path}.{name}": f"{layers[-1][0]}.{name}" for name, _ in module.named_children()}
-        names = (name.rpartition(".") for name, _ in model.named_parameters())
-        return {f"{module}.{name}": f"{moved[module]}.{name}" for module, _, name in names if module in moved}
+        former: dict[str, str] = {}
+        for name, _ in model.named_parameters():
+            module = name.rpartition(".")[0]
+            while module and module not in moved:  # an adapter's parameters lie within the projection
+                module = module.rpartition(".")[0]
+            if module:
+                former[name] = moved[module] + name.removeprefix(module)
+        return former
 
 
 def attention_heads(config: Any) -> tuple[int, int]:

@@ -13,8 +13,7 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -101,8 +100,10 @@ def _normed_class(stock: type[nn.Module], after: frozenset[str], before: frozens
     methods: dict[str, Any] = {}
     for name, function in inspect.getmembers(stock, inspect.isfunction):
         named = inspect.unwrap(function).__code__.co_names
-        if (after | before).intersection(named) and (made := _rewrite(function, after, before, seen)):
+        calls = Calls("normed", after=after, before=before)
+        if (after | before).intersection(named) and (made := rewrite(function, calls)):
             methods[name] = made
+            seen |= calls.seen
     if missing := sorted((after | before) - seen):
         raise PlacementError(
             f"no norm can be placed on {missing[0]} of {stock.__name__}: its code does not call self.{missing[0]}(…)"
@@ -111,12 +112,17 @@ def _normed_class(stock: type[nn.Module], after: frozenset[str], before: frozens
     return type(f"Normed{stock.__name__}", (NormedProjections, stock), {**namespace, "__module__": __name__})
 
 
-class _Calls(ast.NodeTransformer):
-    """Replaces `self.q_proj(x)` by `self.normed("q_proj", self.q_proj(x))`, or `self.o_proj(self.normed("o_proj", x))`."""
+class Calls(ast.NodeTransformer):
+    """Replaces `self.q_proj(x)` by `self.normed("q_proj", self.q_proj(x))`, or `self.o_proj(self.normed("o_proj", x))`.
 
-    def __init__(self, after: frozenset[str], before: frozenset[str]) -> None:
-        self.after, self.before = after, before
+    :param method: the method that the new code calls; `normed` in these examples.
+    :param after: submodules whose output it is given; `before` those whose input.
+    """
+
+    def __init__(self, method: str, *, after: Collection[str] = (), before: Collection[str] = ()) -> None:
+        self.method, self.after, self.before = method, after, before
         self.seen: set[str] = set()
+        """The submodules whose calls were replaced."""
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
@@ -125,29 +131,32 @@ class _Calls(ast.NodeTransformer):
             return node
         if called.attr in self.after:
             self.seen.add(called.attr)
-            return self._normed(called.attr, node)
+            return self._given(called.attr, node)
         if called.attr in self.before and node.args:
             self.seen.add(called.attr)
-            node.args[0] = self._normed(called.attr, node.args[0])
+            node.args[0] = self._given(called.attr, node.args[0])
         return node
 
-    def _normed(self, name: str, value: ast.expr) -> ast.Call:
-        function = ast.Attribute(ast.Name("self", ast.Load()), "normed", ast.Load())
+    def _given(self, name: str, value: ast.expr) -> ast.Call:
+        function = ast.Attribute(ast.Name("self", ast.Load()), self.method, ast.Load())
         call = ast.Call(function, [ast.Constant(name), value], [])
         return ast.fix_missing_locations(ast.copy_location(call, value))
 
 
-def _rewrite(
-    function: types.FunctionType, after: frozenset[str], before: frozenset[str], seen: set[str]
-) -> Callable[..., Any] | None:
-    """A method with the calls of projections replaced; `None` where it calls none. Line numbers stay those of the family's file.
+def rewrite(function: Callable[..., Any], calls: Calls) -> Callable[..., Any] | None:
+    """A method with some of its calls replaced; `None` where it has none of them. Line numbers stay those of the family's file.
 
-    :param seen: gets the names of the projections that the method calls.
+    :raises PlacementError: if the method uses `super()` or variables of an enclosing function, which a copy could not reach.
     """
     own = inspect.unwrap(function)
     lines, first = inspect.getsourcelines(own)
     tree = ast.parse(textwrap.dedent("".join(lines)))
-    calls = _Calls(after, before)
+    definition = tree.body[0]
+    assert isinstance(definition, ast.FunctionDef)
+    # This decorator writes the docstring only, and looks for a class around the method.
+    definition.decorator_list = [
+        each for each in definition.decorator_list if "auto_docstring" not in ast.unparse(each)
+    ]
     calls.visit(tree)
     if not calls.seen:
         return None
@@ -156,7 +165,6 @@ def _rewrite(
             f"{function.__qualname__} calls {', '.join(sorted(calls.seen))} and uses super() or variables of an enclosing "
             "function, so that no norm can be placed there"
         )
-    seen |= calls.seen
     ast.increment_lineno(tree, first - 1)
     made: dict[str, Any] = {}
     exec(compile(tree, inspect.getsourcefile(own) or "<unknown>", "exec"), own.__globals__, made)

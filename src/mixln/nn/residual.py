@@ -165,6 +165,7 @@ class PlacedLayer(GradientCheckpointingLayer):
 
     :param attention: (name in the host's layer, module).
     :param feed_forward: (name in the host's layer, module).
+    :param attention_input: name under which the host's layer gives the attention its input; empty where it does so by position.
     :param norm: makes the module for a norm slot over D features, `None` for an empty slot.
     :param size: D.
     :param dropout: see :class:`Residual`; likewise `stochastic_depth`.
@@ -182,6 +183,7 @@ class PlacedLayer(GradientCheckpointingLayer):
         *,
         attention: tuple[str, nn.Module],
         feed_forward: tuple[str, nn.Module],
+        attention_input: str = "",
         norm: MakeSlot,
         size: int,
         dropout: float = 0.0,
@@ -192,6 +194,7 @@ class PlacedLayer(GradientCheckpointingLayer):
         super().__init__()
         self.record = record
         self.names = (attention[0], feed_forward[0])
+        self.attention_input = attention_input
         self.stream_in = norm(placement.embedding_norm) if index == 0 else None
         self.attention_residual = self.sublayer(record.attention, norm, size, dropout, stochastic_depth)
         self.feed_forward_residual = self.sublayer(record.feed_forward, norm, size, dropout, stochastic_depth)
@@ -205,10 +208,22 @@ class PlacedLayer(GradientCheckpointingLayer):
 
     @property
     def calls(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
-        """The host's attention and feed-forward as functions. A module given as an argument would be moved with the other
-        arguments by tools that place weights, such as accelerate's offloading."""
+        """The host's attention and feed-forward as functions of the stream, called as the host's layer calls them.
+
+        Not the modules: tools that place weights, such as accelerate's offloading, move the arguments of a call, and would
+        move a module among them.
+        """
         attention, feed_forward = self.functions
-        return attention.__call__, feed_forward.__call__
+        name = self.attention_input
+
+        def attend(stream_BTD: Tensor, *args: Any, **kwargs: Any) -> Any:
+            return attention(*args, **{name: stream_BTD}, **kwargs) if name else attention(stream_BTD, *args, **kwargs)
+
+        return attend, feed_forward.__call__
+
+    def called_outside(self) -> tuple[nn.Module, ...]:
+        """Modules that the model also calls outside the layer's forward pass, when the layer's parameters are not gathered."""
+        return ()
 
     @property
     def sublayers(self) -> tuple[tuple[str, Residual], tuple[str, Residual]]:

@@ -38,16 +38,6 @@ class Fold(nn.Module):
         raise NotImplementedError
 
 
-class FoldFirst:
-    """A forward pre-hook of the final norm that folds what the norm is given."""
-
-    def __init__(self, fold: Fold) -> None:
-        self.fold = fold
-
-    def __call__(self, norm: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (self.fold(args[0]), *args[1:])
-
-
 class DualResidual(Residual):
     """x' = stream_out(x + f(x)), y' = y + f(x) on the packed state [y, x] (B, T, 2·D)."""
 
@@ -119,6 +109,9 @@ class DlclLayer(PlacedLayer):
         self.embedding_history_norm = norm(placement.history_norm) if index == 0 else None
         self.combination = Combination(index + 1)
         self.history_norm = norm(placement.history_norm)
+
+    def called_outside(self) -> tuple[nn.Module, ...]:
+        return (self.combination,)
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """:param hidden_states: (B, T, l·D) for the l-th layer, counted from 1."""

@@ -56,6 +56,8 @@ def shard(model: PreTrainedModel, device: torch.device, *, bfloat16: bool, mesh:
     )
     for layer in placed_layers(model):
         matrices = {parameter for function in layer.functions for parameter in _cast(function)}
+        for module in layer.called_outside():
+            fully_shard(module, mesh=mesh)
         fully_shard(layer, mesh=mesh, ignored_params=matrices)
         for function in layer.functions:
             fully_shard(function, mesh=mesh, mp_policy=halved, ignored_params=set(function.parameters()) - matrices)

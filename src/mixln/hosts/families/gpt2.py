@@ -29,6 +29,7 @@ HOST = Host(
     layers="h",
     final_norm="ln_f",
     attention="attn",
+    attention_input="",
     projections={"query": "c_attn", "key": "c_attn", "value": "c_attn", "context": "c_proj"},
     down="c_proj",
     roles={

@@ -17,6 +17,7 @@ HOST = Host(
     pooler="pooler",
     final_norm="layernorm",
     attention="attention",
+    attention_input="",
     projections=PROJECTIONS,
     down="fc2",
     roles={
