@@ -131,6 +131,25 @@ def test_modules_that_are_trained_in_a_copy_are_used_where_several_streams_end(m
         )
 
 
+@pytest.mark.parametrize("modules", [["combination"], ["combination", "stream_fold"], ["stream_fold"]])
+def test_hidden_states_are_folded_with_the_trained_weights_of_streams(modules, tmp_path):
+    tuned: Any = get_peft_model(placed("dlcl"), LoraConfig(target_modules=["o_proj"], modules_to_save=modules))
+    layers = {id(module) for module in tuned.base_model.model.model.layers}
+    assert {id(module) for module in tuned.modules() if type(module).__name__ == "DlclLayer"} == layers
+    given = inputs_of("llama")
+    with torch.no_grad():
+        for name, parameter in tuned.named_parameters():
+            if "modules_to_save" in name:
+                parameter.mul_(1.5)
+        states = [tuned.eval()(**given, output_hidden_states=True).hidden_states]
+        merged = tuned.merge_and_unload()
+        states.append(merged(**given, output_hidden_states=True).hidden_states)
+        merged.save_pretrained(tmp_path)
+        loaded = mixln.from_pretrained(tmp_path).eval()(**given, output_hidden_states=True).hidden_states
+    for found in states:
+        torch.testing.assert_close(found, loaded, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("targets", ["suffixes", "all-linear", "regex"])
 @pytest.mark.parametrize("name", EXPERTS)
 def test_adapters_on_experts_are_those_of_the_stock_class(name, targets):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mixln.diagnostics.profile import LayerProfile, Profile
 from mixln.diagnostics.results import Stream
-from mixln.diagnostics.stack import Batch, Stack, evaluating, first_of, hooks, real_tokens, recording
+from mixln.diagnostics.stack import Batch, Stack, evaluating, first_of, hooks, real_tokens, recording, split_call
 from mixln.nn.residual import PlacedLayer, Residual, placed_layers
 
 
@@ -74,8 +74,8 @@ def branch_terms(stack: Stack) -> Iterator[dict[tuple[int, int, str], Tensor]]:
     seen: dict[tuple[int, int, str], Tensor] = {}
 
     def stream(key: tuple[int, int]) -> Callable[..., None]:
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            seen[*key, "stream"] = inputs[0]
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            seen[*key, "stream"], *_ = split_call(args, kwargs)
 
         return hook
 
@@ -88,7 +88,9 @@ def branch_terms(stack: Stack) -> Iterator[dict[tuple[int, int, str], Tensor]]:
     with hooks() as add:
         for index, (layer, branches) in enumerate(zip(stack.layers, stack.branches or (), strict=False)):
             for side, names in enumerate(branches):
-                add(layer.get_submodule(names.stream).register_forward_pre_hook(stream((index, side))))
+                add(
+                    layer.get_submodule(names.stream).register_forward_pre_hook(stream((index, side)), with_kwargs=True)
+                )
                 add(layer.get_submodule(names.output).register_forward_hook(branch((index, side))))
         yield seen
 

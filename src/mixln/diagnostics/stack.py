@@ -78,7 +78,7 @@ class Stack:
 
         def passing(index: int) -> Callable[..., Any]:
             def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-                x_BTD, _, _ = _split(args, kwargs)
+                x_BTD, _, _ = split_call(args, kwargs)
                 return _in_place_of(output, self.entry(x_BTD) if index == 0 else x_BTD)
 
             return hook
@@ -268,7 +268,7 @@ def recording(stack: Stack, batch: Batch, *, every: int = 1) -> Iterator[Recordi
 
     def before(index: int) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            x_BTD, args, kwargs = _split(args, kwargs)
+            x_BTD, args, kwargs = split_call(args, kwargs)
             if x_BTD.dim() != 3 or len(x_BTD) != len(next(iter(batch.values()))):
                 raise SettingsError(
                     f"layer {index + 1} takes {tuple(x_BTD.shape)} for (sequences, tokens, hidden size); such a model cannot be diagnosed"
@@ -356,8 +356,8 @@ def _without_cache(model: nn.Module, batch: Batch) -> Any:
     return model(**inputs)
 
 
-def _split(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, tuple[Any, ...], dict[str, Any]]:
-    """The hidden state of a layer's call, and the rest of it."""
+def split_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, tuple[Any, ...], dict[str, Any]]:
+    """The hidden state that a layer or one of its modules is called with, by position or by name, and the rest of the call."""
     if args:
         return args[0], args[1:], kwargs
     rest = dict(kwargs)

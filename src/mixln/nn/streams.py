@@ -130,13 +130,23 @@ class DlclFold(Fold):
     def __init__(self, placement: Placement, layers: Sequence[PlacedLayer], norm: MakeSlot, size: int) -> None:
         super().__init__(placement, layers, norm, size)
         self.last_combination = Combination(len(layers) + 1)
-        # A list, so that each is registered once, in its layer.
-        self.combinations = [layer.combination for layer in layers]
+        self.layers = References(layers)
 
     def fold(self, states_BTD: Tensor) -> Tensor:
         count = states_BTD.shape[-1] // self.size
-        combination = self.combinations[count - 1] if count <= len(self.combinations) else self.last_combination
+        # Looked up at every call: adapters put another module in its place.
+        combination = self.layers[count - 1].combination if count <= len(self.layers) else self.last_combination
         return combination(states_BTD)  # type: ignore[operator]
+
+
+class References(list[nn.Module]):
+    """Modules that belong to another module, so that they are registered there only.
+
+    A deep copy of the whole model refers to the copies, which come before it; one of the holder alone to the same modules.
+    """
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> References:
+        return References(memo.get(id(module), module) for module in self)
 
 
 class Streams(NamedTuple):
