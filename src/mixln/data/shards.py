@@ -19,7 +19,6 @@ import json
 import os
 import random
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, fields, replace
@@ -55,6 +54,8 @@ from mixln.files import (
     keep_new,
     make_folder,
     note,
+    remove_written,
+    set_aside,
     undone_on,
     write_atomic,
     wrong_size,
@@ -66,6 +67,8 @@ FORMAT = 2
 TRAIN, LOCK, EQUAL = "train", ".lock", ".json"
 VOCABULARY = 32_000
 """Tokens of a tokenizer that is trained here, where the settings do not say."""
+OF_ROWS = re.compile(r"data-\d{5}-of-\d{5}\.arrow|dataset_info\.json|state\.json")
+"""Names of the files of a data set that was saved to the disk."""
 AT_ONCE = 1000
 """Documents tokenized at once."""
 SAMPLE = 20_000_000
@@ -250,7 +253,15 @@ def _renew(out: Path, before: list[Any], now: list[Any]) -> None:
     for counted in (out / TRAIN).glob(f"?????{EQUAL}"):  # other documents are held out now
         counted.unlink(missing_ok=True)
     (out / "info.json").unlink(missing_ok=True)
-    shutil.rmtree(out / HELD_OUT_ROWS, ignore_errors=True)
+    _clear_held_out(out / HELD_OUT_ROWS)
+
+
+def _clear_held_out(folder: Path) -> None:
+    """Deletes the held-out sequences; where something else lies among them too, the folder gets another name."""
+    if folder.is_dir() and not folder.is_symlink():
+        remove_written(folder, [path.name for path in folder.iterdir() if OF_ROWS.fullmatch(path.name)])
+    if os.path.lexists(folder):
+        set_aside(folder)
 
 
 def _ours(path: Path) -> bool:
