@@ -33,7 +33,8 @@ ASIDE = ".passed-over"
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Writes a file under a temporary name in the same folder, flushes it to the disk, and renames it.
 
-    Temporary files of writers that were killed are deleted there first.
+    Temporary files of writers that were killed are deleted there first. A folder that has the file's name gets another, see
+    :func:`set_aside`.
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
     sweep(path.parent)
@@ -46,6 +47,8 @@ def write_atomic(path: Path, content: str | bytes) -> None:
             os.fsync(file.fileno())
             if os.name == "nt":
                 file.close()  # Windows renames no open file; elsewhere it stays open, for its lock says that its writer lives
+            if path.is_dir() and not path.is_symlink():
+                set_aside(path)
             os.replace(temporary, path)
         fsync(path.parent)
     except BaseException:

@@ -64,7 +64,7 @@ from mixln.records import from_json, read_json
 
 FORMAT = 2
 """Changes whenever the split or the packing does, so that a text begun with another is not gone on with."""
-TRAIN, LOCK, EQUAL = "train", ".lock", ".json"
+TRAIN, LOCK, EQUAL, TOKENIZER = "train", ".lock", ".json", "tokenizer/tokenizer.json"
 VOCABULARY = 32_000
 """Tokens of a tokenizer that is trained here, where the settings do not say."""
 OF_ROWS = re.compile(r"data-\d{5}-of-\d{5}\.arrow|dataset_info\.json|state\.json")
@@ -187,7 +187,7 @@ def prepared(settings: PackSettings, folder: Path) -> Text:
         )
     if settings.tokenizer not in (None, request["tokenizer"]) or settings.vocabulary_size is not None:
         raise DataError(f"data {folder} has been tokenized already; leave out --tokenizer and --vocabulary-size")
-    return Text.load(folder)
+    return Text.load(folder).open()
 
 
 def _is_whole(out: Path) -> bool:
@@ -200,7 +200,7 @@ def _is_whole(out: Path) -> bool:
     wrong = [name for name, size in pieces.items() if wrong_size(out / TRAIN / name, size)]
     for name in wrong:
         (out / TRAIN / name).unlink(missing_ok=True)
-    return pieces == files and not wrong and (out / "tokenizer").is_dir() and (out / HELD_OUT_ROWS).is_dir()
+    return pieces == files and not wrong and (out / TOKENIZER).is_file() and (out / HELD_OUT_ROWS).is_dir()
 
 
 def _course(ready: int, tokens: int, speed: float) -> str:
@@ -238,8 +238,11 @@ def _request(folder: Path) -> dict[str, Any]:
 def _renew(out: Path, before: list[Any], now: list[Any]) -> None:
     """Deletes what was made of files that have been mended since: their pieces, and what is held out.
 
-    :raises StoreError: if they are other files, or another process is at one.
+    :raises StoreError: if they are other files, or another process is at one. :class:`DataError` if the tokenizer is gone by which
+        the other pieces were packed.
     """
+    if any((out / TRAIN).glob("*.arrow")) and not (out / TOKENIZER).is_file():
+        raise damaged(out, f"{TOKENIZER} is missing, and the text has changed since")
     if any(isinstance(entry, str) for entry in (*before, *now)) or [e[0] for e in before] != [e[0] for e in now]:
         raise StoreError(f"out {out} holds another text: its files are others; choose another --out")
     for file in (number for number, (old, new) in enumerate(zip(before, now, strict=True)) if old != new):
@@ -281,10 +284,10 @@ def _begin(
 
     :param tokenizer: the one to use; `None` to train one of so many tokens as the settings or `vocabulary` say.
     """
-    if not (out / "tokenizer").is_dir():
+    if not (out / TOKENIZER).is_file():
         if tokenizer is None:
             tokenizer = trained_tokenizer(list(_sample(source)), settings.vocabulary_size or vocabulary)
-        with folder_atomic(out / "tokenizer") as folder:
+        with folder_atomic(out / "tokenizer", keeps=holding("tokenizer.json")) as folder:
             save_tokenizer(tokenizer, folder, settings.tokenizer)
     make_folder(out / TRAIN)
     if not (out / HELD_OUT_ROWS).is_dir():

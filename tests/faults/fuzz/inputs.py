@@ -241,7 +241,7 @@ JOBS: dict[str, tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]] = {
             "experiment.json",
             "pre_lr0.001_seed0/result.json",
             f"pre_lr0.001_seed0/{LAST}config.json",
-            "pre_lr0.001_seed0/answers.json",
+            "pre_lr0.001_seed0/answers.npz",
         ),
     ),
 }

@@ -33,9 +33,9 @@ from unittest import mock
 
 from tests.faults.fuzz.case import Case
 
-SECONDS = {"compare": 180, "stress": 180, "tune": 420}
+SECONDS = {"compare": 300, "stress": 300, "tune": 600}
 """Command that starts workers → seconds that it may take; of all others, :data:`USUAL`."""
-USUAL = 60
+USUAL = 120
 MEMORY = 6 * 2**30
 """Bytes of address space of a process: what a bomb unpacks to does not fit."""
 FILE = 2 * 2**30
@@ -152,8 +152,9 @@ def _fork(body: Callable[[], int], place: Path, folder: Path, limit: float) -> i
         os.setsid()
         _redirect(place)
         _limits()
-        faulthandler.enable(2)
-        faulthandler.dump_traceback_later(limit, exit=True, file=2)
+        watched = os.dup(2)  # a library may redirect the other
+        faulthandler.enable(watched)
+        faulthandler.dump_traceback_later(limit, exit=True, file=watched)
         os.environ |= _environment(place)
         os.environ.pop("PYTEST_CURRENT_TEST", None)
         tempfile.tempdir = None
