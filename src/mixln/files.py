@@ -33,8 +33,7 @@ ASIDE = ".passed-over"
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Writes a file under a temporary name in the same folder, flushes it to the disk, and renames it.
 
-    Temporary files of writers that were killed are deleted there first. A folder that has the file's name gets another, see
-    :func:`set_aside`.
+    Temporary files of writers that were killed are deleted there first.
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
     sweep(path.parent)
@@ -47,8 +46,6 @@ def write_atomic(path: Path, content: str | bytes) -> None:
             os.fsync(file.fileno())
             if os.name == "nt":
                 file.close()  # Windows renames no open file; elsewhere it stays open, for its lock says that its writer lives
-            if path.is_dir() and not path.is_symlink():
-                set_aside(path)
             os.replace(temporary, path)
         fsync(path.parent)
     except BaseException:
@@ -230,7 +227,9 @@ def sum_of(content: str) -> tuple[int, str]:
 
 
 def write_sums(folder: Path, sums: Sums) -> None:
-    """Writes down what was, or is about to be, written into a folder."""
+    """Writes down what was, or is about to be, written into a folder. A folder that has the list's name gets another."""
+    if (folder / SUMS).is_dir():
+        set_aside(folder / SUMS)
     write_atomic(folder / SUMS, json.dumps(sums, indent=1))
 
 
