@@ -53,7 +53,7 @@ def _check(path: Path, folder: Path, seen: set[Path]) -> None:
 
     Loader.add_constructor(None, refuse)  # type: ignore[arg-type] (None: any tag that is not plain data)
     try:
-        entries = yaml.load(path.read_bytes(), Loader=Loader)
+        entries = Loader(path.read_bytes()).get_single_data()
     except SettingsError:
         raise
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
