@@ -60,7 +60,7 @@ def _check(path: Path, folder: Path, seen: set[Path]) -> None:
     try:
         if (size := path.stat().st_size) > LARGEST:
             raise ValueError(f"it has {size:,} bytes, more than the {LARGEST:,} that are read")
-        entries = yaml.load(path.read_bytes(), Loader=Loader)
+        entries = Loader(path.read_bytes()).get_single_data()
         if _size(entries, {}) > MOST_ENTRIES:
             raise ValueError(f"its aliases stand for more than {MOST_ENTRIES:,} entries")
     except SettingsError:

@@ -15,8 +15,8 @@ Precision = Literal["float32", "bfloat16"]
 TABLE_7: dict[str, int] = {"71m": 10_000, "130m": 20_000, "250m": 40_000, "1b": 100_000, "7b": 13_000}
 """Preset → optimizer steps in the Mix-LN paper (arXiv:2412.13795, Table 7; of the 7B model, as far as its curve is shown)."""
 
-MOST_AT_ONCE = 2**24
-"""Tokens of a forward pass on one device: a hundred times what fits into any."""
+MOST_AT_ONCE = 2**20
+"""Tokens of a forward pass on one device: more than fits into any; their count takes about a minute."""
 TOKENS_PER_PARAMETER = 20
 """How long the other sizes train where nothing is asked for (Hoffmann et al., arXiv:2203.15556)."""
 
