@@ -227,7 +227,9 @@ def sum_of(content: str) -> tuple[int, str]:
 
 
 def write_sums(folder: Path, sums: Sums) -> None:
-    """Writes down what was, or is about to be, written into a folder."""
+    """Writes down what was, or is about to be, written into a folder. A folder that has the list's name gets another."""
+    if (folder / SUMS).is_dir():
+        set_aside(folder / SUMS)
     write_atomic(folder / SUMS, json.dumps(sums, indent=1))
 
 

@@ -10,6 +10,9 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+LARGEST = 2**28
+"""Bytes of a JSON file that is read, which takes about ten times as much memory."""
+
 
 def to_json(record: Any) -> Any:
     """A record as plain JSON types, with its derived perplexities written out.
@@ -37,6 +40,8 @@ def read_json(path: Path) -> Any:
 
     :raises ValueError: whatever is wrong with its text; :class:`OSError` if it cannot be read.
     """
+    if (size := path.stat().st_size) > LARGEST:
+        raise ValueError(f"it has {size:,} bytes, more than the {LARGEST:,} that are read")
     try:
         return json.loads(path.read_text("utf-8"))
     except RecursionError as error:

@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from mixln.compare.results import Trial
 from mixln.compare.store import LOCK
 from mixln.errors import Stopped, first_line
-from mixln.files import no_room
+from mixln.files import no_room, set_aside
 from mixln.quiet import quiet
 from mixln.training.metrics import METRICS
 from mixln.training.stopping import asked, listening, stopped
@@ -281,7 +281,20 @@ def _progress(job: Job, since: float) -> Progress | None:
 def write_error(folder: Path) -> None:
     """Keeps the traceback of the error that is being handled."""
     with contextlib.suppress(OSError):
+        if os.path.lexists(folder / ERROR):
+            set_aside(folder / ERROR)
         (folder / ERROR).write_text(traceback.format_exc(), "utf-8")
+
+
+def clear_error(folder: Path) -> None:
+    """Deletes the traceback of an earlier try; a file of the user's that is called so stays."""
+    path = folder / ERROR
+    with contextlib.suppress(OSError):
+        if path.is_file() and not path.is_symlink():
+            with path.open(encoding="utf-8", errors="replace") as file:
+                ours = file.readline().startswith("Traceback (most recent call last)")
+            if ours:
+                path.unlink()
 
 
 def work(job: Job) -> Any:
@@ -292,7 +305,7 @@ def work(job: Job) -> Any:
     """
     if asked():
         raise stopped()
-    (job.folder / ERROR).unlink(missing_ok=True)
+    clear_error(job.folder)
     try:
         # Of a driver that died, a worker elsewhere may still be at it.
         with FileLock(job.folder / LOCK, timeout=LOCKED), quiet():

@@ -19,7 +19,6 @@ import json
 import os
 import random
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, fields, replace
@@ -55,6 +54,8 @@ from mixln.files import (
     keep_new,
     make_folder,
     note,
+    remove_written,
+    set_aside,
     undone_on,
     write_atomic,
     wrong_size,
@@ -63,9 +64,11 @@ from mixln.records import from_json, read_json
 
 FORMAT = 2
 """Changes whenever the split or the packing does, so that a text begun with another is not gone on with."""
-TRAIN, LOCK, EQUAL = "train", ".lock", ".json"
+TRAIN, LOCK, EQUAL, TOKENIZER = "train", ".lock", ".json", "tokenizer/tokenizer.json"
 VOCABULARY = 32_000
 """Tokens of a tokenizer that is trained here, where the settings do not say."""
+OF_ROWS = re.compile(r"data-\d{5}-of-\d{5}\.arrow|dataset_info\.json|state\.json")
+"""Names of the files of a data set that was saved to the disk."""
 AT_ONCE = 1000
 """Documents tokenized at once."""
 SAMPLE = 20_000_000
@@ -184,7 +187,7 @@ def prepared(settings: PackSettings, folder: Path) -> Text:
         )
     if settings.tokenizer not in (None, request["tokenizer"]) or settings.vocabulary_size is not None:
         raise DataError(f"data {folder} has been tokenized already; leave out --tokenizer and --vocabulary-size")
-    return Text.load(folder)
+    return Text.load(folder).open()
 
 
 def _is_whole(out: Path) -> bool:
@@ -197,7 +200,7 @@ def _is_whole(out: Path) -> bool:
     wrong = [name for name, size in pieces.items() if wrong_size(out / TRAIN / name, size)]
     for name in wrong:
         (out / TRAIN / name).unlink(missing_ok=True)
-    return pieces == files and not wrong and (out / "tokenizer").is_dir() and (out / HELD_OUT_ROWS).is_dir()
+    return pieces == files and not wrong and (out / TOKENIZER).is_file() and (out / HELD_OUT_ROWS).is_dir()
 
 
 def _course(ready: int, tokens: int, speed: float) -> str:
@@ -235,8 +238,11 @@ def _request(folder: Path) -> dict[str, Any]:
 def _renew(out: Path, before: list[Any], now: list[Any]) -> None:
     """Deletes what was made of files that have been mended since: their pieces, and what is held out.
 
-    :raises StoreError: if they are other files, or another process is at one.
+    :raises StoreError: if they are other files, or another process is at one. :class:`DataError` if the tokenizer is gone by which
+        the other pieces were packed.
     """
+    if any((out / TRAIN).glob("*.arrow")) and not (out / TOKENIZER).is_file():
+        raise damaged(out, f"{TOKENIZER} is missing, and the text has changed since")
     if any(isinstance(entry, str) for entry in (*before, *now)) or [e[0] for e in before] != [e[0] for e in now]:
         raise StoreError(f"out {out} holds another text: its files are others; choose another --out")
     for file in (number for number, (old, new) in enumerate(zip(before, now, strict=True)) if old != new):
@@ -250,7 +256,15 @@ def _renew(out: Path, before: list[Any], now: list[Any]) -> None:
     for counted in (out / TRAIN).glob(f"?????{EQUAL}"):  # other documents are held out now
         counted.unlink(missing_ok=True)
     (out / "info.json").unlink(missing_ok=True)
-    shutil.rmtree(out / HELD_OUT_ROWS, ignore_errors=True)
+    _clear_held_out(out / HELD_OUT_ROWS)
+
+
+def _clear_held_out(folder: Path) -> None:
+    """Deletes the held-out sequences; where something else lies among them too, the folder gets another name."""
+    if folder.is_dir() and not folder.is_symlink():
+        remove_written(folder, [path.name for path in folder.iterdir() if OF_ROWS.fullmatch(path.name)])
+    if os.path.lexists(folder):
+        set_aside(folder)
 
 
 def _ours(path: Path) -> bool:
@@ -270,10 +284,10 @@ def _begin(
 
     :param tokenizer: the one to use; `None` to train one of so many tokens as the settings or `vocabulary` say.
     """
-    if not (out / "tokenizer").is_dir():
+    if not (out / TOKENIZER).is_file():
         if tokenizer is None:
             tokenizer = trained_tokenizer(list(_sample(source)), settings.vocabulary_size or vocabulary)
-        with folder_atomic(out / "tokenizer") as folder:
+        with folder_atomic(out / "tokenizer", keeps=holding("tokenizer.json")) as folder:
             save_tokenizer(tokenizer, folder, settings.tokenizer)
     make_folder(out / TRAIN)
     if not (out / HELD_OUT_ROWS).is_dir():

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from mixln.data.documents import Corpus, corpus, is_hub, is_prepared, path_of
 from mixln.data.settings import MOST_VOCABULARY, TextSettings
@@ -123,12 +123,31 @@ class Text:
 
     @staticmethod
     def tokenizer_in(folder: Path) -> PreTrainedTokenizerBase:
-        """The tokenizer of a text in a folder, whole or not."""
+        """The tokenizer of a text in a folder, whole or not.
+
+        :raises DataError: if it is damaged.
+        """
         from transformers import AutoTokenizer
 
         if not (folder / "tokenizer" / "tokenizer.json").is_file():  # which would be looked for on the hub
             raise damaged(folder, "tokenizer/tokenizer.json is missing")
-        return AutoTokenizer.from_pretrained(folder / "tokenizer")
+        try:
+            return AutoTokenizer.from_pretrained(folder / "tokenizer")
+        except Exception as error:  # transformers checks little of what its files hold
+            raise damaged(folder, f"its tokenizer cannot be loaded ({first_line(error)})") from error
+
+    def open(self) -> Self:
+        """Opens all parts, so that what is damaged shows before anything is trained; returns itself.
+
+        :raises DataError: if one cannot be opened.
+        """
+        self.tokenizer()
+        try:
+            for part in (self.held_out, *([] if self.info.stream else [self.train])):
+                part[:1]
+        except Exception as error:  # of Arrow and datasets, each with its own
+            raise damaged(self.folder, f"its sequences cannot be read ({first_line(error)})") from error
+        return self
 
     def _part(self, name: str) -> Dataset:
         import datasets

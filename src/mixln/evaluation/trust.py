@@ -8,6 +8,7 @@ rendered in Jinja's sandbox.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,10 @@ from mixln.errors import SettingsError, first_line
 from mixln.evaluation import offline
 
 REMEDY = "leave it out, or add --trust-task-code if you trust the folder like a program"
+LARGEST = 2**24
+"""Bytes of a task file."""
+MOST_ENTRIES = 100_000
+"""Of a task file; a few lines of aliases may stand for billions."""
 BUILDERS = {"arrow", "audiofolder", "csv", "imagefolder", "json", "parquet", "text", "videofolder", "webdataset", "xml"}
 """Readers of files in `datasets` that read data and nothing else."""
 
@@ -53,7 +58,11 @@ def _check(path: Path, folder: Path, seen: set[Path]) -> None:
 
     Loader.add_constructor(None, refuse)  # type: ignore[arg-type] (None: any tag that is not plain data)
     try:
-        entries = yaml.load(path.read_bytes(), Loader=Loader)
+        if (size := path.stat().st_size) > LARGEST:
+            raise ValueError(f"it has {size:,} bytes, more than the {LARGEST:,} that are read")
+        entries = Loader(path.read_bytes()).get_single_data()
+        if _size(entries, {}) > MOST_ENTRIES:
+            raise ValueError(f"its aliases stand for more than {MOST_ENTRIES:,} entries")
     except SettingsError:
         raise
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
@@ -87,6 +96,21 @@ def _entries(value: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, list):
         for inner in value:
             yield from _entries(inner)
+
+
+def _size(value: Any, sizes: dict[int, float]) -> float:
+    """Entries at any depth, those behind an alias as often as it stands there; infinitely many where a part contains itself.
+
+    :param sizes: by the identity of what has been counted.
+    """
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in sizes:
+        sizes[id(value)] = math.inf
+        sizes[id(value)] = 1 + sum(
+            _size(inner, sizes) for inner in (value.values() if isinstance(value, dict) else value)
+        )
+    return sizes[id(value)]
 
 
 def _is_metric(value: Any) -> bool:

@@ -204,7 +204,10 @@ def prepare(source: Source, *, say: Say = silent) -> None:
 
 def identity(source: Source) -> str:
     """What tells a model from another, wherever it lies: of a folder, the SHA-256 of its config and weights; else the hub id
-    with its revision."""
+    with its revision.
+
+    :raises CheckpointError: if the headers of its weights do not fit its files, which may then be of any size.
+    """
     folder = Path(source.path)
     if not folder.is_dir():
         return f"{source.path}@{source.revision}"
@@ -214,10 +217,14 @@ def identity(source: Source) -> str:
         for path in sorted(folder.iterdir())
         if path.name == "config.json" or path.suffix in (".safetensors", ".bin")
     ]
+    read = [] if source.pickled else weights.files(folder, source.name)
+    weights.stored(read, source.name)
     for path in present:
+        if path.suffix == ".safetensors" and path not in read and not weights.is_sound(path):
+            digest.update(f"{path.name} {path.stat().st_size}".encode())
+            continue
         with path.open("rb") as file:
             digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
-    read = [] if source.pickled else weights.files(folder, source.name)
     if len(read) > 1 and read != [path for path in present if path.suffix == ".safetensors"]:
         # The index alone says which of the files are the model.
         digest.update("".join(path.name for path in read).encode())

@@ -104,6 +104,15 @@ def stored(paths: Iterable[Path], name: str) -> dict[str, Stored]:
     return found
 
 
+def is_sound(path: Path) -> bool:
+    """Whether a file is a safetensors whose header fits its size."""
+    try:
+        stored([path], path.name)
+    except CheckpointError:
+        return False
+    return True
+
+
 def check(name: str, config: PreTrainedConfig, kind: Any, found: Mapping[str, Stored]) -> None:
     """Holds a config against the headers of the files, before any memory is touched.
 

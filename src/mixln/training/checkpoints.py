@@ -96,7 +96,19 @@ def clear(folder: Path, *, keep: str = "") -> None:
     for checkpoint in written_in(folder):
         if checkpoint.name != keep:
             discard(checkpoint)
-    shutil.rmtree(folder / UNFINISHED, ignore_errors=True)  # which follows no link
+    _clear_unfinished(folder)
+
+
+def _clear_unfinished(folder: Path) -> None:
+    """Deletes checkpoints that were being written when their process was killed; what else lies among them stays."""
+    place = folder / UNFINISHED
+    if place.is_symlink() or not place.is_dir():
+        return
+    for path in place.iterdir():
+        if CHECKPOINT.fullmatch(path.name) and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+    with contextlib.suppress(OSError):  # something else lies in it
+        place.rmdir()
 
 
 def written_in(folder: Path) -> list[Path]:
@@ -183,7 +195,9 @@ def resumption(folder: Path, say: Callable[[str], None]) -> tuple[Path | None, M
 
 
 def _resumption(folder: Path, say: Callable[[str], None]) -> tuple[Path | None, MetricsFile]:
-    shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
+    _clear_unfinished(folder)
+    if (folder / UNFINISHED).is_symlink():
+        set_aside(folder / UNFINISHED)  # else checkpoints would be written where it leads
     for step, checkpoint in reversed(there := sealed(folder)):
         found, size = damage(checkpoint), None
         if not found:

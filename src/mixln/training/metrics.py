@@ -14,6 +14,9 @@ from mixln.files import write_atomic
 METRICS, ANSWERS = "metrics.jsonl", "answers.npz"
 """Names of the file, and of the one with a classifier's answers beside it, see :mod:`mixln.training.answers`."""
 
+LONGEST = 2**24
+"""Bytes of a row that is read; one of a model of a thousand layers has a hundred thousand."""
+
 
 class MetricsFile:
     """The rows of `metrics.jsonl`, written as they come.
@@ -63,15 +66,17 @@ def read_metrics(path: Path, *, size: int | None = None) -> list[dict[str, Any]]
     """
     if not path.is_file():
         return []
-    rows = []
-    for line in path.read_bytes()[:size].decode("utf-8", errors="replace").splitlines():
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            break
-        if not isinstance(row, dict) or not isinstance(row.get("step"), int):
-            break
-        rows.append(row)
+    rows, left = [], path.stat().st_size if size is None else size
+    with path.open("rb") as file:
+        while line := file.readline(min(LONGEST, max(left, 0))):
+            left -= len(line)
+            try:
+                row = json.loads(line.decode("utf-8", errors="replace"))
+            except (ValueError, RecursionError):
+                break
+            if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+                break
+            rows.append(row)
     return rows
 
 
