@@ -130,11 +130,14 @@ def test_hub_that_cannot_be_reached(tmp_path, name):
     assert "check the name and the network, or use --data sotu" in said
 
 
-@pytest.mark.parametrize("name", ["mixln-tests/there-is-no-such-tokenizer", "/nowhere/tokenizer"])
-def test_tokenizer_that_does_not_exist(tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("mixln-tests/there-is-no-such-tokenizer", "cannot be loaded: "), ("/nowhere/tokenizer", "does not exist; ")],
+)
+def test_tokenizer_that_does_not_exist(tmp_path, name, reason):
     data = small.write_folder(tmp_path / "text", small.documents())
     said = message(tmp_path, data, tokenizer=name)
-    assert f"tokenizer {name!r} cannot be loaded: " in said
+    assert f"tokenizer {name!r} {reason}" in said
     assert "name a folder or a hub id that holds one" in said
 
 

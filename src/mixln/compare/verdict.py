@@ -212,8 +212,9 @@ def _limits(
             f"The placements do not share their initialisation ({'; '.join(groups)}), as their authors recommend; "
             "part of a difference may be the initialisation. Hold it fixed with --init."
         )
-    if 1 < len(seeds) < 5:
-        found.append(f"{len(seeds)} seeds make wide intervals; add some: {_extended(out, f'--seeds {_more(seeds)}')}.")
+    if len(seeds) < 5:
+        few = f"{len(seeds)} seeds make wide intervals" if len(seeds) > 1 else "One seed gives no interval"
+        found.append(f"{few}; add some: {_extended(out, f'--seeds {_more(seeds)}')}.")
     return found
 
 
