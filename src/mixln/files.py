@@ -228,8 +228,7 @@ def sum_of(content: str) -> tuple[int, str]:
 
 def write_sums(folder: Path, sums: Sums) -> None:
     """Writes down what was, or is about to be, written into a folder. A folder that has the list's name gets another."""
-    if (folder / SUMS).is_dir():
-        set_aside(folder / SUMS)
+    free_name(folder / SUMS)
     write_atomic(folder / SUMS, json.dumps(sums, indent=1))
 
 
@@ -278,6 +277,12 @@ def remove_written(folder: Path, names: Iterable[str]) -> None:
     for place in sorted(within - links, key=lambda place: -len(place.parts)):
         with contextlib.suppress(OSError):  # something else lies in it
             place.rmdir()
+
+
+def free_name(path: Path) -> None:
+    """Sets aside a folder that has the name of a file to be written, see :func:`set_aside`: a file could not take its place."""
+    if path.is_dir() and not path.is_symlink():
+        set_aside(path)
 
 
 def set_aside(path: Path) -> Path:

@@ -154,12 +154,13 @@ def compare(
             for trial in trials
             if results[trial] is None
         ]
-        if jobs and present["versions"] != (versions := _versions()):
-            changed = [
-                f"{name} {old}, now {versions.get(name)}"
-                for name, old in present["versions"].items()
-                if old != versions.get(name)
-            ]
+        versions = _versions()
+        changed = [
+            f"{name} {old}, now {versions.get(name)}"
+            for name, old in present["versions"].items()
+            if old != versions.get(name)
+        ]
+        if jobs and changed:
             found.append(f"the trials of this experiment do not all have the same versions: {'; '.join(changed)}")
             display.say(f"warning: {found[-1]}")
         if jobs:
