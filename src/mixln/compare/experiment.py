@@ -125,6 +125,8 @@ def compare(
         **data.shared,
         "model": {name: value for name, value in stock.to_dict().items() if name != "transformers_version"},
     }
+    for trial in trials:
+        store.result(trial)  # one that is damaged is said before what differs
     store.check(shared, asked, extend=extend)
     missing = sum(store.result(trial, shared) is None for trial in trials)
     work = bool(settings.after.chain) or missing > 0
