@@ -227,7 +227,7 @@ def sum_of(content: str) -> tuple[int, str]:
 
 
 def write_sums(folder: Path, sums: Sums) -> None:
-    """Writes down what was, or is about to be, written into a folder. A folder that has the list's name gets another."""
+    """Writes down what was, or is about to be, written into a folder; see :func:`free_name`."""
     free_name(folder / SUMS)
     write_atomic(folder / SUMS, json.dumps(sums, indent=1))
 
@@ -280,8 +280,8 @@ def remove_written(folder: Path, names: Iterable[str]) -> None:
 
 
 def free_name(path: Path) -> None:
-    """Sets aside a folder that has the name of a file to be written, see :func:`set_aside`: a file could not take its place."""
-    if path.is_dir() and not path.is_symlink():
+    """Sets aside a folder, a link or the like that has the name of a file to be written, see :func:`set_aside`."""
+    if path.is_symlink() or (os.path.lexists(path) and not path.is_file()):
         set_aside(path)
 
 

@@ -86,8 +86,9 @@ def test_a_list_of_checksums_takes_the_place_of_no_folder(tmp_path):
     assert (tmp_path / f"{SUMS}.passed-over/mine.txt").read_text() == "mine"
 
 
+@pytest.mark.parametrize("theirs", ["folder", "link to a file", "link to nothing"])
 @pytest.mark.parametrize("name", ["result.json", "trial.json", METRICS, SUMS])
-def test_a_folder_with_the_name_of_a_file_of_ours_costs_no_training(name, tmp_path, monkeypatch):
+def test_what_has_the_name_of_a_file_of_ours_gets_another(name, theirs, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     small.write_config(tmp_path / "config.json")
     small.write_folder(tmp_path / "text", small.documents())
@@ -96,10 +97,21 @@ def test_a_folder_with_the_name_of_a_file_of_ours_costs_no_training(name, tmp_pa
     assert main([*command, "--steps", "1"]) == 0
     experiment = (tmp_path / "run/experiment.json").read_bytes()
     shutil.rmtree(trial)
-    (trial / name).mkdir(parents=True)
-    (trial / name / "mine.txt").write_text("mine")
-    assert main([*command, "--steps", "1"]) == 0
-    assert (trial / f"{name}.passed-over/mine.txt").read_text() == "mine"
+    trial.mkdir()
+    (tmp_path / "mine").write_text("mine")
+    if theirs == "folder":
+        (trial / name).mkdir()
+        shutil.copy(tmp_path / "mine", trial / name)
+    else:
+        (trial / name).symlink_to(tmp_path / ("mine" if theirs == "link to a file" else "nowhere"))
+    code = main([*command, "--steps", "1"])
+    assert (tmp_path / "mine").read_text() == "mine"
+    if theirs == "link to a file" and name in ("result.json", "trial.json"):  # which is read, and is none
+        assert code == 2
+        return
+    assert code == 0
+    aside = trial / f"{name}.passed-over"
+    assert (aside / "mine").is_file() if theirs == "folder" else aside.is_symlink()
     assert all((trial / each).is_file() for each in ("result.json", "trial.json", METRICS, SUMS))
     assert (tmp_path / "run/experiment.json").read_bytes() == experiment
 

@@ -124,6 +124,7 @@ class Store:
     def create(self, experiment: dict[str, Any]) -> None:
         """Writes `experiment.json`, or its new grid."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        free_name(self.folder / EXPERIMENT)
         write_atomic(self.folder / EXPERIMENT, json.dumps(to_json({"schema": SCHEMA, **experiment}), indent=1))
 
     def trial_folder(self, trial: Trial) -> Path:
