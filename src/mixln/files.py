@@ -227,9 +227,8 @@ def sum_of(content: str) -> tuple[int, str]:
 
 
 def write_sums(folder: Path, sums: Sums) -> None:
-    """Writes down what was, or is about to be, written into a folder. A folder that has the list's name gets another."""
-    if (folder / SUMS).is_dir():
-        set_aside(folder / SUMS)
+    """Writes down what was, or is about to be, written into a folder; see :func:`free_name`."""
+    free_name(folder / SUMS)
     write_atomic(folder / SUMS, json.dumps(sums, indent=1))
 
 
@@ -278,6 +277,12 @@ def remove_written(folder: Path, names: Iterable[str]) -> None:
     for place in sorted(within - links, key=lambda place: -len(place.parts)):
         with contextlib.suppress(OSError):  # something else lies in it
             place.rmdir()
+
+
+def free_name(path: Path) -> None:
+    """Sets aside a folder, a link or the like that has the name of a file to be written, see :func:`set_aside`."""
+    if path.is_symlink() or (os.path.lexists(path) and not path.is_file()):
+        set_aside(path)
 
 
 def set_aside(path: Path) -> Path:

@@ -23,6 +23,7 @@ from mixln.records import read_json
 from mixln.training.checkpoints import UNFINISHED, clear, resumption
 from mixln.training.metrics import METRICS, read_metrics
 from tests import decoders, small
+from tests.faults.fuzz.commands import BASES
 
 
 def silent(_: str) -> None:
@@ -83,6 +84,49 @@ def test_a_list_of_checksums_takes_the_place_of_no_folder(tmp_path):
     write_sums(tmp_path, {"a": (1, "0")})
     assert read_sums(tmp_path) == {"a": (1, "0")}
     assert (tmp_path / f"{SUMS}.passed-over/mine.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("theirs", ["folder", "link to a file", "link to nothing"])
+@pytest.mark.parametrize("name", ["result.json", "trial.json", METRICS, SUMS])
+def test_what_has_the_name_of_a_file_of_ours_gets_another(name, theirs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small.write_config(tmp_path / "config.json")
+    small.write_folder(tmp_path / "text", small.documents())
+    trial = tmp_path / "run/pre_lr0.003_seed0"
+    command = (*BASES["pretrain"].words, "--placement", "pre", "--out", "run")
+    assert main([*command, "--steps", "1"]) == 0
+    experiment = (tmp_path / "run/experiment.json").read_bytes()
+    shutil.rmtree(trial)
+    trial.mkdir()
+    (tmp_path / "mine").write_text("mine")
+    if theirs == "folder":
+        (trial / name).mkdir()
+        shutil.copy(tmp_path / "mine", trial / name)
+    else:
+        (trial / name).symlink_to(tmp_path / ("mine" if theirs == "link to a file" else "nowhere"))
+    code = main([*command, "--steps", "1"])
+    assert (tmp_path / "mine").read_text() == "mine"
+    if theirs == "link to a file" and name in ("result.json", "trial.json"):  # which is read, and is none
+        assert code == 2
+        return
+    assert code == 0
+    aside = trial / f"{name}.passed-over"
+    assert (aside / "mine").is_file() if theirs == "folder" else aside.is_symlink()
+    assert all((trial / each).is_file() for each in ("result.json", "trial.json", METRICS, SUMS))
+    assert (tmp_path / "run/experiment.json").read_bytes() == experiment
+
+
+def test_an_experiment_that_does_not_say_its_versions_is_shown_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small.write_config(tmp_path / "config.json")
+    small.write_folder(tmp_path / "text", small.documents())
+    command = [*BASES["pretrain"].words, "--steps", "1", "--out", "run"]
+    assert main(command) == 0
+    entries = json.loads((tmp_path / "run/experiment.json").read_text())
+    for name in ("versions", "machine", "commit"):
+        del entries[name]
+    (tmp_path / "run/experiment.json").write_text(json.dumps(entries))
+    assert main(command) == 0
 
 
 @pytest.fixture

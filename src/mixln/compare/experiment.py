@@ -125,6 +125,8 @@ def compare(
         **data.shared,
         "model": {name: value for name, value in stock.to_dict().items() if name != "transformers_version"},
     }
+    for trial in trials:
+        store.result(trial)  # one that is damaged is said before what differs
     store.check(shared, asked, extend=extend)
     missing = sum(store.result(trial, shared) is None for trial in trials)
     work = bool(settings.after.chain) or missing > 0
@@ -154,12 +156,13 @@ def compare(
             for trial in trials
             if results[trial] is None
         ]
-        if jobs and present["versions"] != (versions := _versions()):
-            changed = [
-                f"{name} {old}, now {versions.get(name)}"
-                for name, old in present["versions"].items()
-                if old != versions.get(name)
-            ]
+        versions = _versions()
+        changed = [
+            f"{name} {old}, now {versions.get(name)}"
+            for name, old in present["versions"].items()
+            if old != versions.get(name)
+        ]
+        if jobs and changed:
             found.append(f"the trials of this experiment do not all have the same versions: {'; '.join(changed)}")
             display.say(f"warning: {found[-1]}")
         if jobs:

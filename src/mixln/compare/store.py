@@ -18,7 +18,7 @@ from typing import Any
 
 from mixln.compare.results import Trial, TrialResult, to_json, trial_result
 from mixln.errors import StoreError
-from mixln.files import TEMPORARY, difference_of, write_atomic
+from mixln.files import TEMPORARY, difference_of, free_name, write_atomic
 from mixln.records import difference, from_json, read_json
 from mixln.training import once
 from mixln.training.metrics import ANSWERS, METRICS
@@ -85,6 +85,8 @@ class Store:
                 if present["schema"] != SCHEMA:
                     raise ValueError(f"schema {present['schema']}, this mixln reads {SCHEMA}")
                 from_json(Experiment, present)
+                present.setdefault("versions", {})
+                present.setdefault("machine", "")
                 return present
             except (OSError, ValueError, TypeError, KeyError) as error:
                 raise StoreError(f"{path} is damaged ({error}); choose another --out, or delete the folder") from error
@@ -122,6 +124,7 @@ class Store:
     def create(self, experiment: dict[str, Any]) -> None:
         """Writes `experiment.json`, or its new grid."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        free_name(self.folder / EXPERIMENT)
         write_atomic(self.folder / EXPERIMENT, json.dumps(to_json({"schema": SCHEMA, **experiment}), indent=1))
 
     def trial_folder(self, trial: Trial) -> Path:
@@ -155,6 +158,7 @@ def claim(folder: Path, trial: Trial, shared: dict[str, Any] | None = None) -> N
     folder.mkdir(parents=True, exist_ok=True)
     if not check_claim(folder, trial, shared):
         of = {} if shared is None else {OF: to_json(shared)}
+        free_name(folder / TRIAL)
         write_atomic(folder / TRIAL, json.dumps({**asdict(trial), **of}, indent=1))
 
 

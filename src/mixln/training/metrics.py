@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mixln.diagnostics.profile import LayerProfile
-from mixln.files import write_atomic
+from mixln.files import free_name, write_atomic
 
 METRICS, ANSWERS = "metrics.jsonl", "answers.npz"
 """Names of the file, and of the one with a classifier's answers beside it, see :mod:`mixln.training.answers`."""
@@ -33,6 +33,7 @@ class MetricsFile:
         kept = read_metrics(path, size=size) if resume_step else []
         self.rows: list[dict[str, Any]] = [row for row in kept if row["step"] <= resume_step]
         if writes:
+            free_name(path)
             write_atomic(path, "".join(json.dumps(row) + "\n" for row in self.rows))
 
     def append(self, row: dict[str, Any]) -> None:

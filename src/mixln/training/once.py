@@ -22,6 +22,7 @@ from mixln.files import (
     Sums,
     check_writable,
     difference_of,
+    free_name,
     make_folder,
     note,
     read_sums,
@@ -104,6 +105,7 @@ def write_result(folder: Path, content: str, belongs: Sequence[str]) -> None:
     :param belongs: files and folders in `folder`.
     """
     write_sums(folder, {**sums_of(folder, *belongs), RESULT: sum_of(content)})
+    free_name(folder / RESULT)
     write_atomic(folder / RESULT, content)
 
 

@@ -246,6 +246,8 @@ JOBS: dict[str, tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]] = {
     ),
 }
 """Folder → the commands that read it, and its files."""
+CHAIN = "pre_lr0.003_seed0/"
+RAMP = "pre_lr1.0_seed0/"
 SEARCHES: dict[str, tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]] = {
     "aligned": (
         ((*of.REINFORCEMENT, "--out", "aligned"),),
@@ -254,31 +256,35 @@ SEARCHES: dict[str, tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]] = {
     "chained": (
         ((*of.CHAINED, "--out", "chained"),),
         (
+            *("experiment.json", "chain.json", f"{CHAIN}chain.json", f"{CHAIN}result.json", f"{CHAIN}rlhf/result.json"),
             *(
-                "experiment.json",
-                "pre_lr0.003_seed0/chain.json",
-                "pre_lr0.003_seed0/finetune/result.json",
-                "pre_lr0.003_seed0/result.json",
+                f"{CHAIN}finetune/{name}"
+                for name in ("result.json", "asked.json", "checksums.json", "model/config.json")
             ),
             *(
-                "pre_lr0.003_seed0/finetune/asked.json",
-                "pre_lr0.003_seed0/rlhf/result.json",
-                "pre_lr0.003_seed0/evaluate/evaluation.json",
+                f"{CHAIN}finetune/model/model.safetensors",
+                f"{CHAIN}reward/result.json",
+                f"{CHAIN}reward/model/config.json",
             ),
-            *("pre_lr0.003_seed0/finetune/model/config.json", "pre_lr0.003_seed0/finetune/model/model.safetensors"),
         ),
     ),
     "stressed": (
         ((*of.STRESS, "--out", "stressed"),),
         (
-            "stress.json",
-            "asked.json",
-            "ramps/experiment.json",
-            "ramps/pre_lr1.0_seed0/result.json",
-            "ramps/pre_lr1.0_seed0/metrics.jsonl",
+            *("stress.json", "search.json", "ramps/experiment.json"),
+            *(f"ramps/{RAMP}{name}" for name in ("result.json", "metrics.jsonl", "trial.json", "checksums.json")),
         ),
     ),
-    "searched": (((*of.SEARCH, "--out", "searched"),), ("tune.json", "asked.json", "experiment.json", "study.db")),
+    "searched": (
+        ((*of.SEARCH, "--out", "searched"),),
+        (
+            "tune.json",
+            "search.json",
+            "stress/search.json",
+            "stress/normal/experiment.json",
+            f"stress/normal/{RAMP}result.json",
+        ),
+    ),
 }
 
 

@@ -21,7 +21,7 @@ from tests.faults.fuzz.runner import Ran, run
 LONGEST = 1500
 """Characters that a line may have, paths included."""
 STATE = re.compile(
-    r"(experiment|results|result|trial|checksums|asked|answers|request|info|diagnosis|evaluation|stress|tune|chain|judge)\.json"
+    r"(experiment|results|result|trial|checksums|asked|answers|request|search|proposal|info|diagnosis|evaluation|stress|tune|chain|judge)\.json"
     r"|metrics\.jsonl|.*\.(md|html|png|db|log)|error\.txt"
 )
 """Files of ours that the command which owns a folder may write anew."""
