@@ -89,7 +89,10 @@ def test_code_that_comes_with_a_model_is_not_run(tmp_path, capsys):
         capsys, "prune", str(tmp_path / "theirs"), "--layers", "1", "--out", str(tmp_path / "other")
     )
     text = small.write_folder(tmp_path / "text", small.documents(4))
-    for option, reason in (("--model", "code that comes with a model is not run"), ("--tokenizer", "the held-out part has 83 tokens")):
+    for option, reason in (
+        ("--model", "code that comes with a model is not run"),
+        ("--tokenizer", "the held-out part has 83 tokens"),
+    ):
         chosen = ["--data", str(text), option, str(tmp_path / "theirs"), "--cache", str(tmp_path / "cache")]
         assert reason in refusal(capsys, "compare", *chosen, "--out", str(tmp_path / "compared"))
     assert not (tmp_path / "made").exists()

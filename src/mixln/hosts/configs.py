@@ -113,7 +113,9 @@ class UnknownFamily(ValueError):
     """A config without a `model_type` that transformers knows; `family` is what it has there."""
 
     def __init__(self, family: object) -> None:
-        super().__init__(f"Unrecognized model: model_type is {family!r}, which transformers does not have, and code that comes with a model is not run")
+        super().__init__(
+            f"Unrecognized model: model_type is {family!r}, which transformers does not have, and code that comes with a model is not run"
+        )
         self.family = family
 
 
