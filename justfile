@@ -14,7 +14,7 @@ test:
 
 # The slow tests: worker processes killed and resumed, torch.compile
 test-slow:
-    {{python}} -m pytest -m slow
+    {{python}} -m pytest -n 0 -m slow
 
 # The fuzzer: more than a thousand inputs through the real command, counted by kind and outcome; about 25 minutes on two cores
 fuzz:
