@@ -68,6 +68,8 @@ WRONG: dict[str, tuple[Callable[[], int], str]] = {
     "a file elsewhere": (lambda: put("notes.txt"), "lost: notes.txt is changed, which lies outside of --out out"),
     "a file of ours that the user changed": (lambda: put("out/weights"), "lost: weights is changed"),
     "a failed trial": (lambda: put("out/error.txt", "Traceback"), "an error in a trial"),
+    "a failure among what stalled": (lambda: print("stalled; failed (ValueError)") or 1, "exit code 1"),
+    "a picture of the user's": (lambda: put("out/mine.png"), "lost: mine.png is changed"),
     "another exit code": (lambda: 3, "exit code 3"),
     "no reason": (lambda: 1, "exit code 1"),
 }
@@ -96,7 +98,7 @@ def materials(tmp_path, monkeypatch) -> Path:
 CASE = Case(
     kind="x",
     command=("do", "--out", "out"),
-    changes=(("out/notes.txt", ("file",)), ("out/weights", ("bytes", b"mine"))),
+    changes=(("out/notes.txt", ("file",)), ("out/weights", ("bytes", b"mine")), ("out/mine.png", ("file",))),
 )
 
 

@@ -101,7 +101,7 @@ def judged(case: Case, ran: Ran, pristine: Content, before: Content, after: Cont
     if ran.code == 2:
         return _refusal(case, ran, before, after)
     if ran.code == 1:
-        if not re.search(r"diverged|none of|stalled|no model was written", ran.out):
+        if "failed" in ran.out or not re.search(r"diverged|none of|stalled|no model was written", ran.out):
             return f"exit code 1: {ran.out[-500:]} {ran.errors[-500:]}"
     elif ran.code != 0:
         return f"exit code {ran.code}: {ran.errors[-800:]}"
@@ -115,14 +115,18 @@ def _refusal(case: Case, ran: Ran, before: Content, after: Content) -> str:
     if len(said) > LONGEST or not said[:-1].isprintable():
         return f"not clear: {said[:300]!r} ({len(said)})"
     changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
-    changed = [name for name in changed if not name.startswith(_free(case))]
+    free = _free(case)
+    changed = [
+        name for name in changed if not (name.startswith(free) and (name not in before or name.startswith("cache")))
+    ]
     return f"a refusal changed {changed}: {said}" if changed else ""
 
 
 def _free(case: Case) -> tuple[str, ...]:
-    """What a refusal may write to: the cache; and of several models, a report has those that were done before the one that is refused."""
+    """Where a refusal may leave something new: in the cache; and of several models, a report has those that were done before the one
+    that is refused."""
     several = case.command[0] in ("diagnose", "evaluate") and len(_models(case)) != 1
-    return ("cache", f"{case.option('--cache', 'cache')}", *(["new"] if several else []))
+    return ("cache", *filter(None, [case.option("--cache")]), *(["new"] if several else []))
 
 
 def _models(case: Case) -> list[str]:
@@ -145,7 +149,7 @@ def _lost(case: Case, pristine: Content, before: Content, after: Content) -> str
         if not name.startswith(own) and name != out:
             return f"lost: {name} {place}, which lies outside of --out {out}"
         inner = name.removeprefix(own)
-        if STATE.fullmatch(Path(name).name) and name in after and pristine.get(name, was)[0][0] == was[0][0]:
+        if STATE.fullmatch(Path(name).name) and name in after and name in pristine and pristine[name][0] == was[0]:
             continue
         if pristine.get(name) == was:  # written by us, unchanged since
             continue

@@ -77,7 +77,8 @@ def _gzip_bomb(path: Path, line: bytes) -> None:
 
 @cache
 def _parquet(rows: int) -> bytes:
-    values = pyarrow.array(["word " * 200_000]).dictionary_encode().take(pyarrow.array([0] * rows))
+    # A value of more than a megabyte would not be stored once, but as often as it stands there.
+    values = pyarrow.array(["word " * 100_000]).dictionary_encode().take(pyarrow.array([0] * rows))
     table = pyarrow.table(dict.fromkeys(("text", "prompt", "completion", "chosen", "rejected"), values))
     written = io.BytesIO()
     pyarrow.parquet.write_table(table, written, compression="zstd")
@@ -85,7 +86,7 @@ def _parquet(rows: int) -> bytes:
 
 
 def _parquet_bomb(path: Path) -> None:
-    _fresh(path).write_bytes(_parquet(4000))
+    _fresh(path).write_bytes(_parquet(8000))
 
 
 def _long(path: Path, size: int) -> None:
