@@ -230,7 +230,7 @@ MISTAKES = [
     (["prune", "TRIAL", "--layers", "1-4", "--out", "o"], "layers must leave at least one of the model's 4"),
     (
         ["prune", "TRIAL", "--layers", "4-2", "--out", "o"],
-        "layers must look like 3,7,21-24, counted from 1 and up to 10000, got '4-2'",
+        "layers must look like 3,7,21-24, counted from 1 and up to 1024, got '4-2'",
     ),
     (["prune", "TRIAL", "--layers", "2", "--out", "TEXT"], "exists already; name a folder that does not"),
     (["prune", "OUT", "--layers", "2", "--out", "o"], "is a whole comparison; name one of its trials"),
