@@ -151,7 +151,7 @@ def test_the_final_checkpoint_gives_the_reported_loss(text, tmp_path, placement)
 
 def test_the_final_checkpoint_holds_the_tokenizer_and_is_not_marked_for_resuming(text, tmp_path):
     small.train(text, tmp_path, steps=6)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-6", "metrics.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-6", SUMS, "metrics.jsonl"]
     assert not (tmp_path / "checkpoint-6" / SUMS).exists()
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "checkpoint-6")
     assert tokenizer.get_vocab() == text.tokenizer().get_vocab()
