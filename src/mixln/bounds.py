@@ -27,7 +27,7 @@ class Within:
 
     :param least: the lowest value, or with `above` the one that it must exceed.
     :param most: the highest value, or with `below` the one that it must stay under.
-    :param rule: how the lower end is said; left out, by its number.
+    :param rule: words for the lower bound in an error; by default its number.
     :param unit: what is counted, behind the number.
     :param interval: whether the rule says both ends.
     """

@@ -126,7 +126,7 @@ def compare(
         "model": {name: value for name, value in stock.to_dict().items() if name != "transformers_version"},
     }
     for trial in trials:
-        store.result(trial)  # one that is damaged is said before what differs
+        store.result(trial)  # reports a corrupt result before a difference in the experiment
     store.check(shared, asked, extend=extend)
     missing = sum(store.result(trial, shared) is None for trial in trials)
     work = bool(settings.after.chain) or missing > 0

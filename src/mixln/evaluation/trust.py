@@ -21,7 +21,7 @@ REMEDY = "leave it out, or add --trust-task-code if you trust the folder like a 
 LARGEST = 2**24
 """Bytes of a task file."""
 MOST_ENTRIES = 100_000
-"""Of a task file; a few lines of aliases may stand for billions."""
+"""Entries of a task file, at most: a few lines of YAML aliases can expand to billions."""
 BUILDERS = {"arrow", "audiofolder", "csv", "imagefolder", "json", "parquet", "text", "videofolder", "webdataset", "xml"}
 """Readers of files in `datasets` that read data and nothing else."""
 
