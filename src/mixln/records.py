@@ -3,9 +3,9 @@
 Reading is strict. Every entry must have its field's type; an entry that the class does not know, and one that is missing, is refused by
 its path: `trial.learning_rate must be a finite number, got "x"`. What a file may lack is data, not a default value:
 
-    added(default)    a field that files of earlier versions lack
-    Partial           a class whose entries may all be missing where they have defaults: settings
-    Sparse            a Partial that is also written without the entries that equal their defaults: placements
+    OPTIONAL             metadata of a field whose entry may be missing, because earlier versions did not write it
+    Partial              a class in which every entry that has a default may be missing: settings
+    Sparse               a Partial that is also written without the entries that equal their defaults: placements
 
 Writing adds the properties marked :class:`derived`, which reading ignores.
 """
@@ -17,7 +17,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, Field, field, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache, partial
 from itertools import repeat
 from pathlib import Path
@@ -33,8 +33,8 @@ LARGEST = 2**28
 """Bytes of the largest JSON file that is read; parsed, it takes about ten times as much memory."""
 SHOWN = 200
 """Characters of a value in an error message."""
-ADDED = "added"
-"""Metadata key of a field that files of earlier versions lack."""
+OPTIONAL: Mapping[str, bool] = {"optional": True}
+"""Metadata of a field whose entry a file may lack, because earlier versions did not write it; it then has its default."""
 
 
 class derived(property):
@@ -47,13 +47,6 @@ class Partial:
 
 class Sparse(Partial):
     """Base of records whose JSON leaves out the entries that equal their defaults."""
-
-
-def added(default: Any = MISSING, *, factory: Any = MISSING) -> Any:
-    """A field that earlier versions did not write: a file without it gets the default."""
-    if factory is not MISSING:
-        return field(default_factory=factory, metadata={ADDED: True})
-    return field(default=default, metadata={ADDED: True})
 
 
 def to_json(value: Any) -> Any:
@@ -193,7 +186,7 @@ def _record_reader(kind: Any) -> Reader:
 
 def _may_be_missing(kind: type, item: Field[Any]) -> bool:
     has_default = item.default is not MISSING or item.default_factory is not MISSING
-    return has_default and (ADDED in item.metadata or issubclass(kind, Partial))
+    return has_default and (item.metadata == OPTIONAL or issubclass(kind, Partial))
 
 
 def _inside(step: str, read: Reader, entry: Any) -> Any:

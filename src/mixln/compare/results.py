@@ -15,7 +15,7 @@ from typing import Any, Literal
 from mixln.diagnostics.profile import LayerProfile
 from mixln.diagnostics.results import Diagnosis
 from mixln.evaluation.results import Scores
-from mixln.records import from_json, to_json
+from mixln.records import OPTIONAL, derived, from_json, to_json
 from mixln.training.outcome import Outcome, Status, Tuned, perplexity
 
 __all__ = [
@@ -120,10 +120,10 @@ class Cell:
     loss_deviation: float | None
     bits_per_byte: float | None
     tokens_per_second: float | None
-    figures: dict[str, float] = field(default_factory=dict)
+    figures: dict[str, float] = field(default_factory=dict, metadata=OPTIONAL)
     difference: Interval | None = None
 
-    @property
+    @derived
     def perplexity(self) -> float | None:
         """exp(mean loss)."""
         return perplexity(self.loss)
@@ -170,7 +170,7 @@ class Floor:
     bits_per_byte: float | None = None
     figures: dict[str, float] = field(default_factory=dict)
 
-    @property
+    @derived
     def perplexity(self) -> float:
         """exp(loss)."""
         return math.exp(self.loss)
@@ -285,7 +285,7 @@ class Summary:
     :param answered: of image classifiers, what they say of held-out images.
     """
 
-    task: Task = "language"
+    task: Task = field(default="language", metadata=OPTIONAL)
     settings: dict[str, Any]
     facts: dict[str, str]
     baseline: str
@@ -294,9 +294,9 @@ class Summary:
     trials: tuple[TrialResult, ...]
     verdict: tuple[str, ...]
     warnings: tuple[str, ...]
-    diagnoses: tuple[Diagnosis, ...] = ()
-    chain: Chain | None = None
-    answered: tuple[Answered, ...] = ()
+    diagnoses: tuple[Diagnosis, ...] = field(default=(), metadata=OPTIONAL)
+    chain: Chain | None = field(default=None, metadata=OPTIONAL)
+    answered: tuple[Answered, ...] = field(default=(), metadata=OPTIONAL)
 
     @property
     def labels(self) -> tuple[str, ...]:

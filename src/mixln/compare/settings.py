@@ -16,6 +16,7 @@ from mixln.compare.results import Task, Trial
 from mixln.data.settings import AugmentSettings, ImageSettings, TextSettings
 from mixln.errors import SettingsError
 from mixln.placement import canonical
+from mixln.records import Partial
 from mixln.training.settings import EngineSettings, Parallel, ScratchSettings, TrainSettings, VisionTrainSettings
 
 GRID = ("placements", "learning_rates", "seeds")
@@ -29,7 +30,7 @@ PRIVATE = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExperimentSettings:
+class ExperimentSettings(Partial):
     """What all trials of an experiment share, and where it lies."""
 
     model: str

@@ -7,7 +7,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,7 +16,7 @@ from mixln.data.settings import MOST_VOCABULARY, TextSettings
 from mixln.errors import DataError, SettingsError, first_line
 from mixln.files import existing, folder_atomic, holding, write_atomic, wrong_size
 from mixln.normalizers import check_normalizer
-from mixln.records import from_json, read_json
+from mixln.records import OPTIONAL, read_record, to_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,9 +61,9 @@ class TextInfo:
     held_out_tokens: int
     held_out_bytes: int
     unigram_loss: float
-    equal_documents: int | None = None
-    files: dict[str, int] = field(default_factory=dict)
-    stream: dict[str, Any] | None = None
+    equal_documents: int | None = field(default=None, metadata=OPTIONAL)
+    files: dict[str, int] = field(default_factory=dict, metadata=OPTIONAL)
+    stream: TextSettings | None = field(default=None, metadata=OPTIONAL)
 
     def bits_per_byte(self, loss: float) -> float:
         """Converts a held-out loss in nats per token to bits per byte of the text."""
@@ -115,7 +115,7 @@ class Text:
         from mixln.data.stream import Stream
 
         assert self.info.stream is not None
-        settings = TextSettings(**self.info.stream)
+        settings = self.info.stream
         return Stream(parts(settings), self.tokenizer(), length=settings.sequence_length, seed=seed, **share)
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -161,8 +161,8 @@ class Text:
         :raises DataError: if it is damaged, as far as names and sizes tell.
         """
         try:
-            info = from_json(TextInfo, read_json(folder / "info.json"))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            info = read_record(TextInfo, folder / "info.json")
+        except (OSError, ValueError) as error:
             raise damaged(folder, f"info.json cannot be read ({first_line(error)})") from error
         for name, size in info.files.items():
             if found := wrong_size(folder / "train" / name, size):
@@ -192,7 +192,7 @@ def prepare(settings: TextSettings, *, vocabulary_size: int, tokens: int, cache:
     if settings.streaming:
         return prepare_stream(settings, vocabulary_size=vocabulary_size, tokens=tokens, cache=cache)
     size = settings.vocabulary_size or vocabulary_size
-    request = hashlib.sha256(json.dumps([FORMAT, asdict(settings), size, tokens]).encode()).hexdigest()[:20]
+    request = hashlib.sha256(json.dumps([FORMAT, to_json(settings), size, tokens]).encode()).hexdigest()[:20]
     remembered = cache / "hub" / request
     if is_hub(settings) and remembered.is_file():
         folder = cache / "text" / remembered.read_text("utf-8")
@@ -378,7 +378,7 @@ def _pack(documents: Corpus, tokenizer: Any, length: int, key: str, folder: Path
         datasets.Dataset.from_dict(as_rows, features=narrow).save_to_disk(str(target / "train"))
         _windows(held_out, length).save_to_disk(str(target / HELD_OUT_ROWS))
         save_tokenizer(tokenizer, target / "tokenizer", origin)
-        write_atomic(target / "info.json", json.dumps(asdict(info), indent=1))
+        write_atomic(target / "info.json", json.dumps(to_json(info), indent=1))
 
 
 def held_out_rows(documents: list[str], tokenizer: Any, length: int, description: str) -> Dataset:
