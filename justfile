@@ -17,6 +17,10 @@ test:
 test-slow:
     {{python}} -m pytest -n 0 -m slow
 
+# The golden numbers of tests/golden, made anew: only when a number is meant to change
+golden *names:
+    {{python}} -m tests.golden {{names}}
+
 # The fuzzer: more than a thousand inputs through the real command, counted by kind and outcome; about 25 minutes on two cores
 fuzz:
     {{python}} -m pytest -m slow -n 2 tests/faults/test_malformed.py
