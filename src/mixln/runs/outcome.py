@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal, overload
 
-from mixln.diagnostics.profile import LayerProfile
 from mixln.records import OPTIONAL, derived
+from mixln.runs.profile import LayerProfile
 
 Status = Literal["finished", "diverged", "stalled", "failed"]
 
