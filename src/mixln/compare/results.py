@@ -5,7 +5,6 @@ Losses are in nats per token, token-weighted means over the whole held-out set.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -126,7 +125,7 @@ class Floor:
     @derived
     def perplexity(self) -> float:
         """exp(loss)."""
-        return math.exp(self.loss)
+        return perplexity(self.loss)
 
 
 @dataclass(frozen=True, kw_only=True)
