@@ -2,11 +2,12 @@
 
 python := ".venv/bin/python"
 
-# Lint, format, types
+# Lint, format, types, imports between the rooms
 check:
     {{python}} -m ruff check .
     {{python}} -m ruff format --check .
     {{python}} -m pyright
+    .venv/bin/lint-imports --no-logo
 
 # The fast tests, as in the README
 test:

@@ -13,11 +13,13 @@ import torch
 
 import mixln
 from mixln.compare.experiment import _twins, compare, title
-from mixln.compare.results import Summary, to_json, trial_result
+from mixln.compare.results import Summary
 from mixln.compare.statistics import paired_difference
-from mixln.compare.store import EXPERIMENT, RESULT
+from mixln.compare.store import EXPERIMENT
 from mixln.errors import StoreError
 from mixln.placement import placement
+from mixln.records import to_json
+from mixln.runs.trials import RESULT, trial_result
 from tests import small
 from tests.compare.recorder import Recorder
 
@@ -200,7 +202,7 @@ def test_what_another_version_adds_is_named(done, settings_for, tmp_path, monkey
     copy = tmp_path / "copy"
     shutil.copytree(done[0], copy)
     before = json.loads((copy / EXPERIMENT).read_text())["commit"]
-    monkeypatch.setattr("mixln.compare.experiment._commit", lambda: "another")
+    monkeypatch.setattr("mixln.runs.provenance.commit", lambda: "another")
     settings = settings_for(copy, seeds=(0, 1, 2), extend=True)
     for _ in range(2):  # the second time nothing is added
         summary = compare(settings, Recorder())

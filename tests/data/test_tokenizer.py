@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixln.data.text import END_OF_TEXT, named_tokenizer
+from mixln.data.tokenizer import END_OF_TEXT, named_tokenizer
 from mixln.errors import DataError
 from tests import small
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from mixln.compare.results import to_json, trial_result
+from mixln.records import to_json
 from mixln.report import write, write_diagnosis
 from mixln.report.charts import prepare
+from mixln.runs.trials import trial_result
 
 from . import diagnosis_samples, samples
 

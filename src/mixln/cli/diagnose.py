@@ -11,7 +11,7 @@ from mixln.cli.terminal import Terminal
 from mixln.diagnostics.settings import DiagnoseSettings
 from mixln.files import cache_folder
 from mixln.memory import keep_freed_memory
-from mixln.training.once import ReportFolder
+from mixln.runs.folder import ReportFolder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,11 +25,11 @@ class Diagnose(DiagnoseSettings):
         reports = ReportFolder(self.out, "diagnosis", _earlier)
         reports.check()
         terminal.news("loading libraries")
-        from mixln.compare.diagnosis import diagnose_all, prepare_models
-        from mixln.compare.experiment import facts_of_run
         from mixln.compare.sources import find
+        from mixln.diagnostics.models import diagnose_all, prepare_models
         from mixln.diagnostics.results import Diagnoses, Diagnosis
         from mixln.report import terminal_diagnosis, write_diagnosis
+        from mixln.runs.provenance import facts_of_run
 
         keep_freed_memory()
         cache = cache_folder(self.cache)

@@ -12,7 +12,7 @@ from mixln.errors import MixlnError
 from mixln.evaluation.settings import EvaluateSettings
 from mixln.files import cache_folder, undone_on
 from mixln.memory import keep_freed_memory
-from mixln.training.once import ReportFolder
+from mixln.runs.folder import ReportFolder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,11 +26,11 @@ class Evaluate(EvaluateSettings):
         reports = ReportFolder(self.out, "evaluation", _earlier)
         reports.check()
         terminal.news("loading libraries")
-        from mixln.compare.evaluation import evaluation, examine, prepare_exam
-        from mixln.compare.experiment import facts_of_run
         from mixln.compare.sources import find
+        from mixln.evaluation.models import evaluation, examine, prepare_exam
         from mixln.evaluation.results import Evaluation, Scores
         from mixln.report import terminal_evaluation, write_evaluation
+        from mixln.runs.provenance import facts_of_run
 
         keep_freed_memory()
         cache = cache_folder(self.cache)

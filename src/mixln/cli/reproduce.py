@@ -20,7 +20,7 @@ from mixln.recipes.deviations import DEVIATIONS, Variant, check, variants
 from mixln.recipes.folders import TRAININGS, ended, folder_of, placed, seeds_of
 from mixln.recipes.plan import check_machine, described
 from mixln.recipes.records import Recipe, Run
-from mixln.training.once import ReportFolder
+from mixln.runs.folder import ReportFolder
 from mixln.training.settings import EngineSettings, Parallel
 
 if TYPE_CHECKING:

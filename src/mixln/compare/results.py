@@ -1,5 +1,4 @@
-"""What a comparison found, as frozen records: `result.json` is one :class:`TrialResult`, `chain.json`
-holds a :class:`ChainResult`, `results.json` is one :class:`Summary`.
+"""What a comparison found, as frozen records: `chain.json` holds a :class:`ChainResult`, `results.json` is one :class:`Summary`.
 
 Losses are in nats per token, token-weighted means over the whole held-out set.
 """
@@ -12,62 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from mixln.diagnostics.profile import LayerProfile
 from mixln.diagnostics.results import Diagnosis
 from mixln.evaluation.results import Scores
-from mixln.records import from_json, to_json
-from mixln.training.outcome import Outcome, Status, Tuned, perplexity
-
-__all__ = [
-    "AVERAGE",
-    "Answered",
-    "Cell",
-    "Chain",
-    "ChainResult",
-    "ChainRow",
-    "Floor",
-    "Interval",
-    "LayerProfile",
-    "Mean",
-    "Mistake",
-    "PlacementSummary",
-    "Status",
-    "Summary",
-    "Task",
-    "Trial",
-    "TrialResult",
-    "alike",
-    "perplexity",
-    "to_json",
-    "trial_result",
-]
+from mixln.runs.outcome import Tuned, perplexity
+from mixln.runs.trials import Trial, TrialResult
 
 Task = Literal["language", "vision"]
 """What the trials of a comparison learn: to predict the next token, or the class of an image."""
 AVERAGE = "average"
 """Name of the mean over tasks among the figures of a chain."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trial:
-    """One model to train: a placement with an init, at one learning rate, from one seed."""
-
-    placement: str
-    init: str
-    learning_rate: float
-    seed: int
-
-    @property
-    def label(self) -> str:
-        """What a line of news calls it."""
-        return f"{self.placement}, lr {self.learning_rate:g}, seed {self.seed}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrialResult(Outcome):
-    """How one trial ended: the outcome of its training, and which trial it was."""
-
-    trial: Trial
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +57,7 @@ class Cell:
 
     :param loss: mean held-out loss, nats per token or image; `None` without any.
     :param loss_deviation: standard deviation of that loss over seeds; `None` with fewer than two.
-    :param figures: means of what else the last evaluations found, see :class:`~mixln.training.outcome.Outcome`.
+    :param figures: means of what else the last evaluations found, see :class:`~mixln.runs.outcome.Outcome`.
     :param difference: paired difference from the baseline placement at the baseline's learning rate of the same column
         (best against best, common against common); `None` for the baseline itself or without pairs.
     """
@@ -316,8 +268,3 @@ def alike(results: Sequence[TrialResult]) -> list[TrialResult]:
     """The trials that a mean may be taken over: those that trained, or where none did all others, never both."""
     finished = [result for result in results if result.status == "finished"]
     return finished or list(results)
-
-
-def trial_result(data: dict[str, Any]) -> TrialResult:
-    """Reads what :func:`to_json` wrote of a :class:`TrialResult`."""
-    return from_json(TrialResult, data)

@@ -12,10 +12,11 @@ import tyro
 
 from mixln.bounds import MOST_STEPS, Layers, Pixels, Positive, Processes, Seed, Share, Within, check_numbers
 from mixln.compare.chain_settings import ChainSettings
-from mixln.compare.results import Task, Trial
+from mixln.compare.results import Task
 from mixln.data.settings import AugmentSettings, ImageSettings, TextSettings
 from mixln.errors import SettingsError
 from mixln.placement import canonical
+from mixln.runs.trials import Trial
 from mixln.training.settings import EngineSettings, Parallel, ScratchSettings, TrainSettings, VisionTrainSettings
 
 GRID = ("placements", "learning_rates", "seeds")

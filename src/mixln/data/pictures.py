@@ -26,8 +26,8 @@ import numpy as np
 from mixln.data.decoding import MOST_BYTES, image_files, open_image
 from mixln.data.documents import path_of
 from mixln.data.listing import all_files, printable
+from mixln.data.packing import unigram_loss
 from mixln.data.settings import ImageSettings
-from mixln.data.text import unigram_loss
 from mixln.errors import DataError, SettingsError, first_line
 from mixln.files import folder_atomic, holding, write_atomic
 from mixln.quiet import quiet

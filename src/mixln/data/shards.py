@@ -29,21 +29,11 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from mixln.data.documents import HELD_OUT_TEXT, REQUEST, held_out_texts, is_prepared, path_of
+from mixln.data.packing import IGNORED, held_out_rows, unigram_loss
 from mixln.data.parts import LEAST_HELD_OUT, MOST_HELD_OUT, Parts, parts
 from mixln.data.settings import PackSettings, PrepareSettings, TextSettings
-from mixln.data.text import (
-    HELD_OUT_ROWS,
-    IGNORED,
-    Text,
-    TextInfo,
-    damaged,
-    encoded,
-    held_out_rows,
-    named_tokenizer,
-    save_tokenizer,
-    trained_tokenizer,
-    unigram_loss,
-)
+from mixln.data.text import HELD_OUT_ROWS, Text, TextInfo, damaged
+from mixln.data.tokenizer import encoded, named_tokenizer, save_tokenizer, trained_tokenizer
 from mixln.errors import DataError, MixlnError, StoreError, first_line
 from mixln.files import (
     TEMPORARY,

@@ -20,13 +20,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase, TrainingArguments, masking_utils
 
+from mixln.data.packing import IGNORED
 from mixln.data.stream import POSITION, START, Position, Stream
-from mixln.data.text import IGNORED, Text
+from mixln.data.text import Text
 from mixln.nn.loss import without_logits
 from mixln.records import read_json
+from mixln.runs.metrics import MetricsFile
+from mixln.runs.outcome import Outcome
 from mixln.training import ranks
-from mixln.training.metrics import MetricsFile
-from mixln.training.outcome import Outcome
 from mixln.training.scratch import Material, ScratchTrainer, train_from_scratch
 from mixln.training.settings import EngineSettings, TrainSettings
 from mixln.training.trainers import per_process

@@ -20,10 +20,11 @@ from mixln.hosts.companions import write_companion
 from mixln.hosts.configs import positions
 from mixln.hosts.sources import Say, Source, identity, silent
 from mixln.quiet import quiet
+from mixln.runs.checkpoints import final_folder
+from mixln.runs.metrics import METRICS, MetricsFile
+from mixln.runs.outcome import Figure, Tuned
 from mixln.training.callbacks import Checkpoints, Divergence, Evaluations, GradientNorms, Metrics, News
-from mixln.training.checkpoints import final_folder, resumption
-from mixln.training.metrics import METRICS, MetricsFile
-from mixln.training.outcome import Figure, Tuned
+from mixln.training.resuming import resumption
 from mixln.training.settings import TuneSettings
 from mixln.training.stopping import listening
 from mixln.training.trainers import EqualTerms, arguments
@@ -65,7 +66,7 @@ class Training(Generic[S]):
         }
 
     def leaves(self, result: Tuned) -> tuple[str, ...]:
-        """Names of what belongs to its result, for :func:`~mixln.training.once.once`."""
+        """Names of what belongs to its result, for :func:`~mixln.runs.folder.once`."""
         models = () if result.status == "diverged" else (MODEL, *([ADAPTER] if self.settings.lora else []))
         return (f"{CHECKPOINTS}/{METRICS}", *models)
 

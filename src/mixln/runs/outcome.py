@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal, overload
 
-from mixln.diagnostics.profile import LayerProfile
+from mixln.runs.profile import LayerProfile
 
 Status = Literal["finished", "diverged", "stalled", "failed"]
 

@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from mixln.diagnostics.profile import LayerProfile
+from mixln.runs.profile import LayerProfile
 from mixln.files import free_name, write_atomic
 
 METRICS, ANSWERS = "metrics.jsonl", "answers.npz"

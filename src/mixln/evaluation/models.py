@@ -10,10 +10,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from mixln.compare.diagnosis import corpus_of, titles_of
-from mixln.compare.store import slug
 from mixln.data import questions
 from mixln.data.documents import corpus
+from mixln.data.held_out import corpus_of
 from mixln.data.settings import NamedText
 from mixln.errors import SettingsError
 from mixln.evaluation.harness import Harness
@@ -22,8 +21,9 @@ from mixln.evaluation.paired import pairs
 from mixln.evaluation.results import Evaluation, Score, Scores
 from mixln.evaluation.settings import TaskSettings
 from mixln.files import keep_new, write_atomic
-from mixln.hosts.sources import Say, Source, device, identity, load, tokenizer_of
+from mixln.hosts.sources import Say, Source, device, identity, load, titles_of, tokenizer_of
 from mixln.records import from_json, read_json, to_json
+from mixln.runs.names import slug
 
 HUB_TOKENS = 2_000_000
 """Tokens up to which a hub data set is streamed for its held-out part."""
