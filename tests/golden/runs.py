@@ -290,7 +290,7 @@ def _tuned(result: dict[str, Any]) -> Numbers:
 
 
 def _diagnoses(found: list[dict[str, Any]]) -> Numbers:
-    return {each["model"]: {name: dict(_leaves(each[name])) for name in MEASURED} for each in found}
+    return {each["model"].rpartition("/")[2]: {name: dict(_leaves(each[name])) for name in MEASURED} for each in found}
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
