@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -13,7 +13,7 @@ from mixln.compare.store import EXPERIMENT, Store
 from mixln.data.settings import ImageSettings, TextSettings
 from mixln.errors import StoreError, first_line
 from mixln.hosts.sources import Say, Source, find_model, refuse_pickle, silent
-from mixln.records import from_json
+from mixln.records import from_json, to_json
 from mixln.runs.checkpoints import changed, sealed
 from mixln.runs.trials import TRIAL, Trial, TrialResult, read_result, read_trial
 from mixln.training.settings import TrainSettings
@@ -117,11 +117,11 @@ def _of_checkpoint(name: str, checkpoint: Path, cache: Path) -> Source:
     settings: dict[str, Any] = experiment["settings"]
     try:
         if "images" in settings:
-            images = asdict(from_json(ImageSettings, settings["images"]))
+            images = to_json(from_json(ImageSettings, settings["images"], "settings.images"))
             return replace(source, images=images, images_fingerprint=experiment["images"]["fingerprint"])
-        text = asdict(from_json(TextSettings, settings["text"]))
-        training = from_json(TrainSettings, settings["training"])
-    except (ValueError, TypeError, KeyError) as error:
+        text = to_json(from_json(TextSettings, settings["text"], "settings.text"))
+        training = from_json(TrainSettings, settings["training"], "settings.training")
+    except (ValueError, KeyError) as error:
         raise StoreError(
             f"{folder.parent / EXPERIMENT} is damaged ({first_line(error)}); run its mixln compare again in another folder"
         ) from error
