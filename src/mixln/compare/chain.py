@@ -45,7 +45,7 @@ KEPT = Schema(
 """The file in a trial's folder that keeps the result of its steps."""
 CHAIN_RUN = RunKind(
     noun="chain",
-    request=Schema(kind="chain-request", file="chain-request.json", record=Request, former="chain.json"),
+    request=Schema(kind="chain-request", file="chain-request.json", record=dict[str, Request], former="chain.json"),
     remedy="choose another --out",
 )
 
@@ -223,7 +223,7 @@ def _check_same(store: Store, asked: dict[str, Any]) -> None:
             raise RunFolder(store.folder, CHAIN_RUN).another(f"{name} {found}")
 
 
-def _asked_before(store: Store) -> Request:
+def _asked_before(store: Store) -> dict[str, Request]:
     """The steps that were asked for in the folder, by name."""
     there = CHAIN_RUN.request.path(store.folder).is_file()
     return RunFolder(store.folder, CHAIN_RUN).request() if there else {}

@@ -56,12 +56,7 @@ from mixln.runs.schema import Request, Schema
 FORMAT = 2
 """Changes whenever the split or the packing does, so that a text begun with another is not gone on with."""
 TRAIN, TOKENIZER = "train", "tokenizer/tokenizer.json"
-PREPARED = RunKind(
-    noun="prepared text",
-    request=Schema(kind="text-request", file=REQUEST, record=Request),
-    remedy=AGAIN,
-    result=INFO,
-)
+PREPARED = RunKind(noun="prepared text", request=Schema(kind="text-request", file=REQUEST, record=Request), result=INFO)
 VOCABULARY = 32_000
 """Tokens of a tokenizer that is trained here, where the settings do not say."""
 OF_ROWS = re.compile(r"data-\d{5}-of-\d{5}\.arrow|dataset_info\.json|state\.json")
