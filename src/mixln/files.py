@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
-import json
 import os
 import re
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
 from mixln.errors import StoreError
-from mixln.records import read_json
 
 FULL = 2**20
 """Bytes: a disk with less free room is full."""
-SUMS = "checksums.json"
-"""File that lists what was written into its folder: path within it → bytes and SHA-256."""
-Sums = Mapping[str, tuple[int, str]]
 TEMPORARY = re.compile(r"\..+\.mixln-[0-9a-f]{12}(\.lock)?")
 """Names of temporary files, and of the lock files of temporary folders."""
 ASIDE = ".passed-over"
@@ -206,61 +200,6 @@ def make_folder(path: Path) -> None:
     note(*missing)
 
 
-def sums_of(folder: Path, *names: str) -> dict[str, tuple[int, str]]:
-    """Length and SHA-256 of files in a folder.
-
-    :param names: of the files, and of folders, which stand for all files within; left out, everything.
-    """
-    places = [folder / name for name in names] or [folder]
-    files = [path for place in places for path in ([place] if place.is_file() else sorted(place.rglob("*")))]
-    return {
-        path.relative_to(folder).as_posix(): (path.stat().st_size, _sha256(path))
-        for path in files
-        if path.is_file() and path != folder / SUMS
-    }
-
-
-def sum_of(content: str) -> tuple[int, str]:
-    """Length and SHA-256 of a text's UTF-8."""
-    data = content.encode("utf-8")
-    return len(data), hashlib.sha256(data).hexdigest()
-
-
-def write_sums(folder: Path, sums: Sums) -> None:
-    """Writes down what was, or is about to be, written into a folder; see :func:`free_name`."""
-    free_name(folder / SUMS)
-    write_atomic(folder / SUMS, json.dumps(sums, indent=1))
-
-
-def read_sums(folder: Path, name: str = SUMS) -> dict[str, tuple[int, str]] | None:
-    """The sums that :func:`write_sums` wrote; `None` if there are none, as in folders of mixln's first versions.
-
-    :raises ValueError: if it is damaged.
-    """
-    if not (folder / name).is_file():
-        return None
-    try:
-        found = {path: (int(size), str(digest)) for path, (size, digest) in dict(read_json(folder / name)).items()}
-    except (OSError, ValueError, TypeError) as error:
-        raise ValueError(f"{name} cannot be read ({error})") from error
-    if wrong := [path for path in found if path.startswith("/") or ".." in Path(path).parts]:
-        raise ValueError(f"{name} lists {wrong[0]!r}, which is outside of the folder")
-    return found
-
-
-def difference_of(folder: Path, sums: Sums, *, content: bool = True) -> str:
-    """Describes how the listed files of a folder differ from what was written; empty if they do not. Other files are ignored.
-
-    :param content: compare checksums too, not lengths alone.
-    """
-    for name, (size, digest) in sums.items():
-        if found := wrong_size(folder / name, size):
-            return f"{name} {found}"
-        if content and _sha256(folder / name) != digest:
-            return f"the content of {name} has changed"
-    return ""
-
-
 def remove_written(folder: Path, names: Iterable[str]) -> None:
     """Deletes files in a folder by name, and the folders within it, and the folder itself, that are empty then.
 
@@ -293,11 +232,6 @@ def set_aside(path: Path) -> Path:
         aside = path.with_name(f"{path.name}{ASIDE}-{number}")
     os.rename(path, aside)
     return aside
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def wrong_size(path: Path, size: int) -> str:

@@ -15,8 +15,7 @@ from PIL import Image
 from transformers import PreTrainedTokenizerFast
 
 from mixln.cli import main
-from mixln.diagnostics.results import Diagnoses
-from mixln.records import from_json, to_json
+from mixln.diagnostics.results import DIAGNOSES, Diagnoses
 from tests import small
 from tests.diagnostics import zoo
 
@@ -59,9 +58,8 @@ def experiment(tmp_path_factory) -> Path:
 
 
 def diagnosed(folder: Path) -> Diagnoses:
-    data = json.loads((folder / "diagnosis.json").read_text())
-    found = from_json(Diagnoses, data)
-    assert to_json(found) == data
+    found = DIAGNOSES.read(folder / DIAGNOSES.file)
+    assert DIAGNOSES.marked(found) == json.loads((folder / DIAGNOSES.file).read_text())
     return found
 
 
@@ -93,7 +91,7 @@ def test_a_comparison_with_its_diagnoses(experiment):
 
 
 def test_a_diagnosis_of_a_comparison_is_kept(experiment, capsys):
-    kept = experiment / "out" / "pre_lr0.003_seed3" / "diagnosis.json"
+    kept = experiment / "out" / "pre_lr0.003_seed3" / "trial-diagnosis.json"
     before = kept.stat().st_mtime_ns
     assert compare(experiment) == 0
     assert kept.stat().st_mtime_ns == before

@@ -11,8 +11,7 @@ import pytest
 
 from mixln.cli import main
 from mixln.evaluation import harness
-from mixln.evaluation.results import Evaluation
-from mixln.records import from_json, to_json
+from mixln.evaluation.results import EVALUATION
 from tests import decoders
 
 pytestmark = pytest.mark.filterwarnings("default")  # lm-eval's own
@@ -48,8 +47,8 @@ def test_two_models_from_the_command_to_the_table(models, tmp_path, capsys, monk
     ):
         assert words in " ".join(said.split()), words
     found = json.loads((tmp_path / "out/evaluation.json").read_text())
-    record = from_json(Evaluation, found)
-    assert to_json(record) == found
+    record = EVALUATION.read(tmp_path / "out/evaluation.json")
+    assert EVALUATION.marked(record) == found
     assert [model.model for model in record.models] == ["stock", "mix"]
     assert [score.task for score in record.models[0].scores] == ["arc_easy", "perplexity", "boolq"]
     assert {(pair.task, pair.metric) for pair in record.pairs} == {
@@ -115,7 +114,7 @@ def test_agrees_with_lm_evals_own_command(models, tmp_path):
     )
     (path,) = (tmp_path / "theirs").rglob("results_*.json")
     theirs = json.loads(path.read_text())["results"]
-    found = from_json(Evaluation, json.loads((tmp_path / "out/evaluation.json").read_text()))
+    found = EVALUATION.read(tmp_path / "out/evaluation.json")
     for score in found.models[0].scores:
         for metric in score.metrics:
             assert theirs[score.task][f"{metric.name},none"] == metric.value

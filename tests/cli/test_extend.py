@@ -128,7 +128,7 @@ def test_a_folder_without_an_experiment_leaves_the_defaults(tmp_path):
 def test_a_damaged_experiment_is_one_line(language, capsys):
     (language / EXPERIMENT).write_text("{")
     assert main(["compare", "--out", str(language)]) == 2
-    assert capsys.readouterr().err.startswith(f"mixln: {language / EXPERIMENT} is damaged")
+    assert capsys.readouterr().err.startswith(f"mixln: {language / EXPERIMENT} is corrupt")
 
 
 @pytest.mark.parametrize("command", ["compare", "pretrain"])

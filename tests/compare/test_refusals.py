@@ -10,9 +10,10 @@ import pytest
 from filelock import FileLock
 
 from mixln.compare.experiment import compare
-from mixln.compare.store import EXPERIMENT, LOCK, Store
+from mixln.compare.store import EXPERIMENT, Store
 from mixln.compare.tasks import KINDS
 from mixln.errors import DataError, MixlnError, PlacementError, SettingsError, StoreError
+from mixln.runs.folder import LOCK
 from mixln.runs.trials import RESULT, Trial
 from tests import small
 from tests.compare.recorder import Recorder
@@ -106,7 +107,7 @@ def test_a_damaged_result_is_refused_before_anything_runs(settings_for, tmp_path
     path = store.add(Trial(placement="pre", init="normal", learning_rate=2e-2, seed=1)) / RESULT
     path.write_text('{"status": "finished"')
     said = refusal(settings, StoreError)
-    assert said.startswith(f"{path} is damaged (")
+    assert said.startswith(f"{path} is corrupt (")
     assert said.endswith("; delete it to run this trial again")
     assert sorted(p.name for p in settings.out.iterdir()) == [EXPERIMENT, "pre_lr0.02_seed1"]
 
@@ -121,7 +122,7 @@ def test_a_damaged_experiment_is_refused(settings_for, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     (out / EXPERIMENT).write_text('{"settings": {')
-    assert "experiment.json is damaged" in refusal(settings_for(out), StoreError)
+    assert "experiment.json is corrupt" in refusal(settings_for(out), StoreError)
 
 
 def test_a_folder_below_a_file_is_refused(settings_for, tmp_path):

@@ -55,7 +55,7 @@ def task_of(arguments: list[str]) -> str:
 def command_of(arguments: list[str]) -> tuple[type[Comparing], Any]:
     """The command that `mixln compare` with these arguments is, and the settings that stand for options that are not given.
 
-    :raises StoreError: if `--out` holds a damaged experiment.
+    :raises StoreError: if `--out` holds a corrupt experiment.
     """
     options = given(arguments)
     kind = TASKS.get(task_of(arguments), Compare)

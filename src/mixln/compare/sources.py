@@ -11,9 +11,9 @@ from typing import Any
 from mixln.compare.results import alike
 from mixln.compare.store import EXPERIMENT, Store
 from mixln.data.settings import ImageSettings, TextSettings
-from mixln.errors import StoreError, first_line
+from mixln.errors import StoreError
 from mixln.hosts.sources import Say, Source, find_model, refuse_pickle, silent
-from mixln.records import from_json, to_json
+from mixln.records import from_json, to_json, unreadable
 from mixln.runs.checkpoints import changed, sealed
 from mixln.runs.trials import TRIAL, Trial, TrialResult, read_result, read_trial
 from mixln.training.settings import TrainSettings
@@ -122,9 +122,8 @@ def _of_checkpoint(name: str, checkpoint: Path, cache: Path) -> Source:
         text = to_json(from_json(TextSettings, settings["text"], "settings.text"))
         training = from_json(TrainSettings, settings["training"], "settings.training")
     except (ValueError, KeyError) as error:
-        raise StoreError(
-            f"{folder.parent / EXPERIMENT} is damaged ({first_line(error)}); run its mixln compare again in another folder"
-        ) from error
+        path, remedy = folder.parent / EXPERIMENT, "run its mixln compare again in another folder"
+        raise StoreError(unreadable(path, error, remedy)) from error
     length = text["sequence_length"]
     return replace(source, trial=text, trial_tokens=training.total_steps(length) * training.batch_size * length)
 

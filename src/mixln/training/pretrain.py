@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -25,15 +24,16 @@ from mixln.data.stream import POSITION, START, Position, Stream
 from mixln.data.text import Text
 from mixln.errors import CheckpointError
 from mixln.nn.loss import without_logits
-from mixln.records import read_record, to_json, unreadable
+from mixln.records import unreadable
 from mixln.runs.metrics import MetricsFile
 from mixln.runs.outcome import Outcome
+from mixln.runs.schema import Schema
 from mixln.training import ranks
 from mixln.training.scratch import Material, ScratchTrainer, train_from_scratch
 from mixln.training.settings import EngineSettings, TrainSettings
 from mixln.training.trainers import per_process
 
-PLACE = "position.json"
+PLACE = Schema(kind="stream-position", file="position.json", record=Position)
 """Of a checkpoint, where a stream goes on."""
 
 STALL_MARGIN = 0.02
@@ -73,7 +73,7 @@ class PlacementTrainer(ScratchTrainer):
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
         if isinstance(self.train_dataset, Stream) and self.args.should_save:
-            (Path(output_dir) / PLACE).write_text(json.dumps(to_json(self.position)), "utf-8")
+            PLACE.write(Path(output_dir), self.position)
 
     def compute_loss(
         self,
@@ -201,9 +201,9 @@ class Prose(Material[TrainSettings]):
 
 
 def _position(checkpoint: Path) -> Position:
-    path = checkpoint / PLACE
+    path = checkpoint / PLACE.file
     try:
-        return read_record(Position, path)
+        return PLACE.read(path)
     except (OSError, ValueError) as error:
         raise CheckpointError(unreadable(path, error, f"delete {checkpoint} to resume from the one before")) from error
 

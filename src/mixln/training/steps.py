@@ -16,12 +16,12 @@ from mixln.errors import CheckpointError, SettingsError
 from mixln.hosts.sources import Say, Source, device, identity, tokenizer_of
 from mixln.launch import launched
 from mixln.runs.checkpoints import clear
-from mixln.runs.folder import once
+from mixln.runs.folder import RunFolder
 from mixln.runs.outcome import Tuned
 from mixln.training import ranks
 from mixln.training.precision import resolve
 from mixln.training.settings import RlhfSettings, TuneSettings
-from mixln.training.tuning import CHECKPOINTS, Training, room, with_padding
+from mixln.training.tuning import CHECKPOINTS, TUNING_RUN, Training, room, with_padding
 
 T = TypeVar("T", bound=TuneSettings)
 
@@ -182,7 +182,7 @@ def _ready(source: Source, settings: T) -> T:
 
 def _once(training: Training[Any], asked: dict[str, Any], work: Callable[[], Tuned]) -> Tuned:
     _tell(training.examples, training.say)
-    result, was_there = once(training.folder, asked, Tuned, work, training.leaves)
+    result, was_there = RunFolder(training.folder, TUNING_RUN).once(asked, work, training.leaves)
     if was_there:
         remedy = "" if result.status == "finished" else "; to try again, change a setting and --out"
         training.say(f"this has been done already: nothing to train{remedy}")
