@@ -138,7 +138,7 @@ def test_warnings_are_said_before_anything_runs(settings_for, tmp_path):
     with pytest.raises(DataError):
         compare(replace(settings, training=replace(settings.training, warmup=0.0)), display)
     warned = [line for line in display.said if line.startswith("warning: ")]
-    assert any("mix(0.25) rounds to no Post-LN layer among 2" in line for line in warned)
+    assert any("mix(0.25) rounds to no Post-LN layer in a model of 2" in line for line in warned)
     assert any("HybridNorm is published with 'megatron'" in line for line in warned)
 
 

@@ -168,7 +168,7 @@ def test_a_record_of_a_placement_with_an_absurd_factor(tmp_path):
     entries = json.loads(path.read_text())
     entries["placement"]["layers"][0]["attention"]["skip_scale"] = 1e30
     path.write_text(json.dumps(entries))
-    with pytest.raises(CheckpointError, match=r"skip_scale must lie from -10,000 to 10,000, got 1e\+30"):
+    with pytest.raises(CheckpointError, match=r"skip_scale must lie in \[-10,000, 10,000\], got 1e\+30"):
         find_model(str(tmp_path), cache=tmp_path)
 
 

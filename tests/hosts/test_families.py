@@ -301,7 +301,7 @@ def test_another_number_of_labels_is_let_through_when_asked_for(tmp_path):
 
 
 def test_what_is_known_against_a_placement_is_warned_of():
-    with pytest.warns(PlacementWarning, match=r"mix\(0\.25\) rounds to no Post-LN layer among 3"):
+    with pytest.warns(PlacementWarning, match=r"mix\(0\.25\) rounds to no Post-LN layer in a model of 3"):
         mixln.from_config(config_of("llama"), placement="mix(0.25)")
     with pytest.warns(PlacementWarning, match="HybridNorm is published with 'megatron'"):
         mixln.from_config(config_of("vit"), placement="hybrid*", init="normal")
