@@ -210,7 +210,7 @@ MISTAKES = [
     (["diagnose", "./nowhere"], "model './nowhere' does not exist"),
     (
         ["diagnose", "no-such-model-at-all"],
-        "model 'no-such-model-at-all' is no local path, and the hub did not give it",
+        "model 'no-such-model-at-all' is not a local path, and could not be downloaded",
     ),
     (["diagnose", "TEXT"], "is a folder without config.json"),
     (["diagnose", "TRIAL", "TRIAL"], "models must not repeat"),

@@ -1,4 +1,4 @@
-"""Names that most families took over from Llama."""
+"""Module names that most families share with Llama."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GPT-2: LayerNorm, learned positions, q, k and v from one projection; Pre-LN."""
+"""GPT-2: LayerNorm, learned positions, a fused q, k and v projection; Pre-LN."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mixln.placement import Placement
 
 def _cross_attention(config: Any, placement: Placement) -> str | None:
     if config.add_cross_attention:
-        return "add_cross_attention is true, and no placement says where the norms of a cross-attention stand; set it to false"
+        return "add_cross_attention is true, and placements do not define norms for cross-attention; set it to false"
     return None
 
 
