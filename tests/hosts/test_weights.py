@@ -167,7 +167,7 @@ def test_an_index_names_files_of_its_own_folder(name, tmp_path):
 def test_what_else_is_wrong_with_an_index(tmp_path):
     folder = sharded(tmp_path / "m")
     first = with_shard(folder, "gone.safetensors")
-    assert "names gone.safetensors, which is missing" in refusal(folder)
+    assert "lists gone.safetensors, which is missing" in refusal(folder)
     shutil.copy(folder / first, folder / "gone.safetensors")
     assert load(find(folder)).num_parameters() > 0
     others = [file.name for file in folder.glob("model-*.safetensors") if file.name != first]
