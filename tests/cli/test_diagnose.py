@@ -224,7 +224,7 @@ MISTAKES = [
     (["diagnose", "TRIAL", "--tasks", "arc_eazy"], "lm-eval does not know 'arc_eazy'"),
     (["diagnose", "TRIAL", "--task-limit", "3"], "task-folder and task-limit need --tasks"),
     (["diagnose", "TRIAL", "--data", "./none.txt"], "data ./none.txt does not exist"),
-    (["diagnose", "TRIAL", "--out", "TEXT/000.txt"], "cannot be made"),
+    (["diagnose", "TRIAL", "--out", "TEXT/000.txt"], "cannot be created"),
     (["diagnose", "TRIAL", "--memory-gb", "0"], "memory-gb must be above 0 and finite, got 0"),
     (["prune", "TRIAL", "--layers", "5", "--out", "o"], "layers must lie within 1 to 4, got 5"),
     (["prune", "TRIAL", "--layers", "1-4", "--out", "o"], "layers must leave at least one of the model's 4"),
