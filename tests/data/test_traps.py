@@ -311,7 +311,9 @@ def test_a_normalizer_of_the_hub_is_looked_at_when_it_is_loaded(tmp_path):
 
     loaded = named_tokenizer(str(write_tokenizer(tmp_path / "tokenizer", None)))
     loaded.backend_tokenizer.normalizer = tokenizers.normalizers.Replace("q", "q" * 1000)
-    with pytest.raises(DataError, match="tokenizer 'of/the-hub': its normalizer may replace one character by more than 20"):
+    with pytest.raises(
+        DataError, match="tokenizer 'of/the-hub': its normalizer may replace one character by more than 20"
+    ):
         check_normalizer("of/the-hub", loaded)
 
 

@@ -250,6 +250,7 @@ def _base_class(host: Host, config_class: type, module: str) -> type[PreTrainedM
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         if self.stream_fold is None:
             return stock.forward(self, *args, **kwargs)
+        # Hidden states can only be replaced in an output object; a tuple is made of it at the end.
         wanted = kwargs.pop("return_dict", None)
         outputs = folding(self, *args, return_dict=True, **kwargs)
         if outputs.hidden_states is not None:
@@ -261,6 +262,7 @@ def _base_class(host: Host, config_class: type, module: str) -> type[PreTrainedM
     # transformers collects hidden states by the class of the layers.
     stock_recorded: dict[str, Any] = stock._can_record_outputs or {}
     recorded = {**stock_recorded, "hidden_states": PlacedLayer}
+    # accelerate must keep a placed layer on one device, as it does with the stock layer that it replaces.
     whole = [name for name in stock._no_split_modules or () if name != stock_recorded["hidden_states"].__name__]
     namespace = {
         "__init__": __init__,

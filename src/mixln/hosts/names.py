@@ -24,6 +24,7 @@ ROLES = ATTENTION_ROLES | {
     "mlp.down_proj": "feed_forward_out",
 }
 EXPERT_ROLES = ATTENTION_ROLES | {
+    # Gate and up projections of all experts, fused in one weight.
     "experts.gate_up_proj": ("feed_forward_in", "feed_forward_in"),
     "experts.down_proj": "feed_forward_out",
 }

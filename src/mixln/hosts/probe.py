@@ -24,4 +24,5 @@ def probe(model: PreTrainedModel, *, length: int) -> dict[str, Tensor]:
         shape = (1, config.num_channels, *size)
         return {"pixel_values": torch.linspace(-1, 1, math.prod(shape), device=device).view(shape)}
     length = min(length, positions(config) or length)
+    # From 1, because id 0 is often padding.
     return {"input_ids": torch.arange(1, length + 1, device=device).unsqueeze(0) % config.vocab_size}

@@ -45,6 +45,7 @@ from mixln.quiet import quiet
 Task = Literal["causal-lm", "masked-lm", "image-classification", "none"]
 Say = Callable[[str], None]
 
+# In this order: the first task whose classes include the architecture in the config is the model's.
 HEADS: dict[Task, tuple[Any, Any]] = {
     "causal-lm": (MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM),
     "masked-lm": (MODEL_FOR_MASKED_LM_MAPPING, AutoModelForMaskedLM),
@@ -127,6 +128,7 @@ def find_model(name: str, *, cache: Path, say: Say = silent) -> Source:
     :param say: receives one line before each long operation.
     :raises CheckpointError: if the model does not exist, its config cannot be used, or its kind cannot be diagnosed.
     """
+    # A local path takes precedence over a hub id of the same name.
     path = _local(name)
     if name and path.is_dir():
         return _in_folder(name, path, cache)
@@ -182,6 +184,7 @@ def prepare(source: Source, *, say: Say = silent) -> None:
             "gguf_file": source.gguf.name,
         }
         try:
+            # Another process may convert the same file at the same time: the first result is kept.
             # The reader draws a progress bar of its own, which transformers' settings do not control.
             with folder_atomic(target, keeps=holding("config.json")) as folder, redirect_stderr(io.StringIO()):
                 loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -261,7 +264,7 @@ def load(
                 dtype=getattr(torch, dtype),
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # reported instead of raised, and refused below
-                trust_remote_code=False,
+                trust_remote_code=False,  # explicit, because None asks at the terminal
                 use_safetensors=True,
             )
         except MixlnError:
@@ -284,7 +287,7 @@ def load(
             )
     try:
         return model.to(device).eval()
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError) as error:  # AssertionError: torch was built without CUDA
         raise SettingsError(f"device {device!r} cannot hold the model: {_reason(error)}; use cpu") from error
 
 
@@ -335,7 +338,9 @@ def tokenizer_of(source: Source, *, say: Say = silent) -> PreTrainedTokenizerBas
     prepare(source, say=say)
     remedy = "add tokenizer.json and tokenizer_config.json to the folder of its config.json"
     missing = f"model {source.name} has no tokenizer: its files are missing; {remedy}"
-    check_normalizer(source.path)
+    check_normalizer(
+        source.path
+    )  # before loading; the loaded tokenizer is checked too, for hub ids and other file formats
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(source.path, **stored_at(source), trust_remote_code=False)
@@ -477,6 +482,7 @@ def _in_gguf(name: str, file: Path, cache: Path) -> Source:
         if content.read(4) != b"GGUF":
             raise CheckpointError(f"model {name} is not a GGUF file: it does not begin with the letters GGUF; {KINDS}")
         content.seek(0)
+        # By content, so that a renamed or copied file is not converted again. 80 bits suffice for a cache.
         key = hashlib.file_digest(content, "sha256").hexdigest()[:20]
     if not (place := existing(cache)).is_dir():
         raise StoreError(f"cache {cache} cannot be created: {place} is a file; choose another folder with --cache")

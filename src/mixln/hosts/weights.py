@@ -124,6 +124,7 @@ def check(name: str, config: PreTrainedConfig, kind: Any, found: Mapping[str, St
     :param kind: class that will be built: a model class or an `Auto*` class.
     :raises CheckpointError: if the model is far larger than its files, or a weight is not stored as floating point.
     """
+    # A quantized checkpoint stores several weights in one number, of any type.
     packed = getattr(config, "quantization_config", None) is not None
     numbers = sum(tensor.elements for tensor in found.values())
     empty = check_size(name, config, kind, MOST_PACKED * numbers if packed else numbers, len(found))

@@ -321,7 +321,7 @@ def _expand(record: type, data: Any, path: str) -> Any:
 _TEXT = (str, "a string")
 _PLAIN: dict[str, tuple[Any, str]] = {
     "float": ((int, float), "a number"),
-    "int": (int, "a whole number"),
+    "int": (int, "an integer"),
     "bool": (bool, "true or false"),
 }
 

@@ -30,6 +30,7 @@ HOST = Host(
     final_norm="ln_f",
     attention="attn",
     attention_input="",
+    # One fused projection for q, k and v.
     projections={"query": "c_attn", "key": "c_attn", "value": "c_attn", "context": "c_proj"},
     down="c_proj",
     roles={
@@ -43,6 +44,7 @@ HOST = Host(
     },
     norm=lambda config, size: nn.LayerNorm(size, eps=config.layer_norm_epsilon),
     eps=lambda config: config.layer_norm_epsilon,
+    # transformers divides the output projections of GPT-2 by √(2L).
     stock_init="scaled",
     stock_names={"attention_residual.branch_in": "ln_1", "feed_forward_residual.branch_in": "ln_2"},
     cannot=_cross_attention,
