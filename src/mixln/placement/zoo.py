@@ -390,7 +390,7 @@ ZOO: dict[str, Entry] = {
             source="arXiv:2304.14802",
             build=_resi_dual,
             notes="Two streams, Post-LN and Pre-LN, fed by the same branches. The model's final norm follows, as in every placement. "
-            "hidden_states between the layers hold both streams side by side, y first.",
+            "The tensor between layers holds both streams side by side, y first; hidden_states are x + N(y).",
         ),
         Entry(
             name="dlcl",
@@ -398,8 +398,8 @@ ZOO: dict[str, Entry] = {
             formula="layer l+1 reads Σ_{k≤l} w_k N_k(y_k), y_0 the embeddings; Pre-LN within the layers",
             source="arXiv:1906.01787",
             build=_dlcl,
-            notes="The weights start as a mean. Memory grows with the square of the number of layers. hidden_states between the layers "
-            "hold all N_k(y_k) so far, side by side.",
+            notes="The weights start as a mean. Memory grows with the square of the number of layers. The tensor between layers "
+            "holds all N_k(y_k) so far, side by side; hidden_states are the combinations that the next layer reads.",
             known_for="Trained encoders with 30 layers when 6 were usual (arXiv:1906.01787).",
         ),
         Entry(
