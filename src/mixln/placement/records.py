@@ -24,7 +24,7 @@ LEGEND = (
     "N is the family's own norm (LayerNorm in GPT-2 and ViT, RMSNorm elsewhere), N_4 an RMSNorm in 4 groups, A attention, A_qkv "
     "attention with per-head norms on q, k and v, A_QK attention with norms over the full width of q and k, A_c attention with a "
     "norm before its output projection, F the feed-forward, F_n the feed-forward with a norm before its output projection, λ and ω "
-    "learnable gains, G a GPAS gate, x₀ the layer's input, L the number of layers, l the layer index from 1."
+    "learnable gains, G a GPAS gate, x₀ the layer's input, L the number of layers, l the layer's index from 1."
 )
 """Symbols in the formulas."""
 STREAMS = ("single", "resi-dual", "dlcl")
