@@ -2,11 +2,12 @@
 
 python := ".venv/bin/python"
 
-# Lint, format, types
+# Lint, format, types, imports between the rooms
 check:
     {{python}} -m ruff check .
     {{python}} -m ruff format --check .
     {{python}} -m pyright
+    .venv/bin/lint-imports --no-logo
 
 # The fast tests, as in the README
 test:
@@ -15,6 +16,10 @@ test:
 # The slow tests: worker processes killed and resumed, torch.compile
 test-slow:
     {{python}} -m pytest -n 0 -m slow
+
+# The golden numbers of tests/golden, made anew: only when a number is meant to change
+golden *names:
+    {{python}} -m tests.golden {{names}}
 
 # The fuzzer: more than a thousand inputs through the real command, counted by kind and outcome; about 25 minutes on two cores
 fuzz:

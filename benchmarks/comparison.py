@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from mixln.compare.settings import CompareSettings
-from mixln.compare.store import RESULT
+from mixln.runs.trials import RESULT
 from mixln.training.settings import TrainSettings
 
 

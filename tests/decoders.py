@@ -10,7 +10,7 @@ import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 import mixln
-from mixln.data.text import trained_tokenizer
+from mixln.data.tokenizer import trained_tokenizer
 from tests import small, tiny
 
 

@@ -9,11 +9,12 @@ from typing import Any
 
 from transformers import LlamaConfig, PreTrainedConfig
 
+from mixln.data.preparation import prepare
 from mixln.data.settings import TextSettings
-from mixln.data.text import Text, prepare
+from mixln.data.text import Text
+from mixln.runs.metrics import read_metrics
+from mixln.runs.outcome import Outcome
 from mixln.training.compiling import Compile
-from mixln.training.metrics import read_metrics
-from mixln.training.outcome import Outcome
 from mixln.training.pretrain import pretrain
 from mixln.training.settings import EngineSettings, Parallel, TrainSettings
 

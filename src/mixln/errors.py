@@ -5,7 +5,9 @@
     │   └── PlacementError    unknown placement, or one that does not fit the model
     ├── DataError         data that cannot be read or is too short
     ├── StoreError        folder that holds another experiment, or a full disk
-    └── CheckpointError   model that cannot be found or loaded, or has corrupt weights
+    ├── CheckpointError   model that cannot be found or loaded, or has corrupt weights
+    └── RecordError       stored entry that is missing or has another type than its field
+        └── UnknownEntry      stored entry that the record does not have: from a newer version, or misspelt
 
 Each message is one line with the field, the rule, the value and the remedy. The command line prints it and exits with status 2.
 """
@@ -35,6 +37,25 @@ class StoreError(MixlnError):
 
 class CheckpointError(MixlnError):
     """A model that cannot be found or loaded, does not match its config or placement, or has corrupt weights."""
+
+
+class RecordError(MixlnError):
+    """An entry of a stored record that is missing or has another type than its field.
+
+    :param rule: message without its subject, for example `must be a list`.
+    :param path: path of the entry, for example `.layers[0].attention`.
+    """
+
+    def __init__(self, rule: str, path: str = "") -> None:
+        super().__init__(rule)
+        self.rule, self.path = rule, path
+
+    def __str__(self) -> str:
+        return f"{self.path.lstrip('.') or 'it'} {self.rule}"
+
+
+class UnknownEntry(RecordError):
+    """An entry that the record does not have: from a newer version, or misspelt."""
 
 
 class Stopped(Exception):

@@ -14,8 +14,8 @@ import pytest
 
 from mixln.cli import main
 from mixln.errors import SettingsError
+from mixln.runs.checkpoints import sealed
 from mixln.training import ranks
-from mixln.training.checkpoints import sealed
 from tests import small
 
 TOGETHER = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "mixln"]

@@ -12,8 +12,8 @@ from rich.console import Console
 from mixln.cli.progress import Course, LiveDisplay, PlainDisplay, display
 from mixln.compare.measure import LANGUAGE
 from mixln.compare.pretraining import Pretraining
-from mixln.compare.results import Trial, TrialResult
 from mixln.compare.runner import Progress
+from mixln.runs.trials import Trial, TrialResult
 from mixln.training.settings import TrainSettings
 
 TRIAL = Trial(placement="mix(0.25)", init="normal", learning_rate=3e-3, seed=1)

@@ -6,9 +6,9 @@ import multiprocessing
 import time
 from collections.abc import Callable, Sequence
 
-from mixln.compare.results import TrialResult
 from mixln.compare.runner import Progress
 from mixln.compare.settings import CompareSettings
+from mixln.runs.trials import TrialResult
 
 
 class Recorder:

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mixln.compare.measure import LANGUAGE
-from mixln.compare.results import Floor, PlacementSummary, Trial, TrialResult
+from mixln.compare.results import Floor, PlacementSummary
 from mixln.compare.statistics import runner_up, summarise
 from mixln.compare.verdict import verdict
+from mixln.runs.trials import Trial, TrialResult
 
 OUT = Path("runs/own words")
 FLOOR = Floor(loss=math.log(500.0), bits_per_byte=2.5)

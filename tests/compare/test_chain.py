@@ -16,15 +16,16 @@ from mixln.compare.chain import KEPT, Clock
 from mixln.compare.chain_settings import ChainSettings, Learning
 from mixln.compare.chain_statistics import summarise_chain
 from mixln.compare.experiment import compare
-from mixln.compare.results import AVERAGE, Chain, ChainResult, Summary, Trial, to_json
+from mixln.compare.results import AVERAGE, Chain, ChainResult, Summary
 from mixln.data.settings import ExampleSettings
 from mixln.errors import SettingsError, StoreError
 from mixln.evaluation.results import Metric, Score, Scores
 from mixln.evaluation.settings import TaskSettings
-from mixln.records import from_json
+from mixln.records import from_json, to_json
 from mixln.report import markdown_table, write
 from mixln.report.chain_tables import chain_markdown, chain_section
-from mixln.training.outcome import Figure, Tuned, hacked
+from mixln.runs.outcome import Figure, Tuned, hacked
+from mixln.runs.trials import Trial
 from mixln.training.settings import RlhfSettings, TuneSettings
 from tests.compare.recorder import Recorder
 from tests.compare.records import results, rows

@@ -13,11 +13,13 @@ import torch
 
 import mixln
 from mixln.compare.experiment import _twins, compare, title
-from mixln.compare.results import Summary, to_json, trial_result
+from mixln.compare.results import Summary
 from mixln.compare.statistics import paired_difference
-from mixln.compare.store import EXPERIMENT, RESULT
+from mixln.compare.store import EXPERIMENT
 from mixln.errors import StoreError
 from mixln.placement import placement
+from mixln.records import read_record, to_json
+from mixln.runs.trials import RESULT, TrialResult
 from tests import small
 from tests.compare.recorder import Recorder
 
@@ -78,7 +80,7 @@ def test_the_models_of_a_trial_can_be_loaded(done):
 def test_results_on_the_disk_are_those_of_the_summary(done):
     out, summary, _ = done
     for name, result in zip(TRIALS, summary.trials, strict=True):
-        assert trial_result(json.loads((out / name / RESULT).read_text())) == result
+        assert read_record(TrialResult, out / name / RESULT) == result
 
 
 def test_the_summary_is_the_statistics_of_its_trials(done):
@@ -200,7 +202,7 @@ def test_what_another_version_adds_is_named(done, settings_for, tmp_path, monkey
     copy = tmp_path / "copy"
     shutil.copytree(done[0], copy)
     before = json.loads((copy / EXPERIMENT).read_text())["commit"]
-    monkeypatch.setattr("mixln.compare.experiment._commit", lambda: "another")
+    monkeypatch.setattr("mixln.runs.provenance.commit", lambda: "another")
     settings = settings_for(copy, seeds=(0, 1, 2), extend=True)
     for _ in range(2):  # the second time nothing is added
         summary = compare(settings, Recorder())

@@ -11,7 +11,7 @@ import pytest
 
 from mixln.compare.experiment import compare
 from mixln.errors import SettingsError, Stopped
-from mixln.training.checkpoints import sealed
+from mixln.runs.checkpoints import sealed
 from tests.compare.recorder import Recorder, until_it_trains
 from tests.compare.test_experiment import TRIALS, numbers
 

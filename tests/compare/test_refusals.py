@@ -10,10 +10,10 @@ import pytest
 from filelock import FileLock
 
 from mixln.compare.experiment import compare
-from mixln.compare.results import Trial
-from mixln.compare.store import EXPERIMENT, LOCK, RESULT, Store
+from mixln.compare.store import EXPERIMENT, LOCK, Store
 from mixln.compare.tasks import KINDS
 from mixln.errors import DataError, MixlnError, PlacementError, SettingsError, StoreError
+from mixln.runs.trials import RESULT, Trial
 from tests import small
 from tests.compare.recorder import Recorder
 
@@ -112,7 +112,7 @@ def test_a_damaged_result_is_refused_before_anything_runs(settings_for, tmp_path
 
 
 def small_fingerprint(settings) -> str:
-    from mixln.data.text import prepare
+    from mixln.data.preparation import prepare
 
     return prepare(settings.text, vocabulary_size=300, tokens=settings.tokens, cache=settings.cache).info.fingerprint
 

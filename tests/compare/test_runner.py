@@ -23,14 +23,14 @@ from mixln.compare import runner
 from mixln.compare.experiment import compare
 from mixln.compare.pretraining import Pretraining
 from mixln.compare.processes import Processes
-from mixln.compare.results import Trial
 from mixln.compare.runner import DEATHS, SMALL_MODEL, Job, Machine, machine, run, work
-from mixln.compare.store import RESULT, Store, read_result
+from mixln.compare.store import Store
 from mixln.compare.together import Together
-from mixln.data.text import prepare
+from mixln.data.preparation import prepare
 from mixln.errors import Stopped, StoreError
-from mixln.training.checkpoints import sealed
-from mixln.training.metrics import METRICS
+from mixln.runs.checkpoints import sealed
+from mixln.runs.metrics import METRICS
+from mixln.runs.trials import RESULT, Trial, read_result
 from mixln.training.settings import TrainSettings
 from mixln.training.stopping import listening
 from tests.compare.recorder import Recorder, until_it_trains

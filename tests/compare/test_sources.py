@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 import torch
 
-from mixln.compare.results import Trial, TrialResult
 from mixln.compare.settings import CompareSettings
 from mixln.compare.sources import find
-from mixln.compare.store import Store, write_result
+from mixln.compare.store import Store
 from mixln.data.settings import TextSettings
 from mixln.data.windows import text_windows
 from mixln.errors import CheckpointError, StoreError
 from mixln.hosts.sources import load, tokenizer_of
-from mixln.training.checkpoints import seal
+from mixln.runs.checkpoints import seal
+from mixln.runs.trials import Trial, TrialResult, write_result
 from tests import small
 from tests.compare.records import result
 from tests.tiny import placed

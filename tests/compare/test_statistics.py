@@ -185,3 +185,11 @@ def test_rows_keep_the_order_title_and_init_of_their_placements():
         ("hybrid*", "Title of hybrid*", "megatron"),
         ("pre", "Title of pre", "normal"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "excludes"),
+    [(-2.0, -1.0, True), (1.0, 2.0, True), (-1.0, 1.0, False), (-1.0, 0.0, False), (None, None, False)],
+)
+def test_an_interval_excludes_zero_only_on_one_side_of_it(low, high, excludes):
+    assert Interval(mean=0.5, low=low, high=high, pairs=3).excludes_zero is excludes

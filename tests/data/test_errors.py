@@ -9,8 +9,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from mixln.data.preparation import prepare
 from mixln.data.settings import TextSettings
-from mixln.data.text import prepare
 from mixln.errors import DataError, SettingsError
 from tests import small
 

@@ -16,8 +16,8 @@ from tokenizers.processors import TemplateProcessing
 
 from mixln.data import windows as module
 from mixln.data.documents import corpus
+from mixln.data.packing import IGNORED
 from mixln.data.settings import TextSettings
-from mixln.data.text import IGNORED
 from mixln.data.windows import Windows, text_windows
 from mixln.errors import DataError
 from tests import small

@@ -11,8 +11,9 @@ from dataclasses import replace
 import pytest
 
 from mixln.data.documents import corpus
+from mixln.data.packing import IGNORED
 from mixln.data.settings import TextSettings
-from mixln.data.text import IGNORED, Text
+from mixln.data.text import Text
 from tests import small
 
 

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixln.data.parts import Parts
+from mixln.data.preparation import prepare
 from mixln.data.settings import PrepareSettings, TextSettings
 from mixln.data.shards import prepare_shards
-from mixln.data.text import Text, prepare
+from mixln.data.text import Text
 from mixln.errors import DataError
 from tests import small
 

@@ -12,14 +12,15 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from mixln.data import rows, text
+from mixln.data import rows, tokenizer
 from mixln.data.documents import corpus
 from mixln.data.examples import examples
 from mixln.data.parts import parts
+from mixln.data.preparation import prepare
 from mixln.data.rows import read_rows
 from mixln.data.settings import MOST_VOCABULARY, CorpusSettings, ExampleSettings, PrepareSettings, TextSettings
 from mixln.data.shards import prepare_shards
-from mixln.data.text import named_tokenizer, trained_tokenizer
+from mixln.data.tokenizer import named_tokenizer, trained_tokenizer
 from mixln.errors import DataError, SettingsError
 from mixln.normalizers import check_normalizer
 from tests import small
@@ -233,12 +234,12 @@ def test_a_stretch_without_a_break_is_bounded(tmp_path, monkeypatch, name):
 def test_long_words_do_not_keep_the_trainer_busy(monkeypatch):
     """A million letters in a row take it an hour."""
     assert len(trained_tokenizer(["a" * 10**6, "one two three"], 300)) <= 300
-    monkeypatch.setattr(text, "WORD", 50)
+    monkeypatch.setattr(tokenizer, "WORD", 50)
     plain = trained_tokenizer(small.documents(), 300).backend_tokenizer.to_str()
     spaced = ["。".join("四五六七八" * 3 for _ in range(40))]  # no space, and yet not one word
     for texts in (small.documents(), spaced):
         pre_tokenizer = trained_tokenizer(small.documents(), 300).backend_tokenizer.pre_tokenizer
-        assert list(text._short_words(texts, pre_tokenizer)) == texts
+        assert list(tokenizer._short_words(texts, pre_tokenizer)) == texts
     assert plain == trained_tokenizer(small.documents(), 300).backend_tokenizer.to_str()
 
 
@@ -329,7 +330,7 @@ def test_names_of_files_that_cannot_be_printed_are_escaped_in_what_is_stored(tmp
         "".join(json.dumps({"text": each}) + "\n" for each in small.documents(60))
     )
     settings = {"data": str(folder), "sequence_length": 16, "vocabulary_size": 300}
-    whole = text.prepare(TextSettings(**settings), vocabulary_size=300, tokens=100, cache=tmp_path / "cache")
+    whole = prepare(TextSettings(**settings), vocabulary_size=300, tokens=100, cache=tmp_path / "cache")
     assert whole.info.description == "caf\\xe9\\n\\x1b[31m (local)"
     for _ in range(2):
         made = prepare_shards(PrepareSettings(out=tmp_path / "out", tokens=1000, **settings), lambda _: None)

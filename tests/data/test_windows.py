@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixln.data.text import IGNORED, held_out_windows
+from mixln.data.packing import IGNORED, held_out_windows
 
 
 @given(tokens=st.integers(2, 200), length=st.integers(2, 40))

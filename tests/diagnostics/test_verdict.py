@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from mixln.diagnostics.profile import Profile
 from mixln.diagnostics.results import Angular, Diagnosis, Drop, Drops, Gradients, Jacobian, Stream
 from mixln.diagnostics.verdict import rank_correlation, verdict
+from mixln.runs.profile import Profile
 
 NOTHING = Profile(attention=(), feed_forward=())
 

@@ -15,7 +15,7 @@ import torch
 
 from mixln.cli import main
 from mixln.report import write
-from mixln.training.checkpoints import SUMS, seal, sealed
+from mixln.runs.checkpoints import SUMS, seal, sealed
 from tests import decoders, small
 from tests.report import samples
 

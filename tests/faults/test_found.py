@@ -12,16 +12,17 @@ import pytest
 from mixln import records
 from mixln.cli import main
 from mixln.compare.runner import ERROR, clear_error, write_error
+from mixln.data.preparation import prepare
 from mixln.data.settings import PrepareSettings, TextSettings
 from mixln.data.shards import prepare_shards
-from mixln.data.text import prepare
 from mixln.errors import CheckpointError, DataError, SettingsError
 from mixln.evaluation.trust import check_files
 from mixln.files import SUMS, read_sums, write_sums
 from mixln.hosts.sources import find_model, identity
 from mixln.records import read_json
-from mixln.training.checkpoints import UNFINISHED, clear, resumption
-from mixln.training.metrics import METRICS, read_metrics
+from mixln.runs.checkpoints import UNFINISHED, clear
+from mixln.runs.metrics import METRICS, read_metrics
+from mixln.training.resuming import resumption
 from tests import decoders, small
 from tests.faults.fuzz.commands import BASES
 

@@ -21,9 +21,9 @@ import torch
 from safetensors import safe_open
 
 from mixln.cli import main
-from mixln.compare.store import RESULT
-from mixln.training.checkpoints import damage, sealed
-from mixln.training.metrics import METRICS
+from mixln.runs.checkpoints import damage, sealed
+from mixln.runs.metrics import METRICS
+from mixln.runs.trials import RESULT
 from tests import small
 
 pytestmark = [

@@ -17,9 +17,8 @@ import pytest
 
 from mixln.cli import main
 from mixln.compare.pretraining import tidy
-from mixln.compare.results import TrialResult
 from mixln.compare.sources import find
-from mixln.compare.store import RESULT, TRIAL, Store, finish, read_result
+from mixln.compare.store import Store
 from mixln.data.settings import PrepareSettings
 from mixln.data.shards import prepare_shards
 from mixln.errors import DataError, MixlnError, SettingsError, StoreError
@@ -36,18 +35,11 @@ from mixln.files import (
     undone_on,
     write_atomic,
 )
-from mixln.training.checkpoints import (
-    DISCARDED,
-    UNFINISHED,
-    clear,
-    discard,
-    final_folder,
-    publish,
-    resumption,
-    sealed,
-)
-from mixln.training.metrics import METRICS, read_metrics
-from mixln.training.once import ASKED, ReportFolder, once
+from mixln.runs.checkpoints import DISCARDED, UNFINISHED, clear, discard, final_folder, publish, sealed
+from mixln.runs.folder import ASKED, ReportFolder, once
+from mixln.runs.metrics import METRICS, read_metrics
+from mixln.runs.trials import RESULT, TRIAL, TrialResult, finish, read_result
+from mixln.training.resuming import resumption
 from tests import decoders, small
 from tests.compare.records import result
 from tests.tiny import placed

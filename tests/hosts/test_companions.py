@@ -11,8 +11,8 @@ import transformers
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, LlamaTokenizer, PreTrainedTokenizerBase
 
 from mixln.cli import main
+from mixln.data.preparation import prepare
 from mixln.data.settings import ExampleSettings, TextSettings
-from mixln.data.text import prepare
 from mixln.errors import DataError
 from mixln.hosts import companions
 from mixln.hosts.companions import write_companion

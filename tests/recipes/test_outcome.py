@@ -7,14 +7,14 @@ import math
 
 import pytest
 
-from mixln.compare.results import Trial, TrialResult
-from mixln.diagnostics.profile import LayerProfile
 from mixln.recipes.outcome import effect, measured, ordering
 from mixln.recipes.quantities import QUANTITIES, Evidence
 from mixln.recipes.records import Claim, Recipe, row
 from mixln.recipes.results import AsPublished, Reproduction, Swept, Varied
 from mixln.report import write_reproduction
 from mixln.report.reproduction import changes_beside, differences_beside, numbers_beside, tally, text
+from mixln.runs.profile import LayerProfile
+from mixln.runs.trials import Trial, TrialResult
 from tests.report import diagnosis_samples as samples
 
 DEEP = "angular distance of the deeper layers but the last two"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mixln.cli import main
-from mixln.compare.results import Chain, ChainResult, Trial, TrialResult
+from mixln.compare.results import Chain, ChainResult
 from mixln.compare.settings import CompareSettings
 from mixln.data.settings import TextSettings
 from mixln.recipes import RECIPES
@@ -21,7 +21,8 @@ from mixln.recipes.folders import seeds_of
 from mixln.recipes.plan import planned
 from mixln.recipes.records import Claim, Recipe, Run, row
 from mixln.recipes.reproducing import costs_of
-from mixln.training.outcome import Tuned
+from mixln.runs.outcome import Tuned
+from mixln.runs.trials import Trial, TrialResult
 from mixln.training.settings import TrainSettings
 from tests import small
 from tests.report import samples

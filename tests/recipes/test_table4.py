@@ -9,6 +9,7 @@ import pytest
 
 from mixln.cli import main
 from mixln.planning.vision import plan_vision
+from mixln.presets import vision_config
 from mixln.recipes import RECIPES
 from tests.data.pictures import write_images
 
@@ -41,7 +42,8 @@ def test_the_published_figures_are_table_4s():
 def test_the_plan_agrees_with_published_counts(index, parameters, multiplications):
     """DeiT-Ti and DeiT-S: parameters, and multiplications of a forward pass at 224 pixels (arXiv:2012.12877, arXiv:2103.14030)."""
     run = RECIPES["table4"].runs("paper", None)[index]
-    plan = plan_vision(run.settings, images=1_281_167, classes=1000)
+    config = vision_config(run.settings.model, **run.settings.sizes)
+    plan = plan_vision(config, run.settings.training, trials=run.trials, images=1_281_167, classes=1000)
     assert plan.parameters == pytest.approx(parameters, rel=0.01)
     assert plan.per_image == pytest.approx(6 * multiplications, rel=0.04)
     assert plan.steps == 120 * (1_281_167 // 4096)

@@ -7,7 +7,6 @@ import math
 import random
 
 from mixln.compare.results import Summary
-from mixln.diagnostics.profile import Profile
 from mixln.diagnostics.results import (
     Angular,
     Diagnoses,
@@ -18,6 +17,7 @@ from mixln.diagnostics.results import (
     Jacobian,
     Stream,
 )
+from mixln.runs.profile import Profile
 
 from . import samples
 from .samples import HOSTILE

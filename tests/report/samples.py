@@ -11,19 +11,10 @@ import random
 import numpy as np
 from PIL import Image
 
-from mixln.compare.results import (
-    Answered,
-    Cell,
-    Floor,
-    Interval,
-    LayerProfile,
-    Mistake,
-    PlacementSummary,
-    Status,
-    Summary,
-    Trial,
-    TrialResult,
-)
+from mixln.compare.results import Answered, Cell, Floor, Interval, Mistake, PlacementSummary, Summary
+from mixln.runs.outcome import Status
+from mixln.runs.profile import LayerProfile
+from mixln.runs.trials import Trial, TrialResult
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 FLOOR = Floor(loss=7.05, bits_per_byte=2.61)

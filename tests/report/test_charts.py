@@ -3,9 +3,10 @@ import math
 
 import pytest
 
-from mixln.compare.results import LayerProfile, Summary
+from mixln.compare.results import Summary
 from mixln.report import axes, charts, series
 from mixln.report.styles import style
+from mixln.runs.profile import LayerProfile
 
 from . import samples
 

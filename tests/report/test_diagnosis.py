@@ -6,12 +6,12 @@ import re
 import pytest
 from PIL import Image
 
-from mixln.diagnostics.profile import Profile
 from mixln.report import charts_of, diagnosis, figures, interactive, series
 from mixln.report.charts import prepare
 from mixln.report.models import labels, models_of
 from mixln.report.series import Chart
 from mixln.report.styles import style
+from mixln.runs.profile import Profile
 
 from . import diagnosis_samples as samples
 

@@ -3,11 +3,11 @@ import math
 
 import pytest
 
-from mixln.diagnostics.profile import Profile
 from mixln.diagnostics.results import Diagnosis, Drop, Drops, Gradients
 from mixln.report import drops, figures, interactive
 from mixln.report.models import models_of
 from mixln.report.series import Panel, Trace
+from mixln.runs.profile import Profile
 
 from . import diagnosis_samples as samples
 

@@ -11,10 +11,9 @@ import pytest
 
 from mixln.cli import main
 from mixln.compare.pretraining import Pretraining
-from mixln.compare.results import Trial, TrialResult
 from mixln.compare.runner import Machine
-from mixln.compare.store import write_result
 from mixln.errors import MixlnError
+from mixln.runs.trials import Trial, TrialResult, write_result
 from mixln.search import full, shorts, tune
 from mixln.search.results import Proxy
 from mixln.search.settings import SearchSettings, placement_with

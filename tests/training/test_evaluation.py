@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import mixln
-from mixln.data.text import IGNORED
+from mixln.data.packing import IGNORED
 from mixln.training.evaluation import evaluate
 from tests import small
 

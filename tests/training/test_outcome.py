@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
 from transformers import TrainerControl, TrainerState
 
 from mixln.training.callbacks import Divergence
-from mixln.training.outcome import perplexity
 from tests import small
+from tests.runs.test_metrics import no_constant
 
 ABSURD = {"learning_rate": 1e6, "warmup": 0, "max_gradient_norm": 0, "steps": 12}
 
@@ -27,6 +28,14 @@ def test_an_absurd_learning_rate_ends_as_diverged(text, tmp_path, placement):
 def test_a_diverged_training_leaves_no_checkpoint_that_looks_final(text, tmp_path):
     outcome = small.train(text, tmp_path, **ABSURD)
     assert not (tmp_path / f"checkpoint-{outcome.step}").exists()
+
+
+def test_the_metrics_of_a_diverged_training_are_plain_json(text, tmp_path):
+    small.train(text, tmp_path, "post", learning_rate=1e6, warmup=0, max_gradient_norm=0, steps=12, evaluations=1)
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    losses = [row["loss"] for row in (json.loads(line, parse_constant=no_constant) for line in lines) if "loss" in row]
+    assert losses[0] > 5
+    assert losses[-1] is None
 
 
 def test_a_few_steps_end_as_stalled(text, tmp_path):
@@ -116,8 +125,3 @@ def test_a_resumed_training_counts_the_records_before_the_cut():
     assert whole.steps_until_stop([5.0, 5.1, 5.2, 5.3]) == 4
     resumed.state.log_history.extend({"loss": loss} for loss in (5.0, 5.1))
     assert resumed.steps_until_stop([5.2, 5.3]) == 2
-
-
-@pytest.mark.parametrize(("loss", "expected"), [(None, None), (0.0, 1.0), (2.0, math.e**2), (1e4, math.inf)])
-def test_perplexity_is_the_exponential_of_the_loss(loss, expected):
-    assert perplexity(loss) == (expected if expected is None else pytest.approx(expected))

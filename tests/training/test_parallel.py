@@ -19,8 +19,8 @@ from safetensors.torch import load_file
 from mixln import from_pretrained
 from mixln.errors import CheckpointError, SettingsError
 from mixln.hosts.sources import find_model
-from mixln.training.checkpoints import sealed
-from mixln.training.metrics import read_metrics
+from mixln.runs.checkpoints import sealed
+from mixln.runs.metrics import read_metrics
 from mixln.training.settings import OptimizerSettings
 from mixln.training.sharding import OPTIMIZER
 from mixln.training.trainers import per_process

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer, TrainingArguments, set_seed
 
 import mixln
-from mixln.training.checkpoints import SUMS
+from mixln.runs.checkpoints import SUMS
 from mixln.training.evaluation import evaluate
 from mixln.training.pretrain import PlacementTrainer, collate
 from mixln.training.settings import TrainSettings

@@ -17,9 +17,10 @@ from safetensors.torch import load_file
 
 from mixln.data.text import Text
 from mixln.errors import Stopped
-from mixln.training.checkpoints import SUMS, UNFINISHED, publish, resumption, seal, sealed
-from mixln.training.metrics import METRICS, read_metrics
-from mixln.training.outcome import Outcome
+from mixln.runs.checkpoints import SUMS, UNFINISHED, publish, seal, sealed
+from mixln.runs.metrics import METRICS, read_metrics
+from mixln.runs.outcome import Outcome
+from mixln.training.resuming import resumption
 from tests import small
 from tests.hosts import former
 from tests.training import together

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from mixln.data.preparation import prepare
 from mixln.data.settings import TextSettings
-from mixln.data.text import Text, prepare
-from mixln.training.checkpoints import sealed
-from mixln.training.metrics import read_metrics
+from mixln.data.text import Text
+from mixln.runs.checkpoints import sealed
+from mixln.runs.metrics import read_metrics
 from tests import small
 from tests.training import together
 from tests.training.test_parallel import assert_same, run_pair

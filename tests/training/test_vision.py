@@ -16,8 +16,8 @@ import mixln
 from mixln.data.augmentation import Batches, Centres
 from mixln.data.pictures import prepare_images
 from mixln.data.settings import AugmentSettings, ImageSettings
+from mixln.runs.metrics import MetricsFile, read_metrics
 from mixln.training.answers import Answers
-from mixln.training.metrics import MetricsFile, read_metrics
 from mixln.training.scratch import train_from_scratch
 from mixln.training.settings import EngineSettings, VisionTrainSettings
 from mixln.training.vision import Classified

@@ -12,10 +12,10 @@ import pytest
 
 from mixln.data.examples import Examples
 from mixln.hosts.sources import Source, find_model, tokenizer_of
+from mixln.runs.outcome import Tuned
 from mixln.training import tuning
 from mixln.training.callbacks import Evaluations
 from mixln.training.finetune import finetune
-from mixln.training.outcome import Tuned
 from mixln.training.reward import train_reward
 from mixln.training.settings import TuneSettings
 from tests import decoders

@@ -14,9 +14,10 @@ from rich.text import Text
 
 from mixln.compare.experiment import Display
 from mixln.compare.measure import MEASURES, Measure
-from mixln.compare.results import Task, Trial, TrialResult
+from mixln.compare.results import Task
 from mixln.compare.runner import Progress
 from mixln.compare.words import duration
+from mixln.runs.trials import Trial, TrialResult
 
 PLAIN_SECONDS = 30.0
 """Time between two lines about the running trials where there is no terminal."""

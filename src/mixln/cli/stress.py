@@ -9,7 +9,7 @@ from mixln.cli.terminal import Terminal
 from mixln.search.settings import StressSettings
 
 if TYPE_CHECKING:
-    from mixln.compare.results import TrialResult
+    from mixln.runs.trials import TrialResult
 
 
 @dataclass(frozen=True, kw_only=True)

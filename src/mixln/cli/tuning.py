@@ -17,7 +17,7 @@ from mixln.training.settings import RlhfSettings, TuneSettings
 
 if TYPE_CHECKING:
     from mixln.hosts.sources import Say, Source
-    from mixln.training.outcome import Tuned
+    from mixln.runs.outcome import Tuned
 
 
 @dataclass(frozen=True, kw_only=True)

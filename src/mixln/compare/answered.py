@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mixln.compare.results import Answered, Mistake, PlacementSummary, TrialResult, alike
+from mixln.compare.results import Answered, Mistake, PlacementSummary, alike
 from mixln.compare.statistics import trials_of
 from mixln.compare.store import Store
 from mixln.files import difference_of, read_sums
+from mixln.runs.trials import TrialResult
 from mixln.training.answers import ANSWERS, Answers
 
 if TYPE_CHECKING:

@@ -11,13 +11,13 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mixln.compare.chain_settings import ChainSettings
 from mixln.compare.chain_statistics import summarise_chain
-from mixln.compare.results import Chain, ChainResult, PlacementSummary, Trial, TrialResult
+from mixln.compare.results import Chain, ChainResult, PlacementSummary
 from mixln.compare.runner import Job, Progress, Workers, run, write_error
 from mixln.compare.store import Store
 from mixln.compare.words import duration
@@ -26,9 +26,10 @@ from mixln.evaluation.offline import PERPLEXITY
 from mixln.files import no_room, read_sums, write_atomic
 from mixln.hosts.sources import Say, Source, find_model, silent
 from mixln.records import difference, from_json, read_json, to_json
-from mixln.training.metrics import METRICS
-from mixln.training.once import ASKED
-from mixln.training.outcome import Tuned
+from mixln.runs.folder import ASKED
+from mixln.runs.metrics import METRICS
+from mixln.runs.outcome import Tuned
+from mixln.runs.trials import Trial, TrialResult
 from mixln.training.tuning import CHECKPOINTS, MODEL
 
 KEPT = "chain.json"
@@ -91,8 +92,8 @@ def _finetune(job: ChainJob, source: Source, result: ChainResult) -> tuple[Chain
 
 
 def _evaluate(job: ChainJob, source: Source, result: ChainResult) -> tuple[ChainResult, Source]:
-    from mixln.compare.evaluation import examine, prepare_exam
     from mixln.data.settings import NamedText
+    from mixln.evaluation.models import examine, prepare_exam
 
     exam = prepare_exam([source], job.chain.evaluate, NamedText(), cache=job.cache, say=silent)
     (scores,) = examine(exam, job.folder / "evaluate", say=silent, done=lambda scores: None)
@@ -146,7 +147,7 @@ def settings_of(chain: ChainSettings) -> dict[str, Any]:
     found: dict[str, Any] = {}
     trained: list[str] = []
     for name in steps(chain):
-        found[name] = {"after": list(trained), **to_json(asdict(getattr(chain, name)))}
+        found[name] = {"after": list(trained), **to_json(getattr(chain, name))}
         found[name].pop("trust_task_code", None)  # which changes no answer
         if name in ("finetune", "rlhf"):
             trained.append(name)

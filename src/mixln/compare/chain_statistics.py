@@ -8,9 +8,10 @@ from typing import Any
 
 from mixln.compare import words
 from mixln.compare.chain_settings import ChainSettings
-from mixln.compare.results import AVERAGE, Chain, ChainResult, ChainRow, Interval, Mean, PlacementSummary, Trial
+from mixln.compare.results import AVERAGE, Chain, ChainResult, ChainRow, Interval, Mean, PlacementSummary
 from mixln.compare.statistics import paired_difference, t_interval
-from mixln.training.outcome import Tuned, hacked
+from mixln.runs.outcome import Tuned, hacked
+from mixln.runs.trials import Trial
 
 Values = dict[str, float]
 TRAININGS: dict[str, Callable[[ChainResult], Tuned | None]] = {

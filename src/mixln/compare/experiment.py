@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-import platform
 import re
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,7 +20,7 @@ from mixln.compare.diagnosis import diagnose_experiment
 from mixln.compare.measure import MEASURES
 from mixln.compare.pretraining import tidy
 from mixln.compare.processes import Processes
-from mixln.compare.results import Summary, Trial, TrialResult
+from mixln.compare.results import Summary
 from mixln.compare.runner import Job, Machine, Progress, Workers, machine, run
 from mixln.compare.settings import GridSettings
 from mixln.compare.statistics import runner_up, summarise
@@ -34,8 +31,8 @@ from mixln.errors import MixlnError, SettingsError, StoreError, first_line
 from mixln.files import bytes_texts, cache_folder, check_writable, existing, sweep
 from mixln.placement import ZOO, Placement
 from mixln.placement.preflight import warnings as preflight
-
-VERSIONED = ("mixln", "torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy")
+from mixln.runs import provenance
+from mixln.runs.trials import Trial, TrialResult
 
 
 class Display(Protocol):
@@ -137,8 +134,8 @@ def compare(
         sweep(store.folder)
         if whole.with_grid(store.check(shared, asked, extend=extend)) != whole:
             raise StoreError(f"out {store.folder} has been extended by another mixln meanwhile; run this again")
-        now = {"commit": _commit(), "machine": _machine_words(settings, plan, workers)}
-        present = store.read() or {"versions": _versions(), **now}
+        now = {"commit": provenance.commit(), "machine": _machine_words(settings, plan, workers)}
+        present = store.read() or {"versions": provenance.versions(), **now}
         if missing:  # what is added may be of another
             present |= {name: _also(present.get(name), value) for name, value in now.items()}
         store.create({**present, **shared, "grid": whole.grid(), "baseline": settings.reference})
@@ -156,7 +153,7 @@ def compare(
             for trial in trials
             if results[trial] is None
         ]
-        versions = _versions()
+        versions = provenance.versions()
         changed = [
             f"{name} {old}, now {versions.get(name)}"
             for name, old in present["versions"].items()
@@ -348,40 +345,11 @@ def title(name: str) -> str:
     return ZOO[term[1]].title if term and term[1] in ZOO else name
 
 
-def facts_of_run() -> dict[str, str]:
-    """What ran: versions of the libraries, and mixln's commit where it runs from a checkout."""
-    facts = {"versions": ", ".join(f"{name} {number}" for name, number in _versions().items())}
-    return {**facts, "commit": commit} if (commit := _commit()) else facts
-
-
 def _also(old: str | None, new: str | None) -> str | None:
     """Both, where they differ."""
     if old is None or new is None or new in old:
         return old or new
     return f"{old}; {new}"
-
-
-def _versions() -> dict[str, str]:
-    import torch
-
-    installed = {name: version(name) for name in VERSIONED}
-    return {
-        "python": platform.python_version(),
-        **installed,
-        "torch": torch.__version__,
-    }  # with the build, for example +cu130
-
-
-def _commit() -> str | None:
-    """The commit of mixln's own source, where it runs from a git checkout."""
-    root = Path(__file__).parents[3]
-    if not (root / ".git").exists():
-        return None
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 def _machine_words(settings: GridSettings, plan: Machine, workers: Workers | None) -> str:

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mixln.compare import words
-from mixln.compare.results import Cell, Floor, Interval, Task, TrialResult, perplexity
+from mixln.compare.results import Cell, Floor, Interval, Task
+from mixln.runs.outcome import perplexity
+from mixln.runs.trials import TrialResult
 
 Measured = TrialResult | Cell | Floor
 

@@ -7,15 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mixln.compare.results import TrialResult
 from mixln.compare.runner import Job
-from mixln.compare.store import RESULT, finish, read_result
 from mixln.data.settings import AugmentSettings
 from mixln.errors import StoreError
 from mixln.files import sweep
+from mixln.runs.checkpoints import changed, clear, written_in
+from mixln.runs.outcome import Outcome
+from mixln.runs.trials import RESULT, TrialResult, finish, read_result
 from mixln.training import ranks
-from mixln.training.checkpoints import changed, clear, written_in
-from mixln.training.outcome import Outcome
 from mixln.training.settings import EngineSettings, Parallel, TrainSettings, VisionTrainSettings
 
 

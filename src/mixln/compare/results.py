@@ -1,73 +1,25 @@
-"""What a comparison found, as frozen records: `result.json` is one :class:`TrialResult`, `chain.json`
-holds a :class:`ChainResult`, `results.json` is one :class:`Summary`.
+"""What a comparison found, as frozen records: `chain.json` holds a :class:`ChainResult`, `results.json` is one :class:`Summary`.
 
 Losses are in nats per token, token-weighted means over the whole held-out set.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from mixln.diagnostics.profile import LayerProfile
 from mixln.diagnostics.results import Diagnosis
 from mixln.evaluation.results import Scores
-from mixln.records import from_json, to_json
-from mixln.training.outcome import Outcome, Status, Tuned, perplexity
-
-__all__ = [
-    "AVERAGE",
-    "Answered",
-    "Cell",
-    "Chain",
-    "ChainResult",
-    "ChainRow",
-    "Floor",
-    "Interval",
-    "LayerProfile",
-    "Mean",
-    "Mistake",
-    "PlacementSummary",
-    "Status",
-    "Summary",
-    "Task",
-    "Trial",
-    "TrialResult",
-    "alike",
-    "perplexity",
-    "to_json",
-    "trial_result",
-]
+from mixln.records import OPTIONAL, derived
+from mixln.runs.outcome import Tuned, perplexity
+from mixln.runs.trials import Trial, TrialResult
 
 Task = Literal["language", "vision"]
 """What the trials of a comparison learn: to predict the next token, or the class of an image."""
 AVERAGE = "average"
 """Name of the mean over tasks among the figures of a chain."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trial:
-    """One model to train: a placement with an init, at one learning rate, from one seed."""
-
-    placement: str
-    init: str
-    learning_rate: float
-    seed: int
-
-    @property
-    def label(self) -> str:
-        """What a line of news calls it."""
-        return f"{self.placement}, lr {self.learning_rate:g}, seed {self.seed}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrialResult(Outcome):
-    """How one trial ended: the outcome of its training, and which trial it was."""
-
-    trial: Trial
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +57,7 @@ class Cell:
 
     :param loss: mean held-out loss, nats per token or image; `None` without any.
     :param loss_deviation: standard deviation of that loss over seeds; `None` with fewer than two.
-    :param figures: means of what else the last evaluations found, see :class:`~mixln.training.outcome.Outcome`.
+    :param figures: means of what else the last evaluations found, see :class:`~mixln.runs.outcome.Outcome`.
     :param difference: paired difference from the baseline placement at the baseline's learning rate of the same column
         (best against best, common against common); `None` for the baseline itself or without pairs.
     """
@@ -120,10 +72,10 @@ class Cell:
     loss_deviation: float | None
     bits_per_byte: float | None
     tokens_per_second: float | None
-    figures: dict[str, float] = field(default_factory=dict)
+    figures: dict[str, float] = field(default_factory=dict, metadata=OPTIONAL)
     difference: Interval | None = None
 
-    @property
+    @derived
     def perplexity(self) -> float | None:
         """exp(mean loss)."""
         return perplexity(self.loss)
@@ -170,10 +122,10 @@ class Floor:
     bits_per_byte: float | None = None
     figures: dict[str, float] = field(default_factory=dict)
 
-    @property
+    @derived
     def perplexity(self) -> float:
         """exp(loss)."""
-        return math.exp(self.loss)
+        return perplexity(self.loss)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,7 +237,7 @@ class Summary:
     :param answered: of image classifiers, what they say of held-out images.
     """
 
-    task: Task = "language"
+    task: Task = field(default="language", metadata=OPTIONAL)
     settings: dict[str, Any]
     facts: dict[str, str]
     baseline: str
@@ -294,9 +246,9 @@ class Summary:
     trials: tuple[TrialResult, ...]
     verdict: tuple[str, ...]
     warnings: tuple[str, ...]
-    diagnoses: tuple[Diagnosis, ...] = ()
-    chain: Chain | None = None
-    answered: tuple[Answered, ...] = ()
+    diagnoses: tuple[Diagnosis, ...] = field(default=(), metadata=OPTIONAL)
+    chain: Chain | None = field(default=None, metadata=OPTIONAL)
+    answered: tuple[Answered, ...] = field(default=(), metadata=OPTIONAL)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -316,8 +268,3 @@ def alike(results: Sequence[TrialResult]) -> list[TrialResult]:
     """The trials that a mean may be taken over: those that trained, or where none did all others, never both."""
     finished = [result for result in results if result.status == "finished"]
     return finished or list(results)
-
-
-def trial_result(data: dict[str, Any]) -> TrialResult:
-    """Reads what :func:`to_json` wrote of a :class:`TrialResult`."""
-    return from_json(TrialResult, data)

@@ -19,12 +19,12 @@ from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
-from mixln.compare.results import Trial
 from mixln.compare.store import LOCK
 from mixln.errors import Stopped, first_line
 from mixln.files import no_room, set_aside
 from mixln.quiet import quiet
-from mixln.training.metrics import METRICS
+from mixln.runs.metrics import METRICS
+from mixln.runs.trials import Trial
 from mixln.training.stopping import asked, listening, stopped
 
 SMALL_MODEL = 20_000_000

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from mixln.compare.results import Trial, TrialResult, alike
-from mixln.compare.store import EXPERIMENT, TRIAL, Store, read_result, read_trial
+from mixln.compare.results import alike
+from mixln.compare.store import EXPERIMENT, Store
 from mixln.data.settings import ImageSettings, TextSettings
 from mixln.errors import StoreError, first_line
 from mixln.hosts.sources import Say, Source, find_model, refuse_pickle, silent
-from mixln.records import from_json
-from mixln.training.checkpoints import changed, sealed
+from mixln.records import from_json, to_json
+from mixln.runs.checkpoints import changed, sealed
+from mixln.runs.trials import TRIAL, Trial, TrialResult, read_result, read_trial
 from mixln.training.settings import TrainSettings
 
 
@@ -103,7 +104,7 @@ def _of_checkpoint(name: str, checkpoint: Path, cache: Path) -> Source:
     folder = checkpoint.parent
     if found := changed(checkpoint):
         raise StoreError(f"{checkpoint} is not as it was written: {found}; put it back, or name another trial")
-    trial, result = trial_of(folder), _result(folder)
+    trial, result = read_trial(folder), _result(folder)
     title = f"{trial.placement}, seed {trial.seed}"
     if result is None or checkpoint.name != f"checkpoint-{result.step}":
         title += f", step {checkpoint.name.removeprefix('checkpoint-')}"
@@ -116,24 +117,16 @@ def _of_checkpoint(name: str, checkpoint: Path, cache: Path) -> Source:
     settings: dict[str, Any] = experiment["settings"]
     try:
         if "images" in settings:
-            images = from_json(ImageSettings, settings["images"])
+            images = to_json(from_json(ImageSettings, settings["images"], "settings.images"))
             return replace(source, images=images, images_fingerprint=experiment["images"]["fingerprint"])
-        text = asdict(from_json(TextSettings, settings["text"]))
-        training = from_json(TrainSettings, settings["training"])
-    except (ValueError, TypeError, KeyError) as error:
+        text = to_json(from_json(TextSettings, settings["text"], "settings.text"))
+        training = from_json(TrainSettings, settings["training"], "settings.training")
+    except (ValueError, KeyError) as error:
         raise StoreError(
             f"{folder.parent / EXPERIMENT} is damaged ({first_line(error)}); run its mixln compare again in another folder"
         ) from error
     length = text["sequence_length"]
     return replace(source, trial=text, trial_tokens=training.total_steps(length) * training.batch_size * length)
-
-
-def trial_of(folder: Path) -> Trial:
-    """Which trial a folder holds.
-
-    :raises StoreError: if its `trial.json` is damaged.
-    """
-    return read_trial(folder)
 
 
 def _result(folder: Path) -> TrialResult | None:

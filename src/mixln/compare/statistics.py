@@ -10,7 +10,8 @@ import numpy as np
 from scipy import stats
 
 from mixln.compare.measure import Measure
-from mixln.compare.results import Cell, Interval, PlacementSummary, TrialResult, alike
+from mixln.compare.results import Cell, Interval, PlacementSummary, alike
+from mixln.runs.trials import TrialResult
 
 CONFIDENCE = 0.95
 

@@ -12,7 +12,7 @@ from mixln.compare.results import Floor, Task
 from mixln.compare.settings import CompareSettings, VisionCompareSettings
 from mixln.data.augmentation import check_augmentation
 from mixln.data.pictures import prepare_images
-from mixln.data.text import prepare
+from mixln.data.preparation import prepare
 from mixln.errors import DataError
 from mixln.presets import model_config, vision_config
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from mixln.data.parts import Parts
-from mixln.data.text import encoded
+from mixln.data.tokenizer import encoded
 from mixln.errors import DataError
 
 BLOCK = 4096

@@ -8,8 +8,8 @@ from math import ceil, sqrt
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from mixln.data.documents import CHARACTERS_PER_TOKEN, Corpus, corpus
+from mixln.data.packing import IGNORED, held_out_windows
 from mixln.data.settings import CorpusSettings
-from mixln.data.text import IGNORED, held_out_windows
 from mixln.errors import DataError
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def _check(description: str, taken: int, tokens: int, windows: int, length: int,
 
 
 def _stream_windows(parts: list[list[str]], tokenizer: Any, tokens: int, length: int) -> _Cut:
-    """A decoder's windows; see :func:`mixln.data.text.held_out_windows`."""
+    """A decoder's windows; see :func:`mixln.data.packing.held_out_windows`."""
     import numpy as np
     import torch
 

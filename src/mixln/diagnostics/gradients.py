@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from mixln.diagnostics.measures import Measure
-from mixln.diagnostics.profile import Profile
 from mixln.diagnostics.results import Gradients
 from mixln.diagnostics.stack import Batch, Stack, evaluating, first_of, hooks
 from mixln.errors import DataError
+from mixln.runs.profile import Profile
 
 
 def gradients(stack: Stack, batches: Sequence[Batch], measure: Measure) -> Gradients:

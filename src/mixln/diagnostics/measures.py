@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mixln.data.text import IGNORED
+from mixln.data.packing import IGNORED
 from mixln.diagnostics.stack import Batch, Stack
 
 CHUNK = 512

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mixln.diagnostics.profile import LayerProfile, Profile
 from mixln.diagnostics.results import Stream
 from mixln.diagnostics.stack import Batch, Stack, evaluating, first_of, hooks, real_tokens, recording, split_call
 from mixln.nn.residual import PlacedLayer, Residual, placed_layers
+from mixln.runs.profile import LayerProfile, Profile
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from mixln.diagnostics.profile import Profile
+from mixln.runs.profile import Profile
 
 
 @dataclass(frozen=True, kw_only=True)

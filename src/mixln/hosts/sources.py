@@ -7,7 +7,8 @@ import io
 import os
 import re
 import shutil
-from collections.abc import Callable, Collection
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -34,7 +35,6 @@ from transformers import (
 )
 from transformers.utils.import_utils import is_gguf_available
 
-from mixln.data.settings import ImageSettings
 from mixln.errors import CheckpointError, DataError, MixlnError, SettingsError, StoreError, first_line, unknown
 from mixln.files import bytes_texts, existing, folder_atomic, holding
 from mixln.hosts import HOSTS, configs, gguf_header, refuse_pieces, saved_class, weights
@@ -87,7 +87,8 @@ class Source:
     :param pickled: whether the weights exist only as a pickle.
     :param trial: text settings of the comparison that the trial belongs to, from its `experiment.json`.
     :param trial_tokens: training tokens of that trial.
-    :param images: images of a comparison of image classifiers; `images_fingerprint`: their fingerprint in its trials.
+    :param images: image settings of the comparison of classifiers that the trial belongs to, from its `experiment.json`;
+        `images_fingerprint`: fingerprint of the images in its trials.
     """
 
     name: str
@@ -100,7 +101,7 @@ class Source:
     pickled: bool = False
     trial: dict[str, Any] | None = None
     trial_tokens: int | None = None
-    images: ImageSettings | None = None
+    images: dict[str, Any] | None = None
     images_fingerprint: str = ""
 
     @property
@@ -114,6 +115,16 @@ class Source:
         """Whether the model's input is images, not tokens."""
         classes: Any = MODEL_MAPPING[type(self.config)]
         return (classes[0] if isinstance(classes, tuple) else classes).main_input_name == "pixel_values"
+
+
+def titles_of(sources: Sequence[Source]) -> list[str]:
+    """A unique label for each model: its title, followed by its name if two titles are equal."""
+    count = Counter(source.title for source in sources)
+    names = [s.title if count[s.title] == 1 else f"{s.title} ({s.name})" for s in sources]
+    if len(set(names)) < len(names):
+        doubled = next(name for name in names if names.count(name) > 1)
+        raise SettingsError(f"models must not repeat, got {doubled} twice")
+    return names
 
 
 def silent(text: str) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from transformers import PreTrainedConfig
 
-from mixln.compare.settings import VisionCompareSettings
 from mixln.hosts import build
-from mixln.presets import vision_config
+from mixln.training.settings import VisionTrainSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +32,14 @@ class VisionPlan:
         return float(self.trials * self.images * self.per_image)
 
 
-def plan_vision(settings: VisionCompareSettings, *, images: int, classes: int) -> VisionPlan:
+def plan_vision(
+    config: PreTrainedConfig, training: VisionTrainSettings, *, trials: int, images: int, classes: int
+) -> VisionPlan:
     """Counts 6 for each weight and token that it multiplies, and 12·L·h·T² for attention over T tokens, patches and class token.
 
+    :param config: the model; the number of its classes is set here.
     :param images: training images; `classes` of them.
     """
-    config = vision_config(settings.model, **settings.sizes)
     config.num_labels = classes
     with torch.device("meta"):
         model = build(config, placement="pre", init="normal", head="image-classification")
@@ -51,11 +53,11 @@ def plan_vision(settings: VisionCompareSettings, *, images: int, classes: int) -
             times = next((times for part, times in count.items() if part in name), tokens)
             multiplied += parameter.numel() * times
     attention = config.num_hidden_layers * config.hidden_size * tokens**2
-    steps = settings.training.total_steps(images)
+    steps = training.total_steps(images)
     return VisionPlan(
-        trials=len(settings.placements) * len(settings.learning_rates) * len(settings.seeds),
+        trials=trials,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         per_image=6 * multiplied + 12 * attention,
         steps=steps,
-        images=steps * settings.training.batch_size,
+        images=steps * training.batch_size,
     )

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from mixln.compare.results import TrialResult
 from mixln.compare.settings import CompareSettings
 from mixln.errors import SettingsError, unknown
 from mixln.recipes.records import Recipe, Run
+from mixln.runs.trials import TrialResult
 
 COUNTED = {"perplexity", "perplexity over the course"}
 """The quantities that are taken of a held-out loss."""

@@ -9,9 +9,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from mixln.compare.store import Store, read_result
+from mixln.compare.store import Store
 from mixln.recipes.records import Run
 from mixln.records import to_json
+from mixln.runs.trials import read_result
 
 TRAININGS = "trainings"
 """The folder of the trainings of all recipes, in that of the recipes."""

@@ -7,12 +7,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from mixln.compare.chain_statistics import figures_of
-from mixln.compare.diagnosis import diagnose_all, diagnose_trial, prepare_models
-from mixln.compare.results import Summary, TrialResult
+from mixln.compare.diagnosis import diagnose_trial
+from mixln.compare.results import Summary
 from mixln.compare.sources import find
 from mixln.compare.statistics import trials_of
 from mixln.compare.store import Store
 from mixln.data.settings import NamedText
+from mixln.diagnostics.models import diagnose_all, prepare_models
 from mixln.diagnostics.results import Diagnosis
 from mixln.diagnostics.settings import MeasureSettings
 from mixln.errors import DataError, MixlnError, first_line
@@ -22,6 +23,7 @@ from mixln.recipes.deviations import Variant, published_name, recounted
 from mixln.recipes.quantities import Evidence
 from mixln.recipes.records import Place, Recipe, Run, Scale
 from mixln.recipes.results import Swept
+from mixln.runs.trials import TrialResult
 
 Say = Callable[[str], None]
 PACKAGE = "package:"

@@ -158,9 +158,11 @@ def _needs(run: Run) -> tuple[str, float]:
     device, settings, trials = DEVICES["h100"], run.settings, run.trials
     if isinstance(settings, VisionCompareSettings):
         from mixln.planning.vision import plan_vision
+        from mixln.presets import vision_config
 
         images, classes = IMAGENET_SIZE
-        plan = plan_vision(settings, images=images, classes=classes)
+        config = vision_config(settings.model, **settings.sizes)
+        plan = plan_vision(config, settings.training, trials=trials, images=images, classes=classes)
         hours = plan.flops / (UTILISATION * device.bfloat16 * 1e12) / 3600
         text = (
             f"{plan.parameters / 1e6:.1f} million parameters, {plan.steps:,} steps of {settings.training.batch_size:,} images each; "

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Literal
 
 from mixln.compare import words
 from mixln.compare.measure import LANGUAGE, VISION
-from mixln.compare.results import AVERAGE, TrialResult
+from mixln.compare.results import AVERAGE
+from mixln.runs.trials import TrialResult
 
 if TYPE_CHECKING:
-    from mixln.diagnostics.profile import LayerProfile
     from mixln.diagnostics.results import Diagnosis
+    from mixln.runs.profile import LayerProfile
 
 
 Scaling = Literal["itself", "natural logarithm", "hundredth"]

@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mixln.compare.chain_statistics import trainings_of
-from mixln.compare.experiment import facts_of_run
-from mixln.compare.results import Summary, Trial
+from mixln.compare.results import Summary
 from mixln.compare.settings import GridSettings
 from mixln.compare.store import Store
 from mixln.recipes.curves import lines, turned
@@ -19,6 +18,8 @@ from mixln.recipes.outcome import Known, Seeds, effect, measured, ordering
 from mixln.recipes.plan import settings_of
 from mixln.recipes.records import Place, Recipe, Run, Scale
 from mixln.recipes.results import AsPublished, Reproduction, Varied
+from mixln.runs.provenance import facts_of_run
+from mixln.runs.trials import Trial
 
 Costs = Mapping[tuple[Path, Trial], float]
 """Folder and trial → seconds that it trained, in its fine-tuning and reinforcement learning too."""

@@ -8,11 +8,13 @@ from dataclasses import replace
 from typing import Literal
 
 from mixln.compare.measure import Measure
-from mixln.compare.results import LayerProfile, PlacementSummary, Summary, TrialResult, alike
+from mixln.compare.results import PlacementSummary, Summary, alike
 from mixln.report import axes, formats, series
 from mixln.report.pictures import calibration
 from mixln.report.series import Chart, Panel, Points, Reference, Trace
 from mixln.report.tables import learning_rates, measure_of
+from mixln.runs.profile import LayerProfile
+from mixln.runs.trials import TrialResult
 
 _PROFILE = (
     "Mean over the seeds that trained (over all where none did), each placement at its best learning rate, "

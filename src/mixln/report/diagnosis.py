@@ -9,7 +9,6 @@ from functools import partial
 from itertools import chain
 
 from mixln.compare.results import Summary
-from mixln.diagnostics.profile import Profile
 from mixln.diagnostics.results import Diagnosis, Gradients, Jacobian
 from mixln.report import axes, formats, series
 from mixln.report.axes import Axis
@@ -17,6 +16,7 @@ from mixln.report.drops import gates, performance_drops, task_drops
 from mixln.report.heatmap import angular
 from mixln.report.models import Models, models_of
 from mixln.report.series import Chart, Panel, Points, Trace
+from mixln.runs.profile import Profile
 
 MOST_NORMS = 6
 PartOf = Callable[[Profile], tuple[float, ...]]

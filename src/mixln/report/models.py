@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from mixln.diagnostics.profile import Profile
 from mixln.diagnostics.results import Diagnosis
 from mixln.report import formats, series
+from mixln.runs.profile import Profile
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from itertools import groupby
 
-from mixln.compare.results import Summary, TrialResult
+from mixln.compare.results import Summary
 from mixln.report import formats, tables
 from mixln.report.chain_tables import chain_section
 from mixln.report.charts import prepare
@@ -16,6 +16,7 @@ from mixln.report.embedded import figure
 from mixln.report.pictures import mistakes_section
 from mixln.report.skeleton import closed, closed_pairs, flat, page, scroll, section, verdict, warnings
 from mixln.report.tables import Column, Pieces
+from mixln.runs.trials import TrialResult
 
 WORDS = ("placement", "init", "status")
 """Columns of the table of trials that are set to the left."""

@@ -10,9 +10,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from mixln.compare.results import LayerProfile, PlacementSummary, Summary, TrialResult
+from mixln.compare.results import PlacementSummary, Summary
 from mixln.report import formats
 from mixln.report.axes import Axis
+from mixln.runs.profile import LayerProfile
+from mixln.runs.trials import TrialResult
 
 Role = Literal["mean", "seed", "training", "dot", "center", "value", "note", "ended", "bar", "span", "open", "least"]
 Points = tuple[tuple[float, float], ...]

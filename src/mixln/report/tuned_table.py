@@ -6,7 +6,7 @@ from rich.console import RenderableType
 
 from mixln.report import formats
 from mixln.report.grid import Grid, terminal
-from mixln.training.outcome import Figure, Tuned, hacked
+from mixln.runs.outcome import Figure, Tuned, hacked
 
 WORDS = {
     "loss": "held-out loss, nats",

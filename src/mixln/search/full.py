@@ -9,9 +9,8 @@ from pathlib import Path
 
 from mixln.compare.experiment import Display
 from mixln.compare.pretraining import Pretraining
-from mixln.compare.results import TrialResult
-from mixln.compare.store import read_result
 from mixln.errors import MixlnError
+from mixln.runs.trials import TrialResult, read_result
 from mixln.search.results import Proxy
 from mixln.search.shorts import Kept, rounded, train
 

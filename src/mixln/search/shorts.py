@@ -20,18 +20,17 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from mixln.compare.experiment import Display
 from mixln.compare.pretraining import Pretraining
 from mixln.compare.processes import Processes
-from mixln.compare.results import Trial, TrialResult
 from mixln.compare.runner import Job, Machine, Progress, run
-from mixln.compare.store import check_claim, claim, read_result
 from mixln.data.text import Text
 from mixln.errors import StoreError
 from mixln.files import write_atomic
 from mixln.records import read_json
+from mixln.runs.checkpoints import remove, written_in
+from mixln.runs.metrics import METRICS, read_metrics
+from mixln.runs.outcome import Outcome
+from mixln.runs.trials import Trial, TrialResult, check_claim, claim, read_result
 from mixln.search.results import Proxy
 from mixln.search.settings import SearchSettings, placement_with
-from mixln.training.checkpoints import remove, written_in
-from mixln.training.metrics import METRICS, read_metrics
-from mixln.training.outcome import Outcome
 
 if TYPE_CHECKING:
     import optuna

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from mixln.compare.experiment import Display, compare, facts_of_run, locked, title
-from mixln.compare.results import Summary, TrialResult
+from mixln.compare.experiment import Display, compare, locked, title
+from mixln.compare.results import Summary
 from mixln.compare.settings import CompareSettings
 from mixln.compare.statistics import paired_difference, t_interval
 from mixln.compare.tasks import KINDS
@@ -15,6 +15,8 @@ from mixln.files import cache_folder
 from mixln.hosts import placement_for
 from mixln.nn.schemes import scheme
 from mixln.presets import model_config
+from mixln.runs.provenance import facts_of_run
+from mixln.runs.trials import TrialResult
 from mixln.search.breaking import breaking
 from mixln.search.folder import check, claim, named
 from mixln.search.results import Limit, Ramp, Stress

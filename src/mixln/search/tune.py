@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 
 from mixln.compare import words
-from mixln.compare.experiment import Display, facts_of_run, locked, title
+from mixln.compare.experiment import Display, locked, title
 from mixln.compare.measure import LANGUAGE
 from mixln.compare.pretraining import Pretraining
-from mixln.compare.results import Trial
 from mixln.compare.runner import machine
 from mixln.compare.statistics import paired_difference, t_interval
 from mixln.compare.tasks import KINDS, Prepared
@@ -22,6 +21,8 @@ from mixln.errors import MixlnError, SettingsError
 from mixln.files import cache_folder
 from mixln.hosts import count_parameters
 from mixln.nn.schemes import scheme
+from mixln.runs.provenance import facts_of_run
+from mixln.runs.trials import Trial
 from mixln.search.folder import check, claim, named
 from mixln.search.full import TRIES, Climb, climb, seeded
 from mixln.search.results import Finalist, Proxy, Search, Tried

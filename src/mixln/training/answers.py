@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mixln.files import write_atomic
-from mixln.training.metrics import ANSWERS
+from mixln.runs.metrics import ANSWERS
 
 BINS = 15
 """Of the expected calibration error (arXiv:1706.04599)."""

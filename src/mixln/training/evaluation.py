@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mixln.data.text import IGNORED
+from mixln.data.packing import IGNORED
 from mixln.nn.loss import without_logits
 from mixln.training import ranks
 

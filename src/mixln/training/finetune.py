@@ -9,8 +9,8 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from mixln.hosts.sources import load
+from mixln.runs.outcome import Tuned
 from mixln.training.lora import lora
-from mixln.training.outcome import Tuned
 from mixln.training.settings import TuneSettings
 from mixln.training.trainers import EqualTerms
 from mixln.training.tuning import Training, tune

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -20,13 +20,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase, TrainingArguments, masking_utils
 
+from mixln.data.packing import IGNORED
 from mixln.data.stream import POSITION, START, Position, Stream
-from mixln.data.text import IGNORED, Text
+from mixln.data.text import Text
+from mixln.errors import CheckpointError
 from mixln.nn.loss import without_logits
-from mixln.records import read_json
+from mixln.records import read_record, to_json, unreadable
+from mixln.runs.metrics import MetricsFile
+from mixln.runs.outcome import Outcome
 from mixln.training import ranks
-from mixln.training.metrics import MetricsFile
-from mixln.training.outcome import Outcome
 from mixln.training.scratch import Material, ScratchTrainer, train_from_scratch
 from mixln.training.settings import EngineSettings, TrainSettings
 from mixln.training.trainers import per_process
@@ -71,7 +73,7 @@ class PlacementTrainer(ScratchTrainer):
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
         if isinstance(self.train_dataset, Stream) and self.args.should_save:
-            (Path(output_dir) / PLACE).write_text(json.dumps(asdict(self.position)), "utf-8")
+            (Path(output_dir) / PLACE).write_text(json.dumps(to_json(self.position)), "utf-8")
 
     def compute_loss(
         self,
@@ -163,7 +165,7 @@ class Prose(Material[TrainSettings]):
         **common: Any,
     ) -> PlacementTrainer:
         streamed = self.text.info.stream is not None
-        position = Position(**read_json(resume / PLACE)) if resume and streamed else START
+        position = _position(resume) if resume and streamed else START
         share = {"rank": ranks.rank(), "size": ranks.size(), "workers": engine.data_workers, "begin": position}
         return PlacementTrainer(
             args=TrainingArguments(**chosen, ignore_data_skip=streamed),
@@ -196,6 +198,14 @@ class Prose(Material[TrainSettings]):
             return self.text.streamed(seed=seed, **share)
         train = self.text.train
         return train.select(range(len(train) // batch * batch))  # every update sees the same number of sequences
+
+
+def _position(checkpoint: Path) -> Position:
+    path = checkpoint / PLACE
+    try:
+        return read_record(Position, path)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(unreadable(path, error, f"delete {checkpoint} to resume from the one before")) from error
 
 
 def pretrain(config: PreTrainedConfig, *, text: Text, **how: Any) -> Outcome:

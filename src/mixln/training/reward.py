@@ -31,8 +31,8 @@ from mixln.hosts.sources import (
     stored_at,
 )
 from mixln.quiet import quiet
+from mixln.runs.outcome import Tuned
 from mixln.training.lora import lora
-from mixln.training.outcome import Tuned
 from mixln.training.settings import TuneSettings
 from mixln.training.trainers import EqualTerms
 from mixln.training.tuning import Training, mean, share, tune, with_padding

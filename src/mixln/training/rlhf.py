@@ -18,8 +18,8 @@ from trl.trainer.rloo_trainer import RLOOTrainer
 
 from mixln.data.examples import Row, alike
 from mixln.hosts.sources import load
+from mixln.runs.outcome import Tuned
 from mixln.training.lora import lora
-from mixln.training.outcome import Tuned
 from mixln.training.reward import Scorer
 from mixln.training.settings import RlhfSettings
 from mixln.training.trainers import EqualTerms

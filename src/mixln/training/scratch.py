@@ -19,13 +19,14 @@ from transformers.trainer import SCHEDULER_NAME
 from mixln.hosts import build, placement_for
 from mixln.hosts.companions import write_companion
 from mixln.nn.profiling import profile
+from mixln.runs.checkpoints import final_folder
+from mixln.runs.metrics import MetricsFile
+from mixln.runs.outcome import Outcome
 from mixln.training import ranks
 from mixln.training.callbacks import Checkpoints, Divergence, Evaluations, GradientNorms, Metrics, ResidualVariance
-from mixln.training.checkpoints import final_folder, resumption
 from mixln.training.compiling import compile_layers
-from mixln.training.metrics import MetricsFile
-from mixln.training.outcome import Outcome
 from mixln.training.precision import resolve
+from mixln.training.resuming import resumption
 from mixln.training.settings import EngineSettings, Parallel, ScratchSettings
 from mixln.training.sharding import (
     load_optimizer,

@@ -15,10 +15,10 @@ from mixln.data.settings import ExampleSettings
 from mixln.errors import CheckpointError, SettingsError
 from mixln.hosts.sources import Say, Source, device, identity, tokenizer_of
 from mixln.launch import launched
+from mixln.runs.checkpoints import clear
+from mixln.runs.folder import once
+from mixln.runs.outcome import Tuned
 from mixln.training import ranks
-from mixln.training.checkpoints import clear
-from mixln.training.once import once
-from mixln.training.outcome import Tuned
 from mixln.training.precision import resolve
 from mixln.training.settings import RlhfSettings, TuneSettings
 from mixln.training.tuning import CHECKPOINTS, Training, room, with_padding

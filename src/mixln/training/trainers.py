@@ -13,8 +13,8 @@ from transformers import PrinterCallback, Trainer
 from transformers.trainer import TRAINING_ARGS_NAME
 
 from mixln.errors import SettingsError
+from mixln.runs.checkpoints import UNFINISHED, publish
 from mixln.training import ranks
-from mixln.training.checkpoints import UNFINISHED, publish
 from mixln.training.compiling import eagerly
 from mixln.training.evaluation import evaluate
 from mixln.training.precision import resolve

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Generic, TypeVar
@@ -20,10 +20,12 @@ from mixln.hosts.companions import write_companion
 from mixln.hosts.configs import positions
 from mixln.hosts.sources import Say, Source, identity, silent
 from mixln.quiet import quiet
+from mixln.records import to_json
+from mixln.runs.checkpoints import final_folder
+from mixln.runs.metrics import METRICS, MetricsFile
+from mixln.runs.outcome import Figure, Tuned
 from mixln.training.callbacks import Checkpoints, Divergence, Evaluations, GradientNorms, Metrics, News
-from mixln.training.checkpoints import final_folder, resumption
-from mixln.training.metrics import METRICS, MetricsFile
-from mixln.training.outcome import Figure, Tuned
+from mixln.training.resuming import resumption
 from mixln.training.settings import TuneSettings
 from mixln.training.stopping import listening
 from mixln.training.trainers import EqualTerms, arguments
@@ -58,14 +60,14 @@ class Training(Generic[S]):
         """Everything that its outcome depends on, to tell it from another in the same folder."""
         return {
             "kind": kind,
-            "settings": asdict(self.settings),
+            "settings": to_json(self.settings),
             "seed": self.seed,
             "model": identity(self.source),
             "examples": self.examples.fingerprint,
         }
 
     def leaves(self, result: Tuned) -> tuple[str, ...]:
-        """Names of what belongs to its result, for :func:`~mixln.training.once.once`."""
+        """Names of what belongs to its result, for :func:`~mixln.runs.folder.once`."""
         models = () if result.status == "diverged" else (MODEL, *([ADAPTER] if self.settings.lora else []))
         return (f"{CHECKPOINTS}/{METRICS}", *models)
 

@@ -20,10 +20,10 @@ from transformers import PreTrainedConfig, TrainingArguments, ViTImageProcessorP
 from mixln.data.augmentation import Batches, Centres, Draws
 from mixln.data.pictures import Images
 from mixln.data.settings import AugmentSettings
+from mixln.runs.metrics import MetricsFile
 from mixln.training import ranks
 from mixln.training.answers import Answers
 from mixln.training.averaging import Averaging
-from mixln.training.metrics import MetricsFile
 from mixln.training.scratch import Material, ScratchTrainer
 from mixln.training.settings import EngineSettings, VisionTrainSettings
 

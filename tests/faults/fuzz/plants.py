@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
-from mixln.training.checkpoints import UNFINISHED
+from mixln.runs.checkpoints import UNFINISHED
 from tests.faults.fuzz import commands as of
 from tests.faults.fuzz.case import Case, Change
 from tests.faults.fuzz.inputs import ALONE, NEW, TAKERS, taken

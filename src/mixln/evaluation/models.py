@@ -5,15 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from mixln.compare.diagnosis import corpus_of, titles_of
-from mixln.compare.store import slug
 from mixln.data import questions
 from mixln.data.documents import corpus
+from mixln.data.held_out import corpus_of
 from mixln.data.settings import NamedText
 from mixln.errors import SettingsError
 from mixln.evaluation.harness import Harness
@@ -22,8 +21,9 @@ from mixln.evaluation.paired import pairs
 from mixln.evaluation.results import Evaluation, Score, Scores
 from mixln.evaluation.settings import TaskSettings
 from mixln.files import keep_new, write_atomic
-from mixln.hosts.sources import Say, Source, device, identity, load, tokenizer_of
+from mixln.hosts.sources import Say, Source, device, identity, load, titles_of, tokenizer_of
 from mixln.records import from_json, read_json, to_json
+from mixln.runs.names import slug
 
 HUB_TOKENS = 2_000_000
 """Tokens up to which a hub data set is streamed for its held-out part."""
@@ -156,7 +156,7 @@ def _asked(exam: Exam, source: Source, tokenizer: Any) -> dict[str, Any]:
     words = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else str(sorted(tokenizer.get_vocab().items()))
     settings = {
         name: value
-        for name, value in asdict(exam.settings).items()
+        for name, value in to_json(exam.settings).items()
         if name
         not in ("tasks", "task_folder", "trust_task_code", "questions")  # what is asked says more than where it lay
     }

@@ -30,8 +30,7 @@ from mixln.files import (
     write_sums,
 )
 from mixln.records import read_json
-from mixln.training import ranks
-from mixln.training.metrics import METRICS, MetricsFile, read_metrics
+from mixln.runs.metrics import METRICS, MetricsFile, read_metrics
 
 ROWS, DISCARDED = "rows.json", "discarded.json"
 """Files of a checkpoint: which rows belong to it; and what :data:`SUMS` is called from when its deletion begins."""
@@ -178,23 +177,13 @@ def sealed(folder: Path) -> list[tuple[int, Path]]:
     return sorted((int(path.name.removeprefix("checkpoint-")), path) for path in found)
 
 
-def resumption(folder: Path, say: Callable[[str], None]) -> tuple[Path | None, MetricsFile]:
-    """The checkpoint from which a training in `folder` goes on, `None` for its start, and its rows up to there.
+def last_usable(folder: Path, say: Callable[[str], None]) -> tuple[Path | None, MetricsFile]:
+    """The checkpoint from which a training in `folder` resumes, `None` for its start, and its rows up to there.
 
-    One that is damaged is passed over for the one before it. Of several processes, rank 0 looks and all take its answer.
+    A corrupt checkpoint is renamed and skipped in favour of the one before it.
 
     :param say: takes one line of news.
     """
-    if ranks.first():
-        checkpoint, metrics = _resumption(folder, say)
-        ranks.agreed(checkpoint)
-        return checkpoint, metrics
-    checkpoint = ranks.agreed(None)
-    step = int(checkpoint.name.removeprefix("checkpoint-")) if checkpoint else 0
-    return checkpoint, MetricsFile(folder / METRICS, resume_step=step, writes=False)
-
-
-def _resumption(folder: Path, say: Callable[[str], None]) -> tuple[Path | None, MetricsFile]:
     _clear_unfinished(folder)
     if (folder / UNFINISHED).is_symlink():
         set_aside(folder / UNFINISHED)  # else checkpoints would be written where it leads

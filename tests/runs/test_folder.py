@@ -8,7 +8,7 @@ import pytest
 from filelock import FileLock
 
 from mixln.errors import StoreError
-from mixln.training.once import ASKED, LOCK, RESULT, once
+from mixln.runs.folder import ASKED, LOCK, RESULT, once
 
 
 @dataclass(frozen=True, kw_only=True)

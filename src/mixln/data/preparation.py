@@ -1,0 +1,92 @@
+"""Text to packed sequences of tokens in memory-mapped Arrow, cached by the hash of everything that goes into them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mixln.data.documents import Corpus, corpus, is_hub, is_prepared, path_of
+from mixln.data.packing import check_length, stream, unigram_loss, windows
+from mixln.data.settings import TextSettings
+from mixln.data.text import HELD_OUT_ROWS, Text, TextInfo
+from mixln.data.tokenizer import named_tokenizer, save_tokenizer, trained_tokenizer
+from mixln.errors import DataError
+from mixln.files import existing, folder_atomic, holding, write_atomic
+from mixln.records import to_json
+
+FORMAT = 1
+"""Changes whenever the packing changes, so that an old cache is not read as a new one."""
+
+
+def prepare(settings: TextSettings, *, vocabulary_size: int, tokens: int, cache: Path) -> Text:
+    """Reads, splits, tokenizes and packs a text, or finds it in the cache.
+
+    :param vocabulary_size: tokens of the BPE to train where `settings` names neither a tokenizer nor a size.
+    :param tokens: training tokens that will be needed.
+    :param cache: folder of the cache; it is made if missing.
+    :raises DataError: if the text cannot be read, is empty, or is shorter than one sequence in either part.
+    """
+    from mixln.data.shards import prepare_stream, prepared
+
+    if not (place := existing(cache)).is_dir():
+        raise DataError(f"cache {cache} cannot be made: {place} is a file; name another folder with --cache")
+    if is_prepared(place := path_of(settings.data)):
+        return prepared(settings, place)
+    if settings.streaming:
+        return prepare_stream(settings, vocabulary_size=vocabulary_size, tokens=tokens, cache=cache)
+    size = settings.vocabulary_size or vocabulary_size
+    request = hashlib.sha256(json.dumps([FORMAT, to_json(settings), size, tokens]).encode()).hexdigest()[:20]
+    remembered = cache / "hub" / request
+    if is_hub(settings) and remembered.is_file():
+        folder = cache / "text" / remembered.read_text("utf-8")
+        if (folder / "info.json").is_file():
+            return Text.load(folder)
+    documents = corpus(settings, tokens=tokens)
+    named = named_tokenizer(settings.tokenizer) if settings.tokenizer else None
+    vocabulary = f"{named.backend_tokenizer.to_str()}|{named.eos_token_id}" if named else f"bpe-{size}"
+    parts = (FORMAT, documents.fingerprint, vocabulary, settings.sequence_length)
+    key = hashlib.sha256("|".join(map(str, parts)).encode()).hexdigest()[:20]
+    folder = cache / "text" / key
+    if not (folder / "info.json").is_file():
+        tokenizer = named or trained_tokenizer(documents.train, size)
+        _pack(documents, tokenizer, settings.sequence_length, key, folder, settings.tokenizer)
+    if is_hub(settings):
+        remembered.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(remembered, key)
+    text = Text.load(folder)
+    # The same documents may have been cached from a file of another name, and by a mixln that did not count the equal ones.
+    found = replace(text.info, description=documents.description, equal_documents=documents.equal_documents)
+    return replace(text, info=found)
+
+
+def _pack(documents: Corpus, tokenizer: Any, length: int, key: str, folder: Path, origin: str | None) -> None:
+    import datasets
+    import numpy as np
+
+    train, held_out = stream(documents.train, tokenizer), stream(documents.held_out, tokenizer)
+    for name, part in (("training", train), ("held-out", held_out)):
+        check_length(len(part), name, length, documents.description)
+    rows = train[: len(train) // length * length].reshape(-1, length)
+    info = TextInfo(
+        description=documents.description,
+        fingerprint=key,
+        vocabulary_size=len(tokenizer),
+        documents=len(documents.train),
+        held_out_documents=len(documents.held_out),
+        equal_documents=documents.equal_documents,
+        train_tokens=rows.size,
+        held_out_tokens=len(held_out) - 1,
+        held_out_bytes=sum(len(document.encode("utf-8")) for document in documents.held_out),
+        unigram_loss=unigram_loss(np.bincount(train, minlength=len(tokenizer)), held_out[1:]),
+    )
+    datasets.disable_progress_bars()
+    narrow = datasets.Features({"input_ids": datasets.List(datasets.Value("int32"))})
+    with folder_atomic(folder, keeps=holding("info.json")) as target:
+        as_rows = {"input_ids": list(rows.astype(np.int32))}
+        datasets.Dataset.from_dict(as_rows, features=narrow).save_to_disk(str(target / "train"))
+        windows(held_out, length).save_to_disk(str(target / HELD_OUT_ROWS))
+        save_tokenizer(tokenizer, target / "tokenizer", origin)
+        write_atomic(target / "info.json", json.dumps(to_json(info), indent=1))
