@@ -208,7 +208,7 @@ MISTAKES = [
     (["diagnose", "./nowhere"], "model './nowhere' does not exist"),
     (
         ["diagnose", "no-such-model-at-all"],
-        "model 'no-such-model-at-all' is no local path, and the hub did not give it",
+        "model 'no-such-model-at-all' is not a local path, and could not be downloaded",
     ),
     (["diagnose", "TEXT"], "is a folder without config.json"),
     (["diagnose", "TRIAL", "TRIAL"], "models must not repeat"),
@@ -222,7 +222,7 @@ MISTAKES = [
     (["diagnose", "TRIAL", "--tasks", "arc_eazy"], "lm-eval does not know 'arc_eazy'"),
     (["diagnose", "TRIAL", "--task-limit", "3"], "task-folder and task-limit need --tasks"),
     (["diagnose", "TRIAL", "--data", "./none.txt"], "data ./none.txt does not exist"),
-    (["diagnose", "TRIAL", "--out", "TEXT/000.txt"], "cannot be made"),
+    (["diagnose", "TRIAL", "--out", "TEXT/000.txt"], "cannot be created"),
     (["diagnose", "TRIAL", "--memory-gb", "0"], "memory-gb must be above 0 and finite, got 0"),
     (["prune", "TRIAL", "--layers", "5", "--out", "o"], "layers must lie within 1 to 4, got 5"),
     (["prune", "TRIAL", "--layers", "1-4", "--out", "o"], "layers must leave at least one of the model's 4"),

@@ -92,7 +92,7 @@ def test_mistakes(models, tmp_path, capsys):
 def test_a_tokenizer_that_does_not_fit(tmp_path, capsys):
     decoders.save(tmp_path / "small", vocab_size=290)
     assert evaluate(tmp_path / "small", "--tasks", "piqa", "--out", tmp_path / "out") == 2
-    assert "its tokenizer has 300 tokens, its embedding only 290" in capsys.readouterr().err
+    assert "its tokenizer has 300 tokens, but its embedding only 290" in capsys.readouterr().err
 
 
 @pytest.mark.slow

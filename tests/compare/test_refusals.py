@@ -60,7 +60,7 @@ def test_learning_rates_that_are_close_have_folders_of_their_own(tmp_path):
         ({"hidden_size": 30}, "not a multiple of the number of attention heads"),
         ({"model_type": "gpt_neox"}, "model family 'gpt_neox' is not known; known: gemma3_text, gpt2, llama"),
         ({"model_type": "vit"}, "is a 'vit' config, a family without a causal language model"),
-        ({"num_hidden_layers": 0}, "num_hidden_layers must be a whole number from 1 to 1,024, got 0"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers must be an integer from 1 to 1,024, got 0"),
     ],
 )
 def test_a_model_that_cannot_be_built_leaves_no_folder(settings_for, tmp_path, changes, said):
@@ -139,7 +139,7 @@ def test_warnings_are_said_before_anything_runs(settings_for, tmp_path):
     with pytest.raises(DataError):
         compare(replace(settings, training=replace(settings.training, warmup=0.0)), display)
     warned = [line for line in display.said if line.startswith("warning: ")]
-    assert any("mix(0.25) rounds to no Post-LN layer among 2" in line for line in warned)
+    assert any("mix(0.25) rounds to no Post-LN layer in a model of 2" in line for line in warned)
     assert any("HybridNorm is published with 'megatron'" in line for line in warned)
 
 

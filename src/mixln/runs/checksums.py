@@ -58,7 +58,7 @@ def read_sums(folder: Path, name: str = SUMS) -> dict[str, tuple[int, str]] | No
     except (OSError, ValueError) as error:
         raise ValueError(f"{name} cannot be read ({error})") from error
     if outside := [path for path in found if path.startswith("/") or ".." in Path(path).parts]:
-        raise ValueError(f"{name} lists {outside[0]!r}, which is outside of the folder")
+        raise ValueError(f"{name} lists {outside[0]!r}, which is outside the folder")
     return found
 
 
