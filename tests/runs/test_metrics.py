@@ -7,10 +7,9 @@ import math
 
 import pytest
 
-from mixln.training.resuming import resumption
 from mixln.runs.checkpoints import seal
 from mixln.runs.metrics import MetricsFile, read_metrics
-from tests import small
+from mixln.training.resuming import resumption
 
 ROWS = [{"step": step, "loss": 5.0 - step} for step in (1, 2, 3)]
 

@@ -8,10 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from mixln.compare.results import Interval
 from mixln.records import to_json
-from mixln.runs.trials import trial_result
 from mixln.runs.profile import LayerProfile
+from mixln.runs.trials import trial_result
 from tests.compare.records import result
 
 PROFILE = LayerProfile(step=10, attention=(0.1, 1 / 3), feed_forward=(2e-8, 3e30))

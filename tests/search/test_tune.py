@@ -10,8 +10,8 @@ import shutil
 import pytest
 
 from mixln.cli import main
-from mixln.compare.pretraining import Pretraining
 from mixln.compare.runner import Machine
+from mixln.compare.trial_job import TrialJob
 from mixln.errors import MixlnError
 from mixln.runs.trials import Trial, TrialResult, write_result
 from mixln.search import full, shorts, tune
@@ -94,8 +94,8 @@ class Known:
 
     def job_of(self, candidate, rate, seed):
         trial = Trial(placement=candidate.placement, init="normal", learning_rate=rate, seed=seed)
-        return Pretraining(
-            trial=trial, folder=self.at(rate, seed), config={}, text=self.folder, training=TrainSettings(steps=40)
+        return TrialJob(
+            trial=trial, folder=self.at(rate, seed), settings=SearchSettings().comparison(), config={}, data=self.folder
         )
 
     def climbed(self):
@@ -184,8 +184,8 @@ def test_what_is_tried_first_is_tried_after_an_interruption_too(files, tmp_path)
     settings = SearchSettings(out=tmp_path, layers=4)
     limits = ((0, 0.1), (1, 0.02), (4, 0.02))
     job = shorts.Short(
-        trial=Trial(placement="pre", init="normal", learning_rate=1e-3, seed=3), folder=tmp_path, config={}, text=tmp_path,
-        training=TrainSettings(steps=4),
+        trial=Trial(placement="pre", init="normal", learning_rate=1e-3, seed=3), folder=tmp_path, config={}, data=tmp_path,
+        settings=settings.comparison(),
     )  # fmt: skip
 
     def proposals(count):

@@ -12,7 +12,6 @@ import tyro
 
 from mixln.bounds import MOST_STEPS, Layers, Pixels, Positive, Processes, Seed, Share, Within, check_numbers
 from mixln.compare.chain_settings import ChainSettings
-from mixln.compare.results import Task
 from mixln.data.settings import AugmentSettings, ImageSettings, TextSettings
 from mixln.errors import SettingsError
 from mixln.placement import canonical
@@ -100,7 +99,7 @@ class GridSettings(ExperimentSettings, ExecutorSettings, ABC):
 
     DEFAULTS: ClassVar[dict[str, tuple[Any, ...]]]
     """Of each axis."""
-    task: Task
+    task: str
     training: ScratchSettings
 
     placements: tuple[str, ...] = ()
@@ -181,7 +180,7 @@ class CompareSettings(LanguageSettings, GridSettings):
         "learning_rates": (3e-3,),
         "seeds": (0, 1),
     }
-    task: Task = "language"
+    task: str = "language"
     """What the models learn: language, or vision: to tell classes of images apart. The other one has options of its own:
     mixln compare --task vision --help."""
     training: Annotated[TrainSettings, tyro.conf.arg(name="")] = field(default_factory=TrainSettings)
@@ -219,7 +218,7 @@ class VisionCompareSettings(GridSettings):
     """
 
     DEFAULTS: ClassVar[dict[str, tuple[Any, ...]]] = {**CompareSettings.DEFAULTS, "learning_rates": (1e-3,)}
-    task: Task = "vision"
+    task: str = "vision"
     """What the models learn: language, or vision. The other one has options of its own: mixln compare --help."""
     out: Path = Path("runs/vision")
     """Folder of the experiment: trials, figures, report.html."""

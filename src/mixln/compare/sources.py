@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
 from mixln.compare.results import alike
 from mixln.compare.store import EXPERIMENT, Store
-from mixln.data.settings import ImageSettings, TextSettings
+from mixln.compare.tasks import task_of
 from mixln.errors import StoreError, first_line
 from mixln.hosts.sources import Say, Source, find_model, refuse_pickle, silent
-from mixln.records import from_json
 from mixln.runs.checkpoints import changed, sealed
 from mixln.runs.trials import TRIAL, Trial, TrialResult, read_result, read_trial
-from mixln.training.settings import TrainSettings
 
 
 def find(name: str, *, cache: Path, say: Say = silent, pickled: bool = False) -> list[Source]:
@@ -114,19 +111,12 @@ def _of_checkpoint(name: str, checkpoint: Path, cache: Path) -> Source:
     if not (folder.parent / EXPERIMENT).is_file():  # it was taken out of its experiment
         return source
     experiment = Store(folder.parent).read() or {}
-    settings: dict[str, Any] = experiment["settings"]
     try:
-        if "images" in settings:
-            images = asdict(from_json(ImageSettings, settings["images"]))
-            return replace(source, images=images, images_fingerprint=experiment["images"]["fingerprint"])
-        text = asdict(from_json(TextSettings, settings["text"]))
-        training = from_json(TrainSettings, settings["training"])
+        return task_of(experiment).trained_on(experiment, source)
     except (ValueError, TypeError, KeyError) as error:
         raise StoreError(
             f"{folder.parent / EXPERIMENT} is damaged ({first_line(error)}); run its mixln compare again in another folder"
         ) from error
-    length = text["sequence_length"]
-    return replace(source, trial=text, trial_tokens=training.total_steps(length) * training.batch_size * length)
 
 
 def _result(folder: Path) -> TrialResult | None:

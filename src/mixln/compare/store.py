@@ -43,6 +43,7 @@ class Experiment:
     machine: str = ""
     commit: str | None = None
     baseline: str = ""
+    task: str = ""
 
 
 class Store:

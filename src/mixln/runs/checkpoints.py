@@ -177,8 +177,6 @@ def sealed(folder: Path) -> list[tuple[int, Path]]:
     return sorted((int(path.name.removeprefix("checkpoint-")), path) for path in found)
 
 
-
-
 def last_usable(folder: Path, say: Callable[[str], None]) -> tuple[Path | None, MetricsFile]:
     """The checkpoint from which a training in `folder` resumes, `None` for its start, and its rows up to there.
 

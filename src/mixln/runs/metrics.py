@@ -8,8 +8,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from mixln.runs.profile import LayerProfile
 from mixln.files import free_name, write_atomic
+from mixln.runs.profile import LayerProfile
 
 METRICS, ANSWERS = "metrics.jsonl", "answers.npz"
 """Names of the file, and of the one with a classifier's answers beside it, see :mod:`mixln.training.answers`."""
