@@ -181,8 +181,8 @@ class CompareSettings(LanguageSettings, GridSettings):
         "seeds": (0, 1),
     }
     task: str = "language"
-    """What the models learn: language, or vision: to tell classes of images apart. The other one has options of its own:
-    mixln compare --task vision --help."""
+    """The task: language (the next token), masked-lm (hidden tokens) or vision (the class of an image). The others have options of their
+    own: mixln compare --task vision --help."""
     training: Annotated[TrainSettings, tyro.conf.arg(name="")] = field(default_factory=TrainSettings)
     after: Annotated[ChainSettings, tyro.conf.arg(name="")] = field(default_factory=ChainSettings)
 
@@ -219,7 +219,7 @@ class VisionCompareSettings(GridSettings):
 
     DEFAULTS: ClassVar[dict[str, tuple[Any, ...]]] = {**CompareSettings.DEFAULTS, "learning_rates": (1e-3,)}
     task: str = "vision"
-    """What the models learn: language, or vision. The other one has options of its own: mixln compare --help."""
+    """The task: language, masked-lm or vision. Each has options of its own: mixln compare --help."""
     out: Path = Path("runs/vision")
     """Folder of the experiment: trials, figures, report.html."""
     model: str = "vit-micro"

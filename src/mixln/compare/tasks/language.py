@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mixln.compare.measure import LANGUAGE
 from mixln.compare.results import Floor
@@ -27,26 +27,29 @@ if TYPE_CHECKING:
     from mixln.training.language_modelling import LanguageObjective
 
 
-class LanguageTask(Task[CompareSettings, Text]):
+L = TypeVar("L", bound=CompareSettings)
+
+
+class LanguageTask(Task[L, Text], Generic[L]):
     """Every token from those before it."""
 
     name, entry, head = "language", "text", "causal-lm"
     settings, measure = CompareSettings, LANGUAGE
 
-    def config(self, settings: CompareSettings) -> PreTrainedConfig:
-        return _config(settings)
+    def config(self, settings: L) -> PreTrainedConfig:
+        return config_of(settings)
 
-    def warms_up(self, settings: CompareSettings) -> bool:
+    def warms_up(self, settings: L) -> bool:
         return settings.training.warmup_steps(settings.text.sequence_length) > 0
 
-    def prepare(self, settings: CompareSettings, config: PreTrainedConfig, say: Say) -> TaskData[Text]:
+    def prepare(self, settings: L, config: PreTrainedConfig, say: Say) -> TaskData[Text]:
         text = prepared_text(settings, config.vocab_size, say)
         info = text.info
         return TaskData(
             source=text,
             folder=text.folder,
             fingerprint=info.fingerprint,
-            config=_config(settings, info.vocabulary_size),
+            config=config_of(settings, info.vocabulary_size),
             steps=settings.steps,
             given=f"{settings.tokens:,} tokens",
             floor=Floor(loss=info.unigram_loss, bits_per_byte=info.bits_per_byte(info.unigram_loss)),
@@ -57,20 +60,24 @@ class LanguageTask(Task[CompareSettings, Text]):
             },
         )
 
-    def objective(self, settings: CompareSettings, folder: Path) -> LanguageObjective:
+    def objective(self, settings: L, folder: Path) -> LanguageObjective:
         from mixln.training.language_modelling import LanguageObjective
 
         return LanguageObjective(Text.load(folder))
 
     def trained_on(self, experiment: dict[str, Any], source: Source) -> Source:
-        return trained_on_text(experiment, source)
+        settings = experiment["settings"]
+        text = from_json(TextSettings, settings["text"])
+        training = from_json(TrainSettings, settings["training"])
+        tokens = training.total_steps(text.sequence_length) * training.batch_size * text.sequence_length
+        return replace(source, trial=asdict(text), trial_tokens=tokens)
 
-    def length(self, settings: CompareSettings) -> str:
+    def length(self, settings: L) -> str:
         return f"{settings.steps:,} steps of {settings.training.batch_size} × {settings.text.sequence_length} tokens"
 
     def plan(
         self,
-        settings: CompareSettings,
+        settings: L,
         trials: int,
         *,
         processes: int = 1,
@@ -97,7 +104,7 @@ class LanguageTask(Task[CompareSettings, Text]):
             )
         )
 
-    def estimate(self, settings: CompareSettings, trials: int) -> Estimate:
+    def estimate(self, settings: L, trials: int) -> Estimate:
         made, device = self.plan(settings, trials), DEVICES["h100"]
         hours = trials * made.seconds / 3600
         words = (
@@ -137,16 +144,11 @@ def prepared_text(settings: CompareSettings, vocabulary_size: int, say: Say) -> 
     return text
 
 
-def trained_on_text(experiment: dict[str, Any], source: Source) -> Source:
-    """A trial's model with the text of its experiment, see :meth:`Task.trained_on`."""
-    settings = experiment["settings"]
-    text = from_json(TextSettings, settings["text"])
-    training = from_json(TrainSettings, settings["training"])
-    tokens = training.total_steps(text.sequence_length) * training.batch_size * text.sequence_length
-    return replace(source, trial=asdict(text), trial_tokens=tokens)
+def config_of(settings: CompareSettings, vocabulary_size: int | None = None) -> PreTrainedConfig:
+    """The stock config of a comparison of language models.
 
-
-def _config(settings: CompareSettings, vocabulary_size: int | None = None) -> PreTrainedConfig:
+    :param vocabulary_size: of the tokenizer, once it is known.
+    """
     return model_config(
         settings.model,
         layers=settings.layers,
@@ -155,4 +157,4 @@ def _config(settings: CompareSettings, vocabulary_size: int | None = None) -> Pr
     )
 
 
-TASK = LanguageTask()
+TASK: LanguageTask[CompareSettings] = LanguageTask()
