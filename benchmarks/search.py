@@ -27,15 +27,15 @@ from mixln.compare.settings import CompareSettings, GridSettings
 from mixln.compare.statistics import paired_difference
 from mixln.recipes import RECIPES
 from mixln.recipes.results import Reproduction
-from mixln.records import difference, from_json, read_json, to_json
+from mixln.records import difference, read_record, to_json
 from mixln.search.results import Search
 
 Setting = tuple[str, float]
 
 
 def main(tuned: Path, swept: Path, model: str) -> None:
-    search = from_json(Search, read_json(tuned / "tune.json"))
-    found = from_json(Reproduction, read_json(swept))
+    search = read_record(Search, tuned / "tune.json")
+    found = read_record(Reproduction, swept)
     runs = {run.name: run.settings for run in RECIPES[found.recipe].runs(found.scale, None)}
     if model not in {each.run for each in found.swept}:
         raise SystemExit(f"{swept} has no sweep of {model}, it has {', '.join({each.run: 0 for each in found.swept})}")

@@ -5,7 +5,9 @@
     │   └── PlacementError    a placement that does not exist or does not fit the model
     ├── DataError         text that cannot be read or is too short
     ├── StoreError        a folder that holds another experiment, or has no room
-    └── CheckpointError   a model that cannot be found or loaded, or whose weights are damaged
+    ├── CheckpointError   a model that cannot be found or loaded, or whose weights are damaged
+    └── RecordError       an entry of a JSON file that is missing or has another type than its field
+        └── UnknownEntry      an entry that the record does not have: of a newer version, or misspelt
 
 Each message is one line that gives the field, the rule, the value and the remedy. The command line prints it and exits with 2.
 """
@@ -35,6 +37,25 @@ class StoreError(MixlnError):
 
 class CheckpointError(MixlnError):
     """A model that cannot be found or loaded, does not fit its own config or placement, or whose weights are damaged."""
+
+
+class RecordError(MixlnError):
+    """An entry of a stored record that is missing or has another type than its field.
+
+    :param rule: the rest of the sentence that begins with the path.
+    :param path: of the entry, for example `.layers[0].attention`.
+    """
+
+    def __init__(self, rule: str, path: str = "") -> None:
+        super().__init__(rule)
+        self.rule, self.path = rule, path
+
+    def __str__(self) -> str:
+        return f"{self.path.lstrip('.') or 'it'} {self.rule}"
+
+
+class UnknownEntry(RecordError):
+    """An entry that a record does not have: a newer version has it, or its name is misspelt."""
 
 
 class Stopped(Exception):

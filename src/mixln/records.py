@@ -1,44 +1,85 @@
-"""Frozen records as JSON."""
+"""The codec between frozen records (keyword-only dataclasses) and JSON.
+
+Reading is strict. Every entry must have its field's type; an entry that the class does not know, and one that is missing, is refused by
+its path: `trial.learning_rate must be a finite number, got "x"`. What a file may lack is data, not a default value:
+
+    OPTIONAL             metadata of a field whose entry may be missing, because earlier versions did not write it
+    Partial              a class in which every entry that has a default may be missing: settings
+    Sparse               a Partial that is also written without the entries that equal their defaults: placements
+
+Writing adds the properties marked :class:`derived`, which reading ignores.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
+from functools import cache, partial
+from itertools import repeat
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from mixln.errors import RecordError, UnknownEntry
+
+T = TypeVar("T")
+Reader = Callable[[Any], Any]
+"""Takes an entry as JSON has it and returns a field's value, or raises :class:`RecordError`."""
 LARGEST = 2**28
-"""Bytes of a JSON file that is read, which takes about ten times as much memory."""
+"""Bytes of the largest JSON file that is read; parsed, it takes about ten times as much memory."""
+SHOWN = 200
+"""Characters of a value in an error message."""
+OPTIONAL: Mapping[str, bool] = {"optional": True}
+"""Metadata of a field whose entry a file may lack, because earlier versions did not write it; it then has its default."""
 
 
-def to_json(record: Any) -> Any:
-    """A record as plain JSON types, with its derived perplexities written out.
+class derived(property):
+    """A property that is written with the fields of its record and ignored when the record is read."""
 
-    A float that is not finite becomes `None`, and comes back as NaN.
+
+class Partial:
+    """Base of records in whose JSON any entry that has a default may be missing."""
+
+
+class Sparse(Partial):
+    """Base of records whose JSON leaves out the entries that equal their defaults."""
+
+
+def to_json(value: Any) -> Any:
+    """A record, or a dict or list with records in it, as plain JSON types. A float that is not finite becomes `None`."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): to_json(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(entry) for entry in value]
+    if is_dataclass(value):
+        return {name: to_json(getattr(value, name)) for name in _written(value)}
+    return str(value) if isinstance(value, Path) else value
+
+
+def from_json(kind: type[T], data: Any, path: str = "") -> T:
+    """Reads what :func:`to_json` wrote of a record. `None` becomes NaN where the type is `float`.
+
+    :param kind: the record's class.
+    :param path: of `data` in a larger whole, put before the path in an error.
+    :raises RecordError: for the first entry that is wrong, unknown (:class:`~mixln.errors.UnknownEntry`) or missing.
     """
-    if dataclasses.is_dataclass(record) and not isinstance(record, type):
-        entries = {item.name: to_json(getattr(record, item.name)) for item in dataclasses.fields(record)}
-        if hasattr(type(record), "perplexity"):
-            entries["perplexity"] = to_json(record.perplexity)  # type: ignore[attr-defined]
-        return entries
-    if isinstance(record, dict):
-        return {key: to_json(value) for key, value in record.items()}
-    if isinstance(record, list | tuple):
-        return [to_json(value) for value in record]
-    if isinstance(record, Path):
-        return str(record)
-    if isinstance(record, float) and not math.isfinite(record):
-        return None
-    return record
+    try:
+        return _reader(kind)(data)
+    except RecordError as error:
+        error.path = f"{path}{error.path}"
+        raise
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds.
+    """The content of a JSON file.
 
-    :raises ValueError: whatever is wrong with its text; :class:`OSError` if it cannot be read.
+    :raises ValueError: if it is no JSON, too large or nested too deeply; :class:`OSError` if it cannot be read.
     """
     if (size := path.stat().st_size) > LARGEST:
         raise ValueError(f"it has {size:,} bytes, more than the {LARGEST:,} that are read")
@@ -48,57 +89,25 @@ def read_json(path: Path) -> Any:
         raise ValueError("it is nested too deeply") from error
 
 
-def from_json(kind: Any, data: Any, path: str = "") -> Any:
-    """Reads what :func:`to_json` wrote of a record, by the types of its fields.
+def read_record(kind: type[T], path: Path) -> T:
+    """The record in a JSON file.
 
-    :param kind: a record's class, or the type of a field: a tuple, a dict, a union with `None`, a literal, or a plain JSON type.
-    :param path: where `data` stands in the whole, for what is said of it.
-    :raises KeyError: if a field without a default is missing; :class:`TypeError` if data has another form than its type.
+    :raises ValueError: as :func:`read_json` and :func:`from_json`; :class:`OSError` if the file cannot be read.
     """
-    if dataclasses.is_dataclass(kind):
-        entries, types = _of_form(dict, data, path), get_type_hints(kind)
-        known = [
-            item.name
-            for item in dataclasses.fields(kind)
-            if item.name in entries or (item.default is item.default_factory is dataclasses.MISSING)
-        ]
-        return kind(**{name: from_json(types[name], entries[name], f"{path}.{name}".strip(".")) for name in known})  # type: ignore[operator]
-    if kind is Any:
-        return data
-    if kind is float:
-        if data is None:
-            return math.nan
-        if isinstance(data, bool) or not isinstance(data, int | float) or not math.isfinite(data):
-            raise TypeError(f"{path} must be a finite number, got {_short(data)}")
-        return data
-    origin, inner = get_origin(kind), get_args(kind)
-    if origin in (UnionType, Union):
-        return None if data is None else from_json(next(each for each in inner if each is not NoneType), data, path)
-    if origin is Literal:
-        if data not in inner:
-            raise TypeError(f"{path} must be one of {', '.join(map(str, inner))}, got {_short(data)}")
-        return data
-    if origin is tuple:
-        values = _of_form(list, data, path)
-        kinds = [inner[0]] * len(values) if Ellipsis in inner else inner
-        if len(kinds) != len(values):
-            raise TypeError(f"{path} must have {len(kinds)} entries, got {len(values)}")
-        return tuple(from_json(each, value, path) for each, value in zip(kinds, values, strict=True))
-    if origin is dict:
-        return {name: from_json(inner[1], each, f"{path}.{name}") for name, each in _of_form(dict, data, path).items()}
-    return _of_form(kind, data, path)
+    return from_json(kind, read_json(path))
 
 
-FORMS = {dict: "an object", list: "a list", str: "a text", int: "a whole number", bool: "true or false"}
+def unreadable(path: Path, error: Exception, remedy: str) -> str:
+    """The line about a JSON file that :func:`read_record` refused.
+
+    :param remedy: for a corrupt file. A file of a newer version is not corrupt: the remedy is then to update mixln.
+    """
+    if isinstance(error, UnknownEntry):
+        return f"{path}: {error}; update mixln"
+    return f"{path} is damaged ({error}); {remedy}"
 
 
-def _of_form(kind: Any, data: Any, path: str) -> Any:
-    if not isinstance(data, kind) or isinstance(data, bool) != (kind is bool):
-        raise TypeError(f"{path or 'it'} must be {FORMS[kind]}, got {_short(data)}")
-    return data
-
-
-def difference(there: dict[str, Any], here: dict[str, Any], path: str = "") -> str:
+def difference(there: Any, here: dict[str, Any], path: str = "") -> str:
     """The first entry of two nested dicts of JSON types that differs, in words; empty if none does."""
     if not isinstance(there, dict):
         return f"{path or 'it'} there {_short(there)}, here {_short(here)}"
@@ -118,4 +127,158 @@ def _short(value: Any) -> str:
     text = str(value)
     if re.fullmatch(r"[0-9a-f]{40,}", text):
         return f"{text[:8]}…"
-    return text if len(text) <= 200 else f"{text[:200]}…"
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
+# Writing
+
+
+def _written(record: Any) -> Iterable[str]:
+    """The names of the entries of a record."""
+    if issubclass(type(record), Sparse):
+        return [item.name for item in fields(record) if getattr(record, item.name) != _default(item)]
+    return (*(item.name for item in fields(record)), *_derived(type(record)))
+
+
+def _default(item: Field[Any]) -> Any:
+    return item.default if item.default_factory is MISSING else item.default_factory()
+
+
+@cache
+def _derived(kind: type) -> tuple[str, ...]:
+    return tuple(name for base in kind.__mro__ for name, value in vars(base).items() if isinstance(value, derived))
+
+
+# Reading: a reader for each type, made once. A reader that fails knows the rule; the containers around it put their steps before the path.
+
+
+@cache
+def _reader(kind: Any) -> Reader:
+    if kind in PLAIN:
+        return PLAIN[kind]
+    if get_origin(kind) in GENERIC:
+        return GENERIC[get_origin(kind)](get_args(kind))
+    if is_dataclass(kind):
+        return _record_reader(kind)
+    raise TypeError(f"no JSON form of the type {kind}")
+
+
+def _record_reader(kind: Any) -> Reader:
+    types = get_type_hints(kind)
+    readers = {item.name: _reader(types[item.name]) for item in fields(kind)}
+    required = [item.name for item in fields(kind) if not _may_be_missing(kind, item)]
+    ignored = _derived(kind)
+
+    def read(data: Any) -> Any:
+        entries = {name: entry for name, entry in _checked(Mapping, data).items() if name not in ignored}
+        if unknown := [name for name in entries if name not in readers]:
+            raise UnknownEntry(f"is unknown to this version of mixln; known: {', '.join(readers)}", f".{unknown[0]}")
+        if missing := [name for name in required if name not in entries]:
+            raise RecordError("is missing", f".{missing[0]}")
+        values = {name: _inside(f".{name}", readers[name], entry) for name, entry in entries.items()}
+        try:
+            return kind(**values)
+        except ValueError as error:
+            raise RecordError(f"cannot be used: {error}") from error
+
+    return read
+
+
+def _may_be_missing(kind: type, item: Field[Any]) -> bool:
+    has_default = item.default is not MISSING or item.default_factory is not MISSING
+    return has_default and (item.metadata == OPTIONAL or issubclass(kind, Partial))
+
+
+def _inside(step: str, read: Reader, entry: Any) -> Any:
+    try:
+        return read(entry)
+    except RecordError as error:
+        error.path = f"{step}{error.path}"
+        raise
+
+
+def _checked(kind: Any, data: Any) -> Any:
+    if not isinstance(data, kind) or isinstance(data, bool) != (kind is bool):
+        raise RecordError(f"must be {NAMES[kind]}, got {_shown(data)}")
+    return data
+
+
+def _shown(data: Any) -> str:
+    text = json.dumps(data, ensure_ascii=False, default=str)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
+def _float(data: Any) -> float:
+    if data is None:
+        return math.nan
+    if isinstance(data, bool) or not isinstance(data, int | float) or not abs(data) <= sys.float_info.max:
+        raise RecordError(f"must be a finite number, got {_shown(data)}")
+    return data
+
+
+def _optional_reader(inner: tuple[Any, ...]) -> Reader:
+    (kind,) = (member for member in inner if member is not NoneType)
+    read = _reader(kind)
+    return lambda data: None if data is None else read(data)
+
+
+def _literal_reader(values: tuple[Any, ...]) -> Reader:
+    def read(data: Any) -> Any:
+        if not any(data == value and type(data) is type(value) for value in values):
+            raise RecordError(f"must be one of {', '.join(map(str, values))}, got {_shown(data)}")
+        return data
+
+    return read
+
+
+def _tuple_reader(inner: tuple[Any, ...]) -> Reader:
+    if inner[-1] is Ellipsis:
+        each = _reader(inner[0])
+        return lambda data: _all_read(_checked((list, tuple), data), repeat(each))
+    readers = tuple(map(_reader, inner))
+
+    def read(data: Any) -> Any:
+        if len(_checked((list, tuple), data)) != len(readers):
+            raise RecordError(f"must have {len(readers)} entries, got {len(data)}")
+        return _all_read(data, readers)
+
+    return read
+
+
+def _all_read(data: Iterable[Any], readers: Iterable[Reader]) -> tuple[Any, ...]:
+    values: list[Any] = []
+    try:
+        for entry, read in zip(data, readers, strict=False):  # endless, or checked to be as many
+            values.append(read(entry))
+    except RecordError as error:
+        error.path = f"[{len(values)}]{error.path}"
+        raise
+    return tuple(values)
+
+
+def _dict_reader(inner: tuple[Any, ...]) -> Reader:
+    read = _reader(inner[1])
+    return lambda data: {name: _inside(f".{name}", read, entry) for name, entry in _checked(Mapping, data).items()}
+
+
+NAMES: dict[Any, str] = {
+    Mapping: "an object",
+    (list, tuple): "a list",
+    str: "a string",
+    int: "an integer",
+    bool: "true or false",
+}
+PLAIN: dict[Any, Reader] = {
+    Any: lambda data: data,
+    object: lambda data: data,
+    float: _float,
+    Path: lambda data: Path(_checked(str, data)),
+    **{kind: partial(_checked, kind) for kind in (str, int, bool)},
+}
+GENERIC: dict[Any, Callable[[tuple[Any, ...]], Reader]] = {
+    Union: _optional_reader,
+    UnionType: _optional_reader,
+    Literal: _literal_reader,
+    tuple: _tuple_reader,
+    dict: _dict_reader,
+}

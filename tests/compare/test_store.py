@@ -10,8 +10,8 @@ import pytest
 from mixln.compare.store import EXPERIMENT, LOCK, Store
 from mixln.errors import StoreError
 from mixln.placement import placement
-from mixln.records import to_json
-from mixln.runs.trials import RESULT, TRIAL, Trial, write_result
+from mixln.records import read_record, to_json
+from mixln.runs.trials import RESULT, TRIAL, StoredTrial, Trial, write_result
 from tests.compare.records import result
 
 SHARED = {"model": "tiny", "text": {"data": "sotu", "sequence_length": 128}, "training": {"steps": 300, "warmup": 0.1}}
@@ -127,7 +127,7 @@ TRIAL_A = Trial(placement="mix(0.25)", init="normal", learning_rate=1e-3, seed=1
 def test_a_trial_has_its_own_folder_that_says_what_it_is(used):
     folder = used.add(TRIAL_A)
     assert folder == used.folder / "mix-0.25_lr0.001_seed1"
-    assert Trial(**json.loads((folder / TRIAL).read_text())) == TRIAL_A
+    assert read_record(StoredTrial, folder / TRIAL) == StoredTrial(**vars(TRIAL_A))
     written = (folder / TRIAL).stat().st_mtime_ns
     assert used.add(TRIAL_A) == folder
     assert (folder / TRIAL).stat().st_mtime_ns == written
@@ -151,6 +151,20 @@ def test_a_damaged_result_is_refused(used, content):
     with pytest.raises(StoreError, match=r"is damaged .*; delete it to run this trial again") as caught:
         used.result(TRIAL_A)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [EXPERIMENT, TRIAL, RESULT])
+def test_a_file_of_a_newer_version_is_no_damaged_one(used, name):
+    folder = used.add(TRIAL_A)
+    write_result(folder, replace(result("mix(0.25)", 3.0), trial=TRIAL_A))
+    path = used.folder / EXPERIMENT if name == EXPERIMENT else folder / name
+    path.write_text(json.dumps({**json.loads(path.read_text()), "median": 1}))
+    with pytest.raises(StoreError) as caught:
+        used.read() if name == EXPERIMENT else used.result(TRIAL_A)
+    said = str(caught.value)
+    assert said.startswith(f"{path}: median is unknown to this version of mixln; known: ")
+    assert said.endswith("; update mixln")
+    assert "\n" not in said
 
 
 @pytest.mark.parametrize(

@@ -228,7 +228,7 @@ def test_it_is_the_same_text_by_another_path(corpus, whole, tmp_path):
 
 DAMAGES = {
     "info.json cannot be read": lambda out: (out / "info.json").write_text("{"),
-    "info.json cannot be read ('description')": lambda out: (out / "info.json").write_text("{}"),
+    "info.json cannot be read (description is missing)": lambda out: (out / "info.json").write_text("{}"),
     "request.json cannot be read": lambda out: (out / "request.json").write_text("["),
     "train/00001.arrow is missing": lambda out: (out / "train" / "00001.arrow").unlink(),
     "train/00001.arrow has 100 of": lambda out: os.truncate(out / "train" / "00001.arrow", 100),

@@ -115,3 +115,14 @@ def test_a_tokenizer_that_is_none_is_one_line_at_once(name, said, tmp_path, monk
     assert f"tokenizer {name!r} {said}" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("entry", ["model_max_length", "padding_side"])
+def test_a_tokenizer_with_an_entry_of_a_wrong_type_is_one_line(entry, tmp_path):
+    folder = tmp_path / "tokenizer"
+    small.prepared(tmp_path).tokenizer().save_pretrained(folder)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**settings, entry: "\x1b[2J"}))
+    with pytest.raises(DataError, match="cannot be loaded: ") as caught:
+        named_tokenizer(str(folder))
+    assert "\n" not in str(caught.value)

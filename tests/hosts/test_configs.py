@@ -184,3 +184,16 @@ def test_a_context_of_one_token_cannot_be_measured(tmp_path, capsys):
     assert main(["diagnose", str(tmp_path / "m"), "--out", str(tmp_path / "out")]) == 2
     assert "takes sequences of at most 1 tokens (max_position_embeddings), and at least 8" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["pre", "hybrid*"])
+def test_a_placed_config_is_validated_when_it_is_read(name, tmp_path):
+    """transformers validates its own classes when they are built, and placed ones only when they are saved."""
+    placed(name).save_pretrained(tmp_path)
+    entries = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**entries, "hidden_size": 9}))
+    with pytest.raises(
+        CheckpointError, match=r"hidden size \(9\) is not a multiple of the number of attention heads"
+    ) as caught:
+        find_model(str(tmp_path), cache=tmp_path)
+    assert "\n" not in str(caught.value)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from mixln.records import to_json
+from mixln.records import from_json, to_json
 from mixln.report import write, write_diagnosis
 from mixln.report.charts import prepare
-from mixln.runs.trials import trial_result
+from mixln.runs.trials import TrialResult
 
 from . import diagnosis_samples, samples
 
@@ -30,7 +30,7 @@ def test_results_can_be_read_back(tmp_path: Path) -> None:
     summary = samples.several_rates()
     text = write(summary, tmp_path)[0].read_text(encoding="utf-8")
     stored = json.loads(text)
-    assert tuple(map(trial_result, stored["trials"])) == summary.trials
+    assert tuple(from_json(TrialResult, trial) for trial in stored["trials"]) == summary.trials
     assert stored == json.loads(json.dumps(to_json(summary)))
     assert list(stored)[: len(dataclasses.fields(summary))] == [item.name for item in dataclasses.fields(summary)]
     assert text.startswith('{\n "task": "language",\n "settings": {')
@@ -42,7 +42,7 @@ def test_figures_of_results_read_back_with_gaps() -> None:
     curve = ((10, 8.0), (20, float("nan")), (30, float("inf")))
     trials = [dataclasses.replace(result, train_curve=curve, loss=None) for result in summary.trials]
     stored = json.loads(json.dumps(to_json(trials), allow_nan=False))
-    again = dataclasses.replace(summary, trials=tuple(map(trial_result, stored)))
+    again = dataclasses.replace(summary, trials=tuple(from_json(TrialResult, trial) for trial in stored))
     assert math.isnan(again.trials[0].train_curve[1][1])
     assert prepare(again)[0].panels[0].traces[0].points == ((10.0, 8.0),)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -11,6 +10,7 @@ from mixln.cli.terminal import Terminal
 from mixln.diagnostics.settings import DiagnoseSettings
 from mixln.files import cache_folder
 from mixln.memory import keep_freed_memory
+from mixln.records import read_record, to_json
 from mixln.runs.folder import ReportFolder
 
 
@@ -36,7 +36,7 @@ class Diagnose(DiagnoseSettings):
         sources = [source for name in self.models for source in find(name, cache=cache, say=terminal.news)]
         prepared = prepare_models(sources, self.text, self.measure, cache=cache, say=terminal.news)
 
-        settings = {name: value for name, value in dataclasses.asdict(self).items() if name not in ("out", "cache")}
+        settings = {name: value for name, value in to_json(self).items() if name not in ("out", "cache")}
         models: list[Diagnosis] = []
         page = self.out
 
@@ -59,7 +59,6 @@ class Diagnose(DiagnoseSettings):
 def _earlier(folder: Path) -> bool:
     """True if a folder holds nothing but a diagnosis of mixln's first versions, which wrote no `asked.json`."""
     from mixln.diagnostics.results import Diagnoses
-    from mixln.records import from_json, read_json
 
-    from_json(Diagnoses, read_json(folder / "diagnosis.json"))
+    read_record(Diagnoses, folder / "diagnosis.json")
     return all(path.suffix == ".png" or path.name in ("diagnosis.json", "report.html") for path in folder.iterdir())

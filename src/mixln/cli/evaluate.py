@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -12,6 +11,7 @@ from mixln.errors import MixlnError
 from mixln.evaluation.settings import EvaluateSettings
 from mixln.files import cache_folder, undone_on
 from mixln.memory import keep_freed_memory
+from mixln.records import read_record, to_json
 from mixln.runs.folder import ReportFolder
 
 
@@ -40,7 +40,7 @@ class Evaluate(EvaluateSettings):
             terminal.news(
                 f"out {self.out} holds an evaluation: this one's table replaces its table, all answers are kept"
             )
-        settings = {name: value for name, value in dataclasses.asdict(self).items() if name not in ("out", "cache")}
+        settings = {name: value for name, value in to_json(self).items() if name not in ("out", "cache")}
         models: list[Scores] = []
 
         def so_far() -> Evaluation:
@@ -64,9 +64,8 @@ class Evaluate(EvaluateSettings):
 def _earlier(folder: Path) -> bool:
     """True if a folder holds nothing but an evaluation of mixln's first versions, which wrote no `asked.json`."""
     from mixln.evaluation.results import Evaluation
-    from mixln.records import from_json, read_json
 
     names = {path.name for path in folder.iterdir()}
     if "evaluation.json" in names:
-        from_json(Evaluation, read_json(folder / "evaluation.json"))
+        read_record(Evaluation, folder / "evaluation.json")
     return names <= {"evaluation.json", "table.md", "scores"} and bool(names & {"evaluation.json", "scores"})

@@ -20,6 +20,7 @@ from mixln.recipes.deviations import DEVIATIONS, Variant, check, variants
 from mixln.recipes.folders import TRAININGS, ended, folder_of, placed, seeds_of
 from mixln.recipes.plan import check_machine, described
 from mixln.recipes.records import Recipe, Run
+from mixln.records import read_record
 from mixln.runs.folder import ReportFolder
 from mixln.training.settings import EngineSettings, Parallel
 
@@ -221,17 +222,15 @@ class Reproduce(ExecutorSettings):
 def _earlier(folder: Path) -> bool:
     """True if a folder holds a report of mixln's first versions, which wrote no `asked.json`, whole or as far as it is."""
     from mixln.recipes.results import Reproduction
-    from mixln.records import from_json, read_json
 
     if (path := folder / "reproduction.json").is_file():
-        from_json(Reproduction, read_json(path))
+        read_record(Reproduction, path)
         return True
     return all((path / "results.json").is_file() for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def _document(folder: Path) -> str:
     from mixln.recipes.results import AsPublished, Reproduction
-    from mixln.records import from_json, read_json
     from mixln.report import reproductions
 
     folder = folder.resolve()  # whose name the links have
@@ -245,12 +244,12 @@ def _document(folder: Path) -> str:
             )
         try:
             if path.name == f"{name}.json":
-                record = found[name] = from_json(Reproduction, read_json(path))
+                record = found[name] = read_record(Reproduction, path)
             else:
-                record = beside[name] = from_json(AsPublished, read_json(path))
+                record = beside[name] = read_record(AsPublished, path)
             if record.recipe != name:
                 raise ValueError(f"it is of {record.recipe}")
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError) as error:
             raise SettingsError(
                 f"document: {path} is none of the files that mixln reproduce writes ({error}); take it out of the folder"
             ) from error

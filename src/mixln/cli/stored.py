@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,20 +33,18 @@ def defaults(kind: type[Any], present: dict[str, Any], out: Path, options: Colle
     :raises StoreError: if the experiment holds what this mixln does not take.
     """
     grid = present["grid"]
-    settings = {
-        **present["settings"],
-        **grid,
-        **{one: grid[axis][0] for axis, one in SINGLE.items() if len(grid[axis]) == 1},
-    }
+    axes = {**grid, **{one: grid[axis][0] for axis, one in SINGLE.items() if len(grid[axis]) == 1}}
     if "placements" not in options or "extend" in options:
-        settings["baseline"] = present.get("baseline")
+        axes["baseline"] = present.get("baseline")
+    names = {item.name for item in fields(kind)}  # a single training has no grid
+    settings = {**present["settings"], **{name: value for name, value in axes.items() if name in names}}
     left_out = {name.replace("-", "_") for name in alternatives(options)}
     for part in ("text", "training"):
         if part in settings:
             settings[part] = {name: value for name, value in settings[part].items() if name not in left_out}
     try:
-        made: ExperimentSettings = from_json(kind, settings)
-    except (MixlnError, TypeError, KeyError) as error:
+        made: ExperimentSettings = from_json(kind, settings, "settings")
+    except MixlnError as error:
         raise StoreError(
             f"{out / EXPERIMENT} holds settings that cannot be used ({first_line(error)}); choose another --out"
         ) from error

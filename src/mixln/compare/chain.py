@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +147,7 @@ def settings_of(chain: ChainSettings) -> dict[str, Any]:
     found: dict[str, Any] = {}
     trained: list[str] = []
     for name in steps(chain):
-        found[name] = {"after": list(trained), **to_json(asdict(getattr(chain, name)))}
+        found[name] = {"after": list(trained), **to_json(getattr(chain, name))}
         found[name].pop("trust_task_code", None)  # which changes no answer
         if name in ("finetune", "rlhf"):
             trained.append(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ def diagnose_trial(source: Source, settings: MeasureSettings, *, cache: Path, sa
     weights = [
         [file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in sorted(checkpoint.glob("*.safetensors"))
     ]
-    asked = {"version": version("mixln"), "weights": weights, **to_json(asdict(settings))}
+    asked = {"version": version("mixln"), "weights": weights, **to_json(settings)}
     del asked["trust_task_code"]  # which changes no number
     if (diagnosis := _read(kept, asked)) is None:
         prepared = prepare_models([source], NamedText(), settings, cache=cache, say=say)

@@ -5,7 +5,6 @@ Losses are in nats per token, token-weighted means over the whole held-out set.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import Any, Literal
 
 from mixln.diagnostics.results import Diagnosis
 from mixln.evaluation.results import Scores
+from mixln.records import OPTIONAL, derived
 from mixln.runs.outcome import Tuned, perplexity
 from mixln.runs.trials import Trial, TrialResult
 
@@ -70,10 +70,10 @@ class Cell:
     loss_deviation: float | None
     bits_per_byte: float | None
     tokens_per_second: float | None
-    figures: dict[str, float] = field(default_factory=dict)
+    figures: dict[str, float] = field(default_factory=dict, metadata=OPTIONAL)
     difference: Interval | None = None
 
-    @property
+    @derived
     def perplexity(self) -> float | None:
         """exp(mean loss)."""
         return perplexity(self.loss)
@@ -120,10 +120,10 @@ class Floor:
     bits_per_byte: float | None = None
     figures: dict[str, float] = field(default_factory=dict)
 
-    @property
+    @derived
     def perplexity(self) -> float:
         """exp(loss)."""
-        return math.exp(self.loss)
+        return perplexity(self.loss)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,7 +236,7 @@ class Summary:
     :param answered: of image classifiers, what they say of held-out images.
     """
 
-    task: str = "language"
+    task: str = field(default="language", metadata=OPTIONAL)
     settings: dict[str, Any]
     facts: dict[str, str]
     baseline: str
@@ -245,9 +245,9 @@ class Summary:
     trials: tuple[TrialResult, ...]
     verdict: tuple[str, ...]
     warnings: tuple[str, ...]
-    diagnoses: tuple[Diagnosis, ...] = ()
-    chain: Chain | None = None
-    answered: tuple[Answered, ...] = ()
+    diagnoses: tuple[Diagnosis, ...] = field(default=(), metadata=OPTIONAL)
+    chain: Chain | None = field(default=None, metadata=OPTIONAL)
+    answered: tuple[Answered, ...] = field(default=(), metadata=OPTIONAL)
 
     @property
     def labels(self) -> tuple[str, ...]:

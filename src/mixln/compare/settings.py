@@ -15,6 +15,7 @@ from mixln.compare.chain_settings import ChainSettings
 from mixln.data.settings import AugmentSettings, ImageSettings, TextSettings
 from mixln.errors import SettingsError
 from mixln.placement import canonical
+from mixln.records import Partial, to_json
 from mixln.runs.trials import Trial
 from mixln.training.settings import EngineSettings, Parallel, ScratchSettings, TrainSettings, VisionTrainSettings
 
@@ -29,7 +30,7 @@ PRIVATE = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExperimentSettings:
+class ExperimentSettings(Partial):
     """What all trials of an experiment share, and where it lies."""
 
     model: str
@@ -160,7 +161,7 @@ class GridSettings(ExperimentSettings, ExecutorSettings, ABC):
 
     def shared(self) -> dict[str, Any]:
         """What every trial of the experiment shares: all settings but the grid, and those that change no number."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if name not in PRIVATE}
+        return {name: value for name, value in to_json(self).items() if name not in PRIVATE}
 
     def grid(self) -> dict[str, list[Any]]:
         """The three axes of the comparison."""

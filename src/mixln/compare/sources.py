@@ -113,7 +113,7 @@ def _of_checkpoint(name: str, checkpoint: Path, cache: Path) -> Source:
     experiment = Store(folder.parent).read() or {}
     try:
         return task_of(experiment).trained_on(experiment, source)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, KeyError) as error:
         raise StoreError(
             f"{folder.parent / EXPERIMENT} is damaged ({first_line(error)}); run its mixln compare again in another folder"
         ) from error

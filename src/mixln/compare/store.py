@@ -12,7 +12,7 @@ from typing import Any
 
 from mixln.errors import StoreError
 from mixln.files import TEMPORARY, free_name, write_atomic
-from mixln.records import difference, from_json, read_json, to_json
+from mixln.records import OPTIONAL, difference, from_json, read_json, to_json, unreadable
 from mixln.runs.names import slug
 from mixln.runs.trials import PARTS, Trial, TrialResult, check_claim, claim, read_result
 
@@ -32,18 +32,19 @@ class Grid:
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """The form of `experiment.json`, to hold a file against."""
+    """The form of `experiment.json`, to hold a file against. It has a text or images."""
 
+    schema: int
     settings: dict[str, Any]
     grid: Grid
-    text: dict[str, Any] = field(default_factory=dict)
-    images: dict[str, Any] = field(default_factory=dict)
-    model: dict[str, Any] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=dict)
-    machine: str = ""
-    commit: str | None = None
-    baseline: str = ""
-    task: str = ""
+    text: dict[str, Any] = field(default_factory=dict, metadata=OPTIONAL)
+    images: dict[str, Any] = field(default_factory=dict, metadata=OPTIONAL)
+    model: dict[str, Any] = field(default_factory=dict, metadata=OPTIONAL)
+    versions: dict[str, str] = field(default_factory=dict, metadata=OPTIONAL)
+    machine: str = field(default="", metadata=OPTIONAL)
+    commit: str | None = field(default=None, metadata=OPTIONAL)
+    baseline: str = field(default="", metadata=OPTIONAL)
+    task: str = field(default="", metadata=OPTIONAL)
 
 
 class Store:
@@ -64,14 +65,14 @@ class Store:
         if path.is_file():
             try:
                 present = read_json(path)
-                if present["schema"] != SCHEMA:
+                if isinstance(present, dict) and present.get("schema", SCHEMA) != SCHEMA:
                     raise ValueError(f"schema {present['schema']}, this mixln reads {SCHEMA}")
                 from_json(Experiment, present)
                 present.setdefault("versions", {})
                 present.setdefault("machine", "")
                 return present
-            except (OSError, ValueError, TypeError, KeyError) as error:
-                raise StoreError(f"{path} is damaged ({error}); choose another --out, or delete the folder") from error
+            except (OSError, ValueError) as error:
+                raise StoreError(unreadable(path, error, "choose another --out, or delete the folder")) from error
         if self.folder.exists() and (not self.folder.is_dir() or any(not _ours(p) for p in self.folder.iterdir())):
             raise StoreError(f"out {self.folder} is not empty and holds no experiment; choose another --out")
         return None
@@ -88,7 +89,7 @@ class Store:
         if present is None:
             return grid
         for part, words in PARTS.items():
-            here = json.loads(json.dumps(to_json(shared.get(part, present.get(part)))))
+            here = to_json(shared.get(part, present.get(part)))
             if found := difference(present.get(part) or {}, here or {}):
                 raise StoreError(
                     f"out {self.folder} holds another experiment: {words}{found}; choose another --out, or the same settings"

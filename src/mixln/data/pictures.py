@@ -15,7 +15,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -31,7 +31,7 @@ from mixln.data.settings import ImageSettings
 from mixln.errors import DataError, SettingsError, first_line
 from mixln.files import folder_atomic, holding, write_atomic
 from mixln.quiet import quiet
-from mixln.records import from_json, read_json
+from mixln.records import read_record, to_json
 
 if TYPE_CHECKING:
     from datasets import ClassLabel, Dataset
@@ -112,8 +112,8 @@ class Images:
         :raises DataError: if it is damaged.
         """
         try:
-            return cls(folder=folder, info=from_json(ImagesInfo, read_json(folder / "info.json")))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            return cls(folder=folder, info=read_record(ImagesInfo, folder / "info.json"))
+        except (OSError, ValueError) as error:
             raise DataError(
                 f"data {folder} is damaged: info.json cannot be read ({first_line(error)}); delete that folder"
             ) from error
@@ -190,7 +190,7 @@ def prepare_images(
     if not (folder / "info.json").is_file():
         with folder_atomic(folder, keeps=holding("info.json")) as target, quiet():
             info = _prepare(source, settings, size, channels, key, target, say)
-            write_atomic(target / "info.json", json.dumps(asdict(info), indent=1))
+            write_atomic(target / "info.json", json.dumps(to_json(info), indent=1))
     found = Images.load(folder)
     if found.info.unreadable:
         names = (folder / "unreadable.txt").read_text("utf-8").splitlines()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from mixln.data.text import HELD_OUT_ROWS, Text, TextInfo
 from mixln.data.tokenizer import named_tokenizer, save_tokenizer, trained_tokenizer
 from mixln.errors import DataError
 from mixln.files import existing, folder_atomic, holding, write_atomic
+from mixln.records import to_json
 
 FORMAT = 1
 """Changes whenever the packing changes, so that an old cache is not read as a new one."""
@@ -37,7 +38,7 @@ def prepare(settings: TextSettings, *, vocabulary_size: int, tokens: int, cache:
     if settings.streaming:
         return prepare_stream(settings, vocabulary_size=vocabulary_size, tokens=tokens, cache=cache)
     size = settings.vocabulary_size or vocabulary_size
-    request = hashlib.sha256(json.dumps([FORMAT, asdict(settings), size, tokens]).encode()).hexdigest()[:20]
+    request = hashlib.sha256(json.dumps([FORMAT, to_json(settings), size, tokens]).encode()).hexdigest()[:20]
     remembered = cache / "hub" / request
     if is_hub(settings) and remembered.is_file():
         folder = cache / "text" / remembered.read_text("utf-8")
@@ -88,4 +89,4 @@ def _pack(documents: Corpus, tokenizer: Any, length: int, key: str, folder: Path
         datasets.Dataset.from_dict(as_rows, features=narrow).save_to_disk(str(target / "train"))
         windows(held_out, length).save_to_disk(str(target / HELD_OUT_ROWS))
         save_tokenizer(tokenizer, target / "tokenizer", origin)
-        write_atomic(target / "info.json", json.dumps(asdict(info), indent=1))
+        write_atomic(target / "info.json", json.dumps(to_json(info), indent=1))

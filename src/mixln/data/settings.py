@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from mixln.bounds import Count, Length, NotNegative, Share, Tokens, Within, check_numbers
 from mixln.errors import SettingsError
+from mixln.records import Partial
 
 MOST_VOCABULARY = 1_000_000
 """Tokens of a tokenizer that mixln trains, at most: the trainer reserves memory for all of them beforehand."""
@@ -29,7 +30,7 @@ Probability = Annotated[float, Within(least=0, most=1, rule="must lie in [0, 1] 
 
 
 @dataclass(frozen=True, kw_only=True)
-class CorpusSettings:
+class CorpusSettings(Partial):
     """Text, and which part of it is held out."""
 
     data: str = "sotu"
@@ -141,7 +142,7 @@ class ExampleSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageSettings:
+class ImageSettings(Partial):
     """Images of several classes, and which of them are held out."""
 
     data: str = "fashion-mnist"
@@ -170,7 +171,7 @@ class ImageSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AugmentSettings:
+class AugmentSettings(Partial):
     """How training images are changed each time that they are seen. Flips, RandAugment and erasing need the package kornia."""
 
     crop: Annotated[

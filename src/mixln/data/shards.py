@@ -21,7 +21,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ from mixln.files import (
     write_atomic,
     wrong_size,
 )
-from mixln.records import from_json, read_json
+from mixln.records import read_json, read_record, to_json
 
 FORMAT = 2
 """Changes whenever the split or the packing does, so that a text begun with another is not gone on with."""
@@ -149,7 +149,7 @@ def prepare_stream(settings: TextSettings, *, vocabulary_size: int, tokens: int,
     :param tokens: training tokens that will be seen, which decide how much is held out.
     """
     source = parts(settings)
-    request = {"format": FORMAT, **asdict(settings), "tokens": tokens, "of": source.identity, "bpe": vocabulary_size}
+    request = {"format": FORMAT, **to_json(settings), "tokens": tokens, "of": source.identity, "bpe": vocabulary_size}
     key = hashlib.sha256(json.dumps(request).encode()).hexdigest()[:20]
     folder = cache / "text" / key
     if not (folder / "info.json").is_file():
@@ -158,7 +158,7 @@ def prepare_stream(settings: TextSettings, *, vocabulary_size: int, tokens: int,
             tokenizer = Text.tokenizer_in(target)
             counts = sum(np.bincount(ids, minlength=len(tokenizer)) for ids in _encoded(_sample(source), tokenizer))
             info = _info(target, source, counts, tokenizer, key)
-            write_atomic(target / "info.json", json.dumps(asdict(replace(info, stream=asdict(settings))), indent=1))
+            write_atomic(target / "info.json", json.dumps(to_json(replace(info, stream=settings)), indent=1))
     return Text.load(folder)
 
 
@@ -183,8 +183,8 @@ def prepared(settings: PackSettings, folder: Path) -> Text:
 def _is_whole(out: Path) -> bool:
     """Whether a text is prepared to its end; pieces of another size than they had then are deleted, to be made again."""
     try:
-        files = from_json(TextInfo, read_json(out / "info.json")).files
-    except (OSError, ValueError, KeyError, TypeError):
+        files = read_record(TextInfo, out / "info.json").files
+    except (OSError, ValueError):
         return False
     pieces = {name: size for name, size in files.items() if re.fullmatch(r"\d{5,}\.(arrow|npy)", name)}
     wrong = [name for name, size in pieces.items() if wrong_size(out / TRAIN / name, size)]
@@ -436,7 +436,7 @@ def _finish(
         equal_documents=_equal(out, used),
         files={_arrow(out, file).name: _arrow(out, file).stat().st_size for file in used},
     )
-    write_atomic(out / "info.json", json.dumps(asdict(info), indent=1))
+    write_atomic(out / "info.json", json.dumps(to_json(info), indent=1))
 
 
 def _info(out: Path, source: Parts, counts: Any, tokenizer: Any, fingerprint: str) -> TextInfo:

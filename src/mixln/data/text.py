@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from mixln.data.settings import TextSettings
 from mixln.errors import DataError, first_line
 from mixln.files import wrong_size
-from mixln.records import from_json, read_json
+from mixln.records import OPTIONAL, read_record
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -47,9 +47,9 @@ class TextInfo:
     held_out_tokens: int
     held_out_bytes: int
     unigram_loss: float
-    equal_documents: int | None = None
-    files: dict[str, int] = field(default_factory=dict)
-    stream: dict[str, Any] | None = None
+    equal_documents: int | None = field(default=None, metadata=OPTIONAL)
+    files: dict[str, int] = field(default_factory=dict, metadata=OPTIONAL)
+    stream: TextSettings | None = field(default=None, metadata=OPTIONAL)
 
     def bits_per_byte(self, loss: float) -> float:
         """Converts a held-out loss in nats per token to bits per byte of the text."""
@@ -101,7 +101,7 @@ class Text:
         from mixln.data.stream import Stream
 
         assert self.info.stream is not None
-        settings = TextSettings(**self.info.stream)
+        settings = self.info.stream
         return Stream(parts(settings), self.tokenizer(), length=settings.sequence_length, seed=seed, **share)
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -147,8 +147,8 @@ class Text:
         :raises DataError: if it is damaged, as far as names and sizes tell.
         """
         try:
-            info = from_json(TextInfo, read_json(folder / "info.json"))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            info = read_record(TextInfo, folder / "info.json")
+        except (OSError, ValueError) as error:
             raise damaged(folder, f"info.json cannot be read ({first_line(error)})") from error
         for name, size in info.files.items():
             if found := wrong_size(folder / "train" / name, size):

@@ -34,6 +34,7 @@ def named_tokenizer(name: str) -> PreTrainedTokenizerFast:
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+            tokenizer.encode("A word.")  # entries of a wrong type raise only when they are used
     except Exception as error:  # transformers raises OSError, ValueError and others for the same mistake
         raise DataError(
             f"tokenizer {name!r} cannot be loaded: {first_line(error)}; name a folder or a hub id that holds one"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -156,7 +156,7 @@ def _asked(exam: Exam, source: Source, tokenizer: Any) -> dict[str, Any]:
     words = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else str(sorted(tokenizer.get_vocab().items()))
     settings = {
         name: value
-        for name, value in asdict(exam.settings).items()
+        for name, value in to_json(exam.settings).items()
         if name
         not in ("tasks", "task_folder", "trust_task_code", "questions")  # what is asked says more than where it lay
     }

@@ -99,6 +99,8 @@ def config_of(entries: Any) -> PreTrainedConfig:
         if "/" in str(entries.get(name)):
             raise ValueError(f"{name} names code on the hub, which is not run: {entries[name]!r}; leave the entry out")
     config = CONFIG_MAPPING[family].from_dict({name: each for name, each in entries.items() if name not in SWITCHES})
+    # transformers validates the classes that it has itself when they are built, and placed ones only when they are saved.
+    config.validate()
     layers = getattr(config, "num_hidden_layers", 1)
     if not isinstance(layers, int) or not 1 <= layers <= MOST_LAYERS:
         raise ValueError(f"num_hidden_layers must be a whole number from 1 to {MOST_LAYERS:,}, got {layers!r}")

@@ -10,13 +10,12 @@ and f may carry norms on its own projections. An absent norm or gain is `None`.
 
 from __future__ import annotations
 
-import dataclasses
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from mixln.errors import PlacementError
+from mixln.errors import PlacementError, RecordError
+from mixln.records import Sparse, from_json, to_json
 
 NORM_KINDS = {"host": None, "group": "groups", "dyt": "alpha"}
 """Kind of norm → the entry of :class:`Norm` that it needs, and that no other kind has."""
@@ -47,7 +46,7 @@ def _check_scale(field: str, value: float) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Norm:
+class Norm(Sparse):
     """What kind of norm stands in a slot.
 
     :param kind: `host`: the norm of the model family (RMSNorm for Llama); `group`: RMSNorm within groups of features;
@@ -84,7 +83,7 @@ class Norm:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gain:
+class Gain(Sparse):
     """A learnable factor on the skip or on the branch.
 
     :param width: `features`: one factor a feature; `scalar`: one for all.
@@ -103,7 +102,7 @@ class Gain:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProjectionNorm:
+class ProjectionNorm(Sparse):
     """A norm on the output of a q, k or v projection, or on the input of an output projection.
 
     :param width: `head`: over head_dim, one gain of shape (head_dim,) shared by all heads; `full`: over all heads at once.
@@ -118,7 +117,7 @@ class ProjectionNorm:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Projections:
+class Projections(Sparse):
     """Norms inside the branches: after q, k and v (before rotary embedding), before the attention's output projection
     (`context`), and before the feed-forward's (`down`)."""
 
@@ -143,7 +142,7 @@ class Projections:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sublayer:
+class Sublayer(Sparse):
     """One residual sublayer.
 
     s = stream_in(x);  y = stream_out( skip_scale · skip_gain ⊙ s + branch_gain ⊙ branch_out( f( branch_scale · branch_in(s) ) ) )
@@ -186,7 +185,7 @@ class Sublayer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layer:
+class Layer(Sparse):
     """Attention, then feed-forward, each with its own norms.
 
     :param bottom_to_top: the layer's input is added once more before the last norm of the layer (B2T).
@@ -213,7 +212,7 @@ class Layer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Placement:
+class Placement(Sparse):
     """Where every norm of a model stands: one record a layer.
 
     :param name: the text that it came from, for example `mix(0.25)`.
@@ -254,18 +253,19 @@ class Placement:
         return any(gain is not None and gain.profiled for gain in gains)
 
     def to_json(self) -> dict[str, Any]:
-        """The expanded placement as plain JSON types; absent norms and neutral scales are left out."""
-        return {"name": self.name, "init": self.init, **_compact(self, skip=("name", "init"))}
+        """The expanded placement as plain JSON types; absent norms and neutral scales are left out, name and init come first."""
+        return {"name": self.name, "init": self.init, **to_json(self)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Placement:
         """Reads what :meth:`to_json` wrote.
 
-        :raises PlacementError: on an unknown or missing entry, with its path.
+        :raises PlacementError: for an entry that is wrong, unknown or missing, with its path.
         """
-        if not isinstance(data, Mapping) or "layers" not in data:
-            raise PlacementError("a stored placement needs the entry 'layers', one record a layer")
-        return _expand(cls, data, "placement")
+        try:
+            return from_json(cls, data, "placement")
+        except RecordError as error:
+            raise PlacementError(str(error)) from error
 
 
 def _call(norm: Norm | None, argument: str) -> str:
@@ -276,64 +276,3 @@ def _times(symbol: str, gain: Gain | None, argument: str) -> str:
     if gain is None:
         return argument
     return f"{symbol}{'⊙' if gain.width == 'features' else '·'}{argument}"
-
-
-def _compact(record: Any, skip: tuple[str, ...] = ()) -> dict[str, Any]:
-    """A record as a dict without the entries that have their default value."""
-    entries = {}
-    for item in dataclasses.fields(record):
-        value = getattr(record, item.name)
-        if item.name in skip or value == _default(item):
-            continue
-        if dataclasses.is_dataclass(value):
-            value = _compact(value)
-        elif isinstance(value, tuple):
-            value = [_compact(entry) for entry in value]
-        entries[item.name] = value
-    return entries
-
-
-def _default(item: dataclasses.Field[Any]) -> Any:
-    return item.default_factory() if item.default_factory is not dataclasses.MISSING else item.default
-
-
-_RECORDS: dict[str, type] = {
-    record.__name__: record for record in (Norm, Gain, ProjectionNorm, Projections, Sublayer, Layer, Placement)
-}
-
-
-def _expand(record: type, data: Any, path: str) -> Any:
-    """Builds `record` from what :func:`_compact` wrote, refusing entries that the record does not have."""
-    if not isinstance(data, Mapping):
-        raise PlacementError(f"{path} must be a JSON object, got {data!r}")
-    fields = {item.name: item for item in dataclasses.fields(record)}
-    if extra := sorted(set(data) - set(fields)):
-        raise PlacementError(f"{path} has the unknown entry {extra[0]!r}; known: {', '.join(fields)}")
-    values = {name: _value(str(fields[name].type), value, f"{path}.{name}") for name, value in data.items()}
-    try:
-        return record(**values)
-    except TypeError as error:
-        raise PlacementError(f"{path}: {error}") from error
-
-
-_TEXT = (str, "a text")
-_PLAIN: dict[str, tuple[Any, str]] = {
-    "float": ((int, float), "a number"),
-    "int": (int, "a whole number"),
-    "bool": (bool, "true or false"),
-}
-
-
-def _value(annotation: str, value: Any, path: str) -> Any:
-    """One entry as its annotation wants it: a record, a tuple of records, a text or a number."""
-    nested = next((word for word in re.findall(r"\w+", annotation) if word in _RECORDS), None)
-    if nested is None:
-        wanted, called = _PLAIN.get(annotation.removesuffix(" | None"), _TEXT)
-        if not isinstance(value, wanted) or isinstance(value, bool) != (wanted is bool):
-            raise PlacementError(f"{path} must be {called}, got {value!r}")
-        return value
-    if not annotation.startswith("tuple"):
-        return _expand(_RECORDS[nested], value, path)
-    if not isinstance(value, list | tuple):
-        raise PlacementError(f"{path} must be a list, one entry a layer, got {value!r}")
-    return tuple(_expand(_RECORDS[nested], entry, f"{path}[{index}]") for index, entry in enumerate(value))

@@ -9,6 +9,7 @@ from mixln.compare.results import Interval
 from mixln.diagnostics.results import Angular
 from mixln.recipes.quantities import Scaling
 from mixln.recipes.records import Place
+from mixln.records import OPTIONAL
 
 Points = tuple[tuple[float, float], ...]
 """(place on the horizontal axis, value), ascending."""
@@ -35,7 +36,7 @@ class Measured:
     high: float | None
     seeds: int
     trained: int
-    scale: Scaling = "itself"
+    scale: Scaling = field(default="itself", metadata=OPTIONAL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +55,7 @@ class Ordering:
     published: tuple[float | None, float | None]
     difference: Interval | None
     verdict: Verdict
-    ours: bool = False
+    ours: bool = field(default=False, metadata=OPTIONAL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,9 +131,9 @@ class Reproduction:
     measured: tuple[Measured, ...]
     orderings: tuple[Ordering, ...]
     seconds: float
-    swept: tuple[Swept, ...] = ()
-    lines: tuple[Line, ...] = ()
-    turned: tuple[Turned, ...] = ()
+    swept: tuple[Swept, ...] = field(default=(), metadata=OPTIONAL)
+    lines: tuple[Line, ...] = field(default=(), metadata=OPTIONAL)
+    turned: tuple[Turned, ...] = field(default=(), metadata=OPTIONAL)
     facts: dict[str, str] = field(default_factory=dict)
 
     @property

@@ -13,7 +13,7 @@ from mixln.evaluation.results import Evaluation
 from mixln.files import write_atomic
 from mixln.recipes import RECIPES
 from mixln.recipes.results import AsPublished, Reproduction
-from mixln.records import from_json, read_json, to_json
+from mixln.records import read_record, to_json
 from mixln.report import papers, reproduction, reproduction_page, search, stress
 from mixln.report.chain_tables import chain_markdown, terminal_chain
 from mixln.report.charts import prepare
@@ -149,9 +149,9 @@ def reproductions(found: Mapping[str, Reproduction], beside: Mapping[str, AsPubl
 def _earlier(path: Path) -> set[Path]:
     """The figures that belong to a diagnosis that was written before; none where it cannot be read."""
     try:
-        models = from_json(Diagnoses, read_json(path)).models
+        models = read_record(Diagnoses, path).models
         return {path.parent / f"{chart.name}.png" for chart in charts_of(models)}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError):
         return set()
 
 

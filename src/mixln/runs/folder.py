@@ -36,7 +36,7 @@ from mixln.files import (
     write_atomic,
     write_sums,
 )
-from mixln.records import difference, from_json, read_json, to_json
+from mixln.records import difference, read_json, read_record, to_json, unreadable
 
 ASKED, RESULT, LOCK = "asked.json", "result.json", ".lock"
 R = TypeVar("R")
@@ -57,7 +57,7 @@ def check_same(folder: Path, asked: dict[str, Any]) -> None:
         there = read_json(path)
     except (OSError, ValueError) as error:
         raise StoreError(f"{path} is damaged ({error}); choose another --out, or delete the folder") from error
-    if found := difference(there, json.loads(json.dumps(to_json(asked)))):
+    if found := difference(there, to_json(asked)):
         raise StoreError(f"out {folder} holds another training: {found}; choose another --out, or the same settings")
 
 
@@ -126,9 +126,9 @@ def _read(folder: Path, kind: type[R], leaves: Callable[[R], Sequence[str]]) -> 
     path = folder / RESULT
     remedy = f"put it back, or delete {path} to do this again"
     try:
-        result = from_json(kind, read_json(path))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{path} is damaged ({error}); delete it to do this again") from error
+        result = read_record(kind, path)
+    except (OSError, ValueError) as error:
+        raise StoreError(unreadable(path, error, "delete it to do this again")) from error
     if missing := [name for name in leaves(result) if not (folder / name).exists()]:
         raise StoreError(f"{folder / missing[0]} is missing, which belongs to {path}; {remedy}")
     if (sums := sums_of_result(folder, remedy)) and (found := difference_of(folder, sums)):

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal, overload
 
+from mixln.records import OPTIONAL, derived
 from mixln.runs.profile import LayerProfile
 
 Status = Literal["finished", "diverged", "stalled", "failed"]
@@ -41,15 +42,15 @@ class Outcome:
     bits_per_byte: float | None
     tokens_per_second: float | None
     seconds: float
-    figures: dict[str, float] = field(default_factory=dict)
-    first_step_seconds: float | None = None
-    compiled: bool | None = None
+    figures: dict[str, float] = field(default_factory=dict, metadata=OPTIONAL)
+    first_step_seconds: float | None = field(default=None, metadata=OPTIONAL)
+    compiled: bool | None = field(default=None, metadata=OPTIONAL)
     train_curve: tuple[tuple[int, float], ...] = ()
     eval_curve: tuple[tuple[int, float], ...] = ()
     gradient_norms: tuple[LayerProfile, ...] = ()
     residual_variance: tuple[LayerProfile, ...] = ()
 
-    @property
+    @derived
     def perplexity(self) -> float | None:
         """exp(loss); infinite where that is too large to represent."""
         return perplexity(self.loss)

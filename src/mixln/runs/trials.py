@@ -9,13 +9,13 @@ checksums.json       length and SHA-256 of all of these, of the last checkpoint 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from mixln.errors import StoreError
 from mixln.files import difference_of, free_name, write_atomic
-from mixln.records import difference, from_json, read_json, to_json
+from mixln.records import OPTIONAL, difference, read_record, to_json, unreadable
 from mixln.runs import folder as job
 from mixln.runs.folder import sums_of_result
 from mixln.runs.metrics import ANSWERS, METRICS
@@ -29,8 +29,6 @@ PARTS = {
     "model": "its model has changed since: ",
 }
 """What all trials of an experiment share, and how a difference in it is announced."""
-OF = "experiment"
-"""Entry of `trial.json` with what the trials of its experiment share."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,15 +47,25 @@ class Trial:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StoredTrial(Trial):
+    """The form of `trial.json`.
+
+    :param experiment: what all trials of its experiment share; `None` where that is not known.
+    """
+
+    experiment: dict[str, Any] | None = field(default=None, metadata=OPTIONAL)
+
+    @property
+    def trial(self) -> Trial:
+        """The trial alone."""
+        return Trial(**{item.name: getattr(self, item.name) for item in fields(Trial)})
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrialResult(Outcome):
     """How one trial ended: the outcome of its training, and which trial it was."""
 
     trial: Trial
-
-
-def trial_result(data: dict[str, Any]) -> TrialResult:
-    """Reads what :func:`to_json` wrote of a :class:`TrialResult`."""
-    return from_json(TrialResult, data)
 
 
 def claim(folder: Path, trial: Trial, shared: dict[str, Any] | None = None) -> None:
@@ -68,9 +76,8 @@ def claim(folder: Path, trial: Trial, shared: dict[str, Any] | None = None) -> N
     """
     folder.mkdir(parents=True, exist_ok=True)
     if not check_claim(folder, trial, shared):
-        of = {} if shared is None else {OF: to_json(shared)}
         free_name(folder / TRIAL)
-        write_atomic(folder / TRIAL, json.dumps({**asdict(trial), **of}, indent=1))
+        write_atomic(folder / TRIAL, json.dumps(to_json(StoredTrial(**vars(trial), experiment=shared)), indent=1))
 
 
 def check_claim(folder: Path, trial: Trial, shared: dict[str, Any] | None = None) -> bool:
@@ -81,13 +88,12 @@ def check_claim(folder: Path, trial: Trial, shared: dict[str, Any] | None = None
     path = folder / TRIAL
     if not path.is_file():
         return False
-    there = read_trial(folder)
-    if found := difference(asdict(there), asdict(trial)):
+    there = _read_stored(folder)
+    if found := difference(to_json(there.trial), to_json(trial)):
         raise StoreError(f"{path} is not of this trial: {found}; put it back, or move {folder} away to run this one")
-    of = read_json(path).get(OF)
-    if of is None or shared is None:
+    if (of := there.experiment) is None or shared is None:
         return True
-    here = json.loads(json.dumps(to_json(shared)))
+    here = to_json(shared)
     for part in dict.fromkeys([*here, *of]):
         words = PARTS.get(part, "").replace("its", "its experiment's").replace("has changed since", "is another one")
         if found := difference(of.get(part) or {}, here.get(part) or {}):
@@ -102,11 +108,15 @@ def read_trial(folder: Path) -> Trial:
 
     :raises StoreError: if its `trial.json` is damaged.
     """
+    return _read_stored(folder).trial
+
+
+def _read_stored(folder: Path) -> StoredTrial:
     path = folder / TRIAL
     try:
-        return from_json(Trial, read_json(path))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{path} is damaged ({error}); delete its folder and run its mixln compare again") from error
+        return read_record(StoredTrial, path)
+    except (OSError, ValueError) as error:
+        raise StoreError(unreadable(path, error, "delete its folder and run its mixln compare again")) from error
 
 
 def read_result(
@@ -125,11 +135,11 @@ def read_result(
     if not path.is_file():
         return None
     try:
-        result = trial_result(read_json(path))
+        result = read_record(TrialResult, path)
         if not 0 <= result.step < 2**53:
             raise ValueError(f"step {str(result.step)[:20]} is none")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{path} is damaged ({error}); {remedy}") from error
+    except (OSError, ValueError) as error:
+        raise StoreError(unreadable(path, error, remedy)) from error
     if trial is not None and result.trial != trial:
         raise StoreError(f"{path} belongs to another trial; delete it to run this one")
     again = f"put it back, or delete {path} to run this trial again"
@@ -140,7 +150,7 @@ def read_result(
     found = difference_of(folder, small)
     if found := found or difference_of(folder, weights, content=False):
         raise StoreError(f"trial {folder} is not as it was written: {found}; {again}")
-    if (folder / TRIAL).is_file() and (found := difference(asdict(read_trial(folder)), asdict(result.trial))):
+    if (folder / TRIAL).is_file() and (found := difference(to_json(read_trial(folder)), to_json(result.trial))):
         raise StoreError(
             f"{path} belongs to another trial than {TRIAL} beside it: {found}; put back the one that changed"
         )

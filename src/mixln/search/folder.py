@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from typing import Any
 
@@ -19,10 +18,9 @@ PRIVATE = ("out", "cache", "jobs", "engine")
 
 def named(settings: StressSettings | SearchSettings) -> dict[str, Any]:
     """What is searched for, as JSON has it."""
-    entries = {name: value for name, value in dataclasses.asdict(settings).items() if name not in PRIVATE}
+    entries = {name: value for name, value in to_json(settings).items() if name not in PRIVATE}
     command = "stress" if isinstance(settings, StressSettings) else "tune"
-    asked: dict[str, Any] = json.loads(json.dumps(to_json({"command": command, **entries})))
-    return asked
+    return {"command": command, **entries}
 
 
 def check(settings: StressSettings | SearchSettings) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from mixln.compare.results import Interval
+from mixln.records import OPTIONAL
 
 Failure = Literal["none", "worsens", "stalls", "diverges"]
 """How a ramp ended: it still trained at its last learning rate; it lost part of what it had learnt; it came to know no more than the
@@ -75,7 +76,7 @@ class Limit:
     censored: int
     failures: tuple[Failure, ...]
     spiked: int
-    failed: int = 0
+    failed: int = field(default=0, metadata=OPTIONAL)
     ratio: Interval | None = None
 
 
@@ -155,8 +156,8 @@ class Finalist:
     low: float | None
     high: float | None
     difference: Interval | None = None
-    tried: tuple[Tried, ...] = ()
-    edge: bool = False
+    tried: tuple[Tried, ...] = field(default=(), metadata=OPTIONAL)
+    edge: bool = field(default=False, metadata=OPTIONAL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,4 +183,4 @@ class Search:
     cost: float
     sweep: int
     verdict: tuple[str, ...]
-    unknown: tuple[int, ...] = ()
+    unknown: tuple[int, ...] = field(default=(), metadata=OPTIONAL)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -23,8 +23,9 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase, TrainingArgu
 from mixln.data.packing import IGNORED
 from mixln.data.stream import POSITION, START, Position, Stream
 from mixln.data.text import Text
+from mixln.errors import CheckpointError
 from mixln.nn.loss import without_logits
-from mixln.records import read_json
+from mixln.records import read_record, to_json, unreadable
 from mixln.runs.metrics import MetricsFile
 from mixln.training import ranks
 from mixln.training.pretraining import Judgement, Objective, ScratchTrainer, TrainerSetup
@@ -84,7 +85,7 @@ class PlacementTrainer(ScratchTrainer):
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
         if isinstance(self.train_dataset, Stream) and self.args.should_save:
-            (Path(output_dir) / PLACE).write_text(json.dumps(asdict(self.position)), "utf-8")
+            (Path(output_dir) / PLACE).write_text(json.dumps(to_json(self.position)), "utf-8")
 
     def compute_loss(
         self,
@@ -209,7 +210,7 @@ class LanguageObjective(Objective[TrainSettings]):
 
     def trainer(self, setup: TrainerSetup[TrainSettings]) -> PlacementTrainer:
         streamed = self.text.info.stream is not None
-        position = Position(**read_json(setup.resume / PLACE)) if setup.resume and streamed else START
+        position = _position(setup.resume) if setup.resume and streamed else START
         share = {"rank": ranks.rank(), "size": ranks.size(), "workers": setup.engine.data_workers, "begin": position}
         held_out = shared_out(self.held_out, per_process(setup.settings, ranks.size()) * ranks.size())
         return PlacementTrainer(
@@ -246,6 +247,14 @@ class LanguageObjective(Objective[TrainSettings]):
             return self.text.streamed(seed=seed, **share)
         train = self.text.train
         return train.select(range(len(train) // batch * batch))  # every update sees the same number of sequences
+
+
+def _position(checkpoint: Path) -> Position:
+    path = checkpoint / PLACE
+    try:
+        return read_record(Position, path)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(unreadable(path, error, f"delete {checkpoint} to resume from the one before")) from error
 
 
 def shared_out(rows: Dataset, multiple: int) -> Dataset:

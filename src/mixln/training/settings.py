@@ -23,6 +23,7 @@ from mixln.bounds import (
     check_numbers,
 )
 from mixln.errors import SettingsError
+from mixln.records import Partial
 from mixln.training.schedule import factor, ramp
 
 Parallel = Literal["ddp", "fsdp"]
@@ -30,7 +31,7 @@ Parallel = Literal["ddp", "fsdp"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimizerSettings:
+class OptimizerSettings(Partial):
     """AdamW with linear warm-up and cosine decay."""
 
     batch_size: Batch = 8

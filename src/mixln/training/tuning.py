@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Generic, TypeVar
@@ -20,6 +20,7 @@ from mixln.hosts.companions import write_companion
 from mixln.hosts.configs import positions
 from mixln.hosts.sources import Say, Source, identity, silent
 from mixln.quiet import quiet
+from mixln.records import to_json
 from mixln.runs.checkpoints import final_folder
 from mixln.runs.metrics import METRICS, MetricsFile
 from mixln.runs.outcome import Figure, Tuned
@@ -59,7 +60,7 @@ class Training(Generic[S]):
         """Everything that its outcome depends on, to tell it from another in the same folder."""
         return {
             "kind": kind,
-            "settings": asdict(self.settings),
+            "settings": to_json(self.settings),
             "seed": self.seed,
             "model": identity(self.source),
             "examples": self.examples.fingerprint,

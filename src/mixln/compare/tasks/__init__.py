@@ -7,6 +7,7 @@ from pkgutil import iter_modules
 from typing import Any
 
 from mixln.compare.tasks.task import Task
+from mixln.errors import StoreError, unknown
 
 _FIRST = ("language", "vision")
 """Order of the oldest tasks; the others follow by name."""
@@ -25,9 +26,11 @@ TASKS = _found()
 def task_of(experiment: dict[str, Any]) -> Task[Any, Any]:
     """The task of an experiment, as `experiment.json` holds it.
 
-    :raises KeyError: if this mixln has no such task.
+    :raises StoreError: if this mixln has no such task.
     """
-    if "task" in experiment:
-        return TASKS[experiment["task"]]
+    if name := experiment.get("task"):
+        if name not in TASKS:
+            raise StoreError(f"the experiment is of {unknown('task', name, TASKS)}; use a newer mixln, or another --out")
+        return TASKS[name]
     # Before there were three, the file did not name it: the data told the two apart.
     return next(TASKS[name] for name in _FIRST if TASKS[name].entry in experiment["settings"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -16,7 +16,7 @@ from mixln.data.text import Text
 from mixln.errors import DataError
 from mixln.planning.settings import DEVICES, UTILISATION, PlanSettings
 from mixln.presets import model_config
-from mixln.records import from_json
+from mixln.records import from_json, to_json
 from mixln.training.settings import Parallel, TrainSettings
 
 if TYPE_CHECKING:
@@ -67,10 +67,10 @@ class LanguageTask(Task[L, Text], Generic[L]):
 
     def trained_on(self, experiment: dict[str, Any], source: Source) -> Source:
         settings = experiment["settings"]
-        text = from_json(TextSettings, settings["text"])
-        training = from_json(TrainSettings, settings["training"])
+        text = from_json(TextSettings, settings["text"], "settings.text")
+        training = from_json(TrainSettings, settings["training"], "settings.training")
         tokens = training.total_steps(text.sequence_length) * training.batch_size * text.sequence_length
-        return replace(source, trial=asdict(text), trial_tokens=tokens)
+        return replace(source, trial=to_json(text), trial_tokens=tokens)
 
     def length(self, settings: L) -> str:
         return f"{settings.steps:,} steps of {settings.training.batch_size} × {settings.text.sequence_length} tokens"

@@ -91,7 +91,7 @@ class Task(ABC, Generic[S, D]):
     def trained_on(self, experiment: dict[str, Any], source: Source) -> Source:
         """The model of a trial, which then knows the data of its experiment: what it was trained on is not measured on.
 
-        :raises ValueError: or `TypeError` or `KeyError`, if the experiment is damaged.
+        :raises ValueError: or `KeyError`, if the experiment is damaged.
         """
 
     @abstractmethod

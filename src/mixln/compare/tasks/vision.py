@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from mixln.data.settings import ImageSettings
 from mixln.errors import DataError
 from mixln.planning.settings import DEVICES, UTILISATION
 from mixln.presets import vision_config
-from mixln.records import from_json
+from mixln.records import from_json, to_json
 from mixln.runs.trials import TrialResult
 
 if TYPE_CHECKING:
@@ -86,8 +86,8 @@ class VisionTask(Task[VisionCompareSettings, "Images"]):
         return ImageObjective(Images.load(folder), settings.augment)
 
     def trained_on(self, experiment: dict[str, Any], source: Source) -> Source:
-        images = from_json(ImageSettings, experiment["settings"]["images"])
-        return replace(source, images=asdict(images), images_fingerprint=experiment["images"]["fingerprint"])
+        images = from_json(ImageSettings, experiment["settings"]["images"], "settings.images")
+        return replace(source, images=to_json(images), images_fingerprint=experiment["images"]["fingerprint"])
 
     def length(self, settings: VisionCompareSettings) -> str:
         return f"{settings.training.epochs:g} epochs, {settings.training.batch_size} images a step"
