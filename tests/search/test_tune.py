@@ -11,6 +11,7 @@ import pytest
 
 from mixln.cli import main
 from mixln.compare.runner import Machine
+from mixln.compare.settings import CompareSettings
 from mixln.compare.trial_job import TrialJob
 from mixln.errors import MixlnError
 from mixln.runs.trials import Trial, TrialResult, write_result
@@ -333,8 +334,8 @@ def test_workers_that_stay_are_replaced_when_one_dies(files):
         trial=Trial(placement="pre", init="normal", learning_rate=1e-3, seed=0),
         folder=files / "dies",
         config=small.config().to_dict(),
-        text=text.folder,
-        training=TrainSettings(steps=4, batch_size=4, precision="float32"),
+        data=text.folder,
+        settings=CompareSettings(training=TrainSettings(steps=4, batch_size=4, precision="float32")),
     )
     workers = shorts.Kept(Machine(jobs=1, threads=1, gpus=0))
     try:
