@@ -113,7 +113,7 @@ def train_model(settings: dict[str, Any]) -> None:
     from mixln.hosts import build
     from mixln.presets import model_config
     from mixln.training import ranks
-    from mixln.training.pretrain import PlacementTrainer, collate
+    from mixln.training.language_modelling import PlacementTrainer, collate
     from mixln.training.settings import TrainSettings
     from mixln.training.sharding import shard
     from mixln.training.trainers import arguments

@@ -41,7 +41,7 @@ from mixln.planning.flops import count_flops
 from mixln.presets import model_config
 from mixln.training.callbacks import Divergence, GradientNorms, Metrics
 from mixln.training.compiling import Compile, compile_layers
-from mixln.training.pretrain import PlacementTrainer, collate
+from mixln.training.language_modelling import PlacementTrainer, collate
 from mixln.training.settings import TrainSettings
 from mixln.training.trainers import arguments
 

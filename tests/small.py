@@ -15,7 +15,8 @@ from mixln.data.text import Text
 from mixln.runs.metrics import read_metrics
 from mixln.runs.outcome import Outcome
 from mixln.training.compiling import Compile
-from mixln.training.pretrain import pretrain
+from mixln.training.language_modelling import LanguageObjective
+from mixln.training.pretraining import PretrainingConfig, pretrain
 from mixln.training.settings import EngineSettings, Parallel, TrainSettings
 
 WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
@@ -87,15 +88,13 @@ def train(
     **settings: Any,
 ) -> Outcome:
     """A training of a few steps in this process, or in those that torchrun started."""
-    return pretrain(
-        model or config(),
+    chosen = PretrainingConfig(
+        model=model or config(),
         placement=placement,
         init="normal",
         learning_rate=learning_rate,
         seed=seed,
-        text=text,
         settings=TrainSettings(**{"steps": 6, "batch_size": 4, "precision": "float32", **settings}),
-        folder=folder,
         engine=EngineSettings(
             activation_checkpointing=activation_checkpointing,
             checkpoint_seconds=checkpoint_seconds,
@@ -104,6 +103,7 @@ def train(
         ),
         parallel=parallel,
     )
+    return pretrain(LanguageObjective(text), chosen, folder)
 
 
 def column(folder: Path, name: str) -> list[Any]:

@@ -12,7 +12,7 @@ import pytest
 
 from mixln.bounds import Within, found_in, short
 from mixln.cli import Others, main
-from mixln.cli.compare import TASKS
+from mixln.cli.compare import COMMANDS as COMPARE
 from mixln.cli.pretrain import Pretrain
 from mixln.compare.settings import CompareSettings
 from mixln.data.settings import TextSettings
@@ -20,9 +20,10 @@ from mixln.errors import SettingsError
 from mixln.training.settings import TrainSettings
 
 LONG = 10**400
-COMMANDS = {"compare": TASKS["language"], "compare --task vision": TASKS["vision"], "pretrain": Pretrain} | {
-    get_args(each)[1].name: get_args(each)[0] for each in get_args(Others)
-}
+COMMANDS = {
+    **{f"compare --task {name}": command for name, command in COMPARE.items()},
+    "pretrain": Pretrain,
+} | {get_args(each)[1].name: get_args(each)[0] for each in get_args(Others)}
 NEEDED: dict[str, Any] = {
     "models": ("x",),
     "model": "x",
@@ -41,8 +42,9 @@ def parts(kind: Any) -> Iterator[type[Any]]:
     """The records of settings in a type, with those within them."""
     if dataclasses.is_dataclass(kind):
         yield kind  # type: ignore[misc]
-        for hint in get_type_hints(kind).values():
-            yield from parts(hint)
+        hints = get_type_hints(kind)
+        for item in dataclasses.fields(kind):
+            yield from parts(hints[item.name])
     for inner in get_args(kind):
         yield from parts(inner)
 

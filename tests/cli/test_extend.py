@@ -11,7 +11,7 @@ from typing import get_args
 import pytest
 
 from mixln.cli import Others, main
-from mixln.cli.compare import TASKS, command_of
+from mixln.cli.compare import COMMANDS, command_of
 from mixln.cli.given import given
 from mixln.cli.pretrain import Pretrain, trained
 from mixln.compare.settings import CompareSettings, VisionCompareSettings
@@ -62,7 +62,7 @@ def vision(tmp_path) -> Path:
 def parsed(monkeypatch, *arguments: str):
     """The settings that a command line comes to."""
     found = []
-    for kind in (*TASKS.values(), Pretrain):
+    for kind in (*COMMANDS.values(), Pretrain):
         monkeypatch.setattr(kind, "run", lambda self: found.append(self) or 0)
     assert main(list(arguments)) == 0
     return found[0]
@@ -121,7 +121,7 @@ def test_pretrain_takes_the_settings_of_its_experiment(monkeypatch, tmp_path):
 
 
 def test_a_folder_without_an_experiment_leaves_the_defaults(tmp_path):
-    assert command_of(["compare", "--out", str(tmp_path)])[0] is TASKS["language"]
+    assert command_of(["compare", "--out", str(tmp_path)])[0] is COMMANDS["language"]
     assert trained(["pretrain", "--out", str(tmp_path)]) is command_of(["compare", "--out", str(tmp_path)])[1]
 
 
@@ -149,7 +149,7 @@ def test_settings_that_this_version_does_not_take_are_one_line(language, command
 
 
 def test_no_two_commands_share_a_folder_by_default():
-    kinds = [*TASKS.values(), Pretrain, *(get_args(each)[0] for each in get_args(Others))]
+    kinds = [*COMMANDS.values(), Pretrain, *(get_args(each)[0] for each in get_args(Others))]
     outs = [kind.out for kind in kinds if hasattr(kind, "out")]
     assert len(outs) == len(set(outs)) >= 11
 

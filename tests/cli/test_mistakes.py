@@ -149,7 +149,7 @@ def test_the_installed_command_says_one_line_and_exits_with_2(folder):
     [
         (
             ["--epochs", "3"],
-            "mixln: Unrecognized options: --epochs 3; --epochs is for images, with --task vision; "
+            "mixln: Unrecognized options: --epochs 3; --epochs is for --task vision; "
             "did you mean --rlhf.epochs? See mixln compare --help\n",
         ),
         (["--token", "3"], "mixln: Unrecognized options: --token 3; did you mean --tokens? See mixln compare --help\n"),
@@ -195,4 +195,4 @@ def test_options_of_images_without_the_task_say_which_task(capsys):
     with pytest.raises(SystemExit):
         main(["compare", "--epochs", "3", "--flip", "0"])
     said = capsys.readouterr().err
-    assert "--epochs, --flip are for images, with --task vision" in said
+    assert "--epochs, --flip are for --task vision" in said

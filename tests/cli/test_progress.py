@@ -11,16 +11,16 @@ from rich.console import Console
 
 from mixln.cli.progress import Course, LiveDisplay, PlainDisplay, display
 from mixln.compare.measure import LANGUAGE
-from mixln.compare.pretraining import Pretraining
 from mixln.compare.runner import Progress
+from mixln.compare.settings import CompareSettings
+from mixln.compare.trial_job import TrialJob
 from mixln.runs.trials import Trial, TrialResult
-from mixln.training.settings import TrainSettings
 
 TRIAL = Trial(placement="mix(0.25)", init="normal", learning_rate=3e-3, seed=1)
 
 
 def running(trial: Trial = TRIAL, **metrics) -> Progress:
-    job = Pretraining(trial=trial, folder=Path("trial"), config={}, text=Path("text"), training=TrainSettings())
+    job = TrialJob(trial=trial, folder=Path("trial"), settings=CompareSettings(), config={}, data=Path("text"))
     return Progress(job=job, metrics=metrics)
 
 

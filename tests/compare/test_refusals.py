@@ -11,7 +11,7 @@ from filelock import FileLock
 
 from mixln.compare.experiment import compare
 from mixln.compare.store import EXPERIMENT, Store
-from mixln.compare.tasks import KINDS
+from mixln.compare.tasks import TASKS
 from mixln.errors import DataError, MixlnError, PlacementError, SettingsError, StoreError
 from mixln.runs.folder import LOCK
 from mixln.runs.trials import RESULT, Trial
@@ -99,7 +99,7 @@ def test_a_damaged_result_is_refused_before_anything_runs(settings_for, tmp_path
     fingerprint = small_fingerprint(settings)
     model = {
         name: value
-        for name, value in KINDS[settings.task].config(settings).to_dict().items()
+        for name, value in TASKS[settings.task].config(settings).to_dict().items()
         if name != "transformers_version"
     }
     shared = {"settings": settings.shared(), "text": {"fingerprint": fingerprint}, "model": model}

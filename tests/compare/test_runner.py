@@ -21,17 +21,17 @@ import torch
 
 from mixln.compare import runner
 from mixln.compare.experiment import compare
-from mixln.compare.pretraining import Pretraining
 from mixln.compare.processes import Processes
 from mixln.compare.runner import DEATHS, SMALL_MODEL, Job, Machine, machine, run, work
+from mixln.compare.settings import CompareSettings
 from mixln.compare.store import Store
 from mixln.compare.together import Together
+from mixln.compare.trial_job import TrialJob
 from mixln.data.preparation import prepare
 from mixln.errors import Stopped, StoreError
 from mixln.runs.checkpoints import sealed
 from mixln.runs.metrics import METRICS
 from mixln.runs.trials import RESULT, Trial, read_result
-from mixln.training.settings import TrainSettings
 from mixln.training.stopping import listening
 from tests.compare.recorder import Recorder, until_it_trains
 from tests.compare.test_experiment import TRIALS, numbers
@@ -77,7 +77,7 @@ def test_an_error_in_a_training_is_a_failed_result_with_its_traceback(unfit):
     settings, text = unfit
     store, (trial,) = Store(settings.out), settings.trials({"pre": "normal"})
     model = json.loads(Path(settings.model).read_text())
-    job = Pretraining(trial=trial, folder=store.add(trial), config=model, text=text, training=settings.training)
+    job = TrialJob(trial=trial, folder=store.add(trial), settings=settings, config=model, data=text)
     result = work(job)
     assert (result.status, result.trial, result.loss) == ("failed", trial, None)
     assert result.reason.startswith("FileNotFoundError: ")
@@ -280,7 +280,7 @@ def test_a_trial_that_another_has_ended_meanwhile_is_not_trained_again(settings_
     folder = settings.out / TRIALS[0]
     before = {path: path.stat().st_mtime_ns for path in (folder / RESULT, folder / METRICS)}
     result = read_result(folder)
-    job = Pretraining(trial=result.trial, folder=folder, config={}, text=tmp_path, training=settings.training)
+    job = TrialJob(trial=result.trial, folder=folder, settings=settings, config={}, data=tmp_path)
     assert work(job) == result
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
@@ -299,7 +299,7 @@ def test_one_process_that_trains_by_itself_waits_for_room_too(settings_for, tmp_
 
 
 @dataclass(frozen=True, kw_only=True)
-class Halts(Pretraining):
+class Halts(TrialJob):
     """A training that a signal ended."""
 
     def work(self):
@@ -314,7 +314,7 @@ def test_of_several_trainings_none_is_begun_after_one_that_was_stopped(tmp_path)
         folder.mkdir()
     trial = Trial(placement="pre", init="normal", learning_rate=1e-3, seed=0)
     first, second = (
-        together.submit(Halts(trial=trial, folder=folder, config={}, text=tmp_path, training=TrainSettings(steps=1)))
+        together.submit(Halts(trial=trial, folder=folder, settings=CompareSettings(), config={}, data=tmp_path))
         for folder in folders
     )
     with pytest.raises(Stopped):

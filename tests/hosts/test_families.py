@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedMode
 
 import mixln
 from mixln.errors import CheckpointError, PlacementError, PlacementWarning, SettingsError
-from mixln.hosts import HOSTS
+from mixln.hosts import HOSTS, build
 from mixln.hosts.family import copy_weights
 from mixln.nn.residual import placed_layers
 from mixln.nn.schemes import SCHEMES
@@ -403,3 +403,20 @@ def test_reward_model_is_loaded_whole_with_its_head(tmp_path):
     again = load(find_model(str(tmp_path / "reward"), cache=tmp_path), whole=True)
     assert type(again) is type(model)
     assert torch.equal(again.score.weight, model.score.weight)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("name", [name for name in CONFIGS if "causal-lm" in HOSTS[name].heads])
+def test_without_a_causal_mask_a_token_sees_what_comes_after_it(name, attention, tmp_path):
+    config = config_of(name)
+    config.is_causal = False
+    torch.manual_seed(0)
+    made = build(config, placement="pre", init="normal", head="causal-lm", attn_implementation=attention)
+    made.save_pretrained(tmp_path)
+    ids = torch.arange(1, 7)[None]
+    other = ids.clone()
+    other[0, 2] = 40
+    for model in (made.eval(), mixln.from_pretrained(tmp_path, attn_implementation=attention).eval()):
+        with torch.no_grad():
+            before, after = (model(input_ids=each, use_cache=False).logits[0] for each in (ids, other))
+        assert all(not torch.equal(a, b) for a, b in zip(before, after, strict=True))

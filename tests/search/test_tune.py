@@ -10,8 +10,9 @@ import shutil
 import pytest
 
 from mixln.cli import main
-from mixln.compare.pretraining import Pretraining
 from mixln.compare.runner import Machine
+from mixln.compare.settings import CompareSettings
+from mixln.compare.trial_job import TrialJob
 from mixln.errors import MixlnError
 from mixln.runs.trials import Trial, TrialResult
 from mixln.search import full, shorts, tune
@@ -95,8 +96,8 @@ class Known:
 
     def job_of(self, candidate, rate, seed):
         trial = Trial(placement=candidate.placement, init="normal", learning_rate=rate, seed=seed)
-        return Pretraining(
-            trial=trial, folder=self.at(rate, seed), config={}, text=self.folder, training=TrainSettings(steps=40)
+        return TrialJob(
+            trial=trial, folder=self.at(rate, seed), settings=SearchSettings().comparison(), config={}, data=self.folder
         )
 
     def climbed(self):
@@ -185,8 +186,8 @@ def test_what_is_tried_first_is_tried_after_an_interruption_too(files, tmp_path)
     settings = SearchSettings(out=tmp_path, layers=4)
     limits = ((0, 0.1), (1, 0.02), (4, 0.02))
     job = shorts.Short(
-        trial=Trial(placement="pre", init="normal", learning_rate=1e-3, seed=3), folder=tmp_path, config={}, text=tmp_path,
-        training=TrainSettings(steps=4),
+        trial=Trial(placement="pre", init="normal", learning_rate=1e-3, seed=3), folder=tmp_path, config={}, data=tmp_path,
+        settings=settings.comparison(),
     )  # fmt: skip
 
     def proposals(count):
@@ -334,8 +335,8 @@ def test_workers_that_stay_are_replaced_when_one_dies(files):
         trial=Trial(placement="pre", init="normal", learning_rate=1e-3, seed=0),
         folder=files / "dies",
         config=small.config().to_dict(),
-        text=text.folder,
-        training=TrainSettings(steps=4, batch_size=4, precision="float32"),
+        data=text.folder,
+        settings=CompareSettings(training=TrainSettings(steps=4, batch_size=4, precision="float32")),
     )
     workers = shorts.Kept(Machine(jobs=1, threads=1, gpus=0))
     try:

@@ -12,7 +12,7 @@ from transformers import GPT2Config, OlmoeConfig, TrainingArguments
 import mixln
 from mixln.nn.residual import placed_layers
 from mixln.training.evaluation import evaluate
-from mixln.training.pretrain import PlacementTrainer, collate
+from mixln.training.language_modelling import PlacementTrainer, collate
 from mixln.training.settings import TrainSettings
 from tests import small
 

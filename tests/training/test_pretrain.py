@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, TrainingArguments, set_seed
 import mixln
 from mixln.runs.checkpoints import SUMS
 from mixln.training.evaluation import evaluate
-from mixln.training.pretrain import PlacementTrainer, collate
+from mixln.training.language_modelling import PlacementTrainer, collate
 from mixln.training.settings import TrainSettings
 from tests import small
 

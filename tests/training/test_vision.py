@@ -18,9 +18,9 @@ from mixln.data.pictures import prepare_images
 from mixln.data.settings import AugmentSettings, ImageSettings
 from mixln.runs.metrics import MetricsFile, read_metrics
 from mixln.training.answers import Answers
-from mixln.training.scratch import train_from_scratch
+from mixln.training.image_classification import ImageObjective
+from mixln.training.pretraining import PretrainingConfig, pretrain
 from mixln.training.settings import EngineSettings, VisionTrainSettings
-from mixln.training.vision import Classified
 from tests.data.pictures import write_images
 
 SIZES = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -36,20 +36,19 @@ def images(tmp_path_factory):
 
 
 def train(images, folder, placement="pre", *, augment=PLAIN, checkpoint_seconds=1e9, stochastic_depth=0.0, **settings):
-    return train_from_scratch(
-        ViTConfig(image_size=8, patch_size=4, num_channels=3, **SIZES),
+    config = PretrainingConfig(
+        model=ViTConfig(image_size=8, patch_size=4, num_channels=3, **SIZES),
         placement=placement,
         init="normal",
         learning_rate=settings.pop("learning_rate", 3e-3),
         seed=settings.pop("seed", 0),
-        material=Classified(images, augment),
         settings=VisionTrainSettings(
             **{"steps": 8, "batch_size": 6, "precision": "float32", "evaluations": 2, **settings}
         ),
-        folder=folder,
         engine=EngineSettings(checkpoint_seconds=checkpoint_seconds),
         stochastic_depth=stochastic_depth,
     )
+    return pretrain(ImageObjective(images, augment), config, folder)
 
 
 def rows(folder):
@@ -97,7 +96,7 @@ def test_of_a_class_of_nearly_all_images_little_is_left_to_learn(images, tmp_pat
     rare = replace(images, info=replace(images.info, majority=0.98))
     metrics = MetricsFile(tmp_path / "metrics.jsonl", resume_step=0)
     metrics.append({"step": 1, "eval_accuracy": accuracy, "eval_calibration": 0.0})
-    assert Classified(rare, PLAIN).judged(metrics)["status"] == status
+    assert ImageObjective(rare, PLAIN).judge(metrics).status == status
 
 
 def test_the_answers_to_the_held_out_images_are_left(images, tmp_path):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import tyro
 
 from mixln.cli.given import given
-from mixln.cli.stored import defaults, stored_in, takes_images
+from mixln.cli.stored import defaults, stored_in
 from mixln.cli.terminal import Terminal
-from mixln.compare.settings import CompareSettings, GridSettings, VisionCompareSettings
+from mixln.compare.settings import CompareSettings, GridSettings
+from mixln.compare.tasks import TASKS, task_of
+from mixln.errors import SettingsError, unknown
 
 if TYPE_CHECKING:
     from mixln.compare.results import Summary
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 class Comparing:
     """What `mixln compare` does, whatever the task."""
 
+    SETTINGS: ClassVar[type[GridSettings]]
     out: Path
     INTERRUPTED: ClassVar[str] = (
         "run the same command again to go on from the last checkpoints (one a minute, or as --checkpoint-seconds says)"
@@ -28,44 +31,45 @@ class Comparing:
 
     def run(self) -> int:
         """Compares, prints the table and the verdict, and writes the report."""
-        assert isinstance(self, GridSettings)
         announce(self.out)
-        return exit_code(show(self))
+        own = {item.name: getattr(self, item.name) for item in fields(self.SETTINGS)}
+        return exit_code(
+            show(self.SETTINGS(**own))
+        )  # a worker can be sent these, and not this class, which has no module
 
 
-@dataclass(frozen=True, kw_only=True)
-class Compare(CompareSettings, Comparing):
-    __doc__ = CompareSettings.__doc__
+def _command(settings: type[GridSettings]) -> type[Comparing]:
+    """The command of a task: its settings, and what is done with them."""
+    made = type(settings.__name__, (settings, Comparing), {"__doc__": settings.__doc__, "SETTINGS": settings})
+    return dataclass(frozen=True, kw_only=True)(made)
 
 
-@dataclass(frozen=True, kw_only=True)
-class CompareVision(VisionCompareSettings, Comparing):
-    __doc__ = VisionCompareSettings.__doc__
+COMMANDS: dict[str, type[Comparing]] = {name: _command(task.settings) for name, task in TASKS.items()}
+"""Task → command: each has options of its own."""
+Compare = COMMANDS[CompareSettings.task]
 
 
-TASKS: dict[str, type[Comparing]] = {"language": Compare, "vision": CompareVision}
-"""Each has options of its own."""
-
-
-def task_of(arguments: list[str]) -> str:
+def task_asked(arguments: list[str]) -> str:
     """The `--task` among these arguments, or what it is without one."""
-    return given(arguments).get("task", "language")
+    return given(arguments).get("task", CompareSettings.task)
 
 
 def command_of(arguments: list[str]) -> tuple[type[Comparing], Any]:
     """The command that `mixln compare` with these arguments is, and the settings that stand for options that are not given.
 
+    :raises SettingsError: if there is no such task.
     :raises StoreError: if `--out` holds a corrupt experiment.
     """
-    options = given(arguments)
-    kind = TASKS.get(task_of(arguments), Compare)
-    out = Path(options.get("out") or kind.out)
+    options, asked = given(arguments), task_asked(arguments)
+    if asked not in COMMANDS:
+        raise SettingsError(unknown("task", asked, COMMANDS))
+    out = Path(options.get("out") or COMMANDS[asked].out)
     present = stored_in(out)
-    if present is not None and "task" not in options:
-        kind = TASKS["vision" if takes_images(present) else "language"]
-    if present is None or takes_images(present) != issubclass(kind, VisionCompareSettings):
-        return kind, tyro.MISSING_NONPROP
-    return kind, defaults(kind, present, out, options)
+    there = None if present is None else task_of(present).name
+    command = COMMANDS[there if there is not None and "task" not in options else asked]
+    if present is None or COMMANDS[task_of(present).name] is not command:
+        return command, tyro.MISSING_NONPROP
+    return command, defaults(command, present, out, options)
 
 
 def announce(out: Path) -> None:

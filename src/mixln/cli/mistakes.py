@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
+from typing import Any, get_type_hints
 
-from mixln.cli.compare import task_of
-from mixln.compare.settings import VisionCompareSettings
-from mixln.data.settings import AugmentSettings, ImageSettings
-from mixln.training.settings import VisionTrainSettings
+from mixln.cli.compare import task_asked
+from mixln.compare.settings import CompareSettings
+from mixln.compare.tasks import TASKS
 
-_OF_IMAGES = {
-    f"--{item.name.replace('_', '-')}"
-    for settings in (VisionCompareSettings, VisionTrainSettings, AugmentSettings, ImageSettings)
-    for item in fields(settings)
-}
 WIDE = 10_000
 """Columns at which tyro breaks no line."""
 
@@ -30,7 +25,8 @@ def one_line(box: str, arguments: list[str]) -> str:
     blocks = list(_blocks(box))
     first = blocks[0][0]
     command = _command(box, arguments)  # whose help says what it takes
-    task = " --task vision" if command == "mixln compare" and task_of(arguments) == "vision" else ""
+    asked = task_asked(arguments)
+    task = f" --task {asked}" if command == "mixln compare" and asked != CompareSettings.task else ""
     look = f"see {command}{task} --help"
     if error := re.match(r"Error parsing ([\w.-]+): (.*)", first):
         name, reason = error.groups()
@@ -51,9 +47,8 @@ def one_line(box: str, arguments: list[str]) -> str:
         if commands:
             return "; ".join([*parts, f"first comes one of {commands}", look])
         alike = dict.fromkeys([*_alike(blocks, command), *options])
-        images = [word for word in unknown if word in _OF_IMAGES] if command == "mixln compare" and not task else []
-        if images:
-            parts.append(f"{', '.join(images)} {'is' if len(images) == 1 else 'are'} for images, with --task vision")
+        if command == "mixln compare":
+            parts += _of_other_tasks(unknown, asked)
         near = [get_close_matches(w, [o for o in alike if o != w], n=1) for w in unknown if w.startswith("-")]
         if "(applied to mixln)" in box:
             parts.append("a command's options come after it")
@@ -61,6 +56,24 @@ def one_line(box: str, arguments: list[str]) -> str:
             parts.append(f"did you mean {names}?")
     parts = parts or [" ".join(line.strip() for line in blocks[0]).rstrip(".")]
     return "; ".join([*parts, look]).replace("?; see", "? See")
+
+
+def _of_other_tasks(words: list[str], asked: str) -> Iterator[str]:
+    """Which of these options another task has."""
+    for name, task in TASKS.items():
+        found = [word for word in words if word in set(_options(task.settings))]
+        if found and name != asked:
+            yield f"{', '.join(found)} {'is' if len(found) == 1 else 'are'} for --task {name}"
+            return
+
+
+def _options(settings: Any) -> Iterator[str]:
+    """The options of a class of settings, and of those that it is composed of."""
+    hints = get_type_hints(settings)
+    for item in fields(settings):
+        if is_dataclass(hints[item.name]):
+            yield from _options(hints[item.name])
+        yield f"--{item.name.replace('_', '-')}"
 
 
 def _blocks(box: str) -> Iterator[list[str]]:

@@ -10,8 +10,9 @@ import tyro
 
 from mixln.cli.compare import announce, exit_code, show
 from mixln.cli.given import given
-from mixln.cli.stored import defaults, stored_in, takes_images
-from mixln.compare.settings import PretrainSettings
+from mixln.cli.stored import defaults, stored_in
+from mixln.compare.settings import CompareSettings, PretrainSettings
+from mixln.compare.tasks import task_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,6 @@ def trained(arguments: list[str]) -> Any:
     options = given(arguments)
     out = Path(options.get("out") or Pretrain.out)
     present = stored_in(out)
-    if present is None or takes_images(present):
+    if present is None or task_of(present).name != CompareSettings.task:
         return tyro.MISSING_NONPROP
     return defaults(Pretrain, present, out, options)

@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from mixln.compare.experiment import Display
-from mixln.compare.measure import MEASURES, Measure
-from mixln.compare.results import Task
+from mixln.compare.measure import Measure
 from mixln.compare.runner import Progress
+from mixln.compare.tasks import TASKS
 from mixln.compare.words import duration
 from mixln.runs.trials import Trial, TrialResult
 
@@ -23,13 +23,13 @@ PLAIN_SECONDS = 30.0
 """Time between two lines about the running trials where there is no terminal."""
 
 
-def display(console: Console, task: Task, ended: Callable[[TrialResult], str] | None = None) -> Display:
+def display(console: Console, task: str, ended: Callable[[TrialResult], str] | None = None) -> Display:
     """The display that fits the console.
 
     :param task: what the trials learn.
     :param ended: what is said of a trial that has ended; left out, what it is measured by.
     """
-    return (LiveDisplay if console.is_terminal else PlainDisplay)(console, MEASURES[task], ended)
+    return (LiveDisplay if console.is_terminal else PlainDisplay)(console, TASKS[task].measure, ended)
 
 
 class Course:

@@ -25,11 +25,6 @@ def stored_in(out: Path) -> dict[str, Any] | None:
     return Store(out).read() if (out / EXPERIMENT).is_file() else None
 
 
-def takes_images(present: dict[str, Any]) -> bool:
-    """True if the models of an experiment are image classifiers."""
-    return "images" in present["settings"]
-
-
 def defaults(kind: type[Any], present: dict[str, Any], out: Path, options: Collection[str]) -> Any:
     """The settings of an experiment, for every option that is not given.
 

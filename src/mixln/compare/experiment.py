@@ -10,18 +10,17 @@ from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any, Protocol
 
-from mixln.compare.answered import answered
 from mixln.compare.chain import check_chain, run_chain
 from mixln.compare.diagnosis import diagnose_experiment
-from mixln.compare.measure import MEASURES
-from mixln.compare.pretraining import tidy
 from mixln.compare.processes import Processes
 from mixln.compare.results import Summary
 from mixln.compare.runner import Job, Machine, Progress, Workers, machine, run
 from mixln.compare.settings import GridSettings
 from mixln.compare.statistics import runner_up, summarise
 from mixln.compare.store import Store
-from mixln.compare.tasks import KINDS, Prepared
+from mixln.compare.tasks import TASKS
+from mixln.compare.tasks.task import TaskData
+from mixln.compare.trial_job import TrialJob, tidy
 from mixln.compare.verdict import verdict
 from mixln.errors import MixlnError, SettingsError, StoreError, first_line
 from mixln.files import bytes_texts, cache_folder, check_writable, existing, sweep
@@ -77,7 +76,7 @@ def compare(
     elsewhere = settings.executor == "ray" and settings.gpus_per_trial > 0 and settings.training.precision == "auto"
     training = replace(settings.training, precision="bfloat16" if elsewhere else resolve(settings.training.precision))
     settings = replace(settings, training=training, cache=cache_folder(settings.cache))
-    store, extend, kind = Store(settings.out), settings.extend, KINDS[settings.task]
+    store, extend, task = Store(settings.out), settings.extend, TASKS[settings.task]
     # First what can be said before the data are read, which may take long; then everything again under the lock.
     if extend and store.read() is None:
         raise StoreError(
@@ -87,7 +86,7 @@ def compare(
     whole = settings.with_grid(store.check({"settings": settings.shared()}, asked, extend=extend))
     check_writable(settings.out)
     settings = settings.with_grid(asked) if alone else whole
-    stock = kind.config(settings)
+    stock = task.config(settings)
     from mixln.hosts import placed_config, placement_for
 
     placements = {name: placement_for(stock, name) for name in settings.placements}
@@ -96,26 +95,26 @@ def compare(
             f"diagnose knows one residual stream, and {several[0]} keeps several; leave out --diagnose or that placement"
         )
     inits = {name: settings.init or built.init for name, built in placements.items()}
-    warm = kind.warms_up(settings)
+    warm = task.warms_up(settings)
     found = [w for name, built in placements.items() for w in preflight(built, init=inits[name], warms_up=warm)]
     found += _twins(placements)
     _most_parameters(settings, stock, placements, inits)
     for warning in found:
         display.say(f"warning: {warning}")
 
-    data = kind.prepare(settings, stock, display.say)
+    data = task.prepare(settings, stock, display.say)
     stock = data.config
     parameters = _most_parameters(settings, stock, placements, inits)
     chain: dict[str, Any] = {}
-    if settings.after.chain and data.text is not None:
+    if settings.after.chain:
         display.say(f"chain: checking {', '.join(settings.after.chain)}")
         configs = {name: placed_config(stock, built) for name, built in placements.items()}
-        chain = check_chain(store, settings.after, settings.cache, tokenizer=data.text.tokenizer(), configs=configs)
+        chain = check_chain(store, settings.after, settings.cache, tokenizer=task.tokenizer(data), configs=configs)
     trials = settings.trials(inits)
     plan = machine(settings.jobs, parameters=parameters, trials=len(trials))
     shared = {
         "settings": settings.shared(),
-        **data.shared,
+        task.entry: {"fingerprint": data.fingerprint},
         "model": {name: value for name, value in stock.to_dict().items() if name != "transformers_version"},
     }
     for trial in trials:
@@ -134,16 +133,18 @@ def compare(
         present = store.read() or {"versions": provenance.versions(), **now}
         if missing:  # what is added may be of another
             present |= {name: _also(present.get(name), value) for name, value in now.items()}
-        store.create({**present, **shared, "grid": whole.grid(), "baseline": settings.reference})
+        store.create({**present, "task": task.name, **shared, "grid": whole.grid(), "baseline": settings.reference})
         results = {trial: store.result(trial, shared) for trial in trials}
         for trial, result in results.items():
             if result is not None:  # whose worker may have been killed before it had cleared up
                 tidy(store.trial_folder(trial), result)
         jobs = [
-            data.job(
+            TrialJob(
                 trial=trial,
                 folder=store.add(trial, shared),
+                settings=settings,
                 config=stock.to_dict(),
+                data=data.folder,
                 together=max(1, len(trials) // plan.jobs),  # with Ray too: the executor does not move a number
             )
             for trial in trials
@@ -164,8 +165,7 @@ def compare(
             display.say(f"trials: {len(trials)} of {len(trials)} done, nothing to run")
         ended = [result for result in results.values() if result is not None]
         summary = _summary(settings, data, present, parameters, ended, found)
-        if data.images is not None:
-            summary = replace(summary, answered=answered(store, summary.placements, ended, data.images))
+        summary = replace(summary, answered=task.answers(store, summary.placements, ended, data))
         publish(summary)
         if settings.diagnose:
             labels = dict(zip(settings.placements, summary.labels, strict=True))
@@ -245,7 +245,7 @@ def _most_parameters(
     most = 0
     for name, built in placements.items():
         try:
-            count = count_parameters(stock, placement=built, init=inits[name], head=KINDS[settings.task].head)
+            count = count_parameters(stock, placement=built, init=inits[name], head=TASKS[settings.task].head)
         except MixlnError:
             raise
         except Exception as error:  # a config may be wrong in as many ways as transformers has models
@@ -276,13 +276,13 @@ def _check_room(
 
 def _summary(
     settings: GridSettings,
-    data: Prepared,
+    data: TaskData[Any],
     present: dict[str, Any],
     parameters: int,
     results: list[TrialResult],
     warnings: list[str],
 ) -> Summary:
-    measure = MEASURES[settings.task]
+    measure = TASKS[settings.task].measure
     given = f"{data.given} in {data.steps:,} steps"
     rows = summarise(
         results,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mixln.compare import words
-from mixln.compare.results import Cell, Floor, Interval, Task
+from mixln.compare.results import Cell, Floor, Interval
 from mixln.runs.outcome import perplexity
 from mixln.runs.trials import TrialResult
 
@@ -208,4 +208,3 @@ VISION = Measure(
     ),
     explained="share of the images whose most probable class is right",
 )
-MEASURES: dict[Task, Measure] = {"language": LANGUAGE, "vision": VISION}

@@ -17,8 +17,6 @@ from mixln.runs.outcome import Tuned, perplexity
 from mixln.runs.schema import Schema
 from mixln.runs.trials import Trial, TrialResult
 
-Task = Literal["language", "vision"]
-"""What the trials of a comparison learn: to predict the next token, or the class of an image."""
 AVERAGE = "average"
 """Name of the mean over tasks among the figures of a chain."""
 
@@ -229,6 +227,7 @@ class Answered:
 class Summary:
     """A whole comparison: everything that the table, the figures and the page show.
 
+    :param task: a name in :data:`mixln.compare.tasks.TASKS`.
     :param settings: the settings of the experiment, as `experiment.json` holds them.
     :param facts: versions, machine and data in words, label → value.
     :param verdict: what can and cannot be concluded, one sentence each, the most important first.
@@ -238,7 +237,7 @@ class Summary:
     :param answered: of image classifiers, what they say of held-out images.
     """
 
-    task: Task = field(default="language", metadata=OPTIONAL)
+    task: str = field(default="language", metadata=OPTIONAL)
     settings: dict[str, Any]
     facts: dict[str, str]
     baseline: str

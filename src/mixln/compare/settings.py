@@ -12,7 +12,6 @@ import tyro
 
 from mixln.bounds import MOST_STEPS, Layers, Pixels, Positive, Processes, Seed, Share, Within, check_numbers
 from mixln.compare.chain_settings import ChainSettings
-from mixln.compare.results import Task
 from mixln.data.settings import AugmentSettings, ImageSettings, TextSettings
 from mixln.errors import SettingsError
 from mixln.placement import canonical
@@ -101,7 +100,7 @@ class GridSettings(ExperimentSettings, ExecutorSettings, ABC):
 
     DEFAULTS: ClassVar[dict[str, tuple[Any, ...]]]
     """Of each axis."""
-    task: Task
+    task: str
     training: ScratchSettings
 
     placements: tuple[str, ...] = ()
@@ -182,9 +181,9 @@ class CompareSettings(LanguageSettings, GridSettings):
         "learning_rates": (3e-3,),
         "seeds": (0, 1),
     }
-    task: Task = "language"
-    """What the models learn: language, or vision: to tell classes of images apart. The other one has options of its own:
-    mixln compare --task vision --help."""
+    task: str = "language"
+    """The task: language (the next token), masked-lm (hidden tokens) or vision (the class of an image). The others have options of their
+    own: mixln compare --task vision --help."""
     training: Annotated[TrainSettings, tyro.conf.arg(name="")] = field(default_factory=TrainSettings)
     after: Annotated[ChainSettings, tyro.conf.arg(name="")] = field(default_factory=ChainSettings)
 
@@ -220,8 +219,8 @@ class VisionCompareSettings(GridSettings):
     """
 
     DEFAULTS: ClassVar[dict[str, tuple[Any, ...]]] = {**CompareSettings.DEFAULTS, "learning_rates": (1e-3,)}
-    task: Task = "vision"
-    """What the models learn: language, or vision. The other one has options of its own: mixln compare --help."""
+    task: str = "vision"
+    """The task: language, masked-lm or vision. Each has options of its own: mixln compare --help."""
     out: Path = Path("runs/vision")
     """Folder of the experiment: trials, figures, report.html."""
     model: str = "vit-micro"

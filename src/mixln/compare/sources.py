@@ -6,17 +6,15 @@ import os
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
 from mixln.compare.results import alike
 from mixln.compare.store import EXPERIMENT, Store
-from mixln.data.settings import ImageSettings, TextSettings
+from mixln.compare.tasks import task_of
 from mixln.errors import StoreError
 from mixln.hosts.sources import Say, Source, find_model, refuse_pickle, silent
-from mixln.records import from_json, to_json, unreadable
+from mixln.records import unreadable
 from mixln.runs.checkpoints import changed, sealed
 from mixln.runs.trials import TRIAL, Trial, TrialResult, read_result, read_trial
-from mixln.training.settings import TrainSettings
 
 
 def find(name: str, *, cache: Path, say: Say = silent, pickled: bool = False) -> list[Source]:
@@ -114,18 +112,11 @@ def _of_checkpoint(name: str, checkpoint: Path, cache: Path) -> Source:
     if not (folder.parent / EXPERIMENT).is_file():  # it was taken out of its experiment
         return source
     experiment = Store(folder.parent).read() or {}
-    settings: dict[str, Any] = experiment["settings"]
     try:
-        if "images" in settings:
-            images = to_json(from_json(ImageSettings, settings["images"], "settings.images"))
-            return replace(source, images=images, images_fingerprint=experiment["images"]["fingerprint"])
-        text = to_json(from_json(TextSettings, settings["text"], "settings.text"))
-        training = from_json(TrainSettings, settings["training"], "settings.training")
+        return task_of(experiment).trained_on(experiment, source)
     except (ValueError, KeyError) as error:
         path, remedy = folder.parent / EXPERIMENT, "run its mixln compare again in another folder"
         raise StoreError(unreadable(path, error, remedy)) from error
-    length = text["sequence_length"]
-    return replace(source, trial=text, trial_tokens=training.total_steps(length) * training.batch_size * length)
 
 
 def _result(folder: Path) -> TrialResult | None:

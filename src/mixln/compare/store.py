@@ -40,6 +40,7 @@ class Experiment:
     machine: str = field(default="", metadata=OPTIONAL)
     commit: str | None = field(default=None, metadata=OPTIONAL)
     baseline: str | None = field(default=None, metadata=OPTIONAL)
+    task: str = field(default="", metadata=OPTIONAL)
 
 
 EXPERIMENT_RUN = RunKind(noun="experiment", request=Schema(kind="experiment", file=EXPERIMENT, record=Experiment))

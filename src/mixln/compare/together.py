@@ -9,8 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
-from mixln.compare.pretraining import Training
 from mixln.compare.runner import GRACE, LATE, Job, Loss, work
+from mixln.compare.trial_job import TrialJob
 from mixln.errors import Stopped, StoreError
 from mixln.files import no_room
 from mixln.launch import check_meeting, launched
@@ -34,7 +34,7 @@ class Together:
         self.busy, self.sound = False, True
 
     def submit(self, job: Job) -> Future[Any]:
-        assert isinstance(job, Training)
+        assert isinstance(job, TrialJob)
         return self.thread.submit(self._do, replace(job, parallel=self.parallel))
 
     def _do(self, job: Job) -> Any:

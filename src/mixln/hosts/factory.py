@@ -237,6 +237,8 @@ def _base_class(host: Host, config_class: type, module: str) -> type[PreTrainedM
             if placement.final_norm != Norm():
                 setattr(self, host.final_norm, host.make_norm(placement.final_norm, config.hidden_size, config))
             self.stream_fold = host.fold(list(layers), config, placement)
+        if getattr(config, "is_causal", True) is False:
+            _see_both_ways(self)
         self.post_init()
 
     # The stock forward with self.final_norm(x) replaced by self.final_norm(self.folded("…", x)): several streams become one there.
@@ -277,6 +279,17 @@ def _base_class(host: Host, config_class: type, module: str) -> type[PreTrainedM
         "_no_split_modules": [*whole, *(streams.layer.__name__ for streams in STREAMS.values())],
     }
     return type(f"Placed{stock.__name__}", (PlacedModel, stock), namespace)
+
+
+def _see_both_ways(model: nn.Module) -> None:
+    """Lets every attention see what comes after a token too, as `is_causal: false` in a decoder's config asks for.
+
+    transformers then makes no causal mask, and none at all where nothing is padded; but its attention takes "no mask" for a causal one
+    where the module says so, and the modules of decoders always do (transformers 5).
+    """
+    for module in model.modules():
+        if hasattr(module, "is_causal"):
+            module.is_causal = False  # type: ignore[assignment]
 
 
 def _head_class(stock: type[PreTrainedModel], base: type, config_class: type, module: str) -> type[PreTrainedModel]:

@@ -263,7 +263,9 @@ def load(
         raise SettingsError(unknown("precision", dtype, PRECISIONS))
     refuse_pickle(source)
     prepare(source, say=say)
-    _, auto = HEADS[source.task]
+    mapping, auto = HEADS[source.task]
+    if type(source.config) not in mapping:  # a decoder that sees both ways
+        mapping, auto = HEADS["causal-lm"]
     if whole:
         auto = _class_as_saved(source.config) or auto
     with quiet():
@@ -575,12 +577,17 @@ def _task(name: str, config: PreTrainedConfig) -> Task:
     architecture = (config.architectures or [""])[0]
     for task, (mapping, _) in HEADS.items():
         if type(config) in mapping and architecture in _names(mapping, config):
-            return task
+            return "masked-lm" if task == "causal-lm" and _sees_both_ways(config) else task
     if architecture in PRETRAINED_ON_MASKS and type(config) in MODEL_FOR_MASKED_LM_MAPPING:
         return "masked-lm"
     if type(config) in MODEL_MAPPING:
         return "none"
     raise CheckpointError(f"model {name}: transformers has no class for {config.model_type!r} without a head; {KINDS}")
+
+
+def _sees_both_ways(config: PreTrainedConfig) -> bool:
+    """Whether it is a placed decoder without a causal mask, which `mixln compare --task masked-lm` trains."""
+    return configs.is_placed(config) and getattr(config, "is_causal", True) is False
 
 
 def _names(mapping: Any, config: PreTrainedConfig) -> list[str]:

@@ -50,6 +50,9 @@ DEVICES: dict[str, Device] = {
 }
 """From NVIDIA's data sheets of the H100, H200, A100 and L40S, and its Ada architecture paper for the RTX 4090."""
 
+UTILISATION = 0.3
+"""Share of a GPU's peak that recipes assume for the time of a training."""
+
 DeviceName = Literal["h100", "h200", "a100", "a100-40gb", "l40s", "rtx4090"]
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
-from mixln.compare.settings import CompareSettings
+from mixln.compare.settings import CompareSettings, GridSettings
 from mixln.errors import SettingsError, unknown
 from mixln.recipes.records import Recipe, Run
 from mixln.runs.trials import TrialResult
 
+LANGUAGE = "language"
+"""The task of the published code."""
 COUNTED = {"perplexity", "perplexity over the course"}
 """The quantities that are taken of a held-out loss."""
 
@@ -39,13 +42,15 @@ class Deviation:
 
     :param what: what the code does, and what is done without it.
     :param apply: what of the settings it changes, if anything.
+    :param task: whose settings it changes.
     :param counts: how a loss is counted; `None` for as it should.
     """
 
     name: str
     what: str
-    apply: Callable[[CompareSettings], CompareSettings] = lambda settings: settings
+    apply: Callable[[Any], GridSettings] = lambda settings: settings
     counts: Callable[[float], float] | None = None
+    task: str = LANGUAGE
 
 
 FIXED_DEEPNORM = "deepnorm(2.828)"
@@ -144,14 +149,14 @@ def changed(run: Run, variant: Variant) -> Run:
     """The run as the published code would do it."""
     settings = run.settings
     for each in variant.deviations:
-        if isinstance(settings, CompareSettings):
+        if settings.task == each.task:
             settings = each.apply(settings)
     return replace(run, settings=settings)
 
 
 def check(recipe: Recipe, runs: tuple[Run, ...], variant: Variant) -> None:
     """:raises SettingsError: if one of the deviations would change nothing of a recipe."""
-    if recipe.paper != "Mix-LN" or not any(isinstance(run.settings, CompareSettings) for run in runs):
+    if recipe.paper != "Mix-LN" or all(run.settings.task != LANGUAGE for run in runs):
         raise SettingsError("as-published is of the code of the Mix-LN paper's language models; leave it out here")
     judged = {claim.quantity for claim in recipe.orderings}
     for each in variant.deviations:

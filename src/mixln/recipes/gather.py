@@ -12,6 +12,7 @@ from mixln.compare.results import Summary
 from mixln.compare.sources import find
 from mixln.compare.statistics import trials_of
 from mixln.compare.store import Store
+from mixln.compare.tasks import TASKS
 from mixln.data.settings import NamedText
 from mixln.diagnostics.models import diagnose_all, prepare_models
 from mixln.diagnostics.results import Diagnosis
@@ -68,8 +69,8 @@ def _diagnosis(result: TrialResult, store: Store, cache: Path, say: Say) -> Diag
 
 
 def swept(run: Run, summary: Summary) -> Iterator[Swept]:
-    """Every learning rate of a run of language models that has several."""
-    if len(run.settings.learning_rates) > 1 and summary.task == "language":
+    """Every learning rate of a run that has several, where trials are ranked by their loss, which the table has."""
+    if len(run.settings.learning_rates) > 1 and TASKS[summary.task].measure.logarithmic:
         for row in summary.placements:
             for cell in row.cells:
                 trials = trials_of(summary.trials, row.placement, cell.learning_rate)

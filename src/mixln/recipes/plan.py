@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mixln.compare.settings import CompareSettings, GridSettings, VisionCompareSettings
+from mixln.compare.tasks import TASKS
 from mixln.errors import SettingsError
-from mixln.planning.settings import DEVICES, PlanSettings
+from mixln.planning.settings import DEVICES
 from mixln.recipes.deviations import Variant, changed
 from mixln.recipes.records import Recipe, Run, Scale
 from mixln.training.settings import Parallel
@@ -16,31 +16,17 @@ from mixln.training.settings import Parallel
 if TYPE_CHECKING:
     from mixln.planning.plan import Plan
 
-IMAGENET_SIZE = (1_281_167, 1000)
-"""Training images and classes of ImageNet-1K (arXiv:1409.0575)."""
-UTILISATION = 0.3
-"""Of a GPU's peak, that a time in a plan is reckoned with."""
-
 
 def settings_of(run: Run) -> str:
     """What one run trains, in a line."""
     settings = run.settings
     rates = ", ".join(f"{rate:g}" for rate in settings.learning_rates)
     micro = settings.training.micro_batch_size
-    length = f"{_length(settings)}{f', {micro} at a time' if micro else ''}"
+    length = f"{TASKS[settings.task].length(settings)}{f', {micro} at a time' if micro else ''}"
     return (
         f"{run.name}: {settings.model}; {', '.join(settings.placements)}; learning rate{'s' if ',' in rates else ''} {rates}; "
         f"seeds {', '.join(map(str, settings.seeds))}; {length}; init {settings.init or 'as each placement has it'}"
     )
-
-
-def _length(settings: GridSettings) -> str:
-    training = settings.training
-    if isinstance(settings, CompareSettings):
-        length = settings.text.sequence_length
-        return f"{settings.steps:,} steps of {training.batch_size} × {length} tokens"
-    assert isinstance(settings, VisionCompareSettings)
-    return f"{settings.training.epochs:g} epochs, {training.batch_size} images a step"
 
 
 def check_machine(runs: tuple[Run, ...], *, processes: int = 1, parallel: Parallel = "ddp") -> None:
@@ -58,15 +44,14 @@ def check_machine(runs: tuple[Run, ...], *, processes: int = 1, parallel: Parall
     if torch.cuda.is_available():
         have = min(torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count()))
         for run in runs:
-            if isinstance(run.settings, CompareSettings):  # models of images are small
-                made = planned(run, processes=processes, parallel=parallel, memory=have)
-                if not made.fits:
-                    without = ["leave it out with --only"] if len(runs) > 1 else []
-                    remedies = [*_remedies(run, made), *without, "run --scale cpu"]
-                    raise SettingsError(
-                        f"scale paper needs {made.memory.total / 1e9:.0f} GB of a GPU for {run.name}, and 1 GB for its driver, and this "
-                        f"machine's have {have / 1e9:.0f} GB; {', or '.join(remedies)}"
-                    )
+            made = planned(run, processes=processes, parallel=parallel, memory=have)
+            if made is not None and not made.fits:
+                without = ["leave it out with --only"] if len(runs) > 1 else []
+                remedies = [*_remedies(run, made), *without, "run --scale cpu"]
+                raise SettingsError(
+                    f"scale paper needs {made.memory.total / 1e9:.0f} GB of a GPU for {run.name}, and 1 GB for its driver, and this "
+                    f"machine's have {have / 1e9:.0f} GB; {', or '.join(remedies)}"
+                )
         return
     cores = torch.get_num_threads()
     models = ", ".join(dict.fromkeys(run.settings.model for run in runs))
@@ -85,7 +70,10 @@ def _remedies(run: Run, made: Plan) -> Iterator[str]:
     if made.remedy is not None:
         yield f"add {made.remedy_options}"
     alone = asked.devices == 1 and not _followed(run)
-    if alone and planned(run, processes=8, parallel="fsdp", memory=asked.memory).fits:
+    if not alone:
+        return
+    shared = planned(run, processes=8, parallel="fsdp", memory=asked.memory)
+    if shared is not None and shared.fits:
         yield "start it with torchrun on eight GPUs and --parallel fsdp"
 
 
@@ -150,65 +138,26 @@ def _beside(run: Run, made: Run) -> Run | None:
 
 def _followed(run: Run) -> bool:
     """Whether its models are trained further or asked tasks."""
-    return isinstance(run.settings, CompareSettings) and bool(run.settings.after.chain)
+    return bool(run.settings.after.chain)
 
 
 def _needs(run: Run) -> tuple[str, float]:
     """What one run takes at the paper's scale, and its hours of one device."""
-    device, settings, trials = DEVICES["h100"], run.settings, run.trials
-    if isinstance(settings, VisionCompareSettings):
-        from mixln.planning.vision import plan_vision
-        from mixln.presets import vision_config
+    need = TASKS[run.settings.task].estimate(run.settings, run.trials)
+    return f"{need.words}; {_fit(run)}", need.hours
 
-        images, classes = IMAGENET_SIZE
-        config = vision_config(settings.model, **settings.sizes)
-        plan = plan_vision(config, settings.training, trials=trials, images=images, classes=classes)
-        hours = plan.flops / (UTILISATION * device.bfloat16 * 1e12) / 3600
-        text = (
-            f"{plan.parameters / 1e6:.1f} million parameters, {plan.steps:,} steps of {settings.training.batch_size:,} images each; "
-            f"{plan.per_image / 1e9:.1f} GFLOPs an image, {plan.flops:.1e} in all: {hours:,.0f} hours of one {device.title} at "
-            f"{UTILISATION:.0%} of its peak, if the images come fast enough; one trial a GPU"
-        )
-        return text, hours
+
+def _fit(run: Run) -> str:
     made = planned(run)
-    hours = trials * made.seconds / 3600
-    memory = made.memory.total / 1e9
-    fit = f"{memory:.0f} GB of a device's {made.settings.memory / 1e9:.0f}"
-    if not made.fits:
-        fit += f", which do not fit: {', or '.join(_remedies(run, made)) or 'not on eight either'}"
-    else:
-        fit += ", one trial a GPU"
-    text = (
-        f"{made.parameters / 1e6:,.0f} million parameters, {made.tokens / 1e9:,.1f} billion tokens each; {trials * made.model_flops:.1e} "
-        f"FLOPs in all: {hours:,.0f} hours of one {device.title} at {UTILISATION:.0%} of its peak; {fit}"
-    )
-    return text, hours
+    if made is None:
+        return "one trial a GPU"
+    fit = f"{made.memory.total / 1e9:.0f} GB of a device's {made.settings.memory / 1e9:.0f}"
+    if made.fits:
+        return f"{fit}, one trial a GPU"
+    return f"{fit}, which do not fit: {', or '.join(_remedies(run, made)) or 'not on eight either'}"
 
 
-def planned(run: Run, *, processes: int = 1, parallel: Parallel = "ddp", memory: float | None = None) -> Plan:
-    """The plan of a run of language models.
-
-    :param processes: devices that train one model together; `parallel` is what each holds of it.
-    :param memory: of a device, bytes; left out, that of the one which times are reckoned with.
-    """
-    from mixln.planning.plan import make_plan
-
-    settings = run.settings
-    assert isinstance(settings, CompareSettings)
-    training = settings.training
-    micro = training.micro_batch_size
-    return make_plan(
-        PlanSettings(
-            model=settings.model,
-            sequence_length=settings.text.sequence_length,
-            batch_size=training.batch_size,
-            micro_batch_size=None if micro is None else min(micro, training.batch_size // processes),
-            activation_checkpointing=settings.engine.activation_checkpointing,
-            steps=settings.steps,
-            trials=run.trials,
-            devices=processes,
-            parallel=parallel,
-            utilisation=UTILISATION,
-            memory_per_device=None if memory is None else memory / 1e9,
-        )
-    )
+def planned(run: Run, *, processes: int = 1, parallel: Parallel = "ddp", memory: float | None = None) -> Plan | None:
+    """The plan of a run, see :meth:`mixln.compare.tasks.task.Task.plan`."""
+    task = TASKS[run.settings.task]
+    return task.plan(run.settings, run.trials, processes=processes, parallel=parallel, memory=memory)

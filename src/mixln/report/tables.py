@@ -12,8 +12,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from mixln.compare.measure import MEASURES, Figure, Measure
+from mixln.compare.measure import Figure, Measure
 from mixln.compare.results import Cell, Floor, PlacementSummary, Summary
+from mixln.compare.tasks import TASKS
 from mixln.report import formats
 
 GroupName = Literal["", "best", "common"]
@@ -45,7 +46,7 @@ class Column:
 
 def measure_of(summary: Summary) -> Measure:
     """What its trials are compared by."""
-    return MEASURES[summary.task]
+    return TASKS[summary.task].measure
 
 
 def learning_rates(summary: Summary) -> tuple[float, ...]:

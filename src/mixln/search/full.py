@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mixln.compare.experiment import Display
-from mixln.compare.pretraining import Pretraining
+from mixln.compare.trial_job import TrialJob
 from mixln.errors import MixlnError
 from mixln.runs.trials import TrialResult, read_result
 from mixln.search.results import Proxy
@@ -20,7 +20,7 @@ TRIES = 4
 """Learning rates of a candidate that are tried at the full length, at most."""
 RETREATS = 2
 """Times that a candidate which does not train at all seeds goes one learning rate down, at most."""
-JobOf = Callable[[Proxy, float, int], Pretraining]
+JobOf = Callable[[Proxy, float, int], TrialJob]
 """Candidate, learning rate and seed → its training."""
 
 
@@ -79,7 +79,7 @@ def climb(
     climbs = [Climb(proxy=proxy, seed=seed) for proxy in candidates]
     running: dict[Path, tuple[Climb, int]] = {}
 
-    def following(each: Climb) -> list[Pretraining]:
+    def following(each: Climb) -> list[TrialJob]:
         """Its next training that has no result yet, if any."""
         while (number := each.following()) is not None:
             job = job_of(each.proxy, each.rate(number), seed)
@@ -89,7 +89,7 @@ def climb(
             each.tried[number] = {seed: result}
         return []
 
-    def more(folder: Path, result: TrialResult) -> list[Pretraining]:
+    def more(folder: Path, result: TrialResult) -> list[TrialJob]:
         each, number = running.pop(folder)
         each.tried[number] = {seed: sound(result)}
         return following(each)

@@ -17,15 +17,13 @@ import numpy as np
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from mixln.compare.experiment import Display
-from mixln.compare.pretraining import Pretraining
 from mixln.compare.processes import Processes
 from mixln.compare.runner import Job, Machine, Progress, run
-from mixln.data.text import Text
+from mixln.compare.trial_job import TrialJob
 from mixln.errors import StoreError
 from mixln.records import unreadable
 from mixln.runs.checkpoints import remove, written_in
 from mixln.runs.metrics import METRICS, read_metrics
-from mixln.runs.outcome import Outcome
 from mixln.runs.schema import Schema
 from mixln.runs.trials import Trial, TrialResult, check_claim, claim, read_result
 from mixln.search.results import Proxy
@@ -71,14 +69,12 @@ class Ended(TrainerCallback):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Short(Pretraining):
+class Short(TrialJob):
     """A short training, which the search may end."""
 
-    def outcome(self, config: Any, **how: Any) -> Outcome:
-        from mixln.training.pretrain import pretrain
-
-        ended = Ended(self.folder / STOP)
-        return pretrain(config, text=Text.load(self.text), settings=self.training, watchers=[ended], **how)
+    @property
+    def watchers(self) -> Sequence[TrainerCallback]:
+        return [Ended(self.folder / STOP)]
 
 
 class Kept:
@@ -117,11 +113,11 @@ class Kept:
 
 
 def train(
-    jobs: Sequence[Pretraining],
+    jobs: Sequence[TrialJob],
     workers: Kept,
     display: Display,
     watch: Callable[[Sequence[Progress]], None] | None = None,
-    more: Callable[[Path, TrialResult], Sequence[Pretraining]] = lambda folder, result: (),
+    more: Callable[[Path, TrialResult], Sequence[TrialJob]] = lambda folder, result: (),
 ) -> dict[Path, TrialResult]:
     """Trains what has no result yet; folder → result.
 
@@ -132,7 +128,7 @@ def train(
         check_claim(job.folder, job.trial, job.shared)
     folders: dict[Trial, Path] = {}
 
-    def prepared(jobs: Sequence[Pretraining]) -> Sequence[Pretraining]:
+    def prepared(jobs: Sequence[TrialJob]) -> Sequence[TrialJob]:
         for job in jobs:
             folders[job.trial] = job.folder
             claim(job.folder, job.trial, job.shared)

@@ -10,7 +10,7 @@ from mixln.compare.experiment import Display, compare, title
 from mixln.compare.results import Summary
 from mixln.compare.settings import CompareSettings
 from mixln.compare.statistics import paired_difference, t_interval
-from mixln.compare.tasks import KINDS
+from mixln.compare.tasks import TASKS
 from mixln.files import cache_folder
 from mixln.hosts import placement_for
 from mixln.nn.schemes import scheme
@@ -40,15 +40,16 @@ def stress(settings: StressSettings, display: Display) -> Stress:
     for comparison in comparisons:  # whatever is wrong with one, before anything is written
         _check(comparison)
     run = folder_of(settings)
-    kind, text = KINDS["language"], replace(comparisons[0], cache=cache_folder(settings.cache))
-    kind.prepare(text, kind.config(text), display.say)
+    first = replace(comparisons[0], cache=cache_folder(settings.cache))
+    task = TASKS[first.task]
+    task.prepare(first, task.config(first), display.say)
     display.say(
         f"learning rate from {settings.lowest:g} to {settings.highest:g} in {settings.steps:,} steps: every training is to break"
     )
     with run.locked():
         run.begin(named(settings))
         summaries = [_compared(comparison, display, several=len(groups) > 1) for comparison in comparisons]
-    first, floor = summaries[0], summaries[0].floor.loss
+    facts, floor = summaries[0].facts, summaries[0].floor.loss
     ramps = [
         [_ramp(result, settings, floor, depth) for result in summary.trials]
         for summary, depth in zip(summaries, found, strict=True)
@@ -56,7 +57,7 @@ def stress(settings: StressSettings, display: Display) -> Stress:
     limits = [limit for group in ramps for limit in _limits(group, settings.placements[0])]
     return Stress(
         settings=named(settings),
-        facts={**{k: v for k, v in first.facts.items() if k not in ("training", "model")}, **facts_of_run()},
+        facts={**{k: v for k, v in facts.items() if k not in ("training", "model")}, **facts_of_run()},
         baseline=settings.placements[0],
         rates=(settings.lowest, settings.highest),
         steps=settings.steps,

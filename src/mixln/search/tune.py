@@ -13,10 +13,11 @@ import numpy as np
 from mixln.compare import words
 from mixln.compare.experiment import Display, title
 from mixln.compare.measure import LANGUAGE
-from mixln.compare.pretraining import Pretraining
 from mixln.compare.runner import machine
 from mixln.compare.statistics import paired_difference, t_interval
-from mixln.compare.tasks import KINDS, Prepared
+from mixln.compare.tasks import TASKS
+from mixln.compare.tasks.task import TaskData
+from mixln.compare.trial_job import TrialJob
 from mixln.errors import MixlnError, SettingsError
 from mixln.files import cache_folder
 from mixln.hosts import count_parameters
@@ -30,6 +31,7 @@ from mixln.search.settings import SearchSettings, placement_with
 from mixln.search.shorts import Kept, Short, Shorts, limit_at, rounded
 from mixln.search.stress import stress
 from mixln.training.precision import resolve
+from mixln.training.settings import TrainSettings
 
 SWEEP = 7 * 3
 """Settings of an exhaustive sweep: the shares of Table 5 of the Mix-LN paper, at three learning rates."""
@@ -49,8 +51,9 @@ def tune(settings: SearchSettings, display: Display) -> Search:
     settings = dataclasses.replace(settings, training=training, cache=cache_folder(settings.cache))
     scheme(settings.init)
     run = folder_of(settings)
-    comparison, kind = settings.comparison(), KINDS["language"]
-    data = kind.prepare(comparison, kind.config(comparison), display.say)
+    comparison = settings.comparison()
+    task = TASKS[comparison.task]
+    data = task.prepare(comparison, task.config(comparison), display.say)
     layers = int(data.config.num_hidden_layers)
     with run.locked():
         run.begin(named(settings))
@@ -60,7 +63,7 @@ def tune(settings: SearchSettings, display: Display) -> Search:
         workers = Kept(plan)
         try:
             short = dataclasses.replace(settings.training, steps=settings.proxy_steps, tokens=None)
-            template = Short(**_job(settings, data, training=short, together=settings.trials // plan.jobs))
+            template = Short(**_job(settings, data, short, settings.trials // plan.jobs))
             seed = max(settings.seeds) + 1
             worst = data.floor.loss + 1
             search = Shorts(settings, template, layers=layers, seed=seed, limits=limits, worst=worst)
@@ -114,18 +117,18 @@ def _limits(
     return limits, tuple(count for count, placement in by_count.items() if placement not in known)
 
 
-def _job(settings: SearchSettings, data: Prepared, **more: Any) -> dict[str, Any]:
+def _job(settings: SearchSettings, data: TaskData[Any], training: TrainSettings, together: int) -> dict[str, Any]:
     """What all trainings of a search have in common; trial and folder are still to come."""
-    assert data.text is not None
+    comparison = settings.comparison()
     nothing = Trial(placement="pre", init=settings.init, learning_rate=1.0, seed=0)
     return {
         "trial": nothing,
         "folder": settings.out,
         "config": data.config.to_dict(),
-        "text": data.text.folder,
-        "shared": {"settings": named(settings), **data.shared},
-        "engine": settings.engine,
-        **more,
+        "settings": dataclasses.replace(comparison, training=training),
+        "data": data.folder,
+        "shared": {"settings": named(settings), TASKS[comparison.task].entry: {"fingerprint": data.fingerprint}},
+        "together": together,
     }
 
 
@@ -142,17 +145,15 @@ def candidates(proxies: Sequence[Proxy], count: int) -> list[Proxy]:
 
 
 def _finals(
-    settings: SearchSettings, data: Prepared, chosen: Sequence[Proxy], seed: int, workers: Kept, display: Display
+    settings: SearchSettings, data: TaskData[Any], chosen: Sequence[Proxy], seed: int, workers: Kept, display: Display
 ) -> list[Climb]:
     """The candidates with what became of their full trainings.
 
     :param seed: by which learning rates are tuned; it is none of those that the results are taken of.
     """
-    template = Pretraining(
-        **_job(settings, data, training=settings.training, together=(TRIES + len(settings.seeds)) * len(chosen))
-    )
+    template = TrialJob(**_job(settings, data, settings.training, (TRIES + len(settings.seeds)) * len(chosen)))
 
-    def job_of(proxy: Proxy, rate: float, seed: int) -> Pretraining:
+    def job_of(proxy: Proxy, rate: float, seed: int) -> TrialJob:
         trial = Trial(placement=proxy.placement, init=settings.init, learning_rate=rate, seed=seed)
         folder = settings.out / "full" / f"post-{proxy.post_layers}_lr{rate!r}_seed{seed}"
         return dataclasses.replace(template, trial=trial, folder=folder)

@@ -34,7 +34,8 @@ def evaluate(model: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> Evalu
     Of several processes each brings batches of its own, equally many, and all get the mean over those of all.
 
     :param model: a causal language model; it is run in evaluation mode and left in the mode it was in.
-    :param batches: `input_ids` and `labels` (B, T); label −100 marks a position that is not predicted.
+    :param batches: `input_ids` and `labels` (B, T); label −100 marks a position that is not predicted. Position t predicts label
+        t + 1, but where there are `shift_labels` (B, T), label t of these.
     """
     sums: list[Tensor] = []
     counts: list[Tensor] = []
@@ -43,7 +44,7 @@ def evaluate(model: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> Evalu
     with without_logits(model) as able:
         for batch in batches:
             sums.append(_summed_loss(model, batch) if able else _from_logits(model, batch))
-            counts.append((batch["labels"][:, 1:] != IGNORED).sum())
+            counts.append((_targets(batch) != IGNORED).sum())
     model.train(was_training)
     # Read from the device at the end, and added up in float64, which not every device has.
     found = torch.stack([torch.stack(part).cpu().double().sum() for part in (sums, counts)])
@@ -56,14 +57,20 @@ def _summed_loss(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
     more = (
         {"output_router_logits": False} if hasattr(config, "output_router_logits") else {}
     )  # else the balance is added
-    inputs = {"input_ids": batch["input_ids"], "labels": batch["labels"], "use_cache": False}
-    return model(**inputs, num_items_in_batch=1, **more).loss
+    inputs = {name: batch[name] for name in ("input_ids", "labels", "shift_labels") if name in batch}
+    return model(**inputs, use_cache=False, num_items_in_batch=1, **more).loss
 
 
 def _from_logits(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
     logits_BTV = model(input_ids=batch["input_ids"], use_cache=False).logits
-    targets = batch["labels"][:, 1:].flatten()
-    return F.cross_entropy(logits_BTV[:, :-1].flatten(0, 1).float(), targets, ignore_index=IGNORED, reduction="sum")
+    targets = _targets(batch)
+    logits = logits_BTV[:, : targets.shape[1]].flatten(0, 1).float()
+    return F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORED, reduction="sum")
+
+
+def _targets(batch: Mapping[str, Tensor]) -> Tensor:
+    """Labels at the positions that predict them, (B, T) or (B, T − 1)."""
+    return batch["shift_labels"] if "shift_labels" in batch else batch["labels"][:, 1:]
 
 
 def _reducible(model: nn.Module) -> torch.device:

@@ -24,8 +24,8 @@ from mixln.runs.metrics import MetricsFile
 from mixln.training import ranks
 from mixln.training.answers import Answers
 from mixln.training.averaging import Averaging
-from mixln.training.scratch import Material, ScratchTrainer
-from mixln.training.settings import EngineSettings, VisionTrainSettings
+from mixln.training.pretraining import Judgement, Objective, ScratchTrainer, TrainerSetup
+from mixln.training.settings import VisionTrainSettings
 
 STALL_SHARE = 0.02
 """A trial that is right on less than this share of what naming the most frequent class gets wrong, beyond that, is `stalled`."""
@@ -124,8 +124,8 @@ class VisionTrainer(ScratchTrainer):
 
 
 @dataclass(frozen=True)
-class Classified(Material[VisionTrainSettings]):
-    """Prepared images."""
+class ImageObjective(Objective[VisionTrainSettings]):
+    """Prepared images, and how they are changed for training."""
 
     images: Images
     augment: AugmentSettings
@@ -160,28 +160,21 @@ class Classified(Material[VisionTrainSettings]):
         rows = [seen[index * len(seen) // WATCHED] for index in range(min(WATCHED, len(seen)))]
         return {"pixel_values": self._batches(0)(rows)["pixel_values"]}
 
-    def trainer(
-        self,
-        chosen: dict[str, Any],
-        *,
-        seed: int,
-        engine: EngineSettings,
-        resume: Path | None,
-        settings: VisionTrainSettings,
-        **common: Any,
-    ) -> VisionTrainer:
+    def trainer(self, setup: TrainerSetup[VisionTrainSettings]) -> VisionTrainer:
         return VisionTrainer(
-            args=TrainingArguments(**chosen, dataloader_num_workers=engine.data_workers),
+            args=TrainingArguments(**setup.arguments, dataloader_num_workers=setup.engine.data_workers),
             smoothing=self.augment.label_smoothing,
-            averaged=settings.average,
-            train_dataset=self._drawn(settings, seed),
+            averaged=setup.settings.average,
+            train_dataset=self._drawn(setup.settings, setup.seed),
             eval_dataset=Centres(self.images.held_out, self.images.info.size),
-            data_collator=self._batches(seed),
-            settings=settings,
-            **common,
+            data_collator=self._batches(setup.seed),
+            model=setup.model,
+            settings=setup.settings,
+            warmup_steps=setup.warmup_steps,
+            callbacks=setup.callbacks,
         )
 
-    def judged(self, metrics: MetricsFile) -> dict[str, Any]:
+    def judge(self, metrics: MetricsFile) -> Judgement:
         info = self.images.info
         named = [name for name in FIGURES if name != "top5" or len(info.classes) > 5]
         last = {name: curve[-1][1] for name in named if (curve := metrics.curve(f"eval_{name}"))}
@@ -190,7 +183,7 @@ class Classified(Material[VisionTrainSettings]):
             f"held-out accuracy {last['accuracy']:.1%} is no better than the most frequent class's {info.majority:.1%}, or by less "
             f"than {STALL_SHARE:.0%} of what that gets wrong"
         )
-        return {"status": "stalled" if stalled else "finished", "reason": reason if stalled else "", "figures": last}
+        return Judgement(status="stalled" if stalled else "finished", reason=reason if stalled else "", figures=last)
 
     def _batches(self, seed: int) -> Batches:
         return Batches(self.images.info, self.augment, seed)

@@ -1,36 +1,42 @@
-"""One trial as a worker's job, of language or of images."""
+"""One trial as a worker's job."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mixln.compare.runner import Job
-from mixln.data.settings import AugmentSettings
+from mixln.compare.settings import GridSettings
+from mixln.compare.tasks import TASKS
 from mixln.errors import StoreError
 from mixln.files import sweep
 from mixln.runs.checkpoints import changed, clear, written_in
-from mixln.runs.outcome import Outcome
 from mixln.runs.trials import RESULT, TrialResult, finish, read_result
 from mixln.training import ranks
-from mixln.training.settings import EngineSettings, Parallel, TrainSettings, VisionTrainSettings
+from mixln.training.settings import Parallel
+
+if TYPE_CHECKING:
+    from transformers import TrainerCallback
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training(Job):
+class TrialJob(Job):
     """Trains one trial.
 
+    :param settings: of its comparison.
     :param config: the stock model's config as a dict.
+    :param data: folder of the prepared data.
     :param shared: what all trials of its experiment share, for `trial.json`.
     :param parallel: what each of several processes holds of the model.
     :param together: about how many trials its process does: they share what is compiled.
     """
 
+    settings: GridSettings
     config: dict[str, Any]
+    data: Path
     shared: dict[str, Any] | None = None
-    engine: EngineSettings = field(default_factory=EngineSettings)
     parallel: Parallel = "ddp"
     together: int = 1
 
@@ -42,29 +48,34 @@ class Training(Job):
         ranks.agreed(self)
         return self.train()
 
-    @abstractmethod
-    def outcome(self, config: Any, **how: Any) -> Outcome:
-        """Trains it.
-
-        :param config: stock config.
-        :param how: what every training from scratch takes.
-        """
+    @property
+    def watchers(self) -> Sequence[TrainerCallback]:
+        """Callbacks of the trainer beside those that record."""
+        return ()
 
     def train(self) -> TrialResult:
-        """What each of the processes does."""
+        """Trains it in each of the processes."""
         from transformers import AutoConfig
 
-        entries = dict(self.config)
-        outcome = self.outcome(
-            AutoConfig.for_model(entries.pop("model_type"), **entries),
-            placement=self.trial.placement,
-            init=self.trial.init,
-            learning_rate=self.trial.learning_rate,
-            seed=self.trial.seed,
-            folder=self.folder,
-            engine=self.engine,
-            parallel=self.parallel,
-            together=self.together,
+        from mixln.training.pretraining import PretrainingConfig, pretrain
+
+        settings, task, entries = self.settings, TASKS[self.settings.task], dict(self.config)
+        outcome = pretrain(
+            task.objective(settings, self.data),
+            PretrainingConfig(
+                model=AutoConfig.for_model(entries.pop("model_type"), **entries),
+                placement=self.trial.placement,
+                init=self.trial.init,
+                learning_rate=self.trial.learning_rate,
+                seed=self.trial.seed,
+                settings=settings.training,
+                engine=settings.engine,
+                parallel=self.parallel,
+                stochastic_depth=task.stochastic_depth(settings),
+                trainings=self.together,
+            ),
+            self.folder,
+            watchers=self.watchers,
         )
         result = TrialResult(trial=self.trial, **vars(outcome))
         if not ranks.first():
@@ -84,46 +95,6 @@ class Training(Job):
             bits_per_byte=None,
             tokens_per_second=None,
             seconds=0.0,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pretraining(Training):
-    """A language model.
-
-    :param text: folder of the prepared text.
-    """
-
-    text: Path
-    training: TrainSettings
-
-    def outcome(self, config: Any, **how: Any) -> Outcome:
-        from mixln.data.text import Text
-        from mixln.training.pretrain import pretrain
-
-        return pretrain(config, text=Text.load(self.text), settings=self.training, **how)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Classification(Training):
-    """An image classifier.
-
-    :param images: folder of the prepared images.
-    """
-
-    images: Path
-    augment: AugmentSettings
-    training: VisionTrainSettings
-    stochastic_depth: float = 0.0
-
-    def outcome(self, config: Any, **how: Any) -> Outcome:
-        from mixln.data.pictures import Images
-        from mixln.training.scratch import train_from_scratch
-        from mixln.training.vision import Classified
-
-        material = Classified(Images.load(self.images), self.augment)
-        return train_from_scratch(
-            config, material=material, settings=self.training, stochastic_depth=self.stochastic_depth, **how
         )
 
 

@@ -1,4 +1,4 @@
-"""Training one placed model from its initial values, from the start or from where it was cut off, whatever it learns from."""
+"""Trains one placed model from its initial values, or resumes such a training, whatever the task."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
 from accelerate.optimizer import AcceleratedOptimizer
@@ -39,8 +40,6 @@ from mixln.training.sharding import (
 )
 from mixln.training.stopping import listening
 from mixln.training.trainers import EqualTerms, arguments
-
-DEFAULT_ENGINE = EngineSettings()
 
 
 class ScratchTrainer(EqualTerms):
@@ -91,24 +90,81 @@ class ScratchTrainer(EqualTerms):
 
 
 S = TypeVar("S", bound=ScratchSettings)
+C = TypeVar("C", bound=ScratchSettings, covariant=True)
 
 
-class Material(ABC, Generic[S]):
-    """What a model learns from, and what it is measured on."""
+@dataclass(frozen=True, kw_only=True)
+class PretrainingConfig(Generic[C]):
+    """Everything that decides the numbers of one training from initial values, but for its data; and how it runs.
+
+    :param model: stock config.
+    :param learning_rate: peak learning rate.
+    :param seed: decides the initial weights and the order of the data.
+    :param parallel: of several processes, whether each holds the whole model (DDP) or a share of it (FSDP2).
+    :param stochastic_depth: see :func:`mixln.from_config`.
+    :param trainings: about how many trainings this process does, this one among them: they share compiled graphs.
+    """
+
+    model: PreTrainedConfig
+    placement: str
+    init: str
+    learning_rate: float
+    seed: int
+    settings: C
+    engine: EngineSettings = field(default_factory=EngineSettings)
+    parallel: Parallel = "ddp"
+    stochastic_depth: float = 0.0
+    trainings: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerSetup(Generic[C]):
+    """What every trainer of a training from initial values is made of, whatever the data.
+
+    :param arguments: entries of transformers' `TrainingArguments`.
+    :param resume: checkpoint from which the trainer will resume.
+    """
+
+    model: PreTrainedModel
+    arguments: dict[str, Any]
+    settings: C
+    engine: EngineSettings
+    seed: int
+    warmup_steps: int
+    callbacks: list[TrainerCallback]
+    resume: Path | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """How a training that did not diverge ended.
+
+    :param reason: why it is `stalled`; empty for `finished`.
+    :param figures: see :class:`~mixln.runs.outcome.Outcome`.
+    """
+
+    status: Literal["finished", "stalled"]
+    reason: str
+    bits_per_byte: float | None = None
+    figures: dict[str, float] = field(default_factory=dict)
+
+
+class Objective(ABC, Generic[S]):
+    """Data with the trainer and the evaluation that belong to them: what differs between one task and another in a training."""
 
     head: ClassVar[str]
     """The model's, see :func:`mixln.from_config`."""
 
     companion: Any
-    """What is saved beside the model: a tokenizer or an image processor."""
+    """Saved beside the model: a tokenizer or an image processor."""
 
     @abstractmethod
     def fitted(self, config: PreTrainedConfig) -> PreTrainedConfig:
-        """A copy of a stock config, with what this material decides."""
+        """A copy of a stock config, with the entries that the data decide."""
 
     @abstractmethod
     def steps(self, settings: S) -> tuple[int, int]:
-        """Optimizer steps, and what one step sees: tokens, or images."""
+        """Optimizer steps, and the tokens or images of one step."""
 
     @abstractmethod
     def beginning(self, settings: S, seed: int) -> dict[str, Tensor]:
@@ -116,54 +172,30 @@ class Material(ABC, Generic[S]):
 
     @abstractmethod
     def watched(self) -> dict[str, Any]:
-        """What the residual stream is measured on: held-out inputs, always the same."""
+        """Held-out inputs, always the same, on which the residual stream is measured."""
 
     @abstractmethod
-    def trainer(
-        self, chosen: dict[str, Any], *, seed: int, engine: EngineSettings, resume: Path | None, **common: Any
-    ) -> ScratchTrainer:
-        """The trainer.
-
-        :param chosen: its arguments.
-        :param resume: checkpoint that it will go on from.
-        :param common: everything else that :class:`ScratchTrainer` takes, but for the data.
-        """
+    def trainer(self, setup: TrainerSetup[S]) -> ScratchTrainer:
+        """The trainer, with the data."""
 
     @abstractmethod
-    def judged(self, metrics: MetricsFile) -> dict[str, Any]:
-        """How a training that did not diverge ended: `status`, `reason`, and figures of the outcome beside the loss."""
+    def judge(self, metrics: MetricsFile) -> Judgement:
+        """Tells from its evaluations how a training that did not diverge ended."""
 
 
-def train_from_scratch(
-    config: PreTrainedConfig,
-    *,
-    placement: str,
-    init: str,
-    learning_rate: float,
-    seed: int,
-    material: Material[S],
-    settings: S,
+def pretrain(
+    objective: Objective[S],
+    config: PretrainingConfig[S],
     folder: Path,
-    engine: EngineSettings = DEFAULT_ENGINE,
-    parallel: Parallel = "ddp",
-    stochastic_depth: float = 0.0,
-    together: int = 1,
+    *,
     watchers: Sequence[TrainerCallback] = (),
     say: Callable[[str], None] = print,
 ) -> Outcome:
     """Trains one model, and leaves in `folder` its metrics (`metrics.jsonl`) and its final checkpoint.
 
-    A training that was cut off goes on from its last checkpoint and ends with the numbers that it would have had. Several
-    processes that torchrun started train one model together, if all call this with the same arguments.
+    An interrupted training resumes from its last checkpoint and ends with the same numbers. Several processes that torchrun
+    started train one model together, if all call this with the same arguments.
 
-    :param config: stock config of the model.
-    :param learning_rate: peak learning rate.
-    :param seed: decides the initial weights and the order of the data.
-    :param settings: of the material: :class:`~mixln.training.settings.TrainSettings` for text.
-    :param folder: where everything of this training lies.
-    :param parallel: what several processes do: each holds the whole model (DDP) or a share of it (FSDP2).
-    :param stochastic_depth: see :func:`mixln.from_config`.
-    :param together: about how many trainings its process does, of which this is one: they share what is compiled.
     :param watchers: callbacks beside those that record; one may end the training.
     :param say: takes one line of news.
     :raises Stopped: if SIGTERM ended it before its end; it has a checkpoint then.
@@ -171,39 +203,42 @@ def train_from_scratch(
     started = time.perf_counter()
     ranks.meet()
     folder.mkdir(parents=True, exist_ok=True)
-    set_seed(seed)
-    made = {"placement": placement, "init": init, "head": material.head, "stochastic_depth": stochastic_depth}
-    model = _model(material, config, made, seed=seed, settings=settings, parallel=parallel)
+    set_seed(config.seed)
+    model = _model(objective, config)
     resume, metrics = resumption(folder, say)
     if resume is not None and ranks.first():
         say(f"going on from {resume}")
-    steps, per_step = material.steps(settings)
+    settings, engine = config.settings, config.engine
+    steps, per_step = objective.steps(settings)
     compiled = compile_layers(
-        model, engine.compile, device=device().type, steps=together * steps, sharded=sharded(model)
+        model, engine.compile, device=device().type, steps=config.trainings * steps, sharded=sharded(model)
     )
     speed, divergence = Metrics(metrics.append, per_step), Divergence()
     checkpoints = Checkpoints(engine.checkpoint_seconds)
-    trainer = material.trainer(
-        {
-            **arguments(settings, steps=steps, learning_rate=learning_rate, seed=seed, folder=folder),
-            "remove_unused_columns": False,
-            "activation_checkpointing": engine.activation_checkpointing,
-        },
-        seed=seed,
-        engine=engine,
-        resume=resume,
-        settings=settings,
-        warmup_steps=round(settings.warmup * steps),
-        model=model,
-        callbacks=[
-            speed,
-            GradientNorms(metrics.append),
-            ResidualVariance(metrics.append, material.watched()),
-            divergence,
-            Evaluations(settings.evaluations),
-            checkpoints,
-            *watchers,
-        ],
+    common = arguments(settings, steps=steps, learning_rate=config.learning_rate, seed=config.seed, folder=folder)
+    trainer = objective.trainer(
+        TrainerSetup(
+            model=model,
+            arguments={
+                **common,
+                "remove_unused_columns": False,
+                "activation_checkpointing": engine.activation_checkpointing,
+            },
+            settings=settings,
+            engine=engine,
+            seed=config.seed,
+            warmup_steps=round(settings.warmup * steps),
+            callbacks=[
+                speed,
+                GradientNorms(metrics.append),
+                ResidualVariance(metrics.append, objective.watched()),
+                divergence,
+                Evaluations(settings.evaluations),
+                checkpoints,
+                *watchers,
+            ],
+            resume=resume,
+        )
     )
     if ranks.rank():  # dropout of its own; rank 0 has what a process alone has
         torch.manual_seed(int(torch.randint(2**32, (ranks.rank(),))[-1]))
@@ -212,19 +247,17 @@ def train_from_scratch(
     checkpoints.check()
     step = trainer.state.global_step
     if not divergence.reason:
-        whole = whole_weights(model) if sharded(model) else None
-        if ranks.first():
-            with trainer.final(), final_folder(folder / f"checkpoint-{step}", say) as final:
-                model.save_pretrained(final, state_dict=whole)
-                write_companion(material.companion, final, origin=getattr(material.companion, "name_or_path", ""))
-        ranks.wait()
+        _save(trainer, objective, folder / f"checkpoint-{step}", say)
     eval_curve = metrics.curve("eval_loss")
-    ended = {"status": "diverged", "reason": divergence.reason} if divergence.reason else material.judged(metrics)
+    judged = None if divergence.reason else objective.judge(metrics)
     return Outcome(
-        **{"bits_per_byte": None, **ended},
+        status="diverged" if judged is None else judged.status,
+        reason=divergence.reason if judged is None else judged.reason,
         step=step,
         tokens=step * per_step,
-        loss=None if divergence.reason else eval_curve[-1][1],
+        loss=None if judged is None else eval_curve[-1][1],
+        bits_per_byte=None if judged is None else judged.bits_per_byte,
+        figures={} if judged is None else judged.figures,
         tokens_per_second=speed.tokens_per_second,
         seconds=time.perf_counter() - started,
         first_step_seconds=speed.first_step,
@@ -236,25 +269,35 @@ def train_from_scratch(
     )
 
 
-def _model(
-    material: Material[S],
-    config: PreTrainedConfig,
-    made: dict[str, Any],
-    *,
-    seed: int,
-    settings: S,
-    parallel: Parallel,
-) -> PreTrainedModel:
+def _save(trainer: ScratchTrainer, objective: Objective[Any], path: Path, say: Callable[[str], None]) -> None:
+    """Writes the trained model with its companion; of several processes, rank 0 does."""
+    model = trainer.bare
+    whole = whole_weights(model) if sharded(model) else None
+    if ranks.first():
+        with trainer.final(), final_folder(path, say) as final:
+            model.save_pretrained(final, state_dict=whole)
+            write_companion(objective.companion, final, origin=getattr(objective.companion, "name_or_path", ""))
+    ranks.wait()
+
+
+def _model(objective: Objective[S], config: PretrainingConfig[S]) -> PreTrainedModel:
     """The model at its start, sharded if that is asked for; whatever the number of processes, its weights are the same."""
-    sharing = parallel == "fsdp" and ranks.size() > 1
-    profiled = placement_for(config, made["placement"]).profiled
+    sharing = config.parallel == "fsdp" and ranks.size() > 1
+    profiled = placement_for(config.model, config.placement).profiled
     # Whatever the config's dtype: weights and moments in bfloat16 would leave norm gains at 1.
     with torch.device("meta") if sharing and not profiled else nullcontext():
-        model = build(material.fitted(config), **made, dtype=getattr(torch, settings.weights))
+        model = build(
+            objective.fitted(config.model),
+            placement=config.placement,
+            init=config.init,
+            head=objective.head,
+            stochastic_depth=config.stochastic_depth,
+            dtype=getattr(torch, config.settings.weights),
+        )
     if profiled:
-        profile(model, material.beginning(settings, seed))
+        profile(model, objective.beginning(config.settings, config.seed))
     if sharing:
-        shard(model, device(), bfloat16=resolve(settings.precision) == "bfloat16")
+        shard(model, device(), bfloat16=resolve(config.settings.precision) == "bfloat16")
     return model
 
 

@@ -1,4 +1,4 @@
-"""Pre-training one placed causal language model on a prepared text."""
+"""Training language models from initial values on a prepared text."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import datasets
 import torch
@@ -26,11 +26,10 @@ from mixln.errors import CheckpointError
 from mixln.nn.loss import without_logits
 from mixln.records import unreadable
 from mixln.runs.metrics import MetricsFile
-from mixln.runs.outcome import Outcome
 from mixln.runs.schema import Schema
 from mixln.training import ranks
-from mixln.training.scratch import Material, ScratchTrainer, train_from_scratch
-from mixln.training.settings import EngineSettings, TrainSettings
+from mixln.training.pretraining import Judgement, Objective, ScratchTrainer, TrainerSetup
+from mixln.training.settings import TrainSettings
 from mixln.training.trainers import per_process
 
 PLACE = Schema(kind="stream-position", file="position.json", record=Position)
@@ -41,14 +40,14 @@ STALL_MARGIN = 0.02
 
 
 class PlacementTrainer(ScratchTrainer):
-    """The trainer of pre-training: with experts, their balance is part of what is trained; a stream goes on where it was.
+    """Trains language models: with experts, their balance is part of the loss; a stream resumes where it was.
 
     :param position: where it begins in a stream.
     """
 
-    def __init__(self, *, position: Position = START, **kwargs: Any) -> None:
+    def __init__(self, *, target: Target | None = None, position: Position = START, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.position = position
+        self.target, self.position = target or NextToken(), position
         self.balance: float = getattr(self.model.config, "router_aux_loss_coef", 0.0)  # type: ignore[union-attr]
         if self.balance:
             self.model.router_aux_loss_coef = 0.0  # type: ignore[union-attr] # added by compute_loss, once an update
@@ -64,6 +63,19 @@ class PlacementTrainer(ScratchTrainer):
             pin_memory=self.args.dataloader_pin_memory,
             generator=torch.Generator(),  # else it would draw from the one that dropout does
         )
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], Tensor | int | None]:
+        """The batches of one optimizer step, with their labels: Trainer counts these to weigh every token the same."""
+        rows = self.args.per_device_train_batch_size * ranks.size()
+
+        def labelled() -> Iterator[Any]:
+            for number, batch in enumerate(epoch_iterator):
+                row = number * rows + ranks.rank() * self.args.per_device_train_batch_size
+                yield self.target.training(batch, seed=self.args.seed, step=self.state.global_step, row=row)
+
+        return super().get_batch_samples(labelled(), num_batches, device)
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *more: Any, **others: Any) -> Tensor:
         if POSITION in inputs:
@@ -121,16 +133,54 @@ def collate(rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {"labels": columns["input_ids"], **columns}
 
 
+class Target(Protocol):
+    """What of a sequence a language model predicts. It may be written without importing torch.
+
+    `whole`: whether every held-out token is predicted once, so that the loss is that of the text and converts to bits per byte.
+    """
+
+    whole: ClassVar[bool]
+
+    def training(self, batch: dict[str, Tensor], *, seed: int, step: int, row: int) -> dict[str, Tensor]:
+        """A training batch with its labels.
+
+        :param step: optimizer steps done.
+        :param row: sequences of the same step before this batch, on all processes.
+        """
+        ...
+
+    def held_out(self, rows: Any) -> Any:
+        """The held-out sequences with their labels, always the same."""
+        ...
+
+
+class NextToken:
+    """Every token from those before it: a causal language model."""
+
+    whole: ClassVar[bool] = True
+
+    def training(self, batch: dict[str, Tensor], *, seed: int, step: int, row: int) -> dict[str, Tensor]:
+        return batch
+
+    def held_out(self, rows: Any) -> Any:
+        return rows
+
+
 @dataclass(frozen=True)
-class Prose(Material[TrainSettings]):
-    """A prepared text."""
+class LanguageObjective(Objective[TrainSettings]):
+    """A prepared text, and what of it is predicted.
+
+    :param tokenizer: the text's own if left out.
+    """
 
     text: Text
+    target: Target = field(default_factory=NextToken)
+    tokenizer: PreTrainedTokenizerBase | None = None
     head: ClassVar[str] = "causal-lm"
 
     @cached_property
     def companion(self) -> PreTrainedTokenizerBase:
-        return self.text.tokenizer()
+        return self.text.tokenizer() if self.tokenizer is None else self.tokenizer
 
     @cached_property
     def held_out(self) -> Dataset:
@@ -148,46 +198,45 @@ class Prose(Material[TrainSettings]):
 
     def beginning(self, settings: TrainSettings, seed: int) -> dict[str, Tensor]:
         count = settings.micro_batch_size or settings.batch_size
-        return collate(list(islice(self._train(settings.batch_size, seed), count)))
+        rows = list(islice(self._train(settings.batch_size, seed), count))
+        return self.target.training(collate(rows), seed=seed, step=0, row=0)
 
     def watched(self) -> dict[str, Any]:
-        rows = [self.held_out[index] for index in range(min(8, len(self.held_out)))]
-        return {"input_ids": collate(rows)["input_ids"], "logits_to_keep": 1}
+        rows = self.target.held_out(self.held_out)
+        return {
+            "input_ids": collate([rows[index] for index in range(min(8, len(rows)))])["input_ids"],
+            "logits_to_keep": 1,
+        }
 
-    def trainer(
-        self,
-        chosen: dict[str, Any],
-        *,
-        seed: int,
-        engine: EngineSettings,
-        resume: Path | None,
-        settings: TrainSettings,
-        **common: Any,
-    ) -> PlacementTrainer:
+    def trainer(self, setup: TrainerSetup[TrainSettings]) -> PlacementTrainer:
         streamed = self.text.info.stream is not None
-        position = _position(resume) if resume and streamed else START
-        share = {"rank": ranks.rank(), "size": ranks.size(), "workers": engine.data_workers, "begin": position}
+        position = _position(setup.resume) if setup.resume and streamed else START
+        share = {"rank": ranks.rank(), "size": ranks.size(), "workers": setup.engine.data_workers, "begin": position}
+        held_out = shared_out(self.held_out, per_process(setup.settings, ranks.size()) * ranks.size())
         return PlacementTrainer(
-            args=TrainingArguments(**chosen, ignore_data_skip=streamed),
+            args=TrainingArguments(**setup.arguments, ignore_data_skip=streamed),
+            target=self.target,
             position=position,
-            train_dataset=self._train(settings.batch_size, seed, **share),
-            eval_dataset=shared_out(self.held_out, per_process(settings, ranks.size()) * ranks.size()),
+            train_dataset=self._train(setup.settings.batch_size, setup.seed, **share),
+            eval_dataset=self.target.held_out(held_out),
             data_collator=collate,
-            settings=settings,
-            **common,
+            model=setup.model,
+            settings=setup.settings,
+            warmup_steps=setup.warmup_steps,
+            callbacks=setup.callbacks,
         )
 
-    def judged(self, metrics: MetricsFile) -> dict[str, Any]:
+    def judge(self, metrics: MetricsFile) -> Judgement:
         loss, floor = metrics.curve("eval_loss")[-1][1], self.text.info.unigram_loss
         stalled = loss >= floor - STALL_MARGIN
         reason = (
             f"held-out loss {loss:.3f} is not better than the unigram model's {floor:.3f} by {STALL_MARGIN:g} or more"
         )
-        return {
-            "status": "stalled" if stalled else "finished",
-            "reason": reason if stalled else "",
-            "bits_per_byte": self.text.info.bits_per_byte(loss),
-        }
+        return Judgement(
+            status="stalled" if stalled else "finished",
+            reason=reason if stalled else "",
+            bits_per_byte=self.text.info.bits_per_byte(loss) if self.target.whole else None,
+        )
 
     def _train(self, batch: int, seed: int, **share: Any) -> Any:
         """The training sequences.
@@ -206,14 +255,6 @@ def _position(checkpoint: Path) -> Position:
         return PLACE.read(path)
     except (OSError, ValueError) as error:
         raise CheckpointError(unreadable(path, error, f"delete {checkpoint} to resume from the one before")) from error
-
-
-def pretrain(config: PreTrainedConfig, *, text: Text, **how: Any) -> Outcome:
-    """Trains one model on a prepared text.
-
-    :param how: everything else that :func:`~mixln.training.scratch.train_from_scratch` takes.
-    """
-    return train_from_scratch(config, material=Prose(text), **how)
 
 
 def shared_out(rows: Dataset, multiple: int) -> Dataset:

@@ -1,0 +1,160 @@
+"""Language modelling: the next token of a text."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from mixln.compare.measure import LANGUAGE
+from mixln.compare.results import Floor
+from mixln.compare.settings import CompareSettings
+from mixln.compare.tasks.task import Estimate, Say, Task, TaskData
+from mixln.data.preparation import prepare
+from mixln.data.settings import TextSettings
+from mixln.data.text import Text
+from mixln.errors import DataError
+from mixln.planning.settings import DEVICES, UTILISATION, PlanSettings
+from mixln.presets import model_config
+from mixln.records import from_json, to_json
+from mixln.training.settings import Parallel, TrainSettings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
+    from mixln.hosts.sources import Source
+    from mixln.planning.plan import Plan
+    from mixln.training.language_modelling import LanguageObjective
+
+
+L = TypeVar("L", bound=CompareSettings)
+
+
+class LanguageTask(Task[L, Text], Generic[L]):
+    """Every token from those before it."""
+
+    name, entry, head = "language", "text", "causal-lm"
+    settings, measure = CompareSettings, LANGUAGE
+
+    def config(self, settings: L) -> PreTrainedConfig:
+        return config_of(settings)
+
+    def warms_up(self, settings: L) -> bool:
+        return settings.training.warmup_steps(settings.text.sequence_length) > 0
+
+    def prepare(self, settings: L, config: PreTrainedConfig, say: Say) -> TaskData[Text]:
+        text = prepared_text(settings, config.vocab_size, say)
+        info = text.info
+        return TaskData(
+            source=text,
+            folder=text.folder,
+            fingerprint=info.fingerprint,
+            config=config_of(settings, info.vocabulary_size),
+            steps=settings.steps,
+            given=f"{settings.tokens:,} tokens",
+            floor=Floor(loss=info.unigram_loss, bits_per_byte=info.bits_per_byte(info.unigram_loss)),
+            facts={
+                "text": info.words,
+                "held out": f"{info.held_out_tokens:,} tokens, {info.held_out_bytes:,} bytes; every token counts the same",
+                "vocabulary": f"{info.vocabulary_size:,} tokens",
+            },
+        )
+
+    def objective(self, settings: L, folder: Path) -> LanguageObjective:
+        from mixln.training.language_modelling import LanguageObjective
+
+        return LanguageObjective(Text.load(folder))
+
+    def trained_on(self, experiment: dict[str, Any], source: Source) -> Source:
+        settings = experiment["settings"]
+        text = from_json(TextSettings, settings["text"], "settings.text")
+        training = from_json(TrainSettings, settings["training"], "settings.training")
+        tokens = training.total_steps(text.sequence_length) * training.batch_size * text.sequence_length
+        return replace(source, trial=to_json(text), trial_tokens=tokens)
+
+    def length(self, settings: L) -> str:
+        return f"{settings.steps:,} steps of {settings.training.batch_size} × {settings.text.sequence_length} tokens"
+
+    def plan(
+        self,
+        settings: L,
+        trials: int,
+        *,
+        processes: int = 1,
+        parallel: Parallel = "ddp",
+        memory: float | None = None,
+    ) -> Plan:
+        from mixln.planning.plan import make_plan
+
+        training = settings.training
+        micro = training.micro_batch_size
+        return make_plan(
+            PlanSettings(
+                model=settings.model,
+                sequence_length=settings.text.sequence_length,
+                batch_size=training.batch_size,
+                micro_batch_size=None if micro is None else min(micro, training.batch_size // processes),
+                activation_checkpointing=settings.engine.activation_checkpointing,
+                steps=settings.steps,
+                trials=trials,
+                devices=processes,
+                parallel=parallel,
+                utilisation=UTILISATION,
+                memory_per_device=None if memory is None else memory / 1e9,
+            )
+        )
+
+    def estimate(self, settings: L, trials: int) -> Estimate:
+        made, device = self.plan(settings, trials), DEVICES["h100"]
+        hours = trials * made.seconds / 3600
+        words = (
+            f"{made.parameters / 1e6:,.0f} million parameters, {made.tokens / 1e9:,.1f} billion tokens each; "
+            f"{trials * made.model_flops:.1e} FLOPs in all: {hours:,.0f} hours of one {device.title} at {UTILISATION:.0%} of its peak"
+        )
+        return Estimate(words=words, hours=hours)
+
+    def tokenizer(self, data: TaskData[Text]) -> PreTrainedTokenizerBase:
+        return data.source.tokenizer()
+
+
+def prepared_text(settings: CompareSettings, vocabulary_size: int, say: Say) -> Text:
+    """Prepares the text of a comparison.
+
+    :param vocabulary_size: tokens of the BPE to train, where the settings name neither a tokenizer nor a size.
+    :raises DataError: if it has fewer sequences than one batch.
+    """
+    say(f"text: preparing {settings.text.data}")
+    text = prepare(settings.text, vocabulary_size=vocabulary_size, tokens=settings.tokens, cache=settings.cache)
+    info = text.info
+    if info.stream is not None:
+        say(f"text: {info.words}, {info.held_out_tokens:,} tokens held out")
+        return text
+    length, batch = settings.text.sequence_length, settings.training.batch_size
+    sequences = info.train_tokens // length
+    if sequences < batch:
+        raise DataError(
+            f"data {info.description}: {sequences} training sequences are fewer than one batch of {batch}; "
+            "give more text, or a smaller --batch-size or --sequence-length"
+        )
+    passes = settings.tokens / (sequences // batch * batch * length)
+    say(
+        f"text: {info.description}; {info.train_tokens:,} training tokens ({passes:.2g} passes will be seen), "
+        f"{info.held_out_tokens:,} held out in {info.held_out_documents} documents{info.equal_words}"
+    )
+    return text
+
+
+def config_of(settings: CompareSettings, vocabulary_size: int | None = None) -> PreTrainedConfig:
+    """The stock config of a comparison of language models.
+
+    :param vocabulary_size: of the tokenizer, once it is known.
+    """
+    return model_config(
+        settings.model,
+        layers=settings.layers,
+        vocabulary_size=vocabulary_size,
+        sequence_length=settings.text.sequence_length,
+    )
+
+
+TASK: LanguageTask[CompareSettings] = LanguageTask()

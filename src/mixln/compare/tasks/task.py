@@ -1,0 +1,139 @@
+"""What one task is, for a comparison: everything in which language models, image classifiers and others differ.
+
+Nothing here needs torch: the methods of a task import what trains and plans when they are called.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from mixln.compare.measure import Measure
+from mixln.compare.results import Answered, Floor, PlacementSummary
+from mixln.compare.settings import GridSettings
+from mixln.compare.store import Store
+from mixln.runs.trials import TrialResult
+from mixln.training.settings import Parallel
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
+    from mixln.hosts.sources import Source
+    from mixln.planning.plan import Plan
+    from mixln.training.pretraining import Objective
+
+Say = Callable[[str], None]
+S = TypeVar("S", bound=GridSettings)
+D = TypeVar("D")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskData(Generic[D]):
+    """Prepared data, with what is known of a comparison once they are there.
+
+    :param source: the data themselves; they lie in `folder`.
+    :param fingerprint: a hash of them.
+    :param config: the stock config that fits them.
+    :param steps: optimizer steps of one trial.
+    :param given: what one trial sees of them, in words.
+    :param floor: the result of a model that knows nothing but frequencies.
+    :param facts: label → value.
+    """
+
+    source: D
+    folder: Path
+    fingerprint: str
+    config: PreTrainedConfig
+    steps: int
+    given: str
+    floor: Floor
+    facts: dict[str, str]
+
+
+class Task(ABC, Generic[S, D]):
+    """One task."""
+
+    name: ClassVar[str]
+    """As `--task` takes it."""
+    settings: ClassVar[type[GridSettings]]
+    """Class of its settings, S."""
+    entry: ClassVar[str]
+    """Entry of its settings that names the data, and of `experiment.json` that holds their fingerprint."""
+    head: ClassVar[str]
+    """The head of its models, see :func:`mixln.from_config`."""
+    measure: ClassVar[Measure]
+    """By what its placements are ranked."""
+
+    @abstractmethod
+    def config(self, settings: S) -> PreTrainedConfig:
+        """The stock config of its models, before the data are known."""
+
+    @abstractmethod
+    def warms_up(self, settings: S) -> bool:
+        """Whether a training has a warm-up."""
+
+    @abstractmethod
+    def prepare(self, settings: S, config: PreTrainedConfig, say: Say) -> TaskData[D]:
+        """Prepares the data, or finds them in the cache.
+
+        :param config: what :meth:`config` gave.
+        :param say: takes one line of news.
+        """
+
+    @abstractmethod
+    def objective(self, settings: S, folder: Path) -> Objective[Any]:
+        """The prepared data in a folder, with their trainer and evaluation."""
+
+    @abstractmethod
+    def trained_on(self, experiment: dict[str, Any], source: Source) -> Source:
+        """The model of a trial, which then knows the data of its experiment: what it was trained on is not measured on.
+
+        :raises ValueError: or `KeyError`, if the experiment is damaged.
+        """
+
+    @abstractmethod
+    def length(self, settings: S) -> str:
+        """How long a training is, in words."""
+
+    @abstractmethod
+    def estimate(self, settings: S, trials: int) -> Estimate:
+        """What a comparison needs, before its data are there."""
+
+    def plan(
+        self, settings: S, trials: int, *, processes: int = 1, parallel: Parallel = "ddp", memory: float | None = None
+    ) -> Plan | None:
+        """The plan of a comparison, with the memory of a device; `None` where models are small enough to need none.
+
+        :param processes: devices that train one model together; `parallel` is what each holds of it.
+        :param memory: of a device, bytes; left out, that of the one which times are estimated for.
+        """
+        return None
+
+    def stochastic_depth(self, settings: S) -> float:
+        """See :func:`mixln.from_config`."""
+        return 0.0
+
+    def tokenizer(self, data: TaskData[D]) -> PreTrainedTokenizerBase:
+        """The tokenizer of its data, with which trials go on to later steps."""
+        raise NotImplementedError(f"{self.name} has no steps after the pre-training, which its settings refuse")
+
+    def answers(
+        self, store: Store, rows: Sequence[PlacementSummary], results: Sequence[TrialResult], data: TaskData[D]
+    ) -> tuple[Answered, ...]:
+        """What its models say of held-out examples; none where they are not kept."""
+        return ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What a comparison needs.
+
+    :param words: model, length and operations, in words.
+    :param hours: of one device, by the operations of all trials.
+    """
+
+    words: str
+    hours: float

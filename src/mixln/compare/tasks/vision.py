@@ -1,0 +1,121 @@
+"""Image classification."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mixln.compare.measure import VISION
+from mixln.compare.results import Answered, Floor, PlacementSummary
+from mixln.compare.settings import VisionCompareSettings
+from mixln.compare.store import Store
+from mixln.compare.tasks.task import Estimate, Say, Task, TaskData
+from mixln.data.settings import ImageSettings
+from mixln.errors import DataError
+from mixln.planning.settings import DEVICES, UTILISATION
+from mixln.presets import vision_config
+from mixln.records import from_json, to_json
+from mixln.runs.trials import TrialResult
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+    from mixln.data.pictures import Images
+    from mixln.hosts.sources import Source
+    from mixln.training.image_classification import ImageObjective
+
+LONG = 1000
+"""Steps that a training of so many epochs is taken to have before its images are counted."""
+IMAGENET_SIZE = (1_281_167, 1000)
+"""Training images and classes of ImageNet-1K (arXiv:1409.0575)."""
+
+
+class VisionTask(Task[VisionCompareSettings, "Images"]):
+    """The class of an image."""
+
+    name, entry, head = "vision", "images", "image-classification"
+    settings, measure = VisionCompareSettings, VISION
+
+    def config(self, settings: VisionCompareSettings) -> PreTrainedConfig:
+        from mixln.data.augmentation import check_augmentation
+
+        check_augmentation(settings.augment)
+        return vision_config(settings.model, **settings.sizes)
+
+    def warms_up(self, settings: VisionCompareSettings) -> bool:
+        return round(settings.training.warmup * (settings.training.steps or LONG)) > 0
+
+    def prepare(self, settings: VisionCompareSettings, config: PreTrainedConfig, say: Say) -> TaskData[Images]:
+        from mixln.data.pictures import prepare_images
+
+        say(f"images: preparing {settings.images.data}")
+        images = prepare_images(
+            settings.images, size=config.image_size, channels=config.num_channels, cache=settings.cache, say=say
+        )
+        info, batch = images.info, settings.training.batch_size
+        if info.train_images < batch:
+            raise DataError(
+                f"data {info.description}: {info.train_images} training images are fewer than one batch of {batch}; "
+                "give more images, or a smaller --batch-size"
+            )
+        steps = settings.training.total_steps(info.train_images)
+        passes = steps / (info.train_images // batch)
+        say(f"images: {info.words} ({passes:.3g} passes will be seen)")
+        return TaskData(
+            source=images,
+            folder=images.folder,
+            fingerprint=info.fingerprint,
+            config=config,
+            steps=steps,
+            given=f"{steps * batch:,} images ({passes:.3g} passes)",
+            floor=Floor(loss=info.frequency_loss, figures={"accuracy": info.majority}),
+            facts={
+                "images": info.words,
+                "classes": ", ".join(info.classes[:20]) + (" …" if len(info.classes) > 20 else ""),
+                "size": f"{info.size} × {info.size} pixels, {info.channels} channels",
+                "left out": f"{info.unreadable:,} that cannot be read; {info.converted:,} were converted",
+            },
+        )
+
+    def objective(self, settings: VisionCompareSettings, folder: Path) -> ImageObjective:
+        from mixln.data.pictures import Images
+        from mixln.training.image_classification import ImageObjective
+
+        return ImageObjective(Images.load(folder), settings.augment)
+
+    def trained_on(self, experiment: dict[str, Any], source: Source) -> Source:
+        images = from_json(ImageSettings, experiment["settings"]["images"], "settings.images")
+        return replace(source, images=to_json(images), images_fingerprint=experiment["images"]["fingerprint"])
+
+    def length(self, settings: VisionCompareSettings) -> str:
+        return f"{settings.training.epochs:g} epochs, {settings.training.batch_size} images a step"
+
+    def estimate(self, settings: VisionCompareSettings, trials: int) -> Estimate:
+        from mixln.planning.vision import plan_vision
+
+        device = DEVICES["h100"]
+        images, classes = IMAGENET_SIZE
+        config = vision_config(settings.model, **settings.sizes)
+        plan = plan_vision(config, settings.training, trials=trials, images=images, classes=classes)
+        hours = plan.flops / (UTILISATION * device.bfloat16 * 1e12) / 3600
+        words = (
+            f"{plan.parameters / 1e6:.1f} million parameters, {plan.steps:,} steps of {settings.training.batch_size:,} images each; "
+            f"{plan.per_image / 1e9:.1f} GFLOPs an image, {plan.flops:.1e} in all: {hours:,.0f} hours of one {device.title} at "
+            f"{UTILISATION:.0%} of its peak, if the images come fast enough"
+        )
+        return Estimate(words=words, hours=hours)
+
+    def stochastic_depth(self, settings: VisionCompareSettings) -> float:
+        return settings.stochastic_depth
+
+    def answers(
+        self, store: Store, rows: Sequence[PlacementSummary], results: Sequence[TrialResult], data: TaskData[Images]
+    ) -> tuple[Answered, ...]:
+        from mixln.compare.answered import answered
+
+        return answered(store, rows, results, data.source)
+
+
+TASK = VisionTask()
