@@ -30,7 +30,9 @@ def task_of(experiment: dict[str, Any]) -> Task[Any, Any]:
     """
     if name := experiment.get("task"):
         if name not in TASKS:
-            raise StoreError(f"the experiment is of {unknown('task', name, TASKS)}; use a newer mixln, or another --out")
+            raise StoreError(
+                f"the experiment is of {unknown('task', name, TASKS)}; use a newer mixln, or another --out"
+            )
         return TASKS[name]
     # Before there were three, the file did not name it: the data told the two apart.
     return next(TASKS[name] for name in _FIRST if TASKS[name].entry in experiment["settings"])
