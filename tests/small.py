@@ -16,7 +16,8 @@ from mixln.runs.metrics import read_metrics
 from mixln.runs.outcome import Outcome
 from mixln.training.compiling import Compile
 from mixln.training.language_modelling import LanguageObjective
-from mixln.training.pretraining import PretrainingConfig, pretrain
+from mixln.training.pretraining import PretrainingConfig, PretrainingRun
+from mixln.training.run import run
 from mixln.training.settings import EngineSettings, Parallel, TrainSettings
 
 WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
@@ -103,7 +104,7 @@ def train(
         ),
         parallel=parallel,
     )
-    return pretrain(LanguageObjective(text), chosen, folder)
+    return run(PretrainingRun(objective=LanguageObjective(text), config=chosen, folder=folder))
 
 
 def column(folder: Path, name: str) -> list[Any]:

@@ -75,7 +75,7 @@ def test_a_model_that_a_command_writes_keeps_its_tokens(command, legacy, tmp_pat
 @pytest.mark.filterwarnings("default")  # TRL's own
 def test_a_fine_tuned_model_keeps_its_tokens_and_its_token_to_pad_with(legacy, tmp_path):
     pytest.importorskip("trl")
-    from mixln.training.steps import finetune_step
+    from mixln.training.post_training import finetune_step
 
     settings = TuneSettings(steps=1, batch_size=2, precision="float32")
     source = find_model(str(legacy), cache=tmp_path)
@@ -131,7 +131,7 @@ def test_a_tokenizer_that_would_change_is_refused_and_nothing_is_written(legacy,
 def test_a_tokenizer_that_would_change_shows_before_a_training(legacy, tmp_path, monkeypatch):
     pytest.importorskip("trl")
     from mixln.training import finetune
-    from mixln.training.steps import finetune_step
+    from mixln.training.post_training import finetune_step
 
     monkeypatch.setattr(companions, "_difference", lambda *_: "it changes")
     monkeypatch.setattr(finetune, "load", lambda *_, **__: pytest.fail("the training began"))

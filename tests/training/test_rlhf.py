@@ -8,11 +8,12 @@ from transformers import GenerationConfig
 
 from mixln.hosts.sources import find_model, load
 from mixln.training import rlhf as module
-from mixln.training.reward import Scorer, load_reward
-from mixln.training.rlhf import in_order, log_likelihoods, rlhf
+from mixln.training.reward import Scorer
+from mixln.training.rlhf import RlhfRun, in_order, log_likelihoods
+from mixln.training.run import run as training_run
 from mixln.training.settings import RlhfSettings
 from tests import decoders
-from tests.training.tuned import PAIRS, cut_at, judge, source, training
+from tests.training.tuned import PAIRS, common, cut_at, judge, source
 
 pytestmark = pytest.mark.filterwarnings("default")  # TRL's own
 
@@ -34,15 +35,16 @@ def settings(**changes) -> RlhfSettings:
 
 @pytest.fixture(scope="module")
 def reward(tmp_path_factory):
-    """A reward model that prefers the next number, and its scorer."""
+    """A reward model that prefers the next number."""
     folder = tmp_path_factory.mktemp("reward")
     judge(folder / "out", source(folder, "pre"))
-    return Scorer(load_reward(find_model(str(folder / "out/model"), cache=folder)), decoders.tokenizer(), batch_size=4)
+    return find_model(str(folder / "out/model"), cache=folder)
 
 
-def run(folder, model, scorer, *, checkpoint_seconds=1e9, **changes):
+def run(folder, model, reward, *, checkpoint_seconds=1e9, **changes):
     chosen = settings(**changes)
-    return rlhf(training(folder, model, PAIRS, chosen, checkpoint_seconds=checkpoint_seconds), scorer)
+    shared = common(folder, model, PAIRS, checkpoint_seconds=checkpoint_seconds)
+    return training_run(RlhfRun(settings=chosen, reward=reward, judge=decoders.tokenizer(), **shared))
 
 
 def test_likelihoods_by_hand(tmp_path):

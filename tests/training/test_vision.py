@@ -19,7 +19,8 @@ from mixln.data.settings import AugmentSettings, ImageSettings
 from mixln.runs.metrics import MetricsFile, read_metrics
 from mixln.training.answers import Answers
 from mixln.training.image_classification import ImageObjective
-from mixln.training.pretraining import PretrainingConfig, pretrain
+from mixln.training.pretraining import PretrainingConfig, PretrainingRun
+from mixln.training.run import run
 from mixln.training.settings import EngineSettings, VisionTrainSettings
 from tests.data.pictures import write_images
 
@@ -48,7 +49,7 @@ def train(images, folder, placement="pre", *, augment=PLAIN, checkpoint_seconds=
         engine=EngineSettings(checkpoint_seconds=checkpoint_seconds),
         stochastic_depth=stochastic_depth,
     )
-    return pretrain(ImageObjective(images, augment), config, folder)
+    return run(PretrainingRun(objective=ImageObjective(images, augment), config=config, folder=folder))
 
 
 def rows(folder):

@@ -16,7 +16,7 @@ from transformers import AutoConfig
 from mixln.data.text import Text
 from mixln.errors import Stopped
 from mixln.quiet import quiet
-from mixln.training import pretraining, ranks, stopping
+from mixln.training import ranks, run, stopping
 from mixln.training.callbacks import Checkpoints
 from tests import small
 
@@ -59,7 +59,7 @@ def train(text: Text, folder: str, *, stop: int = 0, placement: str = "mix(0.5)"
     :param settings: those of :func:`tests.small.train`; `model` as entries of a config.
     """
     StoppedAt.step = stop
-    pretraining.Checkpoints = StoppedAt if stop else Checkpoints
+    run.Checkpoints = StoppedAt if stop else Checkpoints
     model = {"model_type": "llama", **small.SIZES, **settings.pop("model", {})}
     config = AutoConfig.for_model(model.pop("model_type"), **model)
     try:
@@ -69,7 +69,7 @@ def train(text: Text, folder: str, *, stop: int = 0, placement: str = "mix(0.5)"
     except Stopped:
         assert stop
     finally:
-        pretraining.Checkpoints = Checkpoints
+        run.Checkpoints = Checkpoints
         stopping._asked = None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -13,14 +13,14 @@ import pytest
 from mixln.data.examples import Examples
 from mixln.hosts.sources import Source, find_model, tokenizer_of
 from mixln.runs.outcome import Tuned
-from mixln.training import tuning
+from mixln.training import run
 from mixln.training.callbacks import Evaluations
-from mixln.training.finetune import finetune
-from mixln.training.reward import train_reward
+from mixln.training.finetune import FinetuningRun
+from mixln.training.post_training_run import with_padding
+from mixln.training.reward import RewardRun
 from mixln.training.settings import TuneSettings
 from tests import decoders
 
-S = TypeVar("S", bound=TuneSettings)
 WORDS = ("one", "two", "three", "four", "five", "six")
 ROWS = [
     {
@@ -46,26 +46,28 @@ def settings(**changes: Any) -> TuneSettings:
     return TuneSettings(**{"steps": 12, "batch_size": 6, "learning_rate": 3e-3, "precision": "float32", **changes})
 
 
-def training(
-    folder: Path, model: Source, examples: Examples, chosen: S, seed: int = 0, checkpoint_seconds: float = 1e9
-) -> tuning.Training[S]:
-    return tuning.Training(
-        source=model,
-        tokenizer=tuning.with_padding(tokenizer_of(model)),
-        examples=examples,
-        settings=chosen,
-        folder=folder,
-        seed=seed,
-        checkpoint_seconds=checkpoint_seconds,
-    )
+def common(
+    folder: Path, model: Source, examples: Examples, seed: int = 0, checkpoint_seconds: float = 1e9
+) -> dict[str, Any]:
+    """What every training here is made of, but for its settings."""
+    return {
+        "source": model,
+        "tokenizer": with_padding(tokenizer_of(model)),
+        "examples": examples,
+        "folder": folder,
+        "seed": seed,
+        "checkpoint_seconds": checkpoint_seconds,
+    }
 
 
 def tune(folder: Path, model: Source, *, seed: int = 0, checkpoint_seconds: float = 1e9, **changes: Any) -> Tuned:
-    return finetune(training(folder, model, COMPLETIONS, settings(**changes), seed, checkpoint_seconds))
+    shared = common(folder, model, COMPLETIONS, seed, checkpoint_seconds)
+    return run.run(FinetuningRun(settings=settings(**changes), **shared))
 
 
 def judge(folder: Path, model: Source, *, seed: int = 0, checkpoint_seconds: float = 1e9, **changes: Any) -> Tuned:
-    return train_reward(training(folder, model, PAIRS, settings(**changes), seed, checkpoint_seconds))
+    shared = common(folder, model, PAIRS, seed, checkpoint_seconds)
+    return run.run(RewardRun(settings=settings(**changes), **shared))
 
 
 @contextmanager
@@ -78,5 +80,5 @@ def cut_at(step: int) -> Iterator[None]:
             if state.global_step == step:
                 raise KeyboardInterrupt
 
-    with mock.patch.object(tuning, "Evaluations", Cut), pytest.raises(KeyboardInterrupt):
+    with mock.patch.object(run, "Evaluations", Cut), pytest.raises(KeyboardInterrupt):
         yield

@@ -54,7 +54,7 @@ class Tuning(ABC):
         from mixln.memory import keep_freed_memory
         from mixln.quiet import quiet
         from mixln.report import terminal_tuned, tuned_notes
-        from mixln.training.tuning import MODEL
+        from mixln.training.post_training_run import MODEL
 
         keep_freed_memory()
         with quiet():
@@ -81,7 +81,7 @@ class FineTune(Tuning):
     tuning: Annotated[TuneSettings, tyro.conf.arg(name="")] = field(default_factory=TuneSettings)
 
     def train(self, source: Source, say: Say) -> Tuned:
-        from mixln.training.steps import finetune_step
+        from mixln.training.post_training import finetune_step
 
         return finetune_step(source, self.chosen, self.tuning, self.out, seed=self.seed, say=say)
 
@@ -98,7 +98,7 @@ class Reward(Tuning):
     tuning: Annotated[TuneSettings, tyro.conf.arg(name="")] = field(default_factory=TuneSettings)
 
     def train(self, source: Source, say: Say) -> Tuned:
-        from mixln.training.steps import reward_step
+        from mixln.training.post_training import reward_step
 
         return reward_step(source, self.chosen, self.tuning, self.out, seed=self.seed, say=say)
 
@@ -118,7 +118,7 @@ class Rlhf(Tuning):
 
     def train(self, source: Source, say: Say) -> Tuned:
         from mixln.cli.checkpoint import one_source
-        from mixln.training.steps import rlhf_step
+        from mixln.training.post_training import rlhf_step
 
         judge = one_source(self.reward_model, self.cache, say=say)
         return rlhf_step(source, judge, self.chosen, self.tuning, self.out, seed=self.seed, say=say)

@@ -33,7 +33,7 @@ from mixln.runs.metrics import METRICS
 from mixln.runs.outcome import Tuned
 from mixln.runs.schema import Request, Schema
 from mixln.runs.trials import TRIAL_RUN, Trial, TrialResult
-from mixln.training.tuning import CHECKPOINTS, MODEL
+from mixln.training.post_training_run import CHECKPOINTS, MODEL
 
 KEPT = Schema(
     kind="chain-result",
@@ -98,7 +98,7 @@ class ChainJob(Job):
 
 
 def _finetune(job: ChainJob, source: Source, result: ChainResult) -> tuple[ChainResult, Source]:
-    from mixln.training.steps import finetune_step
+    from mixln.training.post_training import finetune_step
 
     learning, seed = job.chain.finetune, job.trial.seed
     tuned = finetune_step(source, learning.chosen, learning.tuning, job.folder / "finetune", seed=seed, say=silent)
@@ -119,7 +119,7 @@ def _evaluate(job: ChainJob, source: Source, result: ChainResult) -> tuple[Chain
 
 
 def _reward(job: ChainJob, source: Source, result: ChainResult) -> tuple[ChainResult, Source]:
-    from mixln.training.steps import reward_step
+    from mixln.training.post_training import reward_step
 
     learning, seed = job.chain.reward, job.trial.seed
     reward = reward_step(source, learning.chosen, learning.tuning, job.folder / "reward", seed=seed, say=silent)
@@ -127,7 +127,7 @@ def _reward(job: ChainJob, source: Source, result: ChainResult) -> tuple[ChainRe
 
 
 def _rlhf(job: ChainJob, source: Source, result: ChainResult) -> tuple[ChainResult, Source]:
-    from mixln.training.steps import rlhf_step
+    from mixln.training.post_training import rlhf_step
 
     if job.judge is None or not (job.judge / "reward" / MODEL / "config.json").is_file():
         reason = "rlhf: the baseline has no reward model at this seed, which would judge all placements"
@@ -180,7 +180,7 @@ def check_chain(
         family; :class:`StoreError` for the folder.
     """
     from mixln.evaluation.harness import Harness
-    from mixln.training.steps import check_classifier, check_possible, completions, pairs, rlhf_pairs
+    from mixln.training.post_training import check_classifier, check_possible, completions, pairs, rlhf_pairs
 
     asked = settings_of(chain)
     _check_same(store, asked)

@@ -57,12 +57,13 @@ class TrialJob(Job):
         """Trains it in each of the processes."""
         from transformers import AutoConfig
 
-        from mixln.training.pretraining import PretrainingConfig, pretrain
+        from mixln.training.pretraining import PretrainingConfig, PretrainingRun
+        from mixln.training.run import run
 
         settings, task, entries = self.settings, TASKS[self.settings.task], dict(self.config)
-        outcome = pretrain(
-            task.objective(settings, self.data),
-            PretrainingConfig(
+        training = PretrainingRun(
+            objective=task.objective(settings, self.data),
+            config=PretrainingConfig(
                 model=AutoConfig.for_model(entries.pop("model_type"), **entries),
                 placement=self.trial.placement,
                 init=self.trial.init,
@@ -74,9 +75,10 @@ class TrialJob(Job):
                 stochastic_depth=task.stochastic_depth(settings),
                 trainings=self.together,
             ),
-            self.folder,
-            watchers=self.watchers,
+            folder=self.folder,
+            extra=self.watchers,
         )
+        outcome = run(training)
         result = TrialResult(trial=self.trial, **vars(outcome))
         if not ranks.first():
             return result

@@ -2,44 +2,52 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 from datasets import Dataset
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from mixln.hosts.sources import load
-from mixln.runs.outcome import Tuned
 from mixln.training.lora import lora
+from mixln.training.post_training_run import PostTrainingRun
+from mixln.training.run import TrainerParts
 from mixln.training.settings import TuneSettings
 from mixln.training.trainers import EqualTerms
-from mixln.training.tuning import Training, tune
 
 
 class FineTuner(EqualTerms, SFTTrainer):
     """TRL's trainer of completions, on equal terms."""
 
 
-def finetune(training: Training[TuneSettings]) -> Tuned:
+@dataclass(frozen=True, kw_only=True)
+class FinetuningRun(PostTrainingRun[TuneSettings]):
     """Trains a causal language model on completions: the loss is taken on them alone, their end of text included.
 
-    :param training: its examples are of the kind `completions`.
+    Its examples are of the kind `completions`.
     """
-    tokenizer, settings, examples = training.tokenizer, training.settings, training.examples
 
-    def make(arguments: dict[str, Any], **shared: Any) -> FineTuner:
-        model = load(training.source, dtype="float32", whole=True, say=training.say).train()
+    kind = "finetune"
+
+    def steps(self) -> int:
+        return self.settings.total_steps(len(self.examples.train))
+
+    @property
+    def tokens_per_step(self) -> float:
+        texts = [row["prompt"] + row["completion"] for row in self.examples.train[:256]]
+        return sum(map(len, self.tokenizer(texts)["input_ids"])) / len(texts) * self.settings.batch_size
+
+    def trainer(self, parts: TrainerParts) -> FineTuner:
+        model = load(self.source, dtype="float32", whole=True, say=self.say).train()
+        own = {"max_length": None, "completion_only_loss": True, "gradient_checkpointing": False}
         return FineTuner(
             model=model,
-            args=SFTConfig(**arguments, max_length=None, completion_only_loss=True, gradient_checkpointing=False),
-            processing_class=tokenizer,
-            train_dataset=Dataset.from_list(examples.train),
-            eval_dataset=Dataset.from_list(examples.held_out),
-            peft_config=lora(model, settings, task="CAUSAL_LM"),
-            **shared,
+            args=SFTConfig(**parts.arguments, **own),
+            processing_class=self.tokenizer,
+            train_dataset=Dataset.from_list(self.examples.train),
+            eval_dataset=Dataset.from_list(self.examples.held_out),
+            peft_config=lora(model, self.settings, task="CAUSAL_LM"),
+            settings=self.settings,
+            warmup_steps=parts.warmup_steps,
+            callbacks=parts.callbacks,
         )
-
-    texts = [row["prompt"] + row["completion"] for row in examples.train[:256]]
-    length = sum(map(len, tokenizer(texts)["input_ids"])) / len(texts)
-    steps = settings.total_steps(len(examples.train))
-    return tune(training, make, steps=steps, tokens_per_step=length * settings.batch_size)

@@ -162,7 +162,7 @@ class ImageObjective(Objective[VisionTrainSettings]):
 
     def trainer(self, setup: TrainerSetup[VisionTrainSettings]) -> VisionTrainer:
         return VisionTrainer(
-            args=TrainingArguments(**setup.arguments, dataloader_num_workers=setup.engine.data_workers),
+            args=TrainingArguments(**setup.parts.arguments, dataloader_num_workers=setup.engine.data_workers),
             smoothing=self.augment.label_smoothing,
             averaged=setup.settings.average,
             train_dataset=self._drawn(setup.settings, setup.seed),
@@ -170,8 +170,8 @@ class ImageObjective(Objective[VisionTrainSettings]):
             data_collator=self._batches(setup.seed),
             model=setup.model,
             settings=setup.settings,
-            warmup_steps=setup.warmup_steps,
-            callbacks=setup.callbacks,
+            warmup_steps=setup.parts.warmup_steps,
+            callbacks=setup.parts.callbacks,
         )
 
     def judge(self, metrics: MetricsFile) -> Judgement:

@@ -210,11 +210,11 @@ class LanguageObjective(Objective[TrainSettings]):
 
     def trainer(self, setup: TrainerSetup[TrainSettings]) -> PlacementTrainer:
         streamed = self.text.info.stream is not None
-        position = _position(setup.resume) if setup.resume and streamed else START
+        position = _position(setup.parts.resume) if setup.parts.resume and streamed else START
         share = {"rank": ranks.rank(), "size": ranks.size(), "workers": setup.engine.data_workers, "begin": position}
         held_out = shared_out(self.held_out, per_process(setup.settings, ranks.size()) * ranks.size())
         return PlacementTrainer(
-            args=TrainingArguments(**setup.arguments, ignore_data_skip=streamed),
+            args=TrainingArguments(**setup.parts.arguments, ignore_data_skip=streamed),
             target=self.target,
             position=position,
             train_dataset=self._train(setup.settings.batch_size, setup.seed, **share),
@@ -222,8 +222,8 @@ class LanguageObjective(Objective[TrainSettings]):
             data_collator=collate,
             model=setup.model,
             settings=setup.settings,
-            warmup_steps=setup.warmup_steps,
-            callbacks=setup.callbacks,
+            warmup_steps=setup.parts.warmup_steps,
+            callbacks=setup.parts.callbacks,
         )
 
     def judge(self, metrics: MetricsFile) -> Judgement:

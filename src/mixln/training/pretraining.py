@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
@@ -19,15 +18,16 @@ from transformers.trainer import SCHEDULER_NAME
 
 from mixln.hosts import build, placement_for
 from mixln.hosts.companions import write_companion
+from mixln.hosts.sources import Say
 from mixln.nn.profiling import profile
 from mixln.runs.checkpoints import final_folder
 from mixln.runs.metrics import MetricsFile
 from mixln.runs.outcome import Outcome
 from mixln.training import ranks
-from mixln.training.callbacks import Checkpoints, Divergence, Evaluations, GradientNorms, Metrics, ResidualVariance
+from mixln.training.callbacks import ResidualVariance
 from mixln.training.compiling import compile_layers
 from mixln.training.precision import resolve
-from mixln.training.resuming import resumption
+from mixln.training.run import Ended, Schedule, TrainerParts, TrainingRun
 from mixln.training.settings import EngineSettings, Parallel, ScratchSettings
 from mixln.training.sharding import (
     load_optimizer,
@@ -38,12 +38,14 @@ from mixln.training.sharding import (
     sharded,
     whole_weights,
 )
-from mixln.training.stopping import listening
-from mixln.training.trainers import EqualTerms, arguments
+from mixln.training.trainers import EqualTerms
 
 
 class ScratchTrainer(EqualTerms):
     """Saves and loads what a training goes on from in a form that any number of processes, with DDP or FSDP2, can read."""
+
+    compiled: bool = False
+    """Whether its layers are compiled."""
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         if output_dir is not None and sharded(self.bare):
@@ -121,18 +123,14 @@ class PretrainingConfig(Generic[C]):
 class TrainerSetup(Generic[C]):
     """What every trainer of a training from initial values is made of, whatever the data.
 
-    :param arguments: entries of transformers' `TrainingArguments`.
-    :param resume: checkpoint from which the trainer will resume.
+    :param parts: what every trainer here is made of.
     """
 
     model: PreTrainedModel
-    arguments: dict[str, Any]
     settings: C
     engine: EngineSettings
     seed: int
-    warmup_steps: int
-    callbacks: list[TrainerCallback]
-    resume: Path | None
+    parts: TrainerParts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,101 +181,99 @@ class Objective(ABC, Generic[S]):
         """Tells from its evaluations how a training that did not diverge ended."""
 
 
-def pretrain(
-    objective: Objective[S],
-    config: PretrainingConfig[S],
-    folder: Path,
-    *,
-    watchers: Sequence[TrainerCallback] = (),
-    say: Callable[[str], None] = print,
-) -> Outcome:
-    """Trains one model, and leaves in `folder` its metrics (`metrics.jsonl`) and its final checkpoint.
+@dataclass(frozen=True, kw_only=True)
+class PretrainingRun(TrainingRun[ScratchTrainer, Outcome], Generic[S]):
+    """Trains one model from its initial values, and leaves in `folder` its metrics (`metrics.jsonl`) and its final checkpoint.
 
-    An interrupted training resumes from its last checkpoint and ends with the same numbers. Several processes that torchrun
-    started train one model together, if all call this with the same arguments.
+    Several processes that torchrun started train one model together, if all run the same.
 
-    :param watchers: callbacks beside those that record; one may end the training.
+    :param extra: callbacks beside those that record; one may end the training.
     :param say: takes one line of news.
-    :raises Stopped: if SIGTERM ended it before its end; it has a checkpoint then.
     """
-    started = time.perf_counter()
-    ranks.meet()
-    folder.mkdir(parents=True, exist_ok=True)
-    set_seed(config.seed)
-    model = _model(objective, config)
-    resume, metrics = resumption(folder, say)
-    if resume is not None and ranks.first():
-        say(f"going on from {resume}")
-    settings, engine = config.settings, config.engine
-    steps, per_step = objective.steps(settings)
-    compiled = compile_layers(
-        model, engine.compile, device=device().type, steps=config.trainings * steps, sharded=sharded(model)
-    )
-    speed, divergence = Metrics(metrics.append, per_step), Divergence()
-    checkpoints = Checkpoints(engine.checkpoint_seconds)
-    common = arguments(settings, steps=steps, learning_rate=config.learning_rate, seed=config.seed, folder=folder)
-    trainer = objective.trainer(
-        TrainerSetup(
-            model=model,
-            arguments={
-                **common,
-                "remove_unused_columns": False,
-                "activation_checkpointing": engine.activation_checkpointing,
-            },
-            settings=settings,
-            engine=engine,
+
+    objective: Objective[S]
+    config: PretrainingConfig[S]
+    folder: Path
+    extra: Sequence[TrainerCallback] = ()
+    say: Say = print
+
+    def begin(self) -> None:
+        ranks.meet()
+        set_seed(self.config.seed)
+
+    def schedule(self) -> Schedule:
+        config = self.config
+        steps, per_step = self.objective.steps(config.settings)
+        return Schedule(
+            folder=self.folder,
+            settings=config.settings,
+            learning_rate=config.learning_rate,
             seed=config.seed,
-            warmup_steps=round(settings.warmup * steps),
-            callbacks=[
-                speed,
-                GradientNorms(metrics.append),
-                ResidualVariance(metrics.append, objective.watched()),
-                divergence,
-                Evaluations(settings.evaluations),
-                checkpoints,
-                *watchers,
-            ],
-            resume=resume,
+            warmup=config.settings.warmup,
+            steps=steps,
+            per_step=per_step,
+            evaluations=config.settings.evaluations,
+            checkpoint_seconds=config.engine.checkpoint_seconds,
         )
-    )
-    if ranks.rank():  # dropout of its own; rank 0 has what a process alone has
-        torch.manual_seed(int(torch.randint(2**32, (ranks.rank(),))[-1]))
-    with listening():
-        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    checkpoints.check()
-    step = trainer.state.global_step
-    if not divergence.reason:
-        _save(trainer, objective, folder / f"checkpoint-{step}", say)
-    eval_curve = metrics.curve("eval_loss")
-    judged = None if divergence.reason else objective.judge(metrics)
-    return Outcome(
-        status="diverged" if judged is None else judged.status,
-        reason=divergence.reason if judged is None else judged.reason,
-        step=step,
-        tokens=step * per_step,
-        loss=None if judged is None else eval_curve[-1][1],
-        bits_per_byte=None if judged is None else judged.bits_per_byte,
-        figures={} if judged is None else judged.figures,
-        tokens_per_second=speed.tokens_per_second,
-        seconds=time.perf_counter() - started,
-        first_step_seconds=speed.first_step,
-        compiled=compiled,
-        train_curve=metrics.curve("loss"),
-        eval_curve=eval_curve,
-        gradient_norms=metrics.profiles("gradient_norms"),
-        residual_variance=metrics.profiles("residual_variance"),
-    )
 
+    def trainer(self, parts: TrainerParts) -> ScratchTrainer:
+        config, engine = self.config, self.config.engine
+        if parts.resume is not None and ranks.first():
+            self.say(f"going on from {parts.resume}")
+        model = _model(self.objective, config)
+        steps = config.trainings * self.objective.steps(config.settings)[0]
+        compiled = compile_layers(model, engine.compile, device=device().type, steps=steps, sharded=sharded(model))
+        own = {"remove_unused_columns": False, "activation_checkpointing": engine.activation_checkpointing}
+        trainer = self.objective.trainer(
+            TrainerSetup(
+                model=model,
+                settings=config.settings,
+                engine=engine,
+                seed=config.seed,
+                parts=replace(parts, arguments=parts.arguments | own),
+            )
+        )
+        trainer.compiled = compiled
+        return trainer
 
-def _save(trainer: ScratchTrainer, objective: Objective[Any], path: Path, say: Callable[[str], None]) -> None:
-    """Writes the trained model with its companion; of several processes, rank 0 does."""
-    model = trainer.bare
-    whole = whole_weights(model) if sharded(model) else None
-    if ranks.first():
-        with trainer.final(), final_folder(path, say) as final:
-            model.save_pretrained(final, state_dict=whole)
-            write_companion(objective.companion, final, origin=getattr(objective.companion, "name_or_path", ""))
-    ranks.wait()
+    def measured(self, metrics: MetricsFile) -> list[TrainerCallback]:
+        return [ResidualVariance(metrics.append, self.objective.watched())]
+
+    def watchers(self) -> list[TrainerCallback]:
+        return list(self.extra)
+
+    def save(self, trainer: ScratchTrainer) -> None:
+        """Of several processes, rank 0 writes the model with its companion."""
+        model, companion = trainer.bare, self.objective.companion
+        whole = whole_weights(model) if sharded(model) else None
+        if ranks.first():
+            path = self.folder / f"checkpoint-{trainer.state.global_step}"
+            with trainer.final(), final_folder(path, self.say) as final:
+                model.save_pretrained(final, state_dict=whole)
+                write_companion(companion, final, origin=getattr(companion, "name_or_path", ""))
+        ranks.wait()
+
+    def result(self, trainer: ScratchTrainer, ended: Ended) -> Outcome:
+        metrics = ended.metrics
+        judged = None if ended.diverged else self.objective.judge(metrics)
+        eval_curve = metrics.curve("eval_loss")
+        return Outcome(
+            status="diverged" if judged is None else judged.status,
+            reason=ended.diverged if judged is None else judged.reason,
+            step=ended.step,
+            tokens=ended.step * self.objective.steps(self.config.settings)[1],
+            loss=None if judged is None else eval_curve[-1][1],
+            bits_per_byte=None if judged is None else judged.bits_per_byte,
+            figures={} if judged is None else judged.figures,
+            tokens_per_second=ended.speed.tokens_per_second,
+            seconds=ended.seconds,
+            first_step_seconds=ended.speed.first_step,
+            compiled=trainer.compiled,
+            train_curve=metrics.curve("loss"),
+            eval_curve=eval_curve,
+            gradient_norms=metrics.profiles("gradient_norms"),
+            residual_variance=metrics.profiles("residual_variance"),
+        )
 
 
 def _model(objective: Objective[S], config: PretrainingConfig[S]) -> PreTrainedModel:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -31,11 +32,11 @@ from mixln.hosts.sources import (
     stored_at,
 )
 from mixln.quiet import quiet
-from mixln.runs.outcome import Tuned
 from mixln.training.lora import lora
+from mixln.training.post_training_run import PostTrainingRun, mean, share, with_padding
+from mixln.training.run import TrainerParts
 from mixln.training.settings import TuneSettings
 from mixln.training.trainers import EqualTerms
-from mixln.training.tuning import Training, mean, share, tune, with_padding
 
 HEAD = "score"
 """What transformers calls the head of a sequence classifier."""
@@ -66,26 +67,31 @@ class RewardTuner(EqualTerms, RewardTrainer):
         }
 
 
-def train_reward(training: Training[TuneSettings]) -> Tuned:
+@dataclass(frozen=True, kw_only=True)
+class RewardRun(PostTrainingRun[TuneSettings]):
     """Trains a model with a scalar head in place of its language-model head to score chosen answers above rejected ones.
 
-    :param training: its examples are of the kind `pairs`.
+    Its examples are of the kind `pairs`.
     """
-    settings, examples = training.settings, training.examples
 
-    def make(arguments: dict[str, Any], **shared: Any) -> RewardTuner:
-        model = with_scalar_head(training.source, seed=training.seed, say=training.say)
+    kind = "reward"
+
+    def steps(self) -> int:
+        return self.settings.total_steps(len(self.examples.train))
+
+    def trainer(self, parts: TrainerParts) -> RewardTuner:
+        model = with_scalar_head(self.source, seed=self.seed, say=self.say)
         return RewardTuner(
             model=model,
-            args=RewardConfig(**arguments, max_length=None, gradient_checkpointing=False),
-            processing_class=training.tokenizer,
-            train_dataset=Dataset.from_list(examples.train),
-            eval_dataset=Dataset.from_list(examples.held_out),
-            peft_config=lora(model, settings, task="SEQ_CLS", head=HEAD),
-            **shared,
+            args=RewardConfig(**parts.arguments, max_length=None, gradient_checkpointing=False),
+            processing_class=self.tokenizer,
+            train_dataset=Dataset.from_list(self.examples.train),
+            eval_dataset=Dataset.from_list(self.examples.held_out),
+            peft_config=lora(model, self.settings, task="SEQ_CLS", head=HEAD),
+            settings=self.settings,
+            warmup_steps=parts.warmup_steps,
+            callbacks=parts.callbacks,
         )
-
-    return tune(training, make, steps=settings.total_steps(len(examples.train)))
 
 
 def with_scalar_head(source: Source, *, seed: int, say: Say = silent) -> PreTrainedModel:

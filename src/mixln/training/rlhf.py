@@ -5,25 +5,26 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from datasets import Dataset
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.rloo_config import RLOOConfig
 from trl.trainer.rloo_trainer import RLOOTrainer
 
 from mixln.data.examples import Row, alike
-from mixln.hosts.sources import load
-from mixln.runs.outcome import Tuned
+from mixln.hosts.sources import Source, device, identity, load
 from mixln.training.lora import lora
-from mixln.training.reward import Scorer
+from mixln.training.post_training_run import PostTrainingRun, mean, share
+from mixln.training.reward import Scorer, load_reward
+from mixln.training.run import TrainerParts
 from mixln.training.settings import RlhfSettings
 from mixln.training.trainers import EqualTerms
-from mixln.training.tuning import Training, mean, share, tune
 
 
 class Policy(EqualTerms):
@@ -114,30 +115,47 @@ ALGORITHMS: dict[str, tuple[type[Policy], type[Any]]] = {
 }
 
 
-def rlhf(training: Training[RlhfSettings], scorer: Scorer) -> Tuned:
-    """Trains a causal language model to complete the pairs' prompts so that the reward model likes it, and not far from where it was.
+@dataclass(frozen=True, kw_only=True)
+class RlhfRun(PostTrainingRun[RlhfSettings]):
+    """Trains a causal language model to complete prompts so that the reward model scores them high, and not far from where it was.
 
-    :param training: its examples are of the kind `pairs`; of the training ones the prompts alone are used.
-    :param scorer: the reward model.
+    Its examples are of the kind `pairs`; of the training ones the prompts alone are used.
+
+    :param reward: the reward model; `judge` is its tokenizer.
     """
-    source, settings, examples = training.source, training.settings, training.examples
-    training.tokenizer.padding_side = "left"
-    trainer_class, config_class = ALGORITHMS[settings.algorithm]
-    steps = settings.total_steps(len(examples.train) * settings.generations)
-    # Every prompt that the training will need, one after the other: TRL's own order over several passes does not survive
-    # an interruption.
-    prompts = in_order(
-        [row["prompt"] for row in examples.train], steps * settings.batch_size // settings.generations, training.seed
-    )
 
-    def make(arguments: dict[str, Any], **shared: Any) -> Policy:
-        model = load(source, dtype="float32", whole=True, say=training.say).train()
+    kind = "rlhf"
+    patience = None  # the loss of reinforcement learning says nothing
+
+    reward: Source
+    judge: PreTrainedTokenizerBase
+
+    def asked(self) -> dict[str, Any]:
+        return super().asked() | {"reward_model": identity(self.reward)}
+
+    def begin(self) -> None:
+        self.tokenizer.padding_side = "left"
+        super().begin()
+
+    def steps(self) -> int:
+        return self.settings.total_steps(len(self.examples.train) * self.settings.generations)
+
+    def trainer(self, parts: TrainerParts) -> Policy:
+        source, settings = self.source, self.settings
+        size = settings.micro_batch_size or settings.batch_size
+        scorer = Scorer(load_reward(self.reward, device=device()), self.judge, batch_size=size)
+        trainer_class, config_class = ALGORITHMS[settings.algorithm]
+        # Every prompt that the training will need, one after the other: TRL's own order over several passes does not survive
+        # an interruption.
+        count = self.steps() * settings.batch_size // settings.generations
+        prompts = in_order([row["prompt"] for row in self.examples.train], count, self.seed)
+        model = load(source, dtype="float32", whole=True, say=self.say).train()
         model.config._name_or_path = source.path  # where TRL loads the reference model from
         trainer: Any = trainer_class(
             model=model,
             reward_funcs=scorer,
             args=config_class(
-                **arguments,
+                **parts.arguments,
                 num_generations=settings.generations,
                 max_completion_length=settings.new_tokens,
                 temperature=settings.temperature,
@@ -145,19 +163,19 @@ def rlhf(training: Training[RlhfSettings], scorer: Scorer) -> Tuned:
                 shuffle_dataset=False,
                 gradient_checkpointing=False,
             ),
-            processing_class=training.tokenizer,
+            processing_class=self.tokenizer,
             train_dataset=Dataset.from_list([{"prompt": prompt} for prompt in prompts]),
             peft_config=lora(model, settings, task="CAUSAL_LM"),
-            **shared,
+            settings=settings,
+            warmup_steps=parts.warmup_steps,
+            callbacks=parts.callbacks,
         )
-        trainer.scorer, trainer.pairs = scorer, examples.held_out
+        trainer.scorer, trainer.pairs = scorer, self.examples.held_out
         trainer.reference = trainer.ref_model
         if trainer.reference is None and settings.lora is None:
             # Without a penalty TRL has none, but there is a KL still.
             trainer.reference = load(source, dtype="float32", whole=True).to(trainer.accelerator.device)
         return trainer
-
-    return tune(training, make, steps=steps, patience=None)
 
 
 def in_order(prompts: Sequence[str], count: int, seed: int) -> list[str]:

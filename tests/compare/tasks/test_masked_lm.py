@@ -18,7 +18,8 @@ from mixln.compare.tasks import TASKS
 from mixln.compare.tasks.masked_lm import MaskedCompareSettings, MaskedTokens
 from mixln.data.packing import IGNORED
 from mixln.runs.metrics import read_metrics
-from mixln.training.pretraining import PretrainingConfig, pretrain
+from mixln.training.pretraining import PretrainingConfig, PretrainingRun
+from mixln.training.run import run
 from mixln.training.settings import EngineSettings, TrainSettings
 from tests import small
 
@@ -92,7 +93,7 @@ def train(text, folder, placement="pre", *, checkpoint_seconds=1e9, **settings):
         settings=TrainSettings(**{"steps": 12, "batch_size": 4, "precision": "float32", **settings}),
         engine=EngineSettings(checkpoint_seconds=checkpoint_seconds, compile="off"),
     )
-    return pretrain(objective(text), config, folder)
+    return run(PretrainingRun(objective=objective(text), config=config, folder=folder))
 
 
 def rows(folder):

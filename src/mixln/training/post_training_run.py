@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable
+from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
 from mixln.data.examples import Examples
 from mixln.errors import DataError
-from mixln.files import make_folder
 from mixln.hosts.companions import write_companion
 from mixln.hosts.configs import positions
 from mixln.hosts.sources import Say, Source, identity, silent
@@ -26,11 +24,10 @@ from mixln.runs.folder import RunKind
 from mixln.runs.metrics import METRICS, MetricsFile
 from mixln.runs.outcome import Figure, Tuned
 from mixln.runs.schema import Schema
-from mixln.training.callbacks import Checkpoints, Divergence, Evaluations, GradientNorms, Metrics, News
-from mixln.training.resuming import resumption
+from mixln.training.callbacks import News
+from mixln.training.run import Ended, Schedule, TrainingRun
 from mixln.training.settings import TuneSettings
-from mixln.training.stopping import listening
-from mixln.training.trainers import EqualTerms, arguments
+from mixln.training.trainers import EqualTerms
 
 S = TypeVar("S", bound=TuneSettings, covariant=True)
 TUNING_RUN = RunKind(
@@ -42,8 +39,8 @@ MODEL, ADAPTER, CHECKPOINTS = "model", "adapter", "checkpoints"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training(Generic[S]):
-    """A training of a model that exists: everything that fine-tuning, a reward model and reinforcement learning all need.
+class PostTrainingRun(TrainingRun[EqualTerms, Tuned], Generic[S]):
+    """A training of a model that exists: what fine-tuning, reward models and reinforcement learning have in common.
 
     :param source: the model, a causal language model.
     :param tokenizer: the model's, with a token to pad with.
@@ -52,6 +49,9 @@ class Training(Generic[S]):
     :param say: takes one line of news.
     :param checkpoint_seconds: time between two checkpoints, seconds.
     """
+
+    kind: ClassVar[str]
+    evaluates_first: ClassVar[bool] = True
 
     source: Source
     tokenizer: PreTrainedTokenizerBase
@@ -62,10 +62,10 @@ class Training(Generic[S]):
     say: Say = silent
     checkpoint_seconds: float = 60.0
 
-    def asked(self, kind: str) -> dict[str, Any]:
+    def asked(self) -> dict[str, Any]:
         """Everything that its outcome depends on, to tell it from another in the same folder."""
         return {
-            "kind": kind,
+            "kind": self.kind,
             "settings": to_json(self.settings),
             "seed": self.seed,
             "model": identity(self.source),
@@ -77,68 +77,67 @@ class Training(Generic[S]):
         models = () if result.status == "diverged" else (MODEL, *([ADAPTER] if self.settings.lora else []))
         return (f"{CHECKPOINTS}/{METRICS}", *models)
 
+    @abstractmethod
+    def steps(self) -> int:
+        """Optimizer steps."""
 
-def tune(
-    training: Training[Any],
-    make: Callable[..., EqualTerms],
-    *,
-    steps: int,
-    tokens_per_step: float = 0.0,
-    patience: int | None = 20,
-) -> Tuned:
-    """Trains, and leaves the model in its folder; a training that was cut off goes on from its last checkpoint.
+    @property
+    def tokens_per_step(self) -> float:
+        """Tokens of one optimizer step, about; 0 where that is not known."""
+        return 0.0
 
-    :param make: the trainer, from its arguments (a dict) and what :class:`~mixln.training.trainers.EqualTerms` takes.
-    :param tokens_per_step: about how many tokens an update sees; 0 where that is not known.
-    :param patience: see :class:`~mixln.training.callbacks.Divergence`.
-    """
-    started = time.perf_counter()
-    with (
-        quiet(),
-        TemporaryDirectory() as trial,
-    ):  # a tokenizer that cannot be written shows before the training, not after it
-        write_companion(training.tokenizer, Path(trial), origin=training.source.path, config=training.source.config)
-    settings, examples = training.settings, training.examples
-    place = training.folder / CHECKPOINTS
-    make_folder(place)
-    resume, metrics = resumption(place, training.say)
-    divergence, checkpoints = Divergence(patience), Checkpoints(training.checkpoint_seconds)
-    trainer = make(
-        arguments(settings, steps=steps, learning_rate=settings.learning_rate, seed=training.seed, folder=place),
-        settings=settings,
-        warmup_steps=round(settings.warmup * steps),
-        callbacks=[
-            Metrics(metrics.append, tokens_per_step),
-            GradientNorms(metrics.append),
-            divergence,
-            Evaluations(settings.evaluations),
-            checkpoints,
-            News(training.say),
-        ],
-    )
-    if resume is None:
-        trainer.evaluate()
-    divergence.start = next((row["eval_loss"] for row in metrics.rows if "eval_loss" in row), None)
-    with listening():
-        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    checkpoints.check()
-    if not divergence.reason:
-        _save(trainer, training)
-    evaluated = [row for row in metrics.rows if any(name.startswith("eval_") for name in row)]
-    return Tuned(
-        status="diverged" if divergence.reason else "finished",
-        reason=divergence.reason,
-        step=trainer.state.global_step,
-        examples=len(examples.train),
-        held_out=len(examples.held_out),
-        removed=examples.removed,
-        too_long=examples.too_long,
-        before=_figures(evaluated[0]),
-        after={} if divergence.reason else _figures(evaluated[-1]),
-        curves=_curves(metrics),
-        gradient_norms=metrics.profiles("gradient_norms"),
-        seconds=time.perf_counter() - started,
-    )
+    def begin(self) -> None:
+        """Writes the tokenizer once: one that cannot be written shows before the training, not after it."""
+        with quiet(), TemporaryDirectory() as trial:
+            write_companion(self.tokenizer, Path(trial), origin=self.source.path, config=self.source.config)
+
+    def schedule(self) -> Schedule:
+        settings = self.settings
+        return Schedule(
+            folder=self.folder / CHECKPOINTS,
+            settings=settings,
+            learning_rate=settings.learning_rate,
+            seed=self.seed,
+            warmup=settings.warmup,
+            steps=self.steps(),
+            per_step=self.tokens_per_step,
+            evaluations=settings.evaluations,
+            checkpoint_seconds=self.checkpoint_seconds,
+        )
+
+    def watchers(self) -> list[TrainerCallback]:
+        return [News(self.say)]
+
+    def save(self, trainer: EqualTerms) -> None:
+        """Writes the adapter, if there is one, and the whole model."""
+        model: Any = trainer.accelerator.unwrap_model(trainer.model)
+        with quiet():
+            if not isinstance(model, PreTrainedModel):
+                with final_folder(self.folder / ADAPTER, self.say) as target:
+                    model.save_pretrained(target)
+                    (target / "README.md").unlink(missing_ok=True)  # PEFT's, a form to fill in
+                model = model.merge_and_unload()
+            with final_folder(self.folder / MODEL, self.say) as target:
+                model.save_pretrained(target)
+                write_companion(self.tokenizer, target, origin=self.source.path)
+
+    def result(self, trainer: EqualTerms, ended: Ended) -> Tuned:
+        metrics, examples = ended.metrics, self.examples
+        evaluated = [row for row in metrics.rows if any(name.startswith("eval_") for name in row)]
+        return Tuned(
+            status="diverged" if ended.diverged else "finished",
+            reason=ended.diverged,
+            step=ended.step,
+            examples=len(examples.train),
+            held_out=len(examples.held_out),
+            removed=examples.removed,
+            too_long=examples.too_long,
+            before=_figures(evaluated[0]),
+            after={} if ended.diverged else _figures(evaluated[-1]),
+            curves=_curves(metrics),
+            gradient_norms=metrics.profiles("gradient_norms"),
+            seconds=ended.seconds,
+        )
 
 
 def room(model_config: Any) -> int:
@@ -170,19 +169,6 @@ def mean(name: str, values: torch.Tensor) -> dict[str, float]:
     """The mean of values (N,) with its standard error, by its name."""
     error = values.std().item() / math.sqrt(len(values)) if len(values) > 1 else 0.0
     return {name: values.mean().item(), f"{name}_error": error}
-
-
-def _save(trainer: EqualTerms, training: Training[Any]) -> None:
-    model: Any = trainer.accelerator.unwrap_model(trainer.model)
-    with quiet():
-        if not isinstance(model, PreTrainedModel):
-            with final_folder(training.folder / ADAPTER, training.say) as target:
-                model.save_pretrained(target)
-                (target / "README.md").unlink(missing_ok=True)  # PEFT's, a form to fill in
-            model = model.merge_and_unload()
-        with final_folder(training.folder / MODEL, training.say) as target:
-            model.save_pretrained(target)
-            write_companion(training.tokenizer, target, origin=training.source.path)
 
 
 def _figures(row: dict[str, Any]) -> dict[str, Figure]:

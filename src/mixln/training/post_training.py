@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,15 +13,16 @@ from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, PreTrainedCo
 from mixln.data.examples import Examples, Room, examples, rooms
 from mixln.data.settings import ExampleSettings
 from mixln.errors import CheckpointError, SettingsError
-from mixln.hosts.sources import Say, Source, device, identity, tokenizer_of
+from mixln.hosts.sources import Say, Source, tokenizer_of
 from mixln.launch import launched
 from mixln.runs.checkpoints import clear
 from mixln.runs.folder import RunFolder
 from mixln.runs.outcome import Tuned
 from mixln.training import ranks
+from mixln.training.post_training_run import CHECKPOINTS, TUNING_RUN, PostTrainingRun, room, with_padding
 from mixln.training.precision import resolve
+from mixln.training.run import run
 from mixln.training.settings import RlhfSettings, TuneSettings
-from mixln.training.tuning import CHECKPOINTS, TUNING_RUN, Training, room, with_padding
 
 T = TypeVar("T", bound=TuneSettings)
 
@@ -29,48 +30,40 @@ T = TypeVar("T", bound=TuneSettings)
 def finetune_step(
     source: Source, data: ExampleSettings, settings: TuneSettings, folder: Path, *, seed: int, say: Say
 ) -> Tuned:
-    """Fine-tunes a model on completions, unless `folder` holds the result; see :func:`mixln.training.finetune.finetune`.
+    """Fine-tunes a model on completions, unless `folder` holds the result; see :class:`~mixln.training.finetune.FinetuningRun`.
 
     :raises SettingsError: if it is no decoder; :class:`DataError` for its tokenizer or the examples; :class:`StoreError` for the folder.
     """
     settings = _ready(source, settings)
+    from mixln.training.finetune import FinetuningRun
+
     tokenizer = with_padding(tokenizer_of(source, say=say))
     say(f"examples: reading {data.data}")
     found = completions(data, settings, tokenizer, source.config)
-    training = Training(
+    training = FinetuningRun(
         source=source, tokenizer=tokenizer, examples=found, settings=settings, folder=folder, seed=seed, say=say
     )
-
-    def work() -> Tuned:
-        from mixln.training.finetune import finetune
-
-        return finetune(training)
-
-    return _once(training, training.asked("finetune"), work)
+    return _once(training)
 
 
 def reward_step(
     source: Source, data: ExampleSettings, settings: TuneSettings, folder: Path, *, seed: int, say: Say
 ) -> Tuned:
-    """Trains a reward model on pairs, unless `folder` holds the result; see :func:`mixln.training.reward.train_reward`.
+    """Trains a reward model on pairs, unless `folder` holds the result; see :class:`~mixln.training.reward.RewardRun`.
 
     :raises CheckpointError: if the family has no sequence classifier; the others as :func:`finetune_step`.
     """
     settings = _ready(source, settings)
+    from mixln.training.reward import RewardRun
+
     check_classifier(source.config, f"model {source.name}")
     tokenizer = with_padding(tokenizer_of(source, say=say))
     say(f"examples: reading {data.data}")
     found = pairs(data, settings, tokenizer, source.config)
-    training = Training(
+    training = RewardRun(
         source=source, tokenizer=tokenizer, examples=found, settings=settings, folder=folder, seed=seed, say=say
     )
-
-    def work() -> Tuned:
-        from mixln.training.reward import train_reward
-
-        return train_reward(training)
-
-    return _once(training, training.asked("reward"), work)
+    return _once(training)
 
 
 def rlhf_step(
@@ -83,29 +76,31 @@ def rlhf_step(
     seed: int,
     say: Say,
 ) -> Tuned:
-    """Trains a model by a reward model, unless `folder` holds the result; see :func:`mixln.training.rlhf.rlhf`.
+    """Trains a model by a reward model, unless `folder` holds the result; see :class:`~mixln.training.rlhf.RlhfRun`.
 
     :param reward: the reward model.
     :raises CheckpointError: if `reward` has no scalar head; the others as :func:`finetune_step`.
     """
     settings = _ready(source, settings)
-    from mixln.training.reward import Scorer, check_reward, load_reward
+    from mixln.training.reward import check_reward
+    from mixln.training.rlhf import RlhfRun
 
     check_reward(reward)
     tokenizer, judge = (with_padding(tokenizer_of(each, say=say)) for each in (source, reward))
     say(f"examples: reading {data.data}")
     found = rlhf_pairs(data, settings, tokenizer, source.config, judge, reward.config)
-    training = Training(
-        source=source, tokenizer=tokenizer, examples=found, settings=settings, folder=folder, seed=seed, say=say
+    training = RlhfRun(
+        source=source,
+        tokenizer=tokenizer,
+        examples=found,
+        settings=settings,
+        folder=folder,
+        seed=seed,
+        say=say,
+        reward=reward,
+        judge=judge,
     )
-
-    def work() -> Tuned:
-        from mixln.training.rlhf import rlhf
-
-        size = settings.micro_batch_size or settings.batch_size
-        return rlhf(training, Scorer(load_reward(reward, device=device()), judge, batch_size=size))
-
-    return _once(training, training.asked("rlhf") | {"reward_model": identity(reward)}, work)
+    return _once(training)
 
 
 def completions(data: ExampleSettings, settings: TuneSettings, tokenizer: Any, config: PreTrainedConfig) -> Examples:
@@ -180,9 +175,11 @@ def _ready(source: Source, settings: T) -> T:
     return replace(settings, precision=resolve(settings.precision))
 
 
-def _once(training: Training[Any], asked: dict[str, Any], work: Callable[[], Tuned]) -> Tuned:
+def _once(training: PostTrainingRun[Any]) -> Tuned:
+    """Trains, unless the folder holds the result."""
     _tell(training.examples, training.say)
-    result, was_there = RunFolder(training.folder, TUNING_RUN).once(asked, work, training.leaves)
+    work = partial(run, training, training.say)
+    result, was_there = RunFolder(training.folder, TUNING_RUN).once(training.asked(), work, training.leaves)
     if was_there:
         remedy = "" if result.status == "finished" else "; to try again, change a setting and --out"
         training.say(f"this has been done already: nothing to train{remedy}")
