@@ -26,16 +26,16 @@ from mixln.compare.measure import LANGUAGE
 from mixln.compare.settings import CompareSettings, GridSettings
 from mixln.compare.statistics import paired_difference
 from mixln.recipes import RECIPES
-from mixln.recipes.results import Reproduction
-from mixln.records import difference, read_record, to_json
-from mixln.search.results import Search
+from mixln.recipes.results import REPRODUCTION
+from mixln.records import difference, to_json
+from mixln.search.results import SEARCH
 
 Setting = tuple[str, float]
 
 
 def main(tuned: Path, swept: Path, model: str) -> None:
-    search = read_record(Search, tuned / "tune.json")
-    found = read_record(Reproduction, swept)
+    search = SEARCH.read(tuned / SEARCH.file)
+    found = REPRODUCTION.read(swept)
     runs = {run.name: run.settings for run in RECIPES[found.recipe].runs(found.scale, None)}
     if model not in {each.run for each in found.swept}:
         raise SystemExit(f"{swept} has no sweep of {model}, it has {', '.join({each.run: 0 for each in found.swept})}")

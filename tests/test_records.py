@@ -23,17 +23,20 @@ from mixln.compare.settings import CompareSettings, PretrainSettings, VisionComp
 from mixln.compare.store import Experiment
 from mixln.data.pictures import ImagesInfo
 from mixln.data.settings import ImageSettings, TextSettings
+from mixln.data.shards import Equal
 from mixln.data.stream import Position
 from mixln.data.text import TextInfo
 from mixln.diagnostics.results import Diagnoses, Diagnosis
 from mixln.errors import RecordError, SettingsError, UnknownEntry
 from mixln.evaluation.results import Evaluation, Score
 from mixln.placement import Placement, placement
-from mixln.recipes.results import AsPublished, Reproduction
-from mixln.records import OPTIONAL, Partial, Sparse, derived, difference, from_json, read_record, to_json, unreadable
+from mixln.recipes.results import AS_PUBLISHED, REPRODUCTION, AsPublished, Reproduction
+from mixln.records import OPTIONAL, Partial, Sparse, derived, difference, from_json, read_json, to_json, unreadable
+from mixln.runs.checkpoints import Rows
 from mixln.runs.outcome import Tuned
 from mixln.runs.trials import StoredTrial, TrialResult
 from mixln.search.results import Search, Stress
+from mixln.search.shorts import Proposal
 from mixln.training.settings import TrainSettings
 from tests.tiny import EVERY
 
@@ -46,12 +49,15 @@ ROOTS: dict[type, tuple[str, ...]] = {
     ChainResult: ("chain.json",),
     Diagnoses: ("diagnosis.json",),
     Diagnosis: (),
+    Equal: (),
     Evaluation: ("evaluation.json",),
     Experiment: ("experiment-language.json", "experiment-vision.json"),
     ImagesInfo: ("images-info.json",),
     Placement: ("config.json",),
     Position: ("position.json",),
+    Proposal: ("proposal.json",),
     Reproduction: ("hybridnorm-init.json", "table1.json", "table4.json", "table8.json"),
+    Rows: (),
     Score: ("score.json",),
     Search: ("tune.json",),
     StoredTrial: ("trial.json", "trial-of-a-search.json"),
@@ -72,6 +78,7 @@ SETTINGS = (CompareSettings, ImageSettings, PretrainSettings, TextSettings, Trai
 def stored(kind: type, name: str) -> Any:
     path = next(path for path in (STORED / name, PAPERS / name) if path.is_file())
     data = json.loads(path.read_text("utf-8"))
+    data.pop("schema", None)  # which says what the file is, and is no entry of the record
     return data[ENTRY[kind]] if kind in ENTRY else data
 
 
@@ -159,13 +166,22 @@ def test_settings_come_back_equal(kind):
 
 
 def test_the_roots_are_all_records_that_the_package_reads():
-    readers, found = {"from_json", "read_record"}, set()
+    found = set()
     for path in Path(mixln.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in readers:
-                found.add(ast.unparse(node.args[0]))
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                found |= {ast.unparse(node.args[0])} if node.func.id == "from_json" else set()
+                found |= {ast.unparse(entry.value) for entry in node.keywords if entry.arg == "record"}
     names = {kind.__name__ for kind in (*ROOTS, *SETTINGS)}
-    assert found - names <= {"kind", "cls"}
+    assert found - names <= {
+        "kind",
+        "cls",
+        "self.record",
+        "schema.record",
+        "Request",
+        "dict[str, Request]",
+        "dict[str, tuple[int, str]]",
+    }
 
 
 # The files of the version before
@@ -188,7 +204,7 @@ def test_a_file_of_the_version_before_is_read_and_written_as_it_was(kind, name):
 
 @pytest.mark.parametrize("path", sorted(PAPERS.glob("*.json")), ids=lambda path: path.name)
 def test_every_outcome_of_a_recipe_in_the_documents_is_read(path):
-    read_record(AsPublished if path.name.endswith(".as-published.json") else Reproduction, path)
+    (AS_PUBLISHED if path.name.endswith(".as-published.json") else REPRODUCTION).read(path)
 
 
 # What is refused, anywhere in any of these files
@@ -422,11 +438,11 @@ def test_the_line_about_a_file_tells_a_newer_version_from_a_corrupt_file(tmp_pat
     for data in ({"value": 1.0, "kind": "a", "end": None, "median": 1}, {"value": 1.0}):
         path.write_text(json.dumps(data))
         with pytest.raises(RecordError) as caught:
-            read_record(Inner, path)
+            from_json(Inner, read_json(path))
         lines.append(unreadable(path, caught.value, "delete it"))
     assert lines == [
         f"{path}: median is unknown to this version of mixln; known: value, kind, end, since; update mixln",
-        f"{path} is damaged (kind is missing); delete it",
+        f"{path} is corrupt (kind is missing); delete it",
     ]
 
 

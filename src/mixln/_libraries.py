@@ -1,11 +1,11 @@
-"""Enters the placed models into the tables by which other libraries decide: by class name or by model type.
+"""Adds the placed models to the tables in which other libraries list the models they support, by class name or model type.
 
-transformers, PEFT and accelerate keep static tables of the models they know. A model that is missing from one is rarely
-refused; it is treated as another kind of model, silently: labels are not shifted, experts get no adapters. Each table is
-completed once its library and our classes are both imported. Nothing is imported for it.
+A library rarely refuses a model that is missing from such a table; it silently treats it as another kind of model: labels are not
+shifted, experts get no adapters. Each table is extended once its library and the placed classes are both imported. Nothing is
+imported for this purpose.
 
-A table keyed by model type gets `placed_llama` beside `llama`; one of class names `PlacedLlamaForCausalLM` beside
-`LlamaForCausalLM`. `tests/libraries/test_tables.py` searches the installed libraries for tables that are not listed here.
+A table of model types gets `placed_llama` for `llama`, a table of class names `PlacedLlamaForCausalLM` for `LlamaForCausalLM`.
+`tests/libraries/test_tables.py` searches the installed libraries for tables that are missing here.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def register() -> None:
-    """Arranges for every table in :data:`LIBRARIES` to be completed."""
+    """Schedules the extension of every table in :data:`LIBRARIES`."""
     for name, enter in LIBRARIES.items():
         when_all_imported(("mixln.hosts", name), partial(_enter, name, enter))
 
@@ -36,34 +36,34 @@ def _enter(name: str, enter: Callable[[Any], None]) -> None:
 
 
 def _types() -> dict[str, str]:
-    """Model type of a family → that of its placed models."""
+    """Model type of a family → model type of its placed models."""
     from mixln.hosts.families import HOSTS
 
     return {name: f"placed_{name}" for name in HOSTS}
 
 
 def _classes() -> list[Any]:
-    """The placed classes, all heads and the models without one."""
+    """The placed classes of all families, with and without heads."""
     from mixln.hosts.factory import PlacedModel
 
     return PlacedModel.__subclasses__()
 
 
 def _copy(table: MutableMapping[str, Any]) -> None:
-    """Gives every placed model type the entry of its family, where that has one."""
+    """Copies the entry of each family to its placed model type."""
     for stock, placed in _types().items():
         if stock in table:
             table.setdefault(placed, table[stock])
 
 
 def _namespace(transformers: Any) -> None:
-    """TRL, pipelines and `transformers serve` look `config.architectures[0]` up as an attribute of transformers."""
+    """TRL, pipelines and `transformers serve` look up `config.architectures[0]` as an attribute of transformers."""
     for placed in _classes():
         setattr(transformers, placed.__name__, placed)
 
 
 def _models(modeling_auto: Any) -> None:
-    """Every `Auto*` class that knows a family's class, and the tables of names by which Trainer and lm-eval decide."""
+    """Every `Auto*` class that knows a family's class, and the tables of class names that Trainer and lm-eval read."""
     from transformers.models.auto.auto_factory import _LazyAutoMapping
 
     for mapping in vars(modeling_auto).values():
@@ -72,19 +72,20 @@ def _models(modeling_auto: Any) -> None:
         for placed in _classes():
             if mapping._model_mapping.get(placed.host.model_type) == placed.stock.__name__:
                 mapping.register(placed.config_class, placed, exist_ok=True)
+            # Trainer and lm-eval read class names, without registered classes.
             if mapping._extra_content.get(placed.config_class) is placed:
                 mapping._model_mapping.setdefault(placed.config_class.model_type, placed.__name__)
 
 
 def _modules(auto_mappings: Any) -> None:
-    """Names of classes are looked up in `transformers.models.<module of the model type>`."""
+    """The module `transformers.models.<name>` in which transformers looks up the classes of a model type."""
     special = auto_mappings.SPECIAL_MODEL_TYPE_TO_MODULE_NAME
     for stock, placed in _types().items():
         special.setdefault(placed, special.get(stock, stock))
 
 
 def _preprocessors(auto: Any) -> None:
-    """The tokenizer or image processor of a placed model is its family's."""
+    """A placed model has the tokenizer or image processor of its family."""
     from transformers.models.auto.auto_factory import _LazyAutoMapping
 
     from mixln.hosts.families import HOSTS
@@ -93,7 +94,7 @@ def _preprocessors(auto: Any) -> None:
         if isinstance(mapping, _LazyAutoMapping):
             _copy(mapping._model_mapping)
             for host in HOSTS.values():
-                # By the name of its config, so that the class is imported when it is used, and not here.
+                # By name, so that the config class is imported only when it is used.
                 mapping._reverse_config_mapping.setdefault(f"Placed{host.config.__name__}", host.model_type)
 
 
@@ -104,7 +105,7 @@ def _tokenizers(tokenization_auto: Any) -> None:
 
 
 def _conversions(conversion_mapping: Any) -> None:
-    """Conversions that fuse the weights of experts; PEFT applies them to adapters on single experts, transformers to files."""
+    """Conversions that fuse the weights of experts. transformers applies them to files, PEFT to adapters on single experts."""
     names = _types() | {placed.stock.__name__: placed.__name__ for placed in _classes()}
     for stock, placed in names.items():
         known, own = map(conversion_mapping.get_checkpoint_conversion_mapping, (stock, placed))
@@ -113,7 +114,7 @@ def _conversions(conversion_mapping: Any) -> None:
 
 
 def _gains(pytorch_utils: Any) -> None:
-    """Classes of ours whose weights are not decayed, as LoRA+ asks for them; norms of the family are for it to list."""
+    """Classes whose weights get no weight decay, for LoRA+. The family's own norms are the family's to list."""
     from mixln.nn.norms import DyT, GroupRMSNorm
     from mixln.nn.residual import GpasGate, LearnedGain
     from mixln.nn.streams import Combination
@@ -122,20 +123,20 @@ def _gains(pytorch_utils: Any) -> None:
 
 
 def _decay(trainer: Any) -> None:
-    """Trainer decays what is neither called a norm nor an `nn.LayerNorm`, and asks nobody: norms in slots, gates, weights of streams."""
+    """Exempts norms in slots, gates and stream weights from decay: Trainer only exempts `nn.LayerNorm` and names with `norm`."""
     stock = trainer.Trainer.get_decay_parameter_names
 
     @wraps(stock)
     def get_decay_parameter_names(self: Any, model: nn.Module) -> list[str]:
         ours = {id(parameter) for module in _between(model) for parameter in module.parameters()}
-        spared = {name for name, parameter in model.named_parameters() if id(parameter) in ours}
-        return [name for name in stock(self, model) if name not in spared]
+        exempt = {name for name, parameter in model.named_parameters() if id(parameter) in ours}
+        return [name for name in stock(self, model) if name not in exempt]
 
     trainer.Trainer.get_decay_parameter_names = get_decay_parameter_names
 
 
 def _between(model: nn.Module) -> Iterator[nn.Module]:
-    """Modules that a placement adds to a host: norms, gains and gates. None of them holds a matrix."""
+    """Modules that a placement adds to a host: norms, gains and gates. None of them has a matrix."""
     from mixln.nn.norms import DyT, GroupRMSNorm
     from mixln.nn.residual import PlacedLayer
     from mixln.nn.streams import Fold
@@ -143,12 +144,12 @@ def _between(model: nn.Module) -> Iterator[nn.Module]:
     for module in model.modules():
         if isinstance(module, PlacedLayer):
             yield from (child for name, child in module.named_children() if name not in module.names)
-        elif isinstance(module, GroupRMSNorm | DyT | Fold):  # also a final norm, or one on a projection
+        elif isinstance(module, GroupRMSNorm | DyT | Fold):  # also as a final norm, or on a projection
             yield module
 
 
 def _adapters(constants: Any) -> None:
-    """Which weights each method of PEFT adapts when it is not told."""
+    """Default target modules of PEFT's methods."""
     from mixln.hosts.families import HOSTS
 
     norms = constants.TRANSFORMERS_MODELS_TO_LNTUNING_TARGET_MODULES_MAPPING
@@ -161,9 +162,9 @@ def _adapters(constants: Any) -> None:
 
 
 def _norm_pattern(host: Host, stock: Iterable[str]) -> str:
-    """A regular expression of the norms that stand in the place of a family's, by their full names.
+    """Regular expression for the full names of the norms that replace a family's norms.
 
-    :param stock: names of the family's norms. Each stands for all norms of the residual sublayer that it belongs to.
+    :param stock: names of the family's norms. Each stands for all norms of its residual sublayer.
     """
     slots = {name: slot.partition(".")[0] for slot, name in host.stock_names.items()}
     sublayers = "|".join(sorted({slots[name] for name in stock if name in slots}))
@@ -179,14 +180,16 @@ def _norm_pattern(host: Host, stock: Iterable[str]) -> str:
 
 
 def _adapter_files(transformers_weight_conversion: Any) -> None:
-    """PEFT's own copy of which families fuse their experts, and in which way; and the names in adapters of an earlier mixln."""
+    """PEFT's own table of families with fused experts, and the names in adapters of earlier mixln versions."""
     _copy(transformers_weight_conversion._MODEL_TO_CONVERSION_PATTERN)
     _rename_adapters(transformers_weight_conversion)
 
 
 def _rename_adapters(conversion: Any) -> None:
-    """Adapters that were trained while norms stood around projections name these `q_proj.projection`. Where other targets are
-    found, PEFT passes over such a one without a word."""
+    """Renames modules in adapters of earlier mixln versions, in which a norm wrapped its projection: `q_proj.projection`.
+
+    PEFT silently ignores such a target if it finds other targets.
+    """
     convert_config = conversion.convert_peft_config_for_transformers
     convert_weights = conversion.convert_peft_adapter_state_dict_for_transformers
 
@@ -194,10 +197,10 @@ def _rename_adapters(conversion: Any) -> None:
     def config(peft_config: Any, model: Any, conversions: Any) -> None:
         targets = getattr(peft_config, "target_modules", None)
         if isinstance(targets, set | list) and (names := _former_projections(model)):
-            today = [f".{name}" for name, _ in model.named_modules()]
-            for target in [target for target in targets if not any(name.endswith(f".{target}") for name in today)]:
-                found = {new for new, old in names.items() if f".{old}".endswith(f".{target}")}
-                peft_config.target_modules = {*peft_config.target_modules, *found} - ({target} if found else set())
+            current = [f".{name}" for name, _ in model.named_modules()]
+            for target in [target for target in targets if not any(name.endswith(f".{target}") for name in current)]:
+                renamed = {new for new, old in names.items() if f".{old}".endswith(f".{target}")}
+                peft_config.target_modules = {*peft_config.target_modules, *renamed} - ({target} if renamed else set())
         convert_config(peft_config, model, conversions)
 
     @wraps(convert_weights)
@@ -205,7 +208,7 @@ def _rename_adapters(conversion: Any) -> None:
         if names := {f"{old}.": f"{new}." for new, old in _former_projections(model).items()}:
             former = re.compile("|".join(map(re.escape, names)))
             adapter_state_dict = {
-                former.sub(lambda found: names[found[0]], key): value for key, value in adapter_state_dict.items()
+                former.sub(lambda match: names[match[0]], key): value for key, value in adapter_state_dict.items()
             }
         return convert_weights(model, peft_config, adapter_state_dict, adapter_name)
 
@@ -214,15 +217,15 @@ def _rename_adapters(conversion: Any) -> None:
 
 
 def _former_projections(model: nn.Module) -> dict[str, str]:
-    """Projection of a placed model → its name while a norm stood around it; empty for other models."""
+    """Projection of a placed model → its name in earlier mixln versions; empty for other models."""
     from mixln.hosts.factory import former_names
 
     parts = [(new, old.rpartition(".projection.")) for new, old in former_names(model).items()]
-    return {new.removesuffix(f".{end}"): f"{path}.projection" for new, (path, found, end) in parts if found}
+    return {new.removesuffix(f".{end}"): f"{path}.projection" for new, (path, separator, end) in parts if separator}
 
 
 def _prompts(adaption_prompt: Any) -> None:
-    """The attention that adaption prompts are put into. Not GPT-2's: PEFT tells it by `model_type == "gpt2"`, and refuses ours."""
+    """The attention modules that adaption prompts wrap. Without GPT-2, for which PEFT checks `model_type == "gpt2"` and refuses ours."""
     table = adaption_prompt.TRANSFORMERS_MODEL_CONFIG
     stock = set(table)
     _copy(table)
@@ -232,7 +235,7 @@ def _prompts(adaption_prompt: Any) -> None:
 
 
 def _without_norms(query_states: Callable[..., Any]) -> Callable[..., Any]:
-    """PEFT's queries for the prompts, refused where a placement norms projections: PEFT calls these alone, without the norms."""
+    """Refuses adaption prompts where a placement has norms on projections, because PEFT calls the projections without the norms."""
 
     @wraps(query_states)
     def compute_query_states(model: Any, **kwargs: Any) -> Any:
@@ -242,7 +245,7 @@ def _without_norms(query_states: Callable[..., Any]) -> Callable[..., Any]:
             names = ", ".join(sorted({site.projection for site in model.projection_sites}))
             raise SettingsError(
                 f"adaption prompts would attend without the norms that this placement puts on {names}; use LoRA, "
-                "prefix tuning, or a placement without them"
+                "prefix tuning, or a placement without such norms"
             )
         return query_states(model=model, **kwargs)
 
@@ -250,17 +253,17 @@ def _without_norms(query_states: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _megatron(dataclasses: Any) -> None:
-    """accelerate finds `llama` in `placed_llama`, and Megatron-LM would build a Llama of its own from it, without the placement."""
+    """Refuses Megatron-LM: accelerate would match `llama` in `placed_llama` and build a Llama without the placement."""
     parsers = dataclasses.MODEL_CONFIGS_TO_MEGATRON_PARSERS
     others = dict(parsers)
     parsers.clear()
-    parsers.update({"placed_": _refuse_megatron, **others})  # the first that is found in the model type counts
+    parsers.update({"placed_": _refuse_megatron, **others})  # the first key contained in the model type wins
 
 
 def _refuse_megatron(plugin: Any, model: Any, batch_data: Any) -> None:
     raise SettingsError(
-        f"Megatron-LM builds layers of its own and would train {model.config.model_type} without its placement; "
-        "train it with accelerate's FSDP or DeepSpeed"
+        f"Megatron-LM builds its own layers and would train {model.config.model_type} without its placement; "
+        "use accelerate's FSDP or DeepSpeed"
     )
 
 
@@ -281,4 +284,4 @@ LIBRARIES: dict[str, Callable[[Any], None]] = {
     "peft.tuners.adaption_prompt.config": _prompts,
     "accelerate.utils.dataclasses": _megatron,
 }
-"""Module of a library → what enters our models there, given the module."""
+"""Module of a library → function that adds the placed models to it, given the module."""

@@ -1,7 +1,7 @@
-"""Runs a function once other modules have been imported, or at once if they already are.
+"""Import hooks: run a function after other modules have been imported, or immediately if they already are.
 
-The `Auto*` classes must know our models after `import mixln`, whichever of the two packages comes first; but importing
-transformers and torch only to register there would make `mixln --help` take seconds.
+The `Auto*` classes must know the placed models after `import mixln`, whichever package is imported first. Importing transformers
+and torch only to register the models would make `mixln --help` take seconds.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from types import ModuleType
 
 
 def when_imported(name: str, action: Callable[[], object]) -> None:
-    """Calls `action` after the module `name` has been imported; at once if that has happened.
+    """Calls `action` after the module `name` has been imported; immediately if it already is.
 
-    :param name: full name of a module. If it is a submodule, its package is not imported for it.
+    :param name: full name of a module. Neither it nor its parent package is imported here.
     """
     if name in sys.modules:
         action()
@@ -27,7 +27,7 @@ def when_imported(name: str, action: Callable[[], object]) -> None:
 
 
 def when_all_imported(names: Sequence[str], action: Callable[[], object]) -> None:
-    """Calls `action` after the last of several modules has been imported, in any order; at once if all have been."""
+    """Calls `action` after all of several modules have been imported, in any order; immediately if they already are."""
     missing = set(names)
 
     def arrived(name: str) -> None:
@@ -40,7 +40,10 @@ def when_all_imported(names: Sequence[str], action: Callable[[], object]) -> Non
 
 
 class _Finder(MetaPathFinder):
-    """Finds one module as the other finders do, with an action after it. Being asked for it is not yet an import."""
+    """Finds one module through the other finders and wraps its loader, so that the action runs after the module's code.
+
+    The action does not run in `find_spec`: a spec may be requested without an import, as by `importlib.util.find_spec`.
+    """
 
     def __init__(self, name: str, action: Callable[[], object]) -> None:
         self.name, self.action = name, action
@@ -51,6 +54,7 @@ class _Finder(MetaPathFinder):
     ) -> ModuleSpec | None:
         if fullname != self.name or self.asking_others:
             return None
+        # find_spec() asks all finders again, this one included.
         self.asking_others = True
         try:
             spec = find_spec(fullname)
@@ -62,7 +66,7 @@ class _Finder(MetaPathFinder):
 
 
 class _Then(Loader):
-    """Another loader, and an action after it; attributes that others read from a loader are the other one's."""
+    """Wraps a loader and runs the action after it; all other attributes are those of the wrapped loader."""
 
     def __init__(self, loader: Loader, finder: _Finder) -> None:
         self._loader, self._finder = loader, finder
@@ -76,6 +80,7 @@ class _Then(Loader):
     def exec_module(self, module: ModuleType) -> None:
         spec = module.__spec__
         assert spec is not None
+        # The module's own code and later reloads see the original loader.
         spec.loader = module.__loader__ = self._loader
         self._loader.exec_module(module)
         if self._finder in sys.meta_path:

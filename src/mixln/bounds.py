@@ -1,7 +1,7 @@
-"""Bounds of the numbers that a user gives: each stands in the type of its field, and one function checks them all.
+"""Bounds for numbers that a user sets. Each bound is part of its field's type, and one function checks them all.
 
-The upper ends are far above what any cluster trains; they keep a slip of the keyboard (`--steps 1e15`, a number of 400 digits) from ending
-in an overflow, in hours of silence or in a full memory.
+The upper bounds are far above what any cluster trains. They prevent a typing error (`--steps 1e15`, a number of 400 digits) from ending
+in an overflow, hours without output, or exhausted memory.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from mixln.errors import SettingsError
 from mixln.placement import MOST_LAYERS
 
 MOST_STEPS = 10**9
-"""Optimizer steps of one training."""
+"""Largest number of optimizer steps of a training run."""
 MOST_TOKENS = 10**15
-"""Tokens of one training."""
+"""Largest number of tokens of a training run."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Within:
-    """Bounds of a number.
+    """Bounds for a number.
 
-    :param least: the lowest value, or with `above` the one that it must exceed.
-    :param most: the highest value, or with `below` the one that it must stay under.
-    :param rule: words for the lower bound in an error; by default its number.
-    :param unit: what is counted, behind the number.
-    :param interval: whether the rule says both ends.
+    :param least: smallest value; with `above`, an exclusive bound.
+    :param most: largest value; with `below`, an exclusive bound.
+    :param rule: text for the lower bound in an error message; by default made from the number.
+    :param unit: unit after the number in an error message.
+    :param interval: whether `rule` describes both bounds.
     """
 
     least: float
@@ -41,28 +41,29 @@ class Within:
     interval: bool = False
 
     def check(self, name: str, value: float) -> None:
-        """:raises SettingsError: if a number lies outside; one that is not finite lies below."""
+        """:raises SettingsError: if the number is out of bounds; infinite and NaN count as below the lower bound."""
+        # math.isfinite() overflows for an int that no float can hold.
         finite = isinstance(value, int) or math.isfinite(value)
         if not finite or value < self.least or (self.above and value == self.least):
-            said = self.rule or f"must be {'above' if self.above else 'at least'} {self.least:,}{self.unit}"
+            rule = self.rule or f"must be {'above' if self.above else 'at least'} {self.least:,}{self.unit}"
         elif value > self.most or (self.below and value == self.most):
-            said = f"must be {'below' if self.below else 'at most'} {self.most:,}{self.unit}"
-            said = self.rule if self.interval else said
+            rule = f"must be {'below' if self.below else 'at most'} {self.most:,}{self.unit}"
+            rule = self.rule if self.interval else rule
         else:
             return
-        raise SettingsError(f"{name.replace('_', '-')} {said}, got {short(value)}")
+        raise SettingsError(f"{name.replace('_', '-')} {rule}, got {short(value)}")
 
 
 def check_numbers(settings: Any) -> None:
-    """Checks every number of a record of settings against the bound in its field's type; `None` and other types are passed over.
+    """Checks every number of a settings record against the bounds in its field's type; `None` and fields without bounds are skipped.
 
-    :raises SettingsError: for the first that lies outside.
+    :raises SettingsError: for the first number out of bounds.
     """
     for name, bound in _bounds(type(settings)):
         value = getattr(settings, name)
-        for each in value if isinstance(value, tuple) else (value,):
-            if each is not None:
-                bound.check(name, each)
+        for number in value if isinstance(value, tuple) else (value,):
+            if number is not None:
+                bound.check(name, number)
 
 
 @cache
@@ -72,15 +73,15 @@ def _bounds(kind: type[Any]) -> tuple[tuple[str, Within], ...]:
 
 
 def found_in(kind: Any) -> Iterator[Within]:
-    """The bounds in a type: in its metadata, or in that of a part of it."""
-    yield from (each for each in getattr(kind, "__metadata__", ()) if isinstance(each, Within))
+    """Iterates over the bounds in a type's metadata, including those of its parts, such as `Steps | None`."""
+    yield from (entry for entry in getattr(kind, "__metadata__", ()) if isinstance(entry, Within))
     for part in get_args(kind):
         if not isinstance(part, Within):
             yield from found_in(part)
 
 
 def short(value: float) -> str:
-    """A number as text; of a whole number that fills a line, how many digits it has."""
+    """A number for an error message; a very long integer as its number of digits."""
     if isinstance(value, int) and abs(value) >= 10**20:
         return f"a number of about {round(value.bit_length() * math.log10(2)):,} digits"
     return str(value)
@@ -93,14 +94,14 @@ Steps = Annotated[int, Within(least=1, most=MOST_STEPS)]
 Tokens = Annotated[int, Within(least=1, most=MOST_TOKENS)]
 Layers = Annotated[int, Within(least=1, most=MOST_LAYERS)]
 Length = Annotated[int, Within(least=2, most=10**7, unit=" tokens")]
-"""Tokens of a sequence."""
+"""Sequence length in tokens."""
 Batch = Annotated[int, Within(least=1, most=10**7)]
 Vocabulary = Annotated[int, Within(least=1, most=10**7)]
 Seed = Annotated[int, Within(least=0, most=2**32 - 1, rule="must lie in [0, 2³²)", interval=True)]
 Count = Annotated[int, Within(least=1, most=10**9)]
-"""A number of examples, questions, images or trainings."""
+"""Number of examples, questions, images or training runs."""
 Processes = Annotated[int, Within(least=1, most=10**6)]
-"""A number of processes, processors or devices."""
+"""Number of processes, processors or devices."""
 Pixels = Annotated[int, Within(least=1, most=10**5)]
 Rank = Annotated[int, Within(least=1, most=10**5)]
 Share = Annotated[float, Within(least=0, most=1, below=True, rule="must lie in [0, 1)", interval=True)]

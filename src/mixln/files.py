@@ -1,39 +1,33 @@
-"""Writing that leaves either the old content or the new, never a half of it; and removing what was written here, and nothing else."""
+"""Atomic writes of files and folders, checksums, and removal of exactly the files that were written."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
-import json
 import os
 import re
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
 from mixln.errors import StoreError
-from mixln.records import read_json
 
 FULL = 2**20
-"""Bytes: a disk with less free room is full."""
-SUMS = "checksums.json"
-"""File that lists what was written into its folder: path within it → bytes and SHA-256."""
-Sums = Mapping[str, tuple[int, str]]
+"""Free bytes below which a disk counts as full."""
 TEMPORARY = re.compile(r"\..+\.mixln-[0-9a-f]{12}(\.lock)?")
-"""Names of temporary files, and of the lock files of temporary folders."""
+"""Names of temporary files and of the lock files of temporary folders."""
 ASIDE = ".passed-over"
-"""Suffix of the new name of a file or folder that was in the way and has been renamed."""
+"""Suffix of a file or folder that was renamed to make way for a new one."""
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Writes a file under a temporary name in the same folder, flushes it to the disk, and renames it.
+    """Writes a file atomically: under a temporary name in the same folder, flushed to disk, then renamed.
 
-    Temporary files of writers that were killed are deleted there first.
+    First deletes the temporary files of killed writers in the folder.
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
     sweep(path.parent)
@@ -45,7 +39,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
             if os.name == "nt":
-                file.close()  # Windows renames no open file; elsewhere it stays open, for its lock says that its writer lives
+                file.close()  # Windows cannot rename an open file; elsewhere the open file holds the lock of a live writer
             os.replace(temporary, path)
         fsync(path.parent)
     except BaseException:
@@ -57,15 +51,15 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 @contextmanager
 def folder_atomic(path: Path, *, keeps: Callable[[Path], bool] = Path.is_dir) -> Iterator[Path]:
-    """Yields an empty folder to fill; when the block ends without an error, it is flushed to the disk and takes the name `path`.
+    """Yields an empty folder to fill; if the block succeeds, flushes the folder to disk and renames it to `path`.
 
-    :param keeps: whether a folder that has that name already, as another process may have made it meanwhile, stays; if not, it is set
-        aside, see :func:`set_aside`.
+    :param keeps: whether to keep an existing folder of that name, which another process may have created meanwhile; otherwise it is
+        set aside, see :func:`set_aside`.
     """
     with temporary_folder(path) as temporary:
         yield temporary
         settle(temporary)
-        inside = [found.relative_to(temporary) for found in temporary.rglob("*")]
+        inside = [entry.relative_to(temporary) for entry in temporary.rglob("*")]
         try:
             os.rename(temporary, path)
         except OSError:
@@ -81,7 +75,7 @@ def folder_atomic(path: Path, *, keeps: Callable[[Path], bool] = Path.is_dir) ->
 
 @contextmanager
 def temporary_folder(path: Path) -> Iterator[Path]:
-    """Yields an empty folder beside `path`, which is deleted at the end; if the process is killed, by the next that writes there."""
+    """Yields an empty folder next to `path` and deletes it at the end; after a kill, the next writer there deletes it."""
     make_folder(path.parent)
     sweep(path.parent)
     lock, handle = _begin(path, ".lock")
@@ -96,15 +90,15 @@ def temporary_folder(path: Path) -> Iterator[Path]:
 
 
 def holding(name: str) -> Callable[[Path], bool]:
-    """True if a folder holds a file of that name, which shows that it is whole; for :func:`folder_atomic`."""
+    """Predicate for :func:`folder_atomic`: whether a folder has a file of that name, which marks it as complete."""
     return lambda folder: (folder / name).is_file()
 
 
 def sweep(folder: Path) -> None:
-    """Deletes the temporary files and folders that processes which were killed have left in a folder.
+    """Deletes temporary files and folders that killed processes left in a folder.
 
-    A writer holds a lock while it writes, which ends with it, on another machine too where the file system has locks. What is
-    locked stays, and so does everything where there are none.
+    A writer holds a lock that is released when its process ends, also on another machine if the file system supports locks. Locked
+    files stay, and without locks all files stay.
     """
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
@@ -117,6 +111,7 @@ def _sweep(path: Path) -> None:
         handle = os.open(path, os.O_RDWR)
         try:
             if _lock(handle):
+                # A folder cannot hold a lock: FOLDER.lock stands for it.
                 folder = path.with_suffix("")
                 if path.suffix == ".lock" and folder.is_dir():
                     shutil.rmtree(folder)
@@ -126,18 +121,18 @@ def _sweep(path: Path) -> None:
 
 
 def _begin(path: Path, suffix: str = "") -> tuple[Path, int]:
-    """A new file under a temporary name beside `path`, locked, with the permissions that the process gives new files."""
+    """Creates and locks a file with a temporary name next to `path`, with the permissions of new files of this process."""
     while True:
         temporary = path.with_name(f".{path.name}.mixln-{secrets.token_hex(6)}{suffix}")
         handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
-        # Another process may have swept it in the moment before it was locked.
+        # Another process may have deleted it between creation and locking; then it has no name (link) left.
         if _lock(handle) is not False and (os.name == "nt" or os.fstat(handle).st_nlink):
             return temporary, handle
         os.close(handle)
 
 
 def _lock(handle: int) -> bool | None:
-    """Takes the lock of an open file: whether it was free, `None` where there are no locks."""
+    """Locks an open file; returns whether the lock was free, `None` if locks are not supported."""
     if os.name == "nt":
         return None
     import fcntl
@@ -156,21 +151,23 @@ _new: ContextVar[tuple[Path, list[Path]] | None] = ContextVar("_new", default=No
 
 @contextmanager
 def undone_on(folder: Path, *errors: type[Exception]) -> Iterator[None]:
-    """Within it, new files and folders in a folder are noted, and that folder; if it ends with one of these errors, they are removed.
+    """Context that removes the new files and folders in a folder, and the folder itself if new, when it ends with one of the errors.
 
-    What something else has put into the new folders stays, and those folders with it. So does what is written elsewhere, as into
-    the cache, which other processes use.
+    Files from elsewhere in the new folders stay, and so do those folders. Files outside the folder stay, such as the cache, which
+    other processes use.
     """
     outer, made = _new.get(), list[Path]()
     token = _new.set((folder.absolute(), made))
     try:
         yield
     except errors:
+        # In reverse, because a folder is noted before its content.
         for path in reversed(made):
             with contextlib.suppress(OSError):
                 path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
         raise
     else:
+        # An outer context may still fail.
         if outer is not None:
             outer[1].extend(path for path in made if _belongs(path, outer[0]))
     finally:
@@ -178,25 +175,25 @@ def undone_on(folder: Path, *errors: type[Exception]) -> Iterator[None]:
 
 
 def note(*paths: Path) -> None:
-    """Notes that these are new, each after the folder that it lies in; see :func:`undone_on`."""
-    if (found := _new.get()) is not None:
-        root, made = found
+    """Records new paths, a folder before its content; see :func:`undone_on`."""
+    if (current := _new.get()) is not None:
+        root, made = current
         made.extend(path for path in paths if _belongs(path, root))
 
 
 def _belongs(path: Path, root: Path) -> bool:
-    """True if a path lies in a folder, or the folder in it."""
+    """Whether a path is inside a folder, or contains it."""
     return path.absolute().is_relative_to(root) or root.is_relative_to(path.absolute())
 
 
 def keep_new() -> None:
-    """From here on what is new is progress, which no error removes."""
-    if (found := _new.get()) is not None:
-        found[1].clear()
+    """Marks everything recorded so far as progress, which no later error removes; see :func:`undone_on`."""
+    if (current := _new.get()) is not None:
+        current[1].clear()
 
 
 def make_folder(path: Path) -> None:
-    """Makes a folder and those above it, where they are missing."""
+    """Creates a folder and its missing parents."""
     missing: list[Path] = []
     place = path
     while not os.path.lexists(place):
@@ -206,63 +203,8 @@ def make_folder(path: Path) -> None:
     note(*missing)
 
 
-def sums_of(folder: Path, *names: str) -> dict[str, tuple[int, str]]:
-    """Length and SHA-256 of files in a folder.
-
-    :param names: of the files, and of folders, which stand for all files within; left out, everything.
-    """
-    places = [folder / name for name in names] or [folder]
-    files = [path for place in places for path in ([place] if place.is_file() else sorted(place.rglob("*")))]
-    return {
-        path.relative_to(folder).as_posix(): (path.stat().st_size, _sha256(path))
-        for path in files
-        if path.is_file() and path != folder / SUMS
-    }
-
-
-def sum_of(content: str) -> tuple[int, str]:
-    """Length and SHA-256 of a text's UTF-8."""
-    data = content.encode("utf-8")
-    return len(data), hashlib.sha256(data).hexdigest()
-
-
-def write_sums(folder: Path, sums: Sums) -> None:
-    """Writes down what was, or is about to be, written into a folder; see :func:`free_name`."""
-    free_name(folder / SUMS)
-    write_atomic(folder / SUMS, json.dumps(sums, indent=1))
-
-
-def read_sums(folder: Path, name: str = SUMS) -> dict[str, tuple[int, str]] | None:
-    """The sums that :func:`write_sums` wrote; `None` if there are none, as in folders of mixln's first versions.
-
-    :raises ValueError: if it is damaged.
-    """
-    if not (folder / name).is_file():
-        return None
-    try:
-        found = {path: (int(size), str(digest)) for path, (size, digest) in dict(read_json(folder / name)).items()}
-    except (OSError, ValueError, TypeError) as error:
-        raise ValueError(f"{name} cannot be read ({error})") from error
-    if wrong := [path for path in found if path.startswith("/") or ".." in Path(path).parts]:
-        raise ValueError(f"{name} lists {wrong[0]!r}, which is outside of the folder")
-    return found
-
-
-def difference_of(folder: Path, sums: Sums, *, content: bool = True) -> str:
-    """Describes how the listed files of a folder differ from what was written; empty if they do not. Other files are ignored.
-
-    :param content: compare checksums too, not lengths alone.
-    """
-    for name, (size, digest) in sums.items():
-        if found := wrong_size(folder / name, size):
-            return f"{name} {found}"
-        if content and _sha256(folder / name) != digest:
-            return f"the content of {name} has changed"
-    return ""
-
-
 def remove_written(folder: Path, names: Iterable[str]) -> None:
-    """Deletes files in a folder by name, and the folders within it, and the folder itself, that are empty then.
+    """Deletes the named files in a folder, then the subfolders and the folder itself if they are empty.
 
     Nothing is deleted through a symbolic link.
     """
@@ -274,19 +216,20 @@ def remove_written(folder: Path, names: Iterable[str]) -> None:
     for path in places:
         if not links.intersection(path.parents) and (path.is_file() or path.is_symlink()):
             path.unlink()
+    # The deepest first.
     for place in sorted(within - links, key=lambda place: -len(place.parts)):
-        with contextlib.suppress(OSError):  # something else lies in it
+        with contextlib.suppress(OSError):  # it contains other files
             place.rmdir()
 
 
 def free_name(path: Path) -> None:
-    """Sets aside a folder, a link or the like that has the name of a file to be written, see :func:`set_aside`."""
+    """Sets aside a folder, link or special file that has the name of a file to be written; see :func:`set_aside`."""
     if path.is_symlink() or (os.path.lexists(path) and not path.is_file()):
         set_aside(path)
 
 
 def set_aside(path: Path) -> Path:
-    """Renames what stands where this program writes, so that nothing of it is lost, and returns its new name."""
+    """Renames a path that is in the way, so that its content is kept, and returns the new name."""
     number, aside = 1, path.with_name(path.name + ASIDE)
     while os.path.lexists(aside):
         number += 1
@@ -295,23 +238,18 @@ def set_aside(path: Path) -> Path:
     return aside
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def wrong_size(path: Path, size: int) -> str:
-    """What is wrong with a file that should have so many bytes, in words; empty if it has."""
+    """Describes how a file differs from its expected size in bytes; empty if it does not."""
     if not path.is_file():
         return "is missing"
-    found = path.stat().st_size
-    return "" if found == size else f"has {found:,} of {size:,} bytes"
+    actual = path.stat().st_size
+    return "" if actual == size else f"has {actual:,} of {size:,} bytes"
 
 
 def fsync(path: Path) -> None:
-    """Flushes a file, or a folder's list of names, to the disk."""
+    """Flushes a file, or the directory entries of a folder, to disk."""
     if path.is_dir() and os.name == "nt":
-        return  # Windows has no such thing for folders
+        return  # Windows cannot flush folders
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -320,8 +258,10 @@ def fsync(path: Path) -> None:
 
 
 def settle(folder: Path) -> None:
-    """Flushes a folder with all its content to the disk, and gives everything in it the folder's permissions, which follow the
-    umask: safetensors' files are private."""
+    """Flushes a folder and its content to disk, and gives all of it the folder's permissions, which follow the umask.
+
+    safetensors creates files that only their owner can read.
+    """
     mode = stat.S_IMODE(folder.stat().st_mode)
     for path in folder.rglob("*"):
         path.chmod(mode if path.is_dir() else mode & 0o666)
@@ -330,15 +270,15 @@ def settle(folder: Path) -> None:
 
 
 def no_room(error: BaseException, folder: Path) -> bool:
-    """Whether an error, or one that led to it, is that of a full disk or quota.
+    """Whether an error, or one of its causes, is due to a full disk or an exceeded quota.
 
-    :param folder: where it was written to.
+    :param folder: folder that was written to.
     """
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
             return True
-        # torch and safetensors write by themselves, and say it in words; torch's are the same for whatever went wrong.
+        # torch and safetensors report it only in their message; torch's message is the same for every failed write.
         if re.search(r"[Nn]o space left|os error 28\b", str(seen)):
             return True
         if "failed writing" in str(seen) and shutil.disk_usage(folder).free < FULL:
@@ -348,7 +288,7 @@ def no_room(error: BaseException, folder: Path) -> bool:
 
 
 def bytes_text(count: float) -> str:
-    """Bytes in a unit in which they are not 0: `512 bytes`, `3.2 MB`, `17.0 GB`."""
+    """A number of bytes with its unit: `512 bytes`, `3.2 MB`, `17.0 GB`."""
     for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "KB")):
         if count >= unit:
             return f"{count / unit:.1f} {name}"
@@ -356,13 +296,13 @@ def bytes_text(count: float) -> str:
 
 
 def bytes_texts(need: float, has: float) -> tuple[str, str]:
-    """Two amounts of bytes, exactly where their short forms are equal and they are not."""
+    """Two numbers of bytes with units, written out in full if they differ but their short forms do not."""
     short = bytes_text(need), bytes_text(has)
     return (f"{need:,.0f} bytes", f"{has:,.0f} bytes") if short[0] == short[1] and need != has else short
 
 
 def existing(path: Path) -> Path:
-    """The path itself, or the nearest of its parents that exists."""
+    """The path, or its nearest existing parent."""
     path = path.absolute()
     while not path.exists():
         path = path.parent
@@ -370,40 +310,40 @@ def existing(path: Path) -> Path:
 
 
 def check_writable(out: Path) -> None:
-    """Checks, without writing anything, that a folder for results can be used or made.
+    """Checks, without writing anything, that a folder for results exists or can be created.
 
-    :raises StoreError: if something else is in its place, there is no permission, or its name is not UTF-8.
+    :raises StoreError: if another file has its name, permission is denied, or its name is not UTF-8.
     """
     _check_name(out, "out")
     place = existing(out)
     if out.is_symlink() and not out.exists():
-        raise StoreError(f"out {out} is a symbolic link to nothing; choose another --out, or remove the link")
+        raise StoreError(f"out {out} is a broken symbolic link; choose another --out, or remove the link")
     if not place.is_dir():
-        raise StoreError(f"out {out} cannot be made: {place} is a file; choose another --out")
+        raise StoreError(f"out {out} cannot be created: {place} is a file; choose another --out")
     if not os.access(place, os.W_OK):
-        raise StoreError(f"out {out} cannot be written: no permission in {place}; choose another --out")
+        raise StoreError(f"out {out} cannot be written: permission denied in {place}; choose another --out")
 
 
 def cache_folder(cache: Path) -> Path:
-    """The folder of the cache, without `~`.
+    """The cache folder with `~` expanded.
 
-    :raises StoreError: if it cannot be made, or its name is not UTF-8.
+    :raises StoreError: if it cannot be created, or its name is not UTF-8.
     """
     try:
-        found = cache.expanduser()
-    except RuntimeError as error:  # no such user, or no home
-        raise StoreError(f"cache {cache} cannot be found: {error}; name another folder with --cache") from error
-    _check_name(found, "cache")
-    if not (place := existing(found)).is_dir():
-        raise StoreError(f"cache {found} cannot be made: {place} is a file; name another folder with --cache")
-    return found
+        folder = cache.expanduser()
+    except RuntimeError as error:  # unknown user or home
+        raise StoreError(f"cache {cache} cannot be found: {error}; choose another folder with --cache") from error
+    _check_name(folder, "cache")
+    if not (place := existing(folder)).is_dir():
+        raise StoreError(f"cache {folder} cannot be created: {place} is a file; choose another folder with --cache")
+    return folder
 
 
 def _check_name(path: Path, option: str) -> None:
-    """:raises StoreError: for a path that no JSON file could hold, nor the libraries that write models and tables."""
+    """:raises StoreError: for a path that cannot be stored in JSON or opened by the libraries that write models and tables."""
     try:
         str(path.absolute()).encode("utf-8")
     except UnicodeEncodeError as error:
         raise StoreError(
-            f"{option} {os.fsencode(path.absolute())!r} is not UTF-8; name another folder with --{option}"
+            f"{option} {os.fsencode(path.absolute())!r} is not UTF-8; choose another folder with --{option}"
         ) from error

@@ -1,4 +1,4 @@
-"""The C library's allocator, told to keep what it has."""
+"""Settings of the C library's memory allocator."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ MOST = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """Tells glibc to give freed memory to the next tensor, and not back to the system. For the process, until it ends.
+    """Makes glibc reuse freed memory instead of returning it to the system, for the rest of the process.
 
-    Without a GPU, every large tensor is otherwise made of new pages, and much of a forward pass can go into clearing them.
+    Otherwise every large tensor on the CPU gets new pages, and clearing them can take much of a forward pass.
 
-    :returns: whether there is a glibc to tell.
+    :returns: whether the settings were applied: False without glibc.
     """
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):  # another system, or another C library
+    except (OSError, AttributeError):  # another system or C library
         return False
-    # One arena: the others, which threads have, give memory back all the same.
+    # MMAP_THRESHOLD in bytes (1 GiB): smaller blocks come from the heap, which is reused. One arena, because those of other threads
+    # return memory regardless.
     return bool(mallopt(MMAP_THRESHOLD, 2**30) and mallopt(TRIM_THRESHOLD, MOST) and mallopt(ARENA_MAX, 1))

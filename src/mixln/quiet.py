@@ -1,4 +1,4 @@
-"""Keeping other libraries' progress bars, load reports and warnings from the terminal."""
+"""Suppresses progress bars, load reports and warnings of other libraries."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from contextlib import ExitStack, contextmanager
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Within it, transformers, TRL and datasets say nothing but errors. Of `datasets`, only if it is imported already.
+    """Context in which transformers, TRL and datasets print only errors; datasets only if it is already imported.
 
-    What it changes is the whole process's: not for two threads at a time.
+    The settings are global to the process, so two threads must not use it at the same time.
     """
     from transformers.utils import logging as transformers
 

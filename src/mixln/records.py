@@ -89,22 +89,14 @@ def read_json(path: Path) -> Any:
         raise ValueError("it is nested too deeply") from error
 
 
-def read_record(kind: type[T], path: Path) -> T:
-    """The record in a JSON file.
-
-    :raises ValueError: as :func:`read_json` and :func:`from_json`; :class:`OSError` if the file cannot be read.
-    """
-    return from_json(kind, read_json(path))
-
-
 def unreadable(path: Path, error: Exception, remedy: str) -> str:
-    """The line about a JSON file that :func:`read_record` refused.
+    """The line about a JSON file that could not be read into a record.
 
     :param remedy: for a corrupt file. A file of a newer version is not corrupt: the remedy is then to update mixln.
     """
     if isinstance(error, UnknownEntry):
         return f"{path}: {error}; update mixln"
-    return f"{path} is damaged ({error}); {remedy}"
+    return f"{path} is corrupt ({error}); {remedy}"
 
 
 def difference(there: Any, here: dict[str, Any], path: str = "") -> str:

@@ -97,4 +97,4 @@ def test_show_draws_every_layer(capsys):
 
 def test_show_warns(capsys):
     assert main(["placements", "show", "mix(0.25)", "--layers", "3"]) == 0
-    assert "warning: mix(0.25) rounds to no Post-LN layer among 3" in capsys.readouterr().out
+    assert "warning: mix(0.25) rounds to no Post-LN layer in a model of 3" in capsys.readouterr().out

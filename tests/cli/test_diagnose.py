@@ -15,8 +15,7 @@ from PIL import Image
 from transformers import PreTrainedTokenizerFast
 
 from mixln.cli import main
-from mixln.diagnostics.results import Diagnoses
-from mixln.records import from_json, to_json
+from mixln.diagnostics.results import DIAGNOSES, Diagnoses
 from tests import small
 from tests.diagnostics import zoo
 
@@ -59,9 +58,8 @@ def experiment(tmp_path_factory) -> Path:
 
 
 def diagnosed(folder: Path) -> Diagnoses:
-    data = json.loads((folder / "diagnosis.json").read_text())
-    found = from_json(Diagnoses, data)
-    assert to_json(found) == data
+    found = DIAGNOSES.read(folder / DIAGNOSES.file)
+    assert DIAGNOSES.marked(found) == json.loads((folder / DIAGNOSES.file).read_text())
     return found
 
 
@@ -93,7 +91,7 @@ def test_a_comparison_with_its_diagnoses(experiment):
 
 
 def test_a_diagnosis_of_a_comparison_is_kept(experiment, capsys):
-    kept = experiment / "out" / "pre_lr0.003_seed3" / "diagnosis.json"
+    kept = experiment / "out" / "pre_lr0.003_seed3" / "trial-diagnosis.json"
     before = kept.stat().st_mtime_ns
     assert compare(experiment) == 0
     assert kept.stat().st_mtime_ns == before
@@ -210,7 +208,7 @@ MISTAKES = [
     (["diagnose", "./nowhere"], "model './nowhere' does not exist"),
     (
         ["diagnose", "no-such-model-at-all"],
-        "model 'no-such-model-at-all' is no local path, and the hub did not give it",
+        "model 'no-such-model-at-all' is not a local path, and could not be downloaded",
     ),
     (["diagnose", "TEXT"], "is a folder without config.json"),
     (["diagnose", "TRIAL", "TRIAL"], "models must not repeat"),
@@ -224,7 +222,7 @@ MISTAKES = [
     (["diagnose", "TRIAL", "--tasks", "arc_eazy"], "lm-eval does not know 'arc_eazy'"),
     (["diagnose", "TRIAL", "--task-limit", "3"], "task-folder and task-limit need --tasks"),
     (["diagnose", "TRIAL", "--data", "./none.txt"], "data ./none.txt does not exist"),
-    (["diagnose", "TRIAL", "--out", "TEXT/000.txt"], "cannot be made"),
+    (["diagnose", "TRIAL", "--out", "TEXT/000.txt"], "cannot be created"),
     (["diagnose", "TRIAL", "--memory-gb", "0"], "memory-gb must be above 0 and finite, got 0"),
     (["prune", "TRIAL", "--layers", "5", "--out", "o"], "layers must lie within 1 to 4, got 5"),
     (["prune", "TRIAL", "--layers", "1-4", "--out", "o"], "layers must leave at least one of the model's 4"),

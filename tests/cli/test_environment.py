@@ -20,14 +20,14 @@ from mixln.report.tables import escaped
 @pytest.mark.parametrize(
     ("variables", "said"),
     [
-        ({"RANK": "abc"}, "RANK in the environment must be a whole number from 0 on, got 'abc'"),
-        ({"RANK": "-1"}, "RANK in the environment must be a whole number from 0 on, got '-1'"),
-        ({"WORLD_SIZE": "abc"}, "WORLD_SIZE in the environment must be a whole number from 1 on, got 'abc'"),
-        ({"WORLD_SIZE": "0"}, "WORLD_SIZE in the environment must be a whole number from 1 on, got '0'"),
-        ({"WORLD_SIZE": "9" * 5000}, "WORLD_SIZE in the environment must be a whole number from 1 on, got '999"),
-        ({"LOCAL_RANK": "1.5"}, "LOCAL_RANK in the environment must be a whole number"),
-        ({"LOCAL_WORLD_SIZE": "²"}, "LOCAL_WORLD_SIZE in the environment must be a whole number"),
-        ({"MASTER_PORT": "x"}, "MASTER_PORT in the environment must be a whole number"),
+        ({"RANK": "abc"}, "RANK in the environment must be an integer of at least 0, got 'abc'"),
+        ({"RANK": "-1"}, "RANK in the environment must be an integer of at least 0, got '-1'"),
+        ({"WORLD_SIZE": "abc"}, "WORLD_SIZE in the environment must be an integer of at least 1, got 'abc'"),
+        ({"WORLD_SIZE": "0"}, "WORLD_SIZE in the environment must be an integer of at least 1, got '0'"),
+        ({"WORLD_SIZE": "9" * 5000}, "WORLD_SIZE in the environment must be an integer of at least 1, got '999"),
+        ({"LOCAL_RANK": "1.5"}, "LOCAL_RANK in the environment must be an integer"),
+        ({"LOCAL_WORLD_SIZE": "²"}, "LOCAL_WORLD_SIZE in the environment must be an integer"),
+        ({"MASTER_PORT": "x"}, "MASTER_PORT in the environment must be an integer"),
         ({"RANK": "5"}, "RANK in the environment must be below WORLD_SIZE 1, got 5"),
     ],
     ids=str,
@@ -47,7 +47,7 @@ def test_several_processes_must_know_where_they_meet(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert launched() == (0, 2)
-    with pytest.raises(SettingsError, match="WORLD_SIZE in the environment is 2, and RANK is not set"):
+    with pytest.raises(SettingsError, match="WORLD_SIZE in the environment is 2, but RANK is not set"):
         check_meeting()
     monkeypatch.setenv("RANK", "1")
     with pytest.raises(SettingsError, match="MASTER_ADDR is not set; unset it, or start with torchrun"):

@@ -11,8 +11,7 @@ import pytest
 
 from mixln.cli import main
 from mixln.evaluation import harness
-from mixln.evaluation.results import Evaluation
-from mixln.records import from_json, to_json
+from mixln.evaluation.results import EVALUATION
 from tests import decoders
 
 pytestmark = pytest.mark.filterwarnings("default")  # lm-eval's own
@@ -48,8 +47,8 @@ def test_two_models_from_the_command_to_the_table(models, tmp_path, capsys, monk
     ):
         assert words in " ".join(said.split()), words
     found = json.loads((tmp_path / "out/evaluation.json").read_text())
-    record = from_json(Evaluation, found)
-    assert to_json(record) == found
+    record = EVALUATION.read(tmp_path / "out/evaluation.json")
+    assert EVALUATION.marked(record) == found
     assert [model.model for model in record.models] == ["stock", "mix"]
     assert [score.task for score in record.models[0].scores] == ["arc_easy", "perplexity", "boolq"]
     assert {(pair.task, pair.metric) for pair in record.pairs} == {
@@ -93,7 +92,7 @@ def test_mistakes(models, tmp_path, capsys):
 def test_a_tokenizer_that_does_not_fit(tmp_path, capsys):
     decoders.save(tmp_path / "small", vocab_size=290)
     assert evaluate(tmp_path / "small", "--tasks", "piqa", "--out", tmp_path / "out") == 2
-    assert "its tokenizer has 300 tokens, its embedding only 290" in capsys.readouterr().err
+    assert "its tokenizer has 300 tokens, but its embedding only 290" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -115,7 +114,7 @@ def test_agrees_with_lm_evals_own_command(models, tmp_path):
     )
     (path,) = (tmp_path / "theirs").rglob("results_*.json")
     theirs = json.loads(path.read_text())["results"]
-    found = from_json(Evaluation, json.loads((tmp_path / "out/evaluation.json").read_text()))
+    found = EVALUATION.read(tmp_path / "out/evaluation.json")
     for score in found.models[0].scores:
         for metric in score.metrics:
             assert theirs[score.task][f"{metric.name},none"] == metric.value

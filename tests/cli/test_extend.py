@@ -128,17 +128,24 @@ def test_a_folder_without_an_experiment_leaves_the_defaults(tmp_path):
 def test_a_damaged_experiment_is_one_line(language, capsys):
     (language / EXPERIMENT).write_text("{")
     assert main(["compare", "--out", str(language)]) == 2
-    assert capsys.readouterr().err.startswith(f"mixln: {language / EXPERIMENT} is damaged")
+    assert capsys.readouterr().err.startswith(f"mixln: {language / EXPERIMENT} is corrupt")
 
 
-def test_settings_that_this_version_does_not_take_are_one_line(language):
+@pytest.mark.parametrize("command", ["compare", "pretrain"])
+@pytest.mark.parametrize(
+    ("entry", "value", "message"),
+    [
+        ("batch_size", 0, "settings.training cannot be used: batch-size must be at least 1, got 0"),
+        ("batch_size", "8", 'settings.training.batch_size must be an integer, got "8"'),
+        ("optimizer", "muon", "settings.training.optimizer is unknown to this version of mixln; known: "),
+    ],
+)
+def test_settings_that_this_version_does_not_take_are_one_line(language, command, entry, value, message):
     present = json.loads((language / EXPERIMENT).read_text())
-    present["settings"]["training"]["batch_size"] = 0
+    present["settings"]["training"][entry] = value
     (language / EXPERIMENT).write_text(json.dumps(present))
-    with pytest.raises(
-        StoreError, match=r"holds settings that cannot be used \(batch-size must be at least 1, got 0\)"
-    ):
-        command_of(["compare", "--out", str(language)])
+    with pytest.raises(StoreError, match=re.escape(f"holds settings that cannot be used ({message}")):
+        command_of([command, "--out", str(language)])
 
 
 def test_no_two_commands_share_a_folder_by_default():

@@ -55,7 +55,7 @@ MISTAKES = [
     ("--placements prelude", "placement 'prelude' is not known; known: pre, post, mix(α), hybrid(variant), hybrid*"),
     ("--placements mix(1.5)", "α must lie in [0, 1], got 1.5"),
     ("--placements mix(-0.25)", "α must lie in [0, 1], got -0.25"),
-    ("--placements mix(some)", "mix(some): α must be a number such as 0.25, 1/4 or a count such as 3, got 'some'"),
+    ("--placements mix(some)", "mix(some): α must be a number such as 0.25 or 1/4, or a count such as 3, got 'some'"),
     ("--placements pre pre", "placements must not repeat, got pre twice"),
     ("--placements pre --baseline post", "baseline must be one of the placements pre, got post"),
     ("--steps 0", "steps must be at least 1, got 0"),

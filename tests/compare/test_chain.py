@@ -76,7 +76,7 @@ def test_every_trial_has_gone_through_all_steps(done, chain):
         f"trial {number} of 4" for number in (1, 2, 3, 4)
     ]
     assert any(re.fullmatch(r"chain: trial \d of 4: pre, lr 0.02, seed 0: done, .* left", text) for text in ends)
-    assert {path.parent.name for path in out.glob(f"*/{KEPT}")} == {
+    assert {path.parent.name for path in out.glob(f"*/{KEPT.file}")} == {
         path.parent.name for path in out.glob("*/trial.json")
     }
     assert from_json(Chain, to_json(found)) == found
@@ -84,11 +84,11 @@ def test_every_trial_has_gone_through_all_steps(done, chain):
 
 def test_the_same_again_does_nothing(done, settings_for, chain):
     out, summary, _ = done
-    times = {path: path.stat().st_mtime_ns for path in out.glob("*/*/result.json")}
+    times = {path: path.stat().st_mtime_ns for path in out.glob("*/*/tuning-result.json")}
     assert len(times) == 4 * 3
     again = compare(settings_for(out, after=chain), Recorder())
     assert again.chain == summary.chain
-    assert {path: path.stat().st_mtime_ns for path in out.glob("*/*/result.json")} == times
+    assert {path: path.stat().st_mtime_ns for path in out.glob("*/*/tuning-result.json")} == times
 
 
 def test_what_is_missing_is_done_and_ends_the_same(done, settings_for, chain, tmp_path):
@@ -96,15 +96,15 @@ def test_what_is_missing_is_done_and_ends_the_same(done, settings_for, chain, tm
     out, summary, _ = done
     shutil.copytree(out, tmp_path / "out")
     folder = tmp_path / "out/mix-0.5_lr0.02_seed1"
-    (folder / KEPT).unlink()
+    (folder / KEPT.file).unlink()
     shutil.rmtree(folder / "rlhf")
-    tuned = (folder / "finetune/result.json").stat().st_mtime_ns
+    tuned = (folder / "finetune/tuning-result.json").stat().st_mtime_ns
     again = compare(settings_for(tmp_path / "out", after=chain), Recorder())
 
     for one, other in zip(again.chain.results, summary.chain.results, strict=True):
         for name in ("finetuned", "scores", "reward", "rlhf", "judge"):
             assert getattr(timeless(one), name) == getattr(timeless(other), name), name
-    assert (folder / "finetune/result.json").stat().st_mtime_ns == tuned
+    assert (folder / "finetune/tuning-result.json").stat().st_mtime_ns == tuned
 
 
 def timeless(result: ChainResult) -> ChainResult:

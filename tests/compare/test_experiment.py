@@ -18,8 +18,8 @@ from mixln.compare.statistics import paired_difference
 from mixln.compare.store import EXPERIMENT
 from mixln.errors import StoreError
 from mixln.placement import placement
-from mixln.records import read_record, to_json
-from mixln.runs.trials import RESULT, TrialResult
+from mixln.records import to_json
+from mixln.runs.trials import RESULT, TRIAL_RUN
 from tests import small
 from tests.compare.recorder import Recorder
 
@@ -80,7 +80,7 @@ def test_the_models_of_a_trial_can_be_loaded(done):
 def test_results_on_the_disk_are_those_of_the_summary(done):
     out, summary, _ = done
     for name, result in zip(TRIALS, summary.trials, strict=True):
-        assert read_record(TrialResult, out / name / RESULT) == result
+        assert TRIAL_RUN.result.read(out / name / RESULT) == result
 
 
 def test_the_summary_is_the_statistics_of_its_trials(done):

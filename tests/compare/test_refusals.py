@@ -10,9 +10,10 @@ import pytest
 from filelock import FileLock
 
 from mixln.compare.experiment import compare
-from mixln.compare.store import EXPERIMENT, LOCK, Store
+from mixln.compare.store import EXPERIMENT, Store
 from mixln.compare.tasks import TASKS
 from mixln.errors import DataError, MixlnError, PlacementError, SettingsError, StoreError
+from mixln.runs.folder import LOCK
 from mixln.runs.trials import RESULT, Trial
 from tests import small
 from tests.compare.recorder import Recorder
@@ -59,7 +60,7 @@ def test_learning_rates_that_are_close_have_folders_of_their_own(tmp_path):
         ({"hidden_size": 30}, "not a multiple of the number of attention heads"),
         ({"model_type": "gpt_neox"}, "model family 'gpt_neox' is not known; known: gemma3_text, gpt2, llama"),
         ({"model_type": "vit"}, "is a 'vit' config, a family without a causal language model"),
-        ({"num_hidden_layers": 0}, "num_hidden_layers must be a whole number from 1 to 1,024, got 0"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers must be an integer from 1 to 1,024, got 0"),
     ],
 )
 def test_a_model_that_cannot_be_built_leaves_no_folder(settings_for, tmp_path, changes, said):
@@ -106,7 +107,7 @@ def test_a_damaged_result_is_refused_before_anything_runs(settings_for, tmp_path
     path = store.add(Trial(placement="pre", init="normal", learning_rate=2e-2, seed=1)) / RESULT
     path.write_text('{"status": "finished"')
     said = refusal(settings, StoreError)
-    assert said.startswith(f"{path} is damaged (")
+    assert said.startswith(f"{path} is corrupt (")
     assert said.endswith("; delete it to run this trial again")
     assert sorted(p.name for p in settings.out.iterdir()) == [EXPERIMENT, "pre_lr0.02_seed1"]
 
@@ -121,7 +122,7 @@ def test_a_damaged_experiment_is_refused(settings_for, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     (out / EXPERIMENT).write_text('{"settings": {')
-    assert "experiment.json is damaged" in refusal(settings_for(out), StoreError)
+    assert "experiment.json is corrupt" in refusal(settings_for(out), StoreError)
 
 
 def test_a_folder_below_a_file_is_refused(settings_for, tmp_path):
@@ -138,7 +139,7 @@ def test_warnings_are_said_before_anything_runs(settings_for, tmp_path):
     with pytest.raises(DataError):
         compare(replace(settings, training=replace(settings.training, warmup=0.0)), display)
     warned = [line for line in display.said if line.startswith("warning: ")]
-    assert any("mix(0.25) rounds to no Post-LN layer among 2" in line for line in warned)
+    assert any("mix(0.25) rounds to no Post-LN layer in a model of 2" in line for line in warned)
     assert any("HybridNorm is published with 'megatron'" in line for line in warned)
 
 

@@ -19,9 +19,10 @@ from mixln.data.windows import text_windows
 from mixln.errors import CheckpointError, StoreError
 from mixln.hosts.sources import load, tokenizer_of
 from mixln.runs.checkpoints import seal
-from mixln.runs.trials import Trial, TrialResult, write_result
+from mixln.runs.trials import Trial, TrialResult
 from tests import small
 from tests.compare.records import result
+from tests.runs.jobs import write_result
 from tests.tiny import placed
 
 UNUSED = Path("unused")
@@ -116,13 +117,13 @@ def test_trial_without_a_checkpoint(tmp_path):
     gone = add(store, result("pre", 3.0, seed=7), checkpoint=False)
     assert "has finished, but its checkpoint-10 is gone; name another trial" in message(gone)
     (gone / "result.json").write_text("{")
-    assert "result.json is damaged (" in message(gone)
+    assert "result.json is corrupt (" in message(gone)
     assert "delete its folder and run its mixln compare again" in message(gone)
 
 
 def test_damaged_experiment(tmp_path):
     (tmp_path / "experiment.json").write_text("{}")
-    assert "experiment.json is damaged" in message(tmp_path)
+    assert "experiment.json is corrupt" in message(tmp_path)
 
 
 def test_other_names_are_models_of_any_kind(tmp_path):

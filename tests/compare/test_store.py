@@ -7,12 +7,14 @@ from dataclasses import replace
 
 import pytest
 
-from mixln.compare.store import EXPERIMENT, LOCK, Store
+from mixln.compare.store import EXPERIMENT, Store
 from mixln.errors import StoreError
 from mixln.placement import placement
-from mixln.records import read_record, to_json
-from mixln.runs.trials import RESULT, TRIAL, StoredTrial, Trial, write_result
+from mixln.records import to_json
+from mixln.runs.folder import LOCK
+from mixln.runs.trials import RESULT, TRIAL, Trial, read_trial
 from tests.compare.records import result
+from tests.runs.jobs import write_result
 
 SHARED = {"model": "tiny", "text": {"data": "sotu", "sequence_length": 128}, "training": {"steps": 300, "warmup": 0.1}}
 GRID = {"placements": ["pre", "post"], "learning_rates": [1e-3], "seeds": [0, 1]}
@@ -112,13 +114,13 @@ def test_a_file_is_refused(store):
 @pytest.mark.parametrize("content", [b'{"settings": ', b"", b"\xff\xfe"])
 def test_a_damaged_experiment_is_refused(used, content):
     (used.folder / EXPERIMENT).write_bytes(content)
-    assert "is damaged" in refusal(used)
+    assert "is corrupt" in refusal(used)
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", "3", "null"])
 def test_an_experiment_that_lacks_its_entries_is_refused(used, content):
     (used.folder / EXPERIMENT).write_text(content)
-    assert "is damaged" in refusal(used)
+    assert "is corrupt" in refusal(used)
 
 
 TRIAL_A = Trial(placement="mix(0.25)", init="normal", learning_rate=1e-3, seed=1)
@@ -127,7 +129,7 @@ TRIAL_A = Trial(placement="mix(0.25)", init="normal", learning_rate=1e-3, seed=1
 def test_a_trial_has_its_own_folder_that_says_what_it_is(used):
     folder = used.add(TRIAL_A)
     assert folder == used.folder / "mix-0.25_lr0.001_seed1"
-    assert read_record(StoredTrial, folder / TRIAL) == StoredTrial(**vars(TRIAL_A))
+    assert read_trial(folder) == TRIAL_A
     written = (folder / TRIAL).stat().st_mtime_ns
     assert used.add(TRIAL_A) == folder
     assert (folder / TRIAL).stat().st_mtime_ns == written
@@ -148,21 +150,31 @@ def test_only_a_result_marks_a_trial_as_ended(used):
 def test_a_damaged_result_is_refused(used, content):
     path = used.add(TRIAL_A) / RESULT
     path.write_text(content)
-    with pytest.raises(StoreError, match=r"is damaged .*; delete it to run this trial again") as caught:
+    with pytest.raises(StoreError, match=r"is corrupt .*; delete it to run this trial again") as caught:
         used.result(TRIAL_A)
     assert str(path) in str(caught.value)
 
 
 @pytest.mark.parametrize("name", [EXPERIMENT, TRIAL, RESULT])
-def test_a_file_of_a_newer_version_is_no_damaged_one(used, name):
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ({"median": 1}, "median is unknown to this version of mixln; known: "),
+        ({"schema": "{kind}/3"}, "schema is {kind}/3, newer than {kind}/2 of this version of mixln"),
+    ],
+)
+def test_a_file_of_a_newer_version_is_no_corrupt_one(used, name, entry, words):
     folder = used.add(TRIAL_A)
     write_result(folder, replace(result("mix(0.25)", 3.0), trial=TRIAL_A))
     path = used.folder / EXPERIMENT if name == EXPERIMENT else folder / name
-    path.write_text(json.dumps({**json.loads(path.read_text()), "median": 1}))
+    entries = json.loads(path.read_text())
+    kind = entries["schema"].removesuffix("/2")
+    changed = {key: value.format(kind=kind) if isinstance(value, str) else value for key, value in entry.items()}
+    path.write_text(json.dumps({**entries, **changed}))
     with pytest.raises(StoreError) as caught:
         used.read() if name == EXPERIMENT else used.result(TRIAL_A)
     said = str(caught.value)
-    assert said.startswith(f"{path}: median is unknown to this version of mixln; known: ")
+    assert said.startswith(f"{path}: {words.format(kind=kind)}")
     assert said.endswith("; update mixln")
     assert "\n" not in said
 
@@ -182,7 +194,8 @@ def test_a_result_is_replaced_as_a_whole(used):
     ended = replace(result("mix(0.25)", 3.0), trial=TRIAL_A)
     write_result(folder, ended)
     write_result(folder, replace(ended, loss=2.0))
-    assert json.loads((folder / RESULT).read_text()) == to_json(replace(ended, loss=2.0))
+    written = json.loads((folder / RESULT).read_text())
+    assert written == {"schema": "trial-result/2", **to_json(replace(ended, loss=2.0))}
     assert sorted(path.name for path in folder.iterdir()) == [RESULT, TRIAL]
 
 

@@ -143,7 +143,7 @@ def test_another_packing_is_refused(whole, tmp_path, change, message):
 
 def test_another_request_does_not_mix_with_it(corpus, whole, tmp_path):
     here = settings(corpus, whole.folder)
-    with pytest.raises(StoreError, match=r"holds another text: tokens there 100000, here 90000"):
+    with pytest.raises(StoreError, match=r"holds another prepared text: tokens there 100000, here 90000"):
         prepare_shards(replace(here, tokens=90_000), silent)
     (tmp_path / "mine.txt").write_text("hands off")
     with pytest.raises(StoreError, match="is not empty and holds no prepared text"):
@@ -217,7 +217,7 @@ def test_a_file_that_is_mended_costs_no_other(whole, tmp_path):
     assert {name for name, at in pieces().items() if before[name] != at} == {"00003.arrow"}
     assert rows(text) == rows(prepare_shards(asked(tmp_path / "fresh"), silent))
     (folder / "7.jsonl").write_text('{"text": "more"}')
-    with pytest.raises(StoreError, match="holds another text: its files are others; choose another --out"):
+    with pytest.raises(StoreError, match="holds another prepared text: its files are others; choose another --out"):
         prepare_shards(asked(tmp_path / "out"), silent)
 
 
@@ -227,9 +227,9 @@ def test_it_is_the_same_text_by_another_path(corpus, whole, tmp_path):
 
 
 DAMAGES = {
-    "info.json cannot be read": lambda out: (out / "info.json").write_text("{"),
-    "info.json cannot be read (description is missing)": lambda out: (out / "info.json").write_text("{}"),
-    "request.json cannot be read": lambda out: (out / "request.json").write_text("["),
+    "info.json is corrupt": lambda out: (out / "info.json").write_text("{"),
+    "info.json is corrupt (description is missing)": lambda out: (out / "info.json").write_text("{}"),
+    "request.json is corrupt": lambda out: (out / "request.json").write_text("["),
     "train/00001.arrow is missing": lambda out: (out / "train" / "00001.arrow").unlink(),
     "train/00001.arrow has 100 of": lambda out: os.truncate(out / "train" / "00001.arrow", 100),
     "tokenizer/tokenizer.json is missing": lambda out: shutil.rmtree(out / "tokenizer"),

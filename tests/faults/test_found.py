@@ -17,10 +17,10 @@ from mixln.data.settings import PrepareSettings, TextSettings
 from mixln.data.shards import prepare_shards
 from mixln.errors import CheckpointError, DataError, SettingsError
 from mixln.evaluation.trust import check_files
-from mixln.files import SUMS, read_sums, write_sums
 from mixln.hosts.sources import find_model, identity
 from mixln.records import read_json
 from mixln.runs.checkpoints import UNFINISHED, clear
+from mixln.runs.checksums import SUMS, read_sums, write_sums
 from mixln.runs.metrics import METRICS, read_metrics
 from mixln.training.resuming import resumption
 from tests import decoders, small
@@ -176,7 +176,7 @@ def test_a_lost_tokenizer_is_not_made_anew_of_another_text(prepared):
     assert {path: path.stat().st_mtime_ns for path in prepared.out.rglob("*")} == before
 
 
-# What is damaged is found before anything is trained.
+# What is corrupt is found before anything is trained.
 
 
 @pytest.mark.parametrize(
@@ -260,5 +260,5 @@ def test_a_run_of_an_experiment_without_end_is_one_line(tmp_path, monkeypatch, c
     sparse(tmp_path / "run/experiment.json", json.dumps({"schema": 1}).encode())
     assert main(["diagnose", "run"]) == 2
     said = capsys.readouterr().err
-    assert "experiment.json is damaged (it has 1,099,511,627,776 bytes" in said
+    assert "experiment.json is corrupt (it has 1,099,511,627,776 bytes" in said
     assert said.count("\n") == 1

@@ -23,7 +23,6 @@ from mixln.data.settings import PrepareSettings
 from mixln.data.shards import prepare_shards
 from mixln.errors import DataError, MixlnError, SettingsError, StoreError
 from mixln.files import (
-    SUMS,
     TEMPORARY,
     cache_folder,
     check_writable,
@@ -36,12 +35,14 @@ from mixln.files import (
     write_atomic,
 )
 from mixln.runs.checkpoints import DISCARDED, UNFINISHED, clear, discard, final_folder, publish, sealed
-from mixln.runs.folder import ASKED, ReportFolder, once
+from mixln.runs.checksums import SUMS
 from mixln.runs.metrics import METRICS, read_metrics
+from mixln.runs.reports import ReportFolder
 from mixln.runs.trials import RESULT, TRIAL, TrialResult, finish, read_result
 from mixln.training.resuming import resumption
 from tests import decoders, small
 from tests.compare.records import result
+from tests.runs.jobs import ASKED, once
 from tests.tiny import placed
 
 
@@ -174,7 +175,7 @@ def test_an_edited_step_costs_no_weights(store, step, known):
     if not known:
         (folder / SUMS).unlink()
     before = content(folder)
-    with pytest.raises(StoreError, match=r"is not as it was written|names checkpoint-9 as its model|is damaged"):
+    with pytest.raises(StoreError, match=r"is not as it was written|names checkpoint-9 as its model|is corrupt"):
         tidy(folder, read_result(folder))
     assert content(folder) == before
 
@@ -357,7 +358,7 @@ def test_a_foreign_model_does_not_stay_and_is_not_lost(tmp_path):
     with pytest.raises(StoreError, match=r"model/model.safetensors has 7 of 7 bytes|model.safetensors has changed"):
         tuned(tmp_path)
     (tmp_path / RESULT).write_text("{")
-    with pytest.raises(StoreError, match=r"result.json is damaged .*; delete it to do this again"):
+    with pytest.raises(StoreError, match=r"result.json is corrupt .*; delete it to do this again"):
         tuned(tmp_path)
     (tmp_path / RESULT).unlink()
     assert not tuned(tmp_path, "right")
@@ -382,7 +383,7 @@ def test_an_edited_number_is_found(tmp_path):
     with pytest.raises(StoreError, match=r"the content of result.json has changed; put it back, or delete"):
         tuned(tmp_path)
     (tmp_path / SUMS).write_text("{")
-    with pytest.raises(StoreError, match=r"checksums.json is damaged"):
+    with pytest.raises(StoreError, match=r"checksums.json is corrupt"):
         tuned(tmp_path)
     (tmp_path / SUMS).unlink()  # as in folders of mixln's first versions
     assert tuned(tmp_path)
@@ -600,9 +601,9 @@ def test_a_folder_whose_name_is_not_utf8_is_refused_too(tmp_path, monkeypatch):
     """It may be the current one."""
     (tmp_path / "bad\udcff").mkdir()
     monkeypatch.chdir(tmp_path / "bad\udcff")
-    with pytest.raises(StoreError, match=r"out .* is not UTF-8; name another folder with --out"):
+    with pytest.raises(StoreError, match=r"out .* is not UTF-8; choose another folder with --out"):
         check_writable(Path("out"))
-    with pytest.raises(StoreError, match=r"cache .* is not UTF-8; name another folder with --cache"):
+    with pytest.raises(StoreError, match=r"cache .* is not UTF-8; choose another folder with --cache"):
         cache_folder(Path("cache"))
 
 
@@ -622,5 +623,5 @@ def test_a_cache_of_nobody_is_one_line(tmp_path, monkeypatch, capsys, command):
 
 def test_a_link_to_nothing_is_no_out(tmp_path):
     (tmp_path / "out").symlink_to(tmp_path / "nothing")
-    with pytest.raises(StoreError, match="is a symbolic link to nothing"):
+    with pytest.raises(StoreError, match="is a broken symbolic link"):
         check_writable(tmp_path / "out")

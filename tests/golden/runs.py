@@ -207,7 +207,7 @@ def trainings(folder: Path) -> Numbers:
     (experts,) = (folder / "experts").glob("*/result.json")
     return {
         **{name: _trial(_json(path)) for name, path in (("experts", experts), ("pretrain", base))},
-        **{name: _tuned(_json(folder / name / "result.json")) for name in ("finetune", "reward", "grpo")},
+        **{name: _tuned(_json(folder / name / "tuning-result.json")) for name in ("finetune", "reward", "grpo")},
     }
 
 

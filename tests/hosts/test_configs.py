@@ -34,21 +34,21 @@ def described(folder: Path, **changes: Any) -> Path:
 
 
 BAD = [
-    ({"num_hidden_layers": 10**9}, "num_hidden_layers must be a whole number from 1 to 1,024, got 1000000000"),
+    ({"num_hidden_layers": 10**9}, "num_hidden_layers must be an integer from 1 to 1,024, got 1000000000"),
     ({"num_hidden_layers": 0}, "num_hidden_layers must be"),
-    ({"num_hidden_layers": HUGE}, "got one of about 401 digits"),
+    ({"num_hidden_layers": HUGE}, "got an integer of about 401 digits"),
     ({"model_type": "qwen3", "num_hidden_layers": 10**9}, "num_hidden_layers must be"),
     ({"model_type": "gpt_oss", "num_hidden_layers": 10**9}, "num_hidden_layers must be"),
     ({"model_type": "gpt2", "n_layer": 10**9}, "n_layer must be"),
     ({"text_config": {"num_hidden_layers": 10**9}}, "text_config.num_hidden_layers must be"),
-    ({"vocab_size": 3 * 10**7}, "vocab_size must be a whole number from 1 to 10,000,000"),
+    ({"vocab_size": 3 * 10**7}, "vocab_size must be an integer from 1 to 10,000,000"),
     ({"vocab_size": -1}, "vocab_size must be"),
     ({"hidden_size": -32}, "hidden_size must be"),
     ({"hidden_size": 10**7}, "hidden_size must be"),
     ({"intermediate_size": 10**9}, "intermediate_size must be"),
     ({"num_attention_heads": 0}, "num_attention_heads must be"),
     ({"num_key_value_heads": 0}, "num_key_value_heads must be"),
-    ({"max_position_embeddings": 0}, "max_position_embeddings must be a whole number from 1 to 100,000,000, got 0"),
+    ({"max_position_embeddings": 0}, "max_position_embeddings must be an integer from 1 to 100,000,000, got 0"),
     ({"max_position_embeddings": -1}, "max_position_embeddings must be"),
     ({"max_position_embeddings": HUGE}, "max_position_embeddings must be"),
     ({"num_labels": 10**9}, "num_labels must be"),
@@ -95,7 +95,7 @@ def test_every_command_refuses_it_in_one_line(command, tmp_path, monkeypatch, ca
     before = sorted(path for path in tmp_path.rglob("*"))
     assert main(command) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "num_hidden_layers must be a whole number from 1 to 1,024, got 1000000000" in line
+    assert "num_hidden_layers must be an integer from 1 to 1,024, got 1000000000" in line
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -168,14 +168,14 @@ def test_a_record_of_a_placement_with_an_absurd_factor(tmp_path):
     entries = json.loads(path.read_text())
     entries["placement"]["layers"][0]["attention"]["skip_scale"] = 1e30
     path.write_text(json.dumps(entries))
-    with pytest.raises(CheckpointError, match=r"skip_scale must lie from -10,000 to 10,000, got 1e\+30"):
+    with pytest.raises(CheckpointError, match=r"skip_scale must lie in \[-10,000, 10,000\], got 1e\+30"):
         find_model(str(tmp_path), cache=tmp_path)
 
 
 def test_positions_of_families_that_count_them_otherwise():
     assert configs.positions(XLNetConfig()) is None
     assert configs.positions(RobertaConfig(max_position_embeddings=514, pad_token_id=1)) == 512
-    with pytest.raises(ValueError, match="must leave a position for a token"):
+    with pytest.raises(ValueError, match="must leave at least one position for a token"):
         configs.config_of({"model_type": "roberta", "max_position_embeddings": 2, "pad_token_id": 1})
 
 

@@ -301,11 +301,11 @@ def test_another_number_of_labels_is_let_through_when_asked_for(tmp_path):
 
 
 def test_what_is_known_against_a_placement_is_warned_of():
-    with pytest.warns(PlacementWarning, match=r"mix\(0\.25\) rounds to no Post-LN layer among 3"):
+    with pytest.warns(PlacementWarning, match=r"mix\(0\.25\) rounds to no Post-LN layer in a model of 3"):
         mixln.from_config(config_of("llama"), placement="mix(0.25)")
     with pytest.warns(PlacementWarning, match="HybridNorm is published with 'megatron'"):
         mixln.from_config(config_of("vit"), placement="hybrid*", init="normal")
-    with pytest.warns(PlacementWarning, match=r"the gains of admin stay 1 until mixln\.profile"):
+    with pytest.warns(PlacementWarning, match=r"the gains of admin are 1 until mixln\.profile"):
         mixln.from_config(config_of("gpt2"), placement="admin")
 
 
@@ -321,7 +321,7 @@ def test_unknown_family_is_answered_with_the_known_ones_and_where_to_add_one():
     config.model_type = "mamba"
     with pytest.raises(
         PlacementError,
-        match=r"model family 'mamba' is not known; known: gemma3_text, .*, vit; CONTRIBUTING.md says how",
+        match=r"model family 'mamba' is not known; known: gemma3_text, .*, vit; CONTRIBUTING.md explains how",
     ):
         mixln.from_config(config, placement="pre")
 
@@ -372,7 +372,7 @@ def test_more_experts_for_a_token_than_there_are_is_refused(name, field):
 
 
 def test_what_is_no_config_is_refused():
-    with pytest.raises(SettingsError, match="config must be a config of transformers, got 'folder'"):
+    with pytest.raises(SettingsError, match="config must be a transformers config, got 'folder'"):
         mixln.from_config("folder", placement="pre")
 
 

@@ -173,14 +173,14 @@ def test_weights_that_do_not_fit(tmp_path):
     ("name", "part"),
     [
         ("", "does not exist"),
-        ("./nothing", "mend the path, or name a hub id"),
+        ("./nothing", "correct the path, or name a hub id"),
         ("/nothing/here", "does not exist"),
         ("~nobody-at-home/x", "does not exist"),
         ("a/b/c", "does not exist"),
         ("nothing.gguf", "does not exist"),
-        ("two words", "can be no hub id; name a hub id, a folder"),
-        ("nobody/nothing", "the hub did not give it: "),
-        ("nobody/nothing:x.gguf", "nobody/nothing is no folder, and the hub did not give x.gguf: "),
+        ("two words", "is not a valid hub id; name a hub id, a folder"),
+        ("nobody/nothing", "could not be downloaded: "),
+        ("nobody/nothing:x.gguf", "nobody/nothing is not a folder, and x.gguf could not be downloaded: "),
     ],
 )
 def test_name_of_nothing(name, part, tmp_path):
@@ -192,7 +192,7 @@ def test_name_of_nothing(name, part, tmp_path):
 
 def test_hub_without_a_network_is_one_line_at_once(tmp_path):
     said = message(lambda: find("nobody/nothing"))
-    assert "check the name and the network, or name a hub id, a folder that save_pretrained wrote" in said
+    assert "check the name and the network, or name a hub id, a folder written by save_pretrained" in said
 
 
 def test_folder_or_file_that_is_no_model(tmp_path):
@@ -227,8 +227,8 @@ def test_config_that_cannot_be_used(config, part, tmp_path):
     ("config", "part"),
     [
         ("T5Config", "is an encoder-decoder (t5)"),
-        ("CLIPConfig", "(clip) is put together of several models (vision_config, text_config)"),
-        ("Qwen2VLConfig", "(qwen2_vl) is put together of several models (vision_config, text_config)"),
+        ("CLIPConfig", "(clip) consists of several models (vision_config, text_config)"),
+        ("Qwen2VLConfig", "(qwen2_vl) consists of several models (vision_config, text_config)"),
     ],
 )
 def test_model_that_is_not_one_stack(config, part, tmp_path):
@@ -236,7 +236,7 @@ def test_model_that_is_not_one_stack(config, part, tmp_path):
     (tmp_path / "model.safetensors").touch()
     said = message(lambda: find(tmp_path))
     assert part in said
-    assert "one stack of layers" in said
+    assert "a single stack of layers" in said
 
 
 def test_precision_and_device(tmp_path):
@@ -248,11 +248,11 @@ def test_precision_and_device(tmp_path):
 
 def test_tokenizer(tmp_path):
     source = find(stock(tmp_path / "a"))
-    assert "put tokenizer.json and tokenizer_config.json beside" in message(lambda: tokenizer_of(source), DataError)
+    assert "add tokenizer.json and tokenizer_config.json to" in message(lambda: tokenizer_of(source), DataError)
     tokenizer = small.prepared(tmp_path).tokenizer()
     tokenizer.save_pretrained(tmp_path / "a")
     said = message(lambda: tokenizer_of(source), DataError)
-    assert f"its tokenizer has {len(tokenizer)} tokens, its embedding only 64; put" in said
+    assert f"its tokenizer has {len(tokenizer)} tokens, but its embedding only 64; add" in said
     LlamaForCausalLM(tiny_config(vocab_size=len(tokenizer))).save_pretrained(tmp_path / "a")
     assert tokenizer_of(find(tmp_path / "a")).get_vocab() == tokenizer.get_vocab()
 
@@ -260,12 +260,12 @@ def test_tokenizer(tmp_path):
 def test_empty_tokenizer_that_transformers_makes_up_is_refused(tmp_path):
     source = find(saved(tmp_path, "BertModel", **ENCODER))
     assert len(AutoTokenizer.from_pretrained(tmp_path)) == 5
-    assert "has no tokenizer: its files are missing; put" in message(lambda: tokenizer_of(source), DataError)
+    assert "has no tokenizer: its files are missing; add" in message(lambda: tokenizer_of(source), DataError)
 
 
 def test_image_processor(tmp_path):
     source = find(saved(tmp_path, "ViTForImageClassification", **VIT))
-    assert "put preprocessor_config.json beside its config.json" in message(
+    assert "add preprocessor_config.json to the folder of its config.json" in message(
         lambda: image_processor_of(source), DataError
     )
     transformers.ViTImageProcessorPil(size={"height": 8, "width": 8}).save_pretrained(tmp_path)
@@ -363,13 +363,13 @@ def test_gguf_that_cannot_be_used(converted, tmp_path):
     assert "its config cannot be read" in message(lambda: find(junk, cache))
     (tmp_path / "two.gguf").touch()
     said = message(lambda: find(tmp_path, cache))
-    assert f"holds several GGUF files; name one as {tmp_path}:junk.gguf; it holds junk.gguf, two.gguf" in said
-    assert "holds no three.gguf; name one as" in message(lambda: find(f"{tmp_path}:three.gguf", cache))
+    assert f"contains several GGUF files; name one as {tmp_path}:junk.gguf; it contains junk.gguf, two.gguf" in said
+    assert "does not contain three.gguf; name one as" in message(lambda: find(f"{tmp_path}:three.gguf", cache))
     other = write_gguf(tmp_path / "other.gguf", model, tokenizer, architecture="whisper")
     assert "its config cannot be read: " in message(lambda: find(other, cache))
     (tmp_path / "file").touch()
     said = message(lambda: find(folder, tmp_path / "file"), StoreError)
-    assert "name another folder with --cache" in said
+    assert "choose another folder with --cache" in said
     assert not cache.exists()
 
 
@@ -392,7 +392,7 @@ def offset(value: int) -> Callable[[Any], Any]:
 @pytest.mark.parametrize(
     ("edit", "said"),
     [
-        (entry("llama.context_length", 0), "llama.context_length must be a whole number from 1 to 100,000,000, got 0"),
+        (entry("llama.context_length", 0), "llama.context_length must be an integer from 1 to 100,000,000, got 0"),
         (entry("llama.attention.head_count_kv", 0), "llama.attention.head_count_kv must be"),
         (entry("llama.attention.head_count", 0), "llama.attention.head_count must be"),
         (entry("llama.embedding_length", 0), "llama.embedding_length must be"),
@@ -400,7 +400,7 @@ def offset(value: int) -> Callable[[Any], Any]:
         (entry("llama.block_count", 2**31), "llama.block_count must be"),
         (entry("llama.vocab_size", 2**31), "llama.vocab_size must be"),
         (offset(2**64 - 32), "tensor blk.0.attn_v.weight ends "),
-        (offset(2**40), "the file ends before what its header describes"),
+        (offset(2**40), "the file ends before the data that its header describes"),
         (offset(0), "tensor token_embd.weight overlaps blk.0.attn_v.weight"),
         (lambda reader: reader.fields["GGUF.kv_count"].parts[0].__setitem__(0, 2**62), "the file ends before"),
         (
@@ -414,7 +414,7 @@ def test_gguf_with_a_header_that_does_not_fit_the_file(edit, said, converted, tm
     file.write_bytes((converted[0] / "tiny.F32.gguf").read_bytes())
     header(file, edit)
     found = message(lambda: load(find(file, tmp_path / "cache")))
-    assert f"its config cannot be read: bad.gguf is damaged: {said}" in found
+    assert f"its config cannot be read: bad.gguf is corrupt: {said}" in found
     assert not (tmp_path / "cache").exists()
 
 

@@ -78,7 +78,7 @@ def test_the_files_of_the_mix_ln_authors_are_held_to_it_too(tmp_path, capsys):
     weights = torch.load(folder / "pytorch_model.bin", weights_only=True)
     torch.save({**weights, UP: weights[UP].to(torch.int8)}, folder / "pytorch_model.bin")
     assert main(["convert", str(folder), "--placement", "mix(0.4)", "--out", str(tmp_path / "out")]) == 2
-    assert f"weight {UP} is stored as torch.int8, and must be floating-point numbers" in capsys.readouterr().err
+    assert f"weight {UP} is stored as torch.int8, but must be floating point" in capsys.readouterr().err
 
 
 def mask(kind: torch.dtype) -> torch.Tensor:
@@ -115,7 +115,7 @@ def test_constants_of_old_versions_are_no_weights(name, where, more, kind, tmp_p
 
 def test_a_weight_that_a_model_has_no_place_for_is_refused_still(tmp_path):
     folder = with_weights(llama(tmp_path / "m"), **{"model.layers.0.extra.weight": torch.ones(3)})
-    assert "has no place for weight model.layers.0.extra.weight" in refusal(folder, whole=True)
+    assert "does not use weight model.layers.0.extra.weight" in refusal(folder, whole=True)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_a_weight_that_a_model_has_no_place_for_is_refused_still(tmp_path):
     [
         ({"vocab_size": 9_000_000}, "numbers; they do not belong together"),
         ({"intermediate_size": 1_000_000}, "numbers; they do not belong together"),
-        ({"num_hidden_layers": 1_000}, "its config describes 1,000 layers, and its files hold 30 tensors"),
+        ({"num_hidden_layers": 1_000}, "its config describes 1,000 layers, but its files hold 30 tensors"),
     ],
 )
 def test_a_model_far_larger_than_its_files_is_refused_without_its_memory(changes, said, tmp_path, monkeypatch):
@@ -160,14 +160,14 @@ def test_an_index_names_files_of_its_own_folder(name, tmp_path):
     first = with_shard(folder, name.format(tmp_path) if isinstance(name, str) else name)
     shutil.copy(folder / first, tmp_path / "outside.safetensors")
     for look in (load, identity):
-        with pytest.raises(CheckpointError, match=r"must name \.safetensors files of its own folder"):
+        with pytest.raises(CheckpointError, match=r"must list \.safetensors files in its own folder"):
             look(find(folder))
 
 
 def test_what_else_is_wrong_with_an_index(tmp_path):
     folder = sharded(tmp_path / "m")
     first = with_shard(folder, "gone.safetensors")
-    assert "names gone.safetensors, which is missing" in refusal(folder)
+    assert "lists gone.safetensors, which is missing" in refusal(folder)
     shutil.copy(folder / first, folder / "gone.safetensors")
     assert load(find(folder)).num_parameters() > 0
     others = [file.name for file in folder.glob("model-*.safetensors") if file.name != first]
@@ -201,7 +201,7 @@ def test_an_adapter_beside_a_model_is_refused(index, tmp_path):
     folder = (sharded if index else llama)(tmp_path / "m")
     (folder / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "elsewhere"}')
     with pytest.raises(
-        CheckpointError, match=r"has an adapter beside its weights .* move the adapter_\* files elsewhere"
+        CheckpointError, match=r"has an adapter in the same folder .* move the adapter_\* files elsewhere"
     ):
         find(folder)
 
@@ -215,14 +215,12 @@ def test_a_pipe_or_a_device_is_no_file_of_a_model(name, kind, tmp_path):
         os.mkfifo(folder / name)
     else:
         (folder / name).symlink_to("/dev/zero")
-    with pytest.raises(
-        CheckpointError, match=r"is a folder without config\.json|holds .*, which is a pipe or a device"
-    ):
+    with pytest.raises(CheckpointError, match=r"is a folder without config\.json|contains .*, a pipe or device"):
         find(folder)
 
 
 def test_an_adapter_alone_is_no_model(tmp_path):
     (tmp_path / "adapter_config.json").write_text("{}")
     (tmp_path / "adapter_model.safetensors").touch()
-    with pytest.raises(CheckpointError, match="a folder with an adapter and no model; merge it"):
+    with pytest.raises(CheckpointError, match="a folder with an adapter but no model; merge the adapter"):
         find(tmp_path)

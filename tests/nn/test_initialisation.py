@@ -198,9 +198,9 @@ def test_unknown_init_lists_the_known_ones():
         ("wide+normal", "init modifier 'wide' is not known; known: embedding, scaled-embed"),
         (
             "embedding+normal",
-            r"embedding\(\): needs a standard deviation above 0, got ''; for example embedding\(0\.632\)\+normal",
+            r"embedding\(\): σ must be a number above 0, got ''; write for example embedding\(0\.632\)\+normal",
         ),
-        ("embedding(-1)+normal", r"embedding\(-1\): needs a standard deviation above 0, got '-1'"),
+        ("embedding(-1)+normal", r"embedding\(-1\): σ must be a number above 0, got '-1'"),
         ("scaled-embed(2)+normal", r"scaled-embed\(2\): takes no argument, got '2'"),
     ],
 )

@@ -40,5 +40,5 @@ def test_modifiers_of_norms_reach_those_of_the_streams(modifier, kind):
 
 
 def test_bottom_to_top_is_for_one_stream():
-    with pytest.raises(PlacementError, match="bottom_to_top is for a single stream, got 'dlcl'"):
+    with pytest.raises(PlacementError, match="bottom_to_top requires a single stream, got 'dlcl'"):
         Placement(name="own", layers=(Layer(bottom_to_top=True),), streams="dlcl")

@@ -13,7 +13,7 @@ DEEP = "0.0625 at 32 layers"
 QK = "QK-norm in Post-LN layers"
 HYBRID_INIT = "HybridNorm is published with 'megatron'"
 TWICE = "scales its norms by depth"
-OWN_INIT = "is a part of the method"
+OWN_INIT = "is part of the published method"
 EACH = (ROUNDS, WARM_UP, DEEP, QK, HYBRID_INIT, TWICE, OWN_INIT)
 
 
@@ -27,7 +27,7 @@ def found(text: str, layers: int = 12, *, init: str | None = None, warms_up: boo
     [
         ("mix(0.25)", 3, None, True, ROUNDS),
         ("mix", 2, None, True, ROUNDS),
-        ("mix(1)", 12, None, True, "is α = 1, Post-LN in all 12 layers; for one layer write post*1,pre"),
+        ("mix(1)", 12, None, True, "means α = 1, Post-LN in all 12 layers; for one Post-LN layer write post*1,pre"),
         ("mix(0.01)", 24, None, True, ROUNDS),
         ("post", 12, None, False, WARM_UP),
         ("mix(0.25)", 12, None, False, WARM_UP),

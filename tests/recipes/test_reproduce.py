@@ -91,7 +91,7 @@ def test_a_recipe_of_language_from_its_trainings_to_its_verdicts(recipe, tmp_pat
     for place in summary["placements"]:
         best = measured["perplexity", place["placement"]]
         assert best["value"] == pytest.approx(place["best"]["loss"])
-    assert len(list(trained.glob("*/diagnosis.json"))) == 4  # each placement's best, both seeds
+    assert len(list(trained.glob("*/trial-diagnosis.json"))) == 4  # each placement's best, both seeds
     assert len(found["swept"]) == 4
     drawn = {"angular.png", "drops.png", "gradients.png", "course.png", "sweep.png"}
     assert {path.name for path in out.glob("*.png")} == drawn
@@ -105,7 +105,7 @@ def test_a_recipe_of_language_from_its_trainings_to_its_verdicts(recipe, tmp_pat
     assert sum(losses) / 2 == pytest.approx(best)
     rate = next(place["best"]["learning_rate"] for place in summary["placements"] if place["placement"] == "pre")
     diagnoses = [
-        json.loads((trained / f"pre_lr{rate:g}_seed{seed}" / "diagnosis.json").read_text())["diagnosis"]
+        json.loads((trained / f"pre_lr{rate:g}_seed{seed}" / "trial-diagnosis.json").read_text())["result"]
         for seed in (0, 1)
     ]
     drop = lines["performance drop", "pre", 1]

@@ -31,9 +31,9 @@ def test_results_can_be_read_back(tmp_path: Path) -> None:
     text = write(summary, tmp_path)[0].read_text(encoding="utf-8")
     stored = json.loads(text)
     assert tuple(from_json(TrialResult, trial) for trial in stored["trials"]) == summary.trials
-    assert stored == json.loads(json.dumps(to_json(summary)))
-    assert list(stored)[: len(dataclasses.fields(summary))] == [item.name for item in dataclasses.fields(summary)]
-    assert text.startswith('{\n "task": "language",\n "settings": {')
+    assert stored == {"schema": "comparison/2", **json.loads(json.dumps(to_json(summary)))}
+    assert list(stored)[1 : 1 + len(dataclasses.fields(summary))] == [item.name for item in dataclasses.fields(summary)]
+    assert text.startswith('{\n "schema": "comparison/2",\n "task": "language",\n "settings": {')
 
 
 def test_figures_of_results_read_back_with_gaps() -> None:
@@ -73,7 +73,7 @@ def test_a_diagnosis_is_written_and_written_again(tmp_path: Path) -> None:
 def test_a_diagnosis_can_be_read_back(tmp_path: Path) -> None:
     record = diagnosis_samples.mixed()
     stored = json.loads(write_diagnosis(record, tmp_path)[0].read_text(encoding="utf-8"))
-    assert stored == json.loads(json.dumps(to_json(record)))
+    assert stored == {"schema": "diagnosis/2", **json.loads(json.dumps(to_json(record)))}
     assert [model["model"] for model in stored["models"]] == ["Pre-LN", "vision", "no branches"]
     distance = record.models[0].angular.distance
     assert tuple(map(tuple, stored["models"][0]["angular"]["distance"])) == distance

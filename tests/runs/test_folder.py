@@ -8,7 +8,8 @@ import pytest
 from filelock import FileLock
 
 from mixln.errors import StoreError
-from mixln.runs.folder import ASKED, LOCK, RESULT, once
+from mixln.runs.folder import LOCK
+from tests.runs.jobs import ASKED, RESULT, once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,14 +55,14 @@ def test_another_is_refused_before_anything_is_written(tmp_path):
 def test_foreign_and_damaged_folders(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.tex").write_text("\\section{}")
-    with pytest.raises(StoreError, match="is not empty and holds nothing to go on with"):
+    with pytest.raises(StoreError, match="is not empty and holds no training"):
         once(tmp_path / "mine", ASKING, Found, lambda: Found(value=1.0))
     once(tmp_path / "out", ASKING, Found, lambda: Found(value=0.5))
     (tmp_path / "out" / RESULT).write_text('{"value"')
-    with pytest.raises(StoreError, match=r"result.json is damaged .*; delete it to do this again"):
+    with pytest.raises(StoreError, match=r"result.json is corrupt .*; delete it to do this again"):
         once(tmp_path / "out", ASKING, Found, lambda: Found(value=1.0))
     (tmp_path / "out" / ASKED).write_text("{")
-    with pytest.raises(StoreError, match=r"asked.json is damaged"):
+    with pytest.raises(StoreError, match=r"asked.json is corrupt"):
         once(tmp_path / "out", ASKING, Found, lambda: Found(value=1.0))
 
 

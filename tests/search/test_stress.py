@@ -157,7 +157,7 @@ def test_the_figures_have_the_intervals_and_gaps_where_a_loss_is_beyond_them(dep
         (["--steps", "10"], "steps must be at least 20 for a ramp, got 10"),
         (
             ["--placements", "pre", "mix(6)", "--depths", "12", "4"],
-            "mix(6): the count of Post-LN layers must be at most the model's 4",
+            "mix(6): the number of Post-LN layers must be at most the model's 4",
         ),
         (["--highest", "0"], "highest must be above 0 and finite, got 0.0"),
         (["--decades", "0"], "decades must lie in (0, 12] (powers of ten), got 0.0"),

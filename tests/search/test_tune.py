@@ -14,12 +14,13 @@ from mixln.compare.runner import Machine
 from mixln.compare.settings import CompareSettings
 from mixln.compare.trial_job import TrialJob
 from mixln.errors import MixlnError
-from mixln.runs.trials import Trial, TrialResult, write_result
+from mixln.runs.trials import Trial, TrialResult
 from mixln.search import full, shorts, tune
 from mixln.search.results import Proxy
 from mixln.search.settings import SearchSettings, placement_with
 from mixln.training.settings import TrainSettings
 from tests import small
+from tests.runs.jobs import write_result
 from tests.search.test_stress import code_of, options
 
 

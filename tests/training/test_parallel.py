@@ -208,7 +208,7 @@ def test_model_of_two_processes_loads_as_any_other(pair):
 def test_share_of_each_process_is_no_model(pair, tmp_path):
     checkpoint = pair / f"dropout-fsdp-{STOP}" / f"checkpoint-{STOP}"
     for load in (from_pretrained, lambda path: find_model(str(path), cache=tmp_path)):
-        with pytest.raises(CheckpointError, match="is saved in 2 pieces, one of each process"):
+        with pytest.raises(CheckpointError, match="is saved in 2 shards, one per process"):
             load(checkpoint)
     assert from_pretrained(pair / f"dropout-ddp-{STOP}" / f"checkpoint-{STOP}")
 

@@ -58,7 +58,7 @@ def command_of(arguments: list[str]) -> tuple[type[Comparing], Any]:
     """The command that `mixln compare` with these arguments is, and the settings that stand for options that are not given.
 
     :raises SettingsError: if there is no such task.
-    :raises StoreError: if `--out` holds a damaged experiment.
+    :raises StoreError: if `--out` holds a corrupt experiment.
     """
     options, asked = given(arguments), task_asked(arguments)
     if asked not in COMMANDS:

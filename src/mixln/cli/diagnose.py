@@ -10,8 +10,8 @@ from mixln.cli.terminal import Terminal
 from mixln.diagnostics.settings import DiagnoseSettings
 from mixln.files import cache_folder
 from mixln.memory import keep_freed_memory
-from mixln.records import read_record, to_json
-from mixln.runs.folder import ReportFolder
+from mixln.records import to_json
+from mixln.runs.reports import ReportFolder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class Diagnose(DiagnoseSettings):
 
 def _earlier(folder: Path) -> bool:
     """True if a folder holds nothing but a diagnosis of mixln's first versions, which wrote no `asked.json`."""
-    from mixln.diagnostics.results import Diagnoses
+    from mixln.diagnostics.results import DIAGNOSES
 
-    read_record(Diagnoses, folder / "diagnosis.json")
+    DIAGNOSES.read(folder / DIAGNOSES.file)
     return all(path.suffix == ".png" or path.name in ("diagnosis.json", "report.html") for path in folder.iterdir())

@@ -11,8 +11,8 @@ from mixln.errors import MixlnError
 from mixln.evaluation.settings import EvaluateSettings
 from mixln.files import cache_folder, undone_on
 from mixln.memory import keep_freed_memory
-from mixln.records import read_record, to_json
-from mixln.runs.folder import ReportFolder
+from mixln.records import to_json
+from mixln.runs.reports import ReportFolder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +63,9 @@ class Evaluate(EvaluateSettings):
 
 def _earlier(folder: Path) -> bool:
     """True if a folder holds nothing but an evaluation of mixln's first versions, which wrote no `asked.json`."""
-    from mixln.evaluation.results import Evaluation
+    from mixln.evaluation.results import EVALUATION
 
     names = {path.name for path in folder.iterdir()}
     if "evaluation.json" in names:
-        read_record(Evaluation, folder / "evaluation.json")
+        EVALUATION.read(folder / EVALUATION.file)
     return names <= {"evaluation.json", "table.md", "scores"} and bool(names & {"evaluation.json", "scores"})

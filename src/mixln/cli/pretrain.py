@@ -36,7 +36,7 @@ class Pretrain(PretrainSettings):
 def trained(arguments: list[str]) -> Any:
     """The settings of the experiment in `--out`, which stand for options that are not given.
 
-    :raises StoreError: if it is damaged.
+    :raises StoreError: if it is corrupt.
     """
     options = given(arguments)
     out = Path(options.get("out") or Pretrain.out)

@@ -20,8 +20,7 @@ from mixln.recipes.deviations import DEVIATIONS, Variant, check, variants
 from mixln.recipes.folders import TRAININGS, ended, folder_of, placed, seeds_of
 from mixln.recipes.plan import check_machine, described
 from mixln.recipes.records import Recipe, Run
-from mixln.records import read_record
-from mixln.runs.folder import ReportFolder
+from mixln.runs.reports import ReportFolder
 from mixln.training.settings import EngineSettings, Parallel
 
 if TYPE_CHECKING:
@@ -221,16 +220,16 @@ class Reproduce(ExecutorSettings):
 
 def _earlier(folder: Path) -> bool:
     """True if a folder holds a report of mixln's first versions, which wrote no `asked.json`, whole or as far as it is."""
-    from mixln.recipes.results import Reproduction
+    from mixln.recipes.results import REPRODUCTION
 
     if (path := folder / "reproduction.json").is_file():
-        read_record(Reproduction, path)
+        REPRODUCTION.read(path)
         return True
     return all((path / "results.json").is_file() for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def _document(folder: Path) -> str:
-    from mixln.recipes.results import AsPublished, Reproduction
+    from mixln.recipes.results import AS_PUBLISHED, REPRODUCTION, AsPublished, Reproduction
     from mixln.report import reproductions
 
     folder = folder.resolve()  # whose name the links have
@@ -244,9 +243,9 @@ def _document(folder: Path) -> str:
             )
         try:
             if path.name == f"{name}.json":
-                record = found[name] = read_record(Reproduction, path)
+                record = found[name] = REPRODUCTION.read(path)
             else:
-                record = beside[name] = read_record(AsPublished, path)
+                record = beside[name] = AS_PUBLISHED.read(path)
             if record.recipe != name:
                 raise ValueError(f"it is of {record.recipe}")
         except (OSError, ValueError) as error:

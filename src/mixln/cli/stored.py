@@ -20,7 +20,7 @@ SINGLE = {"placements": "placement", "learning_rates": "learning_rate", "seeds":
 def stored_in(out: Path) -> dict[str, Any] | None:
     """The experiment in a folder; `None` without one. A folder with something else in it is refused later, by the command itself.
 
-    :raises StoreError: if it is damaged.
+    :raises StoreError: if it is corrupt.
     """
     return Store(out).read() if (out / EXPERIMENT).is_file() else None
 

@@ -13,7 +13,7 @@ import numpy as np
 from mixln.compare.results import Answered, Mistake, PlacementSummary, alike
 from mixln.compare.statistics import trials_of
 from mixln.compare.store import Store
-from mixln.files import difference_of, read_sums
+from mixln.runs.checksums import difference_of, read_sums
 from mixln.runs.trials import TrialResult
 from mixln.training.answers import ANSWERS, Answers
 

@@ -1,7 +1,8 @@
 """Pre-trained trials through the same steps: fine-tuning, evaluation, reward model and reinforcement learning.
 
-Each step lies in the trial's folder, under its name; `chain.json` there marks a trial that has been through all. One reward model
-judges all placements of a seed, that of the baseline: rewards of different reward models have no common scale.
+Each step lies in the trial's folder, under its name; `chain-result.json` there marks a trial that has been through all, and
+`chain-request.json` in the experiment's folder says what the steps are. One reward model judges all placements of a seed, that of the
+baseline: rewards of different reward models have no common scale.
 """
 
 from __future__ import annotations
@@ -21,18 +22,32 @@ from mixln.compare.results import Chain, ChainResult, PlacementSummary
 from mixln.compare.runner import Job, Progress, Workers, run, write_error
 from mixln.compare.store import Store
 from mixln.compare.words import duration
-from mixln.errors import Stopped, StoreError, first_line
+from mixln.errors import Stopped, first_line
 from mixln.evaluation.offline import PERPLEXITY
-from mixln.files import no_room, read_sums, write_atomic
+from mixln.files import no_room
 from mixln.hosts.sources import Say, Source, find_model, silent
-from mixln.records import difference, from_json, read_json, to_json
-from mixln.runs.folder import ASKED
+from mixln.records import difference, to_json
+from mixln.runs.checksums import read_sums
+from mixln.runs.folder import REQUEST, RunFolder, RunKind
 from mixln.runs.metrics import METRICS
 from mixln.runs.outcome import Tuned
-from mixln.runs.trials import Trial, TrialResult
+from mixln.runs.schema import Request, Schema
+from mixln.runs.trials import TRIAL_RUN, Trial, TrialResult
 from mixln.training.post_training_run import CHECKPOINTS, MODEL
 
-KEPT = "chain.json"
+KEPT = Schema(
+    kind="chain-result",
+    file="chain-result.json",
+    record=ChainResult,
+    former="chain.json",
+    upgrade=lambda kept: {"request": _request(kept["asked"], kept.get("of")), "result": kept["result"]},
+)
+"""The file in a trial's folder that keeps the result of its steps."""
+CHAIN_RUN = RunKind(
+    noun="chain",
+    request=Schema(kind="chain-request", file="chain-request.json", record=dict[str, Request], former="chain.json"),
+    remedy="choose another --out",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +79,7 @@ class ChainJob(Job):
                 raise
             write_error(self.folder)
             return replace(result, status="failed", reason=f"{type(error).__name__}: {first_line(error)}")
-        kept = {"asked": self.asked, "of": _trained(self.folder), "result": result}
-        write_atomic(self.folder / KEPT, json.dumps(to_json(kept)))
+        RunFolder(self.folder, TRIAL_RUN).keep(KEPT, _request(self.asked, _trained(self.folder)), result)
         return result
 
     def failure(self, reason: str) -> ChainResult:
@@ -196,27 +210,23 @@ def check_chain(
         prompts = rlhf_pairs(chain.reward.chosen, chain.rlhf, tokenizer, config, tokenizer, config)
         asked["rlhf"]["examples"] = prompts.fingerprint
     _check_same(store, asked)
-    return json.loads(json.dumps(asked))
+    return asked
 
 
 def _check_same(store: Store, asked: dict[str, Any]) -> None:
     """:raises StoreError: if a step that has begun in the folder was another."""
-    path = store.folder / KEPT
-    if not path.is_file():
-        return
-    try:
-        there = read_json(path)
-        if not isinstance(there, dict):
-            raise ValueError("it is no object")
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path} is damaged ({error}); choose another --out") from error
-    here = json.loads(json.dumps(asked))
-    for name in there.keys() & here.keys():
-        begun = any(store.folder.glob(f"*/{name}/{ASKED}")) or any(store.folder.glob(f"*/{name}/*/*/*.json"))
-        if begun and (found := difference({k: v for k, v in there[name].items() if k in here[name]}, here[name])):
-            raise StoreError(
-                f"out {store.folder} holds another chain: {name} {found}; choose another --out, or the same settings"
-            )
+    there = _asked_before(store)
+    for name in there.keys() & asked.keys():
+        begun = any(store.folder.glob(f"*/{name}/{REQUEST.file}")) or any(store.folder.glob(f"*/{name}/*/*/*.json"))
+        known = {entry: value for entry, value in there[name].items() if entry in asked[name]}
+        if begun and (found := difference(known, asked[name])):
+            raise RunFolder(store.folder, CHAIN_RUN).another(f"{name} {found}")
+
+
+def _asked_before(store: Store) -> dict[str, Request]:
+    """The steps that were asked for in the folder, by name."""
+    there = CHAIN_RUN.request.path(store.folder).is_file()
+    return RunFolder(store.folder, CHAIN_RUN).request() if there else {}
 
 
 def run_chain(
@@ -239,11 +249,9 @@ def run_chain(
     :param placements: their summaries: they say which learning rate is whose best.
     :param start: gives workers, `at_a_time` of them.
     """
-    kept = store.folder / KEPT
-    there = json.loads(kept.read_text("utf-8")) if kept.is_file() else {}
-    write_atomic(kept, json.dumps({**there, **asked}, indent=1))
+    RunFolder(store.folder, CHAIN_RUN).begin({**_asked_before(store), **asked})
     alive = {result.trial: result for result in trials if result.loss is not None}
-    results = {trial: _read(store.trial_folder(trial), trial, asked) for trial in alive}
+    results = {trial: _kept(store.trial_folder(trial), trial, asked) for trial in alive}
     best = next(row.best.learning_rate for row in placements if row.placement == baseline)
     judges = {t.seed: t for t in alive if (t.placement, t.learning_rate) == (baseline, best)}
     jobs = [
@@ -314,20 +322,15 @@ def _trained(folder: Path) -> str | None:
     return hashlib.sha256(json.dumps(model).encode()).hexdigest() if model else None
 
 
-def _read(folder: Path, trial: Trial, asked: dict[str, Any]) -> ChainResult | None:
-    """The stored result of a trial's chain, if the same steps were run with the trial's current model.
+def _request(asked: Request, model: str | None) -> Request:
+    """What the result of a trial's chain depends on.
 
-    :raises StoreError: if that is damaged, or of another trial.
+    :param model: checksum of the model that the trial left, see :func:`_trained`.
     """
-    path = folder / KEPT
-    if not path.is_file():
-        return None
-    try:
-        kept = read_json(path)
-        result = from_json(ChainResult, kept["result"])
-        if result.trial != trial:
-            raise ValueError(f"it is of {result.trial.label}")
-        same = kept["asked"] == asked and kept.get("of") in (None, _trained(folder))
-        return result if same else None
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{path} is damaged ({first_line(error)}); delete it to go through the steps again") from error
+    return {"steps": asked, "model": model}
+
+
+def _kept(folder: Path, trial: Trial, asked: Request) -> ChainResult | None:
+    """The stored result of a trial's chain, if the same steps were run with the trial's current model."""
+    result = RunFolder(folder, TRIAL_RUN).recall(KEPT, _request(asked, _trained(folder)))
+    return result if result is not None and result.trial == trial else None

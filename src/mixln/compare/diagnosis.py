@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from mixln.compare.sources import find
 from mixln.data.settings import NamedText
@@ -14,13 +12,20 @@ from mixln.diagnostics.models import diagnose_all, prepare_models
 from mixln.diagnostics.results import Diagnosis
 from mixln.diagnostics.settings import MeasureSettings
 from mixln.errors import MixlnError, first_line
-from mixln.files import write_atomic
 from mixln.hosts.sources import Say, Source
-from mixln.records import from_json, read_json, to_json
-from mixln.runs.trials import read_trial
+from mixln.records import to_json
+from mixln.runs.folder import RunFolder
+from mixln.runs.schema import Schema
+from mixln.runs.trials import TRIAL_RUN, read_trial
 
-KEPT = "diagnosis.json"
-"""Name of the file in a trial's folder that holds its diagnosis."""
+KEPT = Schema(
+    kind="trial-diagnosis",
+    file="trial-diagnosis.json",
+    record=Diagnosis,
+    former="diagnosis.json",  # the name of the file of `mixln diagnose`, too
+    upgrade=lambda kept: {"request": kept["settings"], "result": kept["diagnosis"]},
+)
+"""The file in a trial's folder that keeps its diagnosis."""
 
 
 def diagnose_experiment(
@@ -58,23 +63,14 @@ def diagnose_experiment(
 def diagnose_trial(source: Source, settings: MeasureSettings, *, cache: Path, say: Say) -> Diagnosis:
     """The diagnosis of one trial, measured or, where it has been measured before with the same settings, read from its folder."""
     checkpoint = Path(source.path)
-    kept = checkpoint.parent / KEPT
+    trial = RunFolder(checkpoint.parent, TRIAL_RUN)
     weights = [
         [file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in sorted(checkpoint.glob("*.safetensors"))
     ]
     asked = {"version": version("mixln"), "weights": weights, **to_json(settings)}
     del asked["trust_task_code"]  # which changes no number
-    if (diagnosis := _read(kept, asked)) is None:
+    if (diagnosis := trial.recall(KEPT, asked)) is None:
         prepared = prepare_models([source], NamedText(), settings, cache=cache, say=say)
         (diagnosis,) = diagnose_all(prepared, settings, cache=cache, say=say, done=lambda diagnosis: None)
-        write_atomic(kept, json.dumps({"settings": asked, "diagnosis": to_json(diagnosis)}, indent=1))
+        trial.keep(KEPT, asked, diagnosis)
     return diagnosis
-
-
-def _read(path: Path, asked: dict[str, Any]) -> Diagnosis | None:
-    """A diagnosis that was kept, if it is one of the same settings."""
-    try:
-        kept = read_json(path)
-        return from_json(Diagnosis, kept["diagnosis"]) if kept["settings"] == asked else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # there is none, or it is damaged: it is measured again

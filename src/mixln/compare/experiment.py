@@ -5,14 +5,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, Protocol
-
-from filelock import FileLock, Timeout
 
 from mixln.compare.chain import check_chain, run_chain
 from mixln.compare.diagnosis import diagnose_experiment
@@ -21,7 +17,7 @@ from mixln.compare.results import Summary
 from mixln.compare.runner import Job, Machine, Progress, Workers, machine, run
 from mixln.compare.settings import GridSettings
 from mixln.compare.statistics import runner_up, summarise
-from mixln.compare.store import LOCK, Store
+from mixln.compare.store import Store
 from mixln.compare.tasks import TASKS
 from mixln.compare.tasks.task import TaskData
 from mixln.compare.trial_job import TrialJob, tidy
@@ -129,7 +125,7 @@ def compare(
     start = _executor(settings, plan, work=work) if workers is None else lambda jobs: workers
     _check_room(store, trials, missing, parameters, plan, settings.training.state_bytes)
 
-    with locked(store.folder):
+    with store.run.locked():
         sweep(store.folder)
         if whole.with_grid(store.check(shared, asked, extend=extend)) != whole:
             raise StoreError(f"out {store.folder} has been extended by another mixln meanwhile; run this again")
@@ -278,17 +274,6 @@ def _check_room(
         raise StoreError(f"out {store.folder} needs {needed} for checkpoints, and its disk has {there} free")
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keeps a second `mixln` out of an experiment's folder while this one runs."""
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / LOCK, timeout=0):
-            yield
-    except Timeout as error:
-        raise StoreError(f"out {folder} is in use by another mixln; wait for it, or choose another --out") from error
-
-
 def _summary(
     settings: GridSettings,
     data: TaskData[Any],
@@ -347,7 +332,7 @@ def title(name: str) -> str:
 
 def _also(old: str | None, new: str | None) -> str | None:
     """Both, where they differ."""
-    if old is None or new is None or new in old:
+    if not old or new is None or new in old:
         return old or new
     return f"{old}; {new}"
 

@@ -14,6 +14,7 @@ from mixln.diagnostics.results import Diagnosis
 from mixln.evaluation.results import Scores
 from mixln.records import OPTIONAL, derived
 from mixln.runs.outcome import Tuned, perplexity
+from mixln.runs.schema import Schema
 from mixln.runs.trials import Trial, TrialResult
 
 AVERAGE = "average"
@@ -261,6 +262,9 @@ class Summary:
             return row.placement if texts[row.placement] == 1 else f"{row.placement}, {row.init}"
 
         return tuple(label(row) for row in self.placements)
+
+
+SUMMARY = Schema(kind="comparison", file="results.json", record=Summary)
 
 
 def alike(results: Sequence[TrialResult]) -> list[TrialResult]:

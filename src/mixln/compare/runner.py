@@ -17,14 +17,12 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
 
-from filelock import FileLock, Timeout
-
-from mixln.compare.store import LOCK
 from mixln.errors import Stopped, first_line
 from mixln.files import no_room, set_aside
 from mixln.quiet import quiet
+from mixln.runs.folder import RunFolder
 from mixln.runs.metrics import METRICS
-from mixln.runs.trials import Trial
+from mixln.runs.trials import TRIAL_RUN, Trial
 from mixln.training.stopping import asked, listening, stopped
 
 SMALL_MODEL = 20_000_000
@@ -308,10 +306,8 @@ def work(job: Job) -> Any:
     clear_error(job.folder)
     try:
         # Of a driver that died, a worker elsewhere may still be at it.
-        with FileLock(job.folder / LOCK, timeout=LOCKED), quiet():
+        with RunFolder(job.folder, TRIAL_RUN).locked(timeout=LOCKED), quiet():
             return job.work()
-    except Timeout:
-        return job.failure(f"another process has been at it for {LOCKED:.0f} s")
     except Exception as error:
         if no_room(error, job.folder):
             return Loss.NO_ROOM

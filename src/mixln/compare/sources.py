@@ -10,8 +10,9 @@ from statistics import mean
 from mixln.compare.results import alike
 from mixln.compare.store import EXPERIMENT, Store
 from mixln.compare.tasks import task_of
-from mixln.errors import StoreError, first_line
+from mixln.errors import StoreError
 from mixln.hosts.sources import Say, Source, find_model, refuse_pickle, silent
+from mixln.records import unreadable
 from mixln.runs.checkpoints import changed, sealed
 from mixln.runs.trials import TRIAL, Trial, TrialResult, read_result, read_trial
 
@@ -114,9 +115,8 @@ def _of_checkpoint(name: str, checkpoint: Path, cache: Path) -> Source:
     try:
         return task_of(experiment).trained_on(experiment, source)
     except (ValueError, KeyError) as error:
-        raise StoreError(
-            f"{folder.parent / EXPERIMENT} is damaged ({first_line(error)}); run its mixln compare again in another folder"
-        ) from error
+        path, remedy = folder.parent / EXPERIMENT, "run its mixln compare again in another folder"
+        raise StoreError(unreadable(path, error, remedy)) from error
 
 
 def _result(folder: Path) -> TrialResult | None:

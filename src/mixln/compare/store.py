@@ -5,20 +5,17 @@ experiment.json      everything needed to run it again
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mixln.errors import StoreError
-from mixln.files import TEMPORARY, free_name, write_atomic
-from mixln.records import OPTIONAL, difference, from_json, read_json, to_json, unreadable
+from mixln.records import OPTIONAL, difference, from_json, to_json
+from mixln.runs.folder import RunFolder, RunKind
 from mixln.runs.names import slug
+from mixln.runs.schema import Schema
 from mixln.runs.trials import PARTS, Trial, TrialResult, check_claim, claim, read_result
 
-EXPERIMENT, LOCK = "experiment.json", ".lock"
-SCHEMA = 1
-"""Of `experiment.json`; it changes when an older mixln could misread it."""
+EXPERIMENT = "experiment.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +29,8 @@ class Grid:
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """The form of `experiment.json`, to hold a file against. It has a text or images."""
+    """The form of `experiment.json`. It has a text or images."""
 
-    schema: int
     settings: dict[str, Any]
     grid: Grid
     text: dict[str, Any] = field(default_factory=dict, metadata=OPTIONAL)
@@ -43,8 +39,11 @@ class Experiment:
     versions: dict[str, str] = field(default_factory=dict, metadata=OPTIONAL)
     machine: str = field(default="", metadata=OPTIONAL)
     commit: str | None = field(default=None, metadata=OPTIONAL)
-    baseline: str = field(default="", metadata=OPTIONAL)
+    baseline: str | None = field(default=None, metadata=OPTIONAL)
     task: str = field(default="", metadata=OPTIONAL)
+
+
+EXPERIMENT_RUN = RunKind(noun="experiment", request=Schema(kind="experiment", file=EXPERIMENT, record=Experiment))
 
 
 class Store:
@@ -54,28 +53,15 @@ class Store:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.run = folder, RunFolder(folder, EXPERIMENT_RUN)
 
     def read(self) -> dict[str, Any] | None:
         """The experiment that lies here; `None` if the folder is free.
 
         :raises StoreError: if the folder holds something else.
         """
-        path = self.folder / EXPERIMENT
-        if path.is_file():
-            try:
-                present = read_json(path)
-                if isinstance(present, dict) and present.get("schema", SCHEMA) != SCHEMA:
-                    raise ValueError(f"schema {present['schema']}, this mixln reads {SCHEMA}")
-                from_json(Experiment, present)
-                present.setdefault("versions", {})
-                present.setdefault("machine", "")
-                return present
-            except (OSError, ValueError) as error:
-                raise StoreError(unreadable(path, error, "choose another --out, or delete the folder")) from error
-        if self.folder.exists() and (not self.folder.is_dir() or any(not _ours(p) for p in self.folder.iterdir())):
-            raise StoreError(f"out {self.folder} is not empty and holds no experiment; choose another --out")
-        return None
+        present = self.run.request()
+        return None if present is None else to_json(present)
 
     def check(self, shared: dict[str, Any], grid: dict[str, list[Any]], *, extend: bool) -> dict[str, list[Any]]:
         """Compares an experiment with what lies here, and returns the grid to run.
@@ -91,24 +77,20 @@ class Store:
         for part, words in PARTS.items():
             here = to_json(shared.get(part, present.get(part)))
             if found := difference(present.get(part) or {}, here or {}):
-                raise StoreError(
-                    f"out {self.folder} holds another experiment: {words}{found}; choose another --out, or the same settings"
-                )
+                raise self.run.another(f"{words}{found}")
         if present["grid"] == grid:
             return grid
         if not extend:
             axis = next(name for name in grid if present["grid"][name] != grid[name])
-            raise StoreError(
-                f"out {self.folder} holds another experiment: {axis.replace('_', '-')} there {present['grid'][axis]}, "
-                f"here {grid[axis]}; choose another --out, or add --extend to add to it"
+            raise self.run.another(
+                f"{axis.replace('_', '-')} there {present['grid'][axis]}, here {grid[axis]}",
+                "choose another --out, or add --extend to add to it",
             )
         return {name: list(dict.fromkeys([*present["grid"][name], *values])) for name, values in grid.items()}
 
     def create(self, experiment: dict[str, Any]) -> None:
         """Writes `experiment.json`, or its new grid."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        free_name(self.folder / EXPERIMENT)
-        write_atomic(self.folder / EXPERIMENT, json.dumps(to_json({"schema": SCHEMA, **experiment}), indent=1))
+        self.run.begin(to_json(from_json(Experiment, to_json(experiment))))
 
     def trial_folder(self, trial: Trial) -> Path:
         """Where a trial lies; the folder's name says what it is."""
@@ -124,14 +106,9 @@ class Store:
         """The result of a trial; `None` if it has not ended, or failed and is to be tried again.
 
         :param shared: what all trials of the experiment share.
-        :raises StoreError: if `result.json` is damaged, or the folder holds another trial, or one of another experiment.
+        :raises StoreError: if `result.json` is corrupt, or the folder holds another trial, or one of another experiment.
         """
         folder = self.trial_folder(trial)
         result = read_result(folder, trial=trial)
         check_claim(folder, trial, shared)
         return result
-
-
-def _ours(path: Path) -> bool:
-    """Whether a file is one that a comparison cut off at its very start leaves."""
-    return path.name == LOCK or TEMPORARY.fullmatch(path.name) is not None

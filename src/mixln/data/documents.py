@@ -86,14 +86,14 @@ def is_prepared(folder: Path) -> bool:
 def held_out_texts(folder: Path) -> list[str]:
     """The held-out documents of a prepared text, however large they are.
 
-    :raises DataError: if they are damaged.
+    :raises DataError: if they are corrupt.
     """
     path = folder / HELD_OUT_TEXT
     check_regular(path)
     try:
         return [json.loads(line)["text"] for line in path.read_text("utf-8").splitlines()]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DataError(f"data {path} is damaged: {first_line(error)}; run its mixln data prepare again") from error
+        raise DataError(f"data {path} is corrupt: {first_line(error)}; run its mixln data prepare again") from error
 
 
 def is_hub(settings: CorpusSettings) -> bool:

@@ -17,6 +17,7 @@ OURS: dict[str, frozenset[str]] = {
     "search.json": frozenset({"command"}),
     "request.json": frozenset({"format", "of", "sequence_length"}),
     "info.json": frozenset({"description", "fingerprint"}),
+    "images.json": frozenset({"description", "fingerprint"}),
     "diagnosis.json": frozenset({"settings", "models", "facts"}),
     "evaluation.json": frozenset({"settings", "models", "facts"}),
     "reproduction.json": frozenset({"recipe", "reading"}),

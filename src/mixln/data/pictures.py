@@ -2,7 +2,7 @@
 
 <cache>/images/<key>/train/       rows `image` (bytes or path) and `label`, as datasets' Arrow; likewise held_out/
 <cache>/images/<key>/train.npy    the same as pixels (N, S, S, C), where all images have the model's size already
-<cache>/images/<key>/info.json    written last
+<cache>/images/<key>/images.json  written last
 """
 
 from __future__ import annotations
@@ -29,9 +29,11 @@ from mixln.data.listing import all_files, printable
 from mixln.data.packing import unigram_loss
 from mixln.data.settings import ImageSettings
 from mixln.errors import DataError, SettingsError, first_line
-from mixln.files import folder_atomic, holding, write_atomic
+from mixln.files import write_atomic
 from mixln.quiet import quiet
-from mixln.records import read_record, to_json
+from mixln.records import unreadable
+from mixln.runs.folder import RunFolder, RunKind
+from mixln.runs.schema import Schema
 
 if TYPE_CHECKING:
     from datasets import ClassLabel, Dataset
@@ -90,6 +92,11 @@ class ImagesInfo:
         return f"{self.description}; {counted} of {len(self.classes)} classes"
 
 
+INFO = Schema(kind="images", file="images.json", record=ImagesInfo, former="info.json")
+CACHED = RunKind(noun="images", result=INFO)
+"""Images in the cache: the name of their folder is the hash of their request."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Images:
     """Prepared images on the disk."""
@@ -109,14 +116,13 @@ class Images:
     def load(cls, folder: Path) -> Images:
         """Opens what :func:`prepare_images` wrote.
 
-        :raises DataError: if it is damaged.
+        :raises DataError: if it is corrupt.
         """
+        path = INFO.path(folder)
         try:
-            return cls(folder=folder, info=read_record(ImagesInfo, folder / "info.json"))
+            return cls(folder=folder, info=INFO.read(path))
         except (OSError, ValueError) as error:
-            raise DataError(
-                f"data {folder} is damaged: info.json cannot be read ({first_line(error)}); delete that folder"
-            ) from error
+            raise DataError(unreadable(path, error, "delete that folder")) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,10 +193,12 @@ def prepare_images(
     }
     key = hashlib.sha256(json.dumps(request).encode()).hexdigest()[:20]
     folder = cache / "images" / key
-    if not (folder / "info.json").is_file():
-        with folder_atomic(folder, keeps=holding("info.json")) as target, quiet():
-            info = _prepare(source, settings, size, channels, key, target, say)
-            write_atomic(target / "info.json", json.dumps(to_json(info), indent=1))
+
+    def make(target: Path) -> ImagesInfo:
+        with quiet():
+            return _prepare(source, settings, size, channels, key, target, say)
+
+    RunFolder(folder, CACHED).fill(make)
     found = Images.load(folder)
     if found.info.unreadable:
         names = (folder / "unreadable.txt").read_text("utf-8").splitlines()
@@ -219,7 +227,7 @@ def same_images(
     :raises DataError: if they are not in the cache, and other images lie in their place by now.
     """
     there = cache / "images" / fingerprint
-    if fingerprint and (there / "info.json").is_file():
+    if fingerprint and RunFolder(there, CACHED).has_result:
         return Images.load(there)
     found = prepare_images(settings, size=size, channels=channels, cache=cache, say=say)
     if found.info.fingerprint != fingerprint:

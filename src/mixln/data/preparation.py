@@ -11,11 +11,12 @@ from typing import Any
 from mixln.data.documents import Corpus, corpus, is_hub, is_prepared, path_of
 from mixln.data.packing import check_length, stream, unigram_loss, windows
 from mixln.data.settings import TextSettings
-from mixln.data.text import HELD_OUT_ROWS, Text, TextInfo
+from mixln.data.text import CACHED, HELD_OUT_ROWS, Text, TextInfo
 from mixln.data.tokenizer import named_tokenizer, save_tokenizer, trained_tokenizer
 from mixln.errors import DataError
-from mixln.files import existing, folder_atomic, holding, write_atomic
+from mixln.files import existing, write_atomic
 from mixln.records import to_json
+from mixln.runs.folder import RunFolder
 
 FORMAT = 1
 """Changes whenever the packing changes, so that an old cache is not read as a new one."""
@@ -42,7 +43,7 @@ def prepare(settings: TextSettings, *, vocabulary_size: int, tokens: int, cache:
     remembered = cache / "hub" / request
     if is_hub(settings) and remembered.is_file():
         folder = cache / "text" / remembered.read_text("utf-8")
-        if (folder / "info.json").is_file():
+        if RunFolder(folder, CACHED).has_result:
             return Text.load(folder)
     documents = corpus(settings, tokens=tokens)
     named = named_tokenizer(settings.tokenizer) if settings.tokenizer else None
@@ -50,9 +51,12 @@ def prepare(settings: TextSettings, *, vocabulary_size: int, tokens: int, cache:
     parts = (FORMAT, documents.fingerprint, vocabulary, settings.sequence_length)
     key = hashlib.sha256("|".join(map(str, parts)).encode()).hexdigest()[:20]
     folder = cache / "text" / key
-    if not (folder / "info.json").is_file():
+
+    def make(target: Path) -> TextInfo:
         tokenizer = named or trained_tokenizer(documents.train, size)
-        _pack(documents, tokenizer, settings.sequence_length, key, folder, settings.tokenizer)
+        return _pack(documents, tokenizer, settings.sequence_length, key, target, settings.tokenizer)
+
+    RunFolder(folder, CACHED).fill(make)
     if is_hub(settings):
         remembered.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(remembered, key)
@@ -62,7 +66,7 @@ def prepare(settings: TextSettings, *, vocabulary_size: int, tokens: int, cache:
     return replace(text, info=found)
 
 
-def _pack(documents: Corpus, tokenizer: Any, length: int, key: str, folder: Path, origin: str | None) -> None:
+def _pack(documents: Corpus, tokenizer: Any, length: int, key: str, folder: Path, origin: str | None) -> TextInfo:
     import datasets
     import numpy as np
 
@@ -84,9 +88,8 @@ def _pack(documents: Corpus, tokenizer: Any, length: int, key: str, folder: Path
     )
     datasets.disable_progress_bars()
     narrow = datasets.Features({"input_ids": datasets.List(datasets.Value("int32"))})
-    with folder_atomic(folder, keeps=holding("info.json")) as target:
-        as_rows = {"input_ids": list(rows.astype(np.int32))}
-        datasets.Dataset.from_dict(as_rows, features=narrow).save_to_disk(str(target / "train"))
-        windows(held_out, length).save_to_disk(str(target / HELD_OUT_ROWS))
-        save_tokenizer(tokenizer, target / "tokenizer", origin)
-        write_atomic(target / "info.json", json.dumps(to_json(info), indent=1))
+    as_rows = {"input_ids": list(rows.astype(np.int32))}
+    datasets.Dataset.from_dict(as_rows, features=narrow).save_to_disk(str(folder / "train"))
+    windows(held_out, length).save_to_disk(str(folder / HELD_OUT_ROWS))
+    save_tokenizer(tokenizer, folder / "tokenizer", origin)
+    return info

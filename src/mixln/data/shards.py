@@ -21,7 +21,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,10 @@ from mixln.data.documents import HELD_OUT_TEXT, REQUEST, held_out_texts, is_prep
 from mixln.data.packing import IGNORED, held_out_rows, unigram_loss
 from mixln.data.parts import LEAST_HELD_OUT, MOST_HELD_OUT, Parts, parts
 from mixln.data.settings import PackSettings, PrepareSettings, TextSettings
-from mixln.data.text import HELD_OUT_ROWS, Text, TextInfo, damaged
+from mixln.data.text import AGAIN, CACHED, HELD_OUT_ROWS, INFO, Text, TextInfo, corrupt
 from mixln.data.tokenizer import encoded, named_tokenizer, save_tokenizer, trained_tokenizer
-from mixln.errors import DataError, MixlnError, StoreError, first_line
+from mixln.errors import DataError, MixlnError, StoreError
 from mixln.files import (
-    TEMPORARY,
     check_writable,
     folder_atomic,
     fsync,
@@ -50,15 +49,20 @@ from mixln.files import (
     write_atomic,
     wrong_size,
 )
-from mixln.records import read_json, read_record, to_json
+from mixln.records import difference, to_json, unreadable
+from mixln.runs.folder import RunFolder, RunKind, State
+from mixln.runs.schema import Request, Schema
 
 FORMAT = 2
 """Changes whenever the split or the packing does, so that a text begun with another is not gone on with."""
-TRAIN, LOCK, EQUAL, TOKENIZER = "train", ".lock", ".json", "tokenizer/tokenizer.json"
+TRAIN, TOKENIZER = "train", "tokenizer/tokenizer.json"
+PREPARED = RunKind(noun="prepared text", request=Schema(kind="text-request", file=REQUEST, record=Request), result=INFO)
 VOCABULARY = 32_000
 """Tokens of a tokenizer that is trained here, where the settings do not say."""
 OF_ROWS = re.compile(r"data-\d{5}-of-\d{5}\.arrow|dataset_info\.json|state\.json")
 """Names of the files of a data set that was saved to the disk."""
+WAIT = -1.0
+"""Seconds to wait for a process that has a folder: for ever, as several may prepare one text together."""
 AT_ONCE = 1000
 """Documents tokenized at once."""
 SAMPLE = 20_000_000
@@ -69,6 +73,16 @@ PATIENCE = 2.0
 """Seconds between two looks at what other processes are at."""
 
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Equal:
+    """The held-out documents that stand in a file too, by their digests."""
+
+    digests: tuple[str, ...]
+
+
+EQUAL = Schema(kind="equal-documents", file="00000.json", record=Equal, upgrade=lambda digests: {"digests": digests})
 
 
 def prepare_shards(settings: PrepareSettings, say: Say) -> Text:
@@ -99,14 +113,11 @@ def _prepared(
     out: Path, source: Parts, settings: PrepareSettings, request: dict[str, Any], named: Any, say: Say
 ) -> Text:
     tokens = settings.tokens
-    make_folder(out)
-    # In this order: whatever another process puts there, the request is there before it.
-    if any(not _ours(path) for path in out.iterdir()) and not (out / REQUEST).is_file():
-        raise StoreError(f"out {out} is not empty and holds no prepared text; choose another --out")
-    if not (lock := out / LOCK).exists():
-        note(lock)
-    with FileLock(lock), undone_on(out, MixlnError):
-        _claim(out, request)
+    run = RunFolder(out, PREPARED)
+    if run.state is State.FOREIGN:
+        raise run.foreign()
+    with run.locked(WAIT), undone_on(out, MixlnError):
+        _claim(run, request)
         if _is_whole(out):
             return Text.load(out)
         _begin(out, source, settings, tokens, named)
@@ -136,7 +147,7 @@ def _prepared(
             break
         if not moved:
             time.sleep(PATIENCE)
-    with FileLock(out / LOCK):
+    with run.locked(WAIT):
         if not _is_whole(out):
             _finish(out, source, settings, _used(order, tokens, sizes), tokenizer, request)
     return Text.load(out)
@@ -152,13 +163,14 @@ def prepare_stream(settings: TextSettings, *, vocabulary_size: int, tokens: int,
     request = {"format": FORMAT, **to_json(settings), "tokens": tokens, "of": source.identity, "bpe": vocabulary_size}
     key = hashlib.sha256(json.dumps(request).encode()).hexdigest()[:20]
     folder = cache / "text" / key
-    if not (folder / "info.json").is_file():
-        with folder_atomic(folder, keeps=holding("info.json")) as target:
-            _begin(target, source, settings, tokens, _named(settings), vocabulary_size)
-            tokenizer = Text.tokenizer_in(target)
-            counts = sum(np.bincount(ids, minlength=len(tokenizer)) for ids in _encoded(_sample(source), tokenizer))
-            info = _info(target, source, counts, tokenizer, key)
-            write_atomic(target / "info.json", json.dumps(to_json(replace(info, stream=settings)), indent=1))
+
+    def make(target: Path) -> TextInfo:
+        _begin(target, source, settings, tokens, _named(settings), vocabulary_size)
+        tokenizer = Text.tokenizer_in(target)
+        counts = sum(np.bincount(ids, minlength=len(tokenizer)) for ids in _encoded(_sample(source), tokenizer))
+        return replace(_info(target, source, counts, tokenizer, key), stream=settings)
+
+    RunFolder(folder, CACHED).fill(make)
     return Text.load(folder)
 
 
@@ -167,15 +179,14 @@ def prepared(settings: PackSettings, folder: Path) -> Text:
 
     :raises DataError: if it is not whole, or was packed otherwise.
     """
-    if not (folder / "info.json").is_file():
+    if not (folder / INFO.file).is_file():
         raise DataError(f"data {folder} is not prepared to its end; run its mixln data prepare again")
     request = _request(folder)
-    if request["sequence_length"] != settings.sequence_length:
+    if (length := request.get("sequence_length")) != settings.sequence_length:
         raise DataError(
-            f"data {folder} is packed to sequences of {request['sequence_length']} tokens; use --sequence-length "
-            f"{request['sequence_length']}, or prepare it again"
+            f"data {folder} is packed to sequences of {length} tokens; use --sequence-length {length}, or prepare it again"
         )
-    if settings.tokenizer not in (None, request["tokenizer"]) or settings.vocabulary_size is not None:
+    if settings.tokenizer not in (None, request.get("tokenizer")) or settings.vocabulary_size is not None:
         raise DataError(f"data {folder} has been tokenized already; leave out --tokenizer and --vocabulary-size")
     return Text.load(folder).open()
 
@@ -183,7 +194,7 @@ def prepared(settings: PackSettings, folder: Path) -> Text:
 def _is_whole(out: Path) -> bool:
     """Whether a text is prepared to its end; pieces of another size than they had then are deleted, to be made again."""
     try:
-        files = read_record(TextInfo, out / "info.json").files
+        files = INFO.read(out / INFO.file).files
     except (OSError, ValueError):
         return False
     pieces = {name: size for name, size in files.items() if re.fullmatch(r"\d{5,}\.(arrow|npy)", name)}
@@ -199,42 +210,43 @@ def _course(ready: int, tokens: int, speed: float) -> str:
     return f"{ready:,} of {tokens:,} tokens, {speed:,.0f} tokens/s{left}"
 
 
-def _claim(out: Path, request: dict[str, Any]) -> None:
+def _claim(run: RunFolder[TextInfo], request: Request) -> None:
     """Makes the folder this request's, if it is free; it is locked."""
-    if not (out / REQUEST).is_file():
-        write_atomic(out / REQUEST, json.dumps(request, indent=1))
+    if (there := run.request()) is None:
+        run.begin(request)
         return
-    present = _request(out)
-    for name, value in request.items():
-        if name != "of" and present.get(name) != value:
-            what = f"{name.replace('_', '-')} there {present.get(name)}, here {value}"
-            raise StoreError(f"out {out} holds another text: {what}; choose another --out, or the same settings")
-    if present["of"] != request["of"]:
-        _renew(out, present["of"], request["of"])
-        write_atomic(out / REQUEST, json.dumps(request, indent=1))
+    now, before = ({**entries, "of": None} for entries in (request, there))
+    if found := difference({name: before.get(name) for name in now}, now):
+        raise run.another(found)
+    if there.get("of") != request["of"]:
+        _renew(run, there.get("of"), request["of"])
+        run.begin(request)
 
 
-def _request(folder: Path) -> dict[str, Any]:
+def _request(folder: Path) -> Request:
     """What was asked for in a folder.
 
-    :raises DataError: if that is damaged.
+    :raises DataError: if that is corrupt.
     """
     try:
-        return dict(read_json(folder / REQUEST))
-    except (OSError, ValueError, TypeError) as error:
-        raise damaged(folder, f"{REQUEST} cannot be read ({first_line(error)})") from error
+        return PREPARED.request.read(folder / REQUEST)
+    except (OSError, ValueError) as error:
+        raise DataError(unreadable(folder / REQUEST, error, AGAIN)) from error
 
 
-def _renew(out: Path, before: list[Any], now: list[Any]) -> None:
+def _renew(run: RunFolder[TextInfo], before: Any, now: list[Any]) -> None:
     """Deletes what was made of files that have been mended since: their pieces, and what is held out.
 
     :raises StoreError: if they are other files, or another process is at one. :class:`DataError` if the tokenizer is gone by which
         the other pieces were packed.
     """
+    out = run.folder
     if any((out / TRAIN).glob("*.arrow")) and not (out / TOKENIZER).is_file():
-        raise damaged(out, f"{TOKENIZER} is missing, and the text has changed since")
-    if any(isinstance(entry, str) for entry in (*before, *now)) or [e[0] for e in before] != [e[0] for e in now]:
-        raise StoreError(f"out {out} holds another text: its files are others; choose another --out")
+        raise corrupt(out, f"{TOKENIZER} is missing, and the text has changed since")
+    if not isinstance(before, list) or any(isinstance(entry, str) for entry in (*before, *now)):
+        raise run.another("its files are others", "choose another --out")
+    if [entry[0] for entry in before] != [entry[0] for entry in now]:
+        raise run.another("its files are others", "choose another --out")
     for file in (number for number, (old, new) in enumerate(zip(before, now, strict=True)) if old != new):
         try:
             with FileLock(_arrow(out, file).with_suffix(".lock"), timeout=0):
@@ -243,9 +255,9 @@ def _renew(out: Path, before: list[Any], now: list[Any]) -> None:
             raise StoreError(
                 f"out {out}: {now[file][0]} has changed while another process reads it; wait for it"
             ) from error
-    for counted in (out / TRAIN).glob(f"?????{EQUAL}"):  # other documents are held out now
+    for counted in (out / TRAIN).glob("?????.json"):  # other documents are held out now
         counted.unlink(missing_ok=True)
-    (out / "info.json").unlink(missing_ok=True)
+    (out / INFO.file).unlink(missing_ok=True)
     _clear_held_out(out / HELD_OUT_ROWS)
 
 
@@ -255,11 +267,6 @@ def _clear_held_out(folder: Path) -> None:
         remove_written(folder, [path.name for path in folder.iterdir() if OF_ROWS.fullmatch(path.name)])
     if os.path.lexists(folder):
         set_aside(folder)
-
-
-def _ours(path: Path) -> bool:
-    """Whether a file is one that a process leaves, or has there, before it has written its request."""
-    return path.name == LOCK or TEMPORARY.fullmatch(path.name) is not None
 
 
 def _named(settings: PackSettings) -> Any:
@@ -342,8 +349,8 @@ def _pack_file(
     fsync(unfinished)
     write_atomic(target.with_suffix(".npy"), _npy(counts))
     # Not flushed: it is no part of the text.
-    note(target.with_suffix(EQUAL))
-    target.with_suffix(EQUAL).write_text(json.dumps(sorted(equal)))
+    note(target.with_suffix(".json"))
+    target.with_suffix(".json").write_text(EQUAL.text(Equal(digests=tuple(sorted(equal)))))
     os.rename(unfinished, target)
     note(target)
     fsync(target.parent)
@@ -384,8 +391,8 @@ def _digest(text: str) -> str:
 def _equal(out: Path, files: list[int]) -> int | None:
     """Held-out documents that stand in the training files too; `None` if a file was packed without counting them."""
     try:
-        digests = {digest for file in files for digest in read_json(_arrow(out, file).with_suffix(EQUAL))}
-    except (OSError, ValueError, TypeError):
+        digests = {digest for file in files for digest in EQUAL.read(_arrow(out, file).with_suffix(".json")).digests}
+    except (OSError, ValueError):
         return None
     return sum(_digest(text) in digests for text in held_out_texts(out))
 
@@ -436,7 +443,7 @@ def _finish(
         equal_documents=_equal(out, used),
         files={_arrow(out, file).name: _arrow(out, file).stat().st_size for file in used},
     )
-    write_atomic(out / "info.json", json.dumps(to_json(info), indent=1))
+    INFO.write(out, info)
 
 
 def _info(out: Path, source: Parts, counts: Any, tokenizer: Any, fingerprint: str) -> TextInfo:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Self
 from mixln.data.settings import TextSettings
 from mixln.errors import DataError, first_line
 from mixln.files import wrong_size
-from mixln.records import OPTIONAL, read_record
+from mixln.records import OPTIONAL, unreadable
+from mixln.runs.folder import RunKind
+from mixln.runs.schema import Schema
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 HELD_OUT_ROWS = "held_out"
 """Name of the folder of held-out windows."""
+AGAIN = "run its mixln data prepare again, or delete it"
+"""The remedy for a prepared text that is corrupt."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +71,11 @@ class TextInfo:
         return f", {self.equal_documents} of which stand in the training part too" if self.equal_documents else ""
 
 
+INFO = Schema(kind="text", file="info.json", record=TextInfo)
+CACHED = RunKind(noun="text", result=INFO)
+"""A text in the cache: the name of its folder is the hash of its request."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Text:
     """A prepared text on the disk.
@@ -111,19 +120,19 @@ class Text:
     def tokenizer_in(folder: Path) -> PreTrainedTokenizerBase:
         """The tokenizer of a text in a folder, whole or not.
 
-        :raises DataError: if it is damaged.
+        :raises DataError: if it is corrupt.
         """
         from transformers import AutoTokenizer
 
         if not (folder / "tokenizer" / "tokenizer.json").is_file():  # which would be looked for on the hub
-            raise damaged(folder, "tokenizer/tokenizer.json is missing")
+            raise corrupt(folder, "tokenizer/tokenizer.json is missing")
         try:
             return AutoTokenizer.from_pretrained(folder / "tokenizer")
         except Exception as error:  # transformers checks little of what its files hold
-            raise damaged(folder, f"its tokenizer cannot be loaded ({first_line(error)})") from error
+            raise corrupt(folder, f"its tokenizer cannot be loaded ({first_line(error)})") from error
 
     def open(self) -> Self:
-        """Opens all parts, so that what is damaged shows before anything is trained; returns itself.
+        """Opens all parts, so that what is corrupt shows before anything is trained; returns itself.
 
         :raises DataError: if one cannot be opened.
         """
@@ -132,7 +141,7 @@ class Text:
             for part in (self.held_out, *([] if self.info.stream else [self.train])):
                 part[:1]
         except Exception as error:  # of Arrow and datasets, each with its own
-            raise damaged(self.folder, f"its sequences cannot be read ({first_line(error)})") from error
+            raise corrupt(self.folder, f"its sequences cannot be read ({first_line(error)})") from error
         return self
 
     def _part(self, name: str) -> Dataset:
@@ -144,18 +153,18 @@ class Text:
     def load(cls, folder: Path) -> Text:
         """Opens what :func:`prepare` wrote.
 
-        :raises DataError: if it is damaged, as far as names and sizes tell.
+        :raises DataError: if it is corrupt, as far as names and sizes tell.
         """
         try:
-            info = read_record(TextInfo, folder / "info.json")
+            info = INFO.read(folder / INFO.file)
         except (OSError, ValueError) as error:
-            raise damaged(folder, f"info.json cannot be read ({first_line(error)})") from error
+            raise DataError(unreadable(folder / INFO.file, error, AGAIN)) from error
         for name, size in info.files.items():
             if found := wrong_size(folder / "train" / name, size):
-                raise damaged(folder, f"train/{name} {found}")
+                raise corrupt(folder, f"train/{name} {found}")
         return cls(folder=folder, info=info)
 
 
-def damaged(folder: Path, what: str) -> DataError:
+def corrupt(folder: Path, what: str) -> DataError:
     """The error of a prepared text that cannot be used, with its remedy."""
-    return DataError(f"data {folder} is damaged: {what}; run its mixln data prepare again, or delete it")
+    return DataError(f"data {folder} is corrupt: {what}; {AGAIN}")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from mixln.runs.profile import Profile
+from mixln.runs.schema import Schema
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,3 +168,6 @@ class Diagnoses:
     settings: dict[str, Any]
     models: tuple[Diagnosis, ...]
     facts: dict[str, str] = field(default_factory=dict)
+
+
+DIAGNOSES = Schema(kind="diagnosis", file="diagnosis.json", record=Diagnoses)

@@ -20,15 +20,23 @@ from mixln.evaluation.offline import PERPLEXITY
 from mixln.evaluation.paired import pairs
 from mixln.evaluation.results import Evaluation, Score, Scores
 from mixln.evaluation.settings import TaskSettings
-from mixln.files import keep_new, write_atomic
+from mixln.files import keep_new
 from mixln.hosts.sources import Say, Source, device, identity, load, titles_of, tokenizer_of
-from mixln.records import from_json, read_json, to_json
+from mixln.records import to_json
+from mixln.runs.folder import RunFolder, RunKind
 from mixln.runs.names import slug
+from mixln.runs.schema import Schema
 
 HUB_TOKENS = 2_000_000
 """Tokens up to which a hub data set is streamed for its held-out part."""
-KEPT = "scores"
+SCORES = "scores"
 """Folder of the scores that an evaluation has, one file a model and task."""
+KEPT = Schema(
+    kind="score",
+    file="score.json",
+    record=Score,
+    upgrade=lambda kept: {"request": kept["asked"], "result": kept["score"]},
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,24 +88,22 @@ def examine(exam: Exam, folder: Path, *, say: Say, done: Callable[[Scores], None
 
     :param done: told of each model when all its tasks are there.
     """
-    found = []
+    run, found = RunFolder(folder, RunKind(noun="evaluation")), []
     for source, title, tokenizer in zip(exam.sources, exam.titles, exam.tokenizers, strict=True):
         asked = _asked(exam, source, tokenizer)
         kept = {
-            name: folder / KEPT / slug(title).replace(" ", "") / f"{slug(name)}-{_digest(asked[name])}.json"
-            for name in asked
+            name: f"{SCORES}/{slug(title).replace(' ', '')}/{slug(name)}-{_digest(asked[name])}.json" for name in asked
         }
-        scores = {name: _read(path, asked[name]) for name, path in kept.items()}
+        scores = {name: run.recall(KEPT, asked[name], file) for name, file in kept.items()}
         model = None
-        for number, (name, path) in enumerate(kept.items(), 1):
+        for number, (name, file) in enumerate(kept.items(), 1):
             if scores[name] is None:
                 if model is None:
                     say(f"{title}: loading")
                     model = load(source, dtype=exam.settings.precision, device=device(), say=say)
                 say(f"{title}: {name} ({number} of {len(kept)})")
                 score = exam.harness.score(name, model, tokenizer, batch_size=exam.settings.batch_size)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_atomic(path, json.dumps({"asked": asked[name], "score": to_json(score)}, allow_nan=False))
+                run.keep(KEPT, asked[name], score, file)
                 keep_new()
                 scores[name] = score
         del model  # before the next one is loaded
@@ -176,12 +182,3 @@ def _asked(exam: Exam, source: Source, tokenizer: Any) -> dict[str, Any]:
 
 def _digest(asked: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode("utf-8")).hexdigest()[:12]
-
-
-def _read(path: Path, asked: dict[str, Any]) -> Score | None:
-    """A score that was kept, if it is of the same question."""
-    try:
-        kept = read_json(path)
-        return from_json(Score, kept["score"]) if kept["asked"] == asked else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # there is none, or it is damaged: it is asked for again

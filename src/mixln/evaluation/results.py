@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from mixln.runs.schema import Schema
+
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
@@ -95,3 +97,6 @@ class Evaluation:
     models: tuple[Scores, ...]
     pairs: tuple[Pair, ...]
     notes: tuple[str, ...]
+
+
+EVALUATION = Schema(kind="evaluation", file="evaluation.json", record=Evaluation)

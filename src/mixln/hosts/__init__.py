@@ -1,4 +1,4 @@
-"""The Hugging Face families that can be placed. Importing this registers their placed classes with the `Auto*` classes."""
+"""The Hugging Face families that support placements. Importing this registers their placed classes with the `Auto*` classes."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from mixln.placement import placement as build_placement
 from mixln.placement.preflight import warnings as preflight
 
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
-"""Arguments of `from_pretrained` that say where a checkpoint is; its config is there too."""
+"""Arguments of `from_pretrained` that locate a checkpoint, and with it its config."""
 
 
 def family(config: PreTrainedConfig) -> Host:
-    """The host record of a config, stock or placed.
+    """Returns the host record for a stock or placed config.
 
-    :raises SettingsError: if the family is not described; the message says how to describe one.
+    :raises SettingsError: if it is not a transformers config, or its family is unknown.
     """
     if not isinstance(config, PreTrainedConfig):
         raise SettingsError(
-            f"config must be a config of transformers, got {config!r}; for a folder, AutoConfig.from_pretrained"
+            f"config must be a transformers config, got {config!r}; read a folder with AutoConfig.from_pretrained"
         )
     name = config.model_type.removeprefix("placed_")
     if name not in HOSTS:
         raise PlacementError(
-            f"{unknown('model family', name, HOSTS)}; CONTRIBUTING.md says how to add a host family in three steps"
+            f"{unknown('model family', name, HOSTS)}; CONTRIBUTING.md explains how to add a host family in three steps"
         )
     return HOSTS[name]
 
 
 def placement_for(config: PreTrainedConfig, placement: str | Placement) -> Placement:
-    """The placement that a text names for the family and the depth of a config.
+    """Builds the placement named by a string for the family and depth of a config.
 
-    :raises SettingsError: as :func:`mixln.placement.placement` does; also if the family is unknown.
+    :raises SettingsError: if the family is unknown; see also :func:`mixln.placement.placement`.
     """
     host = family(config)
     return build_placement(placement, config.num_hidden_layers, stock=host.stock, stock_init=host.stock_init)
@@ -55,40 +55,41 @@ def placed_config(
     *,
     stochastic_depth: float | None = None,
 ) -> PreTrainedConfig:
-    """The config of the placed model that corresponds to a stock config.
+    """Makes the config of a placed model from a stock config.
 
-    :param config: config of a known family, stock or already placed (its placement is then replaced).
-    :param placement: for example `mix(0.25)`; see :func:`mixln.placement.placement`. Norms that the family itself puts on
-        q and k stay where a text does not set its own; a :class:`~mixln.placement.Placement` is taken as it is.
-    :param init: name of the initialisation; the placement's recommended one if left out.
-    :param stochastic_depth: probability with which a branch of the last layer is left out for a sample while training; it rises
-        in equal steps from 0 in the first layer. Left out, that of a config already placed, or 0.
-    :raises SettingsError: if the family or the init is unknown, the placement does not have the model's layers, the host
-        cannot carry it, or the heads do not divide. What does not fit a projection is found when the model is built.
-        Also if `stochastic_depth` does not lie in [0, 1).
+    :param config: config of a known family, stock or already placed (the placement is then replaced).
+    :param placement: for example `mix(0.25)`; see :func:`mixln.placement.placement`. The family's own norms on q and k stay
+        where a string does not set its own; a :class:`~mixln.placement.Placement` is used unchanged.
+    :param init: name of the initialisation; by default the one that the placement recommends.
+    :param stochastic_depth: probability of dropping a branch of the last layer for a sample in training; it rises linearly
+        from 0 in the first layer. By default that of an already placed config, or 0.
+    :raises SettingsError: if the family or init is unknown, the placement has another number of layers, the host does not
+        support it, the attention heads do not divide, or `stochastic_depth` is outside [0, 1). A norm that does not fit a
+        projection is found only when the model is built.
     """
     host = family(config)
     check_shape(config)
     built = placement_for(config, placement)
     if reason := host.cannot(config, built):
         raise PlacementError(f"this {host.model_type} cannot be placed: {reason}")
-    started = scheme(init or built.init).name
-    if "+" in started and "embedding" not in host.roles.values():
+    init = scheme(init or built.init).name
+    if "+" in init and "embedding" not in host.roles.values():
         raise SettingsError(
-            f"init {started}: a {host.model_type} has no token embeddings to start differently; leave out the part before the +"
+            f"init {init}: a {host.model_type} has no token embeddings to initialise differently; omit the part before the +"
         )
     depth = getattr(config, "stochastic_depth", 0.0) if stochastic_depth is None else stochastic_depth
     if not 0 <= depth < 1:
         raise SettingsError(f"stochastic-depth must lie in [0, 1), got {depth}")
-    entries = stock_entries(config) | {"placement": built.to_json(), "init": started, "stochastic_depth": depth}
+    entries = stock_entries(config) | {"placement": built.to_json(), "init": init, "stochastic_depth": depth}
     placed = AutoConfig.for_model(f"placed_{host.model_type}", **entries)
+    # Not entries of to_dict(), so they are copied one by one.
     placed._attn_implementation = config._attn_implementation
     placed._experts_implementation = config._experts_implementation
     return placed
 
 
 def stock_entries(config: PreTrainedConfig) -> dict[str, Any]:
-    """The entries of a config, stock or placed, that say nothing of its placement and are not made anew when it is saved."""
+    """The entries of a stock or placed config without those for its placement and those rewritten when it is saved."""
     entries = copy.deepcopy(config.to_dict())
     for name in ("model_type", "placement", "init", "stochastic_depth", "architectures", "transformers_version"):
         entries.pop(name, None)
@@ -104,29 +105,29 @@ def from_config(
     stochastic_depth: float | None = None,
     **kwargs: Any,
 ) -> PreTrainedModel:
-    """A model with the given normalization placement, initialised from torch's random seed.
+    """Builds a model with the given normalization placement, initialised from torch's random seed.
 
         config = LlamaConfig(hidden_size=512, num_hidden_layers=12, ...)
         model = mixln.from_config(config, placement="mix(0.25)")
 
     :param config: a stock config of a known family: `sorted(mixln.hosts.HOSTS)` lists them.
     :param placement: for example `pre`, `mix(0.25)`, `hybrid*`, `post*3,pre*9`, or a :class:`~mixln.placement.Placement`.
-    :param init: for example `normal`, `megatron` or `scaled-embed+normal`; the placement's recommended one if left out.
-    :param head: `causal-lm`, `sequence-classification` or `image-classification`; the family's first if left out.
+    :param init: for example `normal`, `megatron` or `scaled-embed+normal`; by default the one that the placement recommends.
+    :param head: `causal-lm`, `sequence-classification` or `image-classification`; by default the family's first.
     :param stochastic_depth: see :func:`placed_config`.
     :param kwargs: passed to the `from_config` of the `Auto*` class, for example `attn_implementation` or `dtype`.
     :raises SettingsError: see :func:`placed_config`; also if the family has no such head.
 
-    What is known against the combination is warned of as :class:`~mixln.errors.PlacementWarning`.
+    Known problems of the combination are issued as :class:`~mixln.errors.PlacementWarning`.
     """
     model = build(config, placement=placement, init=init, head=head, stochastic_depth=stochastic_depth, **kwargs)
     built = Placement.from_json(model.config.placement)
-    found = preflight(built, init=model.config.init)
+    messages = preflight(built, init=model.config.init)
     if built.profiled:
-        found.append(
-            f"the gains of {built.name} stay 1 until mixln.profile(model, batch) has set them; call it before training"
+        messages.append(
+            f"the gains of {built.name} are 1 until mixln.profile(model, batch) sets them; call it before training"
         )
-    for warning in found:
+    for warning in messages:
         warnings.warn(warning, PlacementWarning, stacklevel=2)
     return model
 
@@ -140,15 +141,15 @@ def build(
     stochastic_depth: float | None = None,
     **kwargs: Any,
 ) -> PreTrainedModel:
-    """:func:`from_config` without its warnings, for callers that have given them already."""
-    made = placed_config(config, placement, init, stochastic_depth=stochastic_depth)
-    return _auto_class(family(config), head).from_config(made, **kwargs)
+    """:func:`from_config` without warnings, for callers that have already issued them."""
+    placed = placed_config(config, placement, init, stochastic_depth=stochastic_depth)
+    return _auto_class(family(config), head).from_config(placed, **kwargs)
 
 
 def count_parameters(
     config: PreTrainedConfig, *, placement: str | Placement = "pre", init: str = "normal", head: str | None = None
 ) -> int:
-    """Parameters of a placed model, which is built without memory: what cannot be built shows."""
+    """Number of parameters of a placed model. The model is built on the meta device, so one that cannot be built fails here."""
     import torch
 
     with torch.device("meta"):
@@ -157,48 +158,48 @@ def count_parameters(
 
 
 def from_pretrained(path: str | Path, *, head: str | None = None, **kwargs: Any) -> PreTrainedModel:
-    """Loads a placed model; strict: a missing or an extra norm is an error that names it.
+    """Loads a placed model. Strict: a missing or extra norm is an error that names it.
 
-    :param path: a folder that `save_pretrained` wrote, or a hub id.
-    :param head: as in :func:`from_config`; the one that the checkpoint was saved with, or none, if left out.
+    :param path: a folder written by `save_pretrained`, or a hub id.
+    :param head: see :func:`from_config`; by default the head that the checkpoint was saved with, or none.
     :param kwargs: passed to the `from_pretrained` of the `Auto*` class.
-    :raises CheckpointError: if the weights do not fit the placement in the config, or there is no placement.
+    :raises CheckpointError: if the weights do not fit the placement in the config, or the config has no placement.
     """
     refuse_pieces(path, (file.name for file in Path(path).glob("*.safetensors")))
     config = AutoConfig.from_pretrained(path, **{name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs})
     if not config.model_type.startswith("placed_"):
         raise CheckpointError(
             f"{path} is a stock {config.model_type!r} checkpoint without a placement; load it with transformers' "
-            "AutoModelForCausalLM, or give it one with mixln convert"
+            "AutoModelForCausalLM, or add a placement with mixln convert"
         )
     host = family(config)
     auto = saved_class(host, config) if head is None else _auto_class(host, head)
     if auto is None:
         raise CheckpointError(
-            f"checkpoint {path} does not say which head it has (architectures: {config.architectures}); "
-            f"name one with head=, of: {', '.join(host.heads)}"
+            f"checkpoint {path} does not name its head (architectures: {config.architectures}); "
+            f"choose one with head=, one of: {', '.join(host.heads)}"
         )
     return auto.from_pretrained(path, **kwargs)
 
 
 def refuse_pieces(name: str | Path, files: Iterable[str]) -> None:
-    """:raises CheckpointError: if these are the files of a training that goes on, where each process has written its share of a weight."""
+    """:raises CheckpointError: for the files of an unfinished FSDP training run, in which each process saves its shards of the weights."""
     if pieces := sum(file.startswith("shard-") for file in files):
         raise CheckpointError(
-            f"model {name} is saved in {pieces} pieces, one of each process of a training with --parallel fsdp; "
-            "run its command to the end, which writes it whole"
+            f"model {name} is saved in {pieces} shards, one per process of a training run with --parallel fsdp; "
+            "run its command to the end, which writes the whole model"
         )
 
 
 def _auto_class(host: Host, head: str | None) -> Any:
-    """The `Auto*` class for a head; the family's first if none is asked for."""
+    """The `Auto*` class of a head; by default the family's first."""
     if head is not None and head not in host.heads:
         raise SettingsError(unknown(f"head of {host.model_type}", head, host.heads))
     return host.heads[head or next(iter(host.heads))][1]
 
 
 def saved_class(host: Host, config: PreTrainedConfig) -> Any:
-    """The `Auto*` class of the head that a checkpoint was saved with, or of the model without one; `None` if its config does not tell."""
+    """The `Auto*` class that a checkpoint was saved with, with or without a head; `None` if its config does not name it."""
     classes = {stock.__name__: auto for stock, auto in host.heads.values()} | {host.base.__name__: host.auto_base}
     saved = (name.removeprefix("Placed") for name in config.architectures or ())
     return next((classes[name] for name in saved if name in classes), None)

@@ -1,7 +1,7 @@
-"""Companions of a model's weights: its tokenizer or image processor.
+"""Writes the companion of a model's weights: its tokenizer or image processor.
 
-Saving a tokenizer writes what its class knows of its settings, and drops the rest: a Llama tokenizer without `"legacy": true` gives
-other ids. So the files that it was read from are copied, and what is written is read again and compared.
+A tokenizer saves only the settings that its class knows and drops the rest: a Llama tokenizer without `"legacy": true` gives
+different ids. So the original files are copied, and the result is read back and compared.
 """
 
 from __future__ import annotations
@@ -32,17 +32,18 @@ TOKENIZER_FILES = (
     "vocab.*",
     "merges.txt",
 )
-"""Files of tokenizers, besides those that a class names itself; patterns as in :meth:`pathlib.Path.glob`."""
+"""Tokenizer files besides those that the class names, as :meth:`pathlib.Path.glob` patterns."""
 IMAGE_FILES = ("preprocessor_config.json", "processor_config.json")
+# Double spaces, tabs, accents, other scripts and an emoji: tokenizers differ in how they normalize and split these.
 PROBE = "The dog  and 1,234 cats.\n\tNaïve café — Ωλ 漢字 🙂 don't\r\n x=[3]; "
 
 
 def write_companion(companion: Any, folder: Path, *, origin: str = "", config: PreTrainedConfig | None = None) -> None:
-    """Writes a tokenizer or an image processor into the folder of a model, which is not complete yet.
+    """Writes a tokenizer or image processor into a model folder that is still being written.
 
-    :param origin: the folder or hub id that it was loaded from; empty for one that was made here, which is saved.
-    :param config: of the model, if its `config.json` is not in the folder already: it is part of what says which class reads the files.
-    :raises DataError: if the tokenizer that is written would give other tokens than `companion`.
+    :param origin: folder or hub id that it was loaded from; empty for a new one, which is saved.
+    :param config: config of the model, if the folder has no `config.json` yet; transformers needs it to choose the tokenizer class.
+    :raises DataError: if the written tokenizer would give different tokens from `companion`.
     """
     if config is not None:
         config.save_pretrained(folder)
@@ -52,18 +53,19 @@ def write_companion(companion: Any, folder: Path, *, origin: str = "", config: P
             _settle(companion, folder)
         if not _difference(companion, folder):
             return
+        # The files do not reproduce the companion, for example after tokens were added to it: save it instead.
         for path in copied:
             path.unlink(missing_ok=True)
     companion.save_pretrained(folder)
     if is_tokenizer and (differs := _difference(companion, folder)):
         raise DataError(
             f"the tokenizer of {origin or 'this model'} cannot be written without change: {differs}; "
-            "mend its files, or take them away and put them beside the result by hand"
+            "repair its files, or remove them and copy them into the result by hand"
         )
 
 
 def _copied(companion: Any, folder: Path, origin: str) -> list[Path]:
-    """Copies the files of a companion, and says where the copies are."""
+    """Copies the files of a companion and returns the copies."""
     place = _folder(origin)
     if place is None:
         return []
@@ -84,7 +86,7 @@ def _files(companion: Any, place: Path) -> Iterator[Path]:
 
 
 def _folder(origin: str) -> Path | None:
-    """Where the files of a folder or a hub id are on this machine; `None` where that is not known."""
+    """The local folder of a folder name or cached hub id; `None` if there is none."""
     if not origin:
         return None
     if Path(origin).is_dir():
@@ -93,17 +95,17 @@ def _folder(origin: str) -> Path | None:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        found = (
+        cached = (
             try_to_load_from_cache(origin, name)
             for name in ("tokenizer.json", TOKENIZER_CONFIG, *IMAGE_FILES, "config.json")
         )
-        return next((Path(path).parent for path in found if isinstance(path, str)), None)
+        return next((Path(path).parent for path in cached if isinstance(path, str)), None)
     except HFValidationError:
         return None
 
 
 def _settle(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Adds to the copied settings what the tokenizer was given here, a token to pad with, and the class that read them."""
+    """Adds the padding token set at run time and the tokenizer class to the copied settings, if they lack them."""
     path = folder / TOKENIZER_CONFIG
     entries: dict[str, Any] = read_json(path) if path.is_file() else {}
     wanted: dict[str, Any] = {}
@@ -111,7 +113,7 @@ def _settle(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
         wanted["tokenizer_class"] = type(tokenizer).__name__
     try:
         padding = _read(tokenizer, folder).pad_token
-    except Exception:  # it needs the class
+    except Exception:  # unreadable before `tokenizer_class` is written
         padding = None
     if tokenizer.pad_token is not None and tokenizer.pad_token != padding:
         wanted["pad_token"] = tokenizer.pad_token
@@ -120,18 +122,18 @@ def _settle(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
 
 
 def _difference(companion: Any, folder: Path) -> str:
-    """Describes how a companion read from a folder differs from the given one; empty if it does not."""
+    """Describes how the companion in a folder differs from the given one; empty if it does not."""
     try:
         written = _read(companion, folder)
         if not isinstance(companion, PreTrainedTokenizerBase):
             return "" if written.to_dict() == companion.to_dict() else "its settings change"
         for text in _texts(companion):
-            before, after = (each(text)["input_ids"] for each in (companion, written))
+            before, after = (tokenizer(text)["input_ids"] for tokenizer in (companion, written))
             if before != after:
-                return f"{text!r} has {len(before)} tokens and would have {len(after)}, or others"
+                return f"{text!r} has {len(before)} tokens and would have {len(after)} or different ones"
         if companion.special_tokens_map != written.special_tokens_map:
             return "its special tokens change"
-    except Exception as error:  # transformers raises many kinds for files that it cannot read
+    except Exception as error:  # transformers raises many types for files that it cannot read
         return first_line(error)
     return ""
 
@@ -142,5 +144,5 @@ def _read(companion: Any, folder: Path) -> Any:
 
 
 def _texts(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """Texts on which two tokenizers are compared: with spaces, signs and scripts, and with each special token between words."""
+    """Test strings to compare two tokenizers: :data:`PROBE`, and each special token between words."""
     return [PROBE, *(f"dog{token}and {token} the{token}" for token in dict.fromkeys(tokenizer.all_special_tokens))]

@@ -1,7 +1,7 @@
-"""A model's `config.json` as JSON: every number in it is checked before transformers builds anything from it.
+"""Reads a model's `config.json` and checks every number in it before transformers builds anything from it.
 
-transformers takes the numbers of a config as they come: a config class makes a list of as many entries as the file says there
-are layers, and a model allocates what its sizes say.
+transformers trusts the numbers of a config: a config class builds a list with as many entries as there are layers, and a model
+allocates whatever its sizes require.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from mixln.placement import MOST_LAYERS
 from mixln.records import read_json
 
 LARGEST_FILE = 64 * 2**20
-"""Bytes of a `config.json`; one with a placement of 1,024 layers has less than 1 MiB."""
+"""Largest `config.json`, in bytes; one with a placement of 1,024 layers is smaller than 1 MiB."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bound:
-    """Bounds of the numbers in some entries.
+    """Bounds for the numbers of some entries.
 
-    :param names: a regular expression for the whole name of an entry, in lower case; of a GGUF file, for the last part of its key.
-    :param least: inclusive, as is `most`; in a list of one number a layer, 0 is allowed too.
+    :param names: regular expression for the whole name of an entry in lower case; in a GGUF file, for the last part of the key.
+    :param least: inclusive, like `most`; in a list with one number per layer, 0 is allowed too.
     """
 
     names: str
@@ -53,39 +53,39 @@ BOUNDS = (
     Bound(names=r".*(heads|experts|groups|channels|kernel|stride|chans)", least=-1, most=10**5),
     Bound(names=r".*(size|sizes|dim|dims|width|rank|inner|embd|positions?|length)", least=-1, most=10**8),
 )
-"""The first whose names fit holds. Real models reach 126 layers, a vocabulary of 5 million tokens, a width of 65,536 and a context of
-10 million tokens; −1 and 0 in the entries with `least=-1` stand for none."""
+"""The first bound whose names match applies. Real models reach 126 layers, a vocabulary of 5 million tokens, a width of 65,536 and a
+context of 10 million tokens. In entries with `least=-1`, −1 and 0 mean none."""
 ANYTHING = Bound(names=r".*", least=-(2**63), most=2**63 - 1)
-"""Bounds of every other whole number: it fits into 64 bits."""
+"""Bounds for every other integer: 64 bits."""
 POSITIONS_AFTER_PADDING = (
     "camembert", "data2vec-text", "esm", "ibert", "longformer", "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta",
     "xlm-roberta-xl", "xmod",
 )  # fmt: skip
-"""Families whose first position is the one after the padding token's id."""
+"""Families in which positions start after the padding token's id."""
 SWITCHES = ("return_dict", "use_return_dict", "output_attentions", "output_hidden_states")
-"""Entries that change what a forward pass returns, and not what it computes. The program that calls the model decides on them."""
+"""Entries that change what a forward pass returns but not what it computes; the calling program sets them."""
 IMPLEMENTATIONS = ("attn_implementation", "_attn_implementation", "experts_implementation", "_experts_implementation")
-"""Entries that may name a repository on the hub, whose code transformers would fetch and run."""
+"""Entries that may name a hub repository whose code transformers would download and run."""
 
 
 def read_config(path: Path) -> PreTrainedConfig:
-    """The config in a file, without the switches of its author.
+    """Reads the config in a file, without :data:`SWITCHES`.
 
-    :raises ValueError: if it is none of a model that transformers knows, or a number is out of bounds; :class:`OSError` if it cannot
-        be read.
+    :raises ValueError: if transformers does not know the model type, or a number is out of bounds; :class:`OSError` if the file
+        cannot be read.
     """
     check_file(path)
     return config_of(read_json(path))
 
 
 def check_file(path: Path) -> None:
-    """:raises ValueError: if the file is larger than any config is; what is no file is left to whoever reads it."""
+    """:raises ValueError: if the file is larger than any config; a path that is not a file is left to the reader."""
     if path.is_file() and path.stat().st_size > LARGEST_FILE:
         raise ValueError(f"{path.name} has {path.stat().st_size:,} bytes, more than {LARGEST_FILE:,}")
 
 
 def config_of(entries: Any) -> PreTrainedConfig:
-    """The config that JSON entries describe; see :func:`read_config`. Numbers are checked first: a config class may build lists by them."""
+    """Builds the config from JSON entries; see :func:`read_config`. Numbers are checked first: a config class may size lists by them."""
     if not isinstance(entries, Mapping):
         raise ValueError(f"Unrecognized model: a config must be a JSON object, got {type(entries).__name__}")
     check(entries)
@@ -97,81 +97,82 @@ def config_of(entries: Any) -> PreTrainedConfig:
         raise ValueError(f"architectures must be a list of names, got {names!r}")
     for name in IMPLEMENTATIONS:
         if "/" in str(entries.get(name)):
-            raise ValueError(f"{name} names code on the hub, which is not run: {entries[name]!r}; leave the entry out")
-    config = CONFIG_MAPPING[family].from_dict({name: each for name, each in entries.items() if name not in SWITCHES})
-    # transformers validates the classes that it has itself when they are built, and placed ones only when they are saved.
+            raise ValueError(f"{name} names code on the hub, which is not run: {entries[name]!r}; remove the entry")
+    config = CONFIG_MAPPING[family].from_dict({name: value for name, value in entries.items() if name not in SWITCHES})
+    # transformers validates its own classes when they are built, but placed classes only when they are saved.
     config.validate()
+    # Again on the built config: a family may compute these, or give them other names in the file.
     layers = getattr(config, "num_hidden_layers", 1)
     if not isinstance(layers, int) or not 1 <= layers <= MOST_LAYERS:
-        raise ValueError(f"num_hidden_layers must be a whole number from 1 to {MOST_LAYERS:,}, got {layers!r}")
+        raise ValueError(f"num_hidden_layers must be an integer from 1 to {MOST_LAYERS:,}, got {layers!r}")
     if (most := positions(config)) is not None and most < 1:
         raise ValueError(
-            f"max_position_embeddings must leave a position for a token, got {config.max_position_embeddings}"
+            f"max_position_embeddings must leave at least one position for a token, got {config.max_position_embeddings}"
         )
     return config
 
 
 class UnknownFamily(ValueError):
-    """A config without a `model_type` that transformers knows; `family` is what it has there."""
+    """The config's `model_type` is missing or unknown to transformers; `family` is its value."""
 
     def __init__(self, family: object) -> None:
         super().__init__(
-            f"Unrecognized model: model_type is {family!r}, which transformers does not have, and code that comes with a model is not run"
+            f"Unrecognized model: model_type is {family!r}, which transformers does not know, and code that comes with a model is not run"
         )
         self.family = family
 
 
 def is_placed(config: PreTrainedConfig) -> bool:
-    """True if a config is one of ours; a stock one may have an entry `placement` that means something else."""
+    """Whether a config is a placed one; a stock config may have an unrelated entry `placement`."""
     return config.model_type.startswith("placed_")
 
 
 def positions(config: PreTrainedConfig) -> int | None:
-    """Tokens that a sequence may have; `None` where the family sets no limit, for which XLNet has −1."""
-    found = getattr(config, "max_position_embeddings", None)
-    if not isinstance(found, int) or found < 0:
+    """Maximum sequence length in tokens; `None` if the family has no limit, which XLNet writes as −1."""
+    limit = getattr(config, "max_position_embeddings", None)
+    if not isinstance(limit, int) or limit < 0:
         return None
     if config.model_type in POSITIONS_AFTER_PADDING:
-        found -= (config.pad_token_id or 0) + 1
-    return found
+        limit -= (config.pad_token_id or 0) + 1
+    return limit
 
 
 def check(entries: Any) -> None:
-    """Holds every number within JSON, sub-configs and lists included, against the bounds of its name.
+    """Checks every number in JSON, including sub-configs and lists, against the bounds for its name.
 
-    :raises ValueError: for the first that is out of them.
+    :raises ValueError: for the first number out of bounds.
     """
     for path, name, value, listed in _numbers(entries):
-        bound = next((each for each in BOUNDS if re.fullmatch(each.names, name)), ANYTHING)
+        bound = next((bound for bound in BOUNDS if re.fullmatch(bound.names, name)), ANYTHING)
         if bound is ANYTHING and isinstance(value, float):
             if math.isnan(value):
                 raise ValueError(f"{path} must be a number, got NaN")
             continue
-        least = (
-            min(bound.least, 0) if listed else bound.least
-        )  # of some layers it may be none: of those without attention, for example
+        # In a list with one number per layer, 0 marks a layer that has none, such as one without attention.
+        least = min(bound.least, 0) if listed else bound.least
         if not least <= value <= bound.most:
-            raise ValueError(f"{path} must be a whole number from {least:,} to {bound.most:,}, got {_short(value)}")
+            raise ValueError(f"{path} must be an integer from {least:,} to {bound.most:,}, got {_short(value)}")
 
 
 def _numbers(entries: Any) -> Iterator[tuple[str, str, int | float, bool]]:
-    """Every number within JSON: its path, the last part of its name in lower case, itself, and whether it stands in a list."""
+    """Iterates over the numbers in JSON: (path, last part of the name in lower case, value, whether it is in a list)."""
+    # A stack, because deeply nested JSON would exceed the recursion limit.
     stack: list[tuple[Any, str, str, bool]] = [(entries, "", "", False)]
     while stack:
         value, path, name, listed = stack.pop()
         if isinstance(value, Mapping):
             stack += [
-                (each, f"{path}.{key}".strip("."), str(key).lower().rpartition(".")[2], False)
-                for key, each in value.items()
+                (entry, f"{path}.{key}".strip("."), str(key).lower().rpartition(".")[2], False)
+                for key, entry in value.items()
             ]
         elif isinstance(value, list | tuple):
-            stack += [(each, f"{path}[{index}]", name, True) for index, each in enumerate(value)]
+            stack += [(entry, f"{path}[{index}]", name, True) for index, entry in enumerate(value)]
         elif isinstance(value, int | float) and not isinstance(value, bool):
             yield path, name, value, listed
 
 
 def _short(value: int | float) -> str:
-    """A number in a line: one of many digits by their count."""
+    """A number for an error message; a very long one as its number of digits."""
     if isinstance(value, int) and abs(value) >= 10**30:
-        return f"one of about {int(value.bit_length() * math.log10(2)) + 1} digits"
+        return f"an integer of about {int(value.bit_length() * math.log10(2)) + 1} digits"
     return f"{value!r}"

@@ -1,7 +1,7 @@
-"""From the stock layout of a checkpoint to the placed one and back, where that is exact; and from that of the Mix-LN authors.
+"""Converts checkpoints between the stock and the placed layout where that is exact, and from the layout of the Mix-LN authors.
 
-Weights trained under one placement compute something else under another. So only the layout changes here: the records say
-what the stock model does, and both are run on the same input before anything is written.
+Weights trained with one placement compute a different function with another. So only the layout changes here: the records describe
+the stock model, and the outputs of both models are compared before anything is written.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from mixln.placement import Layer, Placement
 from mixln.placement.zoo import POST, PRE, SANDWICH
 
 TOLERANCE = 1e-4
-"""Largest difference between the logits of the two layouts, as a share of the largest logit, in float32."""
+"""Largest allowed difference between the logits of the two layouts in float32, as a fraction of the largest logit."""
 
 
 def place(model: PreTrainedModel, placement: str = "stock") -> PreTrainedModel:
-    """A stock model in the placed layout, with the same weights and the same outputs.
+    """Converts a stock model to the placed layout, with the same weights and outputs.
 
-    :param model: a model of a known family, as one of its stock classes.
-    :param placement: must be what the family does; `stock` always is.
-    :raises PlacementError: if it is another, or the class is none that can be placed.
+    :param model: instance of a stock class of a known family.
+    :param placement: must be equal to the family's own; `stock` always is.
+    :raises PlacementError: if it is not, or the class cannot be placed.
     """
     host = family(model.config)
     wanted = placement_for(model.config, placement)
     if difference := _difference(wanted, host.stock):
         raise PlacementError(
             f"the weights of a stock {host.model_type} cannot be given {placement}: they were trained as "
-            f"{host.stock.formula}, and {difference}; convert with --placement stock, or train {placement} from its start"
+            f"{host.stock.formula}, but {difference}; convert with --placement stock, or train {placement} from scratch"
         )
     target = _empty(_builder(host, model, placed=True), placed_config(model.config, wanted), model)
     copy_weights(model, target, host.canonical)
@@ -51,25 +51,25 @@ def place(model: PreTrainedModel, placement: str = "stock") -> PreTrainedModel:
 
 
 def unplace(model: PreTrainedModel) -> PreTrainedModel:
-    """A placed model in the stock layout of the family that does what its records say, with the same weights and outputs.
+    """Converts a placed model to the stock layout of a family with the same placement, with the same weights and outputs.
 
-    That is its own family (`stock`), or one that differs from it in the norms alone: Pre-LN goes to Llama, res-post to OLMo 2,
-    QK-norm with Pre-LN to Qwen3.
+    That is its own family (`stock`), or one that differs only in its norms: Pre-LN becomes Llama, res-post OLMo 2, and QK-norm
+    with Pre-LN Qwen3.
 
-    :raises PlacementError: if no family does it, with the first layer that differs.
+    :raises PlacementError: if no family has this placement, with the first layer that differs.
     """
     own = family(model.config)
     placement = Placement.from_json(model.config.placement)
     related = sorted(
         (host for host in HOSTS.values() if host is own or (own.body and host.body == own.body)),
-        key=lambda host: host is not own,
+        key=lambda host: host is not own,  # the own family first
     )
     differences = {host.model_type: _difference(placement, host.stock) for host in related}
     host = next((host for host in related if not differences[host.model_type]), None)
     if host is None:
         raise PlacementError(
             f"{placement.name} has no stock layout: {differences[own.model_type]}, and "
-            + "; ".join(f"{each.model_type} does {each.stock.formula}" for each in related)
+            + "; ".join(f"{host.model_type} has {host.stock.formula}" for host in related)
         )
     config = _stock_config(model.config, own, host)
     target = _empty(_builder(host, model, placed=False), config, model)
@@ -78,39 +78,39 @@ def unplace(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def from_mix_ln(folder: Path, config: PreTrainedConfig, placement: str) -> PreTrainedModel:
-    """A placed Llama from a checkpoint that the Mix-LN authors' code wrote.
+    """Builds a placed Llama from a checkpoint written by the Mix-LN authors' code.
 
-    Its names are those of a stock Llama and `post_feedforward_layernorm`; which layers are Post-LN stood in environment
-    variables and is not in the file, but shows in the norms that each layer has: they must be those of `placement`, all and
-    no others. In their Post-LN layers the norm after the attention is `post_attention_layernorm`, in their Pre-LN layers
-    that is the one before the feed-forward. Their other experiments with Post-LN's norms (`deeppost`, whose factor on the
-    skip differs between versions) cannot be told apart from Post-LN by the file.
+    Weights have the names of a stock Llama, plus `post_feedforward_layernorm`. Environment variables defined which layers are
+    Post-LN; the file only shows which norms each layer has, and they must be exactly those of `placement`. The name
+    `post_attention_layernorm` is the norm after the attention in Post-LN layers, and the norm before the feed-forward in Pre-LN
+    layers. The file does not distinguish the authors' other experiments with the norms of Post-LN (`deeppost`, whose factor on
+    the skip differs between versions) from Post-LN.
 
-    :param folder: with `model.safetensors` or `pytorch_model.bin`.
-    :param config: its Llama config.
+    :param folder: folder with `model.safetensors` or `pytorch_model.bin`.
+    :param config: Llama config of the checkpoint.
     :raises CheckpointError: if the norms are not those of the placement, or a weight is missing, extra or misshapen.
     """
     wanted = placed_config(config, placement)
     records = Placement.from_json(wanted.placement)
     if not records.only_layers:
         raise PlacementError(
-            f"{placement} cannot be read from a checkpoint of the Mix-LN authors: it has more than norms in its layers"
+            f"{placement} cannot be read from a checkpoint of the Mix-LN authors: it has norms or streams outside its layers"
         )
     weights = _weights(folder)
     renamed: dict[str, str] = {}
     for index, record in enumerate(records.layers):
         renamed |= _norm_names(f"model.layers.{index}", record, placement)
-    found, expected = _norms(weights), set(renamed.values())
-    if wrong := sorted(expected - found) or sorted(found - expected):
+    present, expected = _norms(weights), set(renamed.values())
+    if wrong := sorted(expected - present) or sorted(present - expected):
         raise CheckpointError(
             f"checkpoint {folder} is not {placement}: norm {wrong[0]} is {'missing' if wrong[0] in expected else 'extra'}; "
-            f"its norms say {_read_off(found, len(records.layers))}"
+            f"its norms are those of {_read_off(present, len(records.layers))}"
         )
     auto = HOSTS["llama"].heads["causal-lm"][1]
     check_size(str(folder), wanted, auto, sum(weight.numel() for weight in weights.values()), len(weights))
     with no_init_weights():
         model = auto.from_config(wanted, dtype=next(iter(weights.values())).dtype)
-    model.tie_weights()
+    model.tie_weights()  # skipped by transformers for a model that is not initialised
     own_names: list[str] = list(model.state_dict())
     names = {ours: renamed.get(ours, ours) for ours in own_names}
     if wrong := sorted(set(names.values()) ^ weights.keys()):
@@ -127,14 +127,14 @@ def from_mix_ln(folder: Path, config: PreTrainedConfig, placement: str) -> PreTr
 
 
 def is_mix_ln(folder: Path, config: PreTrainedConfig) -> bool:
-    """Whether a folder holds a Llama with a norm that no stock Llama has, and that the Mix-LN authors' code gives it."""
+    """Whether a folder holds a Llama with a norm that only the Mix-LN authors' code adds, not the stock Llama."""
     if config.model_type != "llama" or not any((folder / name).is_file() for name in READERS):
         return False
     return any("post_feedforward_layernorm" in name for name in _names(folder))
 
 
 def _norm_names(layer: str, record: Layer, placement: str) -> dict[str, str]:
-    """Our name of each norm of a layer → the authors'."""
+    """Name of each norm of a layer in mixln → its name in the authors' code."""
     sandwich = record.attention.branch_out is not None
     theirs = {
         "attention_residual.branch_in": "input_layernorm",
@@ -159,14 +159,15 @@ def _norm_names(layer: str, record: Layer, placement: str) -> dict[str, str]:
 
 
 def _norms(weights: Mapping[str, Tensor]) -> set[str]:
-    """Names of the norms within the layers."""
+    """Names of the norms inside the layers."""
     return {name for name in weights if ".layers." in name and "norm" in name}
 
 
 def _read_off(norms: set[str], layers: int) -> str:
-    """What the norms of a checkpoint say about its layers, in the little language."""
+    """The placement that the norms in a checkpoint indicate, in the notation of placements."""
     kinds = []
     for index in range(layers):
+        # model.layers.INDEX.NORM.weight
         has = {name.split(".")[3] for name in norms if name.startswith(f"model.layers.{index}.")}
         kinds.append(KINDS.get(frozenset(has), "something else"))
     runs: list[list[Any]] = []
@@ -179,15 +180,15 @@ def _read_off(norms: set[str], layers: int) -> str:
 
 
 def _difference(placement: Placement, stock: Layer) -> str:
-    """How a placement differs from a family whose layers are all `stock`; empty if it does not."""
+    """Describes how a placement differs from a family whose layers are all `stock`; empty if it does not."""
     for number, layer in enumerate(placement.layers, start=1):
         if layer != stock:
             return f"layer {number} of {placement.name} is {layer.formula}"
-    return "" if placement.only_layers else f"{placement.name} has more than norms in its layers"
+    return "" if placement.only_layers else f"{placement.name} has norms or streams outside its layers"
 
 
 def _builder(host: Host, model: PreTrainedModel, *, placed: bool) -> Callable[..., PreTrainedModel]:
-    """What builds the other layout of a model, with the same head, from a config."""
+    """Returns the function that builds the other layout of a model, with the same head, from a config."""
     own = family(model.config)
     name = type(model).__name__.removeprefix("Placed")
     head = next((head for head, (stock, _) in own.heads.items() if stock.__name__ == name), None)
@@ -199,54 +200,57 @@ def _builder(host: Host, model: PreTrainedModel, *, placed: bool) -> Callable[..
 
 
 def _empty(build: Callable[..., PreTrainedModel], config: PreTrainedConfig, like: PreTrainedModel) -> PreTrainedModel:
-    """A model without values, in the number format of another."""
-    chosen: dict[str, Any] = {"attn_implementation": like.config._attn_implementation}
+    """Builds a model without initial values, with the dtype and implementations of another."""
+    implementations: dict[str, Any] = {"attn_implementation": like.config._attn_implementation}
     if like.config._experts_implementation is not None:
-        chosen["experts_implementation"] = like.config._experts_implementation
+        implementations["experts_implementation"] = like.config._experts_implementation
     with no_init_weights():
-        model = build(config, dtype=like.dtype, **chosen)
-    model.tie_weights()  # which a model that is not initialised leaves out
+        model = build(config, dtype=like.dtype, **implementations)
+    model.tie_weights()  # skipped by transformers for a model that is not initialised
     if model.can_generate() and like.can_generate():
         model.generation_config = copy.deepcopy(like.generation_config)
     return model.eval()
 
 
 def _stock_config(config: PreTrainedConfig, own: Host, host: Host) -> PreTrainedConfig:
-    """The config of a family with the same body, from a placed one of another.
+    """Converts a placed config to the stock config of a family with the same body.
 
-    :raises PlacementError: if it has an entry that the other family does not know, and that is not as it is by itself.
+    :raises PlacementError: if an entry that the other family lacks does not have its default value.
     """
     entries = stock_entries(config)
     if host is not own:
         theirs, neutral = host.config().to_dict(), own.config().to_dict()
+        # Defaults that depend on the other entries.
         neutral |= {
             "head_dim": config.hidden_size // config.num_attention_heads,
             "layer_types": ["full_attention"] * config.num_hidden_layers,
         }
         if not entries.get("use_sliding_window"):
-            neutral |= {"max_window_layers": entries.get("max_window_layers")}  # says nothing then
+            neutral |= {"max_window_layers": entries.get("max_window_layers")}  # unused without a sliding window
         if "head_dim" in theirs:
-            entries["head_dim"] = head_size(config)
+            entries["head_dim"] = head_size(config)  # explicit: defaults differ between families
         for name in sorted(entries.keys() - theirs.keys()):
             if (value := entries.pop(name)) != neutral.get(name):
                 raise PlacementError(
-                    f"{name} of this {own.model_type} is {value}, which the stock layout of {host.model_type} cannot say"
+                    f"{name} of this {own.model_type} is {value}, which a stock {host.model_type} does not support"
                 )
     return host.config(**entries)
 
 
 @torch.no_grad()
 def _checked(source: PreTrainedModel, target: PreTrainedModel) -> PreTrainedModel:
-    """The target, if it does what the source does.
+    """Returns the target if its outputs equal those of the source.
 
-    :raises CheckpointError: if it does not.
+    :raises CheckpointError: if they do not.
     """
     source.eval()
-    given = probe(source, length=64)
-    expected, actual = (model(**given).logits.float() for model in (source, target))
+    inputs = probe(source, length=64)
+    expected, actual = (model(**inputs).logits.float() for model in (source, target))
     if not expected.isfinite().all():
-        raise CheckpointError(f"the {type(source).__name__} gives outputs that are not finite: its weights are damaged")
+        raise CheckpointError(f"the {type(source).__name__} gives outputs that are not finite: its weights are corrupt")
+    # bfloat16 has 8 significant bits, a relative rounding error of 0.4%.
     limit = TOLERANCE if source.dtype == torch.float32 else 100 * TOLERANCE
+    # `not … <=`, so that NaN fails too.
     if not (actual - expected).abs().max() <= limit * expected.abs().max():
         raise CheckpointError(
             f"the converted {type(target).__name__} does not give the outputs of the {type(source).__name__}: "
@@ -256,30 +260,30 @@ def _checked(source: PreTrainedModel, target: PreTrainedModel) -> PreTrainedMode
 
 
 def _weights(folder: Path) -> dict[str, Tensor]:
-    """The weights of a checkpoint of one file, without the rotary tables that old versions stored.
+    """Reads the weights of a single-file checkpoint, without the rotary tables that old versions stored.
 
-    :raises CheckpointError: if there is none, or it cannot be read.
+    :raises CheckpointError: if there is no such file, or it cannot be read.
     """
     for name, read in READERS.items():
         if not (folder / name).is_file():
             continue
         try:
             stored = read(folder / name)
-        except Exception as error:  # safetensors and torch raise many kinds
+        except Exception as error:  # safetensors and torch raise many types
             raise CheckpointError(f"checkpoint {folder / name} cannot be read: {first_line(error)}") from error
         weights = {key: value for key, value in stored.items() if not key.endswith("rotary_emb.inv_freq")}
         if wrong := sorted(key for key, value in weights.items() if not value.is_floating_point()):
             raise CheckpointError(
-                f"checkpoint {folder / name}: weight {wrong[0]} is stored as {weights[wrong[0]].dtype}, and must be floating-point numbers"
+                f"checkpoint {folder / name}: weight {wrong[0]} is stored as {weights[wrong[0]].dtype}, but must be floating point"
             )
         return weights
     raise CheckpointError(
-        f"checkpoint {folder} holds none of {', '.join(READERS)}; one file with all weights is needed"
+        f"checkpoint {folder} has none of {', '.join(READERS)}; a single file with all weights is required"
     )
 
 
 def _names(folder: Path) -> Iterable[str]:
-    """The names of the weights of a checkpoint of one file, without reading the weights where the format allows it."""
+    """Names of the weights in a single-file checkpoint; the weights themselves are read only if the format requires it."""
     if (path := folder / "model.safetensors").is_file():
         try:
             with safe_open(path, framework="pt") as file:
@@ -295,9 +299,9 @@ def _torch_weights(path: Path) -> dict[str, Tensor]:
 
 READERS = {"model.safetensors": load_file, "pytorch_model.bin": _torch_weights}
 AUTHORS = {PRE: "pre", POST: "post", SANDWICH: "sandwich"}
-"""The layers that the Mix-LN authors' code knows."""
+"""Layers of the Mix-LN authors' code → their name in the notation of placements."""
 KINDS = {
     frozenset(name.split(".")[3] for name in _norm_names("model.layers.0", layer, kind).values()): kind
     for layer, kind in AUTHORS.items()
 }
-"""The norms that a layer of the authors' checkpoints has → what it is."""
+"""Norms of a layer in the authors' checkpoints → placement of the layer."""

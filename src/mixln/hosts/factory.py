@@ -1,4 +1,4 @@
-"""Makes the placed classes of a host family and registers them with the `Auto*` classes of transformers."""
+"""Generates the placed classes of a host family and registers them with transformers' `Auto*` classes."""
 
 from __future__ import annotations
 
@@ -20,23 +20,25 @@ from mixln.nn.residual import PlacedLayer
 from mixln.nn.streams import STREAMS
 from mixln.placement import Norm, Placement
 
+# Part of the file format: config.json of existing checkpoints holds this text.
 REFUSAL = "one per entry of placement.layers: this checkpoint opens with `import mixln` only"
-"""What `config.json` holds in place of the number of layers, which the placement gives. The `Auto*` classes of a plain
-transformers refuse the model type; this makes a stock class that is named outright refuse too, where it would only
-warn about missing norms and go on without them.
+"""Value of the number of layers in `config.json`; the placement gives the actual number.
+
+Without mixln, the `Auto*` classes refuse the unknown model type. A stock class named explicitly would only warn about unused norms
+and load the rest; this string makes it fail.
 """
 
 
 LAYER_TYPES = "placed_layer_types"
-"""What `layer_types` is called in `config.json`: transformers' Trainer reads that file as a config of no family, which would
-hold the list against the sentence above.
+"""Name of `layer_types` in `config.json`. transformers' Trainer reads the file as a generic config, which would compare the length
+of the list with :data:`REFUSAL`.
 """
 
 
 def placed_classes(host: Host, module: str) -> dict[str, type]:
-    """Makes the family's placed config, base model and heads, and registers them with the `Auto*` classes.
+    """Generates the family's placed config, base model and heads, and registers them with the `Auto*` classes.
 
-    :param module: name of the module that will hold them, so that they can be pickled.
+    :param module: name of the module that will hold the classes, so that they can be pickled.
     :returns: class name → class, for example `PlacedLlamaForCausalLM`.
     """
     config = _config_class(host, module)
@@ -52,6 +54,7 @@ def placed_classes(host: Host, module: str) -> dict[str, type]:
 
 
 def _config_class(host: Host, module: str) -> type[PreTrainedConfig]:
+    # The family's name for the number of layers, for example n_layer in GPT-2.
     depth = host.config.attribute_map.get("num_hidden_layers", "num_hidden_layers")
 
     def __post_init__(self: Any, **kwargs: Any) -> None:
@@ -71,6 +74,7 @@ def _config_class(host: Host, module: str) -> type[PreTrainedConfig]:
             config_dict = {**config_dict, depth: len(layers)}
             if LAYER_TYPES in config_dict:
                 config_dict["layer_types"] = config_dict.pop(LAYER_TYPES)
+        # `config` is the class made below: zero-argument super() needs a class body around it.
         return super(config, cls).from_dict(config_dict, **kwargs)  # type: ignore[misc]
 
     def base_model_tp_plan(self: Any) -> dict[str, str] | None:
@@ -78,14 +82,14 @@ def _config_class(host: Host, module: str) -> type[PreTrainedConfig]:
 
     namespace = {
         "__module__": module,
-        "__doc__": f"Config of a placed {host.config.__name__}: `placement` holds one record a layer, `init` its initialisation, "
-        "`stochastic_depth` the probability that a branch of the last layer is left out; it rises from 0 in the first.",
+        "__doc__": f"Config of a placed {host.config.__name__}: `placement` holds one record per layer, `init` the initialisation, "
+        "`stochastic_depth` the probability of dropping a branch of the last layer; it rises linearly from 0 in the first.",
         "__annotations__": {"placement": "dict | None", "init": "str", "stochastic_depth": "float"},
         "model_type": f"placed_{host.model_type}",
         "placement": None,
         "init": "normal",
         "stochastic_depth": 0.0,
-        "auto_map": MappingProxyType({}),  # no code comes with it; TRL asks, and stands still where there is no answer
+        "auto_map": MappingProxyType({}),  # no remote code; TRL fails if the attribute is missing
         "base_model_tp_plan": property(base_model_tp_plan),
         "__post_init__": __post_init__,
         "to_diff_dict": to_diff_dict,
@@ -96,9 +100,9 @@ def _config_class(host: Host, module: str) -> type[PreTrainedConfig]:
 
 
 def check(config: Any) -> Placement:
-    """The placement in a placed config, checked against the config's number of layers.
+    """Returns the placement of a placed config, checked against its number of layers.
 
-    :raises PlacementError: if it is missing, malformed, or has another number of layers.
+    :raises PlacementError: if the placement is missing or malformed, or its number of layers differs.
     """
     if config.placement is None:
         raise PlacementError(
@@ -113,18 +117,18 @@ def check(config: Any) -> Placement:
 
 
 class PlacedModel:
-    """What every placed class adds to its stock class: its own initialisation and strict loading."""
+    """Mixin of every placed class: initialisation and strict loading."""
 
     host: Host
     stock: type[PreTrainedModel]
     config_class: type[PreTrainedConfig]
 
     _weight_conversions: Sequence[Any] = ()
-    """Undone when a model is saved. None, unless its file needed some: the weights of experts stay fused in our files, for
-    Trainer resumes with names of files that it takes for names of weights.
+    """Conversions that transformers reverts when it saves a model. Empty unless the loaded file needed some, so that the weights of
+    experts stay fused in our files: Trainer resumes without conversions, and expects the names in the file to be those of the model.
     """
 
-    # transformers reads in the source of a class's module whether it can: that is the family's, not ours.
+    # transformers searches the source of the class's module to find out; the relevant source is the family's.
     @classmethod
     def _can_set_experts_implementation(cls) -> bool:
         return cls.host.base._can_set_experts_implementation()
@@ -134,9 +138,9 @@ class PlacedModel:
         return cls.host.base._can_set_attn_implementation()
 
     def initialize_weights(self) -> None:
-        """transformers calls this once on the outermost model, and again for what a checkpoint lacks.
+        """Initialises the model; called by transformers once on the outermost model, and again for weights missing from a checkpoint.
 
-        The matrices are drawn first and marked as done; the family's own rules then set what is left, the vectors.
+        Matrices are drawn first and marked as initialised; the family's own rules then set the vectors.
         """
         config = self.config  # type: ignore[attr-defined]
         initialise(
@@ -159,50 +163,50 @@ class PlacedModel:
         ignore_mismatched_sizes: bool = False,
         **kwargs: Any,
     ) -> Any:
-        """As transformers', but strict: a missing, extra or misshapen weight is an error.
+        """Loads a model like transformers, but strictly: a missing, extra or misshapen weight is an error.
 
-        Where the checkpoint was saved with another head, the weights of the heads may differ; with
-        `ignore_mismatched_sizes` those of the same head may, as for another number of labels.
+        Weights of the head may differ if the checkpoint was saved with another head. With `ignore_mismatched_sizes`, a head of the
+        same class may have other shapes, for example for another number of labels.
 
-        :raises CheckpointError: naming the first such weight.
+        :raises CheckpointError: with the name of the first such weight.
         """
-        kwargs = {**kwargs, "ignore_mismatched_sizes": True}  # so that they are reported, and refused below
+        kwargs = {**kwargs, "ignore_mismatched_sizes": True}  # reported instead of raised, and checked below
         where = (pretrained_model_name_or_path, *model_args)
         model, info = super().from_pretrained(*where, output_loading_info=True, **kwargs)  # type: ignore[misc]
         if renamed := cls._renamed(model, info["unexpected_keys"]):
             kwargs["key_mapping"] = {**(kwargs.get("key_mapping") or {}), **renamed}
             model, info = super().from_pretrained(*where, output_loading_info=True, **kwargs)  # type: ignore[misc]
-            # transformers undoes on saving what it did on loading; these files are to get the names of today.
-            conversions = [made for made in model._weight_conversions if made.source_patterns[0] not in renamed]
+            # transformers would revert these renames on saving; new files get the current names.
+            conversions = [rule for rule in model._weight_conversions if rule.source_patterns[0] not in renamed]
             model._weight_conversions = conversions
         same_head = cls.__name__ in (model.config.architectures or (cls.__name__,))
         misshapen = (key if isinstance(key, str) else key[0] for key in info["mismatched_keys"])
-        found = {"missing": info["missing_keys"], "extra": info["unexpected_keys"], "misshapen": misshapen}
-        for what, keys in found.items():
+        problems = {"missing": info["missing_keys"], "extra": info["unexpected_keys"], "misshapen": misshapen}
+        for what, keys in problems.items():
             for key in sorted(keys):
                 strict = same_head and not (what == "misshapen" and ignore_mismatched_sizes)
                 if strict or cls._in_body(key, of_model=what != "extra"):
                     raise CheckpointError(
                         f"checkpoint {pretrained_model_name_or_path} does not fit the placement in its config: weight {key} is {what}; "
-                        "it was written with another placement, or is damaged"
+                        "it was written with another placement, or is corrupt"
                     )
         return (model, info) if output_loading_info else model
 
     @classmethod
     def _renamed(cls, model: Any, unexpected: Iterable[str]) -> dict[str, str]:
-        """Pattern of a weight's name in a checkpoint of an earlier mixln → its name today, where `unexpected` has such names."""
+        """Pattern of an unexpected weight name of an earlier mixln version → its current name."""
         prefix = cls.base_model_prefix + "."  # type: ignore[attr-defined]
         former = {
             old.removeprefix(prefix): new.removeprefix(prefix) for new, old in cls.host.former_names(model).items()
         }
-        found = {key.removeprefix(prefix) for key in unexpected} & former.keys()
-        return {f"{re.escape(old)}$": former[old] for old in sorted(found)}
+        present = {key.removeprefix(prefix) for key in unexpected} & former.keys()
+        return {f"{re.escape(old)}$": former[old] for old in sorted(present)}
 
     @classmethod
     def _in_body(cls, key: str, *, of_model: bool) -> bool:
         """Whether a weight belongs to the model without its head.
 
-        :param of_model: the weight is one of this model's, not only of the checkpoint's.
+        :param of_model: the weight exists in this model, not only in the checkpoint.
         """
         prefix = cls.base_model_prefix + "."  # type: ignore[attr-defined]
         name = key.removeprefix(prefix)
@@ -214,7 +218,7 @@ class PlacedModel:
 
 
 def former_names(model: nn.Module) -> dict[str, str]:
-    """See :meth:`Host.former_names`; empty for a model without a placement. A placed model with adapters around it counts."""
+    """See :meth:`Host.former_names`; empty for a model without a placement. Adapters may wrap the placed model."""
     placed = next((module for module in model.modules() if isinstance(module, PlacedModel)), None)
     return placed.host.former_names(model) if placed else {}
 
@@ -224,6 +228,7 @@ def _base_class(host: Host, config_class: type, module: str) -> type[PreTrainedM
 
     def __init__(self: Any, config: Any, *args: Any, **kwargs: Any) -> None:
         placement = check(config)
+        # Weights are drawn only in post_init, once all placed layers exist.
         with no_init_weights():
             stock.__init__(self, config, *args, **kwargs)
             layers = getattr(self, host.layers)
@@ -236,16 +241,18 @@ def _base_class(host: Host, config_class: type, module: str) -> type[PreTrainedM
             _see_both_ways(self)
         self.post_init()
 
+    # The stock forward with self.final_norm(x) replaced by self.final_norm(self.folded("…", x)): several streams become one there.
     folding = rewrite(stock.forward, Calls("folded", before=[host.final_norm]))
     assert folding is not None, f"{stock.__name__}.forward does not call self.{host.final_norm}(…)"
 
     def folded(self: Any, final_norm: str, states_BTD: Tensor) -> Tensor:
         return self.stream_fold(states_BTD)
 
-    @wraps(stock.forward)
+    @wraps(stock.forward)  # Trainer reads the signature to decide which columns the model takes
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         if self.stream_fold is None:
             return stock.forward(self, *args, **kwargs)
+        # Hidden states can only be replaced in an output object; a tuple is made of it at the end.
         wanted = kwargs.pop("return_dict", None)
         outputs = folding(self, *args, return_dict=True, **kwargs)
         if outputs.hidden_states is not None:
@@ -254,8 +261,10 @@ def _base_class(host: Host, config_class: type, module: str) -> type[PreTrainedM
             )
         return outputs if (self.config.return_dict if wanted is None else wanted) else outputs.to_tuple()
 
+    # transformers collects hidden states by the class of the layers.
     stock_recorded: dict[str, Any] = stock._can_record_outputs or {}
     recorded = {**stock_recorded, "hidden_states": PlacedLayer}
+    # accelerate must keep a placed layer on one device, as it does with the stock layer that it replaces.
     whole = [name for name in stock._no_split_modules or () if name != stock_recorded["hidden_states"].__name__]
     namespace = {
         "__init__": __init__,
@@ -287,7 +296,7 @@ def _head_class(stock: type[PreTrainedModel], base: type, config_class: type, mo
     arguments = {"add_pooling_layer": False} if base.host.pooler else {}  # type: ignore[attr-defined]
 
     def __init__(self: Any, config: Any) -> None:
-        # Nothing is drawn and no memory touched until post_init: the stock model inside is built only to be replaced.
+        # No weights are drawn until post_init: the stock base model is built only to be replaced.
         with no_init_weights():
             stock.__init__(self, config)
             setattr(self, self.base_model_prefix, base(config, **arguments))

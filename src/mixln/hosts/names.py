@@ -1,4 +1,4 @@
-"""Names that most families took over from Llama."""
+"""Module names that most families share with Llama."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ ROLES = ATTENTION_ROLES | {
     "mlp.down_proj": "feed_forward_out",
 }
 EXPERT_ROLES = ATTENTION_ROLES | {
+    # Gate and up projections of all experts, fused in one weight.
     "experts.gate_up_proj": ("feed_forward_in", "feed_forward_in"),
     "experts.down_proj": "feed_forward_out",
 }

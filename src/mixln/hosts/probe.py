@@ -1,4 +1,4 @@
-"""A small input that is always the same, to see whether two models do the same."""
+"""A small fixed input, to compare the outputs of two models."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mixln.hosts.configs import positions
 def probe(model: PreTrainedModel, *, length: int) -> dict[str, Tensor]:
     """One image of the model's size (1, C, H, W), or one text (1, T), on the model's device.
 
-    :param length: T, tokens, where the model takes text; fewer if it has fewer positions.
+    :param length: T in tokens, for a model that takes text; limited to the model's number of positions.
     """
     config: Any = model.config
     device = next(model.parameters()).device
@@ -24,4 +24,5 @@ def probe(model: PreTrainedModel, *, length: int) -> dict[str, Tensor]:
         shape = (1, config.num_channels, *size)
         return {"pixel_values": torch.linspace(-1, 1, math.prod(shape), device=device).view(shape)}
     length = min(length, positions(config) or length)
+    # From 1, because id 0 is often padding.
     return {"input_ids": torch.arange(1, length + 1, device=device).unsqueeze(0) % config.vocab_size}

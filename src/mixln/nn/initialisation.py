@@ -1,8 +1,8 @@
-"""Initialisation: an axis of its own, independent of the placement.
+"""Initialisation, independent of the placement.
 
-Every matrix draws from a random generator seeded by its own name, so two placements start with bit-identical values of
-all weights that they share, on any device, in any order. Norms and gains draw no random numbers. d is the hidden size,
-L the number of layers.
+Each matrix is drawn from a random generator seeded with its own name, so two placements start with bit-identical values of all
+shared weights, on any device and in any order. Norms and gains draw no random numbers. d is the hidden size, L the number of
+layers.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from transformers.pytorch_utils import Conv1D
 from mixln.nn.schemes import Scheme, Weight, scheme
 
 INITIALISED = "_is_hf_initialized"
-"""The attribute by which transformers marks a parameter that must keep its values."""
+"""Attribute with which transformers marks a parameter that must keep its values."""
 
 
 @runtime_checkable
 class SelfStarting(Protocol):
-    """A module that says what its own parameters start at: those of a family would start them by its own rules."""
+    """A module that defines the initial values of its parameters, which the family's rules might set differently."""
 
     def starting_values(self) -> dict[str, float]:
-        """Parameter → the value of all its entries."""
+        """Parameter → initial value of all its entries."""
         ...
 
 
@@ -42,15 +42,15 @@ def initialise(
     layers: int,
     initializer_range: float,
 ) -> None:
-    """Draws every weight matrix of `model` anew and sets the modules of this package to their start; other vectors are left as they are.
+    """Draws every weight matrix of `model` and sets this package's modules to their initial values; other vectors are unchanged.
 
-    The only use of torch's global random state is one number, so that `torch.manual_seed` decides the outcome.
-    Parameters that transformers marks as initialised, as it does those loaded from a checkpoint, keep their values, and
-    those drawn here are marked so. The row of an embedding's padding token is zero.
+    Parameters that transformers marks as initialised, such as those loaded from a checkpoint, keep their values; parameters drawn
+    here are marked too. One number is drawn from torch's global generator, so `torch.manual_seed` determines the result. The row
+    of an embedding's padding token is zero.
 
     :param name: see :func:`~mixln.nn.schemes.scheme`.
-    :param role: parameter name → role (see :class:`Weight`), or those of the equal parts that lie side by side in it.
-    :param canonical: parameter name → its name in the unplaced model, which seeds it.
+    :param role: parameter name → role (see :class:`~mixln.nn.schemes.Weight`), or the roles of its equal fused parts.
+    :param canonical: parameter name → its name in the stock model, which seeds its generator.
     """
     rule = scheme(name)
     for module in model.modules():
@@ -64,24 +64,27 @@ def initialise(
         (f"{path}.{local}", parameter, module)
         for path, module in model.named_modules()
         for local, parameter in module.named_parameters(recurse=False)
+        # Vectors, such as biases and the gains of stock norms, keep the values that the family gives them.
         if parameter.ndim >= 2 and not getattr(parameter, INITIALISED, False)
     ]
+    # Nothing to draw, for example after loading a checkpoint: leave the global generator untouched.
     if not drawn:
         return
     base = int(torch.randint(2**62, ()).item())
     for full_name, parameter, module in drawn:
         if getattr(parameter, INITIALISED, False):
-            continue  # tied to one that has been drawn
-        found = role(full_name)
+            continue  # tied weights: already drawn under the other name
+        roles = role(full_name)
         generator = _generator(base, canonical(full_name))
-        parts = [found] if isinstance(found, str) else list(found)
-        # A linear map keeps its outputs in the last axis but one, behind those of the experts; Conv1D keeps them in the last.
+        parts = [roles] if isinstance(roles, str) else list(roles)
+        # The output axis. Linear: (outputs, inputs); fused experts: (experts, outputs, inputs); Conv1D: (inputs, outputs).
         axis = -1 if isinstance(module, Conv1D) else 0 if parameter.ndim == 2 else -2
+        # On the meta device, chunk computes the shapes of the parts without memory.
         shapes = [part.shape for part in torch.empty(parameter.shape, device="meta").chunk(len(parts), dim=axis)]
         drawn_parts = []
-        for shape, of_part in zip(shapes, parts, strict=True):
+        for shape, part_role in zip(shapes, parts, strict=True):
             weight = Weight(
-                role=of_part,
+                role=part_role,
                 shape=tuple(shape),
                 hidden_size=hidden_size,
                 layers=layers,
@@ -96,6 +99,7 @@ def initialise(
 
 
 def _generator(base: int, name: str) -> torch.Generator:
+    # SHA-256 because hash() of a string differs between processes. 8 bytes, signed: the range of manual_seed.
     digest = hashlib.sha256(f"{base}:{name}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big", signed=True))
 
@@ -105,13 +109,14 @@ def _draw(weight: Weight, rule: Scheme, generator: torch.Generator) -> Tensor:
     value = torch.empty(weight.shape)
     if rule.truncate is None:
         return value.normal_(0.0, std, generator=generator)
-    limit = rule.truncate * std
+    limit = rule.truncate * std  # trunc_normal_ takes absolute bounds
     return nn.init.trunc_normal_(value, 0.0, std, -limit, limit, generator=generator)
 
 
 def _set(parameter: Tensor, value: Tensor) -> None:
-    """Of a parameter that is spread over processes, each takes its share."""
+    """Copies a value into a parameter; a sharded parameter takes its local shard."""
     if isinstance(parameter, DTensor):
+        # Every process has drawn the same full matrix; src_data_rank=None takes the local shard without a broadcast.
         value = distribute_tensor(
             value.to(parameter.device), parameter.device_mesh, parameter.placements, src_data_rank=None
         )

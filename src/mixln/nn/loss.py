@@ -1,6 +1,6 @@
-"""The loss of a causal language model without its logits, or rather with those of a few tokens at a time.
+"""Cross-entropy of a causal language model computed in chunks of tokens, without the full logits.
 
-Shapes: B batch, T tokens, N of both, R of them at a time, D hidden size, V vocabulary.
+Shapes: B batch, T tokens, N = B·T, R tokens of one chunk, D hidden size, V vocabulary.
 """
 
 from __future__ import annotations
@@ -16,36 +16,38 @@ from torch.autograd.function import once_differentiable
 from transformers import PreTrainedModel
 
 ROWS = 512
-"""Tokens whose logits are made at a time. Fewer make the matrix products slower; more are no faster (benchmarks/loss.py)."""
+"""Tokens per chunk of logits. Fewer make the matrix products slower; more are no faster (benchmarks/loss.py)."""
 
 
 @contextmanager
 def without_logits(model: nn.Module) -> Iterator[bool]:
-    """Within it, a causal language model that is given labels holds the logits of some rows at a time, instead of all B × T × V.
+    """Context in which a causal language model with labels holds the logits of :data:`ROWS` tokens at a time, not of all B × T.
 
-    Its `loss` and gradients are those that it has otherwise, to the rounding of float32; its `logits` are the last hidden
-    states (B, T, D). The model's own code runs: the head hands on what it is given, and the loss multiplies by its weights.
-    Where something else comes between head and loss, or the head is not the model's own linear map, all is as usual.
+    `loss` and gradients are unchanged up to float32 rounding; `logits` are the last hidden states (B, T, D). The model's own code
+    runs: the head returns its input, and the loss multiplies it by the head's weights. A model that changes its logits between
+    head and loss, or whose head is not its own linear layer, runs unchanged.
 
-    :param model: also one that PEFT has wrapped.
-    :returns: whether it does without logits.
+    :param model: a model, or one wrapped by PEFT.
+    :returns: whether the logits are avoided.
     """
     inner: Any = model if isinstance(model, PreTrainedModel) else model.get_base_model()  # type: ignore[operator]
     head = inner.get_output_embeddings()
+    # Adapters and quantizers replace the head by another class, and softcapping needs the logits themselves.
     changed = getattr(inner.config, "final_logit_softcapping", None) is not None
     if type(head) is not nn.Linear or head.bias is not None or changed:
         yield False
         return
-    given: list[Tensor] = []
+    head_inputs: list[Tensor] = []
 
     def forward(states: Tensor) -> Tensor:
-        given.append(states)
+        head_inputs.append(states)
         return states
 
     def loss_function(logits: Tensor, labels: Tensor, *_: Any, **kwargs: Any) -> Tensor:
-        assert logits is given.pop(), f"{type(inner).__name__} changes its logits before the loss"
+        assert logits is head_inputs.pop(), f"{type(inner).__name__} changes its logits before the loss"
         return causal_loss(logits, head, labels, **kwargs)
 
+    # Values set on the instances, None if there are none. transformers' `loss_function` property stores its value in `_loss_function`.
     before = [(owner, name, vars(owner).get(name)) for owner, name in ((head, "forward"), (inner, "_loss_function"))]
     head.forward, inner.loss_function = forward, loss_function  # type: ignore[method-assign]
     try:
@@ -67,10 +69,11 @@ def causal_loss(
     shift_labels: Tensor | None = None,
     **_: Any,
 ) -> Tensor:
-    """Cross-entropy of the next token, nats: the mean over labels, or their sum divided by `num_items_in_batch`.
+    """Next-token cross-entropy in nats: the mean over labels, or their sum divided by `num_items_in_batch`.
 
-    The same arguments as :func:`transformers.loss.loss_utils.ForCausalLMLoss`, but for the states that the head is given.
+    Takes the arguments of :func:`transformers.loss.loss_utils.ForCausalLMLoss`, with the head's input in place of logits.
     """
+    # Position t predicts token t + 1, so the last position has no label.
     if shift_labels is None:
         shift_labels = F.pad(labels_BT, (0, 1), value=ignore_index)[:, 1:]
     targets_N = shift_labels.flatten().to(states_BTD.device)
@@ -81,9 +84,9 @@ def causal_loss(
 
 
 class _SummedLoss(torch.autograd.Function):
-    """Σ −log softmax(W x)[target], and its gradients at once, while the logits of some rows are there.
+    """Σ −log softmax(W x)[target], with the gradients computed in the forward pass while a chunk's logits exist.
 
-    :func:`torch.nn.functional.linear_cross_entropy` does the same, but gives the loss of bfloat16 states in bfloat16.
+    :func:`torch.nn.functional.linear_cross_entropy` does the same, but returns the loss of bfloat16 states in bfloat16.
     """
 
     @staticmethod
@@ -91,22 +94,25 @@ class _SummedLoss(torch.autograd.Function):
         ctx: Any, states_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, ignored: int, learning: bool
     ) -> Tensor:
         kind = states_ND.device.type
+        # Matrix products run in the dtype that the head would use, softmax and sums in float32.
         low = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states_ND.dtype
         total = torch.zeros((), device=states_ND.device)
         d_states_ND, d_weight_VD = (
-            torch.zeros_like(given) if learning and needed else None
-            for given, needed in zip((states_ND, weight_VD), ctx.needs_input_grad, strict=False)
+            torch.zeros_like(tensor) if learning and needed else None
+            for tensor, needed in zip((states_ND, weight_VD), ctx.needs_input_grad, strict=False)
         )
         weight = weight_VD.to(low)
         with torch.autocast(kind, enabled=False):
             for start in range(0, len(states_ND), ROWS):
                 part = slice(start, start + ROWS)
+                # Ignored tokens get index 0, which gather accepts, and zero states: finite logits and no weight gradient.
                 used_R1 = (targets_N[part] != ignored).unsqueeze(1)
                 targets_R1 = targets_N[part].unsqueeze(1).where(used_R1, 0)
                 states_RD = states_ND[part].to(low).where(used_R1, 0)
                 logs_RV = F.log_softmax((states_RD @ weight.T).float(), dim=-1)
                 total -= (logs_RV.gather(1, targets_R1) * used_R1).sum()
                 if d_states_ND is not None or d_weight_VD is not None:
+                    # d loss / d logits = softmax − one-hot(target), in the memory of the log-probabilities.
                     logs_RV.exp_().scatter_add_(1, targets_R1, torch.full_like(targets_R1, -1.0, dtype=torch.float32))
                     d_logits_RV = logs_RV.to(low)
                     if d_states_ND is not None:
@@ -114,12 +120,13 @@ class _SummedLoss(torch.autograd.Function):
                     if d_weight_VD is not None:
                         d_weight_VD += d_logits_RV.T @ states_RD
                     del d_logits_RV
-                del logs_RV  # before the next are made
+                del logs_RV  # before the next chunk is allocated
         ctx.save_for_backward(d_states_ND, d_weight_VD)
         return total
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:  # type: ignore[override]
-        d_states_ND, d_weight_VD = (None if given is None else given * outer[0] for given in ctx.saved_tensors)
+        # outer[0] is the gradient of the scalar loss, for example 1 / num_items_in_batch.
+        d_states_ND, d_weight_VD = (None if saved is None else saved * outer[0] for saved in ctx.saved_tensors)
         return d_states_ND, d_weight_VD, None, None, None

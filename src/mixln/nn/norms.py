@@ -1,4 +1,4 @@
-"""Norm modules that a host does not bring itself, and the one place that turns a `Norm` record into a module.
+"""Norm modules that host families lack, and the function that turns a `Norm` record into a module.
 
 Shapes: B batch, T tokens, D features of the normalized vector.
 """
@@ -14,15 +14,15 @@ from mixln.errors import PlacementError
 from mixln.placement import Norm
 
 MakeNorm = Callable[[int], nn.Module]
-"""Makes the host family's own norm over vectors of the given size."""
+"""Builds the host family's own norm for vectors of a given size."""
 
 
 class GroupRMSNorm(nn.Module):
-    """RMSNorm within `groups` equal groups of neighbouring features, with one gain a feature.
+    """RMSNorm within `groups` equal groups of adjacent features, with one gain per feature.
 
-    y = γ · x / √(mean(x² within the group) + ε), in float32, cast back before the gain is applied (arXiv:1803.08494).
+    y = γ · x / √(mean(x² within the group) + ε), computed in float32 and cast back before the gain is applied (arXiv:1803.08494).
 
-    :param size: D, the features of the last axis; a multiple of `groups`.
+    :param size: D, features of the last axis; a multiple of `groups`.
     :param groups: number of groups.
     :param eps: ε, added to the mean square.
     """
@@ -39,6 +39,7 @@ class GroupRMSNorm(nn.Module):
         return {"weight": 1.0}
 
     def forward(self, x_BTD: Tensor) -> Tensor:
+        # In float16, squares overflow from 256 on.
         grouped = x_BTD.float().unflatten(-1, (self.groups, -1))
         scale = torch.rsqrt(grouped.pow(2).mean(-1, keepdim=True) + self.eps)
         return self.weight * (grouped * scale).flatten(-2).to(x_BTD.dtype)
@@ -50,13 +51,14 @@ class GroupRMSNorm(nn.Module):
 class DyT(nn.Module):
     """Dynamic tanh in place of a norm: y = γ ⊙ tanh(αx) + β, with a learnable scalar α (arXiv:2503.10622).
 
-    :param size: D, the features of the last axis.
-    :param alpha: what α starts at; 0.5 in the paper except for language models, where it depends on the width.
+    :param size: D, features of the last axis.
+    :param alpha: initial α; 0.5 in the paper, except for language models, where it depends on the width.
     """
 
     def __init__(self, size: int, alpha: float) -> None:
         super().__init__()
         self.start = alpha
+        # Shape (1,), because FSDP2 refuses parameters without an axis to shard.
         self.alpha = nn.Parameter(torch.full((1,), alpha))
         self.weight = nn.Parameter(torch.ones(size))
         self.bias = nn.Parameter(torch.zeros(size))
@@ -72,7 +74,7 @@ class DyT(nn.Module):
 
 
 def make_norm(record: Norm | None, size: int, *, host_norm: MakeNorm, eps: float) -> nn.Module | None:
-    """The module for one slot over vectors of `size` features; `None` for an empty slot.
+    """Builds the module of one slot for vectors of `size` features; `None` for an empty slot.
 
     :raises PlacementError: if the groups of a group norm do not divide `size`.
     """
@@ -81,6 +83,7 @@ def make_norm(record: Norm | None, size: int, *, host_norm: MakeNorm, eps: float
     return NORMS[record.kind](record, size, host_norm, eps)
 
 
+# `or` only narrows the types: a Norm record of kind group has groups, one of kind dyt has alpha.
 NORMS: dict[str, Callable[[Norm, int, MakeNorm, float], nn.Module]] = {
     "host": lambda record, size, host_norm, eps: host_norm(size),
     "group": lambda record, size, host_norm, eps: GroupRMSNorm(size, record.groups or 1, eps),

@@ -1,4 +1,4 @@
-"""Gains that start at what a pass over a batch of data measures (Admin, arXiv:2004.08249)."""
+"""Gains initialised from a forward pass over a batch of data (Admin, arXiv:2004.08249)."""
 
 from __future__ import annotations
 
@@ -15,32 +15,33 @@ from mixln.nn.residual import LearnedGain, PlacedLayer, placed_layers
 
 @torch.no_grad()
 def profile(model: nn.Module, batch: Mapping[str, Any]) -> list[float]:
-    """Sets the profiled gains of a placed model, by one forward pass without dropout; another model is left alone.
+    """Sets the profiled gains of a placed model in one forward pass without dropout; other models are unchanged.
 
-    The first sublayer's ω stays 1. Those of the k-th are √(Var[x₀] + Σ_{j<k} Var[branch j]), x₀ what enters the first
-    sublayer and the variance over all entries, each set before its sublayer runs: so the skip of every sublayer has about
-    the variance that an unnormalized residual stream would have there. The rule is from memory of the paper and its code.
+    ω of the first sublayer stays 1. ω of the k-th is √(Var[x₀] + Σ_{j<k} Var[branch j]), with x₀ the input of the first sublayer
+    and the variance taken over all entries. Each ω is set before its sublayer runs, so the skip of every sublayer has about the
+    variance of an unnormalized residual stream. The rule is from memory of the paper and its code.
 
-    :param batch: inputs of the model; text without padding, as padding would count.
-    :returns: ω of every sublayer, attention and feed-forward of the first layer first; empty if nothing is profiled.
+    :param batch: model inputs; text without padding, since padding would count.
+    :returns: ω of every sublayer, in the order of the model; empty if nothing is profiled.
     """
     layers = list(placed_layers(model))
     if not any(_profiled(layer) for layer in layers):
         return []
-    total, found, training = 0.0, [], model.training
+    total, omegas, training = 0.0, [], model.training
 
     def start(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         nonlocal total
-        if not found:
+        if not omegas:
             total = inputs[0].float().var(correction=0).item()
-        found.append(math.sqrt(total) if found else 1.0)
+        omegas.append(math.sqrt(total) if omegas else 1.0)
         gain = module.skip_gain
         if isinstance(gain, LearnedGain) and gain.profiled:
-            gain.weight.fill_(found[-1])
+            gain.weight.fill_(omegas[-1])
 
     def add(module: nn.Module, inputs: Any, output: Any) -> None:
         nonlocal total
         branch = output[0] if isinstance(output, tuple) else output
+        # The variances of skip and branch add up if the two are uncorrelated.
         total += branch.float().var(correction=0).item()
 
     with ExitStack() as hooks:
@@ -49,10 +50,11 @@ def profile(model: nn.Module, batch: Mapping[str, Any]) -> list[float]:
                 hooks.callback(residual.register_forward_pre_hook(start).remove)
                 hooks.callback(layer.get_submodule(branch).register_forward_hook(add).remove)
         try:
+            # Dropout would multiply the variance of a branch by 1 / (1 − p). Without labels the model computes no loss.
             model.eval()(**{name: value for name, value in batch.items() if name != "labels"})
         finally:
             model.train(training)
-    return found
+    return omegas
 
 
 def _profiled(layer: PlacedLayer) -> bool:

@@ -1,9 +1,9 @@
-"""Norms on the inputs or outputs of a family's own projections, beside them and not around them.
+"""Norms on the inputs or outputs of a family's projections, as siblings of the projections and not as wrappers.
 
-The projection stays where the family put it, a `Linear` under its own name, so that adapters, quantizers, tensor parallelism and
-parallel plans find it. What changes is the call: where the family's code says `self.q_proj(x)`, a subclass of its class says
-`self.normed("q_proj", self.q_proj(x))`. The subclass is made from the family's source by replacing these calls and nothing else;
-whatever module stands at the name when it runs, an adapter for example, is called whole before the norm.
+The projection remains a `Linear` under its own name, so adapters, quantizers and tensor parallelism find it. Only the call changes:
+where the family's code has `self.q_proj(x)`, a subclass has `self.normed("q_proj", self.q_proj(x))`. The subclass is generated
+from the family's source by replacing these calls and nothing else. A module that has replaced the projection by then, such as an
+adapter, runs as a whole before the norm.
 
 Shapes: B batch, T tokens, D features of the projection's input or output.
 """
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from mixln.errors import PlacementError
 
 FUSED = ("query", "key", "value")
-"""The order of the parts of a projection that makes q, k and v side by side."""
+"""Order of the parts in the output of a fused q, k and v projection."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +34,8 @@ class Site:
     :param projection: attribute of the module that holds the projection.
     :param norm: attribute of the module that holds the norm.
     :param before: normalize the projection's input instead of its output.
-    :param size: features of each normalized vector, for a norm per head; `None` for the full width.
-    :param part: which third of a fused projection's output (0 query, 1 key, 2 value); `None` for all of it.
+    :param size: features per normalized vector, for a per-head norm; `None` for the full width.
+    :param part: third of a fused projection's output (0 query, 1 key, 2 value); `None` for the whole output.
     """
 
     projection: str
@@ -46,14 +46,14 @@ class Site:
 
 
 class NormedProjections(nn.Module):
-    """Base of the subclasses that :func:`add_norms` makes of a family's attention or feed-forward."""
+    """Base of the subclasses of a family's attention or feed-forward that :func:`add_norms` generates."""
 
     projection_sites: tuple[Site, ...]
     _stock: type[nn.Module]
     _rewritten: tuple[frozenset[str], frozenset[str]]
 
     def normed(self, projection: str, x_BTD: Tensor) -> Tensor:
-        """The input or the output of a projection, normalized. All sites of one projection lie on the same side of it."""
+        """Normalizes the input or output of a projection. All sites of one projection are on the same side of it."""
         sites = [site for site in self.projection_sites if site.projection == projection]
         if sites[0].part is None:
             return self._normalise(sites[0], x_BTD)
@@ -67,21 +67,23 @@ class NormedProjections(nn.Module):
         norm = getattr(self, site.norm)
         if site.size is None:
             return norm(x_BTD)
+        # (B, T, heads · size) → (B, T, heads, size): each head is normalized separately.
         return norm(x_BTD.unflatten(-1, (-1, site.size))).flatten(-2)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The class is made at run time: what is pickled is how to make it again.
+        # The class is generated at run time and cannot be imported, so the pickle holds the arguments that regenerate it.
         return _empty, (self._stock, *self._rewritten), self.__dict__
 
 
 def add_norms(module: nn.Module, sites: Sequence[tuple[Site, nn.Module]]) -> None:
-    """Puts norms on projections of a module, in place. The module becomes an instance of a subclass of its class.
+    """Adds norms to projections of a module, in place. The module becomes an instance of a subclass of its class.
 
-    :param sites: each site with its norm, which the module holds from now on under `site.norm`.
-    :raises PlacementError: if the code of the module's class does not call one of the projections as `self.NAME(…)`.
+    :param sites: sites with their norms; each norm becomes the submodule `site.norm`.
+    :raises PlacementError: if the module's code does not call one of the projections as `self.NAME(…)`.
     """
     after = frozenset(site.projection for site, _ in sites if not site.before)
     before = frozenset(site.projection for site, _ in sites if site.before)
+    # Changing the class keeps the object, so its parameters, hooks and all references to it stay valid.
     module.__class__ = _normed_class(type(module), after, before)
     module.projection_sites = tuple(site for site, _ in sites)  # type: ignore[assignment]
     for site, norm in sites:
@@ -93,12 +95,13 @@ def _empty(stock: type[nn.Module], after: frozenset[str], before: frozenset[str]
     return cls.__new__(cls)
 
 
-@cache
+@cache  # one class for all layers, as in the stock model
 def _normed_class(stock: type[nn.Module], after: frozenset[str], before: frozenset[str]) -> type[nn.Module]:
-    """The subclass of `stock` whose methods normalize the outputs of the projections `after` and the inputs of those `before`."""
+    """A subclass of `stock` that normalizes the outputs of the projections in `after` and the inputs of those in `before`."""
     seen: set[str] = set()
     methods: dict[str, Any] = {}
     for name, function in inspect.getmembers(stock, inspect.isfunction):
+        # The names that the bytecode uses are a cheap filter: only matching methods are parsed.
         named = inspect.unwrap(function).__code__.co_names
         calls = Calls("normed", after=after, before=before)
         if (after | before).intersection(named) and (made := rewrite(function, calls)):
@@ -115,57 +118,60 @@ def _normed_class(stock: type[nn.Module], after: frozenset[str], before: frozens
 class Calls(ast.NodeTransformer):
     """Replaces `self.q_proj(x)` by `self.normed("q_proj", self.q_proj(x))`, or `self.o_proj(self.normed("o_proj", x))`.
 
-    :param method: the method that the new code calls; `normed` in these examples.
-    :param after: submodules whose output it is given; `before` those whose input.
+    :param method: method that the new code calls; `normed` in these examples.
+    :param after: submodules whose output is passed to it; `before`: submodules whose input is.
     """
 
     def __init__(self, method: str, *, after: Collection[str] = (), before: Collection[str] = ()) -> None:
         self.method, self.after, self.before = method, after, before
         self.seen: set[str] = set()
-        """The submodules whose calls were replaced."""
+        """Submodules whose calls were replaced."""
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        self.generic_visit(node)
+        self.generic_visit(node)  # calls within the arguments first
         called = node.func
         if not (isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name) and called.value.id == "self"):
             return node
         if called.attr in self.after:
             self.seen.add(called.attr)
-            return self._given(called.attr, node)
+            return self._wrap(called.attr, node)
+        # A projection's input is its first positional argument.
         if called.attr in self.before and node.args:
             self.seen.add(called.attr)
-            node.args[0] = self._given(called.attr, node.args[0])
+            node.args[0] = self._wrap(called.attr, node.args[0])
         return node
 
-    def _given(self, name: str, value: ast.expr) -> ast.Call:
+    def _wrap(self, name: str, value: ast.expr) -> ast.Call:
         function = ast.Attribute(ast.Name("self", ast.Load()), self.method, ast.Load())
         call = ast.Call(function, [ast.Constant(name), value], [])
         return ast.fix_missing_locations(ast.copy_location(call, value))
 
 
 def rewrite(function: Callable[..., Any], calls: Calls) -> Callable[..., Any] | None:
-    """A method with some of its calls replaced; `None` where it has none of them. Line numbers stay those of the family's file.
+    """Copies a method with some of its calls replaced; `None` if it has none of them. Line numbers remain those of the source file.
 
-    :raises PlacementError: if the method uses `super()` or variables of an enclosing function, which a copy could not reach.
+    :raises PlacementError: if the method uses `super()` or variables of an enclosing function, which a copy cannot access.
     """
     own = inspect.unwrap(function)
     lines, first = inspect.getsourcelines(own)
     tree = ast.parse(textwrap.dedent("".join(lines)))
     definition = tree.body[0]
     assert isinstance(definition, ast.FunctionDef)
-    # This decorator writes the docstring only, and looks for a class around the method.
+    # auto_docstring only writes the docstring, and expects the method inside its class.
     definition.decorator_list = [
-        each for each in definition.decorator_list if "auto_docstring" not in ast.unparse(each)
+        decorator for decorator in definition.decorator_list if "auto_docstring" not in ast.unparse(decorator)
     ]
     calls.visit(tree)
     if not calls.seen:
         return None
+    # super() without arguments is a closure too, over `__class__`.
     if own.__closure__:
         raise PlacementError(
             f"{function.__qualname__} calls {', '.join(sorted(calls.seen))} and uses super() or variables of an enclosing "
-            "function, so that no norm can be placed there"
+            "function, so no norm can be placed there"
         )
     ast.increment_lineno(tree, first - 1)
-    made: dict[str, Any] = {}
-    exec(compile(tree, inspect.getsourcefile(own) or "<unknown>", "exec"), own.__globals__, made)
-    return made[own.__name__]
+    namespace: dict[str, Any] = {}
+    # The family's globals resolve its imports; its file name makes tracebacks show its source.
+    exec(compile(tree, inspect.getsourcefile(own) or "<unknown>", "exec"), own.__globals__, namespace)
+    return namespace[own.__name__]

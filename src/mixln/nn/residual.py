@@ -1,4 +1,4 @@
-"""The residual algebra, and the layer that reads it off a record. Shapes: B batch, T tokens, D hidden size."""
+"""The residual sublayer and the layer, both built from records. Shapes: B batch, T tokens, D hidden size."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from mixln.placement import Gain, Layer, Norm, Placement, Sublayer
 
 MakeSlot = Callable[[Norm | None], nn.Module | None]
-"""Makes the module for a norm slot over D features, `None` for an empty slot."""
+"""Builds the module of a norm slot over D features; `None` for an empty slot."""
 
 
 class LearnedGain(nn.Module):
-    """x ⊙ w, with one learnable factor a feature, or one for all (Admin's ω, LayerScale's λ, ReZero's a)."""
+    """x ⊙ w, with one learnable factor per feature or one for all (Admin's ω, LayerScale's λ, ReZero's a)."""
 
     def __init__(self, record: Gain, size: int) -> None:
         super().__init__()
         self.start = record.initial
         self.profiled = record.profiled
+        # A scalar gain has shape (1,), because FSDP2 refuses parameters without an axis to shard.
         self.weight = nn.Parameter(torch.full((size if record.width == "features" else 1,), record.initial))
 
     def starting_values(self) -> dict[str, float]:
@@ -35,7 +36,7 @@ class LearnedGain(nn.Module):
 
 
 class GpasGate(nn.Module):
-    """Gradient-preserving activation scaling: x − SiLU(g)·stopgrad(x), with a learnable scalar g, 0 at the start (arXiv:2506.22049)."""
+    """Gradient-preserving activation scaling: x − SiLU(g)·stopgrad(x), with a learnable scalar g, initially 0 (arXiv:2506.22049)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,11 +46,12 @@ class GpasGate(nn.Module):
         return {"weight": 0.0}
 
     def forward(self, x_BTD: Tensor) -> Tensor:
+        # detach: values are scaled by 1 − SiLU(g), gradients with respect to x are not.
         return x_BTD - nn.functional.silu(self.weight) * x_BTD.detach()
 
 
 class StochasticDepth(nn.Module):
-    """Leaves out a branch for whole samples while training: x · m / (1 − p), m = 0 with probability p (arXiv:1603.09382).
+    """Drops a branch for whole samples in training: x · m / (1 − p), with m = 0 with probability p, else 1 (arXiv:1603.09382).
 
     :param probability: p.
     """
@@ -62,6 +64,7 @@ class StochasticDepth(nn.Module):
         if not self.training:
             return x_BTD
         kept = 1 - self.probability
+        # One draw per sample, shape (B, 1, 1); dividing by the kept share keeps the expected value.
         return x_BTD * x_BTD.new_empty(len(x_BTD), *[1] * (x_BTD.ndim - 1)).bernoulli_(kept).div_(kept)
 
     def extra_repr(self) -> str:
@@ -73,11 +76,12 @@ class Residual(nn.Module):
 
     s = stream_in(x);  y = stream_out( skip_scale · skip_gain ⊙ s + branch_gain ⊙ branch_out( f( branch_scale · branch_in(s) ) ) )
 
-    Absent norms and gains are `None` and add no parameters. The scales are Python floats: a buffer would be lost on the meta device.
+    Absent norms and gains are `None` and add no parameters. The scales are Python floats: a buffer would lose its value on the
+    meta device.
 
     :param size: D.
-    :param dropout: probability of the host's own dropout on what f gives; 0 where the host has it inside f, or none.
-    :param stochastic_depth: probability that the branch, after all of the above, is left out for a sample while training.
+    :param dropout: probability of the host's dropout on the output of f; 0 if the host has it inside f, or has none.
+    :param stochastic_depth: probability that the branch, after all of the above, is dropped for a sample in training.
     """
 
     def __init__(
@@ -99,9 +103,9 @@ class Residual(nn.Module):
         self.stochastic_depth = StochasticDepth(stochastic_depth) if stochastic_depth else None
 
     def branch(self, stream_BTD: Tensor, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
-        """What is added to the stream.
+        """The branch, which is added to the skip.
 
-        :param function: f; where it returns a tuple, as attention does, its first entry is the branch.
+        :param function: f; if it returns a tuple, as attention does, the first entry is its output.
         """
         branch = stream_BTD if self.branch_in is None else self.branch_in(stream_BTD)
         if self.branch_scale != 1.0:
@@ -109,6 +113,7 @@ class Residual(nn.Module):
         branch = function(branch, *args, **kwargs)
         if isinstance(branch, tuple):
             branch = branch[0]
+        # Directly after f, like the stock layer.
         if self.dropout is not None:
             branch = self.dropout(branch)
         if self.branch_out is not None:
@@ -118,14 +123,14 @@ class Residual(nn.Module):
         return branch if self.stochastic_depth is None else self.stochastic_depth(branch)
 
     def skip(self, stream_BTD: Tensor) -> Tensor:
-        """What the branch is added to."""
+        """The skip, to which the branch is added."""
         skip = stream_BTD if self.skip_scale == 1.0 else self.skip_scale * stream_BTD
         if self.skip_gain is not None:
             skip = self.skip_gain(skip)
         return skip if self.skip_gate is None else self.skip_gate(skip)
 
     def end(self, sum_BTD: Tensor) -> Tensor:
-        """The stream after the sublayer, from the sum of skip and branch."""
+        """The output stream, from the sum of skip and branch."""
         if self.stream_gate is not None:
             sum_BTD = self.stream_gate(sum_BTD)
         return sum_BTD if self.stream_out is None else self.stream_out(sum_BTD)
@@ -133,7 +138,7 @@ class Residual(nn.Module):
     def forward(
         self, x_BTD: Tensor, function: Callable[..., Any], *args: Any, also: Tensor | None = None, **kwargs: Any
     ) -> Tensor:
-        """:param also: (B, T, D), added to the sum of skip and branch."""
+        """:param also: (B, T, D), a third summand."""
         stream = x_BTD if self.stream_in is None else self.stream_in(x_BTD)
         branch = self.branch(stream, function, *args, **kwargs)
         skip = self.skip(stream)
@@ -143,10 +148,11 @@ class Residual(nn.Module):
 
     @property
     def branch_end(self) -> str | None:
-        """The submodule whose output is added to the skip; `None` where that is what f gives."""
+        """Name of the submodule whose output is added to the skip; `None` if that is the output of f itself."""
         return next(
             (
                 name
+                # The reverse of the order in which `branch` applies them.
                 for name in ("stochastic_depth", "branch_gain", "branch_out", "dropout")
                 if getattr(self, name) is not None
             ),
@@ -158,24 +164,24 @@ class Residual(nn.Module):
 
 
 class PlacedLayer(GradientCheckpointingLayer):
-    """A host's own attention and feed-forward between the two residual sublayers of a record.
+    """A host's attention and feed-forward modules inside the two residual sublayers of a record.
 
-    The modules keep the names that they have in the host's layer, so weights, adapters and parallel plans find them; norms on
-    projections stand beside these (:mod:`mixln.nn.projections`).
+    The modules keep their names from the host's layer, so weights, adapters and parallel plans find them. Norms on projections
+    are siblings of the projections (:mod:`mixln.nn.projections`).
 
     :param attention: (name in the host's layer, module).
     :param feed_forward: (name in the host's layer, module).
-    :param attention_input: name under which the host's layer gives the attention its input; empty where it does so by position.
-    :param norm: makes the module for a norm slot over D features, `None` for an empty slot.
+    :param attention_input: keyword under which the host's layer passes the attention its input; empty if by position.
+    :param norm: builds the module of a norm slot over D features; `None` for an empty slot.
     :param size: D.
     :param dropout: see :class:`Residual`; likewise `stochastic_depth`.
-    :param index: the layer's place, counted from 0.
-    :param placement: that of the whole model; the first layer also holds the norm on the embeddings, if there is one.
+    :param index: layer index from 0.
+    :param placement: placement of the whole model; the first layer also holds its norm on the embeddings, if any.
     """
 
     sublayer: type[Residual] = Residual
     states: str = "one"
-    """How many residual streams go from layer to layer."""
+    """Number of residual streams passed from layer to layer."""
 
     def __init__(
         self,
@@ -195,6 +201,7 @@ class PlacedLayer(GradientCheckpointingLayer):
         self.record = record
         self.names = (attention[0], feed_forward[0])
         self.attention_input = attention_input
+        # Held by the first layer and not by the model, whose forward is the host's own code.
         self.stream_in = norm(placement.embedding_norm) if index == 0 else None
         self.attention_residual = self.sublayer(record.attention, norm, size, dropout, stochastic_depth)
         self.feed_forward_residual = self.sublayer(record.feed_forward, norm, size, dropout, stochastic_depth)
@@ -203,15 +210,15 @@ class PlacedLayer(GradientCheckpointingLayer):
 
     @property
     def functions(self) -> tuple[nn.Module, nn.Module]:
-        """The host's attention and feed-forward."""
+        """The host's attention and feed-forward modules."""
+        # Looked up at every call, because adapters and quantizers replace modules.
         return self._modules[self.names[0]], self._modules[self.names[1]]  # type: ignore[return-value]
 
     @property
     def calls(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
         """The host's attention and feed-forward as functions of the stream, called as the host's layer calls them.
 
-        Not the modules: tools that place weights, such as accelerate's offloading, move the arguments of a call, and would
-        move a module among them.
+        Functions and not modules: accelerate's offloading moves the arguments of a call between devices, and would move a module too.
         """
         attention, feed_forward = self.functions
         name = self.attention_input
@@ -222,17 +229,17 @@ class PlacedLayer(GradientCheckpointingLayer):
         return attend, feed_forward.__call__
 
     def called_outside(self) -> tuple[nn.Module, ...]:
-        """Modules that the model also calls outside the layer's forward pass, when the layer's parameters are not gathered."""
+        """Modules that the model also calls outside this layer's forward pass, when FSDP has not gathered the layer's parameters."""
         return ()
 
     @property
     def sublayers(self) -> tuple[tuple[str, Residual], tuple[str, Residual]]:
-        """Name of the residual sublayer and the sublayer: attention, then feed-forward."""
+        """(name, residual sublayer) of attention and of feed-forward."""
         return ("attention_residual", self.attention_residual), ("feed_forward_residual", self.feed_forward_residual)
 
     @property
     def branches(self) -> tuple[str, str]:
-        """The submodules whose outputs are added to the stream, attention and feed-forward, by their names in the layer."""
+        """Names of the submodules whose outputs are added to the stream: of attention and of feed-forward."""
         ends = (
             f"{residual}.{sub.branch_end}" if sub.branch_end else name
             for (residual, sub), name in zip(self.sublayers, self.names, strict=True)
@@ -240,7 +247,8 @@ class PlacedLayer(GradientCheckpointingLayer):
         return tuple(ends)  # type: ignore[return-value]
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """:param hidden_states: (B, T, D); everything else goes to the attention as the host passes it."""
+        """:param hidden_states: (B, T, D); all other arguments are the host's for the attention."""
+        # With B2T, the layer's input includes the norm on the embeddings.
         bottom = hidden_states if self.stream_in is None else self.stream_in(hidden_states)
         attention, feed_forward = self.calls
         stream = self.attention_residual(bottom, attention, *args, **kwargs)
@@ -248,5 +256,5 @@ class PlacedLayer(GradientCheckpointingLayer):
 
 
 def placed_layers(model: nn.Module) -> Iterator[PlacedLayer]:
-    """The placed layers of a model, first layer first."""
+    """Iterates over the placed layers of a model, first layer first."""
     return (module for module in model.modules() if isinstance(module, PlacedLayer))

@@ -1,8 +1,8 @@
-"""The initialisation schemes by name; nothing here needs torch. d is the hidden size, L the number of layers.
+"""The named initialisation schemes. Nothing here needs torch. d is the hidden size, L the number of layers.
 
 normal                     a scheme
-embedding(0.632)+normal    with the embeddings at a standard deviation of their own
-scaled-embed+megatron      with the embeddings √d times as large
+embedding(0.632)+normal    with a separate standard deviation for the embeddings
+scaled-embed+megatron      with the embeddings multiplied by √d
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from mixln.errors import SettingsError, unknown
 
 @dataclass(frozen=True, kw_only=True)
 class Weight:
-    """What a scheme may know about one weight matrix.
+    """The properties of a weight matrix that a scheme may use.
 
     :param role: `embedding`, `head`, `query`, `key`, `value`, `attention_out`, `feed_forward_in`, `feed_forward_out` or `other`.
-    :param shape: (outputs, inputs) or (inputs, outputs), behind the number of experts where there are several.
+    :param shape: (outputs, inputs) or (inputs, outputs), preceded by the number of experts if they are fused.
     :param hidden_size: d.
     :param layers: L.
-    :param initializer_range: the standard deviation in the model's config, 0.02 by default.
+    :param initializer_range: standard deviation in the model's config, by default 0.02.
     """
 
     role: str
@@ -35,10 +35,10 @@ class Weight:
 
 @dataclass(frozen=True, kw_only=True)
 class Scheme:
-    """A named rule for the standard deviation of every matrix.
+    """A named rule for the standard deviation of every weight matrix.
 
     :param std: weight → standard deviation of a zero-mean normal distribution.
-    :param truncate: cut the distribution at this many standard deviations; `None` for not at all.
+    :param truncate: truncate the distribution at this many standard deviations; `None` for no truncation.
     """
 
     name: str
@@ -49,16 +49,20 @@ class Scheme:
 
 
 BRANCH_OUTPUTS = ("attention_out", "feed_forward_out")
+"""Roles of the projections that write into the residual stream."""
 GAINED = ("value", "attention_out", "feed_forward_in", "feed_forward_out")
+"""Roles with a gain in DeepNorm and Sub-LN: not q and k, which only enter the softmax."""
 
 
 def _small(weight: Weight) -> float:
+    # Xavier normal for a map from d to 4d features, √(2 / (d + 4d)), applied to every matrix.
     return math.sqrt(2 / (5 * weight.hidden_size))
 
 
 def _over_depth(std: Callable[[Weight], float]) -> Callable[[Weight], float]:
-    """Divides the standard deviation of what writes into the residual stream by √(2L)."""
+    """Divides the standard deviation of the branches' output projections by √(2L)."""
 
+    # The sum of 2L independent branches then has about the variance of one unscaled branch.
     def scaled(weight: Weight) -> float:
         return std(weight) / (math.sqrt(2 * weight.layers) if weight.role in BRANCH_OUTPUTS else 1.0)
 
@@ -70,19 +74,20 @@ def _normal(weight: Weight) -> float:
 
 
 def _xavier(gain: Callable[[int], float]) -> Callable[[Weight], float]:
-    """Xavier normal, with `gain` of the number of layers on the weights in :data:`GAINED`; what lies outside the layers is normal."""
+    """Xavier normal with a gain, a function of L, on the roles in :data:`GAINED`; weights outside the layers are normal."""
 
     def std(weight: Weight) -> float:
         if weight.role in ("embedding", "head", "other"):
             return weight.initializer_range
         factor = gain(weight.layers) if weight.role in GAINED else 1.0
+        # The last two axes are inputs and outputs in either order; a leading axis counts fused experts.
         return factor * math.sqrt(2 / (weight.shape[-2] + weight.shape[-1]))
 
     return std
 
 
 def _outputs(std: Callable[[Weight], float]) -> Callable[[Weight], float]:
-    """Normal, with another rule for what writes into the residual stream."""
+    """Normal, with another rule for the branches' output projections."""
     return lambda weight: std(weight) if weight.role in BRANCH_OUTPUTS else _normal(weight)
 
 
@@ -91,21 +96,21 @@ SCHEMES: dict[str, Scheme] = {
     for scheme in (
         Scheme(
             name="normal",
-            rule="N(0, σ²) everywhere, σ the config's initializer_range, 0.02",
+            rule="N(0, σ²) everywhere, σ the config's initializer_range, by default 0.02",
             source="transformers",
             std=_normal,
         ),
         Scheme(name="small", rule="N(0, 2/(5d)) everywhere", source="arXiv:1910.05895", std=_small),
         Scheme(
             name="megatron",
-            rule="small, truncated at 3σ; attention and feed-forward outputs divided by √(2L)",
+            rule="small, truncated at 3σ; output projections of attention and feed-forward divided by √(2L)",
             source="arXiv:2503.04598",
             std=_over_depth(_small),
             truncate=3.0,
         ),
         Scheme(
             name="scaled",
-            rule="normal; attention and feed-forward outputs divided by √(2L)",
+            rule="normal; output projections of attention and feed-forward divided by √(2L)",
             source="arXiv:2210.15424",
             std=_over_depth(_normal),
         ),
@@ -123,7 +128,7 @@ SCHEMES: dict[str, Scheme] = {
         ),
         Scheme(
             name="scaled-small",
-            rule="normal; attention and feed-forward outputs N(0, 2/(5d)/(2L))",
+            rule="normal; output projections of attention and feed-forward N(0, 2/(5d)/(2L))",
             source="Table 8 and appendix B of arXiv:2412.13795",
             std=_outputs(_over_depth(_small)),
         ),
@@ -138,7 +143,7 @@ def _embedding(rule: Scheme, sigma: str = "") -> Scheme:
         value = math.nan
     if not 0 < value < math.inf:
         raise SettingsError(
-            f"init embedding({sigma}): needs a standard deviation above 0, got {sigma!r}; for example embedding(0.632)+normal"
+            f"init embedding({sigma}): σ must be a number above 0, got {sigma!r}; write for example embedding(0.632)+normal"
         )
     return replace(rule, std=lambda weight: value if weight.role == "embedding" else rule.std(weight))
 
@@ -152,7 +157,7 @@ def _scaled_embed(rule: Scheme) -> Scheme:
 
 @dataclass(frozen=True, kw_only=True)
 class InitModifier:
-    """Something that changes any scheme, written in front of it: `scaled-embed+normal`."""
+    """A change that applies to any scheme, written before it: `scaled-embed+normal`."""
 
     name: str
     rule: str
@@ -166,14 +171,14 @@ INIT_MODIFIERS: dict[str, InitModifier] = {
     for modifier in (
         InitModifier(
             name="embedding",
-            rule="token embeddings N(0, σ²); a head tied to them follows",
+            rule="token embeddings N(0, σ²), and a head tied to them",
             source="the Mix-LN authors' code uses 0.632",
             apply=_embedding,
             arguments="(σ)",
         ),
         InitModifier(
             name="scaled-embed",
-            rule="token embeddings √d times as large; a head tied to them follows",
+            rule="token embeddings multiplied by √d, and a head tied to them",
             source="arXiv:2312.16903",
             apply=_scaled_embed,
         ),
@@ -184,21 +189,21 @@ _MODIFIER = re.compile(r"(?P<name>[a-z-]+)(?:\((?P<argument>[^()]*)\))?")
 
 
 def scheme(text: str) -> Scheme:
-    """The scheme that `text` names, for example `megatron` or `embedding(0.632)+normal`.
+    """Returns the scheme named by `text`, for example `megatron` or `embedding(0.632)+normal`.
 
-    :raises SettingsError: if there is none.
+    :raises SettingsError: if the scheme or a modifier is unknown.
     """
     name = re.sub(r"\s+", "", text)
     *modifiers, base = name.split("+")
     if base not in SCHEMES:
         raise SettingsError(unknown("init", base, SCHEMES))
     built = SCHEMES[base]
-    for modifier in reversed(modifiers):
+    for modifier in reversed(modifiers):  # right to left, as for placements
         match = _MODIFIER.fullmatch(modifier)
         if match is None or match["name"] not in INIT_MODIFIERS:
             raise SettingsError(unknown("init modifier", modifier, INIT_MODIFIERS))
-        found, argument = INIT_MODIFIERS[match["name"]], match["argument"]
-        if argument is not None and not found.arguments:
+        entry, argument = INIT_MODIFIERS[match["name"]], match["argument"]
+        if argument is not None and not entry.arguments:
             raise SettingsError(f"init {modifier}: takes no argument, got {argument!r}")
-        built = found.apply(built, *([] if argument is None else [argument]))
+        built = entry.apply(built, *([] if argument is None else [argument]))
     return replace(built, name=name)

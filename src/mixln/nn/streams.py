@@ -1,9 +1,9 @@
-"""Residual streams of more than one state, as strategies of their own. Shapes: B batch, T tokens, D hidden size, S states.
+"""Residual streams with more than one state. Shapes: B batch, T tokens, D hidden size, S states.
 
-A host's loop hands one tensor from layer to layer. A layer with more than one state packs them into it along the features,
-the one that the next layer reads last: (B, T, S·D). The first layer unfolds the embeddings. A fold in front of the final norm
-makes (B, T, D) of the states again, after whichever layer the stack was cut. So gradient checkpointing, caches, devices and
-early exit work as they do for one stream.
+A host's loop passes one tensor from layer to layer. A layer with several states packs them into it along the features,
+(B, T, S·D), last the state that the next layer reads. The first layer expands the embeddings. A fold before the final norm
+reduces the states to (B, T, D), after whichever layer the stack ends. So gradient checkpointing, caches, device maps and
+early exit work as with a single stream.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from mixln.placement import Placement
 
 
 class Fold(nn.Module):
-    """Packed states (B, T, S·D) → the (B, T, D) that the final norm reads if the stack ends there. S = 1 stays as it is.
+    """Reduces packed states (B, T, S·D) to the (B, T, D) that the final norm reads if the stack ends there; S = 1 is unchanged.
 
-    :param placement: that of the whole model.
-    :param layers: its layers.
-    :param norm: makes the module for a norm slot over D features.
+    :param placement: placement of the whole model.
+    :param layers: the model's layers.
+    :param norm: builds the module of a norm slot over D features.
     :param size: D.
     """
 
@@ -43,13 +43,13 @@ class DualResidual(Residual):
 
     def forward(self, x_BTD: Tensor, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
         """:param x_BTD: (B, T, 2·D)."""
-        beside, stream = x_BTD.chunk(2, dim=-1)
+        second, stream = x_BTD.chunk(2, dim=-1)
         branch = self.branch(stream, function, *args, **kwargs)
-        return torch.cat((beside + branch, self.end(self.skip(stream) + branch)), dim=-1)
+        return torch.cat((second + branch, self.end(self.skip(stream) + branch)), dim=-1)
 
 
 class ResiDualLayer(PlacedLayer):
-    """ResiDual: a Post-LN stream x and a Pre-LN stream y fed by the same branches (arXiv:2304.14802)."""
+    """ResiDual: a Post-LN stream x and a Pre-LN stream y, fed by the same branches (arXiv:2304.14802)."""
 
     sublayer = DualResidual
     states = "two"
@@ -60,6 +60,7 @@ class ResiDualLayer(PlacedLayer):
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """:param hidden_states: (B, T, 2·D), or (B, T, D) in the first layer."""
+        # The embeddings, (B, T, D), are the first state of both streams.
         if self.first:
             stream = hidden_states if self.stream_in is None else self.stream_in(hidden_states)
             hidden_states = torch.cat((stream, stream), dim=-1)
@@ -69,7 +70,7 @@ class ResiDualLayer(PlacedLayer):
 
 
 class ResiDualFold(Fold):
-    """x + N(y), in which the model ends."""
+    """x + N(y), the input of the final norm."""
 
     def __init__(self, placement: Placement, layers: Sequence[PlacedLayer], norm: MakeSlot, size: int) -> None:
         super().__init__(placement, layers, norm, size)
@@ -77,12 +78,12 @@ class ResiDualFold(Fold):
 
     def fold(self, states_BTD: Tensor) -> Tensor:
         assert self.dual_norm is not None
-        beside, stream = states_BTD.chunk(2, dim=-1)
-        return stream + self.dual_norm(beside)
+        second, stream = states_BTD.chunk(2, dim=-1)
+        return stream + self.dual_norm(second)
 
 
 class Combination(nn.Module):
-    """Σ_k w_k s_k over S states (B, T, S·D) → (B, T, D); the weights start as their mean, 1/S."""
+    """Σ_k w_k s_k over S states, (B, T, S·D) → (B, T, D); every weight starts at 1/S, a mean."""
 
     def __init__(self, states: int) -> None:
         super().__init__()
@@ -92,14 +93,14 @@ class Combination(nn.Module):
         return {"weight": 1 / self.weight.numel()}
 
     def forward(self, states_BTD: Tensor) -> Tensor:
-        # A product and a sum: einsum would run in bfloat16 under autocast, and the stream of no other placement does.
+        # Product and sum: autocast would run an einsum in bfloat16, and every other residual stream stays in float32.
         return (states_BTD.unflatten(-1, (self.weight.numel(), -1)) * self.weight[:, None]).sum(-2)
 
 
 class DlclLayer(PlacedLayer):
     """Dynamic linear combination of layers: layer l+1 reads Σ_{k≤l} w_k N_k(y_k), y_0 the embeddings (arXiv:1906.01787).
 
-    The packed state is N_0(y_0) … N_l(y_l). Memory and copies grow with the square of the number of layers.
+    The packed state is N_0(y_0) … N_l(y_l). Memory and copying grow with the square of the number of layers.
     """
 
     states = "many"
@@ -107,6 +108,7 @@ class DlclLayer(PlacedLayer):
     def __init__(self, *args: Any, norm: Any, index: int, placement: Any, **kwargs: Any) -> None:
         super().__init__(*args, norm=norm, index=index, placement=placement, **kwargs)
         self.embedding_history_norm = norm(placement.history_norm) if index == 0 else None
+        # Reads y_0 (the embeddings) to y_index: one state more than the layers before it.
         self.combination = Combination(index + 1)
         self.history_norm = norm(placement.history_norm)
 
@@ -114,7 +116,7 @@ class DlclLayer(PlacedLayer):
         return (self.combination,)
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """:param hidden_states: (B, T, l·D) for the l-th layer, counted from 1."""
+        """:param hidden_states: (B, T, l·D) in layer l, counted from 1."""
         if self.embedding_history_norm is not None:
             stream = hidden_states if self.stream_in is None else self.stream_in(hidden_states)
             hidden_states = self.embedding_history_norm(stream)
@@ -125,7 +127,7 @@ class DlclLayer(PlacedLayer):
 
 
 class DlclFold(Fold):
-    """The combination that the next layer would read; after the last layer one of its own."""
+    """The combination that the next layer would read; after the last layer, a separate one."""
 
     def __init__(self, placement: Placement, layers: Sequence[PlacedLayer], norm: MakeSlot, size: int) -> None:
         super().__init__(placement, layers, norm, size)
@@ -133,24 +135,26 @@ class DlclFold(Fold):
         self.layers = References(layers)
 
     def fold(self, states_BTD: Tensor) -> Tensor:
+        # S states are the input of layer S, counted from 1. After the last layer there is none, so the fold has weights of its own.
         count = states_BTD.shape[-1] // self.size
-        # Looked up at every call: adapters put another module in its place.
+        # Looked up at every call, because an adapter may have replaced the module.
         combination = self.layers[count - 1].combination if count <= len(self.layers) else self.last_combination
         return combination(states_BTD)  # type: ignore[operator]
 
 
 class References(list[nn.Module]):
-    """Modules that belong to another module, so that they are registered there only.
+    """References to modules that another module owns; a list does not register them a second time.
 
-    A deep copy of the whole model refers to the copies, which come before it; one of the holder alone to the same modules.
+    In a deep copy of the whole model it refers to the copies, which are made before it.
     """
 
     def __deepcopy__(self, memo: dict[int, Any]) -> References:
+        # A copy of the owner of this list alone refers to the original modules.
         return References(memo.get(id(module), module) for module in self)
 
 
 class Streams(NamedTuple):
-    """A layer that keeps residual streams, and what makes one of them after the last layer; `None` where there is but one."""
+    """The layer class of a kind of stream, and the fold after the last layer; `None` for a single stream."""
 
     layer: type[PlacedLayer]
     fold: type[Fold] | None
@@ -161,4 +165,4 @@ STREAMS = {
     "resi-dual": Streams(ResiDualLayer, ResiDualFold),
     "dlcl": Streams(DlclLayer, DlclFold),
 }
-"""`Placement.streams` → its classes."""
+"""`Placement.streams` → classes."""

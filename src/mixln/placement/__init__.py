@@ -1,4 +1,4 @@
-"""Placements as data: records, the zoo, and the little language that names them. Nothing here needs torch."""
+"""Placements as data: the records, the zoo of named placements, and the grammar of their names. Nothing here needs torch."""
 
 from mixln.placement.drawing import draw
 from mixln.placement.language import canonical, placement

@@ -1,4 +1,4 @@
-"""Drawings of placements in plain text."""
+"""Plain-text drawings of placements."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from mixln.placement.records import Placement
 
 BESIDE = {
     "single": "",
-    "resi-dual": "  beside it  y ← y + A(x);  y ← y + F(x);  at the end x ← x + N(y)",
-    "dlcl": "  layer l+1 reads  x ← Σ_{k≤l} w_k N_k(y_k),  y_0 the embedding, y_k what layer k gives",
+    "resi-dual": "  second stream  y ← y + A(x);  y ← y + F(x);  at the end x ← x + N(y)",
+    "dlcl": "  layer l+1 reads  x ← Σ_{k≤l} w_k N_k(y_k),  y_0 the embedding, y_k the output of layer k",
 }
-"""What a placement does besides its layers, by how it keeps the residual stream."""
+"""`Placement.streams` → what happens outside the layers."""
 
 
 def draw(placement: Placement) -> str:
-    """The layers one by one, from the embedding to the head, each with its two equations.
+    """Lists the layers from the embedding to the head, each with its two equations.
 
-    A bar at the left joins neighbours with the same record, so that the change of placement within a model shows.
+    A bar on the left joins neighbouring layers with the same record, which shows where the placement changes.
     """
     width = len(str(len(placement.layers)))
     lines = ["      embedding" + (f";  x ← {placement.embedding_norm.call('x')}" if placement.embedding_norm else "")]

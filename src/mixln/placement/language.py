@@ -1,17 +1,17 @@
-"""The little language of placements.
+"""The grammar of placement names.
 
-    pre                     every layer
+    pre                     one placement for all layers
     mix(0.25)               with an argument
-    post*3,pre*9            3 layers, then 9; one part may leave its count out and takes the rest
+    post*3,pre*9            mixture: 3 layers, then 9; one part may omit its count and takes the remaining layers
     hybrid**2,pre           2 layers of HybridNorm*, then Pre-LN
-    qknorm+pre              modified: norms on q and k as well
-    stock                   what the model's family does by itself
+    qknorm+pre              with a modifier: adds norms on q and k
+    stock                   the family's own placement
 
-Modifiers are applied from right to left, each to its own part of a mixture.
-A part of a mixture is cut out of its placement built for the whole model, so that what depends on the layer's index
-or on the number of layers (LayerNorm Scaling, DeepNorm) is what it would be there. A norm on the embeddings (Peri-LN)
-and a special first layer (HybridNorm*) belong to the first part, or are left out. Norms that the model's family itself puts
-on its projections (Qwen3: on q and k) stay where a placement does not set its own; `bare+pre` is without them.
+Modifiers apply from right to left, each to its own part of a mixture.
+A part of a mixture is a slice of its placement built for the whole model, so values that depend on the layer index or on the
+number of layers (LayerNorm Scaling, DeepNorm) are those of the whole model. A norm on the embeddings (Peri-LN) and a special
+first layer (HybridNorm*) apply only if their part comes first. The family's own norms on projections (Qwen3: on q and k) stay
+where a placement does not set its own; `bare+pre` removes them.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _COUNTED = re.compile(r"(?P<term>.*?)\*(?P<count>\d{1,9})")
 
 
 def placement(text: str | Placement, layers: int, *, stock: Layer = PRE, stock_init: str = "normal") -> Placement:
-    """Builds the placement that `text` names for a model of `layers` layers.
+    """Builds the placement named by `text` for a model of `layers` layers.
 
-    :param text: for example `mix(0.25)`, `post*3,pre*9` or `qknorm+pre`; a finished placement is checked and passed on as it is.
+    :param text: for example `mix(0.25)`, `post*3,pre*9` or `qknorm+pre`; a :class:`Placement` is checked and returned unchanged.
     :param layers: number of layers of the model, at least 1.
-    :param stock: a layer as the model's family makes it by itself; `stock_init` is how it starts.
+    :param stock: record of the family's stock layer; `stock_init` is its initialisation.
     :raises PlacementError: if a name is unknown, an argument is wrong, or the counts do not add up to `layers`.
     """
     if layers < 1:
@@ -44,7 +44,7 @@ def placement(text: str | Placement, layers: int, *, stock: Layer = PRE, stock_i
     if layers > MOST_LAYERS:
         raise PlacementError(f"layers must be at most {MOST_LAYERS:,}, got {layers}")
     if not isinstance(text, str | Placement):
-        raise PlacementError(f"placement must be a text such as 'mix(0.25)' or a Placement, got {text!r}")
+        raise PlacementError(f"placement must be a string such as 'mix(0.25)' or a Placement, got {text!r}")
     if isinstance(text, Placement):
         if len(text.layers) != layers:
             raise PlacementError(f"placement {text.name!r} has {len(text.layers)} layers, the model has {layers}")
@@ -60,7 +60,7 @@ def placement(text: str | Placement, layers: int, *, stock: Layer = PRE, stock_i
         start += count
     if len(streams := {part.streams for part in built}) > 1:
         raise PlacementError(
-            f"{name}: its parts keep the residual stream in different ways ({', '.join(sorted(streams))}), which one model cannot"
+            f"{name}: all parts of a mixture must use the same residual stream, got {', '.join(sorted(streams))}"
         )
     inits = {part.init for part in built}
     return Placement(
@@ -75,14 +75,14 @@ def placement(text: str | Placement, layers: int, *, stock: Layer = PRE, stock_i
 
 
 def canonical(text: str) -> str:
-    """The one spelling of a placement's text: without blanks, in lower case."""
+    """The canonical spelling of a placement: lower case, without whitespace."""
     return re.sub(r"\s+", "", text).lower()
 
 
 def _part(term: str, layers: int, zoo: Mapping[str, Entry], own: Projections) -> Placement:
-    """One term of a mixture, modifiers applied, for all layers of the model.
+    """Builds one term of a mixture, with its modifiers, for all layers of the model.
 
-    :param own: the norms that the model's family puts on its projections.
+    :param own: the family's own norms on its projections.
     """
     *modifiers, base = _split(term, "+")
     name, arguments = _parse(base)
@@ -93,16 +93,16 @@ def _part(term: str, layers: int, zoo: Mapping[str, Entry], own: Projections) ->
     for modifier in reversed(modifiers):
         name, arguments = _parse(modifier)
         if name not in MODIFIERS:
-            hint = f"; mixtures of placements are written {name}*6,{base}" if name in zoo else ""
+            hint = f"; write a mixture of placements as {name}*6,{base}" if name in zoo else ""
             raise PlacementError(unknown("placement modifier", name, MODIFIERS) + hint)
         built = _apply(modifier, MODIFIERS[name].apply, built, arguments)
     return built
 
 
 def _unknown_placement(term: str, name: str, zoo: Mapping[str, Entry]) -> str:
-    """The message for a name that is no placement, with what was probably meant."""
+    """Error message for an unknown placement, with the closest known name."""
     if name in MODIFIERS:
-        return f"placement {term!r} ends in the modifier {name}, which goes in front of a placement: {name}+pre"
+        return f"placement {term!r} ends in the modifier {name}, which must come before a placement: {name}+pre"
     spellings = {spelling: entry.name for entry in zoo.values() for spelling in (entry.name, entry.title.lower())}
     spellings |= {spelling.replace("-", ""): name for spelling, name in spellings.items()}
     close = difflib.get_close_matches(name, spellings, n=1, cutoff=0.75)
@@ -111,7 +111,7 @@ def _unknown_placement(term: str, name: str, zoo: Mapping[str, Entry]) -> str:
 
 
 def _with_own(layer: Layer, own: Projections) -> Layer:
-    """The layer with the family's norms on the projections for which it has none."""
+    """Adds the family's own projection norms where the layer has none."""
     missing = {slot: norm for slot, norm in vars(own).items() if getattr(layer.projections, slot) is None}
     return replace(layer, projections=replace(layer.projections, **missing))
 
@@ -129,16 +129,16 @@ def _parse(term: str) -> tuple[str, tuple[str, ...]]:
     match = _TERM.fullmatch(term)
     if match is None:
         raise PlacementError(
-            f"placement {term!r} cannot be read; write for example pre, mix(0.25), post*3,pre*9 or qknorm+pre"
+            f"placement {term!r} is not valid; write for example pre, mix(0.25), post*3,pre*9 or qknorm+pre"
         )
     arguments = match["arguments"]
     if arguments == "":
-        raise PlacementError(f"placement {term!r} has empty brackets; leave them out, or write for example mix(0.25)")
+        raise PlacementError(f"placement {term!r} has empty parentheses; omit them, or write for example mix(0.25)")
     return match["name"], tuple(arguments.split(",")) if arguments else ()
 
 
 def _split(text: str, separator: str) -> list[str]:
-    """Splits at the separators that stand outside brackets."""
+    """Splits at separators outside parentheses."""
     return re.split(rf"{re.escape(separator)}(?![^()]*\))", text)
 
 
@@ -151,11 +151,11 @@ def _fill_counts(name: str, counts: list[int | None], layers: int) -> list[int]:
     given = sum(count for count in counts if count is not None)
     open_parts = counts.count(None)
     if open_parts > 1:
-        raise PlacementError(f"{name}: only one part of a mixture may leave out its count, {open_parts} do")
+        raise PlacementError(f"{name}: only one part of a mixture may omit its count, got {open_parts}")
     if 0 in counts or (open_parts and given == layers):
         raise PlacementError(f"{name}: every part of a mixture needs at least one of the model's {layers} layers")
     if given > layers or (not open_parts and given != layers):
         raise PlacementError(
-            f"{name}: its parts have {given} layers, the model has {layers}; change the counts to add up"
+            f"{name}: its parts have {given} layers, the model has {layers}; change the counts so that they add up"
         )
     return [layers - given if count is None else count for count in counts]

@@ -1,4 +1,4 @@
-"""What changes any placement, written in front of it with a +: `qknorm+pre`, `gpas+mix(0.25)`."""
+"""Modifiers that change any placement, written before it with a +: `qknorm+pre`, `gpas+mix(0.25)`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ NORM_SLOTS = ("stream_in", "branch_in", "branch_out", "stream_out")
 
 @dataclass(frozen=True, kw_only=True)
 class Modifier:
-    """Something that changes any placement.
+    """A change that applies to any placement.
 
     :param apply: (placement, arguments as text) → placement.
-    :param arguments: how the arguments are written, for example `(groups)`; empty if it takes none.
-    :param notes: what a user must know beside the title.
+    :param arguments: notation of the arguments, for example `(groups)`; empty if there are none.
+    :param notes: what a user needs to know besides the title.
     """
 
     name: str
@@ -31,12 +31,12 @@ class Modifier:
 
     @property
     def example(self) -> str:
-        """The name as it is written, with its arguments."""
+        """The name with its arguments, as a user writes it."""
         return self.name + self.arguments
 
     @property
     def facts(self) -> dict[str, str]:
-        """As of a placement's entry; nothing is published about modifiers but their notes."""
+        """Always empty: unlike placements, modifiers have no published results for or against them here."""
         return {}
 
 
@@ -54,7 +54,7 @@ def _each_sublayer(placement: Placement, change: Callable[[Sublayer], Sublayer])
 def _norm(placement: Placement, letters: str = "", width: str = "head") -> Placement:
     if not letters or set(letters) - set("qkvc") or len(set(letters)) < len(letters):
         raise PlacementError(
-            f"norm({letters}): needs letters of q, k, v and c (the context), each once, got {letters!r}; for example norm(qkv)+pre"
+            f"norm({letters}): needs letters from qkvc (c is the context), each at most once, got {letters!r}; for example norm(qkv)+pre"
         )
     if width not in ("head", "full"):
         raise PlacementError(f"norm({letters},{width}): the width must be head or full, got {width!r}")
@@ -74,7 +74,7 @@ def _bare(placement: Placement) -> Placement:
 
 
 def _of_kind(placement: Placement, norm: Norm) -> Placement:
-    """Every norm of the residual sublayers, and of the streams that have their own, by another kind."""
+    """Replaces every norm of the residual sublayers, and the norms of a multi-stream placement, by `norm`."""
 
     def change(sublayer: Sublayer) -> Sublayer:
         return replace(sublayer, **{slot: norm for slot in NORM_SLOTS if getattr(sublayer, slot) is not None})
@@ -96,9 +96,10 @@ def _dyt(placement: Placement, alpha: str = "0.5") -> Placement:
 def _layer_scale(placement: Placement, start: str = "") -> Placement:
     if any(sub.branch_gain is not None for layer in placement.layers for sub in layer.sublayers):
         raise PlacementError(
-            "layerscale: the branches have a gain already; leave it out, or take a placement without one"
+            "layerscale: the branches already have a gain; remove layerscale, or choose a placement without a branch gain"
         )
     depth = len(placement.layers)
+    # Thresholds from the LayerScale paper (arXiv:2103.17239).
     rule = 0.1 if depth <= 18 else 1e-5 if depth <= 24 else 1e-6
     gain = Gain(initial=_number("layerscale", "λ", start) if start else rule)
     return _each_sublayer(placement, lambda sublayer: replace(sublayer, branch_gain=gain))
@@ -130,7 +131,7 @@ MODIFIERS: dict[str, Modifier] = {
             source="arXiv:2010.04245",
             apply=_named("qk"),
             arguments="(width)",
-            notes="Per head if left out, with one gain for all heads; qknorm(full) normalizes over all heads at once, as OLMo 2 does.",
+            notes="Per head by default, with one gain shared by all heads; qknorm(full) normalizes over all heads together, as in OLMo 2.",
         ),
         Modifier(
             name="qkvnorm",
@@ -141,50 +142,50 @@ MODIFIERS: dict[str, Modifier] = {
         ),
         Modifier(
             name="norm",
-            title="norms on any of q, k, v and c, the context before the output projection",
+            title="norms on any of q, k, v and c (the context, before the output projection)",
             source="arXiv:2503.04598",
             apply=_norm,
             arguments="(letters,width)",
-            notes="For example norm(kv)+pre or norm(qkvc,full)+post; per head if the width is left out.",
+            notes="For example norm(kv)+pre or norm(qkvc,full)+post; per head by default.",
         ),
         Modifier(
             name="bare",
-            title="without norms on the projections, those of the family included",
+            title="removes all norms on the projections, including the family's own",
             source="",
             apply=_bare,
-            notes="For example bare+stock on Qwen3 is Pre-LN without its QK-norm.",
+            notes="For example, bare+stock on Qwen3 is Pre-LN without QK-norm.",
         ),
         Modifier(
             name="group",
-            title="norms of the residual sublayers work in groups of features",
+            title="norms of the residual sublayers normalize within groups of features",
             source="arXiv:1803.08494",
             apply=_group,
             arguments="(groups)",
         ),
         Modifier(
             name="dyt",
-            title="dynamic tanh γ⊙tanh(αx) + β in place of the norms of the stream, the final norm included",
+            title="dynamic tanh γ⊙tanh(αx) + β in place of the norms on the residual stream, including the final norm",
             source="arXiv:2503.10622",
             apply=_dyt,
             arguments="(α)",
-            notes="α starts at 0.5 if left out. For language models the paper chooses it by width, larger before the attention, and adds a "
-            "learnable scale after the embedding, which is not part of this. Norms on projections stay what they are.",
+            notes="α starts at 0.5 by default. For language models the paper chooses α by width, larger before attention, and adds a "
+            "learnable scale after the embedding, which is not implemented here. Norms on projections are unchanged.",
         ),
         Modifier(
             name="layerscale",
-            title="a learnable gain λ a feature on each branch",
+            title="a learnable gain λ per feature on each branch",
             source="arXiv:2103.17239",
             apply=_layer_scale,
             arguments="(λ)",
-            notes="λ starts at 0.1 up to 18 layers, 1e-5 up to 24, 1e-6 above, as in the paper, if left out.",
+            notes="By default λ starts at 0.1 for up to 18 layers, 1e-5 for up to 24 and 1e-6 above, as in the paper.",
         ),
         Modifier(
             name="gpas",
             title="gradient-preserving activation scaling G(x) = x − SiLU(g)·stopgrad(x), g = 0 at the start",
             source="arXiv:2506.22049",
             apply=_gpas,
-            notes="On the sum after each sublayer; where the sublayer ends in a norm, on the skip before the sum, as in the authors' code. "
-            "Each sublayer has its own gate; in the authors' code the two of a layer share one.",
+            notes="Applied to the sum after each sublayer; if the sublayer ends in a norm, to the skip before the sum, as in the authors' "
+            "code. Each sublayer has its own gate; in the authors' code both sublayers of a layer share one.",
         ),
     )
 }

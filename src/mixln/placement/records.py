@@ -1,11 +1,11 @@
-"""The frozen records that say where the norms of a transformer stand, and nothing else (no torch here).
+"""Frozen records that describe where the norms of a transformer are placed. Nothing here needs torch.
 
-One layer is attention, then feed-forward. Each of the two is a function f in a residual sublayer:
+A layer is attention followed by a feed-forward network. Each of the two is a function f in a residual sublayer:
 
     s = stream_in(x)
     y = stream_out( skip_scale · skip_gain ⊙ s + branch_gain ⊙ branch_out( f( branch_scale · branch_in(s) ) ) )
 
-and f may carry norms on its own projections. An absent norm or gain is `None`.
+and f may have norms on its projections. An absent norm or gain is `None`.
 """
 
 from __future__ import annotations
@@ -18,41 +18,41 @@ from mixln.errors import PlacementError, RecordError
 from mixln.records import Sparse, from_json, to_json
 
 NORM_KINDS = {"host": None, "group": "groups", "dyt": "alpha"}
-"""Kind of norm → the entry of :class:`Norm` that it needs, and that no other kind has."""
+"""Kind of norm → the field of :class:`Norm` that it requires and no other kind accepts."""
 LEGEND = (
-    "N is the family's own norm (LayerNorm in GPT-2 and ViT, RMSNorm in the others), N_4 one in 4 groups, A attention, A_qkv with "
-    "norms per head on q, k and v, A_QK with norms over the full width of q and k, A_c with one on the context before its last "
-    "projection, F the feed-forward, F_n with a norm before its last projection, λ and ω learnable gains, G a GPAS gate, "
-    "x₀ the layer's input, L the number of layers, l the layer, counted from 1."
+    "N is the family's own norm (LayerNorm in GPT-2 and ViT, RMSNorm elsewhere), N_4 an RMSNorm in 4 groups, A attention, A_qkv "
+    "attention with per-head norms on q, k and v, A_QK attention with norms over the full width of q and k, A_c attention with a "
+    "norm before its output projection, F the feed-forward, F_n the feed-forward with a norm before its output projection, λ and ω "
+    "learnable gains, G a GPAS gate, x₀ the layer's input, L the number of layers, l the layer's index from 1."
 )
-"""The symbols of the formulas."""
+"""Symbols in the formulas."""
 STREAMS = ("single", "resi-dual", "dlcl")
 GATES = ("stream", "skip")
 
 
 MOST_LAYERS = 1_024
-"""The deepest published model has 1,000 layers (DeepNet, arXiv:2203.00555). To build and count this many takes a minute or two."""
+"""The deepest published model has 1,000 layers (DeepNet, arXiv:2203.00555). Building and counting this many takes one to two minutes."""
 MOST_GROUPS = 1_000_000
-"""More features than any vector that is normalized has."""
+"""Larger than the size of any normalized vector, in features."""
 LARGEST_SCALE = 10_000.0
-"""Magnitude of the largest factor in a record. Published ones lie below 20; powers of larger ones overflow within a few layers."""
+"""Largest absolute factor in a record. Published ones are below 20, except KEEL's 2L; larger ones overflow within a few layers."""
 
 
 def _check_scale(field: str, value: float) -> None:
-    """:raises PlacementError: if a factor is not a number, or too large for any float format to carry through a model."""
+    """:raises PlacementError: if a factor is NaN or so large that every float format overflows within a model."""
     if not -LARGEST_SCALE <= value <= LARGEST_SCALE:
         shown = f"{value:g}" if isinstance(value, float) or abs(value) < 10**300 else "a number of more than 300 digits"
-        raise PlacementError(f"{field} must lie from {-LARGEST_SCALE:,.0f} to {LARGEST_SCALE:,.0f}, got {shown}")
+        raise PlacementError(f"{field} must lie in [{-LARGEST_SCALE:,.0f}, {LARGEST_SCALE:,.0f}], got {shown}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Norm(Sparse):
-    """What kind of norm stands in a slot.
+    """The kind of norm in a slot.
 
     :param kind: `host`: the norm of the model family (RMSNorm for Llama); `group`: RMSNorm within groups of features;
         `dyt`: dynamic tanh, γ ⊙ tanh(αx) + β.
-    :param groups: for `group`, the number of groups; it must divide the size of the vector it normalizes.
-    :param alpha: for `dyt`, what the learnable scalar α starts at.
+    :param groups: for `group`, the number of groups; must divide the size of the normalized vector.
+    :param alpha: for `dyt`, the initial value of the learnable scalar α.
     """
 
     kind: Literal["host", "group", "dyt"] = "host"
@@ -65,7 +65,7 @@ class Norm(Sparse):
         for kind, entry in NORM_KINDS.items():
             if entry is not None and (self.kind == kind) != (getattr(self, entry) is not None):
                 raise PlacementError(
-                    f"{entry} belongs to the norm kind {kind!r} only, got kind={self.kind!r}, {entry}={getattr(self, entry)}"
+                    f"{entry} is required for norm kind {kind!r} and for no other, got kind={self.kind!r}, {entry}={getattr(self, entry)}"
                 )
         if self.groups is not None and self.groups < 1:
             raise PlacementError(f"groups must be at least 1, got {self.groups}")
@@ -77,18 +77,18 @@ class Norm(Sparse):
             _check_scale("alpha", self.alpha)
 
     def call(self, argument: str) -> str:
-        """This norm of something, as in an equation: `N(x)`."""
+        """The norm of `argument` as an equation, for example `N(x)`."""
         symbol = {"host": "N", "group": f"N_{self.groups}", "dyt": "DyT"}[self.kind]
         return f"{symbol}({argument})"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gain(Sparse):
-    """A learnable factor on the skip or on the branch.
+    """A learnable factor on the skip or the branch.
 
-    :param width: `features`: one factor a feature; `scalar`: one for all.
-    :param initial: the value of every factor at the start of training.
-    :param profiled: the start is measured by one pass over a batch of data instead (Admin); `initial` holds until then.
+    :param width: `features`: one factor per feature; `scalar`: one for all features.
+    :param initial: value of every factor at the start of training.
+    :param profiled: the initial value is measured in one forward pass over a batch (Admin); `initial` holds until then.
     """
 
     width: Literal["features", "scalar"] = "features"
@@ -103,9 +103,9 @@ class Gain(Sparse):
 
 @dataclass(frozen=True, kw_only=True)
 class ProjectionNorm(Sparse):
-    """A norm on the output of a q, k or v projection, or on the input of an output projection.
+    """A norm on the output of a q, k or v projection, or on the input of the output projection.
 
-    :param width: `head`: over head_dim, one gain of shape (head_dim,) shared by all heads; `full`: over all heads at once.
+    :param width: `head`: over head_dim, one gain of shape (head_dim,) shared by all heads; `full`: over all heads together.
     """
 
     norm: Norm = field(default_factory=Norm)
@@ -129,12 +129,12 @@ class Projections(Sparse):
 
     @property
     def letters(self) -> str:
-        """The normalized projections of the attention by their first letters, `qkv` for QKV-norm; empty without any."""
+        """First letters of the normalized attention projections: `qkv` for QKV-norm; empty if none is normalized."""
         return self.symbol.lower()
 
     @property
     def symbol(self) -> str:
-        """As :attr:`letters`, with a capital for a norm over the full width: `QK` in OLMo 2, `qk` in Qwen3."""
+        """:attr:`letters` with a capital for a norm over the full width: `QK` in OLMo 2, `qk` in Qwen3."""
         present = {"q": self.query, "k": self.key, "v": self.value, "c": self.context}
         return "".join(
             letter if norm.width == "head" else letter.upper() for letter, norm in present.items() if norm is not None
@@ -147,7 +147,7 @@ class Sublayer(Sparse):
 
     s = stream_in(x);  y = stream_out( skip_scale · skip_gain ⊙ s + branch_gain ⊙ branch_out( f( branch_scale · branch_in(s) ) ) )
 
-    :param gpas: where a GPAS gate G(x) = x − SiLU(g)·stopgrad(x) stands: on the sum (`stream`), or on the skip alone (`skip`).
+    :param gpas: position of a GPAS gate G(x) = x − SiLU(g)·stopgrad(x): on the sum (`stream`) or on the skip alone (`skip`).
     """
 
     stream_in: Norm | None = None
@@ -167,10 +167,10 @@ class Sublayer(Sparse):
             _check_scale(name, getattr(self, name))
 
     def formula(self, function: str, also: str = "") -> str:
-        """This sublayer as an equation, for example `x ← N(x + A(x))`.
+        """The sublayer as an equation, for example `x ← N(x + A(x))`.
 
-        :param function: the name of f, for example `A` or `F`.
-        :param also: what else is added to the sum.
+        :param function: name of f, for example `A` or `F`.
+        :param also: a further summand, for example ` + x₀`.
         """
         x = _call(self.stream_in, "x")
         branch = _call(self.branch_in, x)
@@ -186,9 +186,9 @@ class Sublayer(Sparse):
 
 @dataclass(frozen=True, kw_only=True)
 class Layer(Sparse):
-    """Attention, then feed-forward, each with its own norms.
+    """Attention followed by feed-forward, each with its own norms.
 
-    :param bottom_to_top: the layer's input is added once more before the last norm of the layer (B2T).
+    :param bottom_to_top: add the layer's input again before the layer's last norm (B2T).
     """
 
     attention: Sublayer = field(default_factory=Sublayer)
@@ -213,16 +213,16 @@ class Layer(Sparse):
 
 @dataclass(frozen=True, kw_only=True)
 class Placement(Sparse):
-    """Where every norm of a model stands: one record a layer.
+    """The position of every norm in a model: one record per layer.
 
-    :param name: the text that it came from, for example `mix(0.25)`.
-    :param layers: one record a layer, the first layer first.
-    :param embedding_norm: a norm on the embeddings, before the first layer.
-    :param final_norm: the norm after the last layer, which every placement keeps.
-    :param streams: how the residual stream is kept: `single`; `resi-dual`: a Post-LN and a Pre-LN stream side by
-        side (ResiDual); `dlcl`: every layer reads a learned combination of the outputs of all layers before it.
-    :param history_norm: the norms that several streams have of their own, outside the layers.
-    :param init: the initialisation that the method's authors recommend.
+    :param name: the text it was built from, for example `mix(0.25)`.
+    :param layers: one record per layer, first layer first.
+    :param embedding_norm: norm on the embeddings, before the first layer.
+    :param final_norm: norm after the last layer; every placement has one.
+    :param streams: form of the residual stream: `single`; `resi-dual`: a Post-LN and a Pre-LN stream side by
+        side (ResiDual); `dlcl`: each layer reads a learned combination of the outputs of all earlier layers.
+    :param history_norm: norm that several streams use outside the layers.
+    :param init: initialisation recommended by the method's authors.
     """
 
     name: str
@@ -239,28 +239,30 @@ class Placement(Sparse):
         if self.streams not in STREAMS:
             raise PlacementError(f"streams must be one of {', '.join(STREAMS)}, got {self.streams!r}")
         if self.streams != "single" and any(layer.bottom_to_top for layer in self.layers):
-            raise PlacementError(f"placement {self.name!r}: bottom_to_top is for a single stream, got {self.streams!r}")
+            raise PlacementError(
+                f"placement {self.name!r}: bottom_to_top requires a single stream, got {self.streams!r}"
+            )
 
     @property
     def only_layers(self) -> bool:
-        """Whether the records of the layers say all: embeddings, final norm and stream are as in a stock model."""
+        """Whether the layer records are the whole placement: embeddings, final norm and stream are those of a stock model."""
         return self == Placement(name=self.name, layers=self.layers, init=self.init)
 
     @property
     def profiled(self) -> bool:
-        """Whether gains start at what a pass over data measures (Admin)."""
+        """Whether some gains are initialised by a forward pass over data (Admin)."""
         gains = (gain for layer in self.layers for sub in layer.sublayers for gain in (sub.skip_gain, sub.branch_gain))
         return any(gain is not None and gain.profiled for gain in gains)
 
     def to_json(self) -> dict[str, Any]:
-        """The expanded placement as plain JSON types; absent norms and neutral scales are left out, name and init come first."""
+        """The placement as plain JSON types, name and init first; absent norms and neutral scales are omitted."""
         return {"name": self.name, "init": self.init, **to_json(self)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Placement:
-        """Reads what :meth:`to_json` wrote.
+        """Rebuilds a placement from :meth:`to_json`.
 
-        :raises PlacementError: for an entry that is wrong, unknown or missing, with its path.
+        :raises PlacementError: for an invalid, unknown or missing entry, with its path.
         """
         try:
             return from_json(cls, data, "placement")

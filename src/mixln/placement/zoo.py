@@ -1,4 +1,4 @@
-"""The placements by name: each is a factory from the number of layers to one record a layer.
+"""The named placements: each is a factory from the number of layers to one record per layer.
 
 Formulas: N is a norm, A attention, F the feed-forward, L the number of layers, l the 1-based layer index.
 """
@@ -37,12 +37,12 @@ SUB_LN = replace(PRE, projections=Projections(context=FULL_WIDTH, down=HOST))
 class Entry:
     """One named placement.
 
-    :param build: (number of layers, arguments as text) → placement; the arguments are what stands in brackets.
-    :param arguments: how the arguments are written, for example `(α)`; empty if it takes none.
-    :param init: the name of the recommended initialisation.
-    :param notes: what belongs to the method beside its formula.
-    :param known_for: what is published in its favour, with the source; likewise `known_against`.
-    :param elsewhere: what the same name means in other software, or other names for the same.
+    :param build: (number of layers, arguments as text) → placement; the arguments are those in parentheses.
+    :param arguments: notation of the arguments, for example `(α)`; empty if there are none.
+    :param init: name of the recommended initialisation.
+    :param notes: parts of the method that the formula does not show.
+    :param known_for: published results in its favour, with the source; likewise `known_against`.
+    :param elsewhere: other meanings of the name in other software, or other names for the method.
     """
 
     name: str
@@ -59,12 +59,12 @@ class Entry:
 
     @property
     def example(self) -> str:
-        """The name as it is written, with its first argument."""
+        """The name with its first form of arguments, as a user writes it."""
         return self.name + self.arguments.split(" ")[0]
 
     @property
     def facts(self) -> dict[str, str]:
-        """What is published about it, under a heading each; empty ones are left out."""
+        """Heading → published facts; empty ones are omitted."""
         facts = {"For": self.known_for, "Against": self.known_against, "Elsewhere": self.elsewhere}
         return {name: text for name, text in facts.items() if text}
 
@@ -72,18 +72,18 @@ class Entry:
 def post_layers(share: Fraction | int, layers: int) -> int:
     """⌊αL⌋, the number of Post-LN layers of Mix-LN, in exact arithmetic.
 
-    :param share: α, an exact fraction of the layers in [0, 1], or (as `int`, 2 and more) their count.
-    :raises PlacementError: if it lies outside [0, 1] or is a count above the number of layers.
+    :param share: α, an exact fraction of the layers in [0, 1]; as an `int` of 2 or more, the number of layers.
+    :raises PlacementError: if the fraction is outside [0, 1] or the count exceeds the number of layers.
     """
     if isinstance(share, int) and share > 1:
         if share > layers:
             raise PlacementError(
-                f"mix({share}): the count of Post-LN layers must be at most the model's {layers}, got {share}"
+                f"mix({share}): the number of Post-LN layers must be at most the model's {layers}, got {share}"
             )
         return share
     if not 0 <= share <= 1:
         raise PlacementError(
-            f"mix: α must lie in [0, 1], got {float(share):g}; it is the share of Post-LN layers, or an integer count of 2 and more"
+            f"mix: α must lie in [0, 1], got {float(share):g}; it is the share of Post-LN layers, or an integer count of 2 or more"
         )
     return math.floor(share * layers)
 
@@ -113,7 +113,7 @@ def _deepnorm(layers: int, alpha: str = "") -> Placement:
     except ValueError:
         scale = math.nan
     if not 0 < scale < math.inf:
-        raise PlacementError(f"deepnorm({alpha}): α must be a number above 0, got {alpha!r}; left out, it is (2L)^¼")
+        raise PlacementError(f"deepnorm({alpha}): α must be a number above 0, got {alpha!r}; omit it for (2L)^¼")
     layer = _sublayers(Sublayer(stream_out=HOST, skip_scale=scale))
     return Placement(name="", layers=(layer,) * layers)
 
@@ -134,12 +134,12 @@ def _group_pre(layers: int, groups: str = "4") -> Placement:
 
 
 def group_norm(groups: str) -> Norm:
-    """A norm that works in `groups` groups of features.
+    """RMSNorm within `groups` groups of features.
 
-    :raises PlacementError: if that is no whole number of at least 1.
+    :raises PlacementError: if `groups` is not an integer of at least 1.
     """
     if not groups.isdecimal() or int(groups) < 1:
-        raise PlacementError(f"group({groups}): groups must be a whole number of at least 1, got {groups!r}")
+        raise PlacementError(f"group({groups}): groups must be an integer of at least 1, got {groups!r}")
     return Norm(kind="group", groups=int(groups))
 
 
@@ -147,18 +147,19 @@ _VARIANT = re.compile(r"(?:(?P<attention>pre|post)-)?(?:(?P<letters>[qkvc]+)-)?(
 
 
 def _hybrid(layers: int, variant: str = "qkv-post") -> Placement:
-    """The ablation of the HybridNorm paper: [pre- or post-][letters of q, k, v, c-]pre or post, the last of the feed-forward.
+    """Variants from the ablation of the HybridNorm paper: [pre- or post-][letters from qkvc-]pre or post.
 
-    `post` is in both places what the paper's own method has in the feed-forward: n = N(x), out = n + f(n).
+    The first word is the attention's outer norm, the last the feed-forward's norm. In both positions `post` is the form that the
+    paper's method uses in the feed-forward: n = N(x), out = n + f(n).
     """
     match = _VARIANT.fullmatch(variant)
     if match is None:
         raise PlacementError(
-            f"hybrid({variant}): the variant is written [pre- or post-][letters of qkvc-]pre or post, "
+            f"hybrid({variant}): the variant must have the form [pre- or post-][letters from qkvc-]pre or post, "
             f"for example qkv-post or pre-qk-pre, got {variant!r}"
         )
     if doubled := [letter for letter in match["letters"] or "" if match["letters"].count(letter) > 1]:
-        raise PlacementError(f"hybrid({variant}): needs each letter once, got {doubled[0]!r} twice")
+        raise PlacementError(f"hybrid({variant}): each letter may occur once, got {doubled[0]!r} more than once")
     outer, inner = match["attention"], match["feed_forward"]
     layer = Layer(
         attention=Sublayer(
@@ -173,7 +174,7 @@ def _hybrid(layers: int, variant: str = "qkv-post") -> Placement:
 
 
 def projection_norms(letters: str, width: str = "head") -> Projections:
-    """Norms on the projections that `letters` names, of q, k, v and c (the context, before the output projection).
+    """Norms on the projections named by `letters`: q, k, v and c (the context, before the output projection).
 
     :param width: `head` or `full`.
     """
@@ -183,7 +184,7 @@ def projection_norms(letters: str, width: str = "head") -> Projections:
 
 
 def _sublayers(sublayer: Sublayer) -> Layer:
-    """A layer whose two sublayers are alike."""
+    """A layer with the same record for both sublayers."""
     return Layer(attention=sublayer, feed_forward=sublayer)
 
 
@@ -209,10 +210,10 @@ ZOO: dict[str, Entry] = {
             formula="x ← x + A(N(x));  x ← x + F(N(x))",
             source="arXiv:2002.04745",
             build=uniform(PRE),
-            notes="The stock placement of Llama and nearly every LLM.",
-            known_for="Trains at the highest learning rates: 7.65e-3 at 64 layers and 4.67e-3 at 512, where Post-LN stops at "
-            "3.0e-4 and 2.8e-4 (KEEL, arXiv:2601.19895, table 1).",
-            known_against="Deep layers are said to contribute little, and many can be deleted (arXiv:2412.13795, arXiv:2502.05795).",
+            notes="The stock placement of Llama and of nearly every LLM.",
+            known_for="Stable at the highest learning rates: the limit is 7.65e-3 at 64 layers and 4.67e-3 at 512, against 3.0e-4 and "
+            "2.8e-4 for Post-LN (KEEL, arXiv:2601.19895, table 1).",
+            known_against="Deep layers are reported to contribute little; many can be removed (arXiv:2412.13795, arXiv:2502.05795).",
             elsewhere="transformers' Llama calls the feed-forward's pre-norm post_attention_layernorm; timm's pre_norm is a norm "
             "before the first layer.",
         ),
@@ -222,8 +223,8 @@ ZOO: dict[str, Entry] = {
             formula="x ← N(x + A(x));  x ← N(x + F(x))",
             source="arXiv:1706.03762",
             build=uniform(POST),
-            notes="Needs warm-up.",
-            known_for="The branches of deep layers reach the output undiminished; BERT and the first transformer are Post-LN.",
+            notes="Requires learning-rate warm-up.",
+            known_for="The branches of deep layers reach the output undiminished; BERT and the original transformer are Post-LN.",
             known_against="Diverges where Pre-LN trains: perplexity 1409 at 250M and 1411 at 1B (arXiv:2412.13795, table 1).",
         ),
         Entry(
@@ -233,12 +234,12 @@ ZOO: dict[str, Entry] = {
             formula="layers 1..⌊αL⌋ Post-LN, the rest Pre-LN",
             source="arXiv:2412.13795",
             build=_mix,
-            notes="α is a share of the layers in [0, 1], 0.25 if left out; an integer of 2 and more is a count of layers. "
-            "The paper takes 0.0625 at 32 layers.",
-            known_for="Perplexity 33.12/26.07/21.39/18.18 at 71M/130M/250M/1B against Pre-LN's 34.77/26.78/21.92/18.65 "
+            notes="α is a share of the layers in [0, 1], by default 0.25; an integer of 2 or more is a number of layers. "
+            "The paper uses 0.0625 at 32 layers.",
+            known_for="Perplexity 33.12/26.07/21.39/18.18 at 71M/130M/250M/1B, against 34.77/26.78/21.92/18.65 for Pre-LN "
             "(arXiv:2412.13795, table 1).",
-            known_against="1363 and 1415 at 350M and 1B in a later paper of the same group (arXiv:2502.05795, table 1); behind "
-            "Pre-LN at 550M in arXiv:2503.04598, table 13; the learning rate at which it breaks is near Post-LN's at 512 layers "
+            known_against="Perplexity 1363 and 1415 at 350M and 1B in a later paper of the same group (arXiv:2502.05795, table 1); behind "
+            "Pre-LN at 550M in arXiv:2503.04598, table 13; at 512 layers its limit of the learning rate is near Post-LN's "
             "(arXiv:2601.19895, table 1).",
         ),
         Entry(
@@ -249,15 +250,14 @@ ZOO: dict[str, Entry] = {
             source="arXiv:2503.04598",
             build=_hybrid,
             init="megatron",
-            notes="Norms per head on q, k and v before rotary embedding; the Post-Norm of the feed-forward reads n = N(y), out = n + F(n). "
-            "The variants of its ablation are written as there, qkv-post if left out: [pre- or post-][letters of qkvc-]pre or post, "
-            "for example hybrid(kv-post), hybrid(pre-qkv-post), hybrid(post-pre); what stands before the letters is the attention's "
-            "outer norm, what stands last the feed-forward's. That post-pre reads n = N(x), n + A(n), as the feed-forward does, "
-            "is from memory of the paper.",
-            known_for="Perplexity 20.00 against Pre-LN's 20.30 at 550M and 400B tokens (arXiv:2503.04598, table 13).",
-            known_against="With normal init 20.44, behind Pre-LN's 20.29 (arXiv:2503.04598, table 5); it breaks at 4.9e-4 at 64 layers, "
-            "Pre-LN at 7.65e-3 (arXiv:2601.19895, table 1).",
-            elsewhere="Levanter's hybrid_norm and OLMo-core's Hybrid* blocks are other placements.",
+            notes="Per-head norms on q, k and v before rotary embedding; the feed-forward's Post-Norm is n = N(y), out = n + F(n). "
+            "The variants of the paper's ablation use its notation, [pre- or post-][letters from qkvc-]pre or post, by default qkv-post: "
+            "for example hybrid(kv-post), hybrid(pre-qkv-post), hybrid(post-pre). The first word is the attention's outer norm, the last "
+            "the feed-forward's norm. Reading post-pre as n = N(x), n + A(n), like the feed-forward, is from memory of the paper.",
+            known_for="Perplexity 20.00, against 20.30 for Pre-LN, at 550M parameters and 400B tokens (arXiv:2503.04598, table 13).",
+            known_against="Perplexity 20.44 with normal init, against 20.29 for Pre-LN (arXiv:2503.04598, table 5); at 64 layers its limit "
+            "of the learning rate is 4.9e-4, against 7.65e-3 for Pre-LN (arXiv:2601.19895, table 1).",
+            elsewhere="Levanter's hybrid_norm and OLMo-core's Hybrid* blocks are different placements.",
         ),
         Entry(
             name="hybrid*",
@@ -266,10 +266,10 @@ ZOO: dict[str, Entry] = {
             source="arXiv:2503.04598",
             build=_hybrid_star,
             init="megatron",
-            notes="The variant that wins in its paper.",
-            known_for="Perplexity 19.85 at 550M, and 60.67 mean accuracy at 1.2B against Pre-LN's 59.56 "
+            notes="The best variant in its paper.",
+            known_for="Perplexity 19.85 at 550M; mean accuracy 60.67 at 1.2B, against 59.56 for Pre-LN "
             "(arXiv:2503.04598, tables 13 and 12).",
-            known_against="As HybridNorm.",
+            known_against="See HybridNorm.",
         ),
         Entry(
             name="deepnorm",
@@ -278,11 +278,12 @@ ZOO: dict[str, Entry] = {
             source="arXiv:2203.00555",
             build=_deepnorm,
             init="deepnorm",
-            notes="Decoder-only constants, or `deepnorm(2.828)` for an α that is fixed; its init scales v, o and the feed-forward by "
+            notes="Constants for decoder-only models; `deepnorm(2.828)` sets a fixed α. The init scales v, o and the feed-forward by "
             "(8L)^−¼.",
-            known_for="Trained 1,000 layers (arXiv:2203.00555); 22.77 at 250M where Post-LN diverges (arXiv:2412.13795, table 1).",
-            known_against="Behind Pre-LN at 130M and 250M, and 1411 at 1B (arXiv:2412.13795, table 1).",
-            elsewhere="Versions of the Mix-LN authors' code fix α at 2.632 or 2.828, right for 24 and 32 layers, whatever the depth.",
+            known_for="Trains 1,000 layers (arXiv:2203.00555); perplexity 22.77 at 250M, where Post-LN diverges "
+            "(arXiv:2412.13795, table 1).",
+            known_against="Behind Pre-LN at 130M and 250M; perplexity 1411 at 1B (arXiv:2412.13795, table 1).",
+            elsewhere="Versions of the Mix-LN authors' code fix α at 2.632 or 2.828 for every depth; these are right for 24 and 32 layers.",
         ),
         Entry(
             name="sandwich",
@@ -290,9 +291,10 @@ ZOO: dict[str, Entry] = {
             formula="x ← x + N(A(N(x)));  x ← x + N(F(N(x)))",
             source="arXiv:2105.13290",
             build=uniform(SANDWICH),
-            known_for="14.55/11.97/10.16 against Pre-LN's 14.67/12.36/10.32 at 130M/350M/1.3B with tuned learning rates (ProRes, table 2).",
-            known_against="20.45 against Pre-LN's 20.30 at 550M (arXiv:2503.04598, table 13).",
-            elsewhere="Gemma 2 and 3 are Sandwich-LN (with QK-norm in Gemma 3), and call the norms pre and post.",
+            known_for="Perplexity 14.55/11.97/10.16 at 130M/350M/1.3B, against 14.67/12.36/10.32 for Pre-LN, with tuned learning rates "
+            "(ProRes, table 2).",
+            known_against="Perplexity 20.45 at 550M, against 20.30 for Pre-LN (arXiv:2503.04598, table 13).",
+            elsewhere="Gemma 2 and 3 use Sandwich-LN (Gemma 3 with QK-norm) and call the norms pre and post.",
         ),
         Entry(
             name="peri",
@@ -301,7 +303,7 @@ ZOO: dict[str, Entry] = {
             source="arXiv:2502.02732",
             build=_peri,
             notes="Sandwich-LN with a norm on the embeddings.",
-            elsewhere="Often said of Sandwich-LN without the norm on the embeddings.",
+            elsewhere="The name is often used for Sandwich-LN without the norm on the embeddings.",
         ),
         Entry(
             name="res-post",
@@ -310,8 +312,8 @@ ZOO: dict[str, Entry] = {
             source="OLMo 2, arXiv:2501.00656",
             build=uniform(RES_POST),
             notes="With norms over the full width of q and k, as in OLMo 2.",
-            known_against="20.34 against Pre-LN's 20.30 at 550M (arXiv:2503.04598, table 13).",
-            elsewhere="Called Post-Norm in OLMo 2's own report, and reordered norm in OLMo-core; it is not Post-LN.",
+            known_against="Perplexity 20.34 at 550M, against 20.30 for Pre-LN (arXiv:2503.04598, table 13).",
+            elsewhere="Called Post-Norm in the OLMo 2 report and reordered norm in OLMo-core; it is not Post-LN.",
         ),
         Entry(
             name="lns",
@@ -319,20 +321,19 @@ ZOO: dict[str, Entry] = {
             formula="x ← x + A(N(x)/√l);  x ← x + F(N(x)/√l)",
             source="arXiv:2502.05795",
             build=_lns,
-            notes="l is the layer's index, the same for both sublayers. Not with a scaled init.",
-            known_for="25.76/20.35/18.20/15.71 against Pre-LN's 26.73/21.92/19.58/17.02 at 130M/250M/350M/1B (arXiv:2502.05795, table 1); "
-            "also ahead with tuned learning rates (ProRes, table 2).",
-            elsewhere="The GPAS authors' code writes 1/√l into the gains at the start, from where training moves them; "
-            "the factor here stays.",
+            notes="l is the layer index, the same for both sublayers. Not to be combined with a scaled init.",
+            known_for="Perplexity 25.76/20.35/18.20/15.71 at 130M/250M/350M/1B, against 26.73/21.92/19.58/17.02 for Pre-LN "
+            "(arXiv:2502.05795, table 1); also ahead with tuned learning rates (ProRes, table 2).",
+            elsewhere="The GPAS authors' code initialises the gains with 1/√l and trains them; here the factor is constant.",
         ),
         Entry(
             name="group",
             title="Group-LN",
             arguments="(groups)",
-            formula="Pre-LN whose norm works in groups of features",
+            formula="Pre-LN with a norm within groups of features",
             source="arXiv:1803.08494",
             build=_group_pre,
-            notes="4 groups if left out; they must divide the hidden size. RMSNorm within each group, on every family.",
+            notes="By default 4 groups; the number must divide the hidden size. RMSNorm within each group, on every family.",
             elsewhere="torch's GroupNorm subtracts the mean and normalizes over positions as well.",
         ),
         Entry(
@@ -341,11 +342,11 @@ ZOO: dict[str, Entry] = {
             formula="x ← N(ω⊙x + A(x));  x ← N(ω⊙x + F(x))",
             source="arXiv:2004.08249",
             build=uniform(_sublayers(Sublayer(stream_out=HOST, skip_gain=Gain(profiled=True)))),
-            notes="ω is learnable, one value a feature, and starts at 1 for the first sublayer and at √(Var[x₀] + Σ Var[branch j]) "
-            "over the sublayers j below for the others, from one pass over a batch: mixln compare does it on the first sequences; "
-            "elsewhere call mixln.profile(model, batch) before training. With small weights ω is far below 1: only its ratio to the "
-            "branch counts, and that is Pre-LN's. The rule is from memory of the paper and its code.",
-            known_for="Made 72 layers of Post-LN train (arXiv:2008.07772).",
+            notes="ω is learnable, one value per feature. It starts at 1 in the first sublayer and at √(Var[x₀] + Σ Var[branch j]), summed "
+            "over the sublayers j below, in the others. The variances are measured in one forward pass over a batch: mixln compare uses "
+            "the first sequences; elsewhere call mixln.profile(model, batch) before training. With small weights ω is far below 1: "
+            "only its ratio to the branch matters, and that is the same as in Pre-LN. The rule is from memory of the paper and its code.",
+            known_for="Trains Post-LN with 72 layers (arXiv:2008.07772).",
         ),
         Entry(
             name="b2t",
@@ -353,8 +354,8 @@ ZOO: dict[str, Entry] = {
             formula="y ← N(x + A(x));  x ← N(x + y + F(y))",
             source="arXiv:2206.00330",
             build=uniform(replace(POST, bottom_to_top=True)),
-            notes="Post-LN, and a skip from the layer's input past all its norms but the last. From memory of the paper.",
-            known_for="Trains deep Post-LN stacks and keeps their lead (arXiv:2206.00330).",
+            notes="Post-LN with a skip from the layer's input past all of its norms but the last. From memory of the paper.",
+            known_for="Trains deep Post-LN models and keeps the advantage of Post-LN (arXiv:2206.00330).",
         ),
         Entry(
             name="sub-ln",
@@ -363,8 +364,8 @@ ZOO: dict[str, Entry] = {
             source="arXiv:2210.06423",
             build=uniform(SUB_LN),
             init="sub-ln",
-            notes="The norm before W_o works over the full width. Not on OLMoE, Mixtral and Qwen3-MoE, "
-            "whose experts keep their output projections in one tensor.",
+            notes="The norm before W_o normalizes over the full width. Not available for OLMoE, Mixtral and Qwen3-MoE, "
+            "whose experts hold their output projections in one tensor.",
         ),
         Entry(
             name="keel",
@@ -372,7 +373,7 @@ ZOO: dict[str, Entry] = {
             formula="layer 1: Pre-LN;  layers 2..L: x ← N(2L·x + A(N(x)));  x ← N(2L·x + F(N(x)))",
             source="arXiv:2601.19895",
             build=_keel,
-            known_for="Trains 1,000 layers at high learning rates, with Post-LN's use of depth (arXiv:2601.19895).",
+            known_for="Trains 1,000 layers at high learning rates and uses depth as well as Post-LN (arXiv:2601.19895).",
         ),
         Entry(
             name="rezero",
@@ -380,7 +381,7 @@ ZOO: dict[str, Entry] = {
             formula="x ← x + a·A(x);  x ← x + a·F(x),  a = 0 at the start",
             source="arXiv:2003.04887, arXiv:2002.10444",
             build=uniform(_sublayers(Sublayer(branch_gain=Gain(width="scalar", initial=0.0)))),
-            notes="No norm in the layers; one learnable scalar a sublayer.",
+            notes="No norm in the layers; one learnable scalar per sublayer.",
         ),
         Entry(
             name="resi-dual",
@@ -388,8 +389,8 @@ ZOO: dict[str, Entry] = {
             formula="x ← N(x + f), y ← y + f for each branch f(x);  at the end x + N(y)",
             source="arXiv:2304.14802",
             build=_resi_dual,
-            notes="Two streams: Post-LN, and Pre-LN fed by the same branches. The model's final norm follows, as after every placement. "
-            "hidden_states between the layers are both side by side, y first.",
+            notes="Two streams, Post-LN and Pre-LN, fed by the same branches. The model's final norm follows, as in every placement. "
+            "The tensor between layers holds both streams side by side, y first; hidden_states are x + N(y).",
         ),
         Entry(
             name="dlcl",
@@ -397,18 +398,18 @@ ZOO: dict[str, Entry] = {
             formula="layer l+1 reads Σ_{k≤l} w_k N_k(y_k), y_0 the embeddings; Pre-LN within the layers",
             source="arXiv:1906.01787",
             build=_dlcl,
-            notes="The weights start as a mean. Memory grows with the square of the number of layers. hidden_states between the layers "
-            "are all N_k(y_k) so far, side by side.",
-            known_for="Trained encoders of 30 layers when 6 were the rule (arXiv:1906.01787).",
+            notes="The weights start as a mean. Memory grows with the square of the number of layers. The tensor between layers "
+            "holds all N_k(y_k) so far, side by side; hidden_states are the combinations that the next layer reads.",
+            known_for="Trained encoders with 30 layers when 6 were usual (arXiv:1906.01787).",
         ),
         Entry(
             name="stock",
-            title="what the family does",
+            title="the family's own placement",
             formula="Llama, Mistral, Mixtral, GPT-2, ViT: Pre-LN;  Qwen3, Qwen3-MoE, OLMoE: with QK-norm;  OLMo 2: res-post;  "
             "Gemma 3: Sandwich-LN with QK-norm",
-            source="the family's own code, or its report",
+            source="the family's code or report",
             build=uniform(PRE),
-            notes="The same logits as the stock model, written in records. GPT-2 starts with init scaled then, as it does by itself.",
+            notes="The stock model as records, with the same logits. GPT-2 then uses init scaled, as its stock model does.",
         ),
     )
 }
@@ -418,13 +419,13 @@ _NUMBER = re.compile(r"[+-]?(\d{1,9}(\.\d{0,18})?|\.\d{1,18}|\d{1,9}/\d{1,9})(e-
 
 
 def alpha(text: str) -> Fraction | int:
-    """`0.25`, `1/4` or `3` as an exact number; 0 and 1 are the ends of the range of α, larger integers are counts.
+    """Parses `0.25`, `1/4` or `3` exactly; the integers 0 and 1 are values of α, larger integers are numbers of layers.
 
-    :raises PlacementError: if it is no such number.
+    :raises PlacementError: if the text is not such a number.
     """
     try:
         if _NUMBER.fullmatch(text):
             return int(text) if text.lstrip("+-").isdecimal() else Fraction(text)
     except (ValueError, ZeroDivisionError):
         pass
-    raise PlacementError(f"mix({text}): α must be a number such as 0.25, 1/4 or a count such as 3, got {text!r}")
+    raise PlacementError(f"mix({text}): α must be a number such as 0.25 or 1/4, or a count such as 3, got {text!r}")

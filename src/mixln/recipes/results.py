@@ -10,6 +10,7 @@ from mixln.diagnostics.results import Angular
 from mixln.recipes.quantities import Scaling
 from mixln.recipes.records import Place
 from mixln.records import OPTIONAL
+from mixln.runs.schema import Schema
 
 Points = tuple[tuple[float, float], ...]
 """(place on the horizontal axis, value), ascending."""
@@ -142,6 +143,9 @@ class Reproduction:
         return self.scale == "cpu" and bool(self.settings)
 
 
+REPRODUCTION = Schema(kind="reproduction", file="reproduction.json", record=Reproduction)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Effect:
     """What the authors' code makes of one ordering.
@@ -188,3 +192,6 @@ class AsPublished:
     measured: tuple[Measured, ...]
     orderings: tuple[Ordering, ...]
     varied: tuple[Varied, ...]
+
+
+AS_PUBLISHED = Schema(kind="as-published", file="as-published.json", record=AsPublished)

@@ -7,13 +7,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mixln.compare.results import Summary
-from mixln.diagnostics.results import Diagnoses
-from mixln.evaluation.results import Evaluation
+from mixln.compare.results import SUMMARY, Summary
+from mixln.diagnostics.results import DIAGNOSES, Diagnoses
+from mixln.evaluation.results import EVALUATION, Evaluation
 from mixln.files import write_atomic
 from mixln.recipes import RECIPES
-from mixln.recipes.results import AsPublished, Reproduction
-from mixln.records import read_record, to_json
+from mixln.recipes.results import AS_PUBLISHED, REPRODUCTION, AsPublished, Reproduction
 from mixln.report import papers, reproduction, reproduction_page, search, stress
 from mixln.report.chain_tables import chain_markdown, terminal_chain
 from mixln.report.charts import prepare
@@ -28,7 +27,8 @@ from mixln.report.series import Chart
 from mixln.report.tables import markdown_table, terminal_table
 from mixln.report.task_table import markdown_evaluation, terminal_evaluation
 from mixln.report.tuned_table import terminal_tuned, tuned_notes
-from mixln.search.results import Search, Stress
+from mixln.runs.schema import Schema
+from mixln.search.results import SEARCH, STRESS, Search, Stress
 
 __all__ = [
     "charts_of",
@@ -59,7 +59,7 @@ def write(summary: Summary, folder: Path) -> list[Path]:
     """
     return _write(
         folder,
-        {"results.json": _json(summary), "table.md": markdown_table(summary) + chain_markdown(summary)}
+        {"results.json": _json(SUMMARY, summary), "table.md": markdown_table(summary) + chain_markdown(summary)}
         | _pngs((*prepare(summary), *of_summary(summary)))
         | mistakes_png(summary)
         | {"report.html": render(summary)},
@@ -77,7 +77,7 @@ def write_diagnosis(diagnoses: Diagnoses, folder: Path) -> list[Path]:
     figures = _pngs(charts_of(diagnoses.models))
     earlier = _earlier(folder / "diagnosis.json")
     paths = _write(
-        folder, {"diagnosis.json": _json(diagnoses)} | figures | {"report.html": render_diagnosis(diagnoses)}
+        folder, {"diagnosis.json": _json(DIAGNOSES, diagnoses)} | figures | {"report.html": render_diagnosis(diagnoses)}
     )
     for stale in earlier - set(paths):
         stale.unlink(missing_ok=True)
@@ -86,14 +86,16 @@ def write_diagnosis(diagnoses: Diagnoses, folder: Path) -> list[Path]:
 
 def write_evaluation(evaluation: Evaluation, folder: Path) -> list[Path]:
     """Writes `evaluation.json`, with the answer to every question, and `table.md` into a folder, which is made if it is missing."""
-    return _write(folder, {"evaluation.json": _json(evaluation), "table.md": markdown_evaluation(evaluation)})
+    return _write(
+        folder, {"evaluation.json": _json(EVALUATION, evaluation), "table.md": markdown_evaluation(evaluation)}
+    )
 
 
 def write_stress(found: Stress, folder: Path) -> list[Path]:
     """Writes `stress.json`, `stress.md`, PNG figures and `report.html` into a folder."""
     return _write(
         folder,
-        {"stress.json": _json(found), "stress.md": markdown(stress.table(found))}
+        {"stress.json": _json(STRESS, found), "stress.md": markdown(stress.table(found))}
         | _pngs(chart for chart in stress.charts(found) if chart.panels)
         | {"report.html": stress.render(found)},
     )
@@ -106,7 +108,7 @@ def write_search(found: Search, folder: Path) -> list[Path]:
     )
     return _write(
         folder,
-        {"tune.json": _json(found), "tune.md": tables}
+        {"tune.json": _json(SEARCH, found), "tune.md": tables}
         | _pngs(chart for chart in (search.chart(found),) if chart.panels)
         | {"report.html": search.render(found)},
     )
@@ -119,9 +121,9 @@ def write_reproduction(found: Reproduction, folder: Path, beside: AsPublished | 
     """
     charts = reproduction_page.charts(found)
     shown = reproduction.text(found, figures={f"{chart.name}.png": chart.title for chart in charts})
-    texts: dict[str, str | bytes] = {"reproduction.json": _json(found), "reproduction.md": shown}
+    texts: dict[str, str | bytes] = {"reproduction.json": _json(REPRODUCTION, found), "reproduction.md": shown}
     if beside is not None:
-        texts |= {"as-published.json": _json(beside), "as-published.md": reproduction.text_beside(beside)}
+        texts |= {"as-published.json": _json(AS_PUBLISHED, beside), "as-published.md": reproduction.text_beside(beside)}
     return _write(
         folder,
         texts | _pngs(charts) | {"report.html": reproduction_page.render(found, beside)},
@@ -149,14 +151,14 @@ def reproductions(found: Mapping[str, Reproduction], beside: Mapping[str, AsPubl
 def _earlier(path: Path) -> set[Path]:
     """The figures that belong to a diagnosis that was written before; none where it cannot be read."""
     try:
-        models = read_record(Diagnoses, path).models
+        models = DIAGNOSES.read(path).models
         return {path.parent / f"{chart.name}.png" for chart in charts_of(models)}
     except (OSError, ValueError):
         return set()
 
 
-def _json(record: Any) -> str:
-    return json.dumps(to_json(record), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+def _json(schema: Schema[Any], record: Any) -> str:
+    return json.dumps(schema.marked(record), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def _pngs(charts: Iterable[Chart]) -> dict[str, str | bytes]:

@@ -8,39 +8,43 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from mixln.files import (
-    SUMS,
-    difference_of,
-    folder_atomic,
-    fsync,
-    keep_new,
-    read_sums,
-    remove_written,
-    set_aside,
-    settle,
-    sums_of,
-    write_sums,
-)
-from mixln.records import read_json
+from mixln.files import folder_atomic, fsync, keep_new, remove_written, set_aside, settle
+from mixln.runs.checksums import SUMS, difference_of, read_sums, sums_of, write_sums
 from mixln.runs.metrics import METRICS, MetricsFile, read_metrics
+from mixln.runs.schema import Schema
 
-ROWS, DISCARDED = "rows.json", "discarded.json"
-"""Files of a checkpoint: which rows belong to it; and what :data:`SUMS` is called from when its deletion begins."""
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """The part of `metrics.jsonl` that belongs to a checkpoint, from its beginning.
+
+    :param size: bytes.
+    """
+
+    size: int
+    sha256: str
+
+
+ROWS = Schema(
+    kind="checkpoint-rows", file="rows.json", record=Rows, upgrade=lambda rows: {"size": rows[0], "sha256": rows[1]}
+)
+DISCARDED = "discarded.json"
+"""What :data:`SUMS` is called from when the deletion of its checkpoint begins."""
 KEPT = 2
-"""Checkpoints that stay: one may turn out to be damaged."""
+"""Checkpoints that stay: one may turn out to be corrupt."""
 UNFINISHED = ".saving"
 """Folder in which a checkpoint is written before it takes its name."""
 CHECKPOINT = re.compile(r"checkpoint-\d+")
 OURS = re.compile(r"checkpoint-\d+(\.passed-over(-\d+)?)?")
-"""Names of checkpoints, and of those that were found to be damaged."""
+"""Names of checkpoints, and of those that were found to be corrupt."""
 
 
 def seal(folder: Path) -> None:
@@ -63,10 +67,11 @@ def publish(unfinished: Path, folder: Path) -> None:
     """Seals a checkpoint and flushes the rows before it, gives it its name in `folder`, and deletes all but the last :data:`KEPT` there."""
     if (metrics := folder / METRICS).exists():
         fsync(metrics)  # without the rows up to it, it could not be gone on from
-        (unfinished / ROWS).write_text(json.dumps(sums_of(folder, METRICS)[METRICS]), "utf-8")
+        size, sha256 = sums_of(folder, METRICS)[METRICS]
+        ROWS.write(unfinished, Rows(size=size, sha256=sha256))
     seal(unfinished)
     target = folder / unfinished.name
-    make_way(target)  # of a training that was here before, and has been damaged since
+    make_way(target)  # of a training that was here before, and has been corrupted since
     os.rename(unfinished, target)
     fsync(folder)
     keep_new()
@@ -207,14 +212,15 @@ def _rows(checkpoint: Path, metrics: Path) -> tuple[str, int | None]:
 
     The size is `None` where the checkpoint does not say how many rows it has.
     """
-    if not (checkpoint / ROWS).is_file():
+    if not (checkpoint / ROWS.file).is_file():
         return "", None
     try:
-        size, digest = read_json(checkpoint / ROWS)
+        listed = ROWS.read(checkpoint / ROWS.file)
         with metrics.open("rb") as file:
-            rows = file.read(size)
-    except (OSError, ValueError, TypeError) as error:
+            rows = file.read(listed.size)
+    except (OSError, ValueError) as error:
         return f"its rows cannot be read ({error})", None
-    if len(rows) < size:
-        return f"{METRICS} ends before it", size
-    return "" if hashlib.sha256(rows).hexdigest() == digest else f"its rows in {METRICS} have changed", size
+    if len(rows) < listed.size:
+        return f"{METRICS} ends before it", listed.size
+    same = hashlib.sha256(rows).hexdigest() == listed.sha256
+    return "" if same else f"its rows in {METRICS} have changed", listed.size

@@ -1,197 +1,249 @@
-"""A job that is done once in a folder: a finished result is returned, an interrupted job resumes, a different one is refused.
-
-asked.json       what the job is
-result.json      written last: the job is done
-checksums.json   length and SHA-256 of both, and of what the job leaves: what has changed since is found when it is read
-"""
+"""A folder in which one job is done once: its result is returned if it is there, an interrupted job resumes, another is refused."""
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from filelock import FileLock, Timeout
 
-from mixln.errors import MixlnError, StoreError
-from mixln.files import (
-    SUMS,
-    TEMPORARY,
-    Sums,
-    check_writable,
-    difference_of,
-    free_name,
-    make_folder,
-    note,
-    read_sums,
-    remove_written,
-    set_aside,
-    settle,
-    sum_of,
-    sums_of,
-    temporary_folder,
-    undone_on,
-    write_atomic,
-    write_sums,
-)
-from mixln.records import difference, read_json, read_record, to_json, unreadable
+from mixln.errors import MixlnError, StoreError, UnknownEntry
+from mixln.files import TEMPORARY, check_writable, folder_atomic, make_folder, note, undone_on
+from mixln.records import difference, from_json, to_json, unreadable
+from mixln.runs.checksums import SUMS, Sums, difference_of, read_sums, sum_of, sums_of, write_sums
+from mixln.runs.schema import Request, Schema
 
-ASKED, RESULT, LOCK = "asked.json", "result.json", ".lock"
+LOCK = ".lock"
 R = TypeVar("R")
+K = TypeVar("K")
+REQUEST = Schema(kind="request", file="asked.json", record=Request)
+"""The request of a job that has no form of its own: its entry `kind` names the job."""
 
 
-def check_same(folder: Path, asked: dict[str, Any]) -> None:
-    """Checks, without writing, that `folder` is free or holds the same piece of work.
+class State(Enum):
+    """What a folder holds, as far as the names of its files tell. A file that is corrupt is found when it is read."""
 
-    :raises StoreError: if it holds another; it names the first difference.
+    FREE = "nothing, or what a job leaves that was killed before it had begun"
+    BEGUN = "a job that has not finished"
+    FINISHED = "a job with its result"
+    FOREIGN = "something else"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunKind(Generic[R]):
+    """A kind of job that has a folder to itself.
+
+    :param noun: what error messages call it.
+    :param remedy: for a corrupt request.
+    :param result: what it leaves; `None` where no single file marks it as finished.
+    :param again: what to do to have it done again, an infinitive.
+    :param changed: describes how the files that belong to a result differ from their checksums; empty if they do not.
     """
-    check_writable(folder)
-    path = folder / ASKED
-    if not path.is_file():
-        if folder.is_dir() and any(place.name != LOCK for place in folder.iterdir()):
-            raise StoreError(f"out {folder} is not empty and holds nothing to go on with; choose another --out")
-        return
-    try:
-        there = read_json(path)
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path} is damaged ({error}); choose another --out, or delete the folder") from error
-    if found := difference(there, to_json(asked)):
-        raise StoreError(f"out {folder} holds another training: {found}; choose another --out, or the same settings")
+
+    noun: str
+    request: Schema[Any] = REQUEST
+    remedy: str = "choose another --out, or delete the folder"
+    result: Schema[R] | None = None
+    again: str = "do this again"
+    changed: Callable[[Path, Sums], str] = difference_of
 
 
-def once(
-    folder: Path,
-    asked: dict[str, Any],
-    kind: type[R],
-    work: Callable[[], R],
-    leaves: Callable[[R], Sequence[str]] = lambda result: (),
-) -> tuple[R, bool]:
-    """Does a piece of work, unless its result is there.
+class RunFolder(Generic[R]):
+    """The folder of one job. Its files, of which the job names the first two:
 
-    Of a job that is refused nothing stays that it has written; what others have put into the folder stays.
+    asked.json       the request: everything that the result depends on; written first, it makes the folder this job's
+    result.json      written last: the job is finished
+    checksums.json   bytes and SHA-256 of both, and of what belongs to the result
+    .lock            held by the process that works in the folder
 
-    :param asked: everything that the result depends on.
-    :param kind: the class of the result, a record.
-    :param work: goes on from what it left in `folder`, if it was cut off.
-    :param leaves: files and folders in `folder` that belong to a result.
-    :returns: the result, and whether it was there already.
-    :raises StoreError: as :func:`check_same`; also if another process is at it, the result is damaged, or what belongs to it has
-        changed.
+    Each is written as a whole or not at all, so that a process may be killed at any time. A refusal changes nothing in the folder.
     """
-    check_same(folder, asked)
-    with undone_on(folder, MixlnError):
-        make_folder(folder)
-        if not (lock := folder / LOCK).exists():
-            note(lock)
+
+    def __init__(self, folder: Path, kind: RunKind[R]) -> None:
+        self.folder, self.kind = folder, kind
+
+    @property
+    def state(self) -> State:
+        """What the folder holds."""
+        # In this order: whatever another process puts there meanwhile, its request is there before it.
+        free = not self.folder.exists() or (self.folder.is_dir() and all(map(_ours, self.folder.iterdir())))
+        if self.kind.request.path(self.folder).is_file():
+            return State.FINISHED if self.has_result else State.BEGUN
+        return State.FREE if free else State.FOREIGN
+
+    @property
+    def has_result(self) -> bool:
+        """Whether the job is finished."""
+        return self.kind.result is not None and self.kind.result.path(self.folder).is_file()
+
+    # The request
+
+    def request(self) -> Any:
+        """What was asked for here; `None` if the folder is free.
+
+        :raises StoreError: if it holds something else, or the request is corrupt.
+        """
+        match self.state:
+            case State.FREE:
+                return None
+            case State.FOREIGN:
+                raise self.foreign()
+        path = self.kind.request.path(self.folder)
         try:
-            with FileLock(lock, timeout=0), undone_on(folder, MixlnError):
-                if (folder / RESULT).is_file():
-                    return _read(folder, kind, leaves), True
-                write_atomic(folder / ASKED, json.dumps(to_json(asked), indent=1))
-                result = work()
-                write_result(folder, json.dumps(to_json(result), indent=1, allow_nan=False), (ASKED, *leaves(result)))
-                return result, False
-        except Timeout as error:
-            raise StoreError(
-                f"out {folder} is in use by another mixln; wait for it, or choose another --out"
-            ) from error
+            return self.kind.request.read(path)
+        except (OSError, ValueError) as error:
+            raise StoreError(unreadable(path, error, self.kind.remedy)) from error
 
+    def check(self, asked: Request) -> None:
+        """Checks, without writing, that the folder is free or holds the same job.
 
-def write_result(folder: Path, content: str, belongs: Sequence[str]) -> None:
-    """Writes `result.json`, and before it the checksums of it and of what belongs to it.
-
-    :param belongs: files and folders in `folder`.
-    """
-    write_sums(folder, {**sums_of(folder, *belongs), RESULT: sum_of(content)})
-    free_name(folder / RESULT)
-    write_atomic(folder / RESULT, content)
-
-
-def sums_of_result(folder: Path, remedy: str) -> Sums | None:
-    """The checksums of a result and of what belongs to it; `None` in folders of mixln's first versions.
-
-    :param remedy: what to do if they are damaged.
-    :raises StoreError: if they are damaged.
-    """
-    try:
-        return read_sums(folder)
-    except ValueError as error:
-        raise StoreError(f"{folder / SUMS} is damaged ({error}); {remedy}") from error
-
-
-def _read(folder: Path, kind: type[R], leaves: Callable[[R], Sequence[str]]) -> R:
-    """A result, if it and what belongs to it are as they were written."""
-    path = folder / RESULT
-    remedy = f"put it back, or delete {path} to do this again"
-    try:
-        result = read_record(kind, path)
-    except (OSError, ValueError) as error:
-        raise StoreError(unreadable(path, error, "delete it to do this again")) from error
-    if missing := [name for name in leaves(result) if not (folder / name).exists()]:
-        raise StoreError(f"{folder / missing[0]} is missing, which belongs to {path}; {remedy}")
-    if (sums := sums_of_result(folder, remedy)) and (found := difference_of(folder, sums)):
-        raise StoreError(f"out {folder} is not as it was written: {found}; {remedy}")
-    return result
-
-
-class ReportFolder:
-    """A folder into which one command writes a report, and may write another in its place.
-
-    :param kind: what the command makes, one word; `asked.json` says it.
-    :param earlier: whether a folder without `asked.json` holds what mixln's first versions wrote there.
-    """
-
-    def __init__(self, folder: Path, kind: str, earlier: Callable[[Path], bool] = lambda folder: False) -> None:
-        self.folder, self.kind, self.earlier = folder, kind, earlier
-
-    def check(self) -> None:
-        """Checks, without writing, that the folder is free or holds a report of this kind.
-
-        :raises StoreError: if it holds anything else.
+        :raises StoreError: as :meth:`request`; also if it holds another job, or cannot be written.
         """
         check_writable(self.folder)
-        path = self.folder / ASKED
-        if not self.folder.is_dir() or all(
-            place.name == LOCK or TEMPORARY.fullmatch(place.name) for place in self.folder.iterdir()
-        ):
-            return
-        try:
-            ours = dict(read_json(path)).get("kind") == self.kind if path.is_file() else self.earlier(self.folder)
-        except (OSError, ValueError, KeyError, TypeError):
-            ours = False
-        if not ours:
-            raise StoreError(f"out {self.folder} is not empty and holds no {self.kind}; choose another --out")
+        there = self.request()
+        if there is not None and (found := difference(there, to_json(asked))):
+            raise self.another(found)
 
-    def claim(self) -> None:
-        """Makes the folder one for reports of this kind."""
-        make_folder(self.folder)
-        if not (self.folder / ASKED).is_file():
-            write_atomic(self.folder / ASKED, json.dumps({"kind": self.kind}, indent=1))
+    def foreign(self) -> StoreError:
+        """The error about a folder that holds something else."""
+        return StoreError(f"out {self.folder} is not empty and holds no {self.kind.noun}; choose another --out")
 
-    def publish(self, write: Callable[[Path], Sequence[Path]], say: Callable[[str], None]) -> list[Path]:
-        """Puts a report into the folder, in place of the one before it. Files of others that have the names of its files are renamed.
+    def another(self, difference: str, remedy: str = "choose another --out, or the same settings") -> StoreError:
+        """The error about a folder that holds another job.
 
-        :param write: writes the report into an empty folder, and returns the paths of its files.
-        :param say: takes one line of news.
-        :returns: the paths, in the same order.
+        :param difference: in which entry of its request.
         """
-        self.claim()
+        return StoreError(f"out {self.folder} holds another {self.kind.noun}: {difference}; {remedy}")
+
+    def begin(self, asked: Request) -> None:
+        """Makes the folder this job's."""
+        make_folder(self.folder)
+        self.kind.request.write(self.folder, asked)
+
+    @contextmanager
+    def locked(self, timeout: float = 0.0) -> Iterator[None]:
+        """Keeps other processes out; the folder is made if it is missing.
+
+        :param timeout: seconds to wait for another process; negative to wait for ever.
+        :raises StoreError: if one is still there.
+        """
+        make_folder(self.folder)
+        if not (lock := self.folder / LOCK).exists():
+            note(lock)
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(FileLock(lock, timeout=timeout))
+            except Timeout as error:
+                raise StoreError(
+                    f"out {self.folder} is in use by another mixln; wait for it, or choose another --out"
+                ) from error
+            yield
+
+    # The result
+
+    def result(self, belongs: Callable[[R], Sequence[str]] = lambda result: (), *, remedy: str = "") -> R | None:
+        """The result, if it and what belongs to it are as they were written; `None` if the job is not finished.
+
+        :param belongs: files and folders that must be there.
+        :param remedy: for a corrupt result, where deleting it is none.
+        :raises StoreError: if they are not.
+        """
+        if self.kind.result is None or not self.has_result:
+            return None
+        path, again = self.kind.result.path(self.folder), self.kind.again
         try:
-            listed = read_sums(self.folder) or {}
-        except ValueError:
-            listed = {}
-        mine = {name for name, entry in listed.items() if not difference_of(self.folder, {name: entry})}
-        with temporary_folder(self.folder / "report") as made:
-            names = [path.name for path in write(made)]
-            settle(made)
-            for path in (self.folder / name for name in names if name not in mine):
-                if os.path.lexists(path):
-                    say(f"{path} was not written by this command: it is {set_aside(path).name} now")
-            write_sums(self.folder, {**{name: listed[name] for name in mine}, **sums_of(made)})
-            for name in names:
-                os.replace(made / name, self.folder / name)
-        remove_written(self.folder, mine - set(names))
-        write_sums(self.folder, sums_of(self.folder, *names))
-        return [self.folder / name for name in names]
+            result = self.kind.result.read(path)
+        except (OSError, ValueError) as error:
+            raise StoreError(unreadable(path, error, remedy or f"delete it to {again}")) from error
+        back = f"put it back, or delete {path} to {again}"
+        if missing := [name for name in belongs(result) if not (self.folder / name).exists()]:
+            raise StoreError(f"{self.folder / missing[0]} is missing, which belongs to {path}; {back}")
+        try:
+            sums = read_sums(self.folder) or {}
+        except ValueError as error:
+            raise StoreError(unreadable(self.folder / SUMS, error, back)) from error
+        if found := self.kind.changed(self.folder, sums):
+            raise StoreError(f"{self.kind.noun} {self.folder} is not as it was written: {found}; {back}")
+        return result
+
+    def finish(self, result: R, belongs: Sequence[str] = ()) -> None:
+        """Writes the checksums of the result and of what belongs to it, then the result.
+
+        :param belongs: files and folders; those that are not there are left out.
+        """
+        assert self.kind.result is not None
+        schema, request = self.kind.result, self.kind.request.file
+        sums = {**sums_of(self.folder, request, *belongs), schema.file: sum_of(schema.text(result))}
+        write_sums(self.folder, sums)
+        schema.write(self.folder, result)
+
+    def once(
+        self, asked: Request, work: Callable[[], R], belongs: Callable[[R], Sequence[str]] = lambda result: ()
+    ) -> tuple[R, bool]:
+        """Does the job, unless its result is there. Of a job that is refused nothing stays that it has written.
+
+        :param work: resumes from what it left in the folder, if it was interrupted.
+        :param belongs: files and folders that belong to a result.
+        :returns: the result, and whether it was there already.
+        :raises StoreError: as :meth:`check`, :meth:`locked` and :meth:`result`.
+        """
+        self.check(asked)
+        # The lock is removed too, and what was written by this job before the lock is released.
+        with undone_on(self.folder, MixlnError), self.locked(), undone_on(self.folder, MixlnError):
+            self.check(asked)
+            if (there := self.result(belongs)) is not None:
+                return there, True
+            self.begin(asked)
+            result = work()
+            self.finish(result, belongs(result))
+            return result, False
+
+    # More results in the same folder
+
+    def recall(self, schema: Schema[K], asked: Request, name: str = "") -> K | None:
+        """A result that :meth:`keep` wrote; `None` if there is none that answers the same request, or it is corrupt.
+
+        :param name: of the file, where that is not the kind's.
+        :raises StoreError: if a newer mixln wrote it.
+        """
+        path = self.folder / name if name else schema.path(self.folder)
+        try:
+            kept = schema.entries(path)
+        except UnknownEntry as error:
+            raise StoreError(unreadable(path, error, "")) from error
+        except (OSError, ValueError):
+            return None
+        try:
+            return from_json(schema.record, kept["result"]) if kept["request"] == to_json(asked) else None
+        except (ValueError, KeyError, TypeError):
+            return None
+
+    def keep(self, schema: Schema[K], asked: Request, result: K, name: str = "") -> None:
+        """Keeps a result that was computed from what the folder holds, with the request that it answers."""
+        path = self.folder / (name or schema.file)
+        make_folder(path.parent)
+        schema.write(path.parent, {"request": asked, "result": result}, path.name)
+
+    # A folder whose name is its request
+
+    def fill(self, make: Callable[[Path], R]) -> None:
+        """Makes the whole folder, unless its result is there, as for a cache: as a whole or not at all.
+
+        :param make: fills an empty folder and returns the result.
+        """
+        schema = self.kind.result
+        assert schema is not None
+        if self.has_result:
+            return
+        whole = folder_atomic(self.folder, keeps=lambda there: RunFolder(there, self.kind).has_result)
+        with undone_on(self.folder, MixlnError), whole as target:
+            schema.write(target, make(target))
+
+
+def _ours(path: Path) -> bool:
+    """Whether a file may be there before a job has begun."""
+    return path.name == LOCK or TEMPORARY.fullmatch(path.name) is not None

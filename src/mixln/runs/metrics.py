@@ -61,7 +61,7 @@ class MetricsFile:
 
 
 def read_metrics(path: Path, *, size: int | None = None) -> list[dict[str, Any]]:
-    """The rows of a metrics file, in order, up to a line that is half written or damaged.
+    """The rows of a metrics file, in order, up to a line that is half written or corrupt.
 
     :param size: bytes of it to read; left out, all.
     """

@@ -8,18 +8,17 @@ checksums.json       length and SHA-256 of all of these, of the last checkpoint 
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from mixln.errors import StoreError
-from mixln.files import difference_of, free_name, write_atomic
-from mixln.records import OPTIONAL, difference, read_record, to_json, unreadable
-from mixln.runs import folder as job
-from mixln.runs.folder import sums_of_result
+from mixln.records import OPTIONAL, difference, to_json, unreadable
+from mixln.runs.checksums import Sums, difference_of
+from mixln.runs.folder import RunFolder, RunKind
 from mixln.runs.metrics import ANSWERS, METRICS
 from mixln.runs.outcome import Outcome
+from mixln.runs.schema import Schema
 
 TRIAL, RESULT = "trial.json", "result.json"
 PARTS = {
@@ -68,22 +67,37 @@ class TrialResult(Outcome):
     trial: Trial
 
 
+def _changed(folder: Path, sums: Sums) -> str:
+    """Compares lengths alone of weights, which are large; a whole checkpoint may be gone."""
+    weights = {name: entry for name, entry in sums.items() if "/" in name and (folder / name).parent.is_dir()}
+    # Without the answers, the figures are in the result all the same.
+    small = {name: entry for name, entry in sums.items() if "/" not in name and name != ANSWERS}
+    return difference_of(folder, small) or difference_of(folder, weights, content=False)
+
+
+TRIAL_RUN = RunKind(
+    noun="trial",
+    request=Schema(kind="trial", file=TRIAL, record=StoredTrial),
+    result=Schema(kind="trial-result", file=RESULT, record=TrialResult),
+    again="run this trial again",
+    changed=_changed,
+)
+
+
 def claim(folder: Path, trial: Trial, shared: dict[str, Any] | None = None) -> None:
     """Makes a folder that of a trial: writes `trial.json`, or checks the one that is there.
 
     :param shared: what all trials of the experiment share; left out, it is neither written nor checked.
     :raises StoreError: if another trial lies there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     if not check_claim(folder, trial, shared):
-        free_name(folder / TRIAL)
-        write_atomic(folder / TRIAL, json.dumps(to_json(StoredTrial(**vars(trial), experiment=shared)), indent=1))
+        RunFolder(folder, TRIAL_RUN).begin(to_json(StoredTrial(**vars(trial), experiment=shared)))
 
 
 def check_claim(folder: Path, trial: Trial, shared: dict[str, Any] | None = None) -> bool:
     """True if the folder of a trial has its `trial.json`.
 
-    :raises StoreError: if that is damaged, or names another trial or, where it says which, another experiment.
+    :raises StoreError: if that is corrupt, or names another trial or, where it says which, another experiment.
     """
     path = folder / TRIAL
     if not path.is_file():
@@ -106,50 +120,35 @@ def check_claim(folder: Path, trial: Trial, shared: dict[str, Any] | None = None
 def read_trial(folder: Path) -> Trial:
     """Which trial a folder holds.
 
-    :raises StoreError: if its `trial.json` is damaged.
+    :raises StoreError: if its `trial.json` is corrupt.
     """
     return _read_stored(folder).trial
 
 
 def _read_stored(folder: Path) -> StoredTrial:
-    path = folder / TRIAL
     try:
-        return read_record(StoredTrial, path)
+        return TRIAL_RUN.request.read(folder / TRIAL)
     except (OSError, ValueError) as error:
-        raise StoreError(unreadable(path, error, "delete its folder and run its mixln compare again")) from error
+        raise StoreError(
+            unreadable(folder / TRIAL, error, "delete its folder and run its mixln compare again")
+        ) from error
 
 
-def read_result(
-    folder: Path, remedy: str = "delete it to run this trial again", *, trial: Trial | None = None
-) -> TrialResult | None:
+def read_result(folder: Path, remedy: str = "", *, trial: Trial | None = None) -> TrialResult | None:
     """The result in a trial's folder, `None` if there is none.
 
-    Where its checksums are there, everything that belongs to it is held against them, but of the weights the lengths alone; a whole
-    checkpoint may be gone.
-
-    :param remedy: what to do with a damaged one.
+    :param remedy: what to do with a corrupt one, where deleting it is no remedy.
     :param trial: that it must be of.
-    :raises StoreError: if it is damaged, or what belongs to it has changed.
+    :raises StoreError: if it is corrupt, or what belongs to it has changed.
     """
     path = folder / RESULT
-    if not path.is_file():
+    if (result := RunFolder(folder, TRIAL_RUN).result(remedy=remedy)) is None:
         return None
-    try:
-        result = read_record(TrialResult, path)
-        if not 0 <= result.step < 2**53:
-            raise ValueError(f"step {str(result.step)[:20]} is none")
-    except (OSError, ValueError) as error:
-        raise StoreError(unreadable(path, error, remedy)) from error
+    if not 0 <= result.step < 2**53:
+        error = ValueError(f"step {str(result.step)[:20]} is none")
+        raise StoreError(unreadable(path, error, remedy or f"delete it to {TRIAL_RUN.again}"))
     if trial is not None and result.trial != trial:
         raise StoreError(f"{path} belongs to another trial; delete it to run this one")
-    again = f"put it back, or delete {path} to run this trial again"
-    sums = sums_of_result(folder, again) or {}
-    weights = {name: entry for name, entry in sums.items() if "/" in name and (folder / name).parent.is_dir()}
-    # Without the answers, the figures are in the result all the same.
-    small = {name: entry for name, entry in sums.items() if "/" not in name and name != ANSWERS}
-    found = difference_of(folder, small)
-    if found := found or difference_of(folder, weights, content=False):
-        raise StoreError(f"trial {folder} is not as it was written: {found}; {again}")
     if (folder / TRIAL).is_file() and (found := difference(to_json(read_trial(folder)), to_json(result.trial))):
         raise StoreError(
             f"{path} belongs to another trial than {TRIAL} beside it: {found}; put back the one that changed"
@@ -157,15 +156,6 @@ def read_result(
     return result
 
 
-def write_result(folder: Path, result: TrialResult) -> None:
-    """Marks the trial in `folder` as ended."""
-    write_atomic(folder / RESULT, _text(result))
-
-
 def finish(folder: Path, result: TrialResult) -> None:
     """Marks the trial in `folder` as ended, and binds it to what it leaves by checksums."""
-    job.write_result(folder, _text(result), (TRIAL, METRICS, ANSWERS, f"checkpoint-{result.step}"))
-
-
-def _text(result: TrialResult) -> str:
-    return json.dumps(to_json(result), indent=1)
+    RunFolder(folder, TRIAL_RUN).finish(result, (METRICS, ANSWERS, f"checkpoint-{result.step}"))

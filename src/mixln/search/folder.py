@@ -1,17 +1,15 @@
-"""The folder of a search: what is searched for stands in it, so that another one does not go on there."""
+"""The folder of a search."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from mixln.compare.store import LOCK
-from mixln.errors import StoreError
-from mixln.files import TEMPORARY, check_writable, write_atomic
-from mixln.records import difference, read_json, to_json
+from mixln.records import to_json
+from mixln.runs.folder import RunFolder, RunKind
+from mixln.runs.schema import Request, Schema
 from mixln.search.settings import SearchSettings, StressSettings
 
-SETTINGS = "search.json"
+SEARCH_RUN = RunKind(noun="search", request=Schema(kind="search", file="search.json", record=Request))
 PRIVATE = ("out", "cache", "jobs", "engine")
 """Settings that change no number."""
 
@@ -23,22 +21,11 @@ def named(settings: StressSettings | SearchSettings) -> dict[str, Any]:
     return {"command": command, **entries}
 
 
-def check(settings: StressSettings | SearchSettings) -> None:
-    """:raises StoreError: if another search lies in the folder, or something else does."""
-    out, path = settings.out, settings.out / SETTINGS
-    check_writable(out)
-    if not path.is_file():
-        if out.exists() and any(entry.name != LOCK and not TEMPORARY.fullmatch(entry.name) for entry in out.iterdir()):
-            raise StoreError(f"out {out} is not empty and holds no search; choose another --out")
-        return
-    try:
-        present = read_json(path)
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path} is damaged ({error}); choose another --out, or delete the folder") from error
-    if found := difference(present, named(settings)):
-        raise StoreError(f"out {out} holds another search: {found}; choose another --out, or the same settings")
+def folder_of(settings: StressSettings | SearchSettings) -> RunFolder[Any]:
+    """Its folder, if that is free or holds the same search.
 
-
-def claim(settings: StressSettings | SearchSettings) -> None:
-    """Writes down what is searched for; the folder is locked by then, and everything has been checked."""
-    write_atomic(settings.out / SETTINGS, json.dumps(named(settings), indent=1))
+    :raises StoreError: if it holds another, or something else.
+    """
+    run = RunFolder(settings.out, SEARCH_RUN)
+    run.check(named(settings))
+    return run

@@ -7,6 +7,7 @@ from typing import Literal
 
 from mixln.compare.results import Interval
 from mixln.records import OPTIONAL
+from mixln.runs.schema import Schema
 
 Failure = Literal["none", "worsens", "stalls", "diverges"]
 """How a ramp ended: it still trained at its last learning rate; it lost part of what it had learnt; it came to know no more than the
@@ -102,6 +103,9 @@ class Stress:
     verdict: tuple[str, ...]
 
 
+STRESS = Schema(kind="stress", file="stress.json", record=Stress)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Proxy:
     """One short training of the search.
@@ -184,3 +188,6 @@ class Search:
     sweep: int
     verdict: tuple[str, ...]
     unknown: tuple[int, ...] = field(default=(), metadata=OPTIONAL)
+
+
+SEARCH = Schema(kind="tune", file="tune.json", record=Search)

@@ -6,7 +6,6 @@ Optuna's study lives in memory and is made anew from the folders of the training
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, Future
@@ -22,10 +21,10 @@ from mixln.compare.processes import Processes
 from mixln.compare.runner import Job, Machine, Progress, run
 from mixln.compare.trial_job import TrialJob
 from mixln.errors import StoreError
-from mixln.files import write_atomic
-from mixln.records import read_json
+from mixln.records import unreadable
 from mixln.runs.checkpoints import remove, written_in
 from mixln.runs.metrics import METRICS, read_metrics
+from mixln.runs.schema import Schema
 from mixln.runs.trials import Trial, TrialResult, check_claim, claim, read_result
 from mixln.search.results import Proxy
 from mixln.search.settings import SearchSettings, placement_with
@@ -33,8 +32,8 @@ from mixln.search.settings import SearchSettings, placement_with
 if TYPE_CHECKING:
     import optuna
 
-STOP, PROPOSAL = "stop", "proposal.json"
-"""Files in a short training's folder: that it is to end, and what Optuna proposed, with its number."""
+STOP = "stop"
+"""File in a short training's folder: that it is to end."""
 DEEPEST = 1 / 128
 """The least learning rate that is tried, as a share of the highest that trains."""
 STARTS = ((0.25, 1 / 4), (0.5, 1 / 4))
@@ -42,6 +41,20 @@ STARTS = ((0.25, 1 / 4), (0.5, 1 / 4))
 PRE_STARTS = (1.0, 0.5, 2.0)
 """Then Pre-LN, so that what the others are compared with has been tuned too: its learning rate as a multiple of the first of those. It
 bears learning rates far above those at which it learns best, so that a share of what it bears says little."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposal:
+    """What Optuna proposed for a short training.
+
+    :param number: of the proposal, from 0.
+    """
+
+    number: int
+    params: dict[str, Any]
+
+
+PROPOSAL = Schema(kind="proposal", file="proposal.json", record=Proposal)
 
 
 class Ended(TrainerCallback):
@@ -218,7 +231,7 @@ class Shorts:
             train(proposed(workers.plan.jobs), workers, display, watch, more)
         finally:
             display.end()
-        return tuple(done[folder] for folder in sorted(done, key=lambda folder: self._proposal(folder)["number"]))
+        return tuple(done[folder] for folder in sorted(done, key=lambda folder: self._proposal(folder).number))
 
     def _study(self) -> optuna.Study:
         """What Optuna would know, from the trainings that have ended; those that were cut off are proposed again."""
@@ -249,12 +262,12 @@ class Shorts:
                     intermediate_values=dict(evaluations(folder)),
                 )
             )
-        proposed = sorted(self.folder.glob(f"*/{PROPOSAL}"), key=lambda path: self._proposal(path.parent)["number"])
+        proposed = sorted(self.folder.glob(f"*/{PROPOSAL.file}"), key=lambda path: self._proposal(path.parent).number)
         for path in proposed:
             if read_result(path.parent) is None:
-                study.enqueue_trial(self._proposal(path.parent)["params"])
+                study.enqueue_trial(self._proposal(path.parent).params)
         for start in starts:
-            if start not in [self._proposal(path.parent)["params"] for path in proposed]:
+            if start not in [self._proposal(path.parent).params for path in proposed]:
                 study.enqueue_trial(start)
         return study
 
@@ -270,19 +283,19 @@ class Shorts:
     def _ended(self) -> list[tuple[Path, dict[str, Any], Proxy]]:
         """In the order in which they were proposed."""
         found = []
-        for path in self.folder.glob(f"*/{PROPOSAL}"):
+        for path in self.folder.glob(f"*/{PROPOSAL.file}"):
             if (result := read_result(path.parent)) is not None:
                 proposal = self._proposal(path.parent)
-                found.append((proposal["number"], path.parent, proposal["params"], self._proxy(result, proposal)))
+                found.append((proposal.number, path.parent, proposal.params, self._proxy(result, proposal.params)))
         return [(folder, params, proxy) for _, folder, params, proxy in sorted(found, key=lambda entry: entry[0])]
 
     @staticmethod
-    def _proposal(folder: Path) -> dict[str, Any]:
-        path = folder / PROPOSAL
+    def _proposal(folder: Path) -> Proposal:
+        path = folder / PROPOSAL.file
         try:
-            return {name: read_json(path)[name] for name in ("number", "params")}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"{path} is damaged ({error}); delete its folder to train it again") from error
+            return PROPOSAL.read(path)
+        except (OSError, ValueError) as error:
+            raise StoreError(unreadable(path, error, "delete its folder to train it again")) from error
 
     def _job(self, trial: optuna.Trial) -> Short:
         """What is to be trained for a proposal, which is written down."""
@@ -290,10 +303,10 @@ class Shorts:
         part = trial.suggest_float("part", DEEPEST, 1.0, log=True)
         rate = rounded(limit_at(self.limits, count) * part)
         folder = self.folder / f"post-{count}_lr{rate!r}"
-        if not (folder / PROPOSAL).is_file():
+        if not (folder / PROPOSAL.file).is_file():
             folder.mkdir(parents=True, exist_ok=True)
-            number = len(list(self.folder.glob(f"*/{PROPOSAL}")))
-            write_atomic(folder / PROPOSAL, json.dumps({"number": number, "params": trial.params}))
+            number = len(list(self.folder.glob(f"*/{PROPOSAL.file}")))
+            PROPOSAL.write(folder, Proposal(number=number, params=trial.params))
         placement = placement_with(count, self.layers)
         trained = Trial(placement=placement, init=self.settings.init, learning_rate=rate, seed=self.seed)
         return dataclasses.replace(self.template, folder=folder, trial=trained)
@@ -302,7 +315,7 @@ class Shorts:
         import optuna
 
         report(trial, folder)
-        proxy = self._proxy(result, {"params": trial.params})
+        proxy = self._proxy(result, trial.params)
         if proxy.ended in ("pruned", "failed"):
             state = optuna.trial.TrialState.PRUNED if proxy.ended == "pruned" else optuna.trial.TrialState.FAIL
             study.tell(trial, state=state)
@@ -313,11 +326,11 @@ class Shorts:
     def _value(self, proxy: Proxy) -> float:
         return self.worst if proxy.loss is None else proxy.loss
 
-    def _proxy(self, result: TrialResult, proposal: dict[str, Any]) -> Proxy:
+    def _proxy(self, result: TrialResult, params: dict[str, Any]) -> Proxy:
         pruned = result.status in ("finished", "stalled") and result.step < self.settings.proxy_steps
         return Proxy(
             placement=result.trial.placement,
-            post_layers=proposal["params"]["post_layers"],
+            post_layers=params["post_layers"],
             learning_rate=result.trial.learning_rate,
             loss=result.loss,
             steps=result.step,

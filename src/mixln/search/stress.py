@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from mixln.compare.experiment import Display, compare, locked, title
+from mixln.compare.experiment import Display, compare, title
 from mixln.compare.results import Summary
 from mixln.compare.settings import CompareSettings
 from mixln.compare.statistics import paired_difference, t_interval
@@ -18,7 +18,7 @@ from mixln.presets import model_config
 from mixln.runs.provenance import facts_of_run
 from mixln.runs.trials import TrialResult
 from mixln.search.breaking import breaking
-from mixln.search.folder import check, claim, named
+from mixln.search.folder import folder_of, named
 from mixln.search.results import Limit, Ramp, Stress
 from mixln.search.settings import StressSettings
 from mixln.search.words import ratio_text, said
@@ -39,15 +39,15 @@ def stress(settings: StressSettings, display: Display) -> Stress:
     found = [layers(depth) for depth, _ in groups]
     for comparison in comparisons:  # whatever is wrong with one, before anything is written
         _check(comparison)
-    check(settings)
+    run = folder_of(settings)
     first = replace(comparisons[0], cache=cache_folder(settings.cache))
     task = TASKS[first.task]
     task.prepare(first, task.config(first), display.say)
     display.say(
         f"learning rate from {settings.lowest:g} to {settings.highest:g} in {settings.steps:,} steps: every training is to break"
     )
-    with locked(settings.out):
-        claim(settings)
+    with run.locked():
+        run.begin(named(settings))
         summaries = [_compared(comparison, display, several=len(groups) > 1) for comparison in comparisons]
     facts, floor = summaries[0].facts, summaries[0].floor.loss
     ramps = [

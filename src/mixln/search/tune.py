@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mixln.compare import words
-from mixln.compare.experiment import Display, locked, title
+from mixln.compare.experiment import Display, title
 from mixln.compare.measure import LANGUAGE
 from mixln.compare.runner import machine
 from mixln.compare.statistics import paired_difference, t_interval
@@ -24,7 +24,7 @@ from mixln.hosts import count_parameters
 from mixln.nn.schemes import scheme
 from mixln.runs.provenance import facts_of_run
 from mixln.runs.trials import Trial
-from mixln.search.folder import check, claim, named
+from mixln.search.folder import folder_of, named
 from mixln.search.full import TRIES, Climb, climb, seeded
 from mixln.search.results import Finalist, Proxy, Search, Tried
 from mixln.search.settings import SearchSettings, placement_with
@@ -50,13 +50,13 @@ def tune(settings: SearchSettings, display: Display) -> Search:
     training = dataclasses.replace(settings.training, precision=resolve(settings.training.precision))
     settings = dataclasses.replace(settings, training=training, cache=cache_folder(settings.cache))
     scheme(settings.init)
-    check(settings)
+    run = folder_of(settings)
     comparison = settings.comparison()
     task = TASKS[comparison.task]
     data = task.prepare(comparison, task.config(comparison), display.say)
     layers = int(data.config.num_hidden_layers)
-    with locked(settings.out):
-        claim(settings)
+    with run.locked():
+        run.begin(named(settings))
         counts = tuple(sorted({0, layers // 4, layers}))
         limits, unknown = _limits(settings, counts, layers, display)
         plan = machine(settings.jobs, parameters=count_parameters(data.config), trials=settings.trials)

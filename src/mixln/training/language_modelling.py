@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,15 +22,16 @@ from mixln.data.stream import POSITION, START, Position, Stream
 from mixln.data.text import Text
 from mixln.errors import CheckpointError
 from mixln.nn.loss import without_logits
-from mixln.records import read_record, to_json, unreadable
+from mixln.records import unreadable
 from mixln.runs.metrics import MetricsFile
+from mixln.runs.schema import Schema
 from mixln.training import ranks
 from mixln.training.pretraining import Judgement, Objective, ScratchTrainer, TrainerSetup
 from mixln.training.private_methods import each_row_one_sequence
 from mixln.training.settings import TrainSettings
 from mixln.training.trainers import per_process
 
-PLACE = "position.json"
+PLACE = Schema(kind="stream-position", file="position.json", record=Position)
 """Of a checkpoint, where a stream goes on."""
 
 STALL_MARGIN = 0.02
@@ -83,7 +83,7 @@ class PlacementTrainer(ScratchTrainer):
 
     def random_state_saved(self, checkpoint: Path) -> None:
         if isinstance(self.train_dataset, Stream) and self.args.should_save:
-            (checkpoint / PLACE).write_text(json.dumps(to_json(self.position)), "utf-8")
+            PLACE.write(checkpoint, self.position)
 
     def compute_loss(
         self,
@@ -226,9 +226,9 @@ class LanguageObjective(Objective[TrainSettings]):
 
 
 def _position(checkpoint: Path) -> Position:
-    path = checkpoint / PLACE
+    path = checkpoint / PLACE.file
     try:
-        return read_record(Position, path)
+        return PLACE.read(path)
     except (OSError, ValueError) as error:
         raise CheckpointError(unreadable(path, error, f"delete {checkpoint} to resume from the one before")) from error
 

@@ -16,10 +16,10 @@ from mixln.errors import CheckpointError, SettingsError
 from mixln.hosts.sources import Say, Source, tokenizer_of
 from mixln.launch import launched
 from mixln.runs.checkpoints import clear
-from mixln.runs.folder import once
+from mixln.runs.folder import RunFolder
 from mixln.runs.outcome import Tuned
 from mixln.training import ranks
-from mixln.training.post_training_run import CHECKPOINTS, PostTrainingRun, room, with_padding
+from mixln.training.post_training_run import CHECKPOINTS, TUNING_RUN, PostTrainingRun, room, with_padding
 from mixln.training.precision import resolve
 from mixln.training.run import run
 from mixln.training.settings import RlhfSettings, TuneSettings
@@ -179,7 +179,7 @@ def _once(training: PostTrainingRun[Any]) -> Tuned:
     """Trains, unless the folder holds the result."""
     _tell(training.examples, training.say)
     work = partial(run, training, training.say)
-    result, was_there = once(training.folder, training.asked(), Tuned, work, training.leaves)
+    result, was_there = RunFolder(training.folder, TUNING_RUN).once(training.asked(), work, training.leaves)
     if was_there:
         remedy = "" if result.status == "finished" else "; to try again, change a setting and --out"
         training.say(f"this has been done already: nothing to train{remedy}")

@@ -20,14 +20,20 @@ from mixln.hosts.sources import Say, Source, identity, silent
 from mixln.quiet import quiet
 from mixln.records import to_json
 from mixln.runs.checkpoints import final_folder
+from mixln.runs.folder import RunKind
 from mixln.runs.metrics import METRICS, MetricsFile
 from mixln.runs.outcome import Figure, Tuned
+from mixln.runs.schema import Schema
 from mixln.training.callbacks import News
 from mixln.training.run import Ended, Schedule, TrainingRun
 from mixln.training.settings import TuneSettings
 from mixln.training.trainers import EqualTerms
 
 S = TypeVar("S", bound=TuneSettings, covariant=True)
+TUNING_RUN = RunKind(
+    noun="training",
+    result=Schema(kind="tuning-result", file="tuning-result.json", record=Tuned, former="result.json"),
+)
 MODEL, ADAPTER, CHECKPOINTS = "model", "adapter", "checkpoints"
 """Folders of a training: the model that came out of it, the adapter before it was merged, and where it can go on."""
 
@@ -67,7 +73,7 @@ class PostTrainingRun(TrainingRun[EqualTerms, Tuned], Generic[S]):
         }
 
     def leaves(self, result: Tuned) -> tuple[str, ...]:
-        """Names of what belongs to its result, for :func:`~mixln.runs.folder.once`."""
+        """Names of what belongs to its result, for :meth:`~mixln.runs.folder.RunFolder.once`."""
         models = () if result.status == "diverged" else (MODEL, *([ADAPTER] if self.settings.lora else []))
         return (f"{CHECKPOINTS}/{METRICS}", *models)
 

@@ -198,7 +198,7 @@ JOBS: dict[str, tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]] = {
         ((*of.TUNING["finetune"], "--out", "tuned"), taken("evaluate", "tuned/model"), taken("prune", "tuned/model")),
         (
             "asked.json",
-            "result.json",
+            "tuning-result.json",
             "checksums.json",
             "checkpoints/metrics.jsonl",
             "model/config.json",
@@ -209,7 +209,7 @@ JOBS: dict[str, tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]] = {
         ((*of.TUNING["reward"], "--out", "rewarded"), (*of.REINFORCEMENT, *NEW)),
         (
             "asked.json",
-            "result.json",
+            "tuning-result.json",
             "checksums.json",
             "model/config.json",
             "model/model.safetensors",
@@ -251,19 +251,20 @@ RAMP = "pre_lr1.0_seed0/"
 SEARCHES: dict[str, tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]] = {
     "aligned": (
         ((*of.REINFORCEMENT, "--out", "aligned"),),
-        ("asked.json", "result.json", "checksums.json", "model/config.json", "model/model.safetensors"),
+        ("asked.json", "tuning-result.json", "checksums.json", "model/config.json", "model/model.safetensors"),
     ),
     "chained": (
         ((*of.CHAINED, "--out", "chained"),),
         (
-            *("experiment.json", "chain.json", f"{CHAIN}chain.json", f"{CHAIN}result.json", f"{CHAIN}rlhf/result.json"),
+            *("experiment.json", "chain-request.json", f"{CHAIN}chain-result.json", f"{CHAIN}result.json"),
+            f"{CHAIN}rlhf/tuning-result.json",
             *(
                 f"{CHAIN}finetune/{name}"
-                for name in ("result.json", "asked.json", "checksums.json", "model/config.json")
+                for name in ("tuning-result.json", "asked.json", "checksums.json", "model/config.json")
             ),
             *(
                 f"{CHAIN}finetune/model/model.safetensors",
-                f"{CHAIN}reward/result.json",
+                f"{CHAIN}reward/tuning-result.json",
                 f"{CHAIN}reward/model/config.json",
             ),
         ),

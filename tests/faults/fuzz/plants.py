@@ -66,7 +66,7 @@ FOLDERS: dict[str, Place] = {
         folder: Place(
             command=(*of.TUNING[name], "--out", folder),
             within=(f"{folder}/", f"{folder}/checkpoints/"),
-            missing=(f"{folder}/model", f"{folder}/result.json", f"{folder}/model/model.safetensors"),
+            missing=(f"{folder}/model", f"{folder}/tuning-result.json", f"{folder}/model/model.safetensors"),
             copied=f"{folder}/model",
         )
         for folder, name in (("tuned", "finetune"), ("rewarded", "reward"))

@@ -1,4 +1,4 @@
-"""One file a host family, each with its record `HOST`. All of them are found by themselves."""
+"""One file per host family, each with its record `HOST`. Every file in this folder is loaded."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from mixln.hosts.family import Host
 
 
 def _all() -> dict[str, Host]:
-    """Model type → host; the placed classes of each are made, registered, and put into its module."""
+    """Model type → host. Generates and registers the placed classes of each family and adds them to its module."""
     hosts = {}
-    for found in pkgutil.iter_modules(__path__):
-        module = import_module(f"{__name__}.{found.name}")
+    for file in pkgutil.iter_modules(__path__):
+        module = import_module(f"{__name__}.{file.name}")
+        # Pickle imports a class from the module that it names.
         vars(module).update(placed_classes(module.HOST, module.__name__))
         hosts[module.HOST.model_type] = module.HOST
     return hosts

@@ -1,4 +1,4 @@
-"""Gemma 3, text: Sandwich-LN with norms per head on q and k; the norms multiply by 1 + weight, the embeddings by √d."""
+"""Gemma 3 (text): Sandwich-LN with per-head norms on q and k; norms multiply by 1 + weight, embeddings by √d."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GPT-2: LayerNorm, learned positions, q, k and v from one projection; Pre-LN."""
+"""GPT-2: LayerNorm, learned positions, a fused q, k and v projection; Pre-LN."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mixln.placement import Placement
 
 def _cross_attention(config: Any, placement: Placement) -> str | None:
     if config.add_cross_attention:
-        return "add_cross_attention is true, and no placement says where the norms of a cross-attention stand; set it to false"
+        return "add_cross_attention is true, and placements do not define norms for cross-attention; set it to false"
     return None
 
 
@@ -30,6 +30,7 @@ HOST = Host(
     final_norm="ln_f",
     attention="attn",
     attention_input="",
+    # One fused projection for q, k and v.
     projections={"query": "c_attn", "key": "c_attn", "value": "c_attn", "context": "c_proj"},
     down="c_proj",
     roles={
@@ -43,6 +44,7 @@ HOST = Host(
     },
     norm=lambda config, size: nn.LayerNorm(size, eps=config.layer_norm_epsilon),
     eps=lambda config: config.layer_norm_epsilon,
+    # transformers divides the output projections of GPT-2 by √(2L).
     stock_init="scaled",
     stock_names={"attention_residual.branch_in": "ln_1", "feed_forward_residual.branch_in": "ln_2"},
     cannot=_cross_attention,

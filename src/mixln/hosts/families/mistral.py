@@ -21,4 +21,5 @@ HOST = Host(
     roles=ROLES,
     norm=lambda config, size: mistral.MistralRMSNorm(size, eps=config.rms_norm_eps),
     stock_names=PRE_NORMS,
+    # No `body`: the sliding window distinguishes it from Llama, not only its norms.
 )

@@ -14,12 +14,12 @@ from mixln.placement import Placement
 
 
 def _jitter(config: Any, placement: Placement) -> str | None:
-    """The experts multiply what they are given by the jitter in place: without a norm before them that is the stream itself."""
+    """The experts multiply their input by the jitter in place; without a norm before them, that is the residual stream itself."""
     bare = any(layer.feed_forward.branch_in is None for layer in placement.layers)
     if config.router_jitter_noise and bare:
         return (
             f"router_jitter_noise is {config.router_jitter_noise}, which Mixtral multiplies into the residual stream itself "
-            f"where no norm stands before the experts, as in {placement.name}; set it to 0"
+            f"if no norm precedes the experts, as in {placement.name}; set it to 0"
         )
     return None
 

@@ -13,9 +13,9 @@ from mixln.placement.zoo import FULL_QK_PRE
 
 
 class OlmoeForSequenceClassification(GenericForSequenceClassification, olmoe.OlmoePreTrainedModel):
-    """The head that transformers has for the other families, and not for this one."""
+    """The sequence-classification head, which transformers lacks for OLMoE."""
 
-    _can_set_experts_implementation_cached_value = True  # transformers would look for it in the source of this module
+    _can_set_experts_implementation_cached_value = True  # transformers would search the source of this module
 
 
 HOST = Host(

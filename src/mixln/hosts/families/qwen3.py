@@ -1,4 +1,4 @@
-"""Qwen3: Pre-LN with norms per head on q and k."""
+"""Qwen3: Pre-LN with per-head norms on q and k."""
 
 from __future__ import annotations
 

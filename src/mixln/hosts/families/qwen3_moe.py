@@ -1,4 +1,4 @@
-"""Qwen3 with a mixture of experts: Pre-LN with norms per head on q and k."""
+"""Qwen3 with a mixture of experts: Pre-LN with per-head norms on q and k."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ HOST = Host(
     projections=PROJECTIONS,
     down="down_proj",
     own_norms=OWN_QK_NORMS,
+    # `mlp_only_layers` have a dense feed-forward.
     roles=EXPERT_ROLES | ROLES,
     norm=lambda config, size: qwen3_moe.Qwen3MoeRMSNorm(size, eps=config.rms_norm_eps),
     stock=QK_PRE,

@@ -1,0 +1,80 @@
+"""Checksums of what was written into a folder: path within it → bytes and SHA-256.
+
+They stand in its `checksums.json`, and tell what was written here, and is unchanged, from everything else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from mixln.errors import UnknownEntry
+from mixln.files import wrong_size
+from mixln.runs.schema import Schema
+
+Sums = Mapping[str, tuple[int, str]]
+CHECKSUMS = Schema(kind="checksums", file="checksums.json", record=dict[str, tuple[int, str]])
+SUMS = CHECKSUMS.file
+
+
+def sums_of(folder: Path, *names: str) -> dict[str, tuple[int, str]]:
+    """Length and SHA-256 of files in a folder.
+
+    :param names: of the files, and of folders, which stand for all files within; left out, everything.
+    """
+    places = [folder / name for name in names] or [folder]
+    files = [path for place in places for path in ([place] if place.is_file() else sorted(place.rglob("*")))]
+    return {
+        path.relative_to(folder).as_posix(): (path.stat().st_size, _sha256(path))
+        for path in files
+        if path.is_file() and path != folder / SUMS
+    }
+
+
+def sum_of(content: str) -> tuple[int, str]:
+    """Length and SHA-256 of a text's UTF-8."""
+    data = content.encode("utf-8")
+    return len(data), hashlib.sha256(data).hexdigest()
+
+
+def write_sums(folder: Path, sums: Sums) -> None:
+    """Lists what was written into a folder, or is about to be."""
+    CHECKSUMS.write(folder, sums)
+
+
+def read_sums(folder: Path, name: str = SUMS) -> dict[str, tuple[int, str]] | None:
+    """The list that :func:`write_sums` wrote; `None` if there is none, as in folders of the first versions of mixln.
+
+    :param name: of the list.
+    :raises ValueError: if it is corrupt; :class:`~mixln.errors.UnknownEntry` if a newer mixln wrote it.
+    """
+    if not (folder / name).is_file():
+        return None
+    try:
+        found = CHECKSUMS.read(folder / name)
+    except UnknownEntry:
+        raise
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{name} cannot be read ({error})") from error
+    if outside := [path for path in found if path.startswith("/") or ".." in Path(path).parts]:
+        raise ValueError(f"{name} lists {outside[0]!r}, which is outside the folder")
+    return found
+
+
+def difference_of(folder: Path, sums: Sums, *, content: bool = True) -> str:
+    """Describes how the listed files of a folder differ from what was written; empty if they do not. Other files are ignored.
+
+    :param content: compare checksums too, not lengths alone.
+    """
+    for name, (size, digest) in sums.items():
+        if found := wrong_size(folder / name, size):
+            return f"{name} {found}"
+        if content and _sha256(folder / name) != digest:
+            return f"the content of {name} has changed"
+    return ""
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
