@@ -6,6 +6,13 @@ imported for this purpose.
 
 A table of model types gets `placed_llama` for `llama`, a table of class names `PlacedLlamaForCausalLM` for `LlamaForCausalLM`.
 `tests/libraries/test_tables.py` searches the installed libraries for tables that are missing here.
+
+Four functions have no table and are wrapped, for models that are trained without mixln's own trainers. Checked on transformers 5.23
+and peft 0.21; no option or registration was found that does the same without renaming the weights of stored checkpoints:
+
+    Trainer.get_decay_parameter_names   decides by names and `nn.LayerNorm` alone which weights are norms
+    peft's two adapter conversions       are chosen by model type, and adapters of an earlier mixln have names of their own
+    peft's compute_query_states         calls a projection without the norm that a placement puts on it
 """
 
 from __future__ import annotations

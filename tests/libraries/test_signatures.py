@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
+import re
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from inspect import Parameter
 from typing import Any
 
 import pytest
-from transformers import AutoModel, ViTConfig
+from transformers import AutoModel, Trainer, ViTConfig, masking_utils
 
 import mixln
 from mixln.hosts.factory import PlacedModel
+from mixln.training import private_methods
 from tests.tiny import logits, placed, tokens
 
 THEIRS = ("transformers.", "trl.", "peft.", "accelerate.", "datasets.", "lm_eval.")
@@ -92,6 +94,16 @@ def test_the_search_finds_what_is_overridden():
 @pytest.mark.parametrize(("name", "ours", "theirs"), OVERRIDDEN, ids=[name for name, _, _ in OVERRIDDEN])
 def test_what_is_overridden_takes_the_arguments_of_what_it_replaces(name, ours, theirs):
     assert list(differences(ours, theirs)) == []
+
+
+def test_private_methods_of_trainers_are_overridden_in_one_file_and_are_there():
+    private = {name: ours.__module__ for name, ours, _ in OVERRIDDEN if re.search(r"\._[a-z]", name)}
+    of_trainers = {name for name, module in private.items() if module.startswith("mixln.training")}
+    assert {private[name] for name in of_trainers} == {private_methods.__name__}
+    ours = {name for each in (private_methods.HookedTrainer, private_methods.ResumableTrainer) for name in vars(each)}
+    missing = [name for name in ours if name.startswith("_") and name[1] != "_" and not hasattr(Trainer, name)]
+    assert not missing, "transformers has no such method any more"
+    assert callable(masking_utils.find_packed_sequence_indices)
 
 
 def test_from_pretrained_takes_the_folder_by_name(tmp_path):

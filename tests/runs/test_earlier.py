@@ -27,7 +27,7 @@ from mixln.runs.folder import RunFolder, RunKind
 from mixln.runs.metrics import METRICS
 from mixln.runs.reports import ReportFolder
 from mixln.runs.trials import RESULT, TRIAL_RUN, read_result
-from mixln.training.tuning import TUNING_RUN
+from mixln.training.post_training_run import TUNING_RUN
 from tests import decoders, small
 from tests.diagnostics import zoo
 from tests.faults.fuzz.commands import CHAINED, PREPARATION, SEARCH, STORE, STRESS, TUNING

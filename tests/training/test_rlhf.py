@@ -41,10 +41,10 @@ def reward(tmp_path_factory):
     return find_model(str(folder / "out/model"), cache=folder)
 
 
-def run(folder, model, reward, *, checkpoint_seconds=1e9, **changes):
+def run(folder, model, reward, *, kind=RlhfRun, checkpoint_seconds=1e9, **changes):
     chosen = settings(**changes)
     shared = common(folder, model, PAIRS, checkpoint_seconds=checkpoint_seconds)
-    return training_run(RlhfRun(settings=chosen, reward=reward, judge=decoders.tokenizer(), **shared))
+    return training_run(kind(settings=chosen, reward=reward, judge=decoders.tokenizer(), **shared))
 
 
 def test_likelihoods_by_hand(tmp_path):
@@ -116,8 +116,20 @@ def test_a_reward_that_can_be_learnt_is_learnt(tmp_path, reward):
         def scores(self, texts):
             return torch.tensor([text.split(":")[1].count("one") / 5 for text in texts], dtype=torch.float64)
 
+    class Counted(RlhfRun):
+        def scorer(self):
+            return Ones()
+
     found = run(
-        tmp_path / "out", source(tmp_path), Ones(), steps=40, batch_size=32, generations=8, learning_rate=1e-2, beta=0.0
+        tmp_path / "out",
+        source(tmp_path),
+        reward,
+        kind=Counted,
+        steps=40,
+        batch_size=32,
+        generations=8,
+        learning_rate=1e-2,
+        beta=0.0,
     )
     before, after = found.before["reward"], found.after["reward"]
     assert after.value > before.value + 0.1

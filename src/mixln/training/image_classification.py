@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Sampler, SequentialSampler, Subset
+from torch.utils.data import DataLoader, Subset
 from transformers import PreTrainedConfig, TrainingArguments, ViTImageProcessorPil
 
 from mixln.data.augmentation import Batches, Centres, Draws
@@ -49,9 +49,6 @@ class VisionTrainer(ScratchTrainer):
         if self.average:
             self.add_callback(self.average)
         self.model_accepts_loss_kwargs = False  # each part of a batch gives its own mean
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        return SequentialSampler(self.train_dataset)  # type: ignore[arg-type] # it is in its order already
 
     def compute_loss(
         self,
@@ -109,15 +106,15 @@ class VisionTrainer(ScratchTrainer):
         losses_B = F.cross_entropy(logits_BK, labels_B, reduction="none")
         return torch.stack([labels_B, predicted_B, probability_B, top5_B, losses_B], dim=-1)
 
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        super()._save_optimizer_and_scheduler(output_dir)
+    def save_state_in(self, checkpoint: Path) -> None:
+        super().save_state_in(checkpoint)
         if self.average and self.args.should_save:
-            self.average.save(Path(output_dir))
+            self.average.save(checkpoint)
 
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if self.average and checkpoint is not None:
-            self.average.load(Path(checkpoint))
+    def load_state_from(self, checkpoint: Path) -> None:
+        super().load_state_from(checkpoint)
+        if self.average:
+            self.average.load(checkpoint)
 
     def final(self) -> AbstractContextManager[None]:
         return self.average.swapped() if self.average else super().final()
@@ -162,7 +159,11 @@ class ImageObjective(Objective[VisionTrainSettings]):
 
     def trainer(self, setup: TrainerSetup[VisionTrainSettings]) -> VisionTrainer:
         return VisionTrainer(
-            args=TrainingArguments(**setup.parts.arguments, dataloader_num_workers=setup.engine.data_workers),
+            args=TrainingArguments(
+                **setup.parts.arguments,
+                dataloader_num_workers=setup.engine.data_workers,
+                train_sampling_strategy="sequential",  # the images are in their order already
+            ),
             smoothing=self.augment.label_smoothing,
             averaged=setup.settings.average,
             train_dataset=self._drawn(setup.settings, setup.seed),

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -17,7 +15,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import PreTrainedConfig, PreTrainedTokenizerBase, TrainingArguments, masking_utils
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase, TrainingArguments
 
 from mixln.data.packing import IGNORED
 from mixln.data.stream import POSITION, START, Position, Stream
@@ -29,6 +27,7 @@ from mixln.runs.metrics import MetricsFile
 from mixln.runs.schema import Schema
 from mixln.training import ranks
 from mixln.training.pretraining import Judgement, Objective, ScratchTrainer, TrainerSetup
+from mixln.training.private_methods import each_row_one_sequence
 from mixln.training.settings import TrainSettings
 from mixln.training.trainers import per_process
 
@@ -82,10 +81,9 @@ class PlacementTrainer(ScratchTrainer):
             self.position = Position.from_tensor(inputs.pop(POSITION)[-1])
         return super().training_step(model, inputs, *more, **others)
 
-    def _save_rng_state(self, output_dir: str) -> None:
-        super()._save_rng_state(output_dir)
+    def random_state_saved(self, checkpoint: Path) -> None:
         if isinstance(self.train_dataset, Stream) and self.args.should_save:
-            PLACE.write(Path(output_dir), self.position)
+            PLACE.write(checkpoint, self.position)
 
     def compute_loss(
         self,
@@ -103,28 +101,6 @@ class PlacementTrainer(ScratchTrainer):
             # Trainer divides the language model's loss by the tokens of the whole update; the balance is a mean over its parts.
             loss = loss + self.balance * outputs.aux_loss / self.args.gradient_accumulation_steps
         return (loss, outputs) if return_outputs else loss
-
-
-_one_sequence = ContextVar("_one_sequence", default=False)
-_look = masking_utils.find_packed_sequence_indices
-
-
-def _look_unless_known(position_ids: Tensor) -> Tensor | None:
-    return None if _one_sequence.get() else _look(position_ids)
-
-
-masking_utils.find_packed_sequence_indices = _look_unless_known
-
-
-@contextmanager
-def each_row_one_sequence() -> Iterator[None]:
-    """Within it transformers does not wait for the device to see whether a row holds several sequences, which it otherwise does in
-    every forward pass: it looks for positions that begin anew, and here the model itself counts them."""
-    token = _one_sequence.set(True)
-    try:
-        yield
-    finally:
-        _one_sequence.reset(token)
 
 
 def collate(rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -12,7 +11,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
 from accelerate.optimizer import AcceleratedOptimizer
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel, TrainerCallback, set_seed
 from transformers.trainer import SCHEDULER_NAME
 
@@ -27,6 +26,7 @@ from mixln.training import ranks
 from mixln.training.callbacks import ResidualVariance
 from mixln.training.compiling import compile_layers
 from mixln.training.precision import resolve
+from mixln.training.private_methods import ResumableTrainer
 from mixln.training.run import Ended, Schedule, TrainerParts, TrainingRun
 from mixln.training.settings import EngineSettings, Parallel, ScratchSettings
 from mixln.training.sharding import (
@@ -41,7 +41,7 @@ from mixln.training.sharding import (
 from mixln.training.trainers import EqualTerms
 
 
-class ScratchTrainer(EqualTerms):
+class ScratchTrainer(EqualTerms, ResumableTrainer):
     """Saves and loads what a training goes on from in a form that any number of processes, with DDP or FSDP2, can read."""
 
     compiled: bool = False
@@ -53,20 +53,17 @@ class ScratchTrainer(EqualTerms):
         else:
             super().save_model(output_dir, _internal_call)
 
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        save_optimizer(self.bare, self.adamw, Path(output_dir))
+    def save_state_in(self, checkpoint: Path) -> None:
+        save_optimizer(self.bare, self.adamw, checkpoint)
         if self.args.should_save:
-            torch.save(self.lr_scheduler.state_dict(), os.path.join(output_dir, SCHEDULER_NAME))
+            torch.save(self.lr_scheduler.state_dict(), checkpoint / SCHEDULER_NAME)
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        load_weights(self.bare, Path(resume_from_checkpoint))
+    def load_weights_from(self, checkpoint: Path) -> None:
+        load_weights(self.bare, checkpoint)
 
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        if checkpoint is None:
-            return
-        load_optimizer(self.bare, self.adamw, Path(checkpoint))
-        path = os.path.join(checkpoint, SCHEDULER_NAME)
-        self.lr_scheduler.load_state_dict(torch.load(path, weights_only=True))
+    def load_state_from(self, checkpoint: Path) -> None:
+        load_optimizer(self.bare, self.adamw, checkpoint)
+        self.lr_scheduler.load_state_dict(torch.load(checkpoint / SCHEDULER_NAME, weights_only=True))
         for group, rate in zip(self.adamw.param_groups, self.lr_scheduler.get_last_lr(), strict=True):
             group["lr"] = rate
 
@@ -84,10 +81,6 @@ class ScratchTrainer(EqualTerms):
 
     def final(self) -> AbstractContextManager[None]:
         """Within it, the model is what this training makes of it: for most, what it is."""
-        return nullcontext()
-
-    def _defer_fsdp_gradient_reduction(self) -> Any:
-        """Defers nothing: until the last part of the batch each process would keep whole gradients."""
         return nullcontext()
 
 

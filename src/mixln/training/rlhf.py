@@ -137,13 +137,17 @@ class RlhfRun(PostTrainingRun[RlhfSettings]):
         self.tokenizer.padding_side = "left"
         super().begin()
 
+    def scorer(self) -> Scorer:
+        """What gives the rewards."""
+        size = self.settings.micro_batch_size or self.settings.batch_size
+        return Scorer(load_reward(self.reward, device=device()), self.judge, batch_size=size)
+
     def steps(self) -> int:
         return self.settings.total_steps(len(self.examples.train) * self.settings.generations)
 
     def trainer(self, parts: TrainerParts) -> Policy:
         source, settings = self.source, self.settings
-        size = settings.micro_batch_size or settings.batch_size
-        scorer = Scorer(load_reward(self.reward, device=device()), self.judge, batch_size=size)
+        scorer = self.scorer()
         trainer_class, config_class = ALGORITHMS[settings.algorithm]
         # Every prompt that the training will need, one after the other: TRL's own order over several passes does not survive
         # an interruption.

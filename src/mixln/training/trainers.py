@@ -18,17 +18,20 @@ from mixln.training import ranks
 from mixln.training.compiling import eagerly
 from mixln.training.evaluation import evaluate
 from mixln.training.precision import resolve
+from mixln.training.private_methods import HookedTrainer
 from mixln.training.settings import OptimizerSettings
 
 RECORDS, LONGEST = 100, 10
 """Rows of the training loss that one training logs, at least about; and the most steps between two, at which it can be stopped."""
 
 
-class EqualTerms(Trainer):
+class EqualTerms(HookedTrainer):
     """A schedule whose first update is not lost, decay on matrices only, and evaluation that weighs every token the same.
 
     TRL's trainers are transformers' `Trainer` too: it stands in front of them.
     """
+
+    unfinished = UNFINISHED
 
     def __init__(self, *, settings: OptimizerSettings, warmup_steps: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -55,12 +58,8 @@ class EqualTerms(Trainer):
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """Writes none: TRL's would name paths of this machine and say nothing of the placement."""
 
-    def _get_output_dir(self, trial: Any) -> str:
-        return os.path.join(super()._get_output_dir(trial), UNFINISHED)  # `_save_checkpoint` alone asks
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Writes a checkpoint under another name first: one that bears its name is whole."""
-        super()._save_checkpoint(model, trial)
+    def checkpoint_written(self) -> None:
+        """Gives the checkpoint its name: one that bears it is whole."""
         ranks.wait()
         if self.args.should_save:
             folder = Path(self.args.output_dir or ".")

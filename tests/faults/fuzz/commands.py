@@ -8,7 +8,7 @@ from typing import Any, get_args, get_type_hints
 
 import tyro
 
-from mixln.cli.compare import Compare, CompareVision
+from mixln.cli.compare import COMMANDS
 from mixln.cli.convert import Convert
 from mixln.cli.data import Data
 from mixln.cli.diagnose import Diagnose
@@ -102,8 +102,8 @@ class Base:
 
 
 BASES: dict[str, Base] = {
-    "compare": Base(words=(*ONE, "--out", "new"), settings=Compare, workers=True),
-    "compare images": Base(words=(*VISION, "--out", "new"), settings=CompareVision, workers=True),
+    "compare": Base(words=(*ONE, "--out", "new"), settings=COMMANDS["language"], workers=True),
+    "compare images": Base(words=(*VISION, "--out", "new"), settings=COMMANDS["vision"], workers=True),
     "pretrain": Base(words=(*SINGLE, "--out", "new"), settings=Pretrain),
     "diagnose": Base(words=(*DIAGNOSIS, "--out", "new"), settings=Diagnose, named=1),
     "evaluate": Base(words=(*EVALUATION, "--out", "new"), settings=Evaluate, named=1),
