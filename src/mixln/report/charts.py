@@ -74,7 +74,7 @@ def measured(summary: Summary) -> Chart:
         panels.append(_by_learning_rate(summary, names))
     ends = [f"{name} {measure.say(row.best)}" for name, row in _named(summary)]
     return Chart(
-        name=measure.name,
+        name=measure.name.replace(" ", "-"),  # also a file name
         title=f"{measure.name.capitalize()} at the end of training",
         caption=(
             f"{measure.name.capitalize()} ({measure.explained}) on the whole held-out set"

@@ -176,6 +176,7 @@ def test_a_comparison_from_the_command_line_to_its_report(done, capsys):
     assert [row["best"]["bits_per_byte"] for row in found["placements"]] == [None, None]
     assert json.loads((done / "experiment.json").read_text())["model"]["is_causal"] is False
     assert "masked perplexity" in (done / "table.md").read_text()
+    assert (done / "masked-perplexity.png").is_file()
     assert "bits" not in (done / "table.md").read_text()
     assert main(["compare", "--out", str(done)]) == 0  # its task is taken from there
     assert "2 of 2 done, nothing to run" in capsys.readouterr().out
