@@ -323,7 +323,7 @@ def _trained(folder: Path) -> str | None:
 
 
 def _request(asked: Request, model: str | None) -> Request:
-    """What the result of a trial's chain depends on.
+    """Everything that the result of a trial's chain depends on.
 
     :param model: checksum of the model that the trial left, see :func:`_trained`.
     """

@@ -1,4 +1,4 @@
-"""What a comparison found, as frozen records: `chain.json` holds a :class:`ChainResult`, `results.json` is one :class:`Summary`.
+"""Results of a comparison, as frozen records: `chain-result.json` holds a :class:`ChainResult`, `results.json` is one :class:`Summary`.
 
 Losses are in nats per token, token-weighted means over the whole held-out set.
 """

@@ -48,6 +48,6 @@ def corpus_of(trials: Sequence[Source], named: NamedText, say: Say) -> tuple[Cor
 
 
 def _place(text: CorpusSettings) -> str:
-    """What tells one text from another: where it lies, or the name of a hub data set."""
+    """Identity of a text: its path, or the name of a hub data set."""
     path = path_of(text.data)
     return str(path.resolve()) if path.exists() else text.data

@@ -16,7 +16,7 @@ IGNORED = -100
 
 
 def stream(documents: list[str], tokenizer: Any) -> np.ndarray:
-    """All documents as one array of token ids, an end of text before the first and after each."""
+    """Concatenates the token ids of all documents, with an end of text before the first and after each."""
     import numpy as np
 
     return np.concatenate([np.array([tokenizer.eos_token_id]), *encoded(documents, tokenizer)])

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 MASK = "<|mask|>"
 """The mask token of a tokenizer that has none."""
 HIDDEN, RANDOM = 0.8, 0.1
-"""Of the tokens to be predicted, the share that the mask token replaces, and the share that another token does; the rest stay."""
+"""Shares of the predicted tokens that are replaced by the mask token and by a random token; the rest are unchanged."""
 HELD_OUT = 2**64 - 1
 """In place of a seed and a step, the key of the held-out masks: the same for all trials. No training has such a seed."""
 
@@ -149,7 +149,6 @@ class MaskedTask(LanguageTask[MaskedCompareSettings]):
         LANGUAGE,
         name="masked perplexity",
         said="percent of masked perplexity",
-        stalled="no better than word frequencies alone (unigram perplexity {})",
         figures=(),
         explained="e to the power of the loss of the hidden tokens",
     )

@@ -1,4 +1,4 @@
-"""What one task is, for a comparison: everything in which language models, image classifiers and others differ.
+"""The tasks of a comparison: everything that differs between language models, image classifiers and others.
 
 Nothing here needs torch: the methods of a task import what trains and plans when they are called.
 """
@@ -57,7 +57,7 @@ class Task(ABC, Generic[S, D]):
     """One task."""
 
     name: ClassVar[str]
-    """As `--task` takes it."""
+    """Value of `--task`."""
     settings: ClassVar[type[GridSettings]]
     """Class of its settings, S."""
     entry: ClassVar[str]
@@ -65,7 +65,7 @@ class Task(ABC, Generic[S, D]):
     head: ClassVar[str]
     """The head of its models, see :func:`mixln.from_config`."""
     measure: ClassVar[Measure]
-    """By what its placements are ranked."""
+    """Metric by which placements are ranked."""
 
     @abstractmethod
     def config(self, settings: S) -> PreTrainedConfig:
@@ -73,7 +73,7 @@ class Task(ABC, Generic[S, D]):
 
     @abstractmethod
     def warms_up(self, settings: S) -> bool:
-        """Whether a training has a warm-up."""
+        """True if the learning rate warms up."""
 
     @abstractmethod
     def prepare(self, settings: S, config: PreTrainedConfig, say: Say) -> TaskData[D]:
@@ -91,16 +91,16 @@ class Task(ABC, Generic[S, D]):
     def trained_on(self, experiment: dict[str, Any], source: Source) -> Source:
         """The model of a trial, which then knows the data of its experiment: what it was trained on is not measured on.
 
-        :raises ValueError: or `KeyError`, if the experiment is damaged.
+        :raises ValueError: or `KeyError`, if the experiment is corrupt.
         """
 
     @abstractmethod
     def length(self, settings: S) -> str:
-        """How long a training is, in words."""
+        """Length of a training, as text."""
 
     @abstractmethod
     def estimate(self, settings: S, trials: int) -> Estimate:
-        """What a comparison needs, before its data are there."""
+        """Estimated cost of a comparison; its data are not read."""
 
     def plan(
         self, settings: S, trials: int, *, processes: int = 1, parallel: Parallel = "ddp", memory: float | None = None
@@ -123,15 +123,15 @@ class Task(ABC, Generic[S, D]):
     def answers(
         self, store: Store, rows: Sequence[PlacementSummary], results: Sequence[TrialResult], data: TaskData[D]
     ) -> tuple[Answered, ...]:
-        """What its models say of held-out examples; none where they are not kept."""
+        """Predictions on held-out examples; empty if the task keeps none."""
         return ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """What a comparison needs.
+    """Cost of a comparison.
 
-    :param words: model, length and operations, in words.
+    :param words: model, length and operations, as text.
     :param hours: of one device, by the operations of all trials.
     """
 
