@@ -21,13 +21,14 @@ from typing import Any
 
 import numpy as np
 
-from mixln.compare import words
-from mixln.compare.measure import LANGUAGE
+from mixln import formats
+from mixln.compare.metrics import PERPLEXITY
 from mixln.compare.settings import CompareSettings, GridSettings
 from mixln.compare.statistics import paired_difference
 from mixln.recipes import RECIPES
 from mixln.recipes.results import REPRODUCTION
 from mixln.records import difference, to_json
+from mixln.report.wording.phrases import differs
 from mixln.search.results import SEARCH
 
 Setting = tuple[str, float]
@@ -39,8 +40,8 @@ def main(tuned: Path, swept: Path, model: str) -> None:
     runs = {run.name: run.settings for run in RECIPES[found.recipe].runs(found.scale, None)}
     if model not in {each.run for each in found.swept}:
         raise SystemExit(f"{swept} has no sweep of {model}, it has {', '.join({each.run: 0 for each in found.swept})}")
-    if differs := difference(shared(search.settings, search.steps), shared(*of_recipe(runs[model]))):
-        raise SystemExit(f"tune and sweep cannot be compared: {differs}")
+    if other := difference(shared(search.settings, search.steps), shared(*of_recipe(runs[model]))):
+        raise SystemExit(f"tune and sweep cannot be compared: {other}")
     chosen = search.chosen
     if chosen is None:
         raise SystemExit("tune chose nothing")
@@ -56,15 +57,11 @@ def main(tuned: Path, swept: Path, model: str) -> None:
     mine = {seed: loss for seed, loss in zip(chosen.seeds, chosen.losses, strict=True) if loss is not None}
     gap = paired_difference(mine, losses[best])
     assert gap is not None
-    tells = (
-        "worse beyond the noise between seeds"
-        if gap.low is not None and gap.low > 0
-        else "not worse beyond their noise"
-    )
+    tells = "significantly worse" if gap.low is not None and gap.low > 0 else "not significantly worse"
     trainings = sum(len(each.losses) for each in cells)
     print(f"tune's choice: {chosen.placement} at {chosen.learning_rate:g}, perplexity {shown([*mine.values()])}")
     print(f"sweep's best of {len(cells)}: {best[0]} at {best[1]:g}, perplexity {shown([*losses[best].values()])}")
-    print(f"difference, paired by seed: {' '.join(LANGUAGE.difference(gap))}: {tells}")
+    print(f"difference, paired by seed: {differs(PERPLEXITY, gap)}: {tells}")
     print(f"cost in full trainings: {search.cost:.1f} against {trainings}, ratio {search.cost / trainings:.3f}")
 
 
@@ -86,7 +83,7 @@ def shared(settings: dict[str, Any], steps: int) -> dict[str, Any]:
 
 
 def shown(losses: list[float]) -> str:
-    return words.perplexity(float(np.exp(np.mean(losses))))
+    return formats.perplexity(float(np.exp(np.mean(losses))))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import copy
 import dataclasses
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
 from types import NoneType, UnionType
@@ -18,24 +18,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mixln
+from mixln.compare import former as chain_former
 from mixln.compare.results import ChainResult, Summary
 from mixln.compare.settings import CompareSettings, PretrainSettings, VisionCompareSettings
-from mixln.compare.store import Experiment
+from mixln.compare.store import EXPERIMENT_RUN, Experiment
 from mixln.data.pictures import ImagesInfo
 from mixln.data.settings import ImageSettings, TextSettings
 from mixln.data.shards import Equal
 from mixln.data.stream import Position
 from mixln.data.text import TextInfo
-from mixln.diagnostics.results import Diagnoses, Diagnosis
+from mixln.diagnostics.results import DIAGNOSES, Diagnoses, Diagnosis
 from mixln.errors import RecordError, SettingsError, UnknownEntry
-from mixln.evaluation.results import Evaluation, Score
+from mixln.evaluation.results import EVALUATION, Evaluation, Score
 from mixln.placement import Placement, placement
 from mixln.recipes.results import AS_PUBLISHED, REPRODUCTION, AsPublished, Reproduction
 from mixln.records import OPTIONAL, Partial, Sparse, derived, difference, from_json, read_json, to_json, unreadable
 from mixln.runs.checkpoints import Rows
 from mixln.runs.outcome import Tuned
 from mixln.runs.trials import StoredTrial, TrialResult
-from mixln.search.results import Search, Stress
+from mixln.search.results import SEARCH, STRESS, Search, Stress
 from mixln.search.shorts import Proposal
 from mixln.training.settings import TrainSettings
 from tests.tiny import EVERY
@@ -70,6 +71,12 @@ ROOTS: dict[type, tuple[str, ...]] = {
 """Every record that is stored → files with one."""
 ENTRY = {ChainResult: "result", Placement: "placement", Score: "score"}
 """Records that are an entry of their file."""
+UPGRADES: dict[type, Callable[[Any], Any]] = {
+    ChainResult: chain_former.chain_result,
+    Experiment: EXPERIMENT_RUN.request.upgrade,
+    **{schema.record: schema.upgrade for schema in (DIAGNOSES, EVALUATION, SEARCH, STRESS)},
+}
+"""Records that had another form in version 1 → what turns that into theirs."""
 FILES = [(kind, name) for kind, names in ROOTS.items() for name in names]
 SETTINGS = (CompareSettings, ImageSettings, PretrainSettings, TextSettings, TrainSettings, VisionCompareSettings)
 """Settings that are read back out of an experiment."""
@@ -78,8 +85,9 @@ SETTINGS = (CompareSettings, ImageSettings, PretrainSettings, TextSettings, Trai
 def stored(kind: type, name: str) -> Any:
     path = next(path for path in (STORED / name, PAPERS / name) if path.is_file())
     data = json.loads(path.read_text("utf-8"))
-    data.pop("schema", None)  # which says what the file is, and is no entry of the record
-    return data[ENTRY[kind]] if kind in ENTRY else data
+    former = not isinstance(data.pop("schema", None), str)  # which says what the file is, and is no entry of the record
+    entries = data[ENTRY[kind]] if kind in ENTRY else data
+    return UPGRADES[kind](entries) if former and kind in UPGRADES else entries
 
 
 def nested(kind: Any) -> Iterator[type]:

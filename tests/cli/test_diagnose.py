@@ -15,7 +15,11 @@ from PIL import Image
 from transformers import PreTrainedTokenizerFast
 
 from mixln.cli import main
-from mixln.diagnostics.results import DIAGNOSES, Diagnoses
+from mixln.compare.results import RunWarnings
+from mixln.diagnostics.findings import findings
+from mixln.diagnostics.results import DIAGNOSES, Diagnoses, Diagnosis, Omission
+from mixln.report.wording import pages
+from mixln.report.wording.diagnosis import verdict
 from tests import small
 from tests.diagnostics import zoo
 
@@ -58,8 +62,12 @@ def experiment(tmp_path_factory) -> Path:
 
 
 def diagnosed(folder: Path) -> Diagnoses:
-    found = DIAGNOSES.read(folder / DIAGNOSES.file)
-    assert DIAGNOSES.marked(found) == json.loads((folder / DIAGNOSES.file).read_text())
+    found, data = DIAGNOSES.read(folder / DIAGNOSES.file), json.loads((folder / DIAGNOSES.file).read_text())
+    computed = data.pop("findings")
+    assert DIAGNOSES.marked(found) == data
+    assert {name: [each["kind"] for each in some] for name, some in computed.items()} == {
+        model.model: [finding.kind for finding in findings(model)] for model in found.models
+    }
     return found
 
 
@@ -87,7 +95,7 @@ def test_a_comparison_with_its_diagnoses(experiment):
         )
         assert len(each["drops"]["skipped"]) == 4
     assert (out / "diagnosis-angular.png").stat().st_size > 5_000
-    assert "What each layer contributes" in (out / "report.html").read_text()
+    assert pages.LAYERS in (out / "report.html").read_text()
 
 
 def test_a_diagnosis_of_a_comparison_is_kept(experiment, capsys):
@@ -111,8 +119,7 @@ def test_a_whole_comparison_side_by_side(experiment, tmp_path, capsys):
         assert model.gradients is not None
         assert model.jacobian is not None
         assert model.initial is not None
-        assert model.verdict
-        assert model.facts["data"].startswith("text (local)")
+        assert model.text.description == "text (local)"
     for name in ("angular", "drops", "gates", "gradients", "residual", "gains", "jacobian"):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
@@ -127,7 +134,7 @@ def test_a_pruned_trial_has_the_loss_of_the_drop(experiment, tmp_path, capsys):
     whole, pruned = (diagnosed(tmp_path / name).models[0] for name in ("whole", "pruned"))
     assert [(block.first, block.last) for block in whole.drops.blocks] == [(1, 2), (2, 3), (3, 4)]
     assert pruned.drops.original == pytest.approx(whole.drops.blocks[1].value, abs=1e-6)
-    assert pruned.facts["placement"] == "mix(0.5) without layers 2, 3"
+    assert pruned.subject.placement == "mix(0.5) without layers 2, 3"
 
 
 def test_a_mixture_of_experts(experiment, tmp_path):
@@ -146,7 +153,7 @@ def test_a_mixture_of_experts(experiment, tmp_path):
     ]
     assert main(arguments) == 0
     (model,) = diagnosed(tmp_path / "out").models
-    assert model.facts["family"] == "olmoe"
+    assert model.subject.family == "olmoe"
     assert model.drops.skipped == model.drops.zeroed
     assert set(model.stream.gains) == {
         "input_layernorm",
@@ -196,11 +203,11 @@ def test_a_real_encoder(tmp_path, capsys):
     arguments = ["diagnose", str(path), "--out", str(tmp_path), "--tokens", "2048", "--sequence-length", "128"]
     assert main(arguments) == 0
     (model,) = diagnosed(tmp_path).models
-    assert (model.facts["family"], model.layers) == ("bert", 6)
+    assert (model.subject.family, model.layers) == ("bert", 6)
     assert model.drops.measure == "embedding change"
     assert any(one.change != two.change for one, two in zip(model.drops.skipped, model.drops.zeroed, strict=True))
-    assert "Gradients and gates: this model has no loss on this data." in model.left_out
-    assert "this measure does not say" in capsys.readouterr().out.replace("\n", " ")
+    assert model.omitted == (Omission(kind="no-loss", model_type="bert"),)
+    assert verdict(model)[0] in " ".join(capsys.readouterr().out.split())
 
 
 MISTAKES = [
@@ -286,7 +293,9 @@ def test_a_task_of_ones_own(experiment, tmp_path):
     assert main([*arguments, "--out", str(tmp_path / "out"), "--cache", str(experiment / "cache")]) == 0
     (model,) = diagnosed(tmp_path / "out").models
     assert model.drops is None
-    assert [(task.measure, len(task.skipped), task.tokens) for task in model.tasks] == [("acc of small_choice", 4, 3)]
+    assert [(task.measure, task.task, len(task.skipped), task.tokens) for task in model.tasks] == [
+        ("acc", "small_choice", 4, 3)
+    ]
     assert (tmp_path / "out" / "drops-acc_of_small_choice.png").is_file()
 
 
@@ -308,29 +317,57 @@ def test_changed_weights_are_diagnosed_anew(experiment, tmp_path):
     from mixln.compare.diagnosis import diagnose_experiment
 
     shutil.copytree(experiment / "out", tmp_path / "out")
-    labels, said = {"pre": "Pre-LN", "mix(0.5)": "Mix-LN"}, []
-    first, failures = diagnose_experiment(tmp_path / "out", experiment / "cache", labels, say=said.append)
-    assert failures == ()
+    labels, said, warned = {"pre": "Pre-LN", "mix(0.5)": "Mix-LN"}, [], []
+
+    def diagnosed_again() -> tuple[tuple[Diagnosis, ...], RunWarnings]:
+        said.clear()
+        warned.clear()
+        found = diagnose_experiment(tmp_path / "out", experiment / "cache", labels, say=said.append, warn=warned.append)
+        assert tuple(warned) == found[1].every
+        return found
+
+    first, warnings = diagnosed_again()
+    assert warnings.every == ()
     assert len([line for line in said if "performance drop" in line]) in (0, 2)  # the copies may have kept their times
     checkpoint = next((tmp_path / "out" / "pre_lr0.003_seed3").glob("checkpoint-*"))
     model = transformers.AutoModelForCausalLM.from_pretrained(checkpoint)
     with torch.no_grad():
         model.model.embed_tokens.weight.mul_(1.5)
     model.save_pretrained(checkpoint)
-    said.clear()
-    refused, failures = diagnose_experiment(tmp_path / "out", experiment / "cache", labels, say=said.append)
+    refused, warnings = diagnosed_again()
     assert refused == first[1:]
-    assert "checkpoint-30/model.safetensors has changed; put it back" in failures[0]
+    (failure,) = warnings.undiagnosed
+    assert failure.model == "Pre-LN"
+    assert "checkpoint-30/model.safetensors has changed; put it back" in failure.error
     (checkpoint.parent / "checksums.json").unlink()  # as in the folders of mixln's first versions
-    said.clear()
-    second, _ = diagnose_experiment(tmp_path / "out", experiment / "cache", labels, say=said.append)
+    second, _ = diagnosed_again()
     assert len([line for line in said if "performance drop" in line]) == 1
     assert second[0].drops != first[0].drops
     assert second[1] == first[1]
     shutil.rmtree(checkpoint)
-    third, failures = diagnose_experiment(tmp_path / "out", experiment / "cache", labels, say=said.append)
+    third, warnings = diagnosed_again()
     assert third == second[1:]
-    assert "its checkpoint-30 is gone" in failures[0]
+    assert "its checkpoint-30 is gone" in warnings.undiagnosed[0].error
+
+
+def test_a_diagnosis_that_an_earlier_version_kept_is_read(experiment, tmp_path):
+    """It held its verdict and facts as texts."""
+    from mixln.compare.diagnosis import diagnose_experiment
+
+    shutil.copytree(experiment / "out", tmp_path / "out")
+    kept = tmp_path / "out" / "pre_lr0.003_seed3" / "diagnosis.json"
+    data = json.loads(kept.read_text())
+    former = {"facts": {"data": "text (local), 650 tokens"}, "verdict": ["Deeper layers matter less."], "left_out": []}
+    new = ("subject", "text", "images", "omitted")
+    data["diagnosis"] = {name: value for name, value in data["diagnosis"].items() if name not in new} | former
+    kept.write_text(json.dumps(data))
+    said = []
+    (found, _), _ = diagnose_experiment(
+        tmp_path / "out", experiment / "cache", {"pre": "Pre-LN", "mix(0.5)": "Mix-LN"}, say=said.append, warn=print
+    )
+    assert not any("pre, seed 3, stalled: performance drop" in line for line in said)
+    assert (found.subject, found.text, found.omitted) == (None, None, ())
+    assert findings(found)
 
 
 def test_trials_that_held_out_different_parts_are_not_diagnosed_together(experiment, tmp_path, capsys):
@@ -355,7 +392,8 @@ def test_the_text_of_a_trial_is_known_however_it_is_spelled(experiment, tmp_path
     data = spelling.format(experiment / "text")
     arguments = ["diagnose", str(trial), "--data", data, "--out", str(tmp_path), "--tokens", "100000", "--no-drop"]
     assert main([*arguments, "--gradient-tokens", "0", "--cache", str(experiment / "cache")]) == 0
-    assert "8 of its 8 held-out documents" in diagnosed(tmp_path).models[0].facts["data"]
+    sample = diagnosed(tmp_path).models[0].text
+    assert (sample.held_out, sample.held_out_documents) == (8, 8)
 
 
 def test_pruning_keeps_a_classifiers_head_and_number_format(tmp_path):
@@ -398,7 +436,7 @@ def test_a_text_that_is_named_is_taken_even_if_it_is_the_default(experiment, tmp
         "0",
     ]
     assert main([*arguments, "--tokens", "512", "--cache", str(experiment / "cache")]) == 0
-    assert "State of the Union" in diagnosed(tmp_path).models[0].facts["data"]
+    assert "State of the Union" in diagnosed(tmp_path).models[0].text.description
     assert "if sotu holds the same text, it has seen what is measured here" in capsys.readouterr().out.replace(
         "\n", " "
     )

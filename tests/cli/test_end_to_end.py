@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from mixln.compare.findings import NothingTrained
+from mixln.report.wording.comparison import sentence
 from tests import small
 from tests.cli.test_commands import run
 
@@ -21,11 +23,12 @@ def test_compare_from_the_command_line_to_the_report(tmp_path):
     assert (found.returncode, found.stderr) == (0, "")
     assert "trials: 0 of 2 done, 2 to run, 6 steps each" in found.stdout
     assert f"report: {out / 'report.html'}" in found.stdout
-    assert "No trial trained" in found.stdout
     for name in ("pre_lr0.01_seed3", "mix-0.5_lr0.01_seed3"):
         result = json.loads((out / name / "result.json").read_text())
         assert (result["status"], result["step"]) == ("stalled", 6)
     results = json.loads((out / "results.json").read_text())
+    assert results["findings"][0] == {"kind": "nothing-trained"}
+    assert sentence(NothingTrained(), "language") in " ".join(found.stdout.split())
     assert [row["placement"] for row in results["placements"]] == ["pre", "mix(0.5)"]
     assert [trial["loss"] for trial in results["trials"]] == [
         json.loads((out / name / "result.json").read_text())["loss"]

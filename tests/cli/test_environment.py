@@ -14,7 +14,7 @@ from mixln.cli.terminal import SafeConsole, Terminal
 from mixln.errors import SettingsError
 from mixln.files import bytes_text, bytes_texts
 from mixln.launch import check_meeting, launched
-from mixln.report.tables import escaped
+from mixln.report.tables.grid import escaped
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ import pytest
 from mixln.cli import main
 from mixln.evaluation import harness
 from mixln.evaluation.results import EVALUATION
+from mixln.report.wording import tables
+from mixln.report.wording.evaluation import notes
 from tests import decoders
 
 pytestmark = pytest.mark.filterwarnings("default")  # lm-eval's own
@@ -39,15 +41,15 @@ def test_two_models_from_the_command_to_the_table(models, tmp_path, capsys, monk
     said = capsys.readouterr().out
     for words in (
         "stock",
-        "mix − stock",
+        *tables.pairs(["mix"], "stock"),
         "acc_norm",
         "bits_per_byte",
-        "Only the first questions",
-        "longer than the context",
     ):
         assert words in " ".join(said.split()), words
     found = json.loads((tmp_path / "out/evaluation.json").read_text())
     record = EVALUATION.read(tmp_path / "out/evaluation.json")
+    assert {"limited-questions", "truncated-questions"} <= {each["kind"] for each in found.pop("findings")}
+    assert all(note in " ".join(said.split()) for note in notes(record))
     assert EVALUATION.marked(record) == found
     assert [model.model for model in record.models] == ["stock", "mix"]
     assert [score.task for score in record.models[0].scores] == ["arc_easy", "perplexity", "boolq"]

@@ -55,7 +55,8 @@ def test_is_one_trial_of_a_comparison(arguments, tmp_path, capsys):
     assert (
         main(["pretrain", *arguments, *steps, "--placement", "post", "--seed", "1", "--out", str(tmp_path / "b")]) == 0
     )
-    assert "one trial at a time" in (tmp_path / "b" / "experiment.json").read_text()
+    (hardware,) = json.loads((tmp_path / "b" / "experiment.json").read_text())["hardware"]
+    assert (hardware["trials"], hardware["threads"]) == (1, None)
     one, two = result(tmp_path / "a"), result(tmp_path / "b")
     for timed in ("seconds", "tokens_per_second", "first_step_seconds"):
         del one[timed], two[timed]

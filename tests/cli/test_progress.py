@@ -10,10 +10,11 @@ import pytest
 from rich.console import Console
 
 from mixln.cli.progress import Course, LiveDisplay, PlainDisplay, display
-from mixln.compare.measure import LANGUAGE
+from mixln.compare.results import VersionChange
 from mixln.compare.runner import Progress
 from mixln.compare.settings import CompareSettings
 from mixln.compare.trial_job import TrialJob
+from mixln.report.wording.warnings import sentence
 from mixln.runs.trials import Trial, TrialResult
 
 TRIAL = Trial(placement="mix(0.25)", init="normal", learning_rate=3e-3, seed=1)
@@ -82,13 +83,20 @@ def test_nothing_is_said_before_anything_is_known(elapsed):
 
 def plain() -> tuple[PlainDisplay, io.StringIO]:
     file = io.StringIO()
-    return PlainDisplay(Console(file=file, width=40), LANGUAGE), file
+    return PlainDisplay(Console(file=file, width=40), "language"), file
 
 
 def test_plain_lines_are_not_wrapped_and_brackets_are_no_markup():
     shown, file = plain()
     shown.say("warning: [bold]" + "x" * 100)
     assert file.getvalue() == "warning: [bold]" + "x" * 100 + "\n"
+
+
+def test_a_warning_is_a_line():
+    shown, file = plain()
+    shown.warn(VersionChange(package="torch", before="2.12.0", now="2.13.0"))
+    warning = sentence(VersionChange(package="torch", before="2.12.0", now="2.13.0"))
+    assert file.getvalue() == f"warning: {warning}\n"
 
 
 def test_plain_lines_tell_the_course():
@@ -118,7 +126,7 @@ def test_plain_lines_about_running_trials_come_now_and_then():
 
 def test_a_live_table_is_drawn_and_taken_away():
     file = io.StringIO()
-    shown = LiveDisplay(Console(file=file, force_terminal=True, width=120), LANGUAGE)
+    shown = LiveDisplay(Console(file=file, force_terminal=True, width=120), "language")
     shown.begin(2, 0, 300)
     shown.watch([running(step=30, loss=3.25, tokens_per_second=1234.5), running(step=0)])
     shown.live.refresh()

@@ -9,6 +9,7 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from mixln.cli import main
+from mixln.report.wording.training import FIGURES
 from tests import decoders
 from tests.training.tuned import ROWS
 
@@ -44,18 +45,18 @@ def test_the_whole_chain(folder, capsys, tmp_path):
     assert run("finetune", folder / "base", *data, "--out", tmp_path / "ft", "--learning-rate", "1e-3") == 0
     said = capsys.readouterr().out
     assert "to learn from; 6 held out" in said
-    assert "held-out loss, nats" in said
+    assert FIGURES["loss"] in said
     assert f"model: {tmp_path / 'ft/model'}" in said
     assert run("reward", tmp_path / "ft/model", *data, "--out", tmp_path / "rm", "--lora", "2") == 0
-    assert "chosen above rejected, %" in capsys.readouterr().out
+    assert FIGURES["accuracy"] in capsys.readouterr().out
     command = (
         *("rlhf", tmp_path / "ft/model", "--reward-model", tmp_path / "rm/model", *data),
         *("--generations", "2", "--new-tokens", "4", "--out", tmp_path / "rl"),
     )
     assert run(*command) == 0
     said = capsys.readouterr().out
-    assert "reward on held-out prompts" in said
-    assert "KL from the start, nats per completion" in said
+    assert FIGURES["reward"] in said
+    assert FIGURES["kl"] in said
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "rl/model").config.placement["name"] == "mix(0.5)"
     assert run(*command) == 0
     assert "done already: nothing to train" in capsys.readouterr().out

@@ -6,6 +6,7 @@ import multiprocessing
 import time
 from collections.abc import Callable, Sequence
 
+from mixln.compare.results import RunWarning
 from mixln.compare.runner import Progress
 from mixln.compare.settings import CompareSettings
 from mixln.runs.trials import TrialResult
@@ -16,6 +17,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.said: list[str] = []
+        self.warned: list[RunWarning] = []
         self.begun: list[tuple[int, int, int]] = []
         self.watched: list[Progress] = []
         self.ended: list[TrialResult] = []
@@ -23,6 +25,9 @@ class Recorder:
 
     def say(self, text: str) -> None:
         self.said.append(text)
+
+    def warn(self, warning: RunWarning) -> None:
+        self.warned.append(warning)
 
     def begin(self, trials: int, done: int, steps: int) -> None:
         self.begun.append((trials, done, steps))

@@ -5,15 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
-from mixln.compare.measure import LANGUAGE
-from mixln.compare.results import Floor, PlacementSummary
-from mixln.compare.statistics import runner_up, summarise
-from mixln.compare.verdict import verdict
+from mixln.compare.findings import AgainstBaseline, findings
+from mixln.compare.results import Floor, PlacementSummary, Summary, TrialLength
+from mixln.compare.statistics import summarise
+from mixln.compare.tasks import TASKS
+from mixln.findings import Finding
 from mixln.runs.trials import Trial, TrialResult
 
 OUT = Path("runs/own words")
-FLOOR = Floor(loss=math.log(500.0), bits_per_byte=2.5)
+FLOORS: dict[str, Floor] = {
+    "language": Floor(loss=math.log(500.0), bits_per_byte=2.5),
+    "vision": Floor(loss=math.log(10), figures={"accuracy": 0.1}),
+}
 
 
 def result(
@@ -46,28 +51,54 @@ def results(placement: str, losses: Sequence[float | None], **settings) -> list[
 
 def rows(trials: Sequence[TrialResult], *, baseline: str | None = None) -> tuple[PlacementSummary, ...]:
     """The table of some trials; the first placement is the baseline."""
+    return summary(trials, baseline=baseline).placements
+
+
+def summary(trials: Sequence[TrialResult], *, baseline: str | None = None, task: str = "language") -> Summary:
+    """A comparison of some trials; the first placement is the baseline."""
     placements = list(dict.fromkeys(each.trial.placement for each in trials))
-    return summarise(
+    reference = baseline or placements[0]
+    table = summarise(
         trials,
-        LANGUAGE,
+        TASKS[task].metrics.ranking,
         placements=placements,
         learning_rates=sorted({each.trial.learning_rate for each in trials}, reverse=True),
-        baseline=baseline or placements[0],
+        baseline=reference,
         titles={name: f"Title of {name}" for name in placements},
     )
-
-
-def said(trials: Sequence[TrialResult], *, baseline: str | None = None) -> tuple[str, ...]:
-    """The verdict on some trials."""
-    table = rows(trials, baseline=baseline)
-    return verdict(
-        table,
-        LANGUAGE,
-        baseline=baseline or trials[0].trial.placement,
-        floor=FLOOR,
-        learning_rates=sorted({each.trial.learning_rate for each in trials}),
-        seeds=sorted({each.trial.seed for each in trials}),
-        given="640 tokens in 10 steps",
-        runner_up=runner_up(trials, table, LANGUAGE),
-        out=OUT,
+    return Summary(
+        task=task,
+        settings={},
+        folder=str(OUT),
+        parameters=1000,
+        length=TrialLength(steps=10, amount=640),
+        baseline=reference,
+        floor=FLOORS[task],
+        placements=table,
+        trials=tuple(trials),
     )
+
+
+def found(trials: Sequence[TrialResult], *, baseline: str | None = None, task: str = "language") -> tuple[Finding, ...]:
+    """What a comparison of some trials shows."""
+    return findings(summary(trials, baseline=baseline, task=task))
+
+
+F = TypeVar("F", bound=Finding)
+
+
+def all_of(every: Sequence[Finding], kind: type[F]) -> list[F]:
+    """The findings of one kind."""
+    return [finding for finding in every if isinstance(finding, kind)]
+
+
+def one(every: Sequence[Finding], kind: type[F]) -> F:
+    """The only finding of a kind."""
+    (finding,) = all_of(every, kind)
+    return finding
+
+
+def against(every: Sequence[Finding], placement: str) -> AgainstBaseline:
+    """The comparison of a placement with the baseline."""
+    (finding,) = [each for each in all_of(every, AgainstBaseline) if each.subject.placement == placement]
+    return finding

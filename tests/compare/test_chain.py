@@ -1,34 +1,32 @@
-"""A small comparison through fine-tuning, evaluation and reinforcement learning; and its statistics by hand."""
+"""A small comparison through fine-tuning, evaluation and reinforcement learning."""
 
 from __future__ import annotations
 
 import json
-import math
 import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from scipy import stats
 
 from mixln.compare.chain import KEPT, Clock
 from mixln.compare.chain_settings import ChainSettings, Learning
-from mixln.compare.chain_statistics import summarise_chain
 from mixln.compare.experiment import compare
-from mixln.compare.results import AVERAGE, Chain, ChainResult, Summary
+from mixln.compare.results import Chain, ChainResult, Summary
 from mixln.data.settings import ExampleSettings
 from mixln.errors import SettingsError, StoreError
-from mixln.evaluation.results import Metric, Score, Scores
 from mixln.evaluation.settings import TaskSettings
 from mixln.records import from_json, to_json
-from mixln.report import markdown_table, write
-from mixln.report.chain_tables import chain_markdown, chain_section
-from mixln.runs.outcome import Figure, Tuned, hacked
-from mixln.runs.trials import Trial
+from mixln.report.page.chain import chain_section
+from mixln.report.tables.chain import chain_markdown
+from mixln.report.tables.comparison import markdown_table
+from mixln.report.wording import pages
+from mixln.report.writing import write
+from mixln.runs.outcome import Figure, hacked
 from mixln.training.settings import RlhfSettings, TuneSettings
+from tests.compare.chains import tuned
 from tests.compare.recorder import Recorder
-from tests.compare.records import results, rows
 from tests.diagnostics import zoo
 from tests.training.tuned import ROWS
 
@@ -62,8 +60,8 @@ def test_every_trial_has_gone_through_all_steps(done, chain):
     out, summary, display = done
     assert chain.chain == ("finetune", "evaluate", "rlhf")
     found = summary.chain
-    assert [(r.trial.placement, r.trial.seed, r.status, r.reason) for r in found.results] == [
-        (placement, seed, "finished", "") for seed in (0, 1) for placement in ("pre", "mix(0.5)")
+    assert [(r.trial.placement, r.trial.seed, r.status, r.interruption) for r in found.results] == [
+        (placement, seed, "finished", None) for seed in (0, 1) for placement in ("pre", "mix(0.5)")
     ]
     for result in found.results:
         assert 12 <= result.finetuned.examples <= len(ROWS) - 6
@@ -75,7 +73,7 @@ def test_every_trial_has_gone_through_all_steps(done, chain):
     assert [re.search(r"trial \d of 4", text)[0] for text in ends] == [
         f"trial {number} of 4" for number in (1, 2, 3, 4)
     ]
-    assert any(re.fullmatch(r"chain: trial \d of 4: pre, lr 0.02, seed 0: done, .* left", text) for text in ends)
+    assert any(re.fullmatch(r"chain: trial \d of 4: pre, lr 0.02, seed 0: finished, .* left", text) for text in ends)
     assert {path.parent.name for path in out.glob(f"*/{KEPT.file}")} == {
         path.parent.name for path in out.glob("*/trial.json")
     }
@@ -131,8 +129,8 @@ def test_the_report_shows_it(done, tmp_path):
     _, summary, _ = done
     paths = write(summary, tmp_path)
     page = next(path for path in paths if path.suffix == ".html").read_text()
-    assert "After the pre-training: finetune, evaluate, rlhf" in page
-    assert "final reward" in page
+    assert pages.chain(("finetune", "evaluate", "rlhf")) in page
+    assert chain_section(summary) in page
     assert chain_markdown(summary) in (tmp_path / "table.md").read_text()
     assert chain_section(replace(summary, chain=None)) == ""
     assert chain_markdown(replace(summary, chain=None)) == ""
@@ -154,117 +152,7 @@ def test_mistakes(steps, words):
         ChainSettings(chain=steps)
 
 
-# --- statistics, by hand ---------------------------------------------------------------------------------------------
-
-
-def tuned(**after: float) -> Tuned:
-    return Tuned(
-        status="finished",
-        reason="",
-        step=1,
-        examples=1,
-        held_out=1,
-        removed=0,
-        too_long=0,
-        before={name: Figure(value=1.0) for name in after},
-        after={name: Figure(value=value) for name, value in after.items()},
-        curves={},
-        gradient_norms=(),
-        seconds=0.0,
-    )
-
-
-def ended(placement: str, seed: int, accuracies: dict[str, float], **after: float) -> ChainResult:
-    scores = tuple(
-        Score(
-            task=task,
-            version="1",
-            shots=0,
-            questions=10,
-            cut=0,
-            metrics=(Metric(name="acc", value=value, stderr=0.1, higher_is_better=True, chance=0.25),),
-        )
-        for task, value in accuracies.items()
-    )
-    trial = Trial(placement=placement, init="normal", learning_rate=1e-3, seed=seed)
-    return ChainResult(trial=trial, scores=Scores(model="", facts={}, scores=scores), rlhf=tuned(**after))
-
-
-def test_means_and_paired_differences_over_seeds():
-    asked = ChainSettings(chain=("evaluate", "rlhf"), evaluate=TaskSettings(tasks=("a", "b")))
-    pre = [{"a": 0.2, "b": 0.4}, {"a": 0.3, "b": 0.3}, {"a": 0.25, "b": 0.45}]
-    post = [{"a": 0.3, "b": 0.5}, {"a": 0.5, "b": 0.4}, {"a": 0.35, "b": 0.45}]
-    every = [ended("pre", seed, values, reward=2.0, accuracy=0.9) for seed, values in enumerate(pre)]
-    every += [ended("post", seed, values, reward=3.0 + seed, accuracy=0.9) for seed, values in enumerate(post)]
-    placements = rows(results("pre", [1.0, 1.0, 1.0]) + results("post", [1.0, 1.0, 1.0]))
-    found = summarise_chain(every, placements, asked, baseline="pre", settings={})
-    first, second = found.rows
-    assert first.figures["a"].value == pytest.approx(0.25)
-    assert first.figures[AVERAGE].difference is None
-    differences = [0.1, 0.15, 0.05]
-    average = second.figures[AVERAGE]
-    assert average.difference.mean == pytest.approx(0.1)
-    reach = stats.t.ppf(0.975, 2) * 0.05 / math.sqrt(3)
-    assert average.difference.high == pytest.approx(sum(differences) / 3 + reach)
-    assert second.figures["rlhf reward"].difference.mean == pytest.approx(2.0)
-    assert found.chance == {"a": 0.25, "b": 0.25, AVERAGE: 0.25}
-    said = " ".join(found.notes)
-    assert (
-        "Title of post against Title of pre, mean accuracy of the tasks: +10 points [-2.42, +22.4]".replace("-", "−")
-        in said
-    )
-    assert "a sign that the reward model was learnt" in said  # reward 1 → 2, accuracy 1 → 0.9
-
-
-def test_what_did_not_get_to_the_end_is_said_and_left_out():
-    asked = ChainSettings(chain=("evaluate",), evaluate=TaskSettings(tasks=("a",)))
-    lost = replace(ended("post", 1, {}), scores=None, rlhf=None, status="stopped", reason="the pre-training diverged")
-    every = [ended("pre", seed, {"a": 0.5}) for seed in (0, 1)] + [ended("post", 0, {"a": 0.6}), lost]
-    placements = rows(results("pre", [1.0, 1.0]) + results("post", [1.0, None]))
-    found = summarise_chain(every, placements, asked, baseline="pre", settings={})
-    assert found.rows[1].figures["a"].seeds == 1
-    assert found.rows[1].figures["a"].difference.low is None
-    assert "post, learning rate 0.001, seed 1: the pre-training diverged." in found.notes
-    assert any("no interval, no claim" in note for note in found.notes)
-
-
-def test_what_says_nothing_is_said():
-    """Models that guess, that answer always the same, judges that toss coins, and trials that had stalled before."""
-    asked = ChainSettings(chain=("evaluate", "rlhf"), evaluate=TaskSettings(tasks=("a", "b")))
-    judge = replace(tuned(), after={"accuracy": Figure(value=0.52, error=0.03)})
-    every = [
-        replace(ended("pre", seed, {"a": 0.2, "b": 0.2 + seed / 100}, reward=2.0), reward=judge, judge="pre")
-        for seed in (0, 1)
-    ]
-    every += [
-        replace(ended("post", seed, {"a": 0.8 + seed / 100, "b": 0.9}, reward=2.0), reward=judge) for seed in (0, 1)
-    ]
-    placements = rows(results("pre", [1.0, 1.0]) + results("post", [1.0, 1.0]))
-    stalled = [every[1].trial]
-    said = "\n".join(summarise_chain(every, placements, asked, baseline="pre", settings={}, stalled=stalled).notes)
-    assert "The mean accuracy of Title of pre is not above guessing (25.0%)" in said
-    assert "All seeds of Title of pre (a), Title of post (b) have the same accuracy" in said
-    assert "judge of seed 0 (52.0 ± 3.0% right), seed 1 (52.0 ± 3.0% right) tells" in said
-    assert "taken through the steps all the same: pre, lr 0.001, seed 1." in said
-
-
-def test_seeds_that_agree_give_no_interval():
-    """0.1 + 0.1 + 0.1 is not 3 · 0.1: equal seeds must not come to an interval of rounding errors."""
-    asked = ChainSettings(chain=("evaluate",), evaluate=TaskSettings(tasks=("a",)))
-    every = [ended("pre", seed, {"a": 0.1}) for seed in (0, 1, 2)] + [ended("post", s, {"a": 0.42}) for s in (0, 1, 2)]
-    placements = rows(results("pre", [1.0, 1.0, 1.0]) + results("post", [1.0, 1.0, 1.0]))
-    said = "\n".join(summarise_chain(every, placements, asked, baseline="pre", settings={}).notes)
-    assert "All seeds of Title of pre (a), Title of post (a) have the same accuracy" in said
-    assert "+32 points (the same at every seed: no interval, no claim)" in said
-
-
-def test_a_seed_that_diverged_has_no_part_in_the_reward_before():
-    asked = ChainSettings(chain=("rlhf",))
-    lost = replace(tuned(), before={"reward": Figure(value=1.0), "accuracy": Figure(value=1.0)})
-    every = [ended("pre", 0, {}, reward=0.5, accuracy=0.9), replace(ended("pre", 1, {}), rlhf=lost)]
-    found = summarise_chain(every, rows(results("pre", [1.0, 1.0])), asked, baseline="pre", settings={})
-    assert found.rows[0].figures["rlhf reward before"].seeds == 1
-    assert not any("reward model was learnt" in note for note in found.notes)
+# --- the time left, and reward hacking ------------------------------------------------------------------------------
 
 
 def test_the_time_left_goes_by_rounds_of_the_workers(monkeypatch):

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import mixln
-from mixln.compare.experiment import _twins, compare, title
-from mixln.compare.results import Summary
+from mixln.compare.experiment import _duplicates, compare, title
+from mixln.compare.results import DuplicatePlacement, Summary, TrialLength
 from mixln.compare.statistics import paired_difference
 from mixln.compare.store import EXPERIMENT
 from mixln.errors import StoreError
@@ -72,9 +72,7 @@ def test_the_models_of_a_trial_can_be_loaded(done):
     out, summary, _ = done
     model = mixln.from_pretrained(out / TRIALS[1] / "checkpoint-40")
     assert model.config.placement["name"] == "mix(0.5)"
-    assert sum(parameter.numel() for parameter in model.parameters()) == int(
-        summary.facts["model"].split(", ")[1].split()[0].replace(",", "")
-    )
+    assert sum(parameter.numel() for parameter in model.parameters()) == summary.parameters
 
 
 def test_results_on_the_disk_are_those_of_the_summary(done):
@@ -116,12 +114,26 @@ def test_the_display_is_told_the_course(done):
     assert any("training tokens" in line and "held out" in line for line in display.said)
 
 
-def test_the_facts_name_text_model_and_machine(done):
-    facts = done[1].facts
-    assert "36 training and 4 held-out documents" in facts["text"]
-    assert facts["vocabulary"] == "300 tokens"
-    assert facts["training"] == f"each trial: {40 * 4 * small.LENGTH:,} tokens in 40 steps"
-    assert f"torch {torch.__version__}" in facts["versions"]
+def test_the_summary_knows_text_model_and_machine(done, settings_for):
+    out, summary, _ = done
+    assert (summary.text.documents, summary.text.held_out_documents, summary.text.vocabulary_size) == (36, 4, 300)
+    assert summary.length == TrialLength(steps=40, amount=40 * 4 * small.LENGTH)
+    assert summary.folder == str(out)
+    assert summary.provenance.versions["torch"] == torch.__version__
+    (hardware,) = summary.provenance.hardware
+    assert (hardware.trials, hardware.cores > 0) == (settings_for(out).jobs, True)
+
+
+def test_the_machine_of_an_experiment_of_an_earlier_version_is_kept(done, settings_for, tmp_path):
+    """It was one text for all machines; what is added now comes after it."""
+    copy = shutil.copytree(done[0], tmp_path / "out")
+    experiment = json.loads((copy / EXPERIMENT).read_text())
+    del experiment["hardware"]
+    experiment["schema"] = 1
+    experiment["machine"] = "4 processor cores; 2 trials side by side, 1 threads each"
+    (copy / EXPERIMENT).write_text(json.dumps(experiment))
+    (hardware,) = compare(settings_for(copy), Recorder()).provenance.hardware
+    assert (hardware.cores, hardware.trials, hardware.threads) == (4, 2, 1)
 
 
 def test_the_same_command_again_repeats_nothing(done, settings_for):
@@ -206,7 +218,7 @@ def test_what_another_version_adds_is_named(done, settings_for, tmp_path, monkey
     settings = settings_for(copy, seeds=(0, 1, 2), extend=True)
     for _ in range(2):  # the second time nothing is added
         summary = compare(settings, Recorder())
-        assert summary.facts["commit"] == "; ".join(filter(None, [before, "another"]))
+        assert summary.provenance.commits == tuple(filter(None, [before, "another"]))
 
 
 def test_other_settings_are_refused(done, settings_for):
@@ -251,4 +263,4 @@ def test_the_title_is_the_fields_name_and_a_mixture_keeps_its_text(name, words):
 
 def test_two_names_of_one_placement_are_pointed_out():
     built = {name: placement(name, 12) for name in ("pre", "mix(0.25)", "mix(3)")}
-    assert _twins(built) == ["mix(0.25) and mix(3) are the same placement of this model"]
+    assert _duplicates(built) == (DuplicatePlacement(first="mix(0.25)", second="mix(3)"),)

@@ -13,6 +13,7 @@ from mixln.compare.experiment import compare
 from mixln.compare.store import EXPERIMENT, Store
 from mixln.compare.tasks import TASKS
 from mixln.errors import DataError, MixlnError, PlacementError, SettingsError, StoreError
+from mixln.placement.preflight import PlacementRisk
 from mixln.runs.folder import LOCK
 from mixln.runs.trials import RESULT, Trial
 from tests import small
@@ -138,9 +139,9 @@ def test_warnings_are_said_before_anything_runs(settings_for, tmp_path):
     )
     with pytest.raises(DataError):
         compare(replace(settings, training=replace(settings.training, warmup=0.0)), display)
-    warned = [line for line in display.said if line.startswith("warning: ")]
-    assert any("mix(0.25) rounds to no Post-LN layer in a model of 2" in line for line in warned)
-    assert any("HybridNorm is published with 'megatron'" in line for line in warned)
+    assert all(isinstance(warning, PlacementRisk) for warning in display.warned)
+    warned = {(warning.kind, warning.placement) for warning in display.warned}
+    assert {("no-post-layer", "mix(0.25)"), ("hybrid-init", "hybrid*")} <= warned
 
 
 def test_precision_is_settled_before_it_is_stored(settings_for, tmp_path):

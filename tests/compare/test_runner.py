@@ -21,6 +21,7 @@ import torch
 
 from mixln.compare import runner
 from mixln.compare.experiment import compare
+from mixln.compare.findings import NothingTrained, findings
 from mixln.compare.processes import Processes
 from mixln.compare.runner import DEATHS, SMALL_MODEL, Job, Machine, machine, run, work
 from mixln.compare.settings import CompareSettings
@@ -94,7 +95,7 @@ def test_a_failed_trial_is_tried_again(unfit):
     summary = compare(settings, first)
     assert [result.status for result in summary.trials] == ["failed"]
     assert summary.placements[0].best.failed == 1
-    assert summary.verdict[0].startswith("No trial trained")
+    assert findings(summary)[0] == NothingTrained()
     shutil.rmtree(text)
     assert [result.status for result in compare(settings, second).trials] == ["finished"]
     assert second.begun == [(1, 0, 40)]
@@ -164,7 +165,7 @@ def test_a_comparison_that_is_killed_ends_with_the_same_numbers(settings_for, tm
     assert display.begun == [(4, 1, 200)]
     whole = compare(settings_for(tmp_path / "whole", training=training), Recorder())
     assert numbers(again) == numbers(whole)
-    assert again.verdict == whole.verdict
+    assert findings(replace(again, folder=whole.folder)) == findings(whole)
 
 
 @pytest.mark.slow

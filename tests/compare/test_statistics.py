@@ -6,9 +6,10 @@ import math
 
 import pytest
 
-from mixln.compare.measure import LANGUAGE
+from mixln.compare.metrics import BITS_PER_BYTE, PERPLEXITY
 from mixln.compare.results import Interval
 from mixln.compare.statistics import paired_difference
+from mixln.report.wording.phrases import mean
 from tests.compare.records import result, results, rows
 
 T = {2: 12.7062047364, 3: 4.30265272991, 5: 2.7764451052}
@@ -96,21 +97,20 @@ def test_no_mean_is_taken_over_seeds_that_trained_and_seeds_that_stalled():
     assert (post.best.loss, post.best.bits_per_byte, post.best.loss_deviation) == (2.5, 1.25, None)
     assert post.best.mixed
     assert post.best.difference == Interval(mean=pytest.approx(-0.5), low=None, high=None, pairs=1)
-    assert LANGUAGE.say(post.best) == "12.18 / stalled"
-    assert LANGUAGE.say_briefly(post.best) == "12.2 / stalled"
-    assert LANGUAGE.figures[0].say(post.best) == "1.250"
+    assert mean(PERPLEXITY, post.best) == "12.18 / stalled"
+    assert BITS_PER_BYTE.say(post.best) == "1.250"
     assert not pre.best.mixed
 
 
 def test_how_many_stalled_is_counted():
     losses = [result("pre", 3.0, seed=0), *(result("pre", 6.0, seed=seed, status="stalled") for seed in (1, 2))]
-    assert LANGUAGE.say(rows(losses)[0].best) == "20.09 / 2 stalled"
+    assert mean(PERPLEXITY, rows(losses)[0].best) == "20.09 / 2 stalled"
 
 
 def test_where_all_stalled_their_mean_is_taken():
     (row,) = rows(results("pre", [6.0, 6.2], status="stalled"))
     assert row.best.loss == pytest.approx(6.1)
-    assert LANGUAGE.say(row.best) == "445.9"
+    assert mean(PERPLEXITY, row.best) == "445.9"
 
 
 def test_a_placement_without_any_loss_has_none():

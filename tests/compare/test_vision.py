@@ -54,22 +54,21 @@ def test_a_comparison_from_files_to_report(done):
     assert found["task"] == "vision"
     assert [row["best"]["finished"] for row in found["placements"]] == [2, 2]
     assert all(trial["figures"]["accuracy"] > 0.9 for trial in found["trials"])
-    assert found["facts"]["left out"] == "2 that cannot be read; 1 were converted"
-    assert "highest held-out accuracy" in found["verdict"][0]
+    assert (found["images"]["unreadable"], found["images"]["converted"]) == (2, 1)
+    assert (found["findings"][0]["kind"], found["findings"][0]["judgement"]) == ("leader", "not-separated")
     assert [answered["placement"] for answered in found["answered"]] == ["pre", "mix(0.25)"]
     assert "images/s" in (done / "table.md").read_text()
 
 
 def test_its_diagnoses_have_the_drop_by_accuracy(done):
     found = json.loads((done / "results.json").read_text())
-    assert found["warnings"] == []
+    assert not any(found["warnings"].values())
     for diagnosis in found["diagnoses"]:
         (drop,) = diagnosis["tasks"]
         assert (drop["measure"], drop["better"], len(drop["skipped"])) == ("accuracy", "higher", 4)
         assert drop["original"] > 0.9
         assert diagnosis["drops"]["unit"] == "nats per image"
-        assert "held-out images of data (local)" in diagnosis["facts"]["data"]
-        assert not any("perplexity" in sentence for sentence in diagnosis["verdict"])
+        assert (diagnosis["images"]["description"], diagnosis["images"]["held_out"]) == ("data (local)", True)
 
 
 def test_the_same_command_finds_everything_done_and_another_setting_another_experiment(files, done, capsys):

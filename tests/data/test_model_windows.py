@@ -86,8 +86,9 @@ def test_every_token_of_the_held_out_documents_is_predicted_once(text, decoder):
     assert predicted(windows) == [token for ids in decoder(held_out)["input_ids"] for token in (*ids, end)]
     assert documents_of(windows, decoder) == [5, 15, 25, 35]
     assert windows.input_ids.shape[1] == LENGTH
-    assert "text (local), 4 of its 4 held-out documents, " in windows.description
-    assert windows.description.endswith("all there is of the 1,000,000 asked for")
+    sample = windows.sample
+    assert (sample.description, sample.held_out, sample.held_out_documents, sample.others) == ("text (local)", 4, 4, 0)
+    assert (sample.asked, sample.from_beginning) == (1_000_000, False)
 
 
 def test_only_the_last_window_is_padded(text, decoder):
@@ -96,7 +97,7 @@ def test_only_the_last_window_is_padded(text, decoder):
     assert real[:-1].all()
     assert 0 < real[-1].sum() < LENGTH
     assert (real[-1].diff() <= 0).all()
-    assert windows.tokens == real.sum()
+    assert windows.sample.tokens == real.sum()
     assert ((windows.labels == IGNORED) == (real == 0)).all()
     assert torch.equal(windows.labels[real == 1], windows.input_ids[real == 1])
 
@@ -105,17 +106,17 @@ def test_only_the_last_window_is_padded(text, decoder):
 @pytest.mark.parametrize("tokens", [1, LENGTH, LENGTH + 1, 200, 1000])
 def test_as_many_windows_as_reach_the_tokens(tokens, kind, text, encoder):
     windows = cut(text, encoder, tokens=tokens, held_out_only=False, kind=kind)
-    assert windows.tokens == windows.attention_mask.sum()
-    assert tokens <= windows.tokens < tokens + LENGTH
+    assert windows.sample.tokens == windows.attention_mask.sum()
+    assert tokens <= windows.sample.tokens < tokens + LENGTH
     if kind == "causal-lm":
         assert windows.attention_mask.all()
-    assert f"{windows.tokens:,} tokens in {len(windows.input_ids)} windows of {LENGTH}" in windows.description
-    assert "asked for" not in windows.description
+    sample = windows.sample
+    assert (sample.windows, sample.length, sample.asked) == (len(windows.input_ids), LENGTH, tokens)
 
 
 def test_held_out_documents_come_first_and_others_are_spread_evenly(text, decoder):
     whole = cut(text, decoder)
-    wanted = whole.tokens * 3 + 2 * LENGTH
+    wanted = whole.sample.tokens * 3 + 2 * LENGTH
     windows = cut(text, decoder, tokens=wanted, held_out_only=False)
     found = documents_of(windows, decoder)
     assert found[:4] == [5, 15, 25, 35]
@@ -126,12 +127,13 @@ def test_held_out_documents_come_first_and_others_are_spread_evenly(text, decode
     assert spread[0] < 10
     assert spread[-1] >= 30
     assert max(b - a for a, b in pairwise(spread)) <= 2 * 40 / len(spread)
-    assert f"4 of its 4 held-out documents and {len(spread)} others" in windows.description
+    sample = windows.sample
+    assert (sample.held_out, sample.held_out_documents, sample.others) == (4, 4, len(spread))
     assert predicted(windows)[: len(predicted(whole))] == predicted(whole)
 
 
 def test_few_held_out_documents_are_spread_evenly_too(text, decoder):
-    size = cut(text, decoder).tokens
+    size = cut(text, decoder).sample.tokens
     found = documents_of(cut(text, decoder, tokens=size // 2 - LENGTH), decoder)
     assert len(found) == 2
     assert abs(found[1] - found[0]) >= 20
@@ -143,7 +145,7 @@ def test_one_document_is_read_from_its_beginning(decoder, tmp_path):
     everything = decoder(content)["input_ids"]
     windows = cut(settings, decoder, tokens=len(everything), held_out_only=False)
     assert predicted(windows) == everything[: len(predicted(windows))]
-    assert "one.txt (local), read from its beginning, " in windows.description
+    assert (windows.sample.description, windows.sample.from_beginning) == ("one.txt (local)", True)
     held_out = cut(settings, decoder)
     assert predicted(held_out) == [*decoder(content[int(len(content) * 0.9) :])["input_ids"], decoder.eos_token_id]
 
@@ -162,7 +164,7 @@ def test_no_more_is_tokenized_than_is_wanted(text, decoder, monkeypatch):
 
     monkeypatch.setattr(module, "_begun", counted)
     windows = cut(text, decoder, tokens=3000, held_out_only=False)
-    assert windows.tokens >= 3000
+    assert windows.sample.tokens >= 3000
     assert sum(seen) < 3000 * 8
     assert len(seen) < 10
 

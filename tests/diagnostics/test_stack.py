@@ -11,7 +11,7 @@ from transformers import BloomConfig, BloomForCausalLM
 from mixln.diagnostics.angular import angular_distance
 from mixln.diagnostics.diagnose import diagnose, every_block, first_rows, likely_blocks, spread_rows
 from mixln.diagnostics.measures import TokenLoss
-from mixln.diagnostics.results import Angular
+from mixln.diagnostics.results import Angular, Omission
 from mixln.diagnostics.settings import MeasureSettings
 from mixln.diagnostics.stack import find_stack, recording
 from mixln.errors import SettingsError
@@ -34,7 +34,7 @@ def test_a_family_that_is_not_known_is_measured_without_its_branches():
     assert found.drops.zeroed == ()
     assert len(found.drops.skipped) == 3
     assert found.stream.variance.attention == ()
-    assert "'bloom' layer" in found.left_out[0]
+    assert found.omitted == (Omission(kind="unknown-branches", model_type="bloom"),)
 
 
 def test_experts_in_a_list_are_not_taken_for_layers():

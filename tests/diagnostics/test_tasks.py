@@ -63,7 +63,7 @@ def test_equal_to_the_task_by_hand_without_each_layer(folder, tokenizer):
     model = tiny.placed("mix(0.5)", seed=3)
     harness = Harness(["small_choice"], cache=folder, folder=folder)
     (found,) = task_drops(harness, find_stack(model), tokenizer, batch_size=2)
-    assert (found.measure, found.better, found.tokens) == ("acc of small_choice", "higher", 5)
+    assert (found.measure, found.task, found.better, found.tokens) == ("acc", "small_choice", "higher", 5)
     assert found.original == pytest.approx(accuracy(model, tokenizer))
     layers = list(model.model.layers)
     values = []

@@ -6,11 +6,11 @@ import pytest
 from scipy import stats
 
 from mixln.evaluation.paired import pairs
-from mixln.evaluation.results import Metric, Score, Scores
+from mixln.evaluation.results import Score, Scores, TaskMetric
 
 
 def scores(model: str, values: list[float], *, name: str = "acc", weights: list[float] | None = None) -> Scores:
-    metric = Metric(
+    metric = TaskMetric(
         name=name,
         value=sum(values) / (sum(weights) if weights else len(values)),
         stderr=None,
@@ -19,7 +19,7 @@ def scores(model: str, values: list[float], *, name: str = "acc", weights: list[
         weights=tuple(weights or ()),
     )
     score = Score(task="t", version="1", shots=0, questions=len(values), cut=0, metrics=(metric,))
-    return Scores(model=model, facts={}, scores=(score,))
+    return Scores(model=model, scores=(score,))
 
 
 def test_right_and_wrong_by_hand():

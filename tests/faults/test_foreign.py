@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from mixln.cli import main
-from mixln.report import write
+from mixln.report.writing import write
 from mixln.runs.checkpoints import SUMS, seal, sealed
 from tests import decoders, small
 from tests.report import samples

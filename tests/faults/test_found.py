@@ -124,7 +124,7 @@ def test_an_experiment_that_does_not_say_its_versions_is_shown_all_the_same(tmp_
     command = [*BASES["pretrain"].words, "--steps", "1", "--out", "run"]
     assert main(command) == 0
     entries = json.loads((tmp_path / "run/experiment.json").read_text())
-    for name in ("versions", "machine", "commit"):
+    for name in ("versions", "hardware", "commit"):
         del entries[name]
     (tmp_path / "run/experiment.json").write_text(json.dumps(entries))
     assert main(command) == 0

@@ -238,7 +238,7 @@ def numbers(out: Path) -> Any:
         path.parent.parent.name: hashlib.sha256(path.read_bytes()).hexdigest()
         for path in out.glob("*/checkpoint-*/model.safetensors")
     }
-    # The verdict names the next command, with the folder in it.
+    # Its findings name the folder.
     results = (out / "results.json").read_text("utf-8").replace(json.dumps(str(out))[1:-1], "OUT")
     return timeless(json.loads(results)), weights
 

@@ -13,7 +13,7 @@ from mixln.recipes.curves import CURVES
 from mixln.recipes.records import Claim, Recipe, Run, row
 from mixln.training.settings import TrainSettings
 
-UNEVEN = "unevenness of the gradient norms at the start"
+UNEVEN = "gradient-unevenness"
 
 
 def small(folder: Path) -> Recipe:

@@ -18,6 +18,7 @@ from mixln.errors import CheckpointError, MixlnError, SettingsError
 from mixln.hosts import configs
 from mixln.hosts.sources import find_model, load
 from mixln.presets import model_config
+from mixln.runs.provenance import ModelFacts, model_facts
 from tests import small
 from tests.tiny import logits, placed, tiny_config, tokens
 
@@ -156,7 +157,7 @@ def test_switches_of_its_author_do_not_change_what_a_model_gives(switch, tmp_pat
 def test_a_stock_config_may_have_an_entry_placement(tmp_path):
     LlamaForCausalLM(tiny_config(placement="mid")).save_pretrained(tmp_path / "m")
     source = find_model(str(tmp_path / "m"), cache=tmp_path)
-    assert source.facts == {"source": str(tmp_path / "m"), "family": "llama"}
+    assert model_facts(source) == ModelFacts(source=str(tmp_path / "m"), family="llama")
     for command in (["prune", "--layers", "1"], ["convert"]):
         out = tmp_path / command[0]
         assert main([command[0], str(tmp_path / "m"), *command[1:], "--out", str(out)]) == 0

@@ -1,25 +1,19 @@
-"""Each warning before training fires where it should, and only there."""
+"""Each risk is found where it should be, and only there."""
 
 from __future__ import annotations
 
 import pytest
 
 from mixln.placement import placement
-from mixln.placement.preflight import warnings
+from mixln.placement.preflight import PlacementRisk, risks
 
-ROUNDS = "rounds to no Post-LN layer"
-WARM_UP = "no warm-up"
-DEEP = "0.0625 at 32 layers"
-QK = "QK-norm in Post-LN layers"
-HYBRID_INIT = "HybridNorm is published with 'megatron'"
-TWICE = "scales its norms by depth"
-OWN_INIT = "is part of the published method"
-EACH = (ROUNDS, WARM_UP, DEEP, QK, HYBRID_INIT, TWICE, OWN_INIT)
+ROUNDS, WARM_UP, DEEP, QK = "no-post-layer", "no-warmup", "deep-mix", "qk-norm-post"
+HYBRID_INIT, TWICE, OWN_INIT = "hybrid-init", "doubly-scaled", "foreign-init"
 
 
-def found(text: str, layers: int = 12, *, init: str | None = None, warms_up: bool = True) -> list[str]:
+def found(text: str, layers: int = 12, *, init: str | None = None, warms_up: bool = True) -> tuple[PlacementRisk, ...]:
     built = placement(text, layers)
-    return warnings(built, init=init or built.init, warms_up=warms_up)
+    return risks(built, init=init or built.init, warms_up=warms_up)
 
 
 @pytest.mark.parametrize(
@@ -27,7 +21,7 @@ def found(text: str, layers: int = 12, *, init: str | None = None, warms_up: boo
     [
         ("mix(0.25)", 3, None, True, ROUNDS),
         ("mix", 2, None, True, ROUNDS),
-        ("mix(1)", 12, None, True, "means α = 1, Post-LN in all 12 layers; for one Post-LN layer write post*1,pre"),
+        ("mix(1)", 12, None, True, "alpha-one"),
         ("mix(0.01)", 24, None, True, ROUNDS),
         ("post", 12, None, False, WARM_UP),
         ("mix(0.25)", 12, None, False, WARM_UP),
@@ -51,10 +45,10 @@ def found(text: str, layers: int = 12, *, init: str | None = None, warms_up: boo
         ("b2t", 12, None, False, WARM_UP),
     ],
 )
-def test_one_warning_fires_alone_and_names_the_placement(text, layers, init, warms_up, expected):
-    (warning,) = found(text, layers, init=init, warms_up=warms_up)
-    assert expected in warning
-    assert warning.startswith(text)
+def test_one_risk_is_found_alone_and_names_the_placement(text, layers, init, warms_up, expected):
+    (risk,) = found(text, layers, init=init, warms_up=warms_up)
+    assert (risk.kind, risk.layers) == (expected, layers)
+    assert risk.message.startswith(text)
 
 
 @pytest.mark.parametrize(
@@ -87,19 +81,42 @@ def test_one_warning_fires_alone_and_names_the_placement(text, layers, init, war
     ],
 )
 def test_nothing_is_said_against_what_is_published(text, layers, init, warms_up):
-    assert found(text, layers, init=init, warms_up=warms_up) == []
+    assert found(text, layers, init=init, warms_up=warms_up) == ()
 
 
-def test_several_warnings_come_together():
-    text = " ".join(found("qknorm+mix(0.25)", 32, warms_up=False))
-    assert [mark for mark in EACH if mark in text] == [WARM_UP, DEEP, QK]
+def test_several_risks_come_together():
+    assert [risk.kind for risk in found("qknorm+mix(0.25)", 32, warms_up=False)] == [WARM_UP, DEEP, QK]
 
 
 @pytest.mark.parametrize("text", ["qkvnorm+mix(0.25)", "group(4)+mix(0.25)"])
 def test_rounding_to_nothing_is_noticed_behind_a_modifier(text):
-    assert any(ROUNDS in warning for warning in found(text, 3))
+    assert any((risk.kind, risk.term) == (ROUNDS, "mix(0.25)") for risk in found(text, 3))
 
 
 @pytest.mark.parametrize("text", ["mix(0.00)", "mix(0/1)"])
 def test_wanted_zero_is_not_warned_about_however_it_is_written(text):
-    assert found(text) == []
+    assert found(text) == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "layers", "init", "message"),
+    [
+        (
+            "mix(1)",
+            12,
+            "normal",
+            "mix(1) means α = 1, Post-LN in all 12 layers; for one Post-LN layer write post*1,pre",
+        ),
+        ("mix(0.25)", 3, "normal", "mix(0.25) rounds to no Post-LN layer in a model of 3 layers: it is Pre-LN"),
+        (
+            "hybrid",
+            12,
+            "normal",
+            "hybrid with init 'normal': HybridNorm is published with 'megatron' and is worse without it (arXiv:2503.04598)",
+        ),
+        ("deepnorm", 12, "normal", "deepnorm with init 'normal': init 'deepnorm' is part of the published method"),
+    ],
+)
+def test_the_message_of_a_python_warning(text, layers, init, message):
+    (risk,) = found(text, layers, init=init)
+    assert risk.message == message

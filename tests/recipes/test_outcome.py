@@ -10,18 +10,24 @@ import pytest
 from mixln.recipes.outcome import effect, measured, ordering
 from mixln.recipes.quantities import QUANTITIES, Evidence
 from mixln.recipes.records import Claim, Recipe, row
-from mixln.recipes.results import AsPublished, Reproduction, Swept, Varied
-from mixln.report import write_reproduction
-from mixln.report.reproduction import changes_beside, differences_beside, numbers_beside, tally, text
+from mixln.recipes.results import AsPublished, Reproduction, Swept, TrainedRun, Varied
+from mixln.report.markdown import outcome as markdown_outcome
+from mixln.report.tables.reproduction import changes_beside, differences_beside, numbers_beside
+from mixln.report.wording import reproduction as words
+from mixln.report.writing import write_reproduction
 from mixln.runs.profile import LayerProfile
 from mixln.runs.trials import Trial, TrialResult
 from tests.report import diagnosis_samples as samples
 
-DEEP = "angular distance of the deeper layers but the last two"
 CLAIM = Claim(quantity="perplexity", ahead=("A", "mix"), behind=("A", "pre"))
 RECIPE = Recipe(
     title="A table", source="A paper", reading="As it stands.", scaled="everything", minutes=1,
     published={"perplexity": row("A", {"pre": 20.0, "mix": 19.0})},
+)  # fmt: skip
+
+RUN = TrainedRun(
+    run="A", model="tiny", placements=("pre", "mix"), learning_rates=(1e-3,), seeds=(0, 1, 2), init="normal", batch_size=4, steps=10,
+    sequence_length=16,
 )  # fmt: skip
 
 
@@ -40,12 +46,12 @@ def seeds(*losses, status="finished"):
     ("mix", "pre", "expected"),
     [
         (seeds(2.0, 2.1, 2.05), seeds(3.0, 3.2, 3.05), "held"),
-        (seeds(3.0, 3.2, 3.05), seeds(2.0, 2.1, 2.05), "did not hold"),
+        (seeds(3.0, 3.2, 3.05), seeds(2.0, 2.1, 2.05), "reversed"),
         (seeds(2.0, 3.1, 2.5), seeds(2.4, 2.6, 2.5), "undecided"),
-        (seeds(2.0), seeds(3.0), "one of a kind"),
-        (seeds(2.0, 2.1), {}, "not measured"),
+        (seeds(2.0), seeds(3.0), "single-seed"),
+        (seeds(2.0, 2.1), {}, "not-measured"),
         (seeds(2.0, 2.1), seeds(None, None, status="diverged"), "held"),
-        (seeds(7.0, 7.0, status="stalled"), seeds(2.0, 2.1), "did not hold"),
+        (seeds(7.0, 7.0, status="stalled"), seeds(2.0, 2.1), "reversed"),
         (seeds(None, status="diverged"), seeds(None, status="diverged"), "undecided"),
         (seeds(2.0, 2.1, 2.05), {**seeds(3.0, 3.1, 3.0), 2: Evidence(result=trial(7.0, 2, "stalled"))}, "undecided"),
         (seeds(2.0), seeds(7.0, status="stalled"), "undecided"),
@@ -57,8 +63,8 @@ def test_verdicts(mix, pre, expected):
     assert found.published == (19.0, 20.0)
 
 
-def test_models_that_guess_decide_nothing():
-    """As far above each other as seeds can tell, and both below the quarter that guessing gives; then one of them above it."""
+def test_models_at_chance_level_decide_nothing():
+    """As far above each other as seeds can tell, and both below a chance level of a quarter; then one of them above it."""
 
     def answered(*shares):
         return {
@@ -66,14 +72,14 @@ def test_models_that_guess_decide_nothing():
             for seed, share in enumerate(shares)
         }
 
-    claim = dataclasses.replace(CLAIM, quantity="mean accuracy of the tasks")
+    claim = dataclasses.replace(CLAIM, quantity="mean-task-accuracy")
     low, lower, high = answered(0.24, 0.242, 0.241), answered(0.22, 0.221, 0.222), answered(0.34, 0.343, 0.341)
-    for mix, pre, expected in ((low, lower, "guesses"), (high, lower, "held"), (lower, high, "did not hold")):
+    for mix, pre, expected in ((low, lower, "at-chance"), (high, lower, "held"), (lower, high, "reversed")):
         assert ordering(claim, RECIPE, {("A", "mix"): mix, ("A", "pre"): pre}).verdict == expected
 
 
 def test_where_more_is_better():
-    claim = Claim(quantity="final reward", ahead=("A", "mix"), behind=("A", "pre"))
+    claim = Claim(quantity="final-reward", ahead=("A", "mix"), behind=("A", "pre"))
     rewards = {
         ("A", "mix"): {seed: Evidence(figures={"rlhf reward": 1.0 + seed / 100}) for seed in range(3)},
         ("A", "pre"): {seed: Evidence(figures={"rlhf reward": 0.5}) for seed in range(3)},
@@ -83,7 +89,7 @@ def test_where_more_is_better():
 
 def test_layers_of_a_model_that_did_not_train_say_nothing():
     """Two of three seeds are left, and decide; with one of them there is nothing to tell noise from."""
-    claim = Claim(quantity=DEEP, ahead=("A", "mix"), behind=("A", "pre"))
+    claim = Claim(quantity="deep-angle", ahead=("A", "mix"), behind=("A", "pre"))
 
     def measured_layers(*turns, stalled=()):
         return {
@@ -104,7 +110,7 @@ def test_layers_of_a_model_that_did_not_train_say_nothing():
     )
     assert (found.verdict, found.difference.pairs) == ("undecided", 2)  # one that trained could not be diagnosed
     found = ordering(claim, RECIPE, {("A", "mix"): measured_layers(0.2, 0.0, 0.0, stalled=(1, 2)), ("A", "pre"): pre})
-    assert (found.verdict, found.difference.pairs) == ("one of a kind", 1)
+    assert (found.verdict, found.difference.pairs) == ("single-seed", 1)
 
 
 def diagnosis(turn):
@@ -129,12 +135,12 @@ def test_a_seed_that_diverged_is_seen_beside_those_that_trained():
     one = {0: seeds(2.5)[0], 1: Evidence(result=trial(None, 1, "diverged"))}
     varied = {("A", "mix"): seeds(2.0, 2.1), ("A", "pre"): one}
     found = AsPublished(
-        recipe="table", title=RECIPE.title, source=RECIPE.source, scale="cpu", scaled=RECIPE.scaled, command="mixln reproduce table",
+        recipe="table1", scale="cpu", command="mixln reproduce table1",
         measured=measured(RECIPE, plain), orderings=(ordering(CLAIM, RECIPE, plain),),
         varied=(
             Varied(
-                name="embedding", what="Otherwise.", settings=(), measured=measured(RECIPE, varied),
-                effects=(effect(CLAIM, RECIPE, plain, varied),), seconds=1.0, facts={},
+                name="embedding", trained=(), measured=measured(RECIPE, varied),
+                effects=(effect(CLAIM, RECIPE, plain, varied),), seconds=1.0,
             ),
         ),
     )  # fmt: skip
@@ -143,8 +149,8 @@ def test_a_seed_that_diverged_is_seen_beside_those_that_trained():
     (differences,) = differences_beside(found).rows
     assert differences[2:] == (
         ("−5.0%",),
-        ("2 of 2 trained", "against 0 of 2", "held"),
-        ("2 of 2 trained", "against 1 of 2", "undecided"),
+        (*words.survived(((2, 2), (0, 2))), words.outcome("held", all_trained=False)),
+        (*words.survived(((2, 2), (1, 2))), words.outcome("undecided", all_trained=False)),
     )
     (changes,) = changes_beside(found).rows
     assert changes[2:] == (("—",),)
@@ -154,47 +160,43 @@ def test_numbers_beside_each_other():
     evidence = {("A", "mix"): seeds(math.log(10), math.log(12.1)), ("A", "pre"): seeds(None, status="diverged")}
     mix, pre = (next(each for each in measured(RECIPE, evidence) if each.placement == name) for name in ("mix", "pre"))
     assert (mix.published, mix.seeds, mix.trained) == (19.0, 2, 2)
-    assert QUANTITIES["perplexity"].say(mix.value) == "11.00"  # the geometric mean
+    assert QUANTITIES["perplexity"].metric.say_value(mix.value) == "11.00"  # the geometric mean
     assert (pre.published, pre.value, pre.trained) == (20.0, None, 0)
 
 
-def test_the_report_says_what_held(tmp_path):
+def test_the_report_says_what_held():
     evidence = {("A", "mix"): seeds(2.0, 2.1, 2.05), ("A", "pre"): seeds(3.0, 3.2, 3.05)}
     found = Reproduction(
-        recipe="table", title=RECIPE.title, source=RECIPE.source, reading=RECIPE.reading, scale="cpu", scaled=RECIPE.scaled,
-        command="mixln reproduce table", settings=("A: tiny",), measured=measured(RECIPE, evidence),
+        recipe="table1", scale="cpu", command="mixln reproduce table1", trained=(RUN,), measured=measured(RECIPE, evidence),
         orderings=tuple(ordering(claim, RECIPE, evidence) for claim in RECIPE.orderings), seconds=60.0,
     )  # fmt: skip
-    assert tally(found) == "Of 1 ordering of the paper 1 held."
-    said = text(found)
-    assert "| mix | pre | held | −64.4% \\[−69.2, −58.9\\] | 3 | −5.0% |" in said
+    said = markdown_outcome(found)
+    assert words.tally(found) in said
+    assert f"| mix | pre | {words.VERDICTS['held'][0]} | −64.4% \\[−69.2, −58.9\\] | 3 | −5.0% |" in said
     assert "| A | mix | 19.00 |" in said
-    undecided = dataclasses.replace(found.orderings[0], verdict="undecided")
-    assert "1 stayed undecided" in tally(dataclasses.replace(found, orderings=(undecided,)))
 
 
 def test_gradients_at_the_start():
     """Attention and feed-forward as one; the deeper half over the earlier; and how far they are from even."""
     profile = LayerProfile(step=1, attention=(3.0, 3.0, 6.0, 6.0), feed_forward=(4.0, 4.0, 8.0, 8.0))
     evidence = Evidence(result=trial(2.0, gradient_norms=(profile,)))
-    contrast = QUANTITIES["gradient norm at the start, deeper half over earlier half"]
-    assert contrast.say(contrast.of(evidence)) == "2"
-    uneven = QUANTITIES["unevenness of the gradient norms at the start"]
-    assert uneven.of(evidence) == pytest.approx(math.log(2) / 2)
-    assert uneven.of(Evidence()) is None
+    contrast = QUANTITIES["gradient-contrast"].metric
+    assert contrast.say(evidence) == "2"
+    uneven = QUANTITIES["gradient-unevenness"].metric
+    assert uneven.value(evidence) == pytest.approx(math.log(2) / 2)
+    assert uneven.value(Evidence()) is None
 
 
 def test_a_sweep_of_learning_rates_is_a_table_and_a_figure(tmp_path):
     found = Reproduction(
-        recipe="table5", title="T", source="S", reading="R", scale="cpu", scaled="x", command="c", settings=(), measured=(), orderings=(),
-        seconds=1.0,
+        recipe="table5", scale="cpu", command="c", trained=(), measured=(), orderings=(), seconds=1.0,
         swept=(
             Swept(run="A", placement="pre", learning_rate=1e-3, losses=(math.log(10), math.log(10)), trained=2),
             Swept(run="A", placement="pre", learning_rate=1e-2, losses=(math.log(12), None), trained=1),
             Swept(run="A", placement="mix(1/4)", learning_rate=1e-3, losses=(None, None), trained=0),
         ),
     )  # fmt: skip
-    said = text(found)
+    said = markdown_outcome(found)
     assert "| placement | 0.001 | 0.01 |" in said
     assert "| pre | 10.00 | 12.00 (1 of 2) |" in said
     assert "| mix(1/4) | diverged | — |" in said
@@ -213,9 +215,8 @@ def test_a_mean_is_over_seeds_that_trained_or_over_seeds_that_stalled():
 
 
 def test_a_number_from_before_the_training_counts_all_seeds():
-    name = "unevenness of the gradient norms at the start"
-    assert QUANTITIES[name].seeds == "start"
-    claim = dataclasses.replace(CLAIM, quantity="mean accuracy of the tasks")
+    assert QUANTITIES["gradient-unevenness"].seeds == "start"
+    claim = dataclasses.replace(CLAIM, quantity="mean-task-accuracy")
     some = {
         seed: Evidence(result=trial(2.0, seed, status), figures={"average": 0.5 + seed / 100})
         for seed, status in enumerate(("finished", "finished", "stalled"))

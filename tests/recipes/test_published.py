@@ -60,7 +60,7 @@ def test_table_1():
 
 def test_table_2():
     tasks = ("mmlu", "boolq", "arc_easy", "piqa", "hellaswag", "openbookqa", "winogrande")
-    names = [*(f"accuracy of {task}" for task in tasks), "mean accuracy of the tasks"]
+    names = [*(f"accuracy-{task}" for task in tasks), "mean-task-accuracy"]
     rows = [line.split() for line in TABLE_2.strip().splitlines()]
     for index, name in enumerate(names):
         assert of("table2", name) == {(run, placement): float(values[index]) for run, placement, *values in rows}
@@ -82,9 +82,9 @@ def test_the_others():
         run, _, rest = line.partition(" ")
         expected |= pairs(run.replace("_", " "), rest)
     assert of("table8") == expected
-    assert of("table3", "final reward") == {("LLaMA-1B", "pre"): 0.75, ("LLaMA-1B", "mix(0.25)"): 1.32}
+    assert of("table3", "final-reward") == {("LLaMA-1B", "pre"): 0.75, ("LLaMA-1B", "mix(0.25)"): 1.32}
     assert of("hybridnorm") == pairs("550M", TABLE_13)
-    assert of("hybridnorm-tasks", "mean accuracy of the tasks") == pairs("1.2B", TABLE_12)
+    assert of("hybridnorm-tasks", "mean-task-accuracy") == pairs("1.2B", TABLE_12)
     assert of("hybridnorm-init") == {
         ("Normal", "pre"): 20.29, ("Normal", "hybrid"): 20.44, ("Megatron", "hybrid"): 20.00,
     }  # fmt: skip

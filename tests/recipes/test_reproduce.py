@@ -17,18 +17,22 @@ from mixln.compare.settings import CompareSettings
 from mixln.data.settings import TextSettings
 from mixln.recipes import RECIPES
 from mixln.recipes.curves import CURVES
+from mixln.recipes.deviations import DEVIATIONS
 from mixln.recipes.folders import seeds_of
 from mixln.recipes.plan import planned
 from mixln.recipes.records import Claim, Recipe, Run, row
 from mixln.recipes.reproducing import costs_of
+from mixln.recipes.results import Reproduction
+from mixln.records import from_json
+from mixln.report.wording import recipe_plan
+from mixln.report.wording import reproduction as words
 from mixln.runs.outcome import Tuned
 from mixln.runs.trials import Trial, TrialResult
 from mixln.training.settings import TrainSettings
 from tests import small
 from tests.report import samples
 
-UNEVEN = "unevenness of the gradient norms at the start"
-ANGLE = "angular distance of the deeper layers but the last two"
+UNEVEN, ANGLE = "gradient-unevenness", "deep-angle"
 
 
 @pytest.fixture
@@ -66,11 +70,12 @@ def test_a_recipe_of_language_from_its_trainings_to_its_verdicts(recipe, tmp_pat
     command = ["reproduce", "small", "--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")]
     assert main(command) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "Of 2 orderings of the paper " in said
     out = tmp_path / "out" / "small-cpu"
     found = json.loads((out / "reproduction.json").read_text())
-    assert found["command"] == "mixln reproduce small"
-    assert found["reading"] == "As others. As it stands."
+    tally = words.tally(from_json(Reproduction, found))
+    assert tally in said
+    assert (found["recipe"], found["command"]) == ("small", "mixln reproduce small")
+    assert [run["run"] for run in found["trained"]] == ["Small"]
     measured = {(each["quantity"], each["placement"]): each for each in found["measured"]}
     assert measured["perplexity", "pre"]["published"] == 20.0
     assert measured["perplexity", "pre"]["seeds"] == 2
@@ -95,21 +100,23 @@ def test_a_recipe_of_language_from_its_trainings_to_its_verdicts(recipe, tmp_pat
     assert len(found["swept"]) == 4
     drawn = {"angular.png", "drops.png", "gradients.png", "course.png", "sweep.png"}
     assert {path.name for path in out.glob("*.png")} == drawn
-    assert "Of 2 orderings of the paper " in (out / "report.html").read_text("utf-8")
+    page = (out / "report.html").read_text("utf-8")
+    assert tally in page
+    assert "As others. As it stands." in page
 
     # Its figures draw the numbers of the trials and their diagnoses.
     lines = {(each["curve"], each["placement"], each["seed"]): each for each in found["lines"]}
     assert len(lines) == len(CURVES) * 2 * 2
     best = measured["perplexity", "pre"]["value"]
-    losses = [math.log(lines["perplexity over the course", "pre", seed]["points"][-1][1]) for seed in (0, 1)]
+    losses = [math.log(lines["course", "pre", seed]["points"][-1][1]) for seed in (0, 1)]
     assert sum(losses) / 2 == pytest.approx(best)
     rate = next(place["best"]["learning_rate"] for place in summary["placements"] if place["placement"] == "pre")
     diagnoses = [
         json.loads((trained / f"pre_lr{rate:g}_seed{seed}" / "trial-diagnosis.json").read_text())["result"]
         for seed in (0, 1)
     ]
-    drop = lines["performance drop", "pre", 1]
-    assert drop["label"] == "loss, nats per token"
+    drop = lines["drops", "pre", 1]
+    assert (drop["measure"], drop["unit"]) == ("loss", "nats per token")
     assert drop["points"] == [[each["first"], each["change"]] for each in diagnoses[1]["drops"]["skipped"]]
     (turned,) = [each for each in found["turned"] if each["placement"] == "pre"]
     cells = [diagnosis["angular"]["distance"][2][1] for diagnosis in diagnoses]
@@ -130,7 +137,7 @@ def test_a_recipe_of_language_from_its_trainings_to_its_verdicts(recipe, tmp_pat
     assert "- `small`: As others.\n" in page
     assert "](documents/small-angular.png)" in page
     assert {path.name for path in documents.glob("*.png")} == {f"small-{name}" for name in drawn}
-    assert "| table1 | Table 1: perplexity of four placements at four sizes | — | — | — | not run yet |" in page
+    assert f"| table1 | {RECIPES['table1'].title} | — | — | — | {words.NOT_RUN} |" in page
 
 
 def test_what_a_recipe_trained_counts_the_steps_after_the_pre_training(recipe):
@@ -149,7 +156,7 @@ def test_what_a_recipe_trained_counts_the_steps_after_the_pre_training(recipe):
         )
         for each in later
     ]  # fmt: skip
-    chain = Chain(steps=("finetune", "rlhf"), settings={}, tasks=(), chance={}, rows=(), results=later, notes=())
+    chain = Chain(steps=("finetune", "rlhf"), settings={}, tasks=(), chance={}, rows=(), results=later)
     summary = samples.summary([], trained, chain=chain)
     found = {trial.placement: seconds for (_, trial), seconds in costs_of([run], {"Small": summary}).items()}
     assert found == {"pre": 43.0, "mix(1/3)": 23.0}  # another recipe's Post-LN lies in the same folder
@@ -166,11 +173,8 @@ def test_what_the_authors_code_makes_of_it_stands_beside_it(recipe, tmp_path, ca
     command = ["reproduce", "small", "--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")]
     assert main([*command, "--as-published", "evaluation", "bfloat16"]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert (
-        "As published, evaluation: the loss over n batches, of which their evaluation has about 600, is their sum over n + 1"
-        in said
-    )
-    assert said.count("no training: what the others found is counted") == 1
+    assert f"As published, evaluation: {DEVIATIONS['evaluation'].what}" in said
+    assert said.count(recipe_plan.NO_TRAINING) == 1
     reproduction = json.loads((out / "reproduction.json").read_text())
     plain = {each["placement"]: each["value"] for each in reproduction["measured"]}
     found = json.loads((out / "as-published.json").read_text())
@@ -194,7 +198,8 @@ def test_what_the_authors_code_makes_of_it_stands_beside_it(recipe, tmp_path, ca
     assert main([*command, "--as-published", "evaluation,bfloat16"]) == 0
     assert {path: path.stat().st_mtime_ns for path in trainings.rglob("result.json")} == marks
     page = (out / "as-published.md").read_text()
-    assert "| the paper has | ahead of | published | as the paper says | evaluation | bfloat16 |" in page
+    head = (words.PAPER_AHEAD, words.AHEAD_OF, words.PUBLISHED, words.PAPER, "evaluation", "bfloat16")
+    assert f"| {' | '.join(head)} |" in page
     assert "| mix(1/3) | pre | −5.0% |" in page  # 19 and 20
 
     documents = tmp_path / "documents"
@@ -202,7 +207,7 @@ def test_what_the_authors_code_makes_of_it_stands_beside_it(recipe, tmp_path, ca
     (documents / "small.json").write_text((out / "reproduction.json").read_text())
     (documents / "small.as-published.json").write_text((out / "as-published.json").read_text())
     assert main(["reproduce", "--document", str(documents)]) == 0
-    assert "### `small` as published" in capsys.readouterr().out
+    assert words.beside_heading(recipe.title, "small") in capsys.readouterr().out
 
 
 def test_only_some_of_the_models(recipe, tmp_path, capsys):
@@ -231,10 +236,9 @@ def test_other_seeds_go_on_from_what_was_trained(recipe, tmp_path, capsys):
         recipe, claims=(), minutes=10, runs=lambda scale, data: (dataclasses.replace(one, settings=fewer, diagnosed=False),)
     )  # fmt: skip
     command = ["reproduce", "small", "--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")]
+    (plain,) = RECIPES["small"].runs("cpu", None)
     assert main([*command, "--plan"]) == 0
-    assert " ".join(capsys.readouterr().out.split()).endswith(
-        "seeds 0, 1; 60 steps of 4 × 16 tokens; init normal: 4 trials"
-    )
+    assert " ".join(capsys.readouterr().out.split()).endswith(" ".join(recipe_plan.comparison(plain, 0).split()))
     assert main(command) == 0
     (trained,) = (tmp_path / "out" / "trainings").iterdir()
     marks = {path: path.stat().st_mtime_ns for path in trained.rglob("result.json")}
@@ -243,8 +247,9 @@ def test_other_seeds_go_on_from_what_was_trained(recipe, tmp_path, capsys):
 
     assert main([*command, "--seeds", "0", "1", "2", "--plan"]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "seeds 0, 1, 2; 60 steps of 4 × 16 tokens; init normal: 6 trials, 4 of them done" in said
-    assert "About 15 minutes" in said
+    more = dataclasses.replace(plain, settings=dataclasses.replace(plain.settings, seeds=(0, 1, 2)))
+    assert recipe_plan.comparison(more, 4) in said
+    assert "15 minutes" in said  # of 10 for two seeds
     assert main([*command, "--seeds", "0", "1", "2", "--checkpoint-seconds", "0", "--activation-checkpointing"]) == 0
     found = json.loads((tmp_path / "out" / "small-cpu-seeds-0-1-2" / "reproduction.json").read_text())
     assert {each["seeds"] for each in found["measured"] if each["quantity"] == "perplexity"} == {3}
@@ -269,7 +274,10 @@ def test_a_smaller_micro_batch(recipe, tmp_path, capsys):
     assert main([*command, "--micro-batch-size", "8"]) == 0  # more than the batch of 4
     assert capsys.readouterr().out == plain
     assert main([*command, "--micro-batch-size", "2"]) == 0
-    assert "60 steps of 4 × 16 tokens, 2 at a time; init normal: 8 trials" in " ".join(capsys.readouterr().out.split())
+    (run,) = recipe.runs("cpu", None)
+    training = dataclasses.replace(run.settings.training, micro_batch_size=2)
+    split = dataclasses.replace(run, settings=dataclasses.replace(run.settings, training=training))
+    assert recipe_plan.comparison(split, 0) in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_micro_batch_of_one_device_that_eight_could_not_share(capsys):
@@ -329,10 +337,7 @@ def test_the_plan_of_the_paper_counts_what_it_takes(capsys):
     """Table 1's largest size: 13.1 billion tokens of 1.34 billion parameters, 12 times."""
     assert main(["reproduce", "table1", "--scale", "paper", "--plan"]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert (
-        "LLaMA-1B: 1b; post, deepnorm, pre, mix(0.25); learning rate 0.0005; seeds 0, 1, 2; 100,000 steps of 512 × 256 tokens"
-        in said
-    )
+    assert recipe_plan.comparison(RECIPES["table1"].runs("paper", None)[-1], 0) in said
     assert "1,339 million parameters, 13.1 billion tokens each" in said
 
 
@@ -354,15 +359,11 @@ def test_compiled_layers_are_not_sharded(tmp_path, capsys):
 
 
 def test_the_document_is_what_the_stored_outcomes_say(tmp_path, capsys):
-    """`just documents` writes it, and their texts are those of the recipes."""
+    """`just documents` writes it."""
     docs = Path(__file__).parents[2] / "docs"
     shutil.copytree(docs / "papers", tmp_path / "papers", ignore=shutil.ignore_patterns("*.png"))
     assert main(["reproduce", "--document", str(tmp_path / "papers")]) == 0
     assert capsys.readouterr().out == (docs / "papers.md").read_text("utf-8")
-    for path in (docs / "papers").glob("*.json"):
-        found, recipe = json.loads(path.read_text("utf-8")), RECIPES[path.name.partition(".")[0]]
-        assert found["scaled"] == recipe.scaled
-        assert found.get("reading", recipe.whole_reading) == recipe.whole_reading
 
 
 def test_documents_that_are_none(tmp_path, capsys):

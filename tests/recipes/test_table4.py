@@ -11,6 +11,10 @@ from mixln.cli import main
 from mixln.planning.vision import plan_vision
 from mixln.presets import vision_config
 from mixln.recipes import RECIPES
+from mixln.recipes.results import Reproduction
+from mixln.records import from_json
+from mixln.report.wording import recipe_plan
+from mixln.report.wording import reproduction as words
 from tests.data.pictures import write_images
 
 
@@ -56,10 +60,7 @@ def test_the_list_and_the_plan_train_nothing(tmp_path, monkeypatch, capsys):
     assert "table4" in capsys.readouterr().out
     assert main(["reproduce", "table4", "--scale", "paper", "--plan"]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert (
-        "ViT-Small: vit-small; pre, mix(0.25); learning rate 0.004; seeds 0, 1, 2; 120 epochs, 4096 images a step"
-        in said
-    )
+    assert recipe_plan.comparison(RECIPES["table4"].runs("paper", None)[0], 0) in said
     assert "22.1 million parameters, 37,440 steps" in said
     assert list(tmp_path.iterdir()) == []
 
@@ -91,12 +92,12 @@ def test_a_small_run_stands_beside_what_was_published(tmp_path, monkeypatch, cap
     monkeypatch.setitem(RECIPES, "table4", small)
     assert main(["reproduce", "table4", "--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "Accuracy: published and measured" in said
+    assert words.numbers_title("accuracy") in said
     assert "67.34%" in said
-    assert "Of 1 ordering of the paper 1 " in said
     results = tmp_path / "out" / "table4-cpu" / "vit-tiny" / "results.json"
     assert json.loads(results.read_text())["task"] == "vision"
     found = json.loads((tmp_path / "out" / "table4-cpu" / "reproduction.json").read_text())
+    assert words.tally(from_json(Reproduction, found)) in said
     (claim,) = found["orderings"]
     assert (claim["ahead"], claim["behind"]) == (["ViT-Tiny", "mix(0.25)"], ["ViT-Tiny", "pre"])
     assert claim["difference"]["pairs"] == 2

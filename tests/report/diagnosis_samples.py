@@ -7,6 +7,7 @@ import math
 import random
 
 from mixln.compare.results import Summary
+from mixln.data.samples import TextSample
 from mixln.diagnostics.results import (
     Angular,
     Diagnoses,
@@ -15,12 +16,13 @@ from mixln.diagnostics.results import (
     Drops,
     Gradients,
     Jacobian,
+    Omission,
     Stream,
 )
 from mixln.runs.profile import Profile
-
-from . import samples
-from .samples import HOSTILE
+from mixln.runs.provenance import ModelFacts, Provenance
+from tests.report import samples
+from tests.report.samples import HOSTILE
 
 
 def drop(layer: int, change: float, original: float = 5.3, last: int | None = None, width: float = 0.2) -> Drop:
@@ -44,9 +46,10 @@ def loss_drops(changes: tuple[float, ...], zeroed: tuple[float, ...] = ()) -> Dr
     )
 
 
-def task(measure: str, changes: tuple[float, ...]) -> Drops:
+def task(measure: str, changes: tuple[float, ...], name: str = "") -> Drops:
     return Drops(
         measure=measure,
+        task=name,
         unit="fraction of answers",
         better="higher",
         original=0.431,
@@ -94,11 +97,16 @@ def model(name: str, layers: int = 12, *, decay: float = 0.8, growth: float = 0.
     return Diagnosis(
         model=name,
         layers=layers,
-        facts={
-            "checkpoint": f"runs/{name}",
-            "architecture": f"LlamaForCausalLM, {layers} layers",
-            "text": "corpus.txt",
-        },
+        subject=ModelFacts(source=f"runs/{name}", family="llama", parameters=1_234_567, precision="float32"),
+        text=TextSample(
+            description="corpus.txt",
+            tokens=4096,
+            asked=4096,
+            windows=32,
+            length=128,
+            held_out=3,
+            held_out_documents=10,
+        ),
         angular=angular(rows, tuple(1 - math.cos(math.pi * row[0]) for row in rows)),
         stream=Stream(
             entry_variance=0.4,
@@ -115,7 +123,7 @@ def model(name: str, layers: int = 12, *, decay: float = 0.8, growth: float = 0.
             loss_drops(changes, tuple(change * (3 if post else 1) for change in changes)),
             blocks=(drop(2, 0.6, last=3), drop(5, 0.9, last=8)),
         ),
-        tasks=(task("accuracy of arc_easy", tuple(-0.2 * decay**layer + 0.01 for layer in range(layers))),),
+        tasks=(task("acc", tuple(-0.2 * decay**layer + 0.01 for layer in range(layers)), "arc_easy"),),
         gradients=gradients(0.2, -0.04),
         initial=gradients(0.9, -0.1),
         jacobian=Jacobian(
@@ -124,11 +132,7 @@ def model(name: str, layers: int = 12, *, decay: float = 0.8, growth: float = 0.
             typical=tuple(shaky(0.1 + 0.5 * decay**layer) for layer in range(layers)),
             tokens=64,
         ),
-        verdict=(
-            f"The first layer of {name} is needed most: without it the loss is 8.0 nats per token higher.",
-            "Layers 6 to 12 add less than 0.05 nats per token each.",
-        ),
-        left_out=("lm-eval tasks other than arc_easy: not asked for.",),
+        omitted=(Omission(kind="no-loss", model_type="llama"),),
     )
 
 
@@ -140,10 +144,9 @@ def minimal(name: str, layers: int = 3) -> Diagnosis:
     return Diagnosis(
         model=name,
         layers=layers,
-        facts={},
         angular=angular(rows),
         stream=Stream(entry_variance=1.0, entry_norm=1.0, variance=whole, norm=whole, share=unknown, gains={}),
-        left_out=("Performance drops: not asked for.",),
+        omitted=(Omission(kind="unknown-branches", model_type="unheard-of"),),
     )
 
 
@@ -151,7 +154,7 @@ def diagnoses(*models: Diagnosis) -> Diagnoses:
     return Diagnoses(
         settings={"models": [each.model for each in models], "text": {"file": "corpus.txt", "sequences": 16}},
         models=models,
-        facts={"mixln": "0.1.0", "machine": "2 cores, Linux x86-64"},
+        provenance=samples.PROVENANCE,
     )
 
 
@@ -172,7 +175,7 @@ def four() -> Diagnoses:
 
 def bare() -> Diagnoses:
     """Nothing but angles and the stream, and no verdict."""
-    return dataclasses.replace(diagnoses(minimal("bare")), settings={}, facts={})
+    return dataclasses.replace(diagnoses(minimal("bare")), settings={}, provenance=Provenance())
 
 
 def mixed() -> Diagnoses:
@@ -194,15 +197,14 @@ def hostile() -> Diagnoses:
             dataclasses.replace(
                 evil,
                 tasks=(odd,),
-                verdict=(HOSTILE,),
-                left_out=(HOSTILE,),
-                facts={HOSTILE: odd.unit},
+                omitted=(Omission(kind="unknown-branches", model_type=HOSTILE),),
+                subject=ModelFacts(source=HOSTILE, family=odd.unit),
                 stream=dataclasses.replace(evil.stream, gains=gains),
             ),
             other,
         ),
         settings={HOSTILE: {HOSTILE: [HOSTILE]}},
-        facts={HOSTILE: HOSTILE},
+        provenance=Provenance(versions={HOSTILE: HOSTILE}),
     )
 
 

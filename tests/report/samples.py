@@ -11,13 +11,44 @@ import random
 import numpy as np
 from PIL import Image
 
-from mixln.compare.results import Answered, Cell, Floor, Interval, Mistake, PlacementSummary, Summary
+from mixln.compare.results import (
+    Answered,
+    Cell,
+    DiagnosisFailure,
+    Floor,
+    Interval,
+    Mistake,
+    PlacementSummary,
+    RunWarnings,
+    Summary,
+    TrialLength,
+)
+from mixln.data.text import TextInfo
+from mixln.placement import placement
+from mixln.placement.preflight import risks
 from mixln.runs.outcome import Status
 from mixln.runs.profile import LayerProfile
+from mixln.runs.provenance import Hardware, Provenance
 from mixln.runs.trials import Trial, TrialResult
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 FLOOR = Floor(loss=7.05, bits_per_byte=2.61)
+TEXT = TextInfo(
+    description="corpus.txt",
+    fingerprint="0" * 20,
+    vocabulary_size=2048,
+    documents=90,
+    held_out_documents=10,
+    train_tokens=3_100_000,
+    held_out_tokens=312_448,
+    held_out_bytes=1_240_000,
+    unigram_loss=7.05,
+)
+PROVENANCE = Provenance(
+    versions={"mixln": "0.1.0", "torch": "2.13.0", "transformers": "5.23.0"},
+    commits=("0123abcd",),
+    hardware=(Hardware(cores=2, trials=2, threads=1),),
+)
 
 PRE, POST, MIX, HYBRID = (
     ("pre", "Pre-LN", "normal"),
@@ -124,24 +155,16 @@ def summary(rows: list[PlacementSummary], trials: list[TrialResult], **changes: 
             "seeds": 2,
             "data": "corpus.txt",
         },
-        facts={
-            "mixln": "0.1.0",
-            "torch": "2.13.0",
-            "transformers": "5.23.0",
-            "machine": "2 cores, Linux x86-64",
-            "training text": "corpus.txt, 12.4 MB, 3.1 million tokens",
-            "held-out text": "312,448 tokens, 1.24 MB",
-        },
+        folder="runs/first",
+        parameters=9_437_184,
+        length=TrialLength(steps=300, amount=2_457_600),
+        text=TEXT,
+        provenance=PROVENANCE,
         baseline="pre",
         floor=FLOOR,
         placements=tuple(rows),
         trials=tuple(trials),
-        verdict=(
-            "Mix-LN is ahead of Pre-LN: 9.5% lower perplexity (95% interval 6.4% to 12.5% lower) over 2 seeds.",
-            "HybridNorm* is ahead of Pre-LN: 25.3% lower perplexity (95% interval 19.1% to 31.0% lower) over 2 seeds.",
-            "Post-LN stalled at both seeds: it ends no better than a unigram model.",
-        ),
-        warnings=("post: Post-LN usually needs warm-up; 30 of 300 steps warm up.",),
+        warnings=RunWarnings(risks=risks(placement("post", 12), init="normal", warms_up=False)),
     )
     return dataclasses.replace(made, **changes)  # type: ignore[arg-type]
 
@@ -177,8 +200,7 @@ def one_seed() -> Summary:
             row(POST, [cell(post)]),
         ],
         [*pre, *mix, *post],
-        verdict=("One seed: no claim.",),
-        warnings=(),
+        warnings=RunWarnings(),
     )
 
 
@@ -252,10 +274,10 @@ def bare() -> Summary:
     return summary(
         [row(PRE, [empty]), row(POST, [cell([stalled])])],
         [failed, stalled],
-        verdict=(),
-        warnings=(),
+        text=None,
+        provenance=Provenance(),
+        warnings=RunWarnings(),
         settings={},
-        facts={},
     )
 
 
@@ -268,11 +290,12 @@ def hostile() -> Summary:
     return summary(
         [row(evil, [cell(first)]), row(under, [cell(second)])],
         [*first, *second],
-        baseline=HOSTILE,
-        verdict=(HOSTILE,),
-        warnings=(HOSTILE, "<!-- <script>"),
+        baseline=evil[0],
+        folder=HOSTILE,
+        text=dataclasses.replace(TEXT, description=HOSTILE),
+        warnings=RunWarnings(undiagnosed=(DiagnosisFailure(model=HOSTILE, error="<!-- <script>"),)),
         settings={HOSTILE: {HOSTILE: [HOSTILE]}},
-        facts={HOSTILE: HOSTILE},
+        provenance=Provenance(versions={HOSTILE: HOSTILE}),
     )
 
 
@@ -306,4 +329,4 @@ def pictures() -> Summary:
         placement="pre", reliability=((0.45, 0.5, 40), (0.95, 0.9, 900), (0.2, 0.1, 3)), mistakes=(mistake, mistake)
     )
     floor = Floor(loss=math.log(10), figures={"accuracy": 0.1})
-    return summary(rows, trials, task="vision", floor=floor, answered=(answered,))
+    return summary(rows, trials, task="vision", floor=floor, answered=(answered,), text=None)

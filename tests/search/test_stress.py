@@ -9,14 +9,18 @@ import math
 import pytest
 
 from mixln.cli import main
-from mixln.report.stress import charts, table
+from mixln.report.figures.stress import charts
+from mixln.report.tables.stress import table
+from mixln.report.wording import pages, search_report
 from mixln.search import stress
-from mixln.search.results import Breaking, Limit, Ramp, Stress
+from mixln.search.findings import StabilityLimit, stress_findings
+from mixln.search.results import Breaking, Limit, Ramp
 from mixln.search.settings import StressSettings
-from mixln.search.words import said
 from mixln.training.schedule import ramp
 from mixln.training.settings import RampSettings
 from tests import small
+from tests.compare.records import one
+from tests.search.records import stressed
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +59,7 @@ def test_a_stress_test_orders_placements_and_depths(files, capsys):
     command += ["--highest", "1000", "--decades", "6", "--out", str(out)]
     assert main([*command, *options(files)]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "The highest learning rate that trains" in shown
+    assert search_report.STRESS_TITLE in shown
     assert "ramps: 2 layers" in shown
     found = json.loads((out / "stress.json").read_text())
     assert [(limit["placement"], limit["layers"]) for limit in found["limits"]] == [
@@ -67,31 +71,14 @@ def test_a_stress_test_orders_placements_and_depths(files, capsys):
         assert limit["rate"] is None or 1e-3 < limit["rate"] < 1000
     assert len(found["ramps"]) == 8
     assert {"stress.md", "ramps.png", "report.html"} <= {path.name for path in out.iterdir()}
-    assert "Where training breaks: Pre-LN, Post-LN" in (out / "report.html").read_text()
+    assert [found["kind"] for found in found["findings"]].count("stability-limit") == 4
+    assert pages.stress("Pre-LN, Post-LN").heading in (out / "report.html").read_text()
     before = (out / "stress.json").read_text()
     assert main([*command, *options(files)]) == 0
     assert "nothing to run" in capsys.readouterr().out
     assert json.loads((out / "stress.json").read_text())["limits"] == json.loads(before)["limits"]
     assert main([*command, *options(files), "--highest", "10"]) == 2
     assert "holds another search: highest there 1000.0, here 10.0; choose another --out" in capsys.readouterr().err
-
-
-def test_a_ramp_that_was_too_short_says_so_and_orders_nothing():
-    def limit(**more):
-        values = {"rate": None, "low": None, "high": None, "trained": 0, "failures": ("stalls", "stalls"), **more}
-        return Limit(
-            placement="pre", title="Pre-LN", layers=2, init="normal", censored=0, spiked=0, ratio=None, **values
-        )
-
-    short = said(limit(), 20)
-    assert short.startswith(
-        "Pre-LN (2 layers, normal) never came below the unigram model (2 of 2 stalled): 20 steps are too few"
-    )
-    assert "from 1 of 2 seeds alone" in said(limit(trained=1), 20)
-    settings = StressSettings(placements=("pre",))
-    closing = "It orders placements"
-    assert not any(closing in sentence for sentence in stress._verdict([limit()], settings))
-    assert any(closing in sentence for sentence in stress._verdict([limit(rate=0.1, trained=2)], settings))
 
 
 def test_a_ramp_that_failed_is_no_seed_that_never_trained():
@@ -101,11 +88,12 @@ def test_a_ramp_that_failed_is_no_seed_that_never_trained():
     crashed = dataclasses.replace(ramp, seed=1, breaking=None, curve=(), error="out of memory")
     (limit,) = stress._limits([ramp, crashed], "pre")
     assert (limit.rate, limit.trained, limit.failed) == (None, 1, 1)
-    assert "1 of 2 ramps failed with an error" in said(limit, 20)
-    found = Stress(
-        settings={}, facts={}, baseline="pre", rates=(1e-3, 1.0), steps=20, floor=5.8, verdict=(), limits=(limit,), ramps=()
-    )  # fmt: skip
-    assert table(found).rows[0][2:4] == (("1 stalled,", "1 failed"), ("not known",))
+    found = stressed(limit)
+    assert one(stress_findings(found), StabilityLimit).state == "failed"
+    assert table(found).rows[0][2:4] == (
+        ("1 stalled,", "1 failed"),
+        (search_report.highest(None, censored=False, unknown=True),),
+    )
 
 
 @pytest.mark.parametrize("depths", [(12,), (6, 12)])
@@ -115,15 +103,16 @@ def test_the_figures_have_the_intervals_and_gaps_where_a_loss_is_beyond_them(dep
     broken = Breaking(
         rate=rates[4], failure="diverges", spikes=0, first_spike=None, least=5.0, best_rate=rates[4]
     )  # fmt: skip
-    found = Stress(
-        settings={}, facts={}, baseline="pre", rates=(rates[0], rates[-1]), steps=9, floor=5.8, verdict=(),
-        limits=tuple(
+    found = stressed(
+        *(
             Limit(
                 placement="pre", title="Pre-LN", layers=depth, init="normal", rate=rates[4], low=rates[3], high=50.0,
                 trained=2, censored=0, failures=("diverges", "diverges"), spiked=0,
             )
             for depth in depths
         ),
+        rates=(rates[0], rates[-1]),
+        steps=9,
         ramps=tuple(
             Ramp(
                 placement="pre", layers=depth, init="normal", seed=seed, breaking=broken,

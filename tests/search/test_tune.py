@@ -14,13 +14,15 @@ from mixln.compare.runner import Machine
 from mixln.compare.settings import CompareSettings
 from mixln.compare.trial_job import TrialJob
 from mixln.errors import MixlnError
+from mixln.report.wording import search as wording
 from mixln.runs.trials import Trial, TrialResult
 from mixln.search import full, shorts, tune
-from mixln.search.results import Proxy
+from mixln.search.results import SEARCH
 from mixln.search.settings import SearchSettings, placement_with
 from mixln.training.settings import TrainSettings
 from tests import small
 from tests.runs.jobs import write_result
+from tests.search.records import proxy
 from tests.search.test_stress import code_of, options
 
 
@@ -30,12 +32,6 @@ def files(tmp_path_factory):
     small.write_folder(folder / "text", small.documents())
     small.write_config(folder / "config.json", num_hidden_layers=4)
     return folder
-
-
-def proxy(count, rate, loss, ended="finished"):
-    return Proxy(
-        placement=placement_with(count, 4), post_layers=count, learning_rate=rate, loss=loss, steps=10, ended=ended
-    )
 
 
 def test_the_ends_of_the_share_are_pre_and_post():
@@ -222,8 +218,9 @@ def test_a_search_chooses_shows_its_evidence_and_repeats_nothing(files, capsys):
     said = " ".join(capsys.readouterr().out.split())
     found = json.loads((out / "tune.json").read_text())
     chosen = found["chosen"]
-    assert f"Take {chosen['placement']} ({chosen['post_layers']} of 4 layers Post-LN)" in said
     assert chosen == found["finalists"][0]
+    assert (found["findings"][0]["kind"], found["findings"][0]["chosen"]) == ("choice", chosen)
+    assert wording.verdict(SEARCH.read(out / "tune.json"))[0] in said
     losses = [each["loss"] for each in found["finalists"] if each["loss"] is not None]
     assert losses == sorted(losses)
     assert any(each["post_layers"] == 0 for each in found["finalists"])
@@ -357,6 +354,9 @@ class Silent:
         pass
 
     def say(self, text):
+        pass
+
+    def warn(self, warning):
         pass
 
     def watch(self, running):

@@ -91,29 +91,34 @@ def show(settings: GridSettings, workers: Workers | None = None, *, report: Path
     paths: list[Path] = []
 
     def publish(summary: Summary) -> None:
-        from mixln.report import write
+        from mixln.report.writing import write
 
         paths[:] = write(summary, report or settings.out)
 
     summary = compare(settings, display(terminal.console, settings.task), publish, workers, alone=report is not None)
 
-    from mixln.report import terminal_chain, terminal_table
+    from mixln.report.tables.chain import terminal_chain
+    from mixln.report.tables.comparison import terminal_table
+    from mixln.report.wording import chain, comparison, diagnosis
+    from mixln.report.wording.training import reason
 
     terminal.show(terminal_table(summary))
-    for sentence in summary.verdict:
+    for sentence in comparison.verdict(summary):
         terminal.note(sentence)
-    for diagnosis in summary.diagnoses:
-        terminal.note(f"{diagnosis.model}: {diagnosis.verdict[0]}")
+    for each in summary.diagnoses:
+        terminal.note(f"{each.model}: {diagnosis.verdict(each)[0]}")
     if summary.chain is not None:
         terminal.line()
         terminal.show(terminal_chain(summary))
-        for note in summary.chain.notes:
+        for note in chain.notes(summary):
             terminal.note(note)
     page = next(path for path in paths if path.suffix == ".html")
     terminal.line(f"\nreport: {page}")
     failed = [result for result in summary.trials if result.status == "failed"]
     for result in failed:
-        terminal.line(f"failed: {result.trial.placement}, seed {result.trial.seed}: {result.reason}", style="red")
+        terminal.line(
+            f"failed: {result.trial.placement}, seed {result.trial.seed}: {reason(result.reason)}", style="red"
+        )
     return summary
 
 

@@ -28,8 +28,10 @@ class Diagnose(DiagnoseSettings):
         from mixln.compare.sources import find
         from mixln.diagnostics.models import diagnose_all, prepare_models
         from mixln.diagnostics.results import Diagnoses, Diagnosis
-        from mixln.report import terminal_diagnosis, write_diagnosis
-        from mixln.runs.provenance import facts_of_run
+        from mixln.report.tables.layers import terminal_diagnosis
+        from mixln.report.wording import diagnosis as wording
+        from mixln.report.writing import write_diagnosis
+        from mixln.runs.provenance import here
 
         keep_freed_memory()
         cache = cache_folder(self.cache)
@@ -43,11 +45,11 @@ class Diagnose(DiagnoseSettings):
         def done(diagnosis: Diagnosis) -> None:
             nonlocal page
             models.append(diagnosis)
-            found = Diagnoses(settings=settings, models=tuple(models), facts=facts_of_run())
+            found = Diagnoses(settings=settings, models=tuple(models), provenance=here())
             paths = reports.publish(lambda folder: write_diagnosis(found, folder), terminal.news)
             page = next(path for path in paths if path.suffix == ".html")
             terminal.show(terminal_diagnosis(diagnosis))
-            for sentence in diagnosis.verdict:
+            for sentence in wording.verdict(diagnosis):
                 terminal.note(sentence)
             terminal.line()
 

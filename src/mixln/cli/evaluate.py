@@ -29,8 +29,9 @@ class Evaluate(EvaluateSettings):
         from mixln.compare.sources import find
         from mixln.evaluation.models import evaluation, examine, prepare_exam
         from mixln.evaluation.results import Evaluation, Scores
-        from mixln.report import terminal_evaluation, write_evaluation
-        from mixln.runs.provenance import facts_of_run
+        from mixln.report.tables.evaluation import terminal_evaluation
+        from mixln.report.wording.evaluation import notes
+        from mixln.report.writing import write_evaluation
 
         keep_freed_memory()
         cache = cache_folder(self.cache)
@@ -44,7 +45,7 @@ class Evaluate(EvaluateSettings):
         models: list[Scores] = []
 
         def so_far() -> Evaluation:
-            return evaluation(models, exam, settings, facts_of_run())
+            return evaluation(models, exam, settings)
 
         def done(scores: Scores) -> None:
             models.append(scores)
@@ -55,7 +56,7 @@ class Evaluate(EvaluateSettings):
             examine(exam, self.out, say=terminal.news, done=done)
         found = so_far()
         terminal.show(terminal_evaluation(found))
-        for note in found.notes:
+        for note in notes(found):
             terminal.note(note)
         terminal.line(f"\ntable: {self.out / 'table.md'}")
         return 0

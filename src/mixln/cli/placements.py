@@ -12,7 +12,7 @@ from mixln.bounds import Layers, check_numbers
 from mixln.errors import SettingsError, unknown
 from mixln.nn.schemes import INIT_MODIFIERS, SCHEMES
 from mixln.placement import MODIFIERS, ZOO, Placement, draw, placement
-from mixln.placement.preflight import warnings
+from mixln.placement.preflight import risks
 from mixln.placement.records import LEGEND
 
 
@@ -67,8 +67,8 @@ class Show:
         if "(" in built.name:
             print("\nWhat is published is about the placement as its paper has it, not about every argument.")
         print(f"\n{LEGEND}")
-        for warning in warnings(built, init=built.init):
-            print(f"\nwarning: {warning}")
+        for risk in risks(built, init=built.init):
+            print(f"\nwarning: {risk.message}")
         return 0
 
     def _build(self) -> Placement:

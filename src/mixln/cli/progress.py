@@ -13,10 +13,13 @@ from rich.table import Table
 from rich.text import Text
 
 from mixln.compare.experiment import Display
-from mixln.compare.measure import Measure
+from mixln.compare.results import RunWarning
 from mixln.compare.runner import Progress
 from mixln.compare.tasks import TASKS
-from mixln.compare.words import duration
+from mixln.formats import duration
+from mixln.report.wording.nouns import nouns
+from mixln.report.wording.training import reason
+from mixln.report.wording.warnings import sentence
 from mixln.runs.trials import Trial, TrialResult
 
 PLAIN_SECONDS = 30.0
@@ -29,7 +32,7 @@ def display(console: Console, task: str, ended: Callable[[TrialResult], str] | N
     :param task: what the trials learn.
     :param ended: what is said of a trial that has ended; left out, what it is measured by.
     """
-    return (LiveDisplay if console.is_terminal else PlainDisplay)(console, TASKS[task].measure, ended)
+    return (LiveDisplay if console.is_terminal else PlainDisplay)(console, task, ended)
 
 
 class Course:
@@ -60,14 +63,18 @@ class Course:
 class PlainDisplay:
     """One line a trial that ends, and one now and then about those that run."""
 
-    def __init__(self, console: Console, measure: Measure, ended: Callable[[TrialResult], str] | None = None) -> None:
-        self.console, self.measure = console, measure
-        self.ended = ended or partial(_ended, measure=measure)
+    def __init__(self, console: Console, task: str, ended: Callable[[TrialResult], str] | None = None) -> None:
+        self.console = console
+        self.task: str = task
+        self.ended = ended or partial(_ended, task=task)
         self.course = Course(0, 0, 1)
         self.last = time.monotonic()
 
     def say(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def warn(self, warning: RunWarning) -> None:
+        self.say(f"warning: {sentence(warning)}")
 
     def begin(self, trials: int, done: int, steps: int) -> None:
         self.course = Course(trials, done, steps)
@@ -79,7 +86,7 @@ class PlainDisplay:
             return
         self.last = time.monotonic()
         for progress in running:
-            self.say(f"running: {_words(progress, self.course.steps, self.measure)}")
+            self.say(f"running: {_words(progress, self.course.steps, self.task)}")
         if left:
             self.say(f"trials: {self.course.done} of {self.course.trials} done, {left}")
 
@@ -102,7 +109,7 @@ class LiveDisplay(PlainDisplay):
     def watch(self, running: Sequence[Progress]) -> None:
         course = self.course
         table = Table(box=None, pad_edge=False)
-        for column in ("running", "step", "", "loss", f"{self.measure.amount}/s"):
+        for column in ("running", "step", "", "loss", f"{nouns(self.task).units}/s"):
             table.add_column(column, justify="left" if column in ("running", "") else "right")
         for progress in running:
             row, trial = progress.metrics, progress.job.trial
@@ -122,20 +129,21 @@ class LiveDisplay(PlainDisplay):
         self.live.stop()
 
 
-def _words(progress: Progress, steps: int, measure: Measure) -> str:
+def _words(progress: Progress, steps: int, task: str) -> str:
     row = progress.metrics
     said = f"{progress.job.trial.label}: step {row.get('step', 0)} of {steps}"
     if "loss" in row:
         said += f", loss {row['loss']:.3f}"
     if row.get("tokens_per_second"):
-        said += f", {row['tokens_per_second']:,.0f} {measure.amount}/s"
+        said += f", {row['tokens_per_second']:,.0f} {nouns(task).units}/s"
     return said
 
 
-def _ended(result: TrialResult, measure: Measure) -> str:
+def _ended(result: TrialResult, task: str) -> str:
+    metric, why = TASKS[task].metrics.ranking, reason(result.reason)
     said = f"{result.trial.label}: {result.status}"
-    if measure.of(result) is not None:
-        said += f", {measure.name} {measure.say_briefly(result)}"
-    if result.reason:
-        said += f" ({result.reason})"
+    if (value := metric.value(result)) is not None:
+        said += f", {metric.name} {metric.say_briefly(value)}"
+    if why:
+        said += f" ({why})"
     return f"{said}, {duration(result.seconds)}"

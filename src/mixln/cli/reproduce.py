@@ -18,7 +18,7 @@ from mixln.launch import launched
 from mixln.recipes import RECIPES, Scale
 from mixln.recipes.deviations import DEVIATIONS, Variant, check, variants
 from mixln.recipes.folders import TRAININGS, ended, folder_of, placed, seeds_of
-from mixln.recipes.plan import check_machine, described
+from mixln.recipes.plan import check_machine
 from mixln.recipes.records import Recipe, Run
 from mixln.runs.reports import ReportFolder
 from mixln.training.settings import EngineSettings, Parallel
@@ -113,6 +113,8 @@ class Reproduce(ExecutorSettings):
             if self.scale == "paper" and runs:
                 check_machine(runs, processes=processes, parallel=self.parallel)
             check_writable(self.out)
+        from mixln.report.wording.recipe_plan import described
+
         for line in described(recipe, runs, self.scale, chosen, done=self._done):
             terminal.prose(line)
         if self.plan:
@@ -129,7 +131,9 @@ class Reproduce(ExecutorSettings):
     ) -> int:
         from mixln.cli.compare import exit_code, show
         from mixln.recipes.reproducing import Carrier
-        from mixln.report import grid, reproduction, write_reproduction
+        from mixln.report.tables import grid, reproduction
+        from mixln.report.wording.reproduction import tally
+        from mixln.report.writing import write_reproduction
 
         parts = [
             *map(folder_of, sorted(self.only)),
@@ -150,6 +154,7 @@ class Reproduce(ExecutorSettings):
         carrier = Carrier(
             name=self.recipe,
             recipe=recipe,
+            only=self.only,
             scale=self.scale,
             data=self.data,
             command=self._command(chosen),
@@ -166,7 +171,7 @@ class Reproduce(ExecutorSettings):
         if plain.found.orderings:
             terminal.line()
             terminal.show(grid.terminal(reproduction.orders(plain.found)))
-        terminal.note(reproduction.tally(plain.found))
+        terminal.note(tally(plain.found))
         beside = None
         for beside in carrier.varied(chosen, plain):
             paths = write_reproduction(plain.found, report, beside)
@@ -230,7 +235,7 @@ def _earlier(folder: Path) -> bool:
 
 def _document(folder: Path) -> str:
     from mixln.recipes.results import AS_PUBLISHED, REPRODUCTION, AsPublished, Reproduction
-    from mixln.report import reproductions
+    from mixln.report.writing import reproductions
 
     folder = folder.resolve()  # whose name the links have
     found: dict[str, Reproduction] = {}

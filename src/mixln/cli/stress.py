@@ -20,15 +20,17 @@ class StressCommand(StressSettings):
     def run(self) -> int:
         """Runs the ramps, prints the table and the verdict, and writes the report."""
         from mixln.cli.progress import display
-        from mixln.report import grid, write_stress
-        from mixln.report.stress import table
+        from mixln.report.tables import grid
+        from mixln.report.tables.stress import table
+        from mixln.report.wording.stress import verdict
+        from mixln.report.writing import write_stress
         from mixln.search.stress import stress
 
         terminal = Terminal()
         found = stress(self, display(terminal.console, "language", _ended))
         paths = write_stress(found, self.out)
         terminal.show(grid.terminal(table(found)))
-        for sentence in found.verdict:
+        for sentence in verdict(found):
             terminal.note(sentence)
         failed = [ramp for ramp in found.ramps if ramp.error]
         for ramp in failed:

@@ -17,15 +17,17 @@ class TuneCommand(SearchSettings):
     def run(self) -> int:
         """Searches, prints the choice with its evidence, and writes the report."""
         from mixln.cli.progress import display
-        from mixln.report import grid, write_search
-        from mixln.report.search import finalists
+        from mixln.report.tables import grid
+        from mixln.report.tables.search import finalists
+        from mixln.report.wording.search import verdict
+        from mixln.report.writing import write_search
         from mixln.search.tune import tune
 
         terminal = Terminal()
         found = tune(self, display(terminal.console, "language"))
         paths = write_search(found, self.out)
         terminal.show(grid.terminal(finalists(found)))
-        for sentence in found.verdict:
+        for sentence in verdict(found):
             terminal.note(sentence)
         terminal.line(f"\nreport: {next(path for path in paths if path.suffix == '.html')}")
         return int(found.chosen is None)

@@ -16,15 +16,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mixln.compare import former
 from mixln.compare.chain_settings import ChainSettings
 from mixln.compare.chain_statistics import summarise_chain
-from mixln.compare.results import Chain, ChainResult, PlacementSummary
+from mixln.compare.results import Chain, ChainResult, Interruption, PlacementSummary
 from mixln.compare.runner import Job, Progress, Workers, run, write_error
 from mixln.compare.store import Store
-from mixln.compare.words import duration
 from mixln.errors import Stopped, first_line
 from mixln.evaluation.offline import PERPLEXITY
 from mixln.files import no_room
+from mixln.formats import duration
 from mixln.hosts.sources import Say, Source, find_model, silent
 from mixln.records import difference, to_json
 from mixln.runs.checksums import read_sums
@@ -40,7 +41,10 @@ KEPT = Schema(
     file="chain-result.json",
     record=ChainResult,
     former="chain.json",
-    upgrade=lambda kept: {"request": _request(kept["asked"], kept.get("of")), "result": kept["result"]},
+    upgrade=lambda kept: {
+        "request": _request(kept["asked"], kept.get("of")),
+        "result": former.chain_result(kept["result"]),
+    },
 )
 """The file in a trial's folder that keeps the result of its steps."""
 CHAIN_RUN = RunKind(
@@ -78,12 +82,12 @@ class ChainJob(Job):
             if isinstance(error, Stopped) or no_room(error, self.folder):
                 raise
             write_error(self.folder)
-            return replace(result, status="failed", reason=f"{type(error).__name__}: {first_line(error)}")
+            return replace(result, status="failed", interruption=_error(f"{type(error).__name__}: {first_line(error)}"))
         RunFolder(self.folder, TRIAL_RUN).keep(KEPT, _request(self.asked, _trained(self.folder)), result)
         return result
 
     def failure(self, reason: str) -> ChainResult:
-        return ChainResult(trial=self.trial, status="failed", reason=reason)
+        return ChainResult(trial=self.trial, status="failed", interruption=_error(reason))
 
     @property
     def after(self) -> Path | None:
@@ -115,7 +119,7 @@ def _evaluate(job: ChainJob, source: Source, result: ChainResult) -> tuple[Chain
         replace(score, metrics=tuple(replace(metric, values=(), weights=()) for metric in score.metrics))
         for score in scores.scores
     )
-    return replace(result, scores=replace(scores, facts={}, scores=short)), source
+    return replace(result, scores=replace(scores, subject=None, scores=short)), source
 
 
 def _reward(job: ChainJob, source: Source, result: ChainResult) -> tuple[ChainResult, Source]:
@@ -130,8 +134,8 @@ def _rlhf(job: ChainJob, source: Source, result: ChainResult) -> tuple[ChainResu
     from mixln.training.post_training import rlhf_step
 
     if job.judge is None or not (job.judge / "reward" / MODEL / "config.json").is_file():
-        reason = "rlhf: the baseline has no reward model at this seed, which would judge all placements"
-        return replace(result, status="stopped", reason=reason), source
+        missing = Interruption(kind="no-reward-model", step="rlhf")
+        return replace(result, status="stopped", interruption=missing), source
     result, judge = replace(result, judge=job.judge.name), job.judge / "reward" / MODEL
     model = find_model(str(judge), cache=job.cache)
     chosen, seed = job.chain.reward.chosen, job.trial.seed
@@ -142,10 +146,14 @@ def _rlhf(job: ChainJob, source: Source, result: ChainResult) -> tuple[ChainResu
 def _after(job: ChainJob, source: Source, result: ChainResult, tuned: Tuned, name: str) -> tuple[ChainResult, Source]:
     """The model that a training leaves, with the text that its trial held out; a reason where it leaves none."""
     if tuned.status == "diverged":
-        reason = f"{name} diverged at step {tuned.step}: {tuned.reason}"
-        return replace(result, status="stopped", reason=reason), source
+        diverged = Interruption(kind="divergence", step=name, optimizer_step=tuned.step, reason=tuned.reason)
+        return replace(result, status="stopped", interruption=diverged), source
     found = find_model(str(job.folder / name / MODEL), cache=job.cache)
     return result, replace(found, title=source.title, trial=source.trial, trial_tokens=source.trial_tokens)
+
+
+def _error(text: str) -> Interruption:
+    return Interruption(kind="error", reason=text)
 
 
 STEPS = {"finetune": _finetune, "evaluate": _evaluate, "reward": _reward, "rlhf": _rlhf}
@@ -272,19 +280,22 @@ def run_chain(
     def finished(result: ChainResult) -> None:
         results[result.trial] = result
         done = sum(each is not None for each in results.values())
-        say(
-            f"chain: trial {done} of {len(alive)}: {result.trial.label}: {result.reason or 'done'}{clock.left(len(alive) - done)}"
-        )
+        why = f" ({result.interruption.reason})" if result.interruption and result.interruption.reason else ""
+        said = f"{result.trial.label}: {result.status}{why}{clock.left(len(alive) - done)}"
+        say(f"chain: trial {done} of {len(alive)}: {said}")
 
     run(sorted(jobs, key=lambda job: job.after is not None), start, finished=finished, watch=clock.watch, say=say)
     dead = [
-        ChainResult(trial=result.trial, status="stopped", reason=f"the pre-training {result.status}")
+        ChainResult(
+            trial=result.trial,
+            status="stopped",
+            interruption=Interruption(kind="pretraining", status=result.status),
+        )
         for result in trials
         if result.loss is None
     ]
-    stalled = {result.trial for result in trials if result.status == "stalled"}
     ended = [result for result in results.values() if result is not None]
-    return summarise_chain([*ended, *dead], placements, chain, baseline=baseline, settings=asked, stalled=stalled)
+    return summarise_chain([*ended, *dead], placements, chain, baseline=baseline, settings=asked)
 
 
 class Clock:

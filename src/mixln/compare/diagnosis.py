@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-from mixln.compare.sources import find
+from mixln.compare.results import DiagnosisFailure, RunWarning, RunWarnings, UnequalSeeds
+from mixln.compare.sources import representatives
 from mixln.data.settings import NamedText
+from mixln.diagnostics import former
 from mixln.diagnostics.models import diagnose_all, prepare_models
 from mixln.diagnostics.results import Diagnosis
 from mixln.diagnostics.settings import MeasureSettings
@@ -16,48 +19,52 @@ from mixln.hosts.sources import Say, Source
 from mixln.records import to_json
 from mixln.runs.folder import RunFolder
 from mixln.runs.schema import Schema
-from mixln.runs.trials import TRIAL_RUN, read_trial
+from mixln.runs.trials import TRIAL_RUN
 
 KEPT = Schema(
     kind="trial-diagnosis",
     file="trial-diagnosis.json",
     record=Diagnosis,
     former="diagnosis.json",  # the name of the file of `mixln diagnose`, too
-    upgrade=lambda kept: {"request": kept["settings"], "result": kept["diagnosis"]},
+    upgrade=lambda kept: {"request": kept["settings"], "result": former.diagnosis(kept["diagnosis"])},
 )
 """The file in a trial's folder that keeps its diagnosis."""
 
 
 def diagnose_experiment(
-    folder: Path, cache: Path, labels: dict[str, str], *, say: Say
-) -> tuple[tuple[Diagnosis, ...], tuple[str, ...]]:
+    folder: Path, cache: Path, labels: dict[str, str], *, say: Say, warn: Callable[[RunWarning], None]
+) -> tuple[tuple[Diagnosis, ...], RunWarnings]:
     """The diagnoses of a comparison: of each placement, its representative trial. Each is kept in the trial's folder.
 
-    :param labels: placement → what the comparison calls it; others are left out.
-    :returns: the diagnoses, and a warning for each trial that could not be diagnosed.
+    :param labels: placement → its label in the comparison; other placements are left out.
+    :param warn: told of each placement that could not be diagnosed, and of trials that do not all have the same seed.
     """
-    settings = MeasureSettings()
-    found: list[Diagnosis] = []
-    failures: list[str] = []
+    diagnoses: list[Diagnosis] = []
+    failures: list[DiagnosisFailure] = []
 
-    def failed(text: str) -> None:
-        failures.append(text)
-        say(f"warning: {text}")
+    def failed(model: str | None, error: str = "") -> None:
+        failures.append(DiagnosisFailure(model=model, error=error))
+        warn(failures[-1])
 
     try:
-        sources = find(str(folder), cache=cache, say=failed)
+        found = representatives(str(folder), folder, cache)
     except MixlnError as error:
-        failed(f"nothing could be diagnosed: {error}")
-        return (), tuple(failures)
-    for source in sources:
-        label = labels.get(read_trial(Path(source.path).parent).placement)
-        if label is None:
+        failed(None, first_line(error))
+        return (), RunWarnings(undiagnosed=tuple(failures))
+    for placement, label in labels.items():
+        if placement not in found.sources:
+            failed(label, found.missing.get(placement, ""))
             continue
         try:
-            found.append(replace(diagnose_trial(source, settings, cache=cache, say=say), model=label))
+            diagnosis = diagnose_trial(found.sources[placement], MeasureSettings(), cache=cache, say=say)
+            diagnoses.append(replace(diagnosis, model=label))
         except (MixlnError, RuntimeError, OSError) as error:
-            failed(f"{source.title} could not be diagnosed: {first_line(error)}")
-    return tuple(found), tuple(failures)
+            failed(label, first_line(error))
+    seeds = {placement: seed for placement, seed in found.seeds.items() if placement in labels}
+    unequal = UnequalSeeds(seeds=seeds) if len(set(seeds.values())) > 1 else None
+    if unequal is not None:
+        warn(unequal)
+    return tuple(diagnoses), RunWarnings(undiagnosed=tuple(failures), unequal_seeds=unequal)
 
 
 def diagnose_trial(source: Source, settings: MeasureSettings, *, cache: Path, say: Say) -> Diagnosis:

@@ -8,25 +8,27 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
+from itertools import chain
 from typing import Any, Protocol
 
 from mixln.compare.chain import check_chain, run_chain
 from mixln.compare.diagnosis import diagnose_experiment
 from mixln.compare.processes import Processes
-from mixln.compare.results import Summary
+from mixln.compare.results import DuplicatePlacement, RunWarning, RunWarnings, Summary, VersionChange
 from mixln.compare.runner import Job, Machine, Progress, Workers, machine, run
 from mixln.compare.settings import GridSettings
-from mixln.compare.statistics import runner_up, summarise
-from mixln.compare.store import Store
+from mixln.compare.statistics import summarise
+from mixln.compare.store import Store, provenance_of
 from mixln.compare.tasks import TASKS
 from mixln.compare.tasks.task import TaskData
 from mixln.compare.trial_job import TrialJob, tidy
-from mixln.compare.verdict import verdict
 from mixln.errors import MixlnError, SettingsError, StoreError, first_line
 from mixln.files import bytes_texts, cache_folder, check_writable, existing, sweep
 from mixln.placement import ZOO, Placement
-from mixln.placement.preflight import warnings as preflight
+from mixln.placement.preflight import risks
+from mixln.records import to_json
 from mixln.runs import provenance
+from mixln.runs.provenance import Hardware
 from mixln.runs.trials import Trial, TrialResult
 
 
@@ -35,6 +37,9 @@ class Display(Protocol):
 
     def say(self, text: str) -> None:
         """One line of news."""
+
+    def warn(self, warning: RunWarning) -> None:
+        """What a reader of the results must know."""
 
     def begin(self, trials: int, done: int, steps: int) -> None:
         """:param trials: all of them; `done` have ended before; `steps` each."""
@@ -96,20 +101,20 @@ def compare(
         )
     inits = {name: settings.init or built.init for name, built in placements.items()}
     warm = task.warms_up(settings)
-    found = [w for name, built in placements.items() for w in preflight(built, init=inits[name], warms_up=warm)]
-    found += _twins(placements)
+    known = (risks(built, init=inits[name], warms_up=warm) for name, built in placements.items())
+    warnings = RunWarnings(risks=tuple(chain.from_iterable(known)), duplicates=_duplicates(placements))
     _most_parameters(settings, stock, placements, inits)
-    for warning in found:
-        display.say(f"warning: {warning}")
+    for warning in warnings.every:
+        display.warn(warning)
 
     data = task.prepare(settings, stock, display.say)
     stock = data.config
     parameters = _most_parameters(settings, stock, placements, inits)
-    chain: dict[str, Any] = {}
+    steps: dict[str, Any] = {}
     if settings.after.chain:
         display.say(f"chain: checking {', '.join(settings.after.chain)}")
         configs = {name: placed_config(stock, built) for name, built in placements.items()}
-        chain = check_chain(store, settings.after, settings.cache, tokenizer=task.tokenizer(data), configs=configs)
+        steps = check_chain(store, settings.after, settings.cache, tokenizer=task.tokenizer(data), configs=configs)
     trials = settings.trials(inits)
     plan = machine(settings.jobs, parameters=parameters, trials=len(trials))
     shared = {
@@ -129,10 +134,11 @@ def compare(
         sweep(store.folder)
         if whole.with_grid(store.check(shared, asked, extend=extend)) != whole:
             raise StoreError(f"out {store.folder} has been extended by another mixln meanwhile; run this again")
-        now = {"commit": provenance.commit(), "machine": _machine_words(settings, plan, workers)}
-        present = store.read() or {"versions": provenance.versions(), **now}
+        present = store.read() or {**shared, "grid": whole.grid(), "versions": provenance.versions(), "commit": None}
         if missing:  # what is added may be of another
-            present |= {name: _also(present.get(name), value) for name, value in now.items()}
+            hardware = (*provenance_of(present).hardware, _hardware(settings, plan, workers))
+            present |= {"commit": _also(present["commit"], provenance.commit())}
+            present |= {"hardware": to_json(tuple(dict.fromkeys(hardware)))}
         store.create({**present, "task": task.name, **shared, "grid": whole.grid(), "baseline": settings.reference})
         results = {trial: store.result(trial, shared) for trial in trials}
         for trial, result in results.items():
@@ -150,33 +156,30 @@ def compare(
             for trial in trials
             if results[trial] is None
         ]
-        versions = provenance.versions()
-        changed = [
-            f"{name} {old}, now {versions.get(name)}"
-            for name, old in present["versions"].items()
-            if old != versions.get(name)
-        ]
-        if jobs and changed:
-            found.append(f"the trials of this experiment do not all have the same versions: {'; '.join(changed)}")
-            display.say(f"warning: {found[-1]}")
         if jobs:
-            _run(jobs, start, results, display, len(trials), data.steps)
+            warnings = replace(warnings, version_changes=_version_changes(present["versions"]))
+            for change in warnings.version_changes:
+                display.warn(change)
+            _run(jobs, start, results, display, len(trials), data.length.steps)
         else:
             display.say(f"trials: {len(trials)} of {len(trials)} done, nothing to run")
         ended = [result for result in results.values() if result is not None]
-        summary = _summary(settings, data, present, parameters, ended, found)
+        summary = _summary(settings, data, present, parameters, ended, warnings)
         summary = replace(summary, answered=task.answers(store, summary.placements, ended, data))
         publish(summary)
         if settings.diagnose:
             labels = dict(zip(settings.placements, summary.labels, strict=True))
-            diagnoses, failures = diagnose_experiment(settings.out, settings.cache, labels, say=display.say)
-            summary = replace(summary, diagnoses=diagnoses, warnings=(*summary.warnings, *failures))
+            diagnoses, lacking = diagnose_experiment(
+                settings.out, settings.cache, labels, say=display.say, warn=display.warn
+            )
+            warnings = replace(warnings, undiagnosed=lacking.undiagnosed, unequal_seeds=lacking.unequal_seeds)
+            summary = replace(summary, diagnoses=diagnoses, warnings=warnings)
             publish(summary)
         if settings.after.chain:
             taken = run_chain(
                 store,
                 settings.after,
-                chain,
+                steps,
                 ended,
                 summary.placements,
                 baseline=settings.reference,
@@ -227,13 +230,21 @@ def _run(
         display.end()
 
 
-def _twins(placements: dict[str, Placement]) -> list[str]:
-    """Warnings about texts that name one placement, such as `mix(0.25)` and `mix(3)` on 12 layers."""
+def _duplicates(placements: dict[str, Placement]) -> tuple[DuplicatePlacement, ...]:
+    """Texts that name the same placement, such as `mix(0.25)` and `mix(3)` on 12 layers."""
     seen: dict[Any, str] = {}
     firsts = {name: seen.setdefault(replace(built, name=""), name) for name, built in placements.items()}
-    return [
-        f"{first} and {name} are the same placement of this model" for name, first in firsts.items() if first != name
-    ]
+    return tuple(DuplicatePlacement(first=first, second=name) for name, first in firsts.items() if first != name)
+
+
+def _version_changes(before: dict[str, str]) -> tuple[VersionChange, ...]:
+    """Packages whose version is another than when the experiment began."""
+    now = provenance.versions()
+    return tuple(
+        VersionChange(package=name, before=old, now=now.get(name))
+        for name, old in before.items()
+        if old != now.get(name)
+    )
 
 
 def _most_parameters(
@@ -280,47 +291,30 @@ def _summary(
     present: dict[str, Any],
     parameters: int,
     results: list[TrialResult],
-    warnings: list[str],
+    warnings: RunWarnings,
 ) -> Summary:
-    measure = TASKS[settings.task].measure
-    given = f"{data.given} in {data.steps:,} steps"
     rows = summarise(
         results,
-        measure,
+        TASKS[settings.task].metrics.ranking,
         placements=settings.placements,
         learning_rates=settings.learning_rates,
         baseline=settings.reference,
         titles={name: title(name) for name in settings.placements},
     )
-    said = verdict(
-        rows,
-        measure,
-        baseline=settings.reference,
-        floor=data.floor,
-        learning_rates=settings.learning_rates,
-        seeds=settings.seeds,
-        given=given,
-        runner_up=runner_up(results, rows, measure),
-        out=settings.out,
-    )
-    facts = {
-        **data.facts,
-        "model": f"{settings.model}, {parameters:,} parameters",
-        "training": f"each trial: {given}",
-        "machine": present["machine"],
-        "versions": ", ".join(f"{name} {number}" for name, number in present["versions"].items()),
-        **({"commit": present["commit"]} if present.get("commit") else {}),
-    }
     return Summary(
         task=settings.task,
         settings={**settings.grid(), "baseline": settings.reference, **settings.shared()},
-        facts=facts,
+        folder=str(settings.out),
+        parameters=parameters,
+        length=data.length,
         baseline=settings.reference,
         floor=data.floor,
         placements=rows,
         trials=tuple(results),
-        verdict=said,
-        warnings=tuple(warnings),
+        text=data.text,
+        images=data.images,
+        provenance=provenance_of(present),
+        warnings=warnings,
     )
 
 
@@ -337,15 +331,15 @@ def _also(old: str | None, new: str | None) -> str | None:
     return f"{old}; {new}"
 
 
-def _machine_words(settings: GridSettings, plan: Machine, workers: Workers | None) -> str:
+def _hardware(settings: GridSettings, plan: Machine, workers: Workers | None) -> Hardware:
+    """The machine or cluster that trains now."""
     import torch
 
     from mixln.training import ranks
 
     if settings.executor == "ray":
-        return f"a Ray cluster; {settings.cpus_per_trial} processor cores and {settings.gpus_per_trial} GPUs a trial"
-    cores = f"{os.cpu_count()} processor cores"
-    cards = ", ".join(torch.cuda.get_device_name(index) for index in range(plan.gpus))
-    shared = f"{plan.jobs} trials side by side, {plan.threads} threads each"
-    together = "one trial at a time" + (f", on {ranks.size()} processes together" if ranks.size() > 1 else "")
-    return f"{cards + ', ' if cards else ''}{cores}; {shared if workers is None else together}"
+        return Hardware(cores=settings.cpus_per_trial, gpus_per_trial=settings.gpus_per_trial)
+    gpus = tuple(torch.cuda.get_device_name(index) for index in range(plan.gpus))
+    if workers is None:
+        return Hardware(gpus=gpus, cores=os.cpu_count() or 0, trials=plan.jobs, threads=plan.threads)
+    return Hardware(gpus=gpus, cores=os.cpu_count() or 0, processes=ranks.size())

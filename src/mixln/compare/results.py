@@ -10,10 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from mixln.data.pictures import ImagesInfo
+from mixln.data.text import TextInfo
 from mixln.diagnostics.results import Diagnosis
 from mixln.evaluation.results import Scores
-from mixln.records import OPTIONAL, derived
-from mixln.runs.outcome import Tuned, perplexity
+from mixln.placement.preflight import PlacementRisk
+from mixln.records import derived
+from mixln.runs.outcome import Status, Tuned, perplexity
+from mixln.runs.provenance import Provenance
 from mixln.runs.schema import Schema
 from mixln.runs.trials import Trial, TrialResult
 
@@ -71,7 +75,7 @@ class Cell:
     loss_deviation: float | None
     bits_per_byte: float | None
     tokens_per_second: float | None
-    figures: dict[str, float] = field(default_factory=dict, metadata=OPTIONAL)
+    figures: dict[str, float] = field(default_factory=dict)
     difference: Interval | None = None
 
     @derived
@@ -83,11 +87,6 @@ class Cell:
     def mixed(self) -> bool:
         """True if some seeds trained and others stalled: no mean is near any of them."""
         return self.finished > 0 and self.stalled > 0
-
-    @property
-    def beside(self) -> str:
-        """Suffix of a mean over the seeds that trained where others stalled: ` / stalled`, ` / 2 stalled`."""
-        return (" / stalled" if self.stalled == 1 else f" / {self.stalled} stalled") if self.mixed else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,18 +127,37 @@ class Floor:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Interruption:
+    """Why a chain ended before its last step.
+
+    :param kind: `pretraining`: the trial left no model; `divergence`: a step diverged; `no-reward-model`: the baseline has none at this
+        seed; `error`.
+    :param step: the step's name; empty for the pre-training and for an error.
+    :param status: how the pre-training ended.
+    :param optimizer_step: at which the step diverged.
+    :param reason: why, as the training says; of an error, its text.
+    """
+
+    kind: Literal["pretraining", "divergence", "no-reward-model", "error"]
+    step: str = ""
+    status: Status | None = None
+    optimizer_step: int | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ChainResult:
     """How far one trial went.
 
     :param status: `finished`; `stopped` where a training diverged, which is a result; `failed` for an error.
-    :param reason: why it did not get to the end; empty if it did.
+    :param interruption: why it did not get to the end; `None` if it did.
     :param scores: without the answers to single questions, which lie in the trial's folder.
     :param judge: the trial whose reward model trained it: one for all placements of a seed.
     """
 
     trial: Trial
     status: Literal["finished", "stopped", "failed"] = "finished"
-    reason: str = ""
+    interruption: Interruption | None = None
     finetuned: Tuned | None = None
     scores: Scores | None = None
     reward: Tuned | None = None
@@ -181,8 +199,8 @@ class Chain:
     """All trials after all steps.
 
     :param steps: their names.
-    :param tasks: that were asked, in their order; `chance` is what guessing gives, by task and for `average`.
-    :param notes: what can and cannot be concluded, and what a reader must know.
+    :param tasks: that were asked, in their order; `chance` is their chance level, by task and for `average`.
+    :param question_limit: questions of each task that were asked; `None` for all.
     """
 
     steps: tuple[str, ...]
@@ -191,7 +209,7 @@ class Chain:
     chance: dict[str, float]
     rows: tuple[ChainRow, ...]
     results: tuple[ChainResult, ...]
-    notes: tuple[str, ...]
+    question_limit: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,31 +242,117 @@ class Answered:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrialLength:
+    """How long each trial was trained.
+
+    :param steps: optimizer steps.
+    :param amount: tokens or images seen; `passes` over the training data, where they are counted.
+    :param predicted: share of the tokens that are predicted; `None` for all.
+    """
+
+    steps: int
+    amount: int
+    passes: float | None = None
+    predicted: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DuplicatePlacement:
+    """Two texts that name the same placement of this model, such as `mix(0.25)` and `mix(3)` on 12 layers."""
+
+    first: str
+    second: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionChange:
+    """A package whose version is not the same for all trials."""
+
+    package: str
+    before: str
+    now: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiagnosisFailure:
+    """A placement that could not be diagnosed.
+
+    :param model: its label; `None` if no placement could be diagnosed.
+    :param error: why; empty if it has no finished trial with a checkpoint.
+    """
+
+    model: str | None
+    error: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnequalSeeds:
+    """Placement → seed of the trial that was diagnosed, where they are not all the same."""
+
+    seeds: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunWarnings:
+    """What a comparison warns of.
+
+    :param risks: what is known against training its placements, before it began.
+    """
+
+    risks: tuple[PlacementRisk, ...] = ()
+    duplicates: tuple[DuplicatePlacement, ...] = ()
+    version_changes: tuple[VersionChange, ...] = ()
+    undiagnosed: tuple[DiagnosisFailure, ...] = ()
+    unequal_seeds: UnequalSeeds | None = None
+
+    @property
+    def every(self) -> tuple[RunWarning, ...]:
+        """All of them."""
+        seeds = () if self.unequal_seeds is None else (self.unequal_seeds,)
+        return (*self.risks, *self.duplicates, *self.version_changes, *self.undiagnosed, *seeds)
+
+
+RunWarning = PlacementRisk | DuplicatePlacement | VersionChange | DiagnosisFailure | UnequalSeeds
+
+
+@dataclass(frozen=True, kw_only=True)
 class Summary:
     """A whole comparison: everything that the table, the figures and the page show.
 
+    What it shows is computed from it: see :func:`mixln.compare.findings.findings`.
+
     :param task: a name in :data:`mixln.compare.tasks.TASKS`.
     :param settings: the settings of the experiment, as `experiment.json` holds them.
-    :param facts: versions, machine and data in words, label → value.
-    :param verdict: what can and cannot be concluded, one sentence each, the most important first.
-    :param warnings: what was known before the training to go wrong, one sentence each.
+    :param folder: of the experiment.
+    :param parameters: of the largest model.
+    :param length: of each trial's training.
+    :param text: that language models were trained on; `images` of classifiers.
     :param diagnoses: what each layer contributes, for the trials that were diagnosed.
     :param chain: what became of the trials in the steps after the pre-training; `None` without any.
     :param answered: of image classifiers, what they say of held-out images.
     """
 
-    task: str = field(default="language", metadata=OPTIONAL)
+    task: str = "language"
     settings: dict[str, Any]
-    facts: dict[str, str]
+    folder: str
+    parameters: int
+    length: TrialLength
     baseline: str
     floor: Floor
     placements: tuple[PlacementSummary, ...]
     trials: tuple[TrialResult, ...]
-    verdict: tuple[str, ...]
-    warnings: tuple[str, ...]
-    diagnoses: tuple[Diagnosis, ...] = field(default=(), metadata=OPTIONAL)
-    chain: Chain | None = field(default=None, metadata=OPTIONAL)
-    answered: tuple[Answered, ...] = field(default=(), metadata=OPTIONAL)
+    text: TextInfo | None = None
+    images: ImagesInfo | None = None
+    provenance: Provenance = field(default_factory=Provenance)
+    warnings: RunWarnings = field(default_factory=RunWarnings)
+    diagnoses: tuple[Diagnosis, ...] = ()
+    chain: Chain | None = None
+    answered: tuple[Answered, ...] = ()
+
+    @property
+    def learning_rates(self) -> tuple[float, ...]:
+        """Every learning rate, in ascending order."""
+        return tuple(sorted({cell.learning_rate for row in self.placements for cell in row.cells}))
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -264,7 +368,12 @@ class Summary:
         return tuple(label(row) for row in self.placements)
 
 
-SUMMARY = Schema(kind="comparison", file="results.json", record=Summary)
+SUMMARY = Schema(
+    kind="comparison",
+    file="results.json",
+    record=Summary,
+    computed=("findings", "chain_findings", "diagnosis_findings"),
+)
 
 
 def alike(results: Sequence[TrialResult]) -> list[TrialResult]:

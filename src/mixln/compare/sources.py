@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 
@@ -40,34 +40,62 @@ def find(name: str, *, cache: Path, say: Say = silent, pickled: bool = False) ->
     return [source]
 
 
-def _of_experiment(name: str, folder: Path, cache: Path, say: Say) -> list[Source]:
+@dataclass(frozen=True, kw_only=True)
+class Representatives:
+    """The trials that stand for the placements of an experiment.
+
+    :param sources: placement → the model of its trial; `seeds` are those of the trials.
+    :param missing: placement → why it has none; empty if it has no finished trial.
+    """
+
+    sources: dict[str, Source]
+    seeds: dict[str, int]
+    missing: dict[str, str]
+
+
+def representatives(name: str, folder: Path, cache: Path) -> Representatives:
+    """Finds, for each placement of an experiment, the trial at its best learning rate with the lowest seed.
+
+    :param name: as the experiment was named.
+    :raises StoreError: if no placement has one.
+    """
     placements = (Store(folder).read() or {})["grid"]["placements"]
     ended = {path.parent: _result(path.parent) for path in sorted(folder.glob(f"*/{TRIAL}"))}
     trained = {result.trial: (place, result) for place, result in ended.items() if result and result.loss is not None}
     if not trained:
         raise StoreError(f"experiment {name} has no finished trial; run its mixln compare to the end first")
-    found: list[Source] = []
+    sources: dict[str, Source] = {}
     seeds: dict[str, int] = {}
+    missing: dict[str, str] = {}
     for placement in placements:
         results = [result for trial, (_, result) in trained.items() if trial.placement == placement]
         if not results:
-            say(f"{name}: {placement} has no finished trial and is left out")
+            missing[placement] = ""
             continue
         chosen = _representative(results)
-        place, _ = trained[chosen]
         try:
-            found.append(_of_trial(name, place, cache))
+            sources[placement] = _of_trial(name, trained[chosen][0], cache)
             seeds[placement] = chosen.seed
         except StoreError as error:
-            say(f"{error}; {placement} is left out")
-    if not found:
+            missing[placement] = str(error)
+    if not sources:
         raise StoreError(
             f"experiment {name} has no trial with a checkpoint; run its mixln compare again in another folder"
         )
-    if len(set(seeds.values())) > 1:
-        which = ", ".join(f"{placement} {seed}" for placement, seed in seeds.items())
+    return Representatives(sources=sources, seeds=seeds, missing=missing)
+
+
+def _of_experiment(name: str, folder: Path, cache: Path, say: Say) -> list[Source]:
+    found = representatives(name, folder, cache)
+    for placement, reason in found.missing.items():
+        if reason:
+            say(f"{reason}; {placement} is left out")
+        else:
+            say(f"{name}: {placement} has no finished trial and is left out")
+    if len(set(found.seeds.values())) > 1:
+        which = ", ".join(f"{placement} {seed}" for placement, seed in found.seeds.items())
         say(f"{name}: not all placements are shown by the same seed, but by the lowest that trained: {which}")
-    return found
+    return list(found.sources.values())
 
 
 def _representative(results: list[TrialResult]) -> Trial:

@@ -1,4 +1,4 @@
-"""The statistics of a comparison, over seeds: of losses, or of whatever its measure takes."""
+"""The statistics of a comparison, over seeds: of losses, or of whatever its metric takes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from scipy import stats
 
-from mixln.compare.measure import Measure
+from mixln.compare.metrics import Measured
 from mixln.compare.results import Cell, Interval, PlacementSummary, alike
+from mixln.metrics import Metric
 from mixln.runs.trials import TrialResult
 
 CONFIDENCE = 0.95
@@ -31,6 +31,8 @@ def paired_difference(values: dict[int, float], baseline: dict[int, float]) -> I
 
 def t_interval(values: Sequence[float]) -> tuple[float, float | None, float | None]:
     """The mean of n values with Student's t interval, mean ± t_{0.975, n−1} · s / √n; no interval of a single one."""
+    from scipy import stats  # which takes long to import, and is not needed to show stored results
+
     mean, count = float(np.mean(values)), len(values)
     if count < 2:
         return mean, None, None
@@ -42,7 +44,7 @@ def t_interval(values: Sequence[float]) -> tuple[float, float | None, float | No
 
 def summarise(
     trials: Sequence[TrialResult],
-    measure: Measure,
+    metric: Metric[Measured],
     *,
     placements: Sequence[str],
     learning_rates: Sequence[float],
@@ -59,14 +61,14 @@ def summarise(
     """
     rates = sorted(learning_rates)
     cells = {p: {rate: _cell(trials, p, rate) for rate in rates} for p in placements}
-    best = {p: min(cells[p].values(), key=lambda cell: _rank(cell, measure)).learning_rate for p in placements}
-    common = min(rates, key=lambda rate: _common_rank([cells[p][rate] for p in placements], measure))
+    best = {p: min(cells[p].values(), key=lambda cell: _rank(cell, metric)).learning_rate for p in placements}
+    common = min(rates, key=lambda rate: _common_rank([cells[p][rate] for p in placements], metric))
 
     def compared(placement: str, rate: float, baseline_rate: float) -> Cell:
         cell = cells[placement][rate]
         if placement == baseline:
             return cell
-        mine, its = _values(trials, measure, placement, rate), _values(trials, measure, baseline, baseline_rate)
+        mine, its = _values(trials, metric, placement, rate), _values(trials, metric, baseline, baseline_rate)
         return replace(cell, difference=paired_difference(mine, its))
 
     return tuple(
@@ -82,24 +84,24 @@ def summarise(
     )
 
 
-def order(row: PlacementSummary, measure: Measure) -> tuple[int, float]:
+def order(row: PlacementSummary, metric: Metric[Measured]) -> tuple[int, float]:
     """Sorts placements, the first first: most seeds that trained, then the best mean. A mean over the seeds that survived must not
     beat one over all of them."""
-    return _rank(row.best, measure)
+    return _rank(row.best, metric)
 
 
 def runner_up(
-    trials: Sequence[TrialResult], rows: Sequence[PlacementSummary], measure: Measure
+    trials: Sequence[TrialResult], rows: Sequence[PlacementSummary], metric: Metric[Measured]
 ) -> tuple[PlacementSummary, Interval] | None:
     """The second placement that trained and its paired difference from the first, each at its best learning rate.
 
     :returns: `None` without two that trained at a common seed.
     """
-    trained = sorted((row for row in rows if row.best.finished), key=lambda row: order(row, measure))
+    trained = sorted((row for row in rows if row.best.finished), key=lambda row: order(row, metric))
     first, second = [*trained, None, None][:2]
     if first is None or second is None:
         return None
-    values = [_values(trials, measure, row.placement, row.best.learning_rate) for row in (second, first)]
+    values = [_values(trials, metric, row.placement, row.best.learning_rate) for row in (second, first)]
     difference = paired_difference(*values)
     return None if difference is None else (second, difference)
 
@@ -109,8 +111,8 @@ def trials_of(trials: Sequence[TrialResult], placement: str, rate: float) -> lis
     return [r for r in trials if r.trial.placement == placement and r.trial.learning_rate == rate]
 
 
-def _values(trials: Sequence[TrialResult], measure: Measure, placement: str, rate: float) -> dict[int, float]:
-    found = {r.trial.seed: measure.of(r) for r in alike(trials_of(trials, placement, rate))}
+def _values(trials: Sequence[TrialResult], metric: Metric[Measured], placement: str, rate: float) -> dict[int, float]:
+    found = {r.trial.seed: metric.value(r) for r in alike(trials_of(trials, placement, rate))}
     return {seed: value for seed, value in found.items() if value is not None}
 
 
@@ -139,9 +141,9 @@ def _mean(values: list[float]) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-def _rank(cell: Cell, measure: Measure) -> tuple[int, float]:
-    return (-cell.finished, measure.badness(cell))
+def _rank(cell: Cell, metric: Metric[Measured]) -> tuple[int, float]:
+    return (-cell.finished, metric.badness(cell))
 
 
-def _common_rank(cells: list[Cell], measure: Measure) -> tuple[int, float]:
-    return (-sum(cell.finished for cell in cells), sum(measure.badness(cell) for cell in cells))
+def _common_rank(cells: list[Cell], metric: Metric[Measured]) -> tuple[int, float]:
+    return (-sum(cell.finished for cell in cells), sum(metric.badness(cell) for cell in cells))

@@ -12,6 +12,7 @@ from typing import Any
 from mixln.records import OPTIONAL, difference, from_json, to_json
 from mixln.runs.folder import RunFolder, RunKind
 from mixln.runs.names import slug
+from mixln.runs.provenance import Hardware, Provenance, former_hardware
 from mixln.runs.schema import Schema
 from mixln.runs.trials import PARTS, Trial, TrialResult, check_claim, claim, read_result
 
@@ -37,13 +38,35 @@ class Experiment:
     images: dict[str, Any] = field(default_factory=dict, metadata=OPTIONAL)
     model: dict[str, Any] = field(default_factory=dict, metadata=OPTIONAL)
     versions: dict[str, str] = field(default_factory=dict, metadata=OPTIONAL)
-    machine: str = field(default="", metadata=OPTIONAL)
+    hardware: tuple[Hardware, ...] = field(default=(), metadata=OPTIONAL)
     commit: str | None = field(default=None, metadata=OPTIONAL)
     baseline: str | None = field(default=None, metadata=OPTIONAL)
     task: str = field(default="", metadata=OPTIONAL)
 
 
-EXPERIMENT_RUN = RunKind(noun="experiment", request=Schema(kind="experiment", file=EXPERIMENT, record=Experiment))
+def _upgraded(entries: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 had the hardware in words."""
+    kept = {name: entry for name, entry in entries.items() if name != "machine"}
+    return {**kept, "hardware": to_json(former_hardware(entries.get("machine", "")))}
+
+
+EXPERIMENT_RUN = RunKind(
+    noun="experiment",
+    request=Schema(kind="experiment", file=EXPERIMENT, record=Experiment, upgrade=_upgraded),
+)
+
+
+def provenance_of(present: dict[str, Any]) -> Provenance:
+    """The provenance of an experiment.
+
+    :param present: what its `experiment.json` holds.
+    """
+    experiment = from_json(Experiment, present)
+    return Provenance(
+        versions=experiment.versions,
+        commits=tuple(experiment.commit.split("; ")) if experiment.commit else (),
+        hardware=experiment.hardware,
+    )
 
 
 class Store:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mixln.data.decoding import image_files, open_image
 from mixln.data.documents import path_of
 from mixln.data.listing import printable
+from mixln.data.samples import ImageSample
 from mixln.errors import DataError, first_line
 
 if TYPE_CHECKING:
@@ -22,14 +23,14 @@ FILE_TYPES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 def image_batches(
     data: str, processor: Any, config: Any, *, batch_size: int, tokens: int
-) -> tuple[list[dict[str, Tensor]], str, bool]:
+) -> tuple[list[dict[str, Tensor]], ImageSample]:
     """Images of a folder and its subfolders, spread evenly over their names, as the model's own processor prepares them.
 
     :param data: the folder. Where every image lies in a subfolder named as one of the model's classes, that is its label.
     :param processor: the model's image processor.
     :param config: the model's config, for the names of its classes and the size of an image.
     :param tokens: patches wanted; as many images as reach it, or all there are.
-    :returns: batches of `pixel_values` (B, C, H, W) and, where there are labels, `labels` (B,); a description; whether there are.
+    :returns: batches of `pixel_values` (B, C, H, W) and, where there are labels, `labels` (B,); and what images they are.
     :raises DataError: if there is no such folder, no image in it, or an image that cannot be read.
     """
     import torch
@@ -62,7 +63,8 @@ def image_batches(
         if labelled:
             batch["labels"] = torch.tensor([classes[path.parent.name] for path in paths[start : start + batch_size]])
         batches.append(batch)
-    return batches, f"{len(paths)} images of {printable(folder.name)}{', labelled' if labelled else ''}", labelled
+    name = printable(folder.name)
+    return batches, ImageSample(description=name, images=len(paths), labelled=labelled, held_out=False)
 
 
 def held_out_batches(
@@ -74,7 +76,7 @@ def held_out_batches(
     tokens: int,
     cache: Path,
     say: Callable[[str], None],
-) -> tuple[list[dict[str, Tensor]], str, bool]:
+) -> tuple[list[dict[str, Tensor]], ImageSample]:
     """The same of what a comparison of image classifiers held out, as it evaluates them.
 
     :param settings: of its images; `fingerprint` is what they had.
@@ -92,7 +94,7 @@ def held_out_batches(
     chosen = torch.tensor(_spread(len(seen), config, tokens)).split(batch_size)
     batches = [made([seen[int(index)] for index in part]) for part in chosen]
     count = sum(map(len, chosen))
-    return batches, f"{count} held-out images of {images.info.description}, labelled", True
+    return batches, ImageSample(description=images.info.description, images=count, labelled=True, held_out=True)
 
 
 def _spread(count: int, config: Any, tokens: int) -> list[int]:

@@ -18,9 +18,9 @@ OURS: dict[str, frozenset[str]] = {
     "request.json": frozenset({"format", "of", "sequence_length"}),
     "info.json": frozenset({"description", "fingerprint"}),
     "images.json": frozenset({"description", "fingerprint"}),
-    "diagnosis.json": frozenset({"settings", "models", "facts"}),
-    "evaluation.json": frozenset({"settings", "models", "facts"}),
-    "reproduction.json": frozenset({"recipe", "reading"}),
+    "diagnosis.json": frozenset({"settings", "models"}),
+    "evaluation.json": frozenset({"settings", "models", "pairs"}),
+    "reproduction.json": frozenset({"recipe", "orderings"}),
 }
 """File that marks a folder as written by mixln → entries that it has, so that a user's file of that name marks none."""
 MARK_BYTES = 2**26

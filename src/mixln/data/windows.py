@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from mixln.data.documents import CHARACTERS_PER_TOKEN, Corpus, corpus
 from mixln.data.packing import IGNORED, held_out_windows
+from mixln.data.samples import TextSample
 from mixln.data.settings import CorpusSettings
 from mixln.errors import DataError
 
@@ -32,15 +33,13 @@ class Windows:
     :param attention_mask: 1 where a position is text or a special token, 0 where it is padding, (N, T).
     :param labels: what is to be predicted, (N, T); -100 where nothing is. Those of a decoder are not shifted: like
         transformers, the loss compares position t with label t + 1, and the first label of a window is unused.
-    :param tokens: positions that are not padding.
-    :param description: what text it is, and how much of it, in words.
+    :param sample: what text it is, and how much of it.
     """
 
     input_ids: Tensor
     attention_mask: Tensor
     labels: Tensor
-    tokens: int
-    description: str
+    sample: TextSample
 
     def batches(self, rows: int) -> Iterator[dict[str, Tensor]]:
         """Keyword arguments for the model, `rows` windows at a time; the last batch may have fewer.
@@ -107,18 +106,18 @@ def text_windows(
     taken = int(cut.real.sum())
     _check(found.description, taken, tokens, len(cut.inputs), sequence_length, held_out_only)
     inputs, labels = _labelled(cut, kind, tokenizer.mask_token_id, seed)
-    which = f"{cut.used[0]} of its {len(found.held_out)} held-out documents"
-    if not held_out_only and len(parts) == 1:
-        which = "read from its beginning"
-    elif sum(cut.used[1:]):
-        which += f" and {cut.used[1]} others"
-    words = [found.description, which]
-    words.append(f"{taken:,} tokens in {len(inputs)} windows of {sequence_length}")
-    if taken < tokens:
-        words.append(f"all there is of the {tokens:,} asked for")
-    return Windows(
-        input_ids=inputs, attention_mask=cut.real.long(), labels=labels, tokens=taken, description=", ".join(words)
+    sample = TextSample(
+        description=found.description,
+        tokens=taken,
+        asked=tokens,
+        windows=len(inputs),
+        length=sequence_length,
+        held_out=cut.used[0],
+        held_out_documents=len(found.held_out),
+        others=sum(cut.used[1:]),
+        from_beginning=not held_out_only and len(parts) == 1,
     )
+    return Windows(input_ids=inputs, attention_mask=cut.real.long(), labels=labels, sample=sample)
 
 
 def _parts(found: Corpus, held_out_only: bool) -> list[list[str]]:

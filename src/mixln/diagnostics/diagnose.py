@@ -6,7 +6,6 @@ import copy
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 
 import torch
 from torch import nn
@@ -18,10 +17,9 @@ from mixln.diagnostics.gradients import gradients
 from mixln.diagnostics.jacobian import jacobian
 from mixln.diagnostics.measures import Measure
 from mixln.diagnostics.residual import residual_stream
-from mixln.diagnostics.results import Angular, Diagnosis, Gradients
+from mixln.diagnostics.results import Angular, Diagnosis, Gradients, Omission
 from mixln.diagnostics.settings import MeasureSettings
 from mixln.diagnostics.stack import Batch, Stack, find_stack, fresh
-from mixln.diagnostics.verdict import verdict
 from mixln.errors import SettingsError
 from mixln.hosts.sources import Say, silent
 
@@ -40,27 +38,24 @@ def diagnose(
     settings: MeasureSettings,
     *,
     name: str,
-    facts: dict[str, str] | None = None,
     say: Say = silent,
 ) -> Diagnosis:
-    """Measures what `settings` asks for, and says what it carries.
+    """Measures what `settings` asks for.
 
     :param batches: batches of at most `settings.batch_size` sequences.
     :param measure: the model's performance; gradients are taken of it where it is a loss.
     :param say: told what is being measured.
     :raises MixlnError: see the diagnostics one by one.
     """
-    left_out = []
+    omitted: list[Omission] = []
+    model_type = str(stack.model.config.model_type)
     memory = int(settings.memory_gb * 1e9)
     say(f"{name}: angular distance and residual stream")
     parts = list(fitting(stack, batches, memory))
     angular = angular_distance(stack, parts, convention="last" if settings.last_token else "all")
     stream = residual_stream(stack, parts)
     if stack.branches is None:
-        left_out.append(
-            f"Attention and feed-forward apart, the zeroed branches, gradients and gates: where the branches of a "
-            f"{stack.model.config.model_type!r} layer are is not known; mixln.diagnostics.anatomy.FAMILIES lists the known ones."
-        )
+        omitted.append(Omission(kind="unknown-branches", model_type=model_type))
     drops = None
     if settings.drop:
         blocks = every_block(len(stack), settings.blocks) if settings.blocks else likely_blocks(angular)
@@ -69,30 +64,27 @@ def diagnose(
         drops = performance_drop(stack, watched, measure, blocks=blocks, memory=memory)
     given = initial = None
     if settings.gradient_tokens and measure.name != "loss":
-        left_out.append("Gradients and gates: this model has no loss on this data.")
+        omitted.append(Omission(kind="no-loss", model_type=model_type))
     elif settings.gradient_tokens and stack.branches is not None:
         some = first_rows(batches, settings.gradient_tokens)
-        say(f"{name}: gradients, as it is and drawn anew")
+        say(f"{name}: gradients, as loaded and re-initialised")
         given = gradients(stack, some, measure)
         initial = initial_gradients(stack, some, measure, seed=settings.seed, layers=settings.layer_list)
-        left_out += _not_finite(("as it is", given), ("drawn anew", initial))
     jacobians = None
     if settings.jacobian_tokens:
         say(f"{name}: Jacobian of every layer")
         jacobians = jacobian(stack, _begun(spread_rows(batches, settings.jacobian_tokens)), seed=settings.seed)
-    found = Diagnosis(
+    return Diagnosis(
         model=name,
         layers=len(stack),
-        facts=facts or {},
         angular=angular,
         stream=stream,
         drops=drops,
         gradients=given,
         initial=initial,
         jacobian=jacobians,
-        left_out=tuple(left_out),
+        omitted=tuple(omitted),
     )
-    return replace(found, verdict=verdict(found))
 
 
 def _watched(batches: Sequence[Batch], say: Say) -> Iterator[Batch]:
@@ -137,7 +129,7 @@ def every_block(depth: int, sizes: Sequence[int]) -> list[tuple[int, int]]:
 def initial_gradients(
     stack: Stack, batches: Sequence[Batch], measure: Measure, *, seed: int, layers: str | None = None
 ) -> Gradients:
-    """The gradients of the same architecture with weights drawn anew from `seed`, on the same batches."""
+    """The gradients of the same architecture with re-initialised weights from `seed`, on the same batches."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = fresh(stack.model, copy.deepcopy(stack.model.config))
@@ -165,17 +157,6 @@ def _draw_padding(model: PreTrainedModel) -> None:
     embedding = model.get_input_embeddings()
     if isinstance(embedding, nn.Embedding) and embedding.padding_idx is not None:
         embedding.weight[embedding.padding_idx].normal_(std=embedding.weight.std().item())
-
-
-def _not_finite(*parts: tuple[str, Gradients | None]) -> Iterator[str]:
-    """A sentence for each gradient that is not finite in some layers."""
-    for name, found in parts:
-        if found is None:
-            continue
-        pairs = enumerate(zip(found.norm.attention, found.norm.feed_forward, strict=True), start=1)
-        broken = [str(layer) for layer, pair in pairs if not all(map(math.isfinite, pair))]
-        if broken:
-            yield f"The gradients of the model {name} are not finite in layers {', '.join(broken)}."
 
 
 def first_rows(batches: Sequence[Batch], tokens: int) -> list[Batch]:

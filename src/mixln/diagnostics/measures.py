@@ -19,7 +19,7 @@ CHUNK = 512
 class Measure(ABC):
     """A measure of a model on batches.
 
-    :param name: what it is, in words.
+    :param name: what it is, for example `loss`.
     :param unit: its unit.
     :param better: whether lower or higher is better.
     """

@@ -9,6 +9,7 @@ from typing import Any
 
 from mixln.data.held_out import corpus_of
 from mixln.data.images import held_out_batches, image_batches
+from mixln.data.samples import ImageSample, TextSample
 from mixln.data.settings import CorpusSettings, ImageSettings, NamedText
 from mixln.data.windows import Kind, Windows, text_windows
 from mixln.diagnostics.diagnose import diagnose
@@ -23,6 +24,7 @@ from mixln.evaluation.harness import Harness
 from mixln.hosts.configs import positions
 from mixln.hosts.sources import Say, Source, device, image_processor_of, load, titles_of, tokenizer_of
 from mixln.records import from_json
+from mixln.runs.provenance import model_facts
 
 LEAST_TOKENS = 8
 """Tokens of the shortest sequence that is measured."""
@@ -32,14 +34,16 @@ LEAST_TOKENS = 8
 class Prepared:
     """A model with its data, before it is loaded.
 
+    :param text: what the batches are, or `images`.
     :param also: measures by which the performance drop is measured too.
     """
 
     source: Source
     title: str
     batches: Sequence[Batch]
-    description: str
     measure: Measure
+    text: TextSample | None = None
+    images: ImageSample | None = None
     also: tuple[Measure, ...] = ()
     tokenizer: Any = None
 
@@ -109,14 +113,10 @@ def diagnose_all(
             entry.measure,
             settings,
             name=entry.title,
-            facts={
-                **entry.source.facts,
-                "parameters": f"{parameters:,}",
-                "data": entry.description,
-                "number format": settings.precision,
-            },
             say=say,
         )
+        subject = model_facts(entry.source, parameters=parameters, precision=settings.precision)
+        diagnosis = replace(diagnosis, subject=subject, text=entry.text, images=entry.images)
         if settings.drop and entry.also:
             by = ", ".join(measure.name for measure in entry.also)
             say(f"{entry.title}: performance drop by {by}")
@@ -147,7 +147,7 @@ def _prepare(
         many: Any = {"batch_size": settings.batch_size, "tokens": settings.tokens}
         images = None if source.images is None else from_json(ImageSettings, source.images)
         if images is not None and not named:
-            batches, description, labelled = held_out_batches(
+            batches, sample = held_out_batches(
                 images, source.images_fingerprint, source.config, cache=cache, say=say, **many
             )
         else:
@@ -156,15 +156,13 @@ def _prepare(
                     f"{title} was trained on {images.data}: if {corpus.data} holds the same images, it has seen what is "
                     "measured here"
                 )
-            batches, description, labelled = image_batches(
-                corpus.data, image_processor_of(source), source.config, **many
-            )
-        labelled = labelled and source.task == "image-classification"
+            batches, sample = image_batches(corpus.data, image_processor_of(source), source.config, **many)
+        labelled = sample.labelled and source.task == "image-classification"
         return Prepared(
             source=source,
             title=title,
             batches=batches,
-            description=description,
+            images=sample,
             measure=ImageLoss() if labelled else EmbeddingChange(),
             also=(ImageAccuracy(),) if labelled else (),
         )
@@ -189,7 +187,7 @@ def _prepare(
         source=source,
         title=title,
         batches=list(windows.batches(settings.batch_size)),
-        description=windows.description,
+        text=windows.sample,
         measure=measures[kind],
         tokenizer=tokenizer,
     )

@@ -5,10 +5,14 @@ x¹ is the input of the first layer and xᴸ⁺¹ the output of the last one, be
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from mixln.data.samples import ImageSample, TextSample
+from mixln.diagnostics import former
 from mixln.runs.profile import Profile
+from mixln.runs.provenance import ModelFacts, Provenance
 from mixln.runs.schema import Schema
 
 
@@ -52,7 +56,8 @@ class Drop:
 class Drops:
     """Performance drop of every layer: ΔP = P without the layer − P of the whole model.
 
-    :param measure: what P is, in words, for example `loss` or `accuracy of arc_easy`.
+    :param measure: what P is, for example `loss`, or the metric of a `task`.
+    :param task: of lm-eval, if P is the score of one.
     :param unit: its unit, for example `nats per token`.
     :param better: whether a `lower` or a `higher` P is better; where lower is, a positive ΔP is harm.
     :param original: P of the whole model.
@@ -73,11 +78,20 @@ class Drops:
     blocks: tuple[Drop, ...] = ()
     tokens: int
     sequences: int
+    task: str = ""
 
     @property
     def harm(self) -> int:
         """The sign of a change that is harm."""
         return 1 if self.better == "lower" else -1
+
+
+def zeroing_differs(drops: Drops) -> bool:
+    """Whether zeroed branches do anything else than a skipped layer, beyond rounding."""
+    skipped = {drop.first: drop.change for drop in drops.skipped}
+    rounding = 1e-4 * max((abs(change) for change in skipped.values() if math.isfinite(change)), default=0.0)
+    pairs = [(drop.change, skipped[drop.first]) for drop in drops.zeroed if drop.first in skipped]
+    return not all(math.isclose(zeroed, change, abs_tol=rounding) for zeroed, change in pairs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,21 +146,31 @@ class Jacobian:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Omission:
+    """A part of a diagnosis that could not be measured.
+
+    :param kind: `unknown-branches`: where the branches of a layer are is not known; `no-loss`: the model has no loss on this data.
+    :param model_type: of the model.
+    """
+
+    kind: Literal["unknown-branches", "no-loss"]
+    model_type: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Diagnosis:
     """Everything that was measured of one model.
 
     :param model: a short name that differs from those of the other models in the same report.
-    :param facts: what the model and the text are, in words, in the order to be shown.
+    :param subject: which model it is, and `text` or `images` what it was measured on.
     :param drops: by the model's own measure; `None` if it was not asked for.
     :param tasks: the same by lm-eval tasks, or of images by accuracy.
-    :param initial: gradients of the same architecture with weights drawn anew.
-    :param verdict: what the figures carry, in sentences.
-    :param left_out: what was not measured, and why, in sentences.
+    :param initial: gradients of the same architecture with re-initialised weights.
+    :param omitted: what was asked for and could not be measured.
     """
 
     model: str
     layers: int
-    facts: dict[str, str]
     angular: Angular
     stream: Stream
     drops: Drops | None = None
@@ -154,8 +178,10 @@ class Diagnosis:
     gradients: Gradients | None = None
     initial: Gradients | None = None
     jacobian: Jacobian | None = None
-    verdict: tuple[str, ...] = ()
-    left_out: tuple[str, ...] = ()
+    omitted: tuple[Omission, ...] = ()
+    subject: ModelFacts | None = None
+    text: TextSample | None = None
+    images: ImageSample | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +193,9 @@ class Diagnoses:
 
     settings: dict[str, Any]
     models: tuple[Diagnosis, ...]
-    facts: dict[str, str] = field(default_factory=dict)
+    provenance: Provenance = field(default_factory=Provenance)
 
 
-DIAGNOSES = Schema(kind="diagnosis", file="diagnosis.json", record=Diagnoses)
+DIAGNOSES = Schema(
+    kind="diagnosis", file="diagnosis.json", record=Diagnoses, upgrade=former.diagnoses, computed=("findings",)
+)

@@ -52,7 +52,7 @@ class MeasureSettings:
     layer_list: str | None = None
     """Name of the list of layers within the model, for example model.layers, where it is not found."""
     seed: Seed = 0
-    """Seed of the weights drawn anew, of masked tokens and of random directions."""
+    """Seed of the re-initialised weights, of masked tokens and of random directions."""
 
     def __post_init__(self) -> None:
         check_numbers(self)

@@ -194,7 +194,7 @@ def _placed(layer: PlacedLayer) -> Branches:
 
 
 def fresh(model: PreTrainedModel, config: PreTrainedConfig) -> PreTrainedModel:
-    """A model of the same class, number format and device with weights drawn anew.
+    """A model of the same class, number format and device with re-initialised weights.
 
     Built in its number format as `from_pretrained` does it: `.to(dtype)` would round the rotary frequencies too.
     """

@@ -11,7 +11,7 @@ from mixln.diagnostics.results import Drops
 from mixln.diagnostics.stack import Stack, evaluating
 from mixln.errors import SettingsError
 from mixln.evaluation.harness import Harness
-from mixln.evaluation.results import Metric
+from mixln.evaluation.results import TaskMetric
 from mixln.hosts.sources import Say, silent
 
 
@@ -37,7 +37,8 @@ def task_drops(
             drops.append(removal(index, index, _tensor(without.values), values, weights))
         found.append(
             Drops(
-                measure=f"{whole.name} of {name}",
+                measure=whole.name,
+                task=name,
                 unit="mean over questions",
                 better="higher" if whole.higher_is_better else "lower",
                 original=(values.sum() / weights.sum()).item(),
@@ -49,7 +50,7 @@ def task_drops(
     return tuple(found)
 
 
-def _metric(harness: Harness, name: str, stack: Stack, tokenizer: Any, batch_size: int) -> Metric:
+def _metric(harness: Harness, name: str, stack: Stack, tokenizer: Any, batch_size: int) -> TaskMetric:
     with evaluating(stack.model):
         score = harness.score(name, stack.model, tokenizer, batch_size=batch_size)
     if metric := next((metric for metric in score.metrics if metric.values), None):

@@ -23,7 +23,7 @@ from transformers import PreTrainedModel
 from mixln.data import questions
 from mixln.errors import DataError, MixlnError, SettingsError, first_line
 from mixln.evaluation import offline
-from mixln.evaluation.results import Metric, Score
+from mixln.evaluation.results import Score, TaskMetric
 from mixln.evaluation.trust import REMEDY, check_files, sandboxed
 from mixln.hosts.sources import Say, silent
 from mixln.quiet import quiet as quiet_libraries
@@ -237,7 +237,7 @@ class Harness:
         )
 
 
-def _metric(answers: Answers, label: str) -> Metric:
+def _metric(answers: Answers, label: str) -> TaskMetric:
     """:param label: lm-eval's, `metric,filter`."""
     name, _, filtered = label.partition(",")
     value, error = float(answers.results[label]), answers.results.get(f"{name}_stderr,{filtered}")
@@ -255,7 +255,7 @@ def _metric(answers: Answers, label: str) -> Metric:
         chance = sum(1 / len(sample["arguments"]) for sample in samples) / len(samples)
     if not values or not math.isclose(sum(values) / sum(weights), value, rel_tol=1e-6, abs_tol=1e-9):
         values = ()  # the metric is another function of them
-    return Metric(
+    return TaskMetric(
         name=name if len(answers.samples) == 1 else f"{name} ({filtered})",
         value=value,
         stderr=float(error) if isinstance(error, int | float) else None,

@@ -10,7 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from mixln.data import questions
 from mixln.data.documents import corpus
 from mixln.data.held_out import corpus_of
 from mixln.data.settings import NamedText
@@ -18,13 +17,14 @@ from mixln.errors import SettingsError
 from mixln.evaluation.harness import Harness
 from mixln.evaluation.offline import PERPLEXITY
 from mixln.evaluation.paired import pairs
-from mixln.evaluation.results import Evaluation, Score, Scores
+from mixln.evaluation.results import Evaluation, QuestionSources, Score, Scores
 from mixln.evaluation.settings import TaskSettings
 from mixln.files import keep_new
 from mixln.hosts.sources import Say, Source, device, identity, load, titles_of, tokenizer_of
 from mixln.records import to_json
 from mixln.runs.folder import RunFolder, RunKind
 from mixln.runs.names import slug
+from mixln.runs.provenance import here, model_facts
 from mixln.runs.schema import Schema
 
 HUB_TOKENS = 2_000_000
@@ -108,52 +108,26 @@ def examine(exam: Exam, folder: Path, *, say: Say, done: Callable[[Scores], None
                 scores[name] = score
         del model  # before the next one is loaded
         every = tuple(score for score in scores.values() if score is not None)
-        found.append(Scores(model=title, facts=source.facts, scores=every))
+        found.append(Scores(model=title, subject=model_facts(source), scores=every))
         done(found[-1])
     return tuple(found)
 
 
-def evaluation(models: Sequence[Scores], exam: Exam, settings: dict[str, Any], facts: dict[str, str]) -> Evaluation:
-    """What was found of these models, each later one paired with the first."""
+def evaluation(models: Sequence[Scores], exam: Exam, settings: dict[str, Any]) -> Evaluation:
+    """The scores of these models, each later one paired with the first."""
+    harness = exam.harness
     return Evaluation(
         settings=settings,
-        facts={**facts, "questions": _origin(exam.harness)},
         models=tuple(models),
         pairs=tuple(pair for model in models[1:] for pair in pairs(model, models[0])),
-        notes=tuple(_notes(models, exam.settings)),
+        question_limit=exam.settings.limit,
+        questions=QuestionSources(
+            package=tuple(harness.local),
+            hub=tuple(name for name in harness.names if name not in harness.local),
+            lm_eval=version("lm-eval"),
+        ),
+        provenance=here(),
     )
-
-
-def _origin(harness: Harness) -> str:
-    local, hub = ", ".join(harness.local), ", ".join(name for name in harness.names if name not in harness.local)
-    parts = [f"{local}: package {questions.PACKAGE}"] if local else []
-    parts += [f"{hub}: as the task file says"] if hub else []
-    return f"{'; '.join(parts)}; lm-eval {version('lm-eval')}"
-
-
-def _notes(models: Sequence[Scores], settings: TaskSettings) -> list[str]:
-    notes = []
-    for model in models:
-        for score in model.scores:
-            if score.cut:
-                notes.append(
-                    f"{model.model}, {score.task}: {score.cut:,} of {score.questions:,} questions are longer than the context; "
-                    "lm-eval leaves out their beginning."
-                )
-    if settings.limit is not None:
-        notes.append(
-            f"Only the first questions of each task were asked (--limit {settings.limit:,}): these are not the published scores."
-        )
-    for model in models:
-        blind = [
-            score.task
-            for score in model.scores
-            for metric in score.metrics[:1]
-            if metric.chance is not None and metric.stderr and metric.value - metric.chance < 1.96 * metric.stderr
-        ]
-        if blind:
-            notes.append(f"{model.model} is not above guessing on {', '.join(blind)} by more than its error.")
-    return notes
 
 
 def _asked(exam: Exam, source: Source, tokenizer: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from scipy import stats
 
-from mixln.evaluation.results import Metric, Pair, Scores
+from mixln.evaluation.results import Pair, Scores, TaskMetric
 
 CONFIDENCE = 0.95
 
@@ -24,7 +24,7 @@ def pairs(model: Scores, baseline: Scores) -> tuple[Pair, ...]:
     return tuple(found)
 
 
-def _pair(task: str, model: str, baseline: str, metric: Metric, against: Metric) -> Pair:
+def _pair(task: str, model: str, baseline: str, metric: TaskMetric, against: TaskMetric) -> Pair:
     """D = Σ (aᵢ − bᵢ) / Σ wᵢ, with the standard error √(n/(n−1) Σ (aᵢ − bᵢ − D wᵢ)²) / Σ wᵢ of a ratio."""
     a, b = np.array(metric.values), np.array(against.values)
     count = len(a)

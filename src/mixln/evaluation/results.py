@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from mixln.evaluation import former
+from mixln.runs.provenance import ModelFacts, Provenance
 from mixln.runs.schema import Schema
 
 
 @dataclass(frozen=True, kw_only=True)
-class Metric:
+class TaskMetric:
     """One metric of a task, as lm-eval gives it.
 
     :param name: for example `acc` or `acc_norm`.
     :param stderr: lm-eval's standard error; `None` where it has none.
-    :param chance: what guessing gives; `None` where that has no meaning.
+    :param chance: its chance level; `None` where that has no meaning.
     :param values: of every question, in their order; the metric is Σ values / Σ weights. Empty where it is no such mean.
     :param weights: of every question; empty where all are 1.
     """
@@ -43,9 +45,9 @@ class Score:
     shots: int
     questions: int
     cut: int
-    metrics: tuple[Metric, ...]
+    metrics: tuple[TaskMetric, ...]
 
-    def metric(self, name: str) -> Metric | None:
+    def metric(self, name: str) -> TaskMetric | None:
         return next((metric for metric in self.metrics if metric.name == name), None)
 
 
@@ -74,14 +76,31 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """All tasks by one model."""
+    """All tasks by one model.
+
+    :param model: a short name that differs from those of the other models.
+    :param subject: which model it is; `None` for a trial in its comparison.
+    """
 
     model: str
-    facts: dict[str, str]
     scores: tuple[Score, ...]
+    subject: ModelFacts | None = None
 
     def score(self, task: str) -> Score | None:
         return next((score for score in self.scores if score.task == task), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuestionSources:
+    """Where the questions of the tasks came from.
+
+    :param package: tasks whose questions an installed package holds, `hub` those fetched as their task file says.
+    :param lm_eval: version of lm-eval.
+    """
+
+    package: tuple[str, ...]
+    hub: tuple[str, ...]
+    lm_eval: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,14 +108,17 @@ class Evaluation:
     """Several models on the same tasks.
 
     :param pairs: every later model against the first.
-    :param notes: what a reader must know, one sentence each.
+    :param question_limit: questions of each task that were asked; `None` for all.
     """
 
     settings: dict[str, Any]
-    facts: dict[str, str]
     models: tuple[Scores, ...]
     pairs: tuple[Pair, ...]
-    notes: tuple[str, ...]
+    question_limit: int | None = None
+    questions: QuestionSources | None = None
+    provenance: Provenance = field(default_factory=Provenance)
 
 
-EVALUATION = Schema(kind="evaluation", file="evaluation.json", record=Evaluation)
+EVALUATION = Schema(
+    kind="evaluation", file="evaluation.json", record=Evaluation, upgrade=former.evaluation, computed=("findings",)
+)

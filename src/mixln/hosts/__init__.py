@@ -16,7 +16,7 @@ from mixln.hosts.family import Host, check_shape
 from mixln.nn.schemes import scheme
 from mixln.placement import Placement
 from mixln.placement import placement as build_placement
-from mixln.placement.preflight import warnings as preflight
+from mixln.placement.preflight import risks
 
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
 """Arguments of `from_pretrained` that locate a checkpoint, and with it its config."""
@@ -122,7 +122,7 @@ def from_config(
     """
     model = build(config, placement=placement, init=init, head=head, stochastic_depth=stochastic_depth, **kwargs)
     built = Placement.from_json(model.config.placement)
-    messages = preflight(built, init=model.config.init)
+    messages = [risk.message for risk in risks(built, init=model.config.init)]
     if built.profiled:
         messages.append(
             f"the gains of {built.name} are 1 until mixln.profile(model, batch) sets them; call it before training"

@@ -105,12 +105,6 @@ class Source:
     images_fingerprint: str = ""
 
     @property
-    def facts(self) -> dict[str, str]:
-        """Facts for a report."""
-        placed = {"placement": self.config.placement["name"]} if configs.is_placed(self.config) else {}
-        return {"source": self.name, "family": self.config.model_type, **placed}
-
-    @property
     def takes_images(self) -> bool:
         """Whether the model's input is images, not tokens."""
         classes: Any = MODEL_MAPPING[type(self.config)]

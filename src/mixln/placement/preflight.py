@@ -1,12 +1,26 @@
-"""Warnings about combinations that are known to fail, issued before any compute is spent."""
+"""Risks: combinations that are known to fail, found before any compute is spent."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
 from mixln.placement.records import Layer, Placement
 from mixln.placement.zoo import alpha, post_layers
 
+Kind = Literal[
+    "alpha-one",
+    "no-post-layer",
+    "no-warmup",
+    "deep-mix",
+    "qk-norm-post",
+    "hybrid-init",
+    "doubly-scaled",
+    "foreign-init",
+]
 _MIX = re.compile(r"\bmix(?:\(([^()]*)\))?")
 
 DEEP = 32
@@ -19,45 +33,87 @@ OF_THE_METHOD = ("deepnorm", "sub-ln")
 """Initialisations that are part of the published method of the placements that recommend them."""
 
 
-def warnings(placement: Placement, *, init: str, warms_up: bool = True) -> list[str]:
-    """Known problems of training this placement with this initialisation and schedule, one sentence each.
+@dataclass(frozen=True, kw_only=True)
+class PlacementRisk:
+    """A known problem of training a placement with an init.
+
+    :param term: of `alpha-one` and `no-post-layer`, the part of the placement's text that it is about.
+    :param layers: of the model, `post_layers` of which are Post-LN.
+    :param own_init: the placement's recommended init.
+    """
+
+    kind: Kind
+    placement: str
+    init: str
+    layers: int
+    post_layers: int
+    term: str = ""
+    own_init: str | None = None
+
+    @property
+    def message(self) -> str:
+        """One line, which a Python warning can carry."""
+        name, init = self.placement, f"{self.placement} with init {self.init!r}"
+        return {
+            "alpha-one": f"{self.term} means α = 1, Post-LN in all {self.layers} layers; for one Post-LN layer write post*1,pre",
+            "no-post-layer": f"{self.term} rounds to no Post-LN layer in a model of {self.layers} layers: it is Pre-LN",
+            "no-warmup": f"{name} has Post-LN layers and no warm-up: Post-LN usually fails without warm-up (arXiv:2002.04745)",
+            "deep-mix": f"{name} has {self.post_layers} Post-LN layers in a model of {self.layers} layers: the Mix-LN paper uses "
+            "α = 0.0625 at 32 layers, and others report divergence with α = 0.25 (arXiv:2502.05795)",
+            "qk-norm-post": f"{name} has QK-norm in Post-LN layers, which is reported to diverge (arXiv:2503.04598)",
+            "hybrid-init": f"{init}: HybridNorm is published with 'megatron' and is worse without it (arXiv:2503.04598)",
+            "doubly-scaled": f"{name} scales its norms by depth and init {self.init!r} scales again: they are not meant to be combined "
+            "(arXiv:2502.05795)",
+            "foreign-init": f"{init}: init {self.own_init!r} is part of the published method",
+        }[self.kind]
+
+
+def risks(placement: Placement, *, init: str, warms_up: bool = True) -> tuple[PlacementRisk, ...]:
+    """Known problems of training this placement with this initialisation and schedule.
 
     :param init: name of the initialisation that will be used.
     :param warms_up: whether the learning rate has a warm-up.
     """
-    layers, problems, scheme = placement.layers, [], init.rpartition("+")[2]
-    post = [layer for layer in layers if is_post(layer)]
-    name = placement.name
-    for term in _MIX.finditer(name):
-        if term[1] == "1":
-            problems.append(
-                f"{term[0]} means α = 1, Post-LN in all {len(layers)} layers; for one Post-LN layer write post*1,pre"
-            )
-        share = alpha(term[1] or "0.25")
-        if share and not post_layers(share, len(layers)):
-            problems.append(f"{term[0]} rounds to no Post-LN layer in a model of {len(layers)} layers: it is Pre-LN")
-    if post and not warms_up:
-        problems.append(
-            f"{name} has Post-LN layers and no warm-up: Post-LN usually fails without warm-up (arXiv:2002.04745)"
-        )
-    if len(layers) >= DEEP and len(layers) / 4 <= len(post) < len(layers):
-        problems.append(
-            f"{name} has {len(post)} Post-LN layers in a model of {len(layers)} layers: "
-            "the Mix-LN paper uses α = 0.0625 at 32 layers, and others report divergence with α = 0.25 (arXiv:2502.05795)"
-        )
+    layers = placement.layers
+    post = sum(map(is_post, layers))
+    risk = partial(
+        PlacementRisk,
+        placement=placement.name,
+        init=init,
+        layers=len(layers),
+        post_layers=post,
+        own_init=placement.init,
+    )
+    kinds: list[Kind] = ["no-warmup"] if post and not warms_up else []
+    if len(layers) >= DEEP and len(layers) / 4 <= post < len(layers):
+        kinds.append("deep-mix")
     if any(is_post(layer) and layer.projections.letters == "qk" for layer in layers):
-        problems.append(f"{name} has QK-norm in Post-LN layers, which is reported to diverge (arXiv:2503.04598)")
-    if scheme != "megatron" and any(_is_hybrid(layer) for layer in layers):
-        problems.append(
-            f"{name} with init {init!r}: HybridNorm is published with 'megatron' and is worse without it (arXiv:2503.04598)"
-        )
-    if scheme in DIVIDED and any(layer.attention.branch_scale != 1.0 for layer in layers):
-        problems.append(
-            f"{name} scales its norms by depth and init {init!r} scales again: they are not meant to be combined (arXiv:2502.05795)"
-        )
+        kinds.append("qk-norm-post")
+    kinds += _of_init(placement, init.rpartition("+")[2])
+    return (
+        *(risk(kind=kind, term=term) for kind, term in _of_shares(placement)),
+        *(risk(kind=kind) for kind in kinds),
+    )
+
+
+def _of_shares(placement: Placement) -> Iterator[tuple[Kind, str]]:
+    """Terms whose share of Post-LN layers comes to all layers, or to none."""
+    for term in _MIX.finditer(placement.name):
+        if term[1] == "1":
+            yield "alpha-one", term[0]
+        share = alpha(term[1] or "0.25")
+        if share and not post_layers(share, len(placement.layers)):
+            yield "no-post-layer", term[0]
+
+
+def _of_init(placement: Placement, scheme: str) -> Iterator[Kind]:
+    """Initialisations that do not belong to the placement."""
+    if scheme != "megatron" and any(_is_hybrid(layer) for layer in placement.layers):
+        yield "hybrid-init"
+    if scheme in DIVIDED and any(layer.attention.branch_scale != 1.0 for layer in placement.layers):
+        yield "doubly-scaled"
     if placement.init in OF_THE_METHOD and scheme != placement.init:
-        problems.append(f"{name} with init {init!r}: init {placement.init!r} is part of the published method")
-    return problems
+        yield "foreign-init"
 
 
 def is_post(layer: Layer) -> bool:

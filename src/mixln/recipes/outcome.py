@@ -1,10 +1,10 @@
-"""What became of a recipe: our numbers beside the published ones, and whether the paper's order held."""
+"""The outcome of a recipe: our numbers beside the published ones, and whether the paper's order held."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mixln.compare.chain_statistics import guesses
+from mixln.compare.chain_statistics import at_chance
 from mixln.compare.results import Interval
 from mixln.compare.statistics import paired_difference, t_interval
 from mixln.recipes.quantities import QUANTITIES, Evidence, Quantity
@@ -39,7 +39,7 @@ def measured(recipe: Recipe, evidence: Known) -> tuple[Measured, ...]:
                     high=high,
                     seeds=len(seeds),
                     trained=_trained(seeds),
-                    scale=quantity.scale,
+                    scale=quantity.metric.transform.name,
                 )
             )
     return tuple(found)
@@ -79,7 +79,7 @@ def effect(claim: Claim, recipe: Recipe, plain: Known, varied: Known) -> Effect:
 
 def _verdict(quantity: Quantity, ahead: Seeds, behind: Seeds, difference: Interval | None) -> Verdict:
     if not ahead or not behind:
-        return "not measured"
+        return "not-measured"
     if _failed(ahead) or _failed(behind):
         return "failed"
     counts = [(_trained(seeds), len(seeds)) for seeds in (ahead, behind)]
@@ -88,19 +88,19 @@ def _verdict(quantity: Quantity, ahead: Seeds, behind: Seeds, difference: Interv
         (first, seeds), (second, others) = counts
         if (first, second) == (seeds, 0) and seeds > 1:
             return "held"
-        return "did not hold" if (first, second) == (0, others) and others > 1 else "undecided"
+        return "reversed" if (first, second) == (0, others) and others > 1 else "undecided"
     if difference is None or difference.pairs < _known(quantity, ahead, behind):
         return "undecided"
-    if _guesses(quantity, ahead) and _guesses(quantity, behind):
-        return "guesses"
+    if _at_chance(quantity, ahead) and _at_chance(quantity, behind):
+        return "at-chance"
     if quantity.seeds == "known" and (_mixed(ahead) or _mixed(behind)):
         return "undecided"
-    better = (difference.mean < 0) == quantity.lower_is_better
+    better = (difference.mean < 0) == quantity.metric.lower_is_better
     if difference.low is None:
-        return "one of a kind"
+        return "single-seed"
     if not difference.excludes_zero:
         return "undecided"
-    return "held" if better else "did not hold"
+    return "held" if better else "reversed"
 
 
 def _known(quantity: Quantity, ahead: Seeds, behind: Seeds) -> int:
@@ -110,14 +110,14 @@ def _known(quantity: Quantity, ahead: Seeds, behind: Seeds) -> int:
     return len(_counted(quantity, ahead).keys() & _counted(quantity, behind).keys())
 
 
-def _guesses(quantity: Quantity, seeds: Seeds) -> bool:
+def _at_chance(quantity: Quantity, seeds: Seeds) -> bool:
     mean, low, _ = t_interval([*_values(quantity, seeds).values()])
     chance = next((chance for each in seeds.values() if (chance := quantity.chance(each)) is not None), None)
-    return chance is not None and guesses(mean, low, chance)
+    return chance is not None and at_chance(mean, low, chance)
 
 
 def _values(quantity: Quantity, seeds: Seeds) -> dict[int, float]:
-    found = {seed: quantity.of(each) for seed, each in _counted(quantity, seeds).items()}
+    found = {seed: quantity.metric.value(each) for seed, each in _counted(quantity, seeds).items()}
     return {seed: value for seed, value in found.items() if value is not None}
 
 

@@ -1,31 +1,53 @@
-"""What a recipe trains and what that takes, before it is begun."""
+"""The trainings of a recipe and the resources that they take, before it is begun."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mixln.compare.tasks import TASKS
+from mixln.compare.tasks.task import Estimate
 from mixln.errors import SettingsError
-from mixln.planning.settings import DEVICES
-from mixln.recipes.deviations import Variant, changed
-from mixln.recipes.records import Recipe, Run, Scale
+from mixln.recipes.records import Run
+from mixln.recipes.results import TrainedRun
 from mixln.training.settings import Parallel
 
 if TYPE_CHECKING:
     from mixln.planning.plan import Plan
 
 
-def settings_of(run: Run) -> str:
-    """What one run trains, in a line."""
+@dataclass(frozen=True, kw_only=True)
+class RunNeeds:
+    """The resources that one run takes at the paper's scale.
+
+    :param memory: of a device, bytes, of `available`; `None` for models that always fit.
+    :param remedies: what to do if it does not fit.
+    """
+
+    estimate: Estimate
+    memory: float | None = None
+    available: float | None = None
+    fits: bool = True
+    remedies: tuple[str, ...] = ()
+
+
+def trained_run(run: Run) -> TrainedRun:
+    """What one run trains, as a record."""
     settings = run.settings
-    rates = ", ".join(f"{rate:g}" for rate in settings.learning_rates)
-    micro = settings.training.micro_batch_size
-    length = f"{TASKS[settings.task].length(settings)}{f', {micro} at a time' if micro else ''}"
-    return (
-        f"{run.name}: {settings.model}; {', '.join(settings.placements)}; learning rate{'s' if ',' in rates else ''} {rates}; "
-        f"seeds {', '.join(map(str, settings.seeds))}; {length}; init {settings.init or 'as each placement has it'}"
+    schedule = TASKS[settings.task].schedule(settings)
+    return TrainedRun(
+        run=run.name,
+        model=settings.model,
+        placements=settings.placements,
+        learning_rates=settings.learning_rates,
+        seeds=settings.seeds,
+        init=settings.init,
+        batch_size=settings.training.batch_size,
+        micro_batch_size=settings.training.micro_batch_size,
+        steps=schedule.steps,
+        sequence_length=schedule.sequence_length,
+        epochs=schedule.epochs,
     )
 
 
@@ -69,7 +91,7 @@ def _remedies(run: Run, made: Plan) -> Iterator[str]:
     asked = made.settings
     if made.remedy is not None:
         yield f"add {made.remedy_options}"
-    alone = asked.devices == 1 and not _followed(run)
+    alone = asked.devices == 1 and not followed(run)
     if not alone:
         return
     shared = planned(run, processes=8, parallel="fsdp", memory=asked.memory)
@@ -77,84 +99,30 @@ def _remedies(run: Run, made: Plan) -> Iterator[str]:
         yield "start it with torchrun on eight GPUs and --parallel fsdp"
 
 
-def described(
-    recipe: Recipe,
-    runs: tuple[Run, ...],
-    scale: Scale,
-    variants: tuple[Variant, ...] = (),
-    *,
-    done: Callable[[Run], int],
-) -> Iterator[str]:
-    """What a recipe is, what it trains and what that takes, line by line.
-
-    :param variants: what is tried beside it.
-    :param done: run → how many of its trials have ended before.
-    """
-    yield f"{recipe.title} ({recipe.source})"
-    yield recipe.whole_reading
-    beside = {
-        variant: [made for run in runs if (made := _beside(run, changed(run, variant))) is not None]
-        for variant in variants
-    }
-    every = [*runs, *(run for new in beside.values() for run in new)]
-    if scale == "cpu":
-        longer = sum(run.trials for run in every) / sum(run.trials for run in runs) if runs else 1
-        minutes = round(recipe.minutes * longer)
-        yield (
-            f"Made smaller: {recipe.scaled}. About {minutes} minute{'s' * (minutes != 1)} on two cores in all, less where some of it is "
-            "done."
-        )
-    hours = left = 0.0
-    for variant, new in {None: runs, **beside}.items():
-        if variant is not None:
-            yield f"As published, {variant.name}: {variant.what}"
-        for run in new:
-            count = done(run)
-            ended = f", {count} of them {'pre-trained' if run.diagnosed or _followed(run) else 'done'}" if count else ""
-            yield f"{settings_of(run)}: {run.trials} trial{'s' * (run.trials > 1)}{ended}"
-            if scale == "paper":
-                text, own = _needs(run)
-                hours += own
-                left += own * (1 - count / run.trials)
-                yield f"  {text}"
-        if not new and variant is not None:
-            yield "no training: what the others found is counted as the authors' code counts"
-    if scale == "paper" and (len(every) > 1 or left < hours):
-        still = f", {left:,.0f} of them still to do" if left < hours else ""
-        yield f"All of it: {hours:,.0f} hours of one {DEVICES['h100'].title}{still}."
-    if scale == "paper" and any(run.diagnosed or _followed(run) for run in every):
-        yield "Not counted: what follows the pre-training."
-    for name, model in recipe.models(scale).items():
-        held = f"the checkpoint in the package {model.removeprefix('package:').partition('/')[0].replace('_', '-')}"
-        yield f"{name}: a diagnosis of {held if model.startswith('package:') else model}"
-
-
-def _beside(run: Run, made: Run) -> Run | None:
+def beside(run: Run, made: Run) -> Run | None:
     """What of a changed run is to be trained beside the run as it is."""
     own = run.settings.placements if made.settings.shared() == run.settings.shared() else ()
     placements = tuple(name for name in made.settings.placements if name not in own)
     return replace(made, settings=replace(made.settings, placements=placements, baseline=None)) if placements else None
 
 
-def _followed(run: Run) -> bool:
+def followed(run: Run) -> bool:
     """Whether its models are trained further or asked tasks."""
     return bool(run.settings.after.chain)
 
 
-def _needs(run: Run) -> tuple[str, float]:
-    """What one run takes at the paper's scale, and its hours of one device."""
-    need = TASKS[run.settings.task].estimate(run.settings, run.trials)
-    return f"{need.words}; {_fit(run)}", need.hours
-
-
-def _fit(run: Run) -> str:
-    made = planned(run)
+def needs(run: Run) -> RunNeeds:
+    """What one run takes at the paper's scale."""
+    estimate, made = TASKS[run.settings.task].estimate(run.settings, run.trials), planned(run)
     if made is None:
-        return "one trial a GPU"
-    fit = f"{made.memory.total / 1e9:.0f} GB of a device's {made.settings.memory / 1e9:.0f}"
-    if made.fits:
-        return f"{fit}, one trial a GPU"
-    return f"{fit}, which do not fit: {', or '.join(_remedies(run, made)) or 'not on eight either'}"
+        return RunNeeds(estimate=estimate)
+    return RunNeeds(
+        estimate=estimate,
+        memory=made.memory.total,
+        available=made.settings.memory,
+        fits=made.fits,
+        remedies=() if made.fits else tuple(_remedies(run, made)),
+    )
 
 
 def planned(run: Run, *, processes: int = 1, parallel: Parallel = "ddp", memory: float | None = None) -> Plan | None:

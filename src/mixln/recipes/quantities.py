@@ -1,4 +1,4 @@
-"""What recipes measure: each quantity is one number of a trial, of its diagnosis, or of what became of it later."""
+"""The quantities that recipes measure: each is one number of a trial, of its diagnosis, or of its later steps."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import mean, pstdev
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from mixln.compare import words
-from mixln.compare.measure import LANGUAGE, VISION
+from mixln import formats
+from mixln.compare.metrics import ACCURACY, PERPLEXITY
 from mixln.compare.results import AVERAGE
+from mixln.metrics import LOGARITHM, Metric
 from mixln.runs.trials import TrialResult
 
 if TYPE_CHECKING:
@@ -18,15 +19,11 @@ if TYPE_CHECKING:
     from mixln.runs.profile import LayerProfile
 
 
-Scaling = Literal["itself", "natural logarithm", "hundredth"]
-"""What a number that means and differences are taken of is, of the one that is printed."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
     """All that is known of one trained model, or of one that exists.
 
-    :param figures: what the steps after its pre-training found, by name; `chance` is what guessing gives.
+    :param figures: what the steps after its pre-training found, by name; `chance` is their chance level.
     :param parameters: millions, of a preset that is only counted.
     """
 
@@ -42,42 +39,23 @@ class Evidence:
         return self.result is None or self.result.status == "finished"
 
 
+SeedPolicy = Literal["known", "survival", "trained", "start"]
+"""How seeds that diverged or stalled count. `survival`: a placement that trained at all seeds is ahead of one that trained at none, and
+anything between is undecided; `trained`: they are left out; `known`: they count where no seed trained, and nothing is decided where some
+did; `start`: the number was measured before the training, and all seeds count."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Quantity:
-    """One number.
+    """One number that a recipe compares.
 
-    :param of: the number, `None` where there is none. Means, differences and intervals over seeds are taken of it.
-    :param seeds: what becomes of seeds that diverged or stalled. `survival`: a placement that trained at all of them is ahead of one that
-        trained at none, and anything between is undecided; `trained`: they are left out; `known`: they count where no seed trained, and
-        nothing is decided where some did; `start`: the number was measured before the training, and all seeds count.
-    :param chance: what guessing gives, as `of` counts; `None` where nothing can be guessed, or it is not known.
-    :param shown: that number as it is printed; `taken` is the way back, and `scale` says which it is.
-    :param text: the printed number with its unit.
-    :param change: a difference of `of` as text, with its sign; `change_unit` follows.
+    :param metric: the number; means, differences and intervals over seeds are taken of its value.
+    :param chance: its chance level, as the metric averages it; `None` where it has none, or that is not known.
     """
 
-    name: str
-    of: Callable[[Evidence], float | None]
-    lower_is_better: bool = True
-    seeds: Literal["known", "survival", "trained", "start"] = "known"
+    metric: Metric[Evidence]
+    seeds: SeedPolicy = "known"
     chance: Callable[[Evidence], float | None] = lambda evidence: None
-    scale: Scaling = "itself"
-    shown: Callable[[float], float] = lambda value: value
-    taken: Callable[[float], float] = lambda printed: printed
-    text: Callable[[float], str] = lambda value: f"{value:z.3f}".replace("-", words.MINUS)
-    change: Callable[[float], str] = lambda value: f"{value:+z.3f}".replace("-", words.MINUS)
-    change_unit: str = ""
-
-    def say(self, value: float | None) -> str:
-        """A number of ours as text."""
-        return words.NOTHING if value is None else self.text(self.shown(value))
-
-    def say_published(self, numbers: tuple[float | None, float | None]) -> str:
-        """The difference of two printed numbers, as ours are printed."""
-        first, second = numbers
-        if first is None or second is None:
-            return words.NOTHING
-        return f"{self.change(self.taken(first) - self.taken(second))}{self.change_unit}"
 
 
 def _loss(evidence: Evidence) -> float | None:
@@ -89,6 +67,10 @@ def _course(evidence: Evidence) -> float | None:
     if result is None or result.loss is None:
         return None
     return mean(loss for _, loss in result.eval_curve)  # which --as-published recounts too
+
+
+def _accuracy(evidence: Evidence) -> float | None:
+    return evidence.result.figures.get("accuracy") if evidence.result else None
 
 
 def _figure(name: str) -> Callable[[Evidence], float | None]:
@@ -147,97 +129,57 @@ def _unevenness(values: Sequence[float] | None) -> float | None:
     return pstdev([math.log(value) for value in values])
 
 
-def _ratio(value: float) -> str:
-    return f"{value:.3g}"
-
-
-def _factor(delta: float) -> str:
-    return f"{math.exp(delta):.3g}"
-
-
-_PERPLEXITY = {
-    "seeds": "survival",
-    "scale": "natural logarithm",
-    "shown": LANGUAGE.shown,
-    "taken": math.log,
-    "text": LANGUAGE.text,
-    "change": LANGUAGE.change,
-    "change_unit": LANGUAGE.change_unit,
-}
-_SHARE = {
+_CONTRAST: dict[str, Any] = {
     "lower_is_better": False,
-    "scale": "hundredth",
-    "shown": VISION.shown,
-    "taken": lambda percent: percent / 100,
-    "text": VISION.text,
-    "change": VISION.change,
-    "change_unit": VISION.change_unit,
-}
-_CONTRAST = {
-    "lower_is_better": False,
-    "scale": "natural logarithm",
-    "shown": math.exp,
-    "taken": math.log,
-    "text": _ratio,
-    "change": _factor,
+    "transform": LOGARITHM,
+    "text": lambda value: f"{value:.3g}",
+    "change": formats.factor,
     "change_unit": " times",
 }
+TASKS = ("mmlu", "boolq", "arc_easy", "piqa", "hellaswag", "openbookqa", "winogrande")
 QUANTITIES: dict[str, Quantity] = {
-    quantity.name: quantity
+    quantity.metric.name: quantity
     for quantity in (
-        Quantity(name="perplexity", of=_loss, **_PERPLEXITY),
-        Quantity(name="perplexity over the course", of=_course, **_PERPLEXITY),
+        Quantity(metric=PERPLEXITY.of(_loss), seeds="survival"),
+        Quantity(metric=PERPLEXITY.of(_course, "perplexity-over-course"), seeds="survival"),
+        Quantity(metric=ACCURACY.of(_accuracy), seeds="survival"),
+        Quantity(metric=ACCURACY.of(_figure(AVERAGE), "mean-task-accuracy"), chance=_chance(AVERAGE)),
+        *(Quantity(metric=ACCURACY.of(_figure(task), f"accuracy-{task}"), chance=_chance(task)) for task in TASKS),
+        Quantity(metric=Metric(name="final-reward", value=_figure("rlhf reward"), lower_is_better=False)),
         Quantity(
-            name="accuracy",
-            of=lambda evidence: evidence.result.figures.get("accuracy") if evidence.result else None,
-            seeds="survival",
-            **_SHARE,
-        ),
-        Quantity(name="mean accuracy of the tasks", of=_figure(AVERAGE), chance=_chance(AVERAGE), **_SHARE),
-        *(
-            Quantity(name=f"accuracy of {task}", of=_figure(task), chance=_chance(task), **_SHARE)
-            for task in ("mmlu", "boolq", "arc_easy", "piqa", "hellaswag", "openbookqa", "winogrande")
-        ),
-        Quantity(name="final reward", of=_figure("rlhf reward"), lower_is_better=False),
-        Quantity(
-            name="angular distance of the deeper layers but the last two",
-            of=lambda evidence: _deep_mean(_angles(evidence), last=2),
+            metric=Metric(
+                name="deep-angle",
+                value=lambda evidence: _deep_mean(_angles(evidence), last=2),
+                lower_is_better=False,
+            ),
             seeds="trained",
-            lower_is_better=False,
         ),
         Quantity(
-            name="angular distance, deeper half over earlier half",
-            of=lambda evidence: _contrast(_angles(evidence)),
+            metric=Metric(name="angle-contrast", value=lambda evidence: _contrast(_angles(evidence)), **_CONTRAST),
             seeds="trained",
-            **_CONTRAST,
         ),
         Quantity(
-            name="performance drop of the deeper layers, nats",
-            of=lambda evidence: _deep_mean(drops(evidence)),
+            metric=Metric(name="deep-drop", value=lambda evidence: _deep_mean(drops(evidence)), lower_is_better=False),
             seeds="trained",
-            lower_is_better=False,
         ),
         Quantity(
-            name="performance drop, deeper half over earlier half",
-            of=lambda evidence: _contrast(drops(evidence)),
+            metric=Metric(name="drop-contrast", value=lambda evidence: _contrast(drops(evidence)), **_CONTRAST),
             seeds="trained",
-            **_CONTRAST,
         ),
         Quantity(
-            name="gradient norm at the start, deeper half over earlier half",
-            of=lambda evidence: _contrast(gradients(evidence)),
-            seeds="start",
-            **_CONTRAST,
-        ),
-        Quantity(
-            name="unevenness of the gradient norms at the start",
-            of=lambda evidence: _unevenness(gradients(evidence)),
+            metric=Metric(name="gradient-contrast", value=lambda evidence: _contrast(gradients(evidence)), **_CONTRAST),
             seeds="start",
         ),
         Quantity(
-            name="parameters, millions",
-            of=lambda evidence: evidence.parameters,
-            text=lambda value: f"{value:,.1f}",
+            metric=Metric(name="gradient-unevenness", value=lambda evidence: _unevenness(gradients(evidence))),
+            seeds="start",
+        ),
+        Quantity(
+            metric=Metric(
+                name="parameters", value=lambda evidence: evidence.parameters, text=lambda value: f"{value:,.1f}"
+            )
         ),
     )
 }
+"""By name: of layers, `deep` means the mean over the deeper half of the layers (of angles but the last two), `contrast` the deeper half
+over the earlier half, `unevenness` the standard deviation of the natural logarithms over layers."""

@@ -107,7 +107,7 @@ class Recipe:
                 reference = numbers.get((run, self.baseline))
                 if placement == self.baseline or reference is None or value == reference:
                     continue
-                ahead = (value < reference) == QUANTITIES[quantity].lower_is_better
+                ahead = (value < reference) == QUANTITIES[quantity].metric.lower_is_better
                 pair = ((run, placement), (run, self.baseline))
                 found.append(Claim(quantity=quantity, ahead=pair[not ahead], behind=pair[ahead]))
         return (*found, *self.claims)

@@ -15,10 +15,10 @@ from mixln.recipes.deviations import Variant, changed
 from mixln.recipes.folders import TRAININGS, placed
 from mixln.recipes.gather import of_models, of_presets, of_run, swept
 from mixln.recipes.outcome import Known, Seeds, effect, measured, ordering
-from mixln.recipes.plan import settings_of
+from mixln.recipes.plan import trained_run
 from mixln.recipes.records import Place, Recipe, Run, Scale
 from mixln.recipes.results import AsPublished, Reproduction, Varied
-from mixln.runs.provenance import facts_of_run
+from mixln.runs.provenance import Provenance, here
 from mixln.runs.trials import Trial
 
 Costs = Mapping[tuple[Path, Trial], float]
@@ -42,7 +42,7 @@ class Plain:
 class Carrier:
     """One recipe, to be carried out.
 
-    :param recipe: what of it was asked for; `name` is what it is called.
+    :param recipe: what of it was asked for: `only` some models, if any are named. `name` is what it is called.
     :param command: what was typed.
     :param out: folder of all recipes.
     :param show: makes a comparison, or what is missing of it, and shows it under a name.
@@ -50,6 +50,7 @@ class Carrier:
 
     name: str
     recipe: Recipe
+    only: tuple[str, ...]
     scale: Scale
     data: str | None
     command: str
@@ -70,20 +71,17 @@ class Carrier:
         orderings = [ordering(claim, self.recipe, known) for claim in self.recipe.orderings]
         found = Reproduction(
             recipe=self.name,
-            title=self.recipe.title,
-            source=self.recipe.source,
-            reading=self.recipe.whole_reading,
             scale=self.scale,
-            scaled=self.recipe.scaled,
+            only=self.only,
             command=self.command,
-            settings=tuple(map(settings_of, runs)),
+            trained=tuple(map(trained_run, runs)),
             measured=measured(self.recipe, known),
-            orderings=tuple(each for each in orderings if each.verdict != "not measured"),
+            orderings=tuple(each for each in orderings if each.verdict != "not-measured"),
             seconds=sum(costs.values()),
             lines=tuple(lines(self.recipe, known)),
             turned=tuple(turned(self.recipe, known)),
             swept=tuple(each for run in runs for each in swept(run, summaries[run.name])),
-            facts=_facts(summaries.values()),
+            provenance=_provenance(summaries.values()),
         )
         return Plain(found=found, known=known, summaries=summaries, costs=costs)
 
@@ -91,10 +89,8 @@ class Carrier:
         """With each of the variants, as far as they have been tried. What they leave as it is, is not trained again."""
         found = AsPublished(
             recipe=self.name,
-            title=self.recipe.title,
-            source=self.recipe.source,
             scale=self.scale,
-            scaled=self.recipe.scaled,
+            only=self.only,
             command=self.command,
             measured=plain.found.measured,
             orderings=plain.found.orderings,
@@ -116,12 +112,11 @@ class Carrier:
         claims = [claim for claim in self.recipe.orderings if (claim.quantity, claim.ahead, claim.behind) in judged]
         return Varied(
             name=variant.name,
-            what=variant.what,
-            settings=tuple(map(settings_of, new)),
+            trained=tuple(map(trained_run, new)),
             measured=measured(self.recipe, known),
             effects=tuple(effect(claim, self.recipe, plain.known, known) for claim in claims),
             seconds=sum(seconds for training, seconds in costs.items() if training not in plain.costs),
-            facts=_facts([summaries[run.name] for run in new]),
+            provenance=_provenance([summaries[run.name] for run in new]),
         )
 
     def _placed(self, variant: Variant) -> list[Run]:
@@ -129,7 +124,7 @@ class Carrier:
         return [placed(run, self.out / TRAININGS, self.cache) for run in runs]
 
     def _trained(self, run: Run, name: str) -> Summary:
-        self.say(f"\n{settings_of(run)}")
+        self.say(f"\n{run.name}: {run.settings.model}; {', '.join(run.settings.placements)}")
         there = Store(run.settings.out).read() is not None  # now, for another recipe may have made it meanwhile
         return self.show(replace(run.settings, extend=there), name)
 
@@ -150,11 +145,10 @@ def costs_of(runs: Iterable[Run], summaries: Mapping[str, Summary]) -> Costs:
     return found
 
 
-def _facts(summaries: Iterable[Summary]) -> dict[str, str]:
+def _provenance(summaries: Iterable[Summary]) -> tuple[Provenance, ...]:
     """What trained them; of what was only counted or diagnosed, what did that."""
-    facts = [summary.facts for summary in summaries] or [facts_of_run()]
-    return {
-        name: "; ".join(dict.fromkeys(each[name] for each in facts if name in each))
-        for name in ("machine", "versions", "commit")
-        if any(name in each for each in facts)
-    }
+    found: list[Provenance] = []
+    for each in [summary.provenance for summary in summaries] or [here()]:
+        if each not in found:
+            found.append(each)
+    return tuple(found)

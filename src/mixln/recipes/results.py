@@ -1,21 +1,22 @@
-"""What became of a recipe, as frozen records: `reproduction.json` is one :class:`Reproduction`."""
+"""Outcomes of recipes as frozen records: `reproduction.json` is one :class:`Reproduction`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from mixln.compare.results import Interval
 from mixln.diagnostics.results import Angular
-from mixln.recipes.quantities import Scaling
-from mixln.recipes.records import Place
-from mixln.records import OPTIONAL
+from mixln.metrics import Scale as Scaling
+from mixln.recipes import former
+from mixln.recipes.records import Place, Scale
+from mixln.runs.provenance import Provenance
 from mixln.runs.schema import Schema
 
 Points = tuple[tuple[float, float], ...]
 """(place on the horizontal axis, value), ascending."""
 
-Verdict = Literal["held", "did not hold", "undecided", "guesses", "one of a kind", "failed", "not measured"]
+Verdict = Literal["held", "reversed", "undecided", "at-chance", "single-seed", "failed", "not-measured"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,7 @@ class Measured:
     high: float | None
     seeds: int
     trained: int
-    scale: Scaling = field(default="itself", metadata=OPTIONAL)
+    scale: Scaling = "itself"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +46,9 @@ class Ordering:
     """One claim and what became of it.
 
     :param difference: what is claimed to be ahead minus what is claimed to be behind, paired by seed.
-    :param verdict: `held` or `did not hold` where the 95% interval excludes zero, or, of perplexity and accuracy, where one of the two
-        trained at all of several seeds and the other at none; `undecided` where neither; `guesses` where neither side is above guessing by
-        more than it varies; `one of a kind` where there is no seed to tell noise from; `failed` where a training ended with an error.
+    :param verdict: `held` or `reversed` where the 95% interval excludes zero, or, of perplexity and accuracy, where one of the two trained
+        at all of several seeds and the other at none; `undecided` where neither; `at-chance` where neither side is significantly above
+        chance level; `single-seed` where there are no seeds to estimate noise from; `failed` where a training ended with an error.
     """
 
     quantity: str
@@ -56,7 +57,7 @@ class Ordering:
     published: tuple[float | None, float | None]
     difference: Interval | None
     verdict: Verdict
-    ours: bool = field(default=False, metadata=OPTIONAL)
+    ours: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,14 +88,15 @@ class Line:
     """One line of the paper's figure, of one model.
 
     :param curve: which, see :data:`mixln.recipes.curves.CURVES`.
-    :param label: of the vertical axis, with its unit.
+    :param measure: of drops, what they are measured by, in this `unit`.
     """
 
     curve: str
     run: str
     placement: str
     seed: int
-    label: str
+    measure: str = ""
+    unit: str = ""
     points: Points
 
 
@@ -112,38 +114,61 @@ class Turned:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrainedRun:
+    """One comparison that was trained, as far as its settings differ between recipes.
+
+    :param init: for all placements; `None` if each has its own.
+    :param steps: of `batch_size` sequences of `sequence_length` tokens; of images, `epochs` of `batch_size` images a step.
+    :param micro_batch_size: sequences or images of a forward pass; `None` for the whole batch.
+    """
+
+    run: str
+    model: str
+    placements: tuple[str, ...]
+    learning_rates: tuple[float, ...]
+    seeds: tuple[int, ...]
+    init: str | None
+    batch_size: int
+    micro_batch_size: int | None = None
+    steps: int | None = None
+    sequence_length: int | None = None
+    epochs: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Reproduction:
     """A recipe that was run; `reproduction.json`.
 
+    :param recipe: its name; title, source, reading and factors are those of :data:`mixln.recipes.RECIPES`.
+    :param only: the models that it was restricted to; empty for all.
     :param command: what was typed.
+    :param trained: its comparisons.
     :param swept: of runs with several learning rates, every one of them; elsewhere each placement is at its best.
-    :param lines: what the paper's figure draws, and so is `turned`; empty of a table.
+    :param lines: of the paper's figure, and so is `turned`; empty of a table.
     :param seconds: of all trainings, added up, those after the pre-training too; evaluations on tasks are none.
+    :param provenance: different ones of its comparisons.
     """
 
     recipe: str
-    title: str
-    source: str
-    reading: str
-    scale: str
-    scaled: str
+    scale: Scale
+    only: tuple[str, ...] = ()
     command: str
-    settings: tuple[str, ...]
+    trained: tuple[TrainedRun, ...]
     measured: tuple[Measured, ...]
     orderings: tuple[Ordering, ...]
     seconds: float
-    swept: tuple[Swept, ...] = field(default=(), metadata=OPTIONAL)
-    lines: tuple[Line, ...] = field(default=(), metadata=OPTIONAL)
-    turned: tuple[Turned, ...] = field(default=(), metadata=OPTIONAL)
-    facts: dict[str, str] = field(default_factory=dict)
+    swept: tuple[Swept, ...] = ()
+    lines: tuple[Line, ...] = ()
+    turned: tuple[Turned, ...] = ()
+    provenance: tuple[Provenance, ...] = ()
 
     @property
     def smaller(self) -> bool:
         """Whether models were trained that are smaller than the paper's."""
-        return self.scale == "cpu" and bool(self.settings)
+        return self.scale == "cpu" and bool(self.trained)
 
 
-REPRODUCTION = Schema(kind="reproduction", file="reproduction.json", record=Reproduction)
+REPRODUCTION = Schema(kind="reproduction", file="reproduction.json", record=Reproduction, upgrade=former.reproduction)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,18 +187,16 @@ class Effect:
 class Varied:
     """A recipe with some of what the authors' code does otherwise.
 
-    :param name: the deviations, joined by `+`.
-    :param what: what is done otherwise.
-    :param settings: of the trainings that were made for it; `seconds` are of all of them, added up.
+    :param name: the deviations, joined by `+`; :data:`mixln.recipes.deviations.DEVIATIONS` explains them.
+    :param trained: the comparisons that were made for it; `seconds` are of all of them, added up.
     """
 
     name: str
-    what: str
-    settings: tuple[str, ...]
+    trained: tuple[TrainedRun, ...]
     measured: tuple[Measured, ...]
     effects: tuple[Effect, ...]
     seconds: float
-    facts: dict[str, str]
+    provenance: tuple[Provenance, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,14 +207,12 @@ class AsPublished:
     """
 
     recipe: str
-    title: str
-    source: str
-    scale: str
-    scaled: str
+    scale: Scale
+    only: tuple[str, ...] = ()
     command: str
     measured: tuple[Measured, ...]
     orderings: tuple[Ordering, ...]
     varied: tuple[Varied, ...]
 
 
-AS_PUBLISHED = Schema(kind="as-published", file="as-published.json", record=AsPublished)
+AS_PUBLISHED = Schema(kind="as-published", file="as-published.json", record=AsPublished, upgrade=former.as_published)

@@ -32,6 +32,7 @@ class Schema(Generic[T]):
     :param record: class of the content.
     :param former: name in version 1, where that was another.
     :param upgrade: turns what a file of version 1 holds into the form of today.
+    :param computed: entries that are written beside those of the record, because they follow from them; they are not read.
     """
 
     kind: str
@@ -40,6 +41,7 @@ class Schema(Generic[T]):
     version: int = 2
     former: str = ""
     upgrade: Callable[[Any], Any] = lambda entries: entries
+    computed: tuple[str, ...] = ()
 
     @property
     def mark(self) -> str:
@@ -61,9 +63,9 @@ class Schema(Generic[T]):
         if not isinstance(data, dict) or self._version(data.pop(KEY, 1)) == 1:
             try:
                 return self.upgrade(data)
-            except (KeyError, IndexError, TypeError) as error:
+            except (AttributeError, IndexError, KeyError, TypeError) as error:
                 raise RecordError(f"has not the form of a {self.kind}") from error
-        return data
+        return {name: entry for name, entry in data.items() if name not in self.computed}
 
     def read(self, path: Path) -> T:
         """The record in a file; raises what :meth:`entries` raises."""

@@ -15,7 +15,7 @@ IN_A_ROW = 3
 TOLERANCE = 0.1
 """Of what has been learnt, the share that may be lost again while a training still counts as one that trains."""
 MARGIN = 0.02
-"""Below the unigram model by less than this is no better than it, nats per token."""
+"""Below the unigram baseline by less than this is no better than it, nats per token."""
 
 
 def breaking(rates: Sequence[float], losses: Sequence[float | None], *, floor: float) -> Breaking:

@@ -1,4 +1,4 @@
-"""What searches found, as frozen records: `stress.json` is one :class:`Stress`."""
+"""The results of searches as frozen records: `stress.json` is one :class:`Stress`, `tune.json` one :class:`Search`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from mixln.compare.results import Interval
+from mixln.data.text import TextInfo
 from mixln.records import OPTIONAL
+from mixln.runs.outcome import Status
+from mixln.runs.provenance import Provenance
 from mixln.runs.schema import Schema
+from mixln.search import former
 
 Failure = Literal["none", "worsens", "stalls", "diverges"]
 """How a ramp ended: it still trained at its last learning rate; it lost part of what it had learnt; it came to know no more than the
@@ -60,7 +64,7 @@ class Limit:
 
     :param rate: geometric mean over seeds of the highest learning rate that trains; `None` if one of them never trained.
     :param low: lower end of its 95% interval (Student's t of the logarithms); `None` with fewer than two seeds.
-    :param trained: seeds that trained at some learning rate: whose loss came below the unigram model's while it was sound.
+    :param trained: seeds that trained at some learning rate: whose loss came below the unigram baseline's while it was sound.
     :param censored: seeds that trained up to the end of the ramp, so that `rate` is too low.
     :param failures: how each ramp ended, in the order of the seeds, but for the `failed` ones, which ended with an error.
     :param ratio: of the baseline's rate with the same depth: natural logarithm, paired by seed; `None` for the baseline itself.
@@ -87,23 +91,22 @@ class Stress:
 
     :param settings: name → value.
     :param rates: first and last learning rate.
-    :param floor: loss of the unigram model, nats per token.
-    :param facts: versions, machine and data in words, label → value.
-    :param verdict: what can be concluded, one sentence each, the most important first.
+    :param floor: loss of the unigram baseline, nats per token.
+    :param text: that was trained on.
     """
 
     settings: dict[str, object]
-    facts: dict[str, str]
     baseline: str
     rates: tuple[float, float]
     steps: int
     floor: float
     limits: tuple[Limit, ...]
     ramps: tuple[Ramp, ...]
-    verdict: tuple[str, ...]
+    text: TextInfo | None = None
+    provenance: Provenance = field(default_factory=Provenance)
 
 
-STRESS = Schema(kind="stress", file="stress.json", record=Stress)
+STRESS = Schema(kind="stress", file="stress.json", record=Stress, upgrade=former.stress, computed=("findings",))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,12 +140,20 @@ class Tried:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How one training ended, and why; the reason is empty if it finished."""
+
+    status: Status
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Finalist:
     """One candidate at the full length, at the learning rate that is best for it.
 
     :param seeds: all of them; none of those that fell behind while learning rates were tuned.
     :param losses: held-out loss of each seed, nats per token; `None` where a training diverged or stalled.
-    :param ended: how each ended, with the reason.
+    :param ended: how each ended.
     :param loss: their mean, with its 95% interval (Student's t); `None` unless all trained.
     :param difference: of the loss from that of the chosen one, paired by seed; `None` for the chosen one itself.
     :param tried: every learning rate that was tried, ascending.
@@ -155,7 +166,7 @@ class Finalist:
     learning_rate: float
     seeds: tuple[int, ...]
     losses: tuple[float | None, ...]
-    ended: tuple[str, ...]
+    ended: tuple[Ending, ...]
     loss: float | None
     low: float | None
     high: float | None
@@ -170,13 +181,13 @@ class Search:
 
     :param chosen: the finalist with the least loss of those with all seeds; `None` if none trained at all of them.
     :param limits: what the ramps found, by number of Post-LN layers: the highest learning rate that trains, or, of those that `unknown`
-        names, that of the least loss, because the ramp never came below the unigram model.
+        names, that of the least loss, because the ramp never came below the unigram baseline.
     :param cost: optimizer steps of everything, as a number of full trainings; `sweep` is that of trying every share of Table 5 of the
         Mix-LN paper at three learning rates with the same seeds.
+    :param text: that was trained on.
     """
 
     settings: dict[str, object]
-    facts: dict[str, str]
     layers: int
     steps: int
     proxy_steps: int
@@ -186,8 +197,9 @@ class Search:
     chosen: Finalist | None
     cost: float
     sweep: int
-    verdict: tuple[str, ...]
     unknown: tuple[int, ...] = field(default=(), metadata=OPTIONAL)
+    text: TextInfo | None = None
+    provenance: Provenance = field(default_factory=Provenance)
 
 
-SEARCH = Schema(kind="tune", file="tune.json", record=Search)
+SEARCH = Schema(kind="tune", file="tune.json", record=Search, upgrade=former.search, computed=("findings",))

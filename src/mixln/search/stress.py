@@ -15,13 +15,11 @@ from mixln.files import cache_folder
 from mixln.hosts import placement_for
 from mixln.nn.schemes import scheme
 from mixln.presets import model_config
-from mixln.runs.provenance import facts_of_run
 from mixln.runs.trials import TrialResult
 from mixln.search.breaking import breaking
 from mixln.search.folder import folder_of, named
 from mixln.search.results import Limit, Ramp, Stress
 from mixln.search.settings import StressSettings
-from mixln.search.words import ratio_text, said
 
 
 def stress(settings: StressSettings, display: Display) -> Stress:
@@ -49,22 +47,22 @@ def stress(settings: StressSettings, display: Display) -> Stress:
     with run.locked():
         run.begin(named(settings))
         summaries = [_compared(comparison, display, several=len(groups) > 1) for comparison in comparisons]
-    facts, floor = summaries[0].facts, summaries[0].floor.loss
+    compared = summaries[0]
     ramps = [
-        [_ramp(result, settings, floor, depth) for result in summary.trials]
+        [_ramp(result, settings, compared.floor.loss, depth) for result in summary.trials]
         for summary, depth in zip(summaries, found, strict=True)
     ]
     limits = [limit for group in ramps for limit in _limits(group, settings.placements[0])]
     return Stress(
         settings=named(settings),
-        facts={**{k: v for k, v in facts.items() if k not in ("training", "model")}, **facts_of_run()},
         baseline=settings.placements[0],
         rates=(settings.lowest, settings.highest),
         steps=settings.steps,
-        floor=floor,
+        floor=compared.floor.loss,
         limits=tuple(limits),
         ramps=tuple(ramp for group in ramps for ramp in group),
-        verdict=tuple(_verdict(limits, settings)),
+        text=compared.text,
+        provenance=compared.provenance,
     )
 
 
@@ -143,28 +141,3 @@ def _whole(ramps: Sequence[Ramp]) -> bool:
 
 def _exp(value: float | None) -> float | None:
     return None if value is None else math.exp(value)
-
-
-def _verdict(limits: Sequence[Limit], settings: StressSettings) -> Iterator[str]:
-    for limit in sorted(limits, key=lambda limit: (limit.layers, -(limit.rate or 0))):
-        yield f"{said(limit, settings.steps)}{_against(limit, limits, settings.placements[0])}."
-    if any(limit.censored for limit in limits):
-        yield (
-            "Where a ramp ended before the training broke, the limit is higher than stated, and ratios with it say less than they seem to; "
-            "raise --highest, in another --out."
-        )
-    steps = settings.steps
-    if any(limit.rate for limit in limits):
-        yield (
-            f"A ramp of {steps:,} steps is short, and a warm-up by itself: a whole training at one learning rate breaks earlier or later. "
-            "It orders placements, and says where a search for the learning rate should end."
-        )
-    if len(settings.seeds) == 1:
-        yield "With one seed there is no interval, and this supports no claim."
-
-
-def _against(limit: Limit, limits: Sequence[Limit], baseline: str) -> str:
-    if limit.ratio is None:
-        return ""
-    name = next(each.title for each in limits if each.placement == baseline)
-    return f"; {ratio_text(limit)} times {name}'s"

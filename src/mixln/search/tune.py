@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
-from mixln.compare import words
 from mixln.compare.experiment import Display, title
-from mixln.compare.measure import LANGUAGE
 from mixln.compare.runner import machine
 from mixln.compare.statistics import paired_difference, t_interval
 from mixln.compare.tasks import TASKS
@@ -22,11 +19,11 @@ from mixln.errors import MixlnError, SettingsError
 from mixln.files import cache_folder
 from mixln.hosts import count_parameters
 from mixln.nn.schemes import scheme
-from mixln.runs.provenance import facts_of_run
+from mixln.runs.provenance import here
 from mixln.runs.trials import Trial
 from mixln.search.folder import folder_of, named
 from mixln.search.full import TRIES, Climb, climb, seeded
-from mixln.search.results import Finalist, Proxy, Search, Tried
+from mixln.search.results import Ending, Finalist, Proxy, Search, Tried
 from mixln.search.settings import SearchSettings, placement_with
 from mixln.search.shorts import Kept, Short, Shorts, limit_at, rounded
 from mixln.search.stress import stress
@@ -83,9 +80,8 @@ def tune(settings: SearchSettings, display: Display) -> Search:
         + sum(proxy.steps for proxy in proxies)
         + sum(result.step for each in climbs for results in each.tried.values() for result in results.values())
     )
-    search_found = Search(
+    return Search(
         settings=named(settings),
-        facts={**data.facts, "model": settings.model, **facts_of_run()},
         layers=layers,
         steps=settings.steps,
         proxy_steps=settings.proxy_steps,
@@ -95,10 +91,10 @@ def tune(settings: SearchSettings, display: Display) -> Search:
         chosen=finalists[0] if finalists[0].loss is not None else None,
         cost=steps / settings.steps,
         sweep=SWEEP * len(settings.seeds),
-        verdict=(),
         unknown=unknown,
+        text=data.text,
+        provenance=here(),
     )
-    return dataclasses.replace(search_found, verdict=tuple(_verdict(search_found)))
 
 
 def _limits(
@@ -134,7 +130,7 @@ def _job(settings: SearchSettings, data: TaskData[Any], training: TrainSettings,
 
 def candidates(proxies: Sequence[Proxy], count: int) -> list[Proxy]:
     """The best short trainings, of each number of Post-LN layers the best, and that of Pre-LN whatever it was: so short a training
-    may not bring it below the unigram model at its best learning rate either."""
+    may not bring it below the unigram baseline at its best learning rate either."""
     best: dict[int, Proxy] = {}
     trained = [proxy for proxy in proxies if proxy.loss is not None and proxy.ended in ("finished", "stalled")]
     for proxy in sorted(trained, key=lambda proxy: (proxy.ended == "stalled", proxy.loss)):
@@ -201,10 +197,7 @@ def _finalist(each: Climb, best: dict[int, float] | None, order: tuple[int, ...]
         learning_rate=each.rate(each.settled),
         seeds=seeds,
         losses=tuple(losses.get(seed) for seed in seeds),
-        ended=tuple(
-            f"{result.status}: {result.reason}" if result.reason else result.status
-            for result in (results[seed] for seed in seeds)
-        ),
+        ended=tuple(Ending(status=results[seed].status, reason=results[seed].reason) for seed in seeds),
         loss=mean,
         low=low,
         high=high,
@@ -218,59 +211,3 @@ def _tried(each: Climb, number: int) -> Tried:
     results = each.tried[number]
     losses = (result.loss if result.status == "finished" else None for result in results.values())
     return Tried(learning_rate=each.rate(number), seeds=tuple(results), losses=tuple(losses))
-
-
-def _verdict(search: Search) -> Iterator[str]:
-    chosen = search.chosen
-    if chosen is None:
-        why = "No candidate trained at all seeds"
-        if not any(each.post_layers for each in search.finalists):
-            why = "No short training with Post-LN layers came below the unigram model, so that none was trained in full"
-        yield f"{why}: nothing can be chosen. Search again with more --trials or --steps, in another --out."
-        return
-    interval = ""
-    if chosen.low is not None and chosen.high is not None:
-        interval = f" [{words.perplexity(math.exp(chosen.low))}, {words.perplexity(math.exp(chosen.high))}]"
-    yield (
-        f"Take {chosen.placement} ({chosen.post_layers} of {search.layers} layers Post-LN) at learning rate {chosen.learning_rate:g}: "
-        f"held-out perplexity {words.perplexity(math.exp(chosen.loss or 0))}{interval} over {len(chosen.seeds)} seeds."
-    )
-    tried = {
-        each.post_layers: sum(proxy.post_layers == each.post_layers for proxy in search.proxies)
-        for each in search.finalists
-    }
-    for each in search.finalists:
-        if each is chosen:
-            continue
-        name = f"{each.placement} at {each.learning_rate:g}"
-        gap = each.difference
-        if not each.seeds:
-            yield f"{name} was behind when learning rates were tuned, with one seed, and got no more."
-        elif gap is None:
-            yield f"{name} did not train at all seeds ({'; '.join(each.ended)})."
-        elif gap.low is None or gap.high is None:
-            yield f"{name} is {words.percent(gap.mean)}% from it; with one seed there is no interval, and this supports no claim."
-        else:
-            tells = "worse beyond the noise between seeds" if gap.excludes_zero else "not told from it by these seeds"
-            yield f"{name} has a perplexity {' '.join(LANGUAGE.difference(gap))} from it: {tells}."
-    yield (
-        "Learning rates that were tried in short trainings and in full ones: "
-        + ", ".join(f"{tried[each.post_layers]} and {len(each.tried)} of {each.placement}" for each in search.finalists)
-        + ". Who was tuned more has an advantage, and the best of several is a little better than it will be again."
-    )
-    if edge := [each.placement for each in search.finalists if each.edge]:
-        yield f"Of {', '.join(edge)} the learning rate that was taken is the last that was tried in its direction: another may be better."
-    counts = sorted({proxy.post_layers for proxy in search.proxies})
-    yield f"Short trainings had {', '.join(map(str, counts))} of {search.layers} layers Post-LN; other numbers were not tried."
-    if search.unknown:
-        yield (
-            f"How far the learning rate may go with {', '.join(map(str, search.unknown))} Post-LN layers is not known: in so short a "
-            "ramp none of these came below the unigram model, and the rates that were tried are guesses. More --steps, in another "
-            "--out, would tell."
-        )
-    pruned = sum(proxy.ended == "pruned" for proxy in search.proxies)
-    yield (
-        f"It took as many steps as {search.cost:.1f} full trainings ({len(search.proxies)} short ones, {pruned} of them ended early); "
-        f"trying the seven shares of Table 5 of the Mix-LN paper at three learning rates with as many seeds would take {search.sweep}."
-    )
-    yield "The short trainings prefer what learns fast, and of a longer training or a larger model the best may be another."

@@ -6,15 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from mixln.compare.measure import LANGUAGE
-from mixln.compare.results import Floor
+from mixln.compare.metrics import LANGUAGE
+from mixln.compare.results import Floor, TrialLength
 from mixln.compare.settings import CompareSettings
-from mixln.compare.tasks.task import Estimate, Say, Task, TaskData
+from mixln.compare.tasks.task import Estimate, Say, Schedule, Task, TaskData
 from mixln.data.preparation import prepare
 from mixln.data.settings import TextSettings
 from mixln.data.text import Text
 from mixln.errors import DataError
-from mixln.planning.settings import DEVICES, UTILISATION, PlanSettings
+from mixln.planning.settings import UTILISATION, PlanSettings
 from mixln.presets import model_config
 from mixln.records import from_json, to_json
 from mixln.training.settings import Parallel, TrainSettings
@@ -34,7 +34,7 @@ class LanguageTask(Task[L, Text], Generic[L]):
     """Every token from those before it."""
 
     name, entry, head = "language", "text", "causal-lm"
-    settings, measure = CompareSettings, LANGUAGE
+    settings, metrics = CompareSettings, LANGUAGE
 
     def config(self, settings: L) -> PreTrainedConfig:
         return config_of(settings)
@@ -50,14 +50,9 @@ class LanguageTask(Task[L, Text], Generic[L]):
             folder=text.folder,
             fingerprint=info.fingerprint,
             config=config_of(settings, info.vocabulary_size),
-            steps=settings.steps,
-            given=f"{settings.tokens:,} tokens",
+            length=TrialLength(steps=settings.steps, amount=settings.tokens),
             floor=Floor(loss=info.unigram_loss, bits_per_byte=info.bits_per_byte(info.unigram_loss)),
-            facts={
-                "text": info.words,
-                "held out": f"{info.held_out_tokens:,} tokens, {info.held_out_bytes:,} bytes; every token counts the same",
-                "vocabulary": f"{info.vocabulary_size:,} tokens",
-            },
+            text=info,
         )
 
     def objective(self, settings: L, folder: Path) -> LanguageObjective:
@@ -72,8 +67,8 @@ class LanguageTask(Task[L, Text], Generic[L]):
         tokens = training.total_steps(text.sequence_length) * training.batch_size * text.sequence_length
         return replace(source, trial=to_json(text), trial_tokens=tokens)
 
-    def length(self, settings: L) -> str:
-        return f"{settings.steps:,} steps of {settings.training.batch_size} × {settings.text.sequence_length} tokens"
+    def schedule(self, settings: L) -> Schedule:
+        return Schedule(steps=settings.steps, sequence_length=settings.text.sequence_length)
 
     def plan(
         self,
@@ -105,13 +100,13 @@ class LanguageTask(Task[L, Text], Generic[L]):
         )
 
     def estimate(self, settings: L, trials: int) -> Estimate:
-        made, device = self.plan(settings, trials), DEVICES["h100"]
-        hours = trials * made.seconds / 3600
-        words = (
-            f"{made.parameters / 1e6:,.0f} million parameters, {made.tokens / 1e9:,.1f} billion tokens each; "
-            f"{trials * made.model_flops:.1e} FLOPs in all: {hours:,.0f} hours of one {device.title} at {UTILISATION:.0%} of its peak"
+        made = self.plan(settings, trials)
+        return Estimate(
+            parameters=made.parameters,
+            tokens=made.tokens,
+            flops=trials * made.model_flops,
+            hours=trials * made.seconds / 3600,
         )
-        return Estimate(words=words, hours=hours)
 
     def tokenizer(self, data: TaskData[Text]) -> PreTrainedTokenizerBase:
         return data.source.tokenizer()

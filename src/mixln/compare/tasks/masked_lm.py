@@ -15,8 +15,8 @@ import tyro
 
 from mixln.bounds import Within
 from mixln.compare.chain_settings import ChainSettings
-from mixln.compare.measure import LANGUAGE
-from mixln.compare.results import Floor
+from mixln.compare.metrics import LANGUAGE, PERPLEXITY
+from mixln.compare.results import Floor, TrialLength
 from mixln.compare.settings import CompareSettings
 from mixln.compare.tasks.language import LanguageTask, config_of, prepared_text
 from mixln.compare.tasks.task import Say, TaskData
@@ -145,13 +145,7 @@ class MaskedTask(LanguageTask[MaskedCompareSettings]):
     """Hidden tokens from those on both sides."""
 
     name, settings = "masked-lm", MaskedCompareSettings
-    measure = replace(
-        LANGUAGE,
-        name="masked perplexity",
-        said="percent of masked perplexity",
-        figures=(),
-        explained="e to the power of the loss of the hidden tokens",
-    )
+    metrics = replace(LANGUAGE, ranking=replace(PERPLEXITY, name="masked perplexity"), beside=())
 
     def config(self, settings: MaskedCompareSettings) -> PreTrainedConfig:
         return _both_ways(config_of(settings))
@@ -165,14 +159,9 @@ class MaskedTask(LanguageTask[MaskedCompareSettings]):
             folder=text.folder,
             fingerprint=info.fingerprint,
             config=_both_ways(config_of(settings, len(tokenizer))),
-            steps=settings.steps,
-            given=f"{settings.tokens:,} tokens, {settings.mask_share:.0%} of them predicted",
+            length=TrialLength(steps=settings.steps, amount=settings.tokens, predicted=settings.mask_share),
             floor=Floor(loss=info.unigram_loss),
-            facts={
-                "text": info.words,
-                "held out": f"{info.held_out_tokens:,} tokens, {settings.mask_share:.0%} of each sequence predicted, always the same ones",
-                "vocabulary": f"{len(tokenizer):,} tokens",
-            },
+            text=replace(info, vocabulary_size=len(tokenizer)),
         )
 
     def objective(self, settings: MaskedCompareSettings, folder: Path) -> LanguageObjective:

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from mixln.compare.measure import Measure
-from mixln.compare.results import Answered, Floor, PlacementSummary
+from mixln.compare.metrics import TaskMetrics
+from mixln.compare.results import Answered, Floor, PlacementSummary, TrialLength
 from mixln.compare.settings import GridSettings
 from mixln.compare.store import Store
+from mixln.data.pictures import ImagesInfo
+from mixln.data.text import TextInfo
 from mixln.runs.trials import TrialResult
 from mixln.training.settings import Parallel
 
@@ -37,20 +39,19 @@ class TaskData(Generic[D]):
     :param source: the data themselves; they lie in `folder`.
     :param fingerprint: a hash of them.
     :param config: the stock config that fits them.
-    :param steps: optimizer steps of one trial.
-    :param given: what one trial sees of them, in words.
+    :param length: of one trial's training.
     :param floor: the result of a model that knows nothing but frequencies.
-    :param facts: label → value.
+    :param text: what is known of a text, `images` of images.
     """
 
     source: D
     folder: Path
     fingerprint: str
     config: PreTrainedConfig
-    steps: int
-    given: str
+    length: TrialLength
     floor: Floor
-    facts: dict[str, str]
+    text: TextInfo | None = None
+    images: ImagesInfo | None = None
 
 
 class Task(ABC, Generic[S, D]):
@@ -64,8 +65,8 @@ class Task(ABC, Generic[S, D]):
     """Entry of its settings that names the data, and of `experiment.json` that holds their fingerprint."""
     head: ClassVar[str]
     """The head of its models, see :func:`mixln.from_config`."""
-    measure: ClassVar[Measure]
-    """Metric by which placements are ranked."""
+    metrics: ClassVar[TaskMetrics]
+    """Metrics of its trials; `ranking` orders its placements."""
 
     @abstractmethod
     def config(self, settings: S) -> PreTrainedConfig:
@@ -95,8 +96,8 @@ class Task(ABC, Generic[S, D]):
         """
 
     @abstractmethod
-    def length(self, settings: S) -> str:
-        """Length of a training, as text."""
+    def schedule(self, settings: S) -> Schedule:
+        """Length of a training."""
 
     @abstractmethod
     def estimate(self, settings: S, trials: int) -> Estimate:
@@ -128,12 +129,27 @@ class Task(ABC, Generic[S, D]):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How long a training is by its settings: `steps` of sequences of `sequence_length` tokens, or `epochs`."""
+
+    steps: int | None = None
+    sequence_length: int | None = None
+    epochs: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Estimate:
     """Cost of a comparison.
 
-    :param words: model, length and operations, as text.
-    :param hours: of one device, by the operations of all trials.
+    :param parameters: of a model.
+    :param flops: operations of all trials, which take `hours` of one device.
+    :param tokens: of a trial; of images instead `steps` of so many `images`, of `per_image` operations each.
     """
 
-    words: str
+    parameters: int
+    flops: float
     hours: float
+    tokens: float | None = None
+    steps: int | None = None
+    images: int | None = None
+    per_image: float | None = None

@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mixln.compare.measure import VISION
-from mixln.compare.results import Answered, Floor, PlacementSummary
+from mixln.compare.metrics import VISION
+from mixln.compare.results import Answered, Floor, PlacementSummary, TrialLength
 from mixln.compare.settings import VisionCompareSettings
 from mixln.compare.store import Store
-from mixln.compare.tasks.task import Estimate, Say, Task, TaskData
+from mixln.compare.tasks.task import Estimate, Say, Schedule, Task, TaskData
 from mixln.data.settings import ImageSettings
 from mixln.errors import DataError
 from mixln.planning.settings import DEVICES, UTILISATION
@@ -36,7 +36,7 @@ class VisionTask(Task[VisionCompareSettings, "Images"]):
     """The class of an image."""
 
     name, entry, head = "vision", "images", "image-classification"
-    settings, measure = VisionCompareSettings, VISION
+    settings, metrics = VisionCompareSettings, VISION
 
     def config(self, settings: VisionCompareSettings) -> PreTrainedConfig:
         from mixln.data.augmentation import check_augmentation
@@ -68,15 +68,9 @@ class VisionTask(Task[VisionCompareSettings, "Images"]):
             folder=images.folder,
             fingerprint=info.fingerprint,
             config=config,
-            steps=steps,
-            given=f"{steps * batch:,} images ({passes:.3g} passes)",
+            length=TrialLength(steps=steps, amount=steps * batch, passes=passes),
             floor=Floor(loss=info.frequency_loss, figures={"accuracy": info.majority}),
-            facts={
-                "images": info.words,
-                "classes": ", ".join(info.classes[:20]) + (" …" if len(info.classes) > 20 else ""),
-                "size": f"{info.size} × {info.size} pixels, {info.channels} channels",
-                "left out": f"{info.unreadable:,} that cannot be read; {info.converted:,} were converted",
-            },
+            images=info,
         )
 
     def objective(self, settings: VisionCompareSettings, folder: Path) -> ImageObjective:
@@ -89,8 +83,8 @@ class VisionTask(Task[VisionCompareSettings, "Images"]):
         images = from_json(ImageSettings, experiment["settings"]["images"], "settings.images")
         return replace(source, images=to_json(images), images_fingerprint=experiment["images"]["fingerprint"])
 
-    def length(self, settings: VisionCompareSettings) -> str:
-        return f"{settings.training.epochs:g} epochs, {settings.training.batch_size} images a step"
+    def schedule(self, settings: VisionCompareSettings) -> Schedule:
+        return Schedule(epochs=settings.training.epochs)
 
     def estimate(self, settings: VisionCompareSettings, trials: int) -> Estimate:
         from mixln.planning.vision import plan_vision
@@ -99,13 +93,14 @@ class VisionTask(Task[VisionCompareSettings, "Images"]):
         images, classes = IMAGENET_SIZE
         config = vision_config(settings.model, **settings.sizes)
         plan = plan_vision(config, settings.training, trials=trials, images=images, classes=classes)
-        hours = plan.flops / (UTILISATION * device.bfloat16 * 1e12) / 3600
-        words = (
-            f"{plan.parameters / 1e6:.1f} million parameters, {plan.steps:,} steps of {settings.training.batch_size:,} images each; "
-            f"{plan.per_image / 1e9:.1f} GFLOPs an image, {plan.flops:.1e} in all: {hours:,.0f} hours of one {device.title} at "
-            f"{UTILISATION:.0%} of its peak, if the images come fast enough"
+        return Estimate(
+            parameters=plan.parameters,
+            steps=plan.steps,
+            images=settings.training.batch_size,
+            per_image=plan.per_image,
+            flops=plan.flops,
+            hours=plan.flops / (UTILISATION * device.bfloat16 * 1e12) / 3600,
         )
-        return Estimate(words=words, hours=hours)
 
     def stochastic_depth(self, settings: VisionCompareSettings) -> float:
         return settings.stochastic_depth

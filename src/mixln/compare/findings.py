@@ -1,0 +1,387 @@
+"""What a comparison shows, as data: who leads, by how much, whether it is significant, and what limits the conclusion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from mixln.compare.metrics import Measured
+from mixln.compare.results import Cell, Interval, PlacementSummary, Summary, TrialLength
+from mixln.compare.statistics import order, runner_up
+from mixln.compare.tasks import TASKS
+from mixln.findings import Finding
+from mixln.metrics import Metric
+
+ENOUGH_SEEDS = 5
+"""Seeds from which on nothing is said about their number."""
+LeadJudgement = Literal[
+    "single-seed",
+    "no-rival",
+    "separated-from-all",
+    "not-separated",
+    "no-common-seed",
+    "baseline-untrained",
+    "single-pair",
+    "stalled-left-out",
+    "identical-differences",
+    "significant",
+    "not-significant",
+]
+BaselineJudgement = Literal[
+    "no-value", "some-stalled", "missing-pairs", "single-pair", "untrained", "better", "worse", "not-significant"
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A placement: its text and the field's name for it."""
+
+    placement: str
+    title: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """A placement's mean at its best learning rate.
+
+    :param value: what the metric averages, for example the loss in nats per token; `None` without a trial that has it.
+    :param stalled: seeds that stalled beside those that trained, over which the mean is taken; 0 where all trained or none did.
+    """
+
+    subject: Subject
+    learning_rate: float
+    value: float | None
+    finished: int
+    seeds: int
+    stalled: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class NothingTrained(Finding):
+    """Every trial diverged, stalled or failed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leader(Finding):
+    """The placement with the best mean.
+
+    :param of_survivors: whether a placement that trained at fewer seeds has a better mean.
+    :param tuned: whether each placement is at its own best of several learning rates.
+    :param interval: of the difference from the baseline; `None` for the baseline itself and without a common seed.
+    :param unseparated: where the baseline leads, the placements that are not significantly worse.
+    """
+
+    leader: Standing
+    baseline: Subject
+    of_survivors: bool
+    tuned: bool
+    interval: Interval | None
+    unseparated: tuple[Subject, ...] = ()
+    judgement: LeadJudgement
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunnerUp(Finding):
+    """The second placement that trained, and its difference from the leader."""
+
+    runner_up: Standing
+    leader: Subject
+    interval: Interval
+    judgement: Literal["single-pair", "behind", "not-significant"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgainstBaseline(Finding):
+    """A placement compared with the baseline.
+
+    :param interval: best learning rate against the baseline's best; `common`: both at the common learning rate, where there are several.
+    :param seeds: of the placement; `stalled` how many of them stalled, `baseline_stalled` of the baseline's.
+    """
+
+    subject: Subject
+    baseline: Subject
+    tuned: bool
+    interval: Interval | None
+    common: Interval | None = None
+    common_rate: float
+    seeds: int
+    stalled: int
+    baseline_stalled: int
+    judgement: BaselineJudgement
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailedTrials(Finding):
+    """Trials of one placement at one learning rate that did not train."""
+
+    subject: Subject
+    learning_rate: float
+    seeds: int
+    diverged: int
+    stalled: int
+    failed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class StallRule(Finding):
+    """What stalled means here.
+
+    :param value: what the metric averages, of the simplest model.
+    """
+
+    value: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class UncorrectedSelection(Finding):
+    """The leader was picked among several placements, and the intervals are not corrected for multiple comparisons."""
+
+    placements: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SingleLearningRate(Finding):
+    """All placements were compared at one learning rate.
+
+    :param proposed: learning rates to add to the experiment in `folder`.
+    """
+
+    learning_rate: float
+    proposed: tuple[float, ...]
+    folder: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TunedOnHeldOut(Finding):
+    """The best learning rate was selected on the held-out data that the results are of.
+
+    :param at_edge: placements whose best learning rate is the lowest or highest of the grid.
+    """
+
+    at_edge: tuple[Subject, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InitsDiffer(Finding):
+    """Placements have different initialisations: init → placements."""
+
+    inits: dict[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewSeeds(Finding):
+    """There are fewer seeds than give narrow intervals.
+
+    :param proposed: the seeds of the experiment in `folder`, with some added.
+    """
+
+    seeds: int
+    proposed: tuple[int, ...]
+    folder: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LengthCaveat(Finding):
+    """Each trial was trained for this length; with another one, or another size of model, the order may differ."""
+
+    length: TrialLength
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Judge:
+    """The rows of a summary with what they are judged by."""
+
+    summary: Summary
+    rows: Sequence[PlacementSummary]
+    metric: Metric[Measured]
+    lead: PlacementSummary | None
+    reference: PlacementSummary
+    learning_rates: tuple[float, ...]
+    seeds: tuple[int, ...]
+
+    @property
+    def tuned(self) -> bool:
+        return len(self.learning_rates) > 1
+
+    def worse(self, interval: Interval | None) -> bool:
+        """Whether a difference is significant, and for the worse."""
+        return interval is not None and interval.excludes_zero and self.metric.harm * interval.mean > 0
+
+
+def findings(summary: Summary) -> tuple[Finding, ...]:
+    """What a comparison shows, the most important first. It is computed from the numbers, and not stored."""
+    metric, rows = TASKS[summary.task].metrics.ranking, summary.placements
+    trained = (row for row in rows if row.best.finished)
+    judge = _Judge(
+        summary=summary,
+        rows=rows,
+        metric=metric,
+        lead=min(trained, key=lambda row: order(row, metric), default=None),
+        reference=next(row for row in rows if row.placement == summary.baseline),
+        learning_rates=summary.learning_rates,
+        seeds=tuple(sorted({result.trial.seed for result in summary.trials})),
+    )
+    said_already = judge.lead if len(judge.seeds) > 1 and not judge.tuned else None
+    others = [row for row in rows if judge.lead and row is not judge.reference and row is not said_already]
+    return (
+        _leader(judge),
+        *_second(judge),
+        *(_against(judge, row) for row in others),
+        *_failed(judge),
+        *_limits(judge),
+        LengthCaveat(length=summary.length),
+    )
+
+
+def subject_of(row: PlacementSummary) -> Subject:
+    """The placement of a row."""
+    return Subject(placement=row.placement, title=row.title)
+
+
+def _standing(judge: _Judge, row: PlacementSummary) -> Standing:
+    best = row.best
+    return Standing(
+        subject=subject_of(row),
+        learning_rate=best.learning_rate,
+        value=judge.metric.value(best),
+        finished=best.finished,
+        seeds=best.seeds,
+        stalled=best.stalled if best.mixed else 0,
+    )
+
+
+def _leader(judge: _Judge) -> Finding:
+    lead, metric = judge.lead, judge.metric
+    if lead is None:
+        return NothingTrained()
+    found = Leader(
+        leader=_standing(judge, lead),
+        baseline=subject_of(judge.reference),
+        of_survivors=any(metric.badness(row.best) < metric.badness(lead.best) for row in judge.rows),
+        tuned=judge.tuned,
+        interval=lead.best.difference,
+        judgement="single-seed",
+    )
+    if len(judge.seeds) == 1:
+        return found
+    if lead is judge.reference:
+        return _leading_baseline(judge, found)
+    return replace(found, judgement=_lead_over_baseline(lead.best, judge.reference.best))
+
+
+def _leading_baseline(judge: _Judge, found: Leader) -> Leader:
+    rivals = [row for row in judge.rows if row is not judge.reference and row.best.finished]
+    close = tuple(subject_of(row) for row in rivals if not judge.worse(row.best.difference))
+    if not rivals:
+        return replace(found, judgement="no-rival")
+    return replace(found, unseparated=close, judgement="not-separated" if close else "separated-from-all")
+
+
+def _lead_over_baseline(lead: Cell, baseline: Cell) -> LeadJudgement:
+    """The judgement on a leader that is not the baseline."""
+    interval = lead.difference
+    if interval is None:
+        return "no-common-seed"
+    if not baseline.finished:
+        return "baseline-untrained"
+    if interval.low is None:
+        return "single-pair"
+    if lead.stalled or baseline.stalled:
+        return "stalled-left-out"
+    if interval.pointlike:
+        return "identical-differences"
+    return "significant" if interval.excludes_zero else "not-significant"
+
+
+def _second(judge: _Judge) -> Iterator[Finding]:
+    """The distance of the second from the leader, unless it is a distance from the baseline."""
+    found = runner_up(judge.summary.trials, judge.rows, judge.metric)
+    if judge.lead is None or found is None or judge.reference in (judge.lead, found[0]):
+        return
+    second, interval = found
+    behind = "behind" if judge.worse(interval) else "not-significant"
+    yield RunnerUp(
+        runner_up=_standing(judge, second),
+        leader=subject_of(judge.lead),
+        interval=interval,
+        judgement="single-pair" if interval.low is None else behind,
+    )
+
+
+def _against(judge: _Judge, row: PlacementSummary) -> AgainstBaseline:
+    baseline = judge.reference.best
+    return AgainstBaseline(
+        subject=subject_of(row),
+        baseline=subject_of(judge.reference),
+        tuned=judge.tuned,
+        interval=row.best.difference,
+        common=row.common.difference if judge.tuned else None,
+        common_rate=row.common.learning_rate,
+        seeds=row.best.seeds,
+        stalled=row.best.stalled,
+        baseline_stalled=baseline.stalled,
+        judgement=_judgement(judge, row.best, baseline),
+    )
+
+
+def _judgement(judge: _Judge, cell: Cell, baseline: Cell) -> BaselineJudgement:
+    interval = cell.difference
+    if interval is None:
+        return "no-value"
+    if cell.mixed or baseline.mixed:
+        return "some-stalled"
+    if interval.pairs < cell.seeds:
+        return "missing-pairs"
+    if interval.low is None:
+        return "single-pair"
+    if cell.stalled or baseline.stalled:
+        return "untrained"
+    if not interval.excludes_zero:
+        return "not-significant"
+    return "worse" if judge.worse(interval) else "better"
+
+
+def _failed(judge: _Judge) -> Iterator[Finding]:
+    for row in judge.rows:
+        for cell in row.cells:
+            if cell.diverged or cell.stalled or cell.failed:
+                yield FailedTrials(
+                    subject=subject_of(row),
+                    learning_rate=cell.learning_rate,
+                    seeds=cell.seeds,
+                    diverged=cell.diverged,
+                    stalled=cell.stalled,
+                    failed=cell.failed,
+                )
+    floor = judge.metric.value(judge.summary.floor)
+    if floor is not None and any(cell.stalled for row in judge.rows for cell in row.cells):
+        yield StallRule(value=floor)
+
+
+def _limits(judge: _Judge) -> Iterator[Finding]:
+    rates, seeds, folder = judge.learning_rates, judge.seeds, judge.summary.folder
+    if judge.lead not in (None, judge.reference) and len(judge.rows) > 2 and len(seeds) > 1:
+        yield UncorrectedSelection(placements=len(judge.rows))
+    if len(rates) == 1:
+        yield SingleLearningRate(learning_rate=rates[0], proposed=_around(rates[0]), folder=folder)
+    else:
+        edge = [row for row in judge.rows if row.best.learning_rate in (rates[0], rates[-1])]
+        yield TunedOnHeldOut(at_edge=tuple(map(subject_of, edge)))
+    if len(inits := sorted({row.init for row in judge.rows})) > 1:
+        yield InitsDiffer(
+            inits={init: tuple(row.placement for row in judge.rows if row.init == init) for init in inits}
+        )
+    if len(seeds) < ENOUGH_SEEDS:
+        yield FewSeeds(seeds=len(seeds), proposed=_more(seeds), folder=folder)
+
+
+def _around(rate: float) -> tuple[float, float, float]:
+    """A learning rate with one below and one above it, half a decade apart."""
+    return float(f"{rate / 3:.1g}"), rate, float(f"{rate * 10 / 3:.1g}")
+
+
+def _more(seeds: Sequence[int]) -> tuple[int, ...]:
+    """The seeds and the lowest others, five in all."""
+    others = [seed for seed in range(ENOUGH_SEEDS) if seed not in seeds]
+    return (*seeds, *others)[:ENOUGH_SEEDS]

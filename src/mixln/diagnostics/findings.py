@@ -1,0 +1,359 @@
+"""What a diagnosis shows, as data: which layers can be removed, which are needed, trends with depth. Nothing here needs torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from statistics import median
+from typing import Literal
+
+from mixln.diagnostics.results import Angular, Diagnosis, Drop, Drops, Gradients, Jacobian
+from mixln.findings import Finding
+
+CHEAP = 0.01
+"""Layers can be removed if the loss rises by less than this share of itself, at the upper end of the interval."""
+LEVEL = 0.05
+"""Level of significance of a trend over layers."""
+USABLE = 0.7
+"""Spearman's ρ above which the gradient's estimate counts as a usable ranking of layers."""
+EXACT = 8
+"""Pairs up to which the p-value of a rank correlation is counted over all permutations."""
+Trend = Literal["falling", "rising", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotFinite(Finding):
+    """Layers without each of which the measure is not finite."""
+
+    layers: tuple[int, ...]
+    measure: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoInterval(Finding):
+    """There is one sequence, and so no interval to judge drops by."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheapestRemoval(Finding):
+    """The layers whose removal costs least.
+
+    :param removable: whether they surely cost less than `CHEAP` of the loss; then they are the longest such block, else the cheapest.
+    :param low: lower end of the change's 95% interval that holds for all layers and blocks at once (Bonferroni); `high` the upper end.
+    :param original: loss of the whole model, in `unit`.
+    """
+
+    drop: Drop
+    removable: bool
+    low: float
+    high: float
+    original: float
+    unit: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class HarmfulLayers(Finding):
+    """Layers without each of which the loss is significantly lower."""
+
+    layers: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeastChange(Finding):
+    """The layer whose removal changes a measure that is no loss the least."""
+
+    layer: int
+    change: float
+    measure: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MostNeeded(Finding):
+    """The layer with the largest drop.
+
+    :param next_layer: that with the next largest.
+    :param others: median change of all other layers.
+    """
+
+    drop: Drop
+    next_layer: int
+    others: float
+    original: float
+    measure: str
+    unit: str
+    judgement: Literal["most-needed", "not-separated", "none-needed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DepthTrend(Finding):
+    """How the drop, as harm, goes with depth.
+
+    :param correlation: Spearman's ρ of drop and depth, with its p-value.
+    :param first_half: median drop of the first half of the layers; `second_half` of the second.
+    """
+
+    trend: Trend
+    correlation: float
+    p: float
+    first_half: float
+    second_half: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamTurning(Finding):
+    """The layers that turn the residual stream most and least: layer and angle as a fraction of π."""
+
+    most: tuple[int, float]
+    least: tuple[int, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateAgreement(Finding):
+    """How well the first-order estimate of the loss increase ranks the layers.
+
+    :param correlation: Spearman's ρ with the exact drop.
+    :param samples: tokens or images that the gradient was taken of; `unit` is that of the loss.
+    """
+
+    correlation: float
+    usable: bool
+    samples: int
+    unit: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DefinitionsDiffer(Finding):
+    """Layers whose drop depends on whether the norms on the stream are removed with the layer."""
+
+    layers: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class IdentityTrend(Finding):
+    """How the layers' distance from an identity map goes with depth.
+
+    :param correlation: Spearman's ρ of ‖J − I‖ and depth, with its p-value; `None` for fewer than four layers.
+    :param nearest: the layer nearest to an identity map, and its ‖J − I‖ in a random direction.
+    """
+
+    trend: Trend
+    correlation: float | None
+    p: float | None
+    nearest: tuple[int, float]
+    tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientsNotFinite(Finding):
+    """Layers whose gradient is not finite.
+
+    :param initial: whether they are of the model with re-initialised weights.
+    """
+
+    layers: tuple[int, ...]
+    initial: bool
+
+
+def findings(diagnosis: Diagnosis) -> tuple[Finding, ...]:
+    """What a diagnosis shows. It is computed from the numbers, and not stored.
+
+    What is selected among many layers and blocks is judged by intervals that hold for all of them at once (Bonferroni).
+    """
+    drops = diagnosis.drops
+    return (
+        *(_of_drops(drops) if drops else ()),
+        _turning(diagnosis.angular),
+        *(_gates(diagnosis, drops) if drops else ()),
+        *(_definitions(drops) if drops else ()),
+        *([_identity(diagnosis.jacobian)] if diagnosis.jacobian else []),
+    )
+
+
+def gradients_not_finite(diagnosis: Diagnosis) -> tuple[GradientsNotFinite, ...]:
+    """One finding for the gradients as they are, and one for those of re-initialised weights, where some are not finite."""
+
+    def broken(gradients: Gradients | None) -> tuple[int, ...]:
+        if gradients is None:
+            return ()
+        pairs = enumerate(zip(gradients.norm.attention, gradients.norm.feed_forward, strict=True), start=1)
+        return tuple(layer for layer, pair in pairs if not all(map(math.isfinite, pair)))
+
+    states = ((False, broken(diagnosis.gradients)), (True, broken(diagnosis.initial)))
+    return tuple(GradientsNotFinite(layers=layers, initial=initial) for initial, layers in states if layers)
+
+
+def gate_estimate(diagnosis: Diagnosis) -> tuple[float, ...]:
+    """First-order estimate of the loss increase without each layer, −∂loss/∂g summed over its two gates; empty without gradients."""
+    if diagnosis.gradients is None:
+        return ()
+    gate = diagnosis.gradients.gate
+    return tuple(-a - f for a, f in zip(gate.attention, gate.feed_forward, strict=True))
+
+
+def gate_agreement(diagnosis: Diagnosis) -> tuple[float, float] | None:
+    """Spearman's ρ of that estimate with the exact change, and its p-value: with zeroed branches, for that is what a gate does."""
+    if diagnosis.gradients is None or diagnosis.drops is None or diagnosis.drops.measure != "loss":
+        return None
+    exact = diagnosis.drops.zeroed or diagnosis.drops.skipped
+    if not (estimate := gate_estimate(diagnosis)):
+        return None
+    return rank_correlation([estimate[drop.first - 1] for drop in exact], [drop.change for drop in exact])
+
+
+def rank_correlation(first: Sequence[float], second: Sequence[float]) -> tuple[float, float] | None:
+    """Spearman's ρ and its two-sided p-value over the pairs that are finite, exact for up to eight.
+
+    :returns: `None` for fewer than four pairs or a constant side.
+    """
+    import numpy as np
+    from scipy import stats
+
+    pairs = [(a, b) for a, b in zip(first, second, strict=True) if math.isfinite(a) and math.isfinite(b)]
+    if len(pairs) < 4 or any(len(set(side)) < 2 for side in zip(*pairs, strict=True)):
+        return None
+    ranks = [stats.rankdata(side) - (len(pairs) + 1) / 2 for side in zip(*pairs, strict=True)]
+    scale = np.sqrt(np.square(ranks[0]).sum() * np.square(ranks[1]).sum())
+    correlation = float(ranks[0] @ ranks[1] / scale)
+    if len(pairs) > EXACT:
+        return correlation, float(stats.spearmanr(*zip(*pairs, strict=True)).pvalue)  # type: ignore[attr-defined]
+    every = np.array(list(permutations(ranks[1]))) @ ranks[0] / scale
+    return correlation, float((np.abs(every) >= abs(correlation) - 1e-9).mean())
+
+
+def _of_drops(drops: Drops) -> Iterator[Finding]:
+    if broken := tuple(drop.first for drop in drops.skipped if not math.isfinite(drop.change)):
+        yield NotFinite(layers=broken, measure=drops.measure)
+    if drops.measure == "loss":
+        yield from _removable(drops)
+    elif finite := _finite(drops.skipped):
+        least = min(finite, key=lambda drop: drops.harm * drop.change)
+        yield LeastChange(layer=least.first, change=least.change, measure=drops.measure)
+    yield from _needed(drops)
+    yield from _depth(drops)
+
+
+def _finite(drops: Sequence[Drop]) -> list[Drop]:
+    return [drop for drop in drops if math.isfinite(drop.change)]
+
+
+def _simultaneous(drop: Drop, drops: Drops) -> tuple[float, float] | None:
+    """The change's 95% interval that holds for all layers and blocks at once; `None` if it has no interval."""
+    from scipy import stats
+
+    if drop.low is None or drop.high is None:
+        return None
+    tried = len(drops.skipped) + len(drops.blocks)
+    one, all_ = (stats.t.ppf(1 - 0.025 / count, drops.sequences - 1) for count in (1, tried))
+    half = float(all_ / one) * (drop.high - drop.low) / 2
+    return drop.change - half, drop.change + half
+
+
+def _removable(drops: Drops) -> Iterator[Finding]:
+    measured = [
+        (drop, interval)
+        for drop in _finite((*drops.skipped, *drops.blocks))
+        if (interval := _simultaneous(drop, drops)) is not None
+    ]
+    if not measured:
+        if _finite(drops.skipped):
+            yield NoInterval()
+        return
+    cheap = [entry for entry in measured if entry[1][1] < CHEAP * drops.original]
+    if cheap:
+        chosen, (low, high) = max(cheap, key=lambda entry: (entry[0].last - entry[0].first, -entry[0].change))
+    else:
+        chosen, (low, high) = min(measured, key=lambda entry: entry[0].change)
+    yield CheapestRemoval(
+        drop=chosen, removable=bool(cheap), low=low, high=high, original=drops.original, unit=drops.unit
+    )
+    if harmful := tuple(drop.first for drop, (_, high) in measured if drop.first == drop.last and high < 0):
+        yield HarmfulLayers(layers=harmful)
+
+
+def _needed(drops: Drops) -> Iterator[Finding]:
+    ranked = sorted(_finite(drops.skipped), key=lambda drop: -drops.harm * drop.change)
+    if len(ranked) < 2:
+        return
+    most, next_ = ranked[:2]
+    intervals = [interval for drop in (most, next_) if (interval := _simultaneous(drop, drops)) is not None]
+    if len(intervals) < 2:
+        return
+    worst, other = (sorted(drops.harm * end for end in interval) for interval in intervals)
+    separated = "most-needed" if worst[0] > other[1] else "not-separated"
+    yield MostNeeded(
+        drop=most,
+        next_layer=next_.first,
+        others=median(drop.change for drop in ranked[1:]),
+        original=drops.original,
+        measure=drops.measure,
+        unit=drops.unit,
+        judgement="none-needed" if worst[0] <= 0 else separated,
+    )
+
+
+def _depth(drops: Drops) -> Iterator[Finding]:
+    """Whether the drop falls or rises with depth, which is what the papers disagree about."""
+    finite = _finite(drops.skipped)
+    harm = [drops.harm * drop.change for drop in finite]
+    found = rank_correlation([drop.first for drop in finite], harm)
+    if found is not None:
+        half = len(harm) // 2
+        yield DepthTrend(
+            trend=_trend(*found),
+            correlation=found[0],
+            p=found[1],
+            first_half=median(harm[:half]),
+            second_half=median(harm[-half:]),
+        )
+
+
+def _trend(correlation: float, p: float) -> Trend:
+    if p >= LEVEL:
+        return "none"
+    return "falling" if correlation < 0 else "rising"
+
+
+def _turning(angular: Angular) -> StreamTurning:
+    steps = [row[0] for row in angular.distance]
+    most, least = (pick(range(len(steps)), key=steps.__getitem__) for pick in (max, min))
+    return StreamTurning(most=(most + 1, steps[most]), least=(least + 1, steps[least]))
+
+
+def _gates(diagnosis: Diagnosis, drops: Drops) -> Iterator[Finding]:
+    agreement = gate_agreement(diagnosis)
+    if agreement is not None and diagnosis.gradients is not None:
+        yield GateAgreement(
+            correlation=agreement[0],
+            usable=agreement[0] > USABLE and agreement[1] < LEVEL,
+            samples=diagnosis.gradients.tokens,
+            unit=drops.unit,
+        )
+
+
+def _definitions(drops: Drops) -> Iterator[Finding]:
+    """Where the two definitions differ by more than a tenth, and by more than either's interval is wide."""
+    differ = tuple(
+        one.first
+        for one, other in zip(drops.skipped, drops.zeroed, strict=False)
+        if one.low is not None
+        and one.high is not None
+        and abs(one.change - other.change)
+        > max(0.1 * max(abs(one.change), abs(other.change)), (one.high - one.low) / 2)
+    )
+    if differ:
+        yield DefinitionsDiffer(layers=differ)
+
+
+def _identity(jacobian: Jacobian) -> IdentityTrend:
+    found = rank_correlation(range(len(jacobian.typical)), jacobian.typical)
+    least = min(range(len(jacobian.typical)), key=jacobian.typical.__getitem__)
+    correlation, p = found or (None, None)
+    return IdentityTrend(
+        trend="none" if found is None else _trend(*found),
+        correlation=correlation,
+        p=p,
+        nearest=(least + 1, jacobian.typical[least]),
+        tokens=jacobian.tokens,
+    )

@@ -1,0 +1,46 @@
+"""Diagnoses of version 1, which held sentences and facts in words, in the form of today."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mixln.records import to_json
+from mixln.runs.provenance import ModelFacts, former_provenance
+
+
+def diagnosis(entries: dict[str, Any]) -> dict[str, Any]:
+    """One model. What it was measured on was words alone, and is lost."""
+    kept = {name: entry for name, entry in entries.items() if name not in ("facts", "verdict", "left_out")}
+    facts = entries["facts"]
+    subject = ModelFacts(
+        source=facts.get("source", ""),
+        family=facts.get("family", ""),
+        placement=facts.get("placement"),
+        parameters=int(facts["parameters"].replace(",", "")) if "parameters" in facts else None,
+        precision=facts.get("number format"),
+    )
+    drops = kept["drops"]
+    return {
+        **kept,
+        "drops": None if drops is None else _drops(drops),
+        "tasks": list(map(_drops, kept["tasks"])),
+        "omitted": [],
+        "subject": to_json(subject),
+        "text": None,
+        "images": None,
+    }
+
+
+def diagnoses(entries: dict[str, Any]) -> dict[str, Any]:
+    """The diagnoses of several models."""
+    return {
+        "settings": entries["settings"],
+        "models": list(map(diagnosis, entries["models"])),
+        "provenance": to_json(former_provenance(entries.get("facts", {}))),
+    }
+
+
+def _drops(entries: dict[str, Any]) -> dict[str, Any]:
+    """`acc of arc_easy` is the measure `acc` of the task `arc_easy`."""
+    measure, _, task = entries["measure"].partition(" of ")
+    return {**entries, "measure": measure, "task": task}

@@ -1,0 +1,78 @@
+"""The page of a diagnosis, `report.html`, and the part of a comparison's page that shows its diagnoses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from mixln.diagnostics.results import Diagnoses, Diagnosis
+from mixln.report import names as naming
+from mixln.report.figures.diagnosis import charts_of
+from mixln.report.figures.series import Chart
+from mixln.report.page.embedded import figure
+from mixln.report.page.skeleton import closed, closed_pairs, flat, grouped, page, scroll, section, verdict
+from mixln.report.tables.layers import block_columns, columns, html_table
+from mixln.report.wording import diagnosis as words
+from mixln.report.wording import facts, pages, tables
+from mixln.report.wording.diagnosis_charts import measure
+
+
+def render_diagnosis(diagnoses: Diagnoses) -> str:
+    """The page as HTML.
+
+    :returns: about 5 MB, nearly all of it plotly.js.
+    """
+    models, charts = diagnoses.models, charts_of(diagnoses.models)
+    return page(
+        pages.diagnosis(naming.models(models)),
+        body=(
+            verdict(_by_model(models, [words.verdict(model) for model in models])),
+            section(pages.FIGURES, *map(figure, charts)),
+            _not_measured(models),
+            section(pages.DETAILS, *_tables(models), *_facts(diagnoses)),
+        ),
+        charts=charts,
+    )
+
+
+def layers_section(models: Sequence[Diagnosis], charts: Sequence[Chart]) -> str:
+    """A comparison's section on its models' layers; empty without models.
+
+    :param charts: those of the models, with names that are free on the page.
+    """
+    if not models:
+        return ""
+    sentences = grouped(_by_model(models, [words.verdict(model) for model in models]))
+    inside = (sentences, *map(figure, charts), *_tables(models))
+    return section(pages.LAYERS, *inside) + _not_measured(models)
+
+
+def _not_measured(models: Sequence[Diagnosis]) -> str:
+    """A quiet list; models that lack the same stand together."""
+    names: dict[Sequence[str], list[str]] = {}
+    for name, sentences in _by_model(models, [words.not_measured(model) for model in models]).items():
+        names.setdefault(sentences, []).append(name)
+    groups = grouped({", ".join(together): sentences for sentences, together in names.items()})
+    return section(pages.NOT_MEASURED, f'<div class="quiet">\n{groups}</div>\n') if groups else ""
+
+
+def _by_model(models: Sequence[Diagnosis], sentences: Sequence[Sequence[str]]) -> dict[str, Sequence[str]]:
+    """Sentences by the name of their model, which is left out where there is one."""
+    return dict(zip(naming.models(models) if len(models) > 1 else ("",), sentences, strict=True))
+
+
+def _tables(models: Sequence[Diagnosis]) -> Iterator[str]:
+    """Closed tables: the layers of each model, and its blocks of layers."""
+    for name, model in zip(naming.models(models), models, strict=True):
+        title = tables.every_layer(name, model.layers)
+        yield closed(title, scroll(title, html_table(columns(model))))
+        for drops in filter(None, (model.drops, *model.tasks)):
+            if drops.blocks:
+                title = tables.blocks(name, measure(drops), len(drops.blocks))
+                yield closed(title, scroll(title, html_table(block_columns(drops))))
+
+
+def _facts(diagnoses: Diagnoses) -> Iterator[str]:
+    for name, model in zip(naming.models(diagnoses.models), diagnoses.models, strict=True):
+        yield closed_pairs(pages.model_and_data(name), facts.diagnosis(model))
+    yield closed_pairs(pages.SETTINGS, flat(diagnoses.settings))
+    yield closed_pairs(pages.PROVENANCE, facts.provenance(diagnoses.provenance))

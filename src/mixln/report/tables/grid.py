@@ -1,0 +1,119 @@
+"""A small table whose cells are text already: drawn in the terminal, in Markdown and in HTML."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+from itertools import product
+from textwrap import wrap
+
+from rich import box
+from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from mixln.report.names import plain
+from mixln.report.wording.phrases import Pieces
+
+WIDEST, LEAST = (1_000, 30, 24, 20, 16, 12), 8
+"""Characters that a column of words may have; fewer where space is scarce, and the least where there is none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """Headings and rows.
+
+    :param title: what the table shows; it stands above it.
+    :param rows: of cells, each in pieces that may stand on lines of their own.
+    :param words: how many of the first columns are words; the others are numbers, set to the right.
+    :param caption: what the columns mean.
+    """
+
+    title: str = ""
+    head: tuple[str, ...]
+    rows: tuple[tuple[Pieces, ...], ...]
+    words: int = 1
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """A grid drawn as one table or, where the terminal is too narrow for it, as several with fewer columns of numbers each."""
+
+    grid: Grid
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        grid, tables = self.grid, []
+        numbers = range(grid.words, len(grid.head))
+        for size, widest in (*product(range(len(numbers), 0, -1), WIDEST), (1, LEAST)):
+            parts = [numbers[start : start + size] for start in range(0, len(numbers), size)]
+            tables = [_table(grid, [*range(grid.words), *part], widest) for part in parts]
+            if all(_width(table, console, options) <= options.max_width for table in tables):
+                break
+        for table in tables:
+            if table is not tables[0]:
+                yield ""
+            yield table
+
+
+def terminal(grid: Grid) -> RenderableType:
+    """The grid for a terminal; a cell's pieces stand below each other."""
+    title = [Text(grid.title, style="bold")] if grid.title else []
+    return Group(*title, Fitting(grid))
+
+
+def _table(grid: Grid, columns: Sequence[int], widest: int) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for index in columns:
+        longest = max((len(piece) for row in grid.rows for piece in row[index]), default=0)
+        head = plain(grid.head[index])
+        if index < grid.words:  # its width is not left to rich, which would cut the numbers
+            table.add_column(head, width=min(max(longest, len(head)), widest), overflow="fold")
+        else:  # numbers stay whole, whatever becomes of the names, and so their heading is broken here
+            lines = wrap(head, longest, break_long_words=False) or [""]
+            width = max(longest, *map(len, lines))
+            table.add_column("\n".join(lines), justify="right", no_wrap=True, min_width=width)
+    for row in grid.rows:
+        table.add_row(*(Text("\n".join(row[index])) for index in columns))
+    return table
+
+
+def _width(table: Table, console: Console, options: ConsoleOptions) -> int:
+    """The least width at which nothing of a table is cut off."""
+    return table.__rich_measure__(console, options.update(max_width=10_000)).minimum
+
+
+def escaped(text: str) -> str:
+    """A text whose characters mean nothing to Markdown or to a terminal that shows it."""
+    return re.sub(r"([\\`*_\[\]<>|&~$#])", r"\\\1", plain(text))
+
+
+def markdown(grid: Grid) -> str:
+    """The table in GitHub's Markdown, its title above and its caption below."""
+    rules = ["---" if index < grid.words else "---:" for index in range(len(grid.head))]
+    lines = [list(map(escaped, grid.head)), rules]
+    lines += [[escaped(" ".join(pieces)) for pieces in row] for row in grid.rows]
+    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    title = f"**{escaped(grid.title)}**\n\n" if grid.title else ""
+    return title + table + (f"\n{escaped(grid.caption)}\n" if grid.caption else "")
+
+
+def html(grid: Grid) -> str:
+    """The table as HTML, without its title; the first cell of a row is its heading."""
+    caption = f"<caption><span>{escape(grid.caption)}</span></caption>\n" if grid.caption else ""
+    head = "".join(f'<th scope="col"{_class(grid, index)}>{escape(name)}</th>' for index, name in enumerate(grid.head))
+    body = ""
+    for row in grid.rows:
+        first = f'<th scope="row">{escape(" ".join(row[0]))}</th>'
+        cells = "".join(
+            f"<td{_class(grid, index)}>{' '.join(f'<span>{escape(piece)}</span>' for piece in pieces)}</td>"
+            for index, pieces in enumerate(row[1:], start=1)
+        )
+        body += f"<tr>{first}{cells}</tr>\n"
+    return f'<table class="results">\n{caption}<thead>\n<tr>{head}</tr>\n</thead>\n<tbody>\n{body}</tbody>\n</table>\n'
+
+
+def _class(grid: Grid, index: int) -> str:
+    return "" if index < grid.words else ' class="number"'

@@ -1,0 +1,34 @@
+"""The table of one training of a model that exists: what its evaluation found before and after."""
+
+from __future__ import annotations
+
+from rich.console import RenderableType
+
+from mixln import formats
+from mixln.report.tables.grid import Grid, terminal
+from mixln.report.wording import tables as words
+from mixln.report.wording.training import FIGURES
+from mixln.runs.outcome import Figure, Tuned
+
+
+def figure(name: str, value: Figure | None) -> str:
+    """A figure with its standard error."""
+    if value is None:
+        return formats.NOTHING
+    scale = 100 if name == "accuracy" else 1
+    error = f" ±{formats.number(scale * value.error, 2)}" if value.error is not None else ""
+    return f"{formats.number(scale * value.value)}{error}"
+
+
+def terminal_tuned(tuned: Tuned) -> RenderableType:
+    """The table for a terminal."""
+    return terminal(
+        Grid(
+            head=words.training(tuned.held_out, tuned.step),
+            rows=tuple(
+                ((heading,), (figure(name, tuned.before.get(name)),), (figure(name, tuned.after[name]),))
+                for name, heading in FIGURES.items()
+                if name in tuned.after
+            ),
+        )
+    )

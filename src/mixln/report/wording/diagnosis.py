@@ -1,0 +1,173 @@
+"""The verdict on a diagnosis, in sentences."""
+
+from __future__ import annotations
+
+from mixln import formats
+from mixln.compare.metrics import PERPLEXITY
+from mixln.diagnostics.findings import (
+    CHEAP,
+    CheapestRemoval,
+    DefinitionsDiffer,
+    DepthTrend,
+    GateAgreement,
+    GradientsNotFinite,
+    HarmfulLayers,
+    IdentityTrend,
+    LeastChange,
+    MostNeeded,
+    NoInterval,
+    NotFinite,
+    StreamTurning,
+    findings,
+    gradients_not_finite,
+)
+from mixln.diagnostics.results import Diagnosis, Drop, Omission
+from mixln.findings import Finding
+from mixln.report.wording.phrases import capitalised, layers, listed
+
+
+def verdict(diagnosis: Diagnosis) -> tuple[str, ...]:
+    """Which layers can be removed, which are needed, trends with depth, and whether the cheap estimates agree with the exact drop."""
+    return tuple(map(sentence, findings(diagnosis)))
+
+
+def not_measured(diagnosis: Diagnosis) -> tuple[str, ...]:
+    """What a diagnosis lacks, and why."""
+    return (*map(_omission, diagnosis.omitted), *map(_not_finite_gradients, gradients_not_finite(diagnosis)))
+
+
+def sentence(finding: Finding) -> str:
+    """One finding in words."""
+    match finding:
+        case NotFinite():
+            return f"{_without(finding.layers)} the {finding.measure} is not finite."
+        case NoInterval():
+            return (
+                "A single sequence gives no confidence interval to tell which layers can be removed: increase --tokens."
+            )
+        case CheapestRemoval():
+            return _removal(finding)
+        case HarmfulLayers():
+            return f"{_without(finding.layers)} the loss is significantly lower than with it."
+        case LeastChange():
+            least = f"layer {finding.layer} matters least ({formats.number(finding.change)})"
+            return f"By {finding.measure}, {least}; its effect on other measures is not known."
+        case MostNeeded():
+            return _needed(finding)
+        case DepthTrend():
+            return _depth(finding)
+    return _mechanism(finding)
+
+
+def _mechanism(finding: Finding) -> str:
+    """On angles, gates and Jacobians."""
+    match finding:
+        case StreamTurning():
+            (most, far), (least, near) = finding.most, finding.least
+            return (
+                f"The residual stream turns most in layer {most} (angular distance {far:.2f} π) and least in layer {least} "
+                f"({near:.3f} π)."
+            )
+        case GateAgreement():
+            samples = f"{finding.samples:,} {'images' if 'image' in finding.unit else 'tokens'}"
+            use = "ranks the layers usably here" if finding.usable else "does not replace the exact drop here"
+            return (
+                f"The first-order estimate of the loss increase, from one backward pass over {samples}, {use} (Spearman's ρ with the exact "
+                f"drop {_signed(finding.correlation)})."
+            )
+        case DefinitionsDiffer():
+            many = "s" * (len(finding.layers) > 1)
+            return (
+                f"In layer{many} {listed(finding.layers)} the drop depends on whether the norms on the stream are removed with the layer: "
+                "read both columns."
+            )
+        case IdentityTrend():
+            return _identity(finding)
+    raise TypeError(f"no sentence for {finding!r}")
+
+
+def _without(numbers: tuple[int, ...]) -> str:
+    return f"Without {'layer' if len(numbers) == 1 else 'any one of layers'} {listed(numbers)}"
+
+
+def _removal(finding: CheapestRemoval) -> str:
+    drop, name, unit = finding.drop, _layers(finding.drop), finding.unit
+    change, low, high = (100 * value / finding.original for value in (drop.change, finding.low, finding.high))
+    if finding.removable:
+        first = f"{capitalised(name)} can be removed"
+    else:
+        first = f"No layer can be removed with certainty for less than {CHEAP:.0%} of the loss. The cheapest is {name}"
+    perplexity = f" (perplexity {PERPLEXITY.say_change(drop.change)})" if unit == "nats per token" else ""
+    return (
+        f"{first}: the loss changes by {formats.signed(change, 2)}% {formats.interval(low, high)}, from {finding.original:.3f} to "
+        f"{drop.value:.3f} {unit}{perplexity}; the 95% interval is simultaneous over all layers and blocks that were tried."
+    )
+
+
+def _needed(finding: MostNeeded) -> str:
+    drop = finding.drop
+    match finding.judgement:
+        case "none-needed":
+            return (
+                f"No single layer's drop differs significantly from zero: layer {drop.first} has the largest, "
+                f"{formats.signed(drop.change)}."
+            )
+        case "not-separated":
+            return (
+                f"Layer {drop.first} has the largest drop, {formats.signed(drop.change)}, not significantly larger than that of layer "
+                f"{finding.next_layer}."
+            )
+        case "most-needed":
+            unit = f"{finding.unit} " if finding.measure == "loss" else ""
+            return (
+                f"Layer {drop.first} matters most: without it the {finding.measure} is {formats.number(drop.value)} {unit}instead "
+                f"of {formats.number(finding.original)}; the median drop of the other layers is {formats.signed(finding.others)}."
+            )
+
+
+def _depth(finding: DepthTrend) -> str:
+    medians = (
+        f"median drop {formats.number(finding.first_half)} in the first half of the layers, {formats.number(finding.second_half)} in the "
+        "second"
+    )
+    statistic = f"{_signed(finding.correlation)}, {formats.p_value(finding.p)}; {medians}"
+    if finding.trend == "none":
+        return f"The drop has no significant trend with depth (Spearman's ρ {statistic})."
+    return f"Deeper layers matter {'less' if finding.trend == 'falling' else 'more'} (Spearman's ρ of drop and depth {statistic})."
+
+
+def _identity(finding: IdentityTrend) -> str:
+    layer, distance = finding.nearest
+    nearest = f"layer {layer} is nearest, ‖J − I‖ in a random direction {formats.number(distance, 2)}, from {finding.tokens} tokens"
+    if finding.correlation is None or finding.p is None:
+        return f"To an identity map, {nearest}."
+    said = {
+        "falling": "The layers approach an identity map with depth",
+        "rising": "The layers move away from an identity map with depth",
+        "none": "The layers' distance from an identity map has no significant trend with depth",
+    }[finding.trend]
+    return f"{said} (Spearman's ρ {_signed(finding.correlation)}, {formats.p_value(finding.p)}); {nearest}."
+
+
+def _omission(omission: Omission) -> str:
+    match omission.kind:
+        case "no-loss":
+            return "Gradients and gates: this model has no loss on this data."
+        case "unknown-branches":
+            return (
+                "Attention and feed-forward separately, zeroed branches, gradients and gates: the branches of a "
+                f"{omission.model_type!r} layer are not known; mixln.diagnostics.anatomy.FAMILIES lists the known ones."
+            )
+
+
+def _not_finite_gradients(finding: GradientsNotFinite) -> str:
+    state = "with re-initialised weights" if finding.initial else "as loaded"
+    return f"The gradients of the model {state} are not finite in layer{'s' * (len(finding.layers) > 1)} {listed(finding.layers)}."
+
+
+def _layers(drop: Drop) -> str:
+    return layers(drop.first, drop.last)
+
+
+def _signed(correlation: float) -> str:
+    return formats.decimals(correlation, 2, sign=True)
