@@ -1,3 +1,4 @@
+import logging
 import os
 import shutil
 from importlib.util import find_spec
@@ -44,3 +45,10 @@ def pytest_configure() -> None:
 
     torch.set_num_threads(1)
     logging.disable_progress_bar()
+
+
+@pytest.fixture
+def news(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """What mixln logs from level INFO on, in `news.messages`."""
+    caplog.set_level(logging.INFO, logger="mixln")
+    return caplog

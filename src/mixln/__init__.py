@@ -10,6 +10,7 @@ imports neither torch nor transformers by itself, so that the command line answe
 it is first used.
 """
 
+import logging
 from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from mixln.nn.profiling import profile
 
 __version__ = version("mixln")
+logging.getLogger("mixln").addHandler(logging.NullHandler())  # silent, unless the program or the command line listens
 
 _LAZY = dict.fromkeys(("from_config", "from_pretrained", "placed_config"), "mixln.hosts") | {
     "profile": "mixln.nn.profiling"

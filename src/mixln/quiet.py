@@ -11,15 +11,18 @@ from contextlib import ExitStack, contextmanager
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Context in which transformers, TRL and datasets print only errors; datasets only if it is already imported.
+    """Context in which other libraries print only errors, and no progress bars; datasets only if it is already imported.
+
+    What mixln logs stays as loud as it was.
 
     The settings are global to the process, so two threads must not use it at the same time.
     """
     from transformers.utils import logging as transformers
 
     with ExitStack() as stack:
-        stack.callback(logging.disable, logging.root.manager.disable)
-        logging.disable(logging.WARNING)
+        for logger, level in _louder_than(logging.ERROR):
+            stack.callback(logger.setLevel, logger.level)
+            logger.setLevel(level)
         stack.callback(transformers.set_verbosity, transformers.get_verbosity())
         transformers.set_verbosity_error()
         if transformers.is_progress_bar_enabled():
@@ -32,3 +35,13 @@ def quiet() -> Iterator[None]:
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
         yield
+
+
+def _louder_than(level: int) -> Iterator[tuple[logging.Logger, int]]:
+    """Loggers whose level has to change, with the new one: the root's is inherited by loggers that are created later."""
+    mixln = logging.getLogger("mixln")
+    yield mixln, mixln.getEffectiveLevel()
+    yield logging.root, max(level, logging.root.level)
+    for name, logger in list(logging.root.manager.loggerDict.items()):
+        if isinstance(logger, logging.Logger) and 0 < logger.level < level and not f"{name}.".startswith("mixln."):
+            yield logger, level

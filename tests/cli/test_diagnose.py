@@ -313,22 +313,25 @@ def test_the_first_model_is_reported_when_the_second_fails(experiment, tmp_path,
     assert [model.model for model in diagnosed(tmp_path / "out").models] == ["pre, seed 3, stalled"]
 
 
-def test_changed_weights_are_diagnosed_anew(experiment, tmp_path):
+def test_changed_weights_are_diagnosed_anew(experiment, tmp_path, news):
     from mixln.compare.diagnosis import diagnose_experiment
 
     shutil.copytree(experiment / "out", tmp_path / "out")
-    labels, said, warned = {"pre": "Pre-LN", "mix(0.5)": "Mix-LN"}, [], []
+    labels, warned = {"pre": "Pre-LN", "mix(0.5)": "Mix-LN"}, []
 
     def diagnosed_again() -> tuple[tuple[Diagnosis, ...], RunWarnings]:
-        said.clear()
+        news.clear()
         warned.clear()
-        found = diagnose_experiment(tmp_path / "out", experiment / "cache", labels, say=said.append, warn=warned.append)
+        found = diagnose_experiment(tmp_path / "out", experiment / "cache", labels, warn=warned.append)
         assert tuple(warned) == found[1].every
         return found
 
     first, warnings = diagnosed_again()
     assert warnings.every == ()
-    assert len([line for line in said if "performance drop" in line]) in (0, 2)  # the copies may have kept their times
+    assert len([line for line in news.messages if "performance drop" in line]) in (
+        0,
+        2,
+    )  # the copies may have kept their times
     checkpoint = next((tmp_path / "out" / "pre_lr0.003_seed3").glob("checkpoint-*"))
     model = transformers.AutoModelForCausalLM.from_pretrained(checkpoint)
     with torch.no_grad():
@@ -341,7 +344,7 @@ def test_changed_weights_are_diagnosed_anew(experiment, tmp_path):
     assert "checkpoint-30/model.safetensors has changed; put it back" in failure.error
     (checkpoint.parent / "checksums.json").unlink()  # as in the folders of mixln's first versions
     second, _ = diagnosed_again()
-    assert len([line for line in said if "performance drop" in line]) == 1
+    assert len([line for line in news.messages if "performance drop" in line]) == 1
     assert second[0].drops != first[0].drops
     assert second[1] == first[1]
     shutil.rmtree(checkpoint)
@@ -350,7 +353,7 @@ def test_changed_weights_are_diagnosed_anew(experiment, tmp_path):
     assert "its checkpoint-30 is gone" in warnings.undiagnosed[0].error
 
 
-def test_a_diagnosis_that_an_earlier_version_kept_is_read(experiment, tmp_path):
+def test_a_diagnosis_that_an_earlier_version_kept_is_read(experiment, tmp_path, news):
     """It held its verdict and facts as texts."""
     from mixln.compare.diagnosis import diagnose_experiment
 
@@ -361,11 +364,10 @@ def test_a_diagnosis_that_an_earlier_version_kept_is_read(experiment, tmp_path):
     new = ("subject", "text", "images", "omitted")
     data["diagnosis"] = {name: value for name, value in data["diagnosis"].items() if name not in new} | former
     kept.write_text(json.dumps(data))
-    said = []
     (found, _), _ = diagnose_experiment(
-        tmp_path / "out", experiment / "cache", {"pre": "Pre-LN", "mix(0.5)": "Mix-LN"}, say=said.append, warn=print
+        tmp_path / "out", experiment / "cache", {"pre": "Pre-LN", "mix(0.5)": "Mix-LN"}, warn=print
     )
-    assert not any("pre, seed 3, stalled: performance drop" in line for line in said)
+    assert not any("pre, seed 3, stalled: performance drop" in line for line in news.messages)
     assert (found.subject, found.text, found.omitted) == (None, None, ())
     assert findings(found)
 

@@ -86,12 +86,6 @@ def plain() -> tuple[PlainDisplay, io.StringIO]:
     return PlainDisplay(Console(file=file, width=40), "language"), file
 
 
-def test_plain_lines_are_not_wrapped_and_brackets_are_no_markup():
-    shown, file = plain()
-    shown.say("warning: [bold]" + "x" * 100)
-    assert file.getvalue() == "warning: [bold]" + "x" * 100 + "\n"
-
-
 def test_a_warning_is_a_line():
     shown, file = plain()
     shown.warn(VersionChange(package="torch", before="2.12.0", now="2.13.0"))

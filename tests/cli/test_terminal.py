@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 
 import pytest
 from rich.table import Table
 from transformers import LlamaForCausalLM
 
 from mixln.cli import main
-from mixln.cli.progress import PlainDisplay
 from mixln.cli.terminal import Terminal, plain
 from tests.tiny import placed, tiny_config
 
@@ -23,7 +23,7 @@ def test_only_what_does_not_print_is_escaped():
     assert plain("caf\udce9.png") == r"caf\udce9.png"
 
 
-@pytest.mark.parametrize("how", ["line", "prose", "note", "news", "show", "say"])
+@pytest.mark.parametrize("how", ["line", "prose", "note", "news", "show", "log"])
 def test_everything_that_is_printed_is_plain(how, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     terminal = Terminal()
@@ -31,8 +31,8 @@ def test_everything_that_is_printed_is_plain(how, capsys, monkeypatch):
         table = Table("name")
         table.add_row(NASTY)
         terminal.show(table)
-    elif how == "say":
-        PlainDisplay(terminal.console, "language").say(NASTY)  # type: ignore[arg-type]
+    elif how == "log":
+        logging.getLogger("mixln.some.room").info(NASTY)
     else:
         getattr(terminal, how)(NASTY)
     printed = capsys.readouterr().out

@@ -16,15 +16,11 @@ class Recorder:
     """A display that keeps what it was told."""
 
     def __init__(self) -> None:
-        self.said: list[str] = []
         self.warned: list[RunWarning] = []
         self.begun: list[tuple[int, int, int]] = []
         self.watched: list[Progress] = []
         self.ended: list[TrialResult] = []
         self.ends = 0
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
 
     def warn(self, warning: RunWarning) -> None:
         self.warned.append(warning)

@@ -105,13 +105,13 @@ def test_experiment_json_says_what_is_needed_to_run_it_again(done, settings_for)
     assert "commit" in found
 
 
-def test_the_display_is_told_the_course(done):
+def test_the_display_is_told_the_course(done, news):
     _, _, display = done
     assert display.begun == [(4, 0, 40)]
     assert len(display.ended) == 4
     assert display.ends == 1
     assert {progress.job.folder.name for progress in display.watched} <= set(TRIALS)
-    assert any("training tokens" in line and "held out" in line for line in display.said)
+    assert any("training tokens" in line and "held out" in line for line in news.messages)
 
 
 def test_the_summary_knows_text_model_and_machine(done, settings_for):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import logging
 import multiprocessing
 import os
 import shutil
@@ -186,11 +187,12 @@ def test_a_comparison_that_is_terminated_saves_its_trials(settings_for, tmp_path
     assert 0 < step < 200
 
 
-class Filler(Recorder):
+class Filler(Recorder, logging.Handler):
     """A display that fills the disk while a trial trains, and frees it when it is told that the disk is full."""
 
     def __init__(self, disk: Path) -> None:
-        super().__init__()
+        Recorder.__init__(self)
+        logging.Handler.__init__(self)
         self.file = disk / "filler"
         self.paused = 0
 
@@ -201,9 +203,8 @@ class Filler(Recorder):
                 while True:
                     file.write(bytes(4096))
 
-    def say(self, text: str) -> None:
-        super().say(text)
-        if text.startswith("paused: the disk"):
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.getMessage().startswith("paused: the disk"):
             self.paused += 1
             self.file.unlink(missing_ok=True)
 
@@ -219,9 +220,15 @@ def small_disk(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_full_disk_pauses_and_loses_nothing(settings_for, tmp_path, small_disk):
+def test_a_full_disk_pauses_and_loses_nothing(settings_for, tmp_path, small_disk, news):
     training = {"steps": 200, "evaluations": 2}
-    found = compare(settings_for(small_disk / "out", training=training), display := Filler(small_disk))
+    display = Filler(small_disk)
+    logger = logging.getLogger("mixln")
+    logger.addHandler(display)
+    try:
+        found = compare(settings_for(small_disk / "out", training=training), display)
+    finally:
+        logger.removeHandler(display)
     assert display.paused >= 1
     assert [result.status for result in found.trials] == ["finished"] * 4
     assert numbers(found) == numbers(compare(settings_for(tmp_path / "whole", training=training), Recorder()))
@@ -248,15 +255,13 @@ def test_where_the_quota_is_used_up_it_waits_longer_and_longer(tmp_path, monkeyp
     monkeypatch.setattr(runner, "PAUSES", (0.05, 0.2))
     waited: list[float] = []
     usual = runner._wait_for_room
-    monkeypatch.setattr(
-        runner, "_wait_for_room", lambda folder, say, pause: (waited.append(pause), usual(folder, say, pause))
-    )
+    monkeypatch.setattr(runner, "_wait_for_room", lambda folder, pause: (waited.append(pause), usual(folder, pause)))
     job = Hungry(
         trial=Trial(placement="pre", init="normal", learning_rate=1e-3, seed=0), folder=tmp_path / "a", times=4
     )
     job.folder.mkdir()
     finished: list[int] = []
-    run([job], lambda count: Here(), finished=finished.append, watch=lambda running: None, say=print)
+    run([job], lambda count: Here(), finished=finished.append, watch=lambda running: None)
     assert waited == [0.05, 0.1, 0.2, 0.2]
     assert len(finished) == 1
 
@@ -361,7 +366,7 @@ def test_nothing_is_begun_after_a_signal(tmp_path):
 def run_all(jobs: list[Job], finished: Callable, more: Callable = lambda result: ()) -> None:
     """Runs jobs in two processes."""
     plan = Machine(jobs=2, threads=1, gpus=0)
-    run(jobs, lambda count: Processes(plan, count), finished=finished, watch=lambda running: None, say=print, more=more)
+    run(jobs, lambda count: Processes(plan, count), finished=finished, watch=lambda running: None, more=more)
 
 
 @dataclass(frozen=True, kw_only=True)

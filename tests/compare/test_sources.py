@@ -53,7 +53,7 @@ def message(name: Path | str) -> str:
     return said
 
 
-def test_experiment_stands_for_one_trial_a_placement(tmp_path):
+def test_experiment_stands_for_one_trial_a_placement(tmp_path, news):
     store = experiment(tmp_path / "run", ("pre", "mix(0.5)", "post"))
     for each in (
         result("pre", 3.0, rate=1e-3, seed=1),
@@ -69,12 +69,11 @@ def test_experiment_stands_for_one_trial_a_placement(tmp_path):
     ):
         add(store, each, checkpoint=each.loss is not None)
     store.add(result("post", 1.0, seed=1).trial)  # has not ended
-    said: list[str] = []
-    found = find(str(tmp_path / "run"), cache=UNUSED, say=said.append)
+    found = find(str(tmp_path / "run"), cache=UNUSED)
     assert [source.title for source in found] == ["pre, seed 1", "mix(0.5), seed 2"]
     assert [Path(source.path).parent.name for source in found] == ["pre_lr0.001_seed1", "mix-0.5_lr0.01_seed2"]
     assert {source.name for source in found} == {str(tmp_path / "run")}
-    assert said == [
+    assert news.messages == [
         f"{tmp_path / 'run'}: post has no finished trial and is left out",
         f"{tmp_path / 'run'}: not all placements are shown by the same seed, but by the lowest that trained: pre 1, mix(0.5) 2",
     ]

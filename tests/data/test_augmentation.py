@@ -24,7 +24,7 @@ ALL = AugmentSettings(crop=0.3, flip=0.5, rand_augment=9, mixup=0.8, cutmix=1.0,
 def images(tmp_path_factory):
     folder = tmp_path_factory.mktemp("images")
     chosen = ImageSettings(data=str(write_images(folder / "data", size=(8, 8))))
-    return prepare_images(chosen, size=8, channels=3, cache=folder / "cache", say=print)
+    return prepare_images(chosen, size=8, channels=3, cache=folder / "cache")
 
 
 def draws(images, *, seed=0, draws=100, batch=4, size=8, crop=1.0):
@@ -116,7 +116,7 @@ def test_an_evaluation_sees_the_middle_of_an_image_of_another_size(tmp_path):
     for path in sorted(folder.rglob("*.png")):
         picture.save(path)
     chosen = ImageSettings(data=str(folder))
-    images = prepare_images(chosen, size=16, channels=3, cache=tmp_path / "cache", say=print)
+    images = prepare_images(chosen, size=16, channels=3, cache=tmp_path / "cache")
     seen = Centres(images.held_out, 16)[0]["pixel_values"]
     assert seen.shape == (3, 16, 16)
     assert seen[:, 1:-1, 1:-1].min() > 240

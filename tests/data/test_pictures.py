@@ -19,14 +19,13 @@ from tests.data.pictures import COLOURS, write_images
 
 
 def prepared(data, tmp_path, *, size=8, channels=3, **settings):
-    """The images and what was said."""
-    said: list[str] = []
+    """The images of a folder, prepared for a model."""
     chosen = ImageSettings(data=str(data), **settings)
-    return prepare_images(chosen, size=size, channels=channels, cache=tmp_path / "cache", say=said.append), said
+    return prepare_images(chosen, size=size, channels=channels, cache=tmp_path / "cache")
 
 
 def test_a_folder_of_classes_is_split_evenly_class_by_class(tmp_path):
-    images, _ = prepared(write_images(tmp_path / "data"), tmp_path, held_out=0.2)
+    images = prepared(write_images(tmp_path / "data"), tmp_path, held_out=0.2)
     assert images.info.classes == ("blue", "green", "red")
     assert (images.info.train_images, images.info.held_out_images) == (24, 6)
     assert np.bincount(images.held_out.labels).tolist() == [2, 2, 2]
@@ -40,7 +39,7 @@ def test_a_folder_of_classes_is_split_evenly_class_by_class(tmp_path):
 
 def test_pixels_labels_and_moments_are_those_of_the_files(tmp_path):
     folder = write_images(tmp_path / "data")
-    images, _ = prepared(folder, tmp_path)
+    images = prepared(folder, tmp_path)
     seen = []
     for index in range(len(images.train)):
         pixels = np.asarray(images.train.picture(index))
@@ -56,19 +55,19 @@ def test_pixels_labels_and_moments_are_those_of_the_files(tmp_path):
 def test_train_and_val_folders_are_taken_as_they_are(tmp_path):
     write_images(tmp_path / "data" / "train", count=5)
     write_images(tmp_path / "data" / "val", count=2, seed=1)
-    images, _ = prepared(tmp_path / "data", tmp_path)
+    images = prepared(tmp_path / "data", tmp_path)
     assert (images.info.train_images, images.info.held_out_images) == (15, 6)
 
 
 def test_images_of_another_size_stay_files_and_keep_theirs(tmp_path):
-    images, _ = prepared(write_images(tmp_path / "data", size=(12, 9)), tmp_path)
+    images = prepared(write_images(tmp_path / "data", size=(12, 9)), tmp_path)
     assert images.train.pixels is None
     assert images.train.picture(0).size == (9, 12)
-    ready, _ = prepared(write_images(tmp_path / "ready"), tmp_path)
+    ready = prepared(write_images(tmp_path / "ready"), tmp_path)
     assert ready.train.pixels is not None
 
 
-def test_unreadable_and_truncated_images_are_left_out_counted_and_named(tmp_path):
+def test_unreadable_and_truncated_images_are_left_out_counted_and_named(tmp_path, news):
     folder = write_images(tmp_path / "data", size=(40, 40))
     (folder / "red" / "00.png").write_bytes(b"no image")
     whole = (folder / "red" / "01.png").read_bytes()
@@ -79,10 +78,10 @@ def test_unreadable_and_truncated_images_are_left_out_counted_and_named(tmp_path
         prepared(folder, tmp_path)
     assert not list((tmp_path / "cache").rglob("info.json"))
     for _ in range(2):  # the second time from the cache
-        images, said = prepared(folder, tmp_path, unreadable=0.1)
+        images = prepared(folder, tmp_path, unreadable=0.1)
         assert images.info.unreadable == 2
         assert images.info.train_images + images.info.held_out_images == 28
-        (line,) = (line for line in said if "cannot be read" in line)
+        line = next(line for line in news.messages if "cannot be read" in line)
         assert "images: 2 cannot be read and are left out: " in line
         assert "00.png" in line
         assert "01.png" in line
@@ -91,28 +90,31 @@ def test_unreadable_and_truncated_images_are_left_out_counted_and_named(tmp_path
 
 
 @pytest.mark.parametrize(("channels", "kind", "mode"), [(3, "colour", "RGB"), (1, "grey", "L")])
-def test_other_channels_are_converted_and_said(tmp_path, channels, kind, mode):
+def test_other_channels_are_converted_and_said(tmp_path, channels, kind, mode, news):
     folder = write_images(tmp_path / "data")
     for name in COLOURS:
         with Image.open(folder / name / "00.png") as image:
             grey = image.convert("L")
         grey.save(folder / name / "00.png")
-    images, said = prepared(folder, tmp_path, channels=channels)
+    images = prepared(folder, tmp_path, channels=channels)
     converted = 3 if channels == 3 else 27
     more = "; --num-channels 3 keeps colours" if channels == 1 else ""
-    assert f"images: {converted} had other channels than the model's {channels} and became {kind}{more}" in said
+    assert (
+        f"images: {converted} had other channels than the model's {channels} and became {kind}{more}" in news.messages
+    )
     assert images.train.picture(0).mode == mode
     assert len(images.info.mean) == channels
 
 
-def test_changed_files_are_not_taken_from_the_cache(tmp_path):
+def test_changed_files_are_not_taken_from_the_cache(tmp_path, news):
     folder = write_images(tmp_path / "data")
-    first, said = prepared(folder, tmp_path)
-    assert said == ["images: looking at 30"]
-    again, said = prepared(folder, tmp_path)
-    assert (again.folder, said) == (first.folder, [])
+    first = prepared(folder, tmp_path)
+    assert news.messages == ["images: looking at 30"]
+    news.clear()
+    again = prepared(folder, tmp_path)
+    assert (again.folder, news.messages) == (first.folder, [])
     shutil.copy(folder / "red" / "00.png", folder / "red" / "99.png")
-    assert prepared(folder, tmp_path)[0].info.train_images == 28
+    assert prepared(folder, tmp_path).info.train_images == 28
 
 
 def test_what_cannot_be_used_is_one_line(tmp_path):
@@ -122,13 +124,13 @@ def test_what_cannot_be_used_is_one_line(tmp_path):
     shutil.rmtree(one / "red")
     shutil.rmtree(one / "blue")
     (tmp_path / "empty").mkdir()
-    for data, said in {
+    for data, rule in {
         tmp_path / "missing": "is no folder of images; give a folder, a hub data set, or one of fashion-mnist, digits",
         tmp_path / "one": "must have images of at least two classes to tell apart, got green",
         tmp_path / "empty": "holds no images in subfolders that are their classes",
         tmp_path / "flat": "images",
     }.items():
-        with pytest.raises(DataError, match=said) as error:
+        with pytest.raises(DataError, match=rule) as error:
             prepared(data, tmp_path)
         assert "\n" not in str(error.value)
     with pytest.raises(SettingsError, match="num_channels of the model must be 1 or 3 for images, got 4"):
@@ -185,7 +187,7 @@ def test_parts_classes_and_order_are_those_of_the_datasets_library(tmp_path, lay
 
 def test_the_digits_come_with_scikit_learn(tmp_path):
     pytest.importorskip("sklearn")
-    images, _ = prepared("digits", tmp_path, channels=1)
+    images = prepared("digits", tmp_path, channels=1)
     assert images.info.classes == tuple("0123456789")
     assert images.info.train_images + images.info.held_out_images == 1797
     assert images.train.pixels.shape[1:] == (8, 8, 1)
@@ -195,7 +197,7 @@ def test_the_digits_come_with_scikit_learn(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(not FASHION.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
 def test_fashion_mnist_is_sixty_thousand_pieces_of_clothing(tmp_path):
-    images, _ = prepared("fashion-mnist", tmp_path, size=28, channels=1)
+    images = prepared("fashion-mnist", tmp_path, size=28, channels=1)
     assert (images.info.train_images, images.info.held_out_images) == (60_000, 10_000)
     assert images.train.pixels.shape == (60_000, 28, 28, 1)
     assert np.bincount(images.train.labels).tolist() == [6000] * 10
@@ -252,13 +254,13 @@ TRAPS = {
 
 
 @pytest.mark.parametrize("trap", TRAPS)
-def test_an_image_that_is_a_trap_is_unreadable(tmp_path, trap):
+def test_an_image_that_is_a_trap_is_unreadable(tmp_path, trap, news):
     folder = write_images(tmp_path / "data")
     name = "trap.gif" if trap == "a flipped bit" else "trap.png"
     TRAPS[trap](folder / "red" / name)
-    images, said = prepared(folder, tmp_path, unreadable=0.5)
+    images = prepared(folder, tmp_path, unreadable=0.5)
     assert (images.info.unreadable, images.info.train_images + images.info.held_out_images) == (1, 30)
-    assert any("1 cannot be read and are left out: " in line and name in line for line in said)
+    assert any("1 cannot be read and are left out: " in line and name in line for line in news.messages)
     with pytest.raises(
         DataError, match=r"1 of 31 images cannot be read, more than the share of 0\.01 .*trap\."
     ) as caught:
@@ -268,25 +270,25 @@ def test_an_image_that_is_a_trap_is_unreadable(tmp_path, trap):
 
 def test_the_moments_of_a_large_image_take_little_memory(tmp_path, monkeypatch):
     folder = write_images(tmp_path / "data", size=(24, 9))
-    before, _ = prepared(folder, tmp_path / "whole")
+    before = prepared(folder, tmp_path / "whole")
     monkeypatch.setattr(pictures, "AT_ONCE", 7)
-    after, _ = prepared(folder, tmp_path / "bit by bit")
+    after = prepared(folder, tmp_path / "bit by bit")
     assert after.info.mean == pytest.approx(before.info.mean, rel=1e-12)
     assert after.info.deviation == pytest.approx(before.info.deviation, rel=1e-12)
 
 
 @pytest.mark.parametrize("name", [b"caf\xe9.png", b"two\nlines.png", b"\x1b[31mred.png", b"$HOME [1].png"])
-def test_names_of_images_are_one_line_each_and_cost_no_image(tmp_path, name):
+def test_names_of_images_are_one_line_each_and_cost_no_image(tmp_path, name, news):
     folder = write_images(tmp_path / "data")
     odd = os.path.join(os.fsencode(folder / "red"), name)
     os.rename(folder / "red" / "03.png", odd)
-    images, _ = prepared(folder, tmp_path)
+    images = prepared(folder, tmp_path)
     assert images.info.train_images + images.info.held_out_images == 30
     with open(odd, "wb") as file:
         file.write(b"no image")
-    images, said = prepared(folder, tmp_path, unreadable=0.5)
+    images = prepared(folder, tmp_path, unreadable=0.5)
     assert images.info.unreadable == 1
-    (line,) = (line for line in said if "cannot be read" in line)
+    line = next(line for line in news.messages if "cannot be read" in line)
     assert line.startswith("images: 1 cannot be read and are left out: ")
     assert line.isprintable()
     assert len((images.folder / "unreadable.txt").read_text("utf-8").splitlines()) == 1
@@ -296,7 +298,7 @@ def test_names_of_classes_and_folders_are_one_line_each(tmp_path):
     folder = write_images(tmp_path / "one\nfolder")
     (folder / "red").rename(folder / "two\nlines")
     os.rename(folder / "blue", os.path.join(os.fsencode(folder), b"caf\xe9"))
-    images, _ = prepared(folder, tmp_path)
+    images = prepared(folder, tmp_path)
     assert sorted(images.info.classes) == ["caf\\xe9", "green", "two\\nlines"]
     assert images.info.description == "one\\nfolder (local)"
 
@@ -309,28 +311,29 @@ def test_only_regular_images_inside_the_folder_are_read(tmp_path):
         "x.png is a link that leads out of": lambda: (folder / "red" / "x.png").symlink_to(outside / "red" / "00.png"),
         "x.png is a link, and links to folders": lambda: (folder / "x.png").symlink_to(outside),
     }
-    for said, make in wrong.items():
+    for rule, make in wrong.items():
         make()
-        with pytest.raises(DataError, match=said):
+        with pytest.raises(DataError, match=rule):
             prepared(folder, tmp_path)
-        with pytest.raises(DataError, match=said):
+        with pytest.raises(DataError, match=rule):
             image_files(folder, (".png",))
         for path in (folder / "red" / "x.png", folder / "x.png"):
             path.unlink(missing_ok=True)
     (folder / "red" / "x.png").symlink_to("00.png")
-    assert prepared(folder, tmp_path)[0].info.train_images == 28
+    assert prepared(folder, tmp_path).info.train_images == 28
 
 
-def test_hidden_folders_archives_lists_and_our_runs_are_no_images(tmp_path):
+def test_hidden_folders_archives_lists_and_our_runs_are_no_images(tmp_path, news):
     folder = write_images(tmp_path / "data")
-    before, _ = prepared(folder, tmp_path)
+    before = prepared(folder, tmp_path)
     run = folder / "run"
     write_images(run / "train")
     (run / "experiment.json").write_text('{"schema": 1, "settings": {}, "grid": {}}')
-    after, said = prepared(folder, tmp_path)
-    assert (after, said) == (before, [])  # from the cache: nothing has changed
+    news.clear()
+    after = prepared(folder, tmp_path)
+    assert (after, news.messages) == (before, [])  # from the cache: nothing has changed
     shutil.copytree(folder / "red", folder / ".ipynb_checkpoints")
     shutil.make_archive(str(folder / "more"), "zip", folder / "red")
     (folder / "metadata.jsonl").write_text('{"file_name": "../other.png"}\n')
-    after, _ = prepared(folder, tmp_path)
+    after = prepared(folder, tmp_path)
     assert (after.info.train_images, after.info.classes) == (27, ("blue", "green", "red"))

@@ -45,13 +45,9 @@ def settings(corpus: Path, out: Path, **changes) -> PrepareSettings:
     return PrepareSettings(data=str(corpus), out=out, **chosen)
 
 
-def silent(_: str) -> None:
-    pass
-
-
 @pytest.fixture(scope="module")
 def whole(corpus, tmp_path_factory) -> Text:
-    return prepare_shards(settings(corpus, tmp_path_factory.mktemp("whole") / "text"), silent)
+    return prepare_shards(settings(corpus, tmp_path_factory.mktemp("whole") / "text"))
 
 
 def rows(text: Text) -> list[list[int]]:
@@ -86,19 +82,19 @@ def test_info_is_that_of_a_text_prepared_in_memory(corpus, whole, tmp_path):
 
 
 def test_takes_no_more_files_than_the_tokens_need(corpus, whole, tmp_path):
-    some = prepare_shards(settings(corpus, tmp_path / "text", tokens=2500), silent)
+    some = prepare_shards(settings(corpus, tmp_path / "text", tokens=2500))
     assert 2500 <= some.info.train_tokens < 5000
     assert list(some.info.files) == list(whole.info.files)[: len(some.info.files)]
     assert len(list((tmp_path / "text" / "train").glob("*.arrow"))) == len(some.info.files)
 
 
 def test_what_is_done_is_not_done_again(corpus, whole, tmp_path):
-    first = prepare_shards(settings(corpus, tmp_path / "text"), silent)
+    first = prepare_shards(settings(corpus, tmp_path / "text"))
     (first.folder / "info.json").unlink()
     gone = first.folder / "train" / list(first.info.files)[2]
     gone.unlink()
     times = {name: (first.folder / "train" / name).stat().st_mtime_ns for name in first.info.files if name != gone.name}
-    again = prepare_shards(settings(corpus, tmp_path / "text"), silent)
+    again = prepare_shards(settings(corpus, tmp_path / "text"))
     assert rows(again) == rows(whole)
     assert times == {name: (again.folder / "train" / name).stat().st_mtime_ns for name in times}
     assert again.info == whole.info
@@ -116,7 +112,7 @@ def test_two_processes_one_of_them_killed_leave_the_same_text(corpus, whole, tmp
     for process in processes:
         process.communicate(timeout=60)
     assert processes[1].returncode == 0
-    text = prepare_shards(wanted, silent)
+    text = prepare_shards(wanted)
     assert rows(text) == rows(whole)
     assert text.info == whole.info
 
@@ -144,10 +140,10 @@ def test_another_packing_is_refused(whole, tmp_path, change, message):
 def test_another_request_does_not_mix_with_it(corpus, whole, tmp_path):
     here = settings(corpus, whole.folder)
     with pytest.raises(StoreError, match=r"holds another prepared text: tokens there 100000, here 90000"):
-        prepare_shards(replace(here, tokens=90_000), silent)
+        prepare_shards(replace(here, tokens=90_000))
     (tmp_path / "mine.txt").write_text("hands off")
     with pytest.raises(StoreError, match="is not empty and holds no prepared text"):
-        prepare_shards(replace(here, out=tmp_path), silent)
+        prepare_shards(replace(here, out=tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
@@ -155,7 +151,7 @@ def test_what_a_process_killed_in_its_first_moment_leaves_is_no_obstacle(corpus,
     left = [tmp_path / ".lock", tmp_path / ".request.json.mixln-0123456789ab"]
     for path in left:
         path.write_text("{")
-    assert rows(prepare_shards(settings(corpus, tmp_path), silent)) == rows(whole)
+    assert rows(prepare_shards(settings(corpus, tmp_path))) == rows(whole)
     assert not left[1].exists()
 
 
@@ -164,15 +160,15 @@ def test_hub_data_of_another_commit_does_not_mix_with_it(corpus, tmp_path, monke
     builder = datasets.load_dataset_builder("json", data_files=[str(path) for path in sorted(corpus.iterdir())])
     monkeypatch.setattr(datasets, "load_dataset_builder", lambda name, config: builder)
     wanted = replace(settings(corpus, tmp_path / "text"), data="someone/texts")
-    first = prepare_shards(wanted, silent)
-    assert prepare_shards(wanted, silent) == first
+    first = prepare_shards(wanted)
+    assert prepare_shards(wanted) == first
     builder.hash = "a later commit"
     with pytest.raises(StoreError, match="its files are others"):
-        prepare_shards(wanted, silent)
+        prepare_shards(wanted)
 
 
 def test_unfinished_text_is_not_trained_on(corpus, tmp_path):
-    folder = prepare_shards(settings(corpus, tmp_path / "text"), silent).folder
+    folder = prepare_shards(settings(corpus, tmp_path / "text")).folder
     (folder / "info.json").unlink()
     with pytest.raises(DataError, match="is not prepared to its end; run its mixln data prepare again"):
         prepare(TextSettings(data=str(folder), sequence_length=16), vocabulary_size=1, tokens=9, cache=tmp_path)
@@ -206,24 +202,24 @@ def test_a_file_that_is_mended_costs_no_other(whole, tmp_path):
     def pieces() -> dict[str, int]:
         return {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out" / "train").glob("*.arrow")}
 
-    prepare_shards(asked(tmp_path / "out"), silent)
+    prepare_shards(asked(tmp_path / "out"))
     before = pieces()
     with (folder / "3.jsonl").open("a") as file:
         file.write('{"text": \n')
     with pytest.raises(DataError, match=r"3\.jsonl line 41 is not JSON: .*; mend or remove that line"):
-        prepare_shards(asked(tmp_path / "out"), silent)
+        prepare_shards(asked(tmp_path / "out"))
     (folder / "3.jsonl").write_text((folder / "3.jsonl").read_text().replace('{"text": \n', '{"text": "the end"}\n'))
-    text = prepare_shards(asked(tmp_path / "out"), silent)
+    text = prepare_shards(asked(tmp_path / "out"))
     assert {name for name, at in pieces().items() if before[name] != at} == {"00003.arrow"}
-    assert rows(text) == rows(prepare_shards(asked(tmp_path / "fresh"), silent))
+    assert rows(text) == rows(prepare_shards(asked(tmp_path / "fresh")))
     (folder / "7.jsonl").write_text('{"text": "more"}')
     with pytest.raises(StoreError, match="holds another prepared text: its files are others; choose another --out"):
-        prepare_shards(asked(tmp_path / "out"), silent)
+        prepare_shards(asked(tmp_path / "out"))
 
 
 def test_it_is_the_same_text_by_another_path(corpus, whole, tmp_path):
     out = shutil.copytree(whole.folder, tmp_path / "out")
-    assert prepare_shards(settings(Path(os.path.relpath(corpus)), out), silent).info == whole.info
+    assert prepare_shards(settings(Path(os.path.relpath(corpus)), out)).info == whole.info
 
 
 DAMAGES = {
@@ -246,12 +242,12 @@ def test_damage_is_one_line_and_mended_by_preparing_again(corpus, whole, tmp_pat
         ).tokenizer()
     assert str(caught.value).endswith("; run its mixln data prepare again, or delete it")
     if "request" not in damage:
-        assert rows(prepare_shards(settings(corpus, out), silent)) == rows(whole)
+        assert rows(prepare_shards(settings(corpus, out))) == rows(whole)
 
 
 def test_a_prepared_text_is_not_prepared_again(whole, tmp_path):
     with pytest.raises(DataError, match="is prepared already"):
-        prepare_shards(settings(whole.folder, tmp_path / "out"), silent)
+        prepare_shards(settings(whole.folder, tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
@@ -259,7 +255,7 @@ def test_a_prepared_text_is_not_prepared_again(whole, tmp_path):
 def test_what_is_wrong_at_once_leaves_no_folder(corpus, tmp_path, wrong):
     chosen = {"vocabulary_size": None, **wrong} if "tokenizer" in wrong else wrong
     with pytest.raises(DataError):
-        prepare_shards(settings(corpus, tmp_path / "out", **chosen), silent)
+        prepare_shards(settings(corpus, tmp_path / "out", **chosen))
     assert not (tmp_path / "out").exists()
 
 
@@ -290,11 +286,11 @@ def test_a_refusal_leaves_nothing_behind(corpus, tmp_path, number):
     said, (data, changes) = list(refusals(corpus, tmp_path).items())[number]
     chosen = settings(Path(data), tmp_path / "new" / "out", **changes)
     with pytest.raises(DataError, match=said):
-        prepare_shards(chosen, silent)
+        prepare_shards(chosen)
     assert not (tmp_path / "new").exists()
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=said):
-        prepare_shards(replace(chosen, out=tmp_path / "empty"), silent)
+        prepare_shards(replace(chosen, out=tmp_path / "empty"))
     assert list((tmp_path / "empty").iterdir()) == []
 
 
@@ -312,7 +308,7 @@ def test_a_refusal_removes_no_other_file_and_nothing_that_is_done(corpus, tmp_pa
 
     monkeypatch.setattr(shards, "_begin", and_a_note)
     with pytest.raises(DataError, match="refused"):
-        prepare_shards(chosen, silent)
+        prepare_shards(chosen)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["notes.txt"]
     monkeypatch.setattr(shards, "_begin", begin)
     pack, packed = shards._pack_file, []
@@ -327,10 +323,10 @@ def test_a_refusal_removes_no_other_file_and_nothing_that_is_done(corpus, tmp_pa
     chosen = replace(chosen, out=tmp_path / "begun")
     for _ in range(2):
         with pytest.raises(DataError, match="refused"):
-            prepare_shards(chosen, silent)
+            prepare_shards(chosen)
         assert len(list((tmp_path / "begun" / "train").glob("*.arrow"))) == 1
     monkeypatch.setattr(shards, "_pack_file", pack)
-    assert prepare_shards(chosen, silent).info.train_tokens > 0
+    assert prepare_shards(chosen).info.train_tokens > 0
 
 
 def test_equal_documents_in_both_parts_are_counted(tmp_path):
@@ -340,7 +336,7 @@ def test_equal_documents_in_both_parts_are_counted(tmp_path):
     for name in ("a", "b"):  # all documents twice, and the second file in another order
         lines = [json.dumps({"text": text}) for text in (texts if name == "a" else texts[::-1])]
         (folder / f"{name}.jsonl").write_text("\n".join(lines))
-    found = prepare_shards(settings(folder, tmp_path / "out"), silent)
+    found = prepare_shards(settings(folder, tmp_path / "out"))
     assert found.info.equal_documents == found.info.held_out_documents > 0
     assert (
         f"{found.info.held_out_documents} held-out documents, {found.info.equal_documents} of which" in found.info.words

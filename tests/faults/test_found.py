@@ -26,11 +26,6 @@ from mixln.training.resuming import resumption
 from tests import decoders, small
 from tests.faults.fuzz.commands import BASES
 
-
-def silent(_: str) -> None:
-    pass
-
-
 # Nothing that we did not write is removed.
 
 
@@ -38,7 +33,7 @@ def test_only_checkpoints_are_removed_from_among_those_that_were_being_written(t
     (tmp_path / UNFINISHED / "checkpoint-2").mkdir(parents=True)
     (tmp_path / UNFINISHED / "mine.txt").write_text("mine")
     clear(tmp_path)
-    resumption(tmp_path, silent)
+    resumption(tmp_path)
     assert [path.name for path in (tmp_path / UNFINISHED).iterdir()] == ["mine.txt"]
     (tmp_path / UNFINISHED / "mine.txt").unlink()
     clear(tmp_path)
@@ -50,7 +45,7 @@ def test_nothing_is_written_where_a_link_leads(tmp_path):
     (tmp_path / "outside/checkpoint-2").mkdir(parents=True)
     (tmp_path / "run" / UNFINISHED).symlink_to(tmp_path / "outside")
     clear(tmp_path / "run")
-    resumption(tmp_path / "run", silent)
+    resumption(tmp_path / "run")
     assert (tmp_path / "outside/checkpoint-2").is_dir()
     assert sorted(os.listdir(tmp_path / "run")) == [f"{UNFINISHED}.passed-over", METRICS]
 
@@ -141,7 +136,7 @@ def prepared(tmp_path) -> PrepareSettings:
         tokens=1000,
         out=tmp_path / "out",
     )
-    prepare_shards(settings, silent)
+    prepare_shards(settings)
     return settings
 
 
@@ -153,7 +148,7 @@ def mend(settings: PrepareSettings) -> None:
 def test_a_mended_text_costs_no_file_among_what_is_held_out(prepared):
     (prepared.out / "held_out/mine.txt").write_text("mine")
     mend(prepared)
-    prepare_shards(prepared, silent)
+    prepare_shards(prepared)
     assert (prepared.out / "held_out.passed-over/mine.txt").read_text() == "mine"
     assert len(list((prepared.out / "held_out.passed-over").iterdir())) == 1
 
@@ -162,7 +157,7 @@ def test_a_folder_in_the_place_of_the_tokenizer_gets_another_name(prepared):
     shutil.rmtree(prepared.out / "tokenizer")
     (prepared.out / "tokenizer").mkdir()
     (prepared.out / "tokenizer/mine.txt").write_text("mine")
-    prepare_shards(prepared, silent).open()
+    prepare_shards(prepared).open()
     assert (prepared.out / "tokenizer.passed-over/mine.txt").read_text() == "mine"
 
 
@@ -172,7 +167,7 @@ def test_a_lost_tokenizer_is_not_made_anew_of_another_text(prepared):
     mend(prepared)
     before = {path: path.stat().st_mtime_ns for path in prepared.out.rglob("*")}
     with pytest.raises(DataError, match=r"tokenizer/tokenizer\.json is missing, and the text has changed since"):
-        prepare_shards(prepared, silent)
+        prepare_shards(prepared)
     assert {path: path.stat().st_mtime_ns for path in prepared.out.rglob("*")} == before
 
 

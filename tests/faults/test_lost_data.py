@@ -46,10 +46,6 @@ from tests.runs.jobs import ASKED, once
 from tests.tiny import placed
 
 
-def silent(_: str) -> None:
-    pass
-
-
 def content(folder: Path) -> dict[str, bytes | str]:
     """Every file and link in a folder."""
     return {
@@ -84,7 +80,7 @@ def ended(store: Store, *, loss: float | None = 3.0, shared: dict | None = SHARE
     for step in (4, 8):
         saved(folder, step)
     if loss is not None:
-        with final_folder(folder / "checkpoint-10", silent) as target:
+        with final_folder(folder / "checkpoint-10") as target:
             placed("pre").save_pretrained(target)
     finish(folder, trial)
     return folder, trial
@@ -204,7 +200,7 @@ def job(folder: Path) -> None:
 
     def work() -> Found:
         make_folder(folder / "checkpoints")
-        resumption(folder / "checkpoints", silent)
+        resumption(folder / "checkpoints")
         raise SettingsError("it cannot be")
 
     with pytest.raises(SettingsError, match="it cannot be"):
@@ -294,27 +290,27 @@ def test_a_report_goes_into_no_folder_of_another(tmp_path, names):
     assert content(tmp_path) == before
 
 
-def test_a_report_takes_the_place_of_the_one_before_and_of_nothing_else(tmp_path):
-    reports, said = ReportFolder(tmp_path / "out", "diagnosis"), []
+def test_a_report_takes_the_place_of_the_one_before_and_of_nothing_else(tmp_path, news):
+    reports = ReportFolder(tmp_path / "out", "diagnosis")
     reports.check()
     for text in ("one", "two"):
-        paths = reports.publish(report(text), said.append)
+        paths = reports.publish(report(text))
         reports.check()
     assert [path.read_text() for path in paths] == ["two", "two"]
     with pytest.raises(StoreError, match="holds no evaluation"):
         ReportFolder(tmp_path / "out", "evaluation").check()
     (tmp_path / "out/mine.txt").write_text("mine")
     (tmp_path / "out/table.md").write_text("edited")
-    assert said == []
-    reports.publish(report("three"), said.append)
+    assert news.messages == []
+    reports.publish(report("three"))
     found = {path.name: path.read_text() for path in (tmp_path / "out").iterdir()}
     assert {name: found[name] for name in ("report.html", "table.md", "mine.txt")} == {
         "report.html": "three", "table.md": "three", "mine.txt": "mine",
     }  # fmt: skip
     assert found["table.md.passed-over"] == "edited"
-    assert len(said) == 1
+    assert len(news.messages) == 1
     # What a later report has no more goes, unless it was edited.
-    reports.publish(lambda folder: [report("four")(folder)[0]], said.append)
+    reports.publish(lambda folder: [report("four")(folder)[0]])
     assert not (tmp_path / "out/table.md").exists()
 
 
@@ -336,7 +332,7 @@ def tuned(folder: Path, text: str = "weights") -> bool:
     """A job that leaves a model; whether it had been done."""
 
     def work() -> Found:
-        with final_folder(folder / "model", silent) as target:
+        with final_folder(folder / "model") as target:
             (target / "model.safetensors").write_text(text)
         return Found()
 
@@ -449,7 +445,7 @@ def test_a_trial_of_an_earlier_version_opens(store):
 
 
 @pytest.mark.parametrize("how", ["edited", "doubled", "edited after"])
-def test_rows_that_changed_before_a_checkpoint_are_not_resumed(tmp_path, how):
+def test_rows_that_changed_before_a_checkpoint_are_not_resumed(tmp_path, how, news):
     for step in (4, 8):
         saved(tmp_path, step)
     rows = (tmp_path / METRICS).read_text().splitlines(keepends=True)
@@ -459,9 +455,8 @@ def test_rows_that_changed_before_a_checkpoint_are_not_resumed(tmp_path, how):
         "edited after": [rows[0], rows[1].replace("1.0", "1.5")],
     }[how]
     (tmp_path / METRICS).write_text("".join(wrong))
-    said: list[str] = []
-    found, metrics = resumption(tmp_path, said.append)
-    assert "its rows in metrics.jsonl have changed" in said[0]
+    found, metrics = resumption(tmp_path)
+    assert "its rows in metrics.jsonl have changed" in news.messages[0]
     if how == "edited":
         assert found is None
         assert metrics.rows == []
@@ -474,7 +469,7 @@ def test_rows_that_were_added_behind_a_checkpoint_are_dropped(tmp_path):
     saved(tmp_path, 4)
     with (tmp_path / METRICS).open("a") as file:
         file.write('{"step": 4, "loss": 9.0}\n')
-    assert resumption(tmp_path, silent)[1].rows == [{"step": 4, "loss": 1.0}]
+    assert resumption(tmp_path)[1].rows == [{"step": 4, "loss": 1.0}]
 
 
 # 19: permissions, what killed writers leave, refusals of data prepare, names.
@@ -499,7 +494,7 @@ def test_what_is_written_follows_the_umask(tmp_path, mask, folder, file):
         saved(tmp_path, 4)
         assert main(["prune", str(tmp_path / "model"), "--layers", "1", "--out", str(tmp_path / "smaller")]) == 0
         assert main(["convert", str(tmp_path / "model"), "--out", str(tmp_path / "stock")]) == 0
-        with final_folder(tmp_path / "final", silent) as target:
+        with final_folder(tmp_path / "final") as target:
             (target / "private").touch(mode=0o600)
             (target / "sub").mkdir(mode=0o700)
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == file
@@ -574,7 +569,7 @@ def test_a_refused_data_prepare_leaves_nothing(tmp_path, texts, length, words, t
         (tmp_path / "out").mkdir()
     chosen = {"tokens": 1000, "sequence_length": length, "vocabulary_size": 300, "held_out": 0.2}
     with pytest.raises(MixlnError, match=words):
-        prepare_shards(PrepareSettings(data=str(data), out=tmp_path / "out", **chosen), silent)
+        prepare_shards(PrepareSettings(data=str(data), out=tmp_path / "out", **chosen))
     assert content(tmp_path) == before
     assert (tmp_path / "out").exists() is there
 

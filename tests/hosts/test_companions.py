@@ -86,7 +86,6 @@ def test_a_fine_tuned_model_keeps_its_tokens_and_its_token_to_pad_with(legacy, t
         settings,
         tmp_path / "out",
         seed=0,
-        say=lambda _: None,
     )
     model = tmp_path / "out" / "model"
     assert ids(model) == ids(legacy)
@@ -143,7 +142,6 @@ def test_a_tokenizer_that_would_change_shows_before_a_training(legacy, tmp_path,
             TuneSettings(steps=1),
             tmp_path / "out",
             seed=0,
-            say=lambda _: None,
         )
 
 

@@ -328,27 +328,25 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Lla
 
 
 @pytest.mark.parametrize("name", ["{folder}", "{folder}/tiny.F32.gguf", "{folder}:tiny.F32.gguf"])
-def test_gguf_gives_the_original_model(name, converted, talkative, capfd):
+def test_gguf_gives_the_original_model(name, converted, talkative, capfd, news):
     folder, cache, model, tokenizer = converted
-    said: list[str] = []
     source = find(name.format(folder=folder), cache)
     assert (source.task, source.title, source.gguf) == ("causal-lm", "tiny.F32", folder / "tiny.F32.gguf")
-    found = load(source, say=said.append)
+    found = load(source)
     assert torch.equal(logits(found, tokens()), logits(model, tokens()))
     text = "one two three seventy"
     assert tokenizer_of(source)(text)["input_ids"] == tokenizer(text)["input_ids"]
-    assert not said  # it had been converted
+    assert not news.messages  # it had been converted
     assert capfd.readouterr() == ("", "")
 
 
-def test_gguf_is_converted_when_loaded_not_when_found(converted, tmp_path, talkative, capfd):
+def test_gguf_is_converted_when_loaded_not_when_found(converted, tmp_path, talkative, capfd, news):
     folder, _, model, _ = converted
-    said: list[str] = []
     source = find(folder, tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
-    assert torch.equal(logits(load(source, say=said.append), tokens()), logits(model, tokens()))
-    assert len(said) == 1
-    assert "tiny.F32: converting to float32, once" in said[0]
+    assert torch.equal(logits(load(source), tokens()), logits(model, tokens()))
+    assert len(news.messages) == 1
+    assert "tiny.F32: converting to float32, once" in news.messages[0]
     assert [path.name for path in (tmp_path / "cache" / "gguf").iterdir()] == [Path(source.path).name]
     assert capfd.readouterr() == ("", "")
 

@@ -36,10 +36,6 @@ EARLIER = Path(__file__).parent / "earlier"
 pytestmark = pytest.mark.filterwarnings("default")  # lm-eval's and TRL's own
 
 
-def silent(_: str) -> None:
-    pass
-
-
 def unpack(name: str) -> Path:
     """Writes the files of a folder into the current one."""
     for path, text in json.loads((EARLIER / f"{name}.json").read_text("utf-8")).items():
@@ -101,7 +97,7 @@ def test_another_comparison_is_refused(here, capsys):
     assert "out store holds another experiment: steps there 2, here 3" in capsys.readouterr().err
 
 
-def test_a_checkpoint_is_resumed(tmp_path):
+def test_a_checkpoint_is_resumed(tmp_path, news):
     (tmp_path / METRICS).write_text('{"step": 4, "loss": 1.0}\n')
     unfinished = tmp_path / UNFINISHED / "checkpoint-4"
     unfinished.mkdir(parents=True)
@@ -110,11 +106,10 @@ def test_a_checkpoint_is_resumed(tmp_path):
     checkpoint = tmp_path / "checkpoint-4"
     (checkpoint / ROWS.file).write_text(json.dumps(sums_of(tmp_path, METRICS)[METRICS]))
     (checkpoint / SUMS).write_text(json.dumps(sums_of(checkpoint)))
-    assert last_usable(tmp_path, silent)[0] == checkpoint
+    assert last_usable(tmp_path)[0] == checkpoint
     (tmp_path / METRICS).write_text('{"step": 4, "loss": 2.0}\n')
-    said: list[str] = []
-    assert last_usable(tmp_path, said.append)[0] is None
-    assert "its rows in metrics.jsonl have changed" in said[0]
+    assert last_usable(tmp_path)[0] is None
+    assert "its rows in metrics.jsonl have changed" in news.messages[0]
 
 
 def with_weights(folder: Path) -> None:
@@ -194,7 +189,7 @@ def test_a_diagnosis_and_a_score_are_not_computed_again(here):
 
 
 @pytest.mark.parametrize(("name", "kind"), [("diagnosed", "diagnosis"), ("evaluated", "evaluation")])
-def test_a_report_is_replaced(here, name, kind):
+def test_a_report_is_replaced(here, name, kind, news):
     folder = unpack(name)
     reports = ReportFolder(folder, kind)
     reports.check()
@@ -205,9 +200,8 @@ def test_a_report_is_replaced(here, name, kind):
         (target / own).write_text("{}")
         return [target / own]
 
-    said: list[str] = []
-    reports.publish(write, said.append)
-    assert said == []  # it was written by this command
+    reports.publish(write)
+    assert news.messages == []  # it was written by this command
     with pytest.raises(StoreError, match="is not empty and holds no reproduction"):
         ReportFolder(folder, "reproduction").check()
 

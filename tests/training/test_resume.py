@@ -112,7 +112,7 @@ def test_a_killed_training_goes_on_from_its_checkpoint_and_ends_with_the_same_nu
 
 
 @pytest.mark.parametrize("wrong", ["no mark", "cut off", "one bit", "gone", "all damaged"])
-def test_a_damaged_checkpoint_is_said_and_passed_over(text, tmp_path, killed, uninterrupted, capsys, wrong):
+def test_a_damaged_checkpoint_is_said_and_passed_over(text, tmp_path, killed, uninterrupted, news, wrong):
     folder = shutil.copytree(killed, tmp_path / "run")
     whole = [path for _, path in sealed(folder)]
     assert len(whole) == 2
@@ -134,7 +134,7 @@ def test_a_damaged_checkpoint_is_said_and_passed_over(text, tmp_path, killed, un
         "one bit": "the content of model.safetensors",
         "gone": "scheduler.pt is missing",
     }
-    said = capsys.readouterr().out
+    said = "\n".join(news.messages)
     assert words.get(wrong, "") in said
     assert said.count("is passed over") == {"no mark": 0, "all damaged": 2}.get(wrong, 1)
 

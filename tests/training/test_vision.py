@@ -33,7 +33,7 @@ ALL = AugmentSettings(rand_augment=9, mixup=0.8, cutmix=1.0, erasing=0.25)
 def images(tmp_path_factory):
     folder = tmp_path_factory.mktemp("images")
     chosen = ImageSettings(data=str(write_images(folder / "data", count=20)))
-    return prepare_images(chosen, size=8, channels=3, cache=folder / "cache", say=print)
+    return prepare_images(chosen, size=8, channels=3, cache=folder / "cache")
 
 
 def train(images, folder, placement="pre", *, augment=PLAIN, checkpoint_seconds=1e9, stochastic_depth=0.0, **settings):

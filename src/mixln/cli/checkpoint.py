@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,16 +26,15 @@ def check_new(out: Path) -> None:
     check_writable(out)
 
 
-def one_source(model: str, cache: Path, *, say: Callable[[str], None], pickled: bool = False) -> Source:
+def one_source(model: str, cache: Path, *, pickled: bool = False) -> Source:
     """Finds the model that a command was given.
 
-    :param say: takes one line of news.
     :param pickled: take one whose weights are there as a pickle only, too.
     :raises CheckpointError: if there is none; :class:`SettingsError` if it is a whole comparison.
     """
     from mixln.compare.sources import find
 
-    sources = find(model, cache=cache_folder(cache), say=say, pickled=pickled)
+    sources = find(model, cache=cache_folder(cache), pickled=pickled)
     if len(sources) > 1:
         raise SettingsError(f"model {model} is a whole comparison; name one of its trials")
     return sources[0]

@@ -41,7 +41,7 @@ class Convert:
 
         terminal = Terminal()
         # A pickle of the authors is read without running code.
-        source = one_source(self.model, self.cache, say=terminal.line, pickled=True)
+        source = one_source(self.model, self.cache, pickled=True)
         family(source.config)
         folder = Path(source.path)
         with quiet():
@@ -50,7 +50,7 @@ class Convert:
                     raise SettingsError(
                         f"placement is told by the checkpoint {self.model} itself; leave out --placement"
                     )
-                model = unplace(load(source, dtype=own_precision(source), whole=True, say=terminal.line))
+                model = unplace(load(source, dtype=own_precision(source), whole=True))
             elif is_mix_ln(folder, source.config):
                 if self.placement is None:
                     raise SettingsError(
@@ -59,7 +59,7 @@ class Convert:
                     )
                 model = from_mix_ln(folder, source.config, self.placement)
             else:
-                stock = load(source, dtype=own_precision(source), whole=True, say=terminal.line)
+                stock = load(source, dtype=own_precision(source), whole=True)
                 model = place(stock, self.placement or "stock")
         write(model, source, self.out)
         terminal.line(f"{type(model).__name__}, {sum(p.numel() for p in model.parameters()):,} parameters: {self.out}")

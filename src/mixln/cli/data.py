@@ -26,7 +26,7 @@ class Data(PrepareSettings):
 
         terminal = Terminal()
         with quiet():
-            info = prepare_shards(self, terminal.news).info
+            info = prepare_shards(self).info
         terminal.line(
             f"{info.words}: {info.train_tokens:,} training tokens, {info.held_out_tokens:,} held out, vocabulary {info.vocabulary_size:,}"
         )

@@ -35,8 +35,8 @@ class Diagnose(DiagnoseSettings):
 
         keep_freed_memory()
         cache = cache_folder(self.cache)
-        sources = [source for name in self.models for source in find(name, cache=cache, say=terminal.news)]
-        prepared = prepare_models(sources, self.text, self.measure, cache=cache, say=terminal.news)
+        sources = [source for name in self.models for source in find(name, cache=cache)]
+        prepared = prepare_models(sources, self.text, self.measure, cache=cache)
 
         settings = {name: value for name, value in to_json(self).items() if name not in ("out", "cache")}
         models: list[Diagnosis] = []
@@ -46,14 +46,14 @@ class Diagnose(DiagnoseSettings):
             nonlocal page
             models.append(diagnosis)
             found = Diagnoses(settings=settings, models=tuple(models), provenance=here())
-            paths = reports.publish(lambda folder: write_diagnosis(found, folder), terminal.news)
+            paths = reports.publish(lambda folder: write_diagnosis(found, folder))
             page = next(path for path in paths if path.suffix == ".html")
             terminal.show(terminal_diagnosis(diagnosis))
             for sentence in wording.verdict(diagnosis):
                 terminal.note(sentence)
             terminal.line()
 
-        diagnose_all(prepared, self.measure, cache=cache, say=terminal.news, done=done)
+        diagnose_all(prepared, self.measure, cache=cache, done=done)
         terminal.line(f"report: {page}")
         return 0
 

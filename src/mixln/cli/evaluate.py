@@ -35,8 +35,8 @@ class Evaluate(EvaluateSettings):
 
         keep_freed_memory()
         cache = cache_folder(self.cache)
-        sources = [source for name in self.models for source in find(name, cache=cache, say=terminal.news)]
-        exam = prepare_exam(sources, self.asking, self.text, cache=cache, say=terminal.news)
+        sources = [source for name in self.models for source in find(name, cache=cache)]
+        exam = prepare_exam(sources, self.asking, self.text, cache=cache)
         if (self.out / "evaluation.json").exists():
             terminal.news(
                 f"out {self.out} holds an evaluation: this one's table replaces its table, all answers are kept"
@@ -49,11 +49,11 @@ class Evaluate(EvaluateSettings):
 
         def done(scores: Scores) -> None:
             models.append(scores)
-            reports.publish(lambda folder: write_evaluation(so_far(), folder), terminal.news)
+            reports.publish(lambda folder: write_evaluation(so_far(), folder))
 
         with undone_on(self.out, MixlnError):
             reports.claim()
-            examine(exam, self.out, say=terminal.news, done=done)
+            examine(exam, self.out, done=done)
         found = so_far()
         terminal.show(terminal_evaluation(found))
         for note in notes(found):

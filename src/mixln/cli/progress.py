@@ -70,15 +70,15 @@ class PlainDisplay:
         self.course = Course(0, 0, 1)
         self.last = time.monotonic()
 
-    def say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def warn(self, warning: RunWarning) -> None:
-        self.say(f"warning: {sentence(warning)}")
+        self._print(f"warning: {sentence(warning)}")
 
     def begin(self, trials: int, done: int, steps: int) -> None:
         self.course = Course(trials, done, steps)
-        self.say(f"trials: {done} of {trials} done, {trials - done} to run, {steps} steps each")
+        self._print(f"trials: {done} of {trials} done, {trials - done} to run, {steps} steps each")
 
     def watch(self, running: Sequence[Progress]) -> None:
         left = self.course.left(running)
@@ -86,13 +86,13 @@ class PlainDisplay:
             return
         self.last = time.monotonic()
         for progress in running:
-            self.say(f"running: {_words(progress, self.course.steps, self.task)}")
+            self._print(f"running: {_words(progress, self.course.steps, self.task)}")
         if left:
-            self.say(f"trials: {self.course.done} of {self.course.trials} done, {left}")
+            self._print(f"trials: {self.course.done} of {self.course.trials} done, {left}")
 
     def finished(self, result: TrialResult) -> None:
         self.course.end_trial(result)
-        self.say(f"trial {self.course.done} of {self.course.trials}: {self.ended(result)}")
+        self._print(f"trial {self.course.done} of {self.course.trials}: {self.ended(result)}")
 
     def end(self) -> None:
         pass

@@ -47,9 +47,9 @@ class Prune:
         from mixln.hosts.sources import load
 
         terminal = Terminal()
-        source = one_source(self.model, self.cache, say=terminal.line)
+        source = one_source(self.model, self.cache)
         dtype = self.precision or own_precision(source)
-        stack = find_stack(load(source, dtype=dtype, whole=True, say=terminal.line), self.layer_list)
+        stack = find_stack(load(source, dtype=dtype, whole=True), self.layer_list)
         smaller = prune(stack, removed)
         write(smaller, source, self.out)
         parameters = [sum(p.numel() for p in model.parameters()) for model in (stack.model, smaller)]

@@ -161,7 +161,6 @@ class Reproduce(ExecutorSettings):
             out=self.out,
             cache=cache_folder(self.cache),
             show=shown,
-            say=terminal.news,
         )
         plain = carrier.plain()
         reports.claim()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 
@@ -31,10 +32,16 @@ class SafeConsole(Console):
 
 class Terminal:
     """Tables and lines on standard output, as they are: nothing in a name is taken for markup, and none reaches the terminal as a
-    control sequence. Of several processes, rank 0 speaks."""
+    control sequence. Of several processes, only rank 0 prints.
+
+    The newest terminal also prints what mixln logs.
+    """
 
     def __init__(self) -> None:
         self.console = SafeConsole(quiet=launched()[0] > 0)
+        logger = logging.getLogger("mixln")
+        logger.setLevel(logging.INFO)
+        logger.handlers = [old for old in logger.handlers if not isinstance(old, LogLines)] + [LogLines(self)]
 
     def show(self, table: RenderableType) -> None:
         self.console.print(table)
@@ -59,3 +66,14 @@ class Terminal:
     def news(self, text: str) -> None:
         """What is going on, fainter than results."""
         self.line(text, style="dim")
+
+
+class LogLines(logging.Handler):
+    """Prints log records in a terminal, one line each."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        super().__init__()
+        self.terminal = terminal
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.terminal.news(f"{'warning: ' if record.levelno >= logging.WARNING else ''}{record.getMessage()}")

@@ -16,7 +16,7 @@ from mixln.files import check_writable
 from mixln.training.settings import RlhfSettings, TuneSettings
 
 if TYPE_CHECKING:
-    from mixln.hosts.sources import Say, Source
+    from mixln.hosts.sources import Source
     from mixln.runs.outcome import Tuned
 
 
@@ -42,7 +42,7 @@ class Tuning(ABC):
         check_numbers(self)
 
     @abstractmethod
-    def train(self, source: Source, say: Say) -> Tuned:
+    def train(self, source: Source) -> Tuned:
         """Trains, unless `out` holds the result."""
 
     def run(self) -> int:
@@ -59,7 +59,7 @@ class Tuning(ABC):
 
         keep_freed_memory()
         with quiet():
-            tuned = self.train(one_source(self.model, self.cache, say=terminal.news), terminal.news)
+            tuned = self.train(one_source(self.model, self.cache))
         if tuned.status == "diverged":
             terminal.line(f"diverged at step {tuned.step:,}: {reason(tuned.reason)}; no model was written")
             return 1
@@ -81,10 +81,10 @@ class FineTune(Tuning):
     """Folder of the training; the model that comes out of it is in its folder model."""
     tuning: Annotated[TuneSettings, tyro.conf.arg(name="")] = field(default_factory=TuneSettings)
 
-    def train(self, source: Source, say: Say) -> Tuned:
+    def train(self, source: Source) -> Tuned:
         from mixln.training.post_training import finetune_step
 
-        return finetune_step(source, self.chosen, self.tuning, self.out, seed=self.seed, say=say)
+        return finetune_step(source, self.chosen, self.tuning, self.out, seed=self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,10 +98,10 @@ class Reward(Tuning):
     """Folder of the training; the reward model that comes out of it is in its folder model."""
     tuning: Annotated[TuneSettings, tyro.conf.arg(name="")] = field(default_factory=TuneSettings)
 
-    def train(self, source: Source, say: Say) -> Tuned:
+    def train(self, source: Source) -> Tuned:
         from mixln.training.post_training import reward_step
 
-        return reward_step(source, self.chosen, self.tuning, self.out, seed=self.seed, say=say)
+        return reward_step(source, self.chosen, self.tuning, self.out, seed=self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,9 +117,9 @@ class Rlhf(Tuning):
     """A reward model: the folder model that mixln reward wrote, or another sequence classifier with one output."""
     tuning: Annotated[RlhfSettings, tyro.conf.arg(name="")] = field(default_factory=RlhfSettings)
 
-    def train(self, source: Source, say: Say) -> Tuned:
+    def train(self, source: Source) -> Tuned:
         from mixln.cli.checkpoint import one_source
         from mixln.training.post_training import rlhf_step
 
-        judge = one_source(self.reward_model, self.cache, say=say)
-        return rlhf_step(source, judge, self.chosen, self.tuning, self.out, seed=self.seed, say=say)
+        judge = one_source(self.reward_model, self.cache)
+        return rlhf_step(source, judge, self.chosen, self.tuning, self.out, seed=self.seed)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -26,7 +27,7 @@ from mixln.errors import Stopped, first_line
 from mixln.evaluation.offline import PERPLEXITY
 from mixln.files import no_room
 from mixln.formats import duration
-from mixln.hosts.sources import Say, Source, find_model, silent
+from mixln.hosts.sources import Source, find_model
 from mixln.records import difference, to_json
 from mixln.runs.checksums import read_sums
 from mixln.runs.folder import REQUEST, RunFolder, RunKind
@@ -35,6 +36,8 @@ from mixln.runs.outcome import Tuned
 from mixln.runs.schema import Request, Schema
 from mixln.runs.trials import TRIAL_RUN, Trial, TrialResult
 from mixln.training.post_training_run import CHECKPOINTS, MODEL
+
+log = logging.getLogger(__name__)
 
 KEPT = Schema(
     kind="chain-result",
@@ -105,7 +108,7 @@ def _finetune(job: ChainJob, source: Source, result: ChainResult) -> tuple[Chain
     from mixln.training.post_training import finetune_step
 
     learning, seed = job.chain.finetune, job.trial.seed
-    tuned = finetune_step(source, learning.chosen, learning.tuning, job.folder / "finetune", seed=seed, say=silent)
+    tuned = finetune_step(source, learning.chosen, learning.tuning, job.folder / "finetune", seed=seed)
     return _after(job, source, replace(result, finetuned=tuned), tuned, "finetune")
 
 
@@ -113,8 +116,8 @@ def _evaluate(job: ChainJob, source: Source, result: ChainResult) -> tuple[Chain
     from mixln.data.settings import NamedText
     from mixln.evaluation.models import examine, prepare_exam
 
-    exam = prepare_exam([source], job.chain.evaluate, NamedText(), cache=job.cache, say=silent)
-    (scores,) = examine(exam, job.folder / "evaluate", say=silent, done=lambda scores: None)
+    exam = prepare_exam([source], job.chain.evaluate, NamedText(), cache=job.cache)
+    (scores,) = examine(exam, job.folder / "evaluate", done=lambda scores: None)
     short = tuple(
         replace(score, metrics=tuple(replace(metric, values=(), weights=()) for metric in score.metrics))
         for score in scores.scores
@@ -126,7 +129,7 @@ def _reward(job: ChainJob, source: Source, result: ChainResult) -> tuple[ChainRe
     from mixln.training.post_training import reward_step
 
     learning, seed = job.chain.reward, job.trial.seed
-    reward = reward_step(source, learning.chosen, learning.tuning, job.folder / "reward", seed=seed, say=silent)
+    reward = reward_step(source, learning.chosen, learning.tuning, job.folder / "reward", seed=seed)
     return replace(result, reward=reward), source
 
 
@@ -139,7 +142,7 @@ def _rlhf(job: ChainJob, source: Source, result: ChainResult) -> tuple[ChainResu
     result, judge = replace(result, judge=job.judge.name), job.judge / "reward" / MODEL
     model = find_model(str(judge), cache=job.cache)
     chosen, seed = job.chain.reward.chosen, job.trial.seed
-    tuned = rlhf_step(source, model, chosen, job.chain.rlhf, job.folder / "rlhf", seed=seed, say=silent)
+    tuned = rlhf_step(source, model, chosen, job.chain.rlhf, job.folder / "rlhf", seed=seed)
     return _after(job, source, replace(result, rlhf=tuned), tuned, "rlhf")
 
 
@@ -248,7 +251,6 @@ def run_chain(
     cache: Path,
     start: Callable[[int], Workers],
     at_a_time: int,
-    say: Say,
 ) -> Chain:
     """Takes every trial that left a model through the steps, or what is missing of them, and returns what became of them.
 
@@ -274,17 +276,17 @@ def run_chain(
         for trial in alive
         if results[trial] is None
     ]
-    say(f"chain {', '.join(chain.chain)}: {len(alive) - len(jobs)} of {len(alive)} trials done")
-    clock = Clock(say, len(jobs), at_a_time)
+    log.info(f"chain {', '.join(chain.chain)}: {len(alive) - len(jobs)} of {len(alive)} trials done")
+    clock = Clock(len(jobs), at_a_time)
 
     def finished(result: ChainResult) -> None:
         results[result.trial] = result
         done = sum(each is not None for each in results.values())
         why = f" ({result.interruption.reason})" if result.interruption and result.interruption.reason else ""
         said = f"{result.trial.label}: {result.status}{why}{clock.left(len(alive) - done)}"
-        say(f"chain: trial {done} of {len(alive)}: {said}")
+        log.info(f"chain: trial {done} of {len(alive)}: {said}")
 
-    run(sorted(jobs, key=lambda job: job.after is not None), start, finished=finished, watch=clock.watch, say=say)
+    run(sorted(jobs, key=lambda job: job.after is not None), start, finished=finished, watch=clock.watch)
     dead = [
         ChainResult(
             trial=result.trial,
@@ -304,8 +306,8 @@ class Clock:
     :param trials: that are to go through; `workers` at a time.
     """
 
-    def __init__(self, say: Say, trials: int, workers: int, seconds: float = 30.0) -> None:
-        self.say, self.trials, self.workers, self.seconds = say, trials, workers, seconds
+    def __init__(self, trials: int, workers: int, seconds: float = 30.0) -> None:
+        self.trials, self.workers, self.seconds = trials, workers, seconds
         self.last = self.began = time.monotonic()
 
     def left(self, trials: int) -> str:
@@ -323,7 +325,7 @@ class Clock:
             row = progress.metrics
             said = f", loss {row['loss']:.3f}" if "loss" in row else ""
             step = progress.job.metrics.parents[1].name
-            self.say(f"chain: {progress.job.trial.label}: {step}, step {row.get('step', 0)}{said}")
+            log.info(f"chain: {progress.job.trial.label}: {step}, step {row.get('step', 0)}{said}")
 
 
 def _trained(folder: Path) -> str | None:

@@ -15,7 +15,7 @@ from mixln.diagnostics.models import diagnose_all, prepare_models
 from mixln.diagnostics.results import Diagnosis
 from mixln.diagnostics.settings import MeasureSettings
 from mixln.errors import MixlnError, first_line
-from mixln.hosts.sources import Say, Source
+from mixln.hosts.sources import Source
 from mixln.records import to_json
 from mixln.runs.folder import RunFolder
 from mixln.runs.schema import Schema
@@ -32,7 +32,7 @@ KEPT = Schema(
 
 
 def diagnose_experiment(
-    folder: Path, cache: Path, labels: dict[str, str], *, say: Say, warn: Callable[[RunWarning], None]
+    folder: Path, cache: Path, labels: dict[str, str], *, warn: Callable[[RunWarning], None]
 ) -> tuple[tuple[Diagnosis, ...], RunWarnings]:
     """The diagnoses of a comparison: of each placement, its representative trial. Each is kept in the trial's folder.
 
@@ -56,7 +56,7 @@ def diagnose_experiment(
             failed(label, found.missing.get(placement, ""))
             continue
         try:
-            diagnosis = diagnose_trial(found.sources[placement], MeasureSettings(), cache=cache, say=say)
+            diagnosis = diagnose_trial(found.sources[placement], MeasureSettings(), cache=cache)
             diagnoses.append(replace(diagnosis, model=label))
         except (MixlnError, RuntimeError, OSError) as error:
             failed(label, first_line(error))
@@ -67,7 +67,7 @@ def diagnose_experiment(
     return tuple(diagnoses), RunWarnings(undiagnosed=tuple(failures), unequal_seeds=unequal)
 
 
-def diagnose_trial(source: Source, settings: MeasureSettings, *, cache: Path, say: Say) -> Diagnosis:
+def diagnose_trial(source: Source, settings: MeasureSettings, *, cache: Path) -> Diagnosis:
     """The diagnosis of one trial, measured or, where it has been measured before with the same settings, read from its folder."""
     checkpoint = Path(source.path)
     trial = RunFolder(checkpoint.parent, TRIAL_RUN)
@@ -77,7 +77,7 @@ def diagnose_trial(source: Source, settings: MeasureSettings, *, cache: Path, sa
     asked = {"version": version("mixln"), "weights": weights, **to_json(settings)}
     del asked["trust_task_code"]  # which changes no number
     if (diagnosis := trial.recall(KEPT, asked)) is None:
-        prepared = prepare_models([source], NamedText(), settings, cache=cache, say=say)
-        (diagnosis,) = diagnose_all(prepared, settings, cache=cache, say=say, done=lambda diagnosis: None)
+        prepared = prepare_models([source], NamedText(), settings, cache=cache)
+        (diagnosis,) = diagnose_all(prepared, settings, cache=cache, done=lambda diagnosis: None)
         trial.keep(KEPT, asked, diagnosis)
     return diagnosis

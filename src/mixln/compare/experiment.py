@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -31,12 +32,11 @@ from mixln.runs import provenance
 from mixln.runs.provenance import Hardware
 from mixln.runs.trials import Trial, TrialResult
 
+log = logging.getLogger(__name__)
+
 
 class Display(Protocol):
     """What shows the course of a comparison."""
-
-    def say(self, text: str) -> None:
-        """One line of news."""
 
     def warn(self, warning: RunWarning) -> None:
         """What a reader of the results must know."""
@@ -107,12 +107,12 @@ def compare(
     for warning in warnings.every:
         display.warn(warning)
 
-    data = task.prepare(settings, stock, display.say)
+    data = task.prepare(settings, stock)
     stock = data.config
     parameters = _most_parameters(settings, stock, placements, inits)
     steps: dict[str, Any] = {}
     if settings.after.chain:
-        display.say(f"chain: checking {', '.join(settings.after.chain)}")
+        log.info(f"chain: checking {', '.join(settings.after.chain)}")
         configs = {name: placed_config(stock, built) for name, built in placements.items()}
         steps = check_chain(store, settings.after, settings.cache, tokenizer=task.tokenizer(data), configs=configs)
     trials = settings.trials(inits)
@@ -162,16 +162,14 @@ def compare(
                 display.warn(change)
             _run(jobs, start, results, display, len(trials), data.length.steps)
         else:
-            display.say(f"trials: {len(trials)} of {len(trials)} done, nothing to run")
+            log.info(f"trials: {len(trials)} of {len(trials)} done, nothing to run")
         ended = [result for result in results.values() if result is not None]
         summary = _summary(settings, data, present, parameters, ended, warnings)
         summary = replace(summary, answered=task.answers(store, summary.placements, ended, data))
         publish(summary)
         if settings.diagnose:
             labels = dict(zip(settings.placements, summary.labels, strict=True))
-            diagnoses, lacking = diagnose_experiment(
-                settings.out, settings.cache, labels, say=display.say, warn=display.warn
-            )
+            diagnoses, lacking = diagnose_experiment(settings.out, settings.cache, labels, warn=display.warn)
             warnings = replace(warnings, undiagnosed=lacking.undiagnosed, unequal_seeds=lacking.unequal_seeds)
             summary = replace(summary, diagnoses=diagnoses, warnings=warnings)
             publish(summary)
@@ -186,7 +184,6 @@ def compare(
                 cache=settings.cache,
                 start=start,
                 at_a_time=plan.jobs,
-                say=display.say,
             )
             summary = replace(summary, chain=taken)
             publish(summary)
@@ -225,7 +222,7 @@ def _run(
 
     display.begin(trials, trials - len(jobs), steps)
     try:
-        run(jobs, start, finished=finished, watch=display.watch, say=display.say)
+        run(jobs, start, finished=finished, watch=display.watch)
     finally:
         display.end()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -63,6 +64,7 @@ def _start(machine: Machine, counter: Any) -> None:
     threading.Thread(target=_die_with_parent, daemon=True).start()
     listen()  # Ctrl-C reaches the driver, which tells the workers
     keep_freed_memory()
+    logging.getLogger("mixln").addHandler(logging.StreamHandler())  # warnings only; the driver tells the course
     import torch
 
     torch.set_num_threads(machine.threads)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import shutil
 import time
@@ -24,6 +25,8 @@ from mixln.runs.folder import RunFolder
 from mixln.runs.metrics import METRICS
 from mixln.runs.trials import TRIAL_RUN, Trial
 from mixln.training.stopping import asked, listening, stopped
+
+log = logging.getLogger(__name__)
 
 SMALL_MODEL = 20_000_000
 """Parameters up to which trials side by side, one thread each, train more tokens per second than one on all cores."""
@@ -142,7 +145,6 @@ def run(
     *,
     finished: Callable[[Any], None],
     watch: Callable[[Sequence[Progress]], None],
-    say: Callable[[str], None],
     more: Callable[[Any], Sequence[Job]] = lambda result: (),
     interval: float = 0.5,
 ) -> None:
@@ -154,7 +156,6 @@ def run(
     :param start: gives workers for so many jobs.
     :param finished: called with each result as it comes.
     :param watch: called about every `interval` seconds with the trials that are running.
-    :param say: takes one line of news.
     :param more: result → jobs that are to be done because of it.
     :raises Stopped: after SIGTERM, when the workers have saved their trials.
     """
@@ -177,7 +178,7 @@ def run(
                     new += more(failure)
             waiting = [job for job in waiting if job not in part or job.folder in lost] + new
             if Loss.NO_ROOM in lost.values():
-                _wait_for_room(jobs[0].folder, say, pause)
+                _wait_for_room(jobs[0].folder, pause)
                 pause = min(2 * pause, PAUSES[1])
 
 
@@ -246,10 +247,10 @@ def _run_part(
     return lost | {job.folder: Loss.NOT_BEGUN for job in blocked}
 
 
-def _wait_for_room(folder: Path, say: Callable[[str], None], pause: float) -> None:
+def _wait_for_room(folder: Path, pause: float) -> None:
     """Waits so many seconds, and until the disk has room again."""
     until = time.monotonic() + pause
-    say(
+    log.info(
         f"paused: the disk of {folder.parent} is full; free at least {ROOM >> 20} MB and it goes on by itself, or end it with Ctrl-C: "
         "no finished trial is lost"
     )
@@ -257,7 +258,7 @@ def _wait_for_room(folder: Path, say: Callable[[str], None], pause: float) -> No
         if asked():
             raise stopped()
         time.sleep(min(1.0, pause))
-    say("the disk has room again: going on")
+    log.info("the disk has room again: going on")
 
 
 def _progress(job: Job, since: float) -> Progress | None:

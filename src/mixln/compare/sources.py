@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,30 +12,31 @@ from mixln.compare.results import alike
 from mixln.compare.store import EXPERIMENT, Store
 from mixln.compare.tasks import task_of
 from mixln.errors import StoreError
-from mixln.hosts.sources import Say, Source, find_model, refuse_pickle, silent
+from mixln.hosts.sources import Source, find_model, refuse_pickle
 from mixln.records import unreadable
 from mixln.runs.checkpoints import changed, sealed
 from mixln.runs.trials import TRIAL, Trial, TrialResult, read_result, read_trial
 
+log = logging.getLogger(__name__)
 
-def find(name: str, *, cache: Path, say: Say = silent, pickled: bool = False) -> list[Source]:
+
+def find(name: str, *, cache: Path, pickled: bool = False) -> list[Source]:
     """Finds the models that a name stands for, without their weights.
 
     :param name: an experiment's folder, which stands for one trial a placement: at its best learning rate, the lowest
         seed; a trial's folder, or one of its checkpoints; or any name that :func:`mixln.hosts.sources.find_model` takes.
     :param cache: folder under which GGUF files are converted.
-    :param say: takes one line of news.
     :param pickled: take a model whose weights are there as a pickle only, too.
     :raises StoreError: if a trial has no checkpoint to look at; :class:`CheckpointError` if there is no such model.
     """
     folder = Path(os.path.expanduser(name)).absolute()
     if (folder / EXPERIMENT).is_file():
-        return _of_experiment(name, folder, cache, say)
+        return _of_experiment(name, folder, cache)
     if (folder / TRIAL).is_file():
         return [_of_trial(name, folder, cache)]
     if (folder / "config.json").is_file() and (folder.parent / TRIAL).is_file():
         return [_of_checkpoint(name, folder, cache)]
-    source = find_model(name, cache=cache, say=say)
+    source = find_model(name, cache=cache)
     if not pickled:
         refuse_pickle(source)
     return [source]
@@ -85,16 +87,16 @@ def representatives(name: str, folder: Path, cache: Path) -> Representatives:
     return Representatives(sources=sources, seeds=seeds, missing=missing)
 
 
-def _of_experiment(name: str, folder: Path, cache: Path, say: Say) -> list[Source]:
+def _of_experiment(name: str, folder: Path, cache: Path) -> list[Source]:
     found = representatives(name, folder, cache)
     for placement, reason in found.missing.items():
         if reason:
-            say(f"{reason}; {placement} is left out")
+            log.info(f"{reason}; {placement} is left out")
         else:
-            say(f"{name}: {placement} has no finished trial and is left out")
+            log.info(f"{name}: {placement} has no finished trial and is left out")
     if len(set(found.seeds.values())) > 1:
         which = ", ".join(f"{placement} {seed}" for placement, seed in found.seeds.items())
-        say(f"{name}: not all placements are shown by the same seed, but by the lowest that trained: {which}")
+        log.info(f"{name}: not all placements are shown by the same seed, but by the lowest that trained: {which}")
     return list(found.sources.values())
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import fields, replace
 
 from mixln.data.documents import path_of
 from mixln.data.settings import CorpusSettings, NamedText
 from mixln.errors import SettingsError
-from mixln.hosts.sources import Say, Source
+from mixln.hosts.sources import Source
+
+log = logging.getLogger(__name__)
 
 
-def corpus_of(trials: Sequence[Source], named: NamedText, say: Say) -> tuple[CorpusSettings, Source | None]:
+def corpus_of(trials: Sequence[Source], named: NamedText) -> tuple[CorpusSettings, Source | None]:
     """The text for all models, and the trial whose comparison held out the part of it that is to be used.
 
     Where no text is named, it is the first trial's.
@@ -26,7 +29,7 @@ def corpus_of(trials: Sequence[Source], named: NamedText, say: Say) -> tuple[Cor
     same = [(text, trial) for text, trial in zip(own, trials, strict=True) if _place(text) == _place(wanted)]
     for text, trial in zip(own, trials, strict=True):
         if _place(text) != _place(wanted):
-            say(
+            log.info(
                 f"{trial.title} was trained on {text.data}: if {wanted.data} holds the same text, it has seen what is measured here"
             )
     if not same:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +74,6 @@ def held_out_batches(
     batch_size: int,
     tokens: int,
     cache: Path,
-    say: Callable[[str], None],
 ) -> tuple[list[dict[str, Tensor]], ImageSample]:
     """The same of what a comparison of image classifiers held out, as it evaluates them.
 
@@ -89,7 +87,7 @@ def held_out_batches(
     from mixln.data.settings import AugmentSettings
 
     size = config.image_size
-    images = same_images(settings, fingerprint, size=size, channels=config.num_channels, cache=cache, say=say)
+    images = same_images(settings, fingerprint, size=size, channels=config.num_channels, cache=cache)
     seen, made = Centres(images.held_out, size), Batches(images.info, AugmentSettings(), 0)
     chosen = torch.tensor(_spread(len(seen), config, tokens)).split(batch_size)
     batches = [made([seen[int(index)] for index in part]) for part in chosen]

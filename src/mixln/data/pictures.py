@@ -11,6 +11,7 @@ import gzip
 import hashlib
 import io
 import json
+import logging
 import os
 import re
 from collections import Counter
@@ -38,6 +39,8 @@ from mixln.runs.schema import Schema
 if TYPE_CHECKING:
     from datasets import ClassLabel, Dataset
     from PIL.Image import Image
+
+log = logging.getLogger(__name__)
 
 FORMAT = 2
 """Changes whenever the reading or the split does, so that an old cache is not taken for a new one."""
@@ -169,14 +172,11 @@ class Pictures:
             ) from error
 
 
-def prepare_images(
-    settings: ImageSettings, *, size: int, channels: int, cache: Path, say: Callable[[str], None]
-) -> Images:
+def prepare_images(settings: ImageSettings, *, size: int, channels: int, cache: Path) -> Images:
     """Finds the images that `settings` names, looks at each, and splits them; or finds all that in the cache.
 
     :param size: height and width that the model takes, pixels; `channels` likewise, 1 or 3.
     :param cache: folder of the cache; it is made if missing.
-    :param say: takes one line of news.
     :raises DataError: if there are none, of one class only, or too many cannot be read.
     """
     import datasets  # before `quiet`, which silences it  # noqa: F401
@@ -196,19 +196,21 @@ def prepare_images(
 
     def make(target: Path) -> ImagesInfo:
         with quiet():
-            return _prepare(source, settings, size, channels, key, target, say)
+            return _prepare(source, settings, size, channels, key, target)
 
     RunFolder(folder, CACHED).fill(make)
     found = Images.load(folder)
     if found.info.unreadable:
         names = (folder / "unreadable.txt").read_text("utf-8").splitlines()
         more = f" and {len(names) - NAMED} more, see {folder / 'unreadable.txt'}" if len(names) > NAMED else ""
-        say(f"images: {len(names)} cannot be read and are left out: {', '.join(names[:NAMED])}{more}")
+        log.warning(f"images: {len(names)} cannot be read and are left out: {', '.join(names[:NAMED])}{more}")
         _refuse_many(len(names), found.info.train_images + found.info.held_out_images + len(names), settings, names)
     if found.info.converted:
         kind = {"L": "grey", "RGB": "colour"}[MODES[channels]]
         keep = "; --num-channels 3 keeps colours" if channels == 1 else ""
-        say(f"images: {found.info.converted:,} had other channels than the model's {channels} and became {kind}{keep}")
+        log.info(
+            f"images: {found.info.converted:,} had other channels than the model's {channels} and became {kind}{keep}"
+        )
     return found
 
 
@@ -219,7 +221,6 @@ def same_images(
     size: int,
     channels: int,
     cache: Path,
-    say: Callable[[str], None],
 ) -> Images:
     """Images that were prepared before: from the cache, wherever they lay, or prepared again.
 
@@ -229,7 +230,7 @@ def same_images(
     there = cache / "images" / fingerprint
     if fingerprint and RunFolder(there, CACHED).has_result:
         return Images.load(there)
-    found = prepare_images(settings, size=size, channels=channels, cache=cache, say=say)
+    found = prepare_images(settings, size=size, channels=channels, cache=cache)
     if found.info.fingerprint != fingerprint:
         raise DataError(
             f"data {settings.data} has changed since the model was trained on it: what was held out is not known; name other "
@@ -481,12 +482,11 @@ def _prepare(
     channels: int,
     key: str,
     folder: Path,
-    say: Callable[[str], None],
 ) -> ImagesInfo:
     parts = source.read()
     label: ClassLabel = parts[TRAIN].features["label"]
     classes = tuple(label.names)
-    say(f"images: looking at {sum(map(len, parts.values())):,}")
+    log.info(f"images: looking at {sum(map(len, parts.values())):,}")
     bad, total, converted, ready = [], 0, 0, True
     for part, rows in parts.items():
         seen = list(_looked_at(rows, MODES[channels]))

@@ -16,11 +16,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 import os
 import random
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,8 @@ from mixln.records import difference, to_json, unreadable
 from mixln.runs.folder import RunFolder, RunKind, State
 from mixln.runs.schema import Request, Schema
 
+log = logging.getLogger(__name__)
+
 FORMAT = 2
 """Changes whenever the split or the packing does, so that a text begun with another is not gone on with."""
 TRAIN, TOKENIZER = "train", "tokenizer/tokenizer.json"
@@ -72,8 +75,6 @@ NEWS = 5.0
 PATIENCE = 2.0
 """Seconds between two looks at what other processes are at."""
 
-Say = Callable[[str], None]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Equal:
@@ -85,10 +86,9 @@ class Equal:
 EQUAL = Schema(kind="equal-documents", file="00000.json", record=Equal, upgrade=lambda digests: {"digests": digests})
 
 
-def prepare_shards(settings: PrepareSettings, say: Say) -> Text:
+def prepare_shards(settings: PrepareSettings) -> Text:
     """Prepares a text in a folder, or what is missing of it; several processes may do so together.
 
-    :param say: takes one line of news.
     :raises DataError: if the text cannot be read or is too short; :class:`StoreError` if another lies in the folder.
     """
     if is_prepared(path_of(settings.data)):
@@ -106,12 +106,10 @@ def prepare_shards(settings: PrepareSettings, say: Say) -> Text:
     next(source.files[0](), None)  # a column that is missing, or
     named = _named(settings)  # a tokenizer, is found before anything is written
     with undone_on(out, MixlnError):
-        return _prepared(out, source, settings, request, named, say)
+        return _prepared(out, source, settings, request, named)
 
 
-def _prepared(
-    out: Path, source: Parts, settings: PrepareSettings, request: dict[str, Any], named: Any, say: Say
-) -> Text:
+def _prepared(out: Path, source: Parts, settings: PrepareSettings, request: dict[str, Any], named: Any) -> Text:
     tokens = settings.tokens
     run = RunFolder(out, PREPARED)
     if run.state is State.FOREIGN:
@@ -143,7 +141,7 @@ def _prepared(
                 continue
             if time.monotonic() - said >= NEWS:
                 said = time.monotonic()
-                say(_course(sum(sizes.values()), tokens, work / (said - began)))
+                log.info(_course(sum(sizes.values()), tokens, work / (said - began)))
             break
         if not moved:
             time.sleep(PATIENCE)

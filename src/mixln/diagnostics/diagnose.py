@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +22,8 @@ from mixln.diagnostics.results import Angular, Diagnosis, Gradients, Omission
 from mixln.diagnostics.settings import MeasureSettings
 from mixln.diagnostics.stack import Batch, Stack, find_stack, fresh
 from mixln.errors import SettingsError
-from mixln.hosts.sources import Say, silent
+
+log = logging.getLogger(__name__)
 
 CONTEXT = 64
 """Tokens up to and with the one at which the Jacobian is taken."""
@@ -38,19 +40,17 @@ def diagnose(
     settings: MeasureSettings,
     *,
     name: str,
-    say: Say = silent,
 ) -> Diagnosis:
     """Measures what `settings` asks for.
 
     :param batches: batches of at most `settings.batch_size` sequences.
     :param measure: the model's performance; gradients are taken of it where it is a loss.
-    :param say: told what is being measured.
     :raises MixlnError: see the diagnostics one by one.
     """
     omitted: list[Omission] = []
     model_type = str(stack.model.config.model_type)
     memory = int(settings.memory_gb * 1e9)
-    say(f"{name}: angular distance and residual stream")
+    log.info(f"{name}: angular distance and residual stream")
     parts = list(fitting(stack, batches, memory))
     angular = angular_distance(stack, parts, convention="last" if settings.last_token else "all")
     stream = residual_stream(stack, parts)
@@ -59,20 +59,20 @@ def diagnose(
     drops = None
     if settings.drop:
         blocks = every_block(len(stack), settings.blocks) if settings.blocks else likely_blocks(angular)
-        say(f"{name}: performance drop of {len(stack)} layers and {len(blocks)} block{'s' * (len(blocks) != 1)}")
-        watched = _watched(batches, lambda course: say(f"{name}: {course}"))
+        log.info(f"{name}: performance drop of {len(stack)} layers and {len(blocks)} block{'s' * (len(blocks) != 1)}")
+        watched = _watched(batches, name)
         drops = performance_drop(stack, watched, measure, blocks=blocks, memory=memory)
     given = initial = None
     if settings.gradient_tokens and measure.name != "loss":
         omitted.append(Omission(kind="no-loss", model_type=model_type))
     elif settings.gradient_tokens and stack.branches is not None:
         some = first_rows(batches, settings.gradient_tokens)
-        say(f"{name}: gradients, as loaded and re-initialised")
+        log.info(f"{name}: gradients, as loaded and re-initialised")
         given = gradients(stack, some, measure)
         initial = initial_gradients(stack, some, measure, seed=settings.seed, layers=settings.layer_list)
     jacobians = None
     if settings.jacobian_tokens:
-        say(f"{name}: Jacobian of every layer")
+        log.info(f"{name}: Jacobian of every layer")
         jacobians = jacobian(stack, _begun(spread_rows(batches, settings.jacobian_tokens)), seed=settings.seed)
     return Diagnosis(
         model=name,
@@ -87,14 +87,15 @@ def diagnose(
     )
 
 
-def _watched(batches: Sequence[Batch], say: Say) -> Iterator[Batch]:
+def _watched(batches: Sequence[Batch], name: str) -> Iterator[Batch]:
     """The batches, with a word on how long the rest will take when some time has gone by."""
     began = said = time.monotonic()
     for done, batch in enumerate(batches):
         now = time.monotonic()
         if done and now - said > NEWS_SECONDS:
             said = now
-            say(f"{done} of {len(batches)} batches, {(now - began) / done * (len(batches) - done) / 60:.1f} min left")
+            left = (now - began) / done * (len(batches) - done) / 60
+            log.info(f"{name}: {done} of {len(batches)} batches, {left:.1f} min left")
         yield batch
 
 

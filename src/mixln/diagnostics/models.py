@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,9 +23,11 @@ from mixln.diagnostics.tasks import task_drops
 from mixln.errors import CheckpointError, SettingsError
 from mixln.evaluation.harness import Harness
 from mixln.hosts.configs import positions
-from mixln.hosts.sources import Say, Source, device, image_processor_of, load, titles_of, tokenizer_of
+from mixln.hosts.sources import Source, device, image_processor_of, load, titles_of, tokenizer_of
 from mixln.records import from_json
 from mixln.runs.provenance import model_facts
+
+log = logging.getLogger(__name__)
 
 LEAST_TOKENS = 8
 """Tokens of the shortest sequence that is measured."""
@@ -49,7 +52,7 @@ class Prepared:
 
 
 def prepare_models(
-    sources: Sequence[Source], text: NamedText, settings: MeasureSettings, *, cache: Path, say: Say
+    sources: Sequence[Source], text: NamedText, settings: MeasureSettings, *, cache: Path
 ) -> list[Prepared]:
     """Cuts the text for every model, so that what is wrong with any of them shows before the first is measured.
 
@@ -64,13 +67,13 @@ def prepare_models(
         raise SettingsError(
             f"tasks need decoders with a language-model head, and {others[0]} is none; leave out --tasks, or it"
         )
-    corpus, trial = corpus_of([source for source in sources if source.trial is not None], text, say)
+    corpus, trial = corpus_of([source for source in sources if source.trial is not None], text)
     length = min([settings.sequence_length, *(limit for source in sources for limit in _limits(source))])
     if length < settings.sequence_length:
-        say(f"sequences of {length} tokens: the most that all of the models take or were trained on")
+        log.info(f"sequences of {length} tokens: the most that all of the models take or were trained on")
     titles = titles_of(sources)
     return [
-        _prepare(source, title, corpus, settings, length, trial, named=text.data is not None, cache=cache, say=say)
+        _prepare(source, title, corpus, settings, length, trial, named=text.data is not None, cache=cache)
         for source, title in zip(sources, titles, strict=True)
     ]
 
@@ -80,7 +83,6 @@ def diagnose_all(
     settings: MeasureSettings,
     *,
     cache: Path,
-    say: Say,
     done: Callable[[Diagnosis], None],
 ) -> tuple[Diagnosis, ...]:
     """Loads and measures one model after the other.
@@ -102,8 +104,8 @@ def diagnose_all(
     )
     found = []
     for entry in prepared:
-        say(f"{entry.title}: loading")
-        model = load(entry.source, dtype=settings.precision, device=device(), say=say)
+        log.info(f"{entry.title}: loading")
+        model = load(entry.source, dtype=settings.precision, device=device())
         stack = find_stack(model, settings.layer_list)
         batches = [{name: value.to(model.device) for name, value in batch.items()} for batch in entry.batches]
         parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -113,17 +115,16 @@ def diagnose_all(
             entry.measure,
             settings,
             name=entry.title,
-            say=say,
         )
         subject = model_facts(entry.source, parameters=parameters, precision=settings.precision)
         diagnosis = replace(diagnosis, subject=subject, text=entry.text, images=entry.images)
         if settings.drop and entry.also:
             by = ", ".join(measure.name for measure in entry.also)
-            say(f"{entry.title}: performance drop by {by}")
+            log.info(f"{entry.title}: performance drop by {by}")
             drops = tuple(performance_drop(stack, batches, measure) for measure in entry.also)
             diagnosis = replace(diagnosis, tasks=drops)
         if harness is not None:
-            drops = task_drops(harness, stack, entry.tokenizer, batch_size=settings.batch_size, say=say)
+            drops = task_drops(harness, stack, entry.tokenizer, batch_size=settings.batch_size)
             diagnosis = replace(diagnosis, tasks=drops)
         found.append(diagnosis)
         done(diagnosis)
@@ -141,18 +142,15 @@ def _prepare(
     *,
     named: bool,
     cache: Path,
-    say: Say,
 ) -> Prepared:
     if source.takes_images:
         many: Any = {"batch_size": settings.batch_size, "tokens": settings.tokens}
         images = None if source.images is None else from_json(ImageSettings, source.images)
         if images is not None and not named:
-            batches, sample = held_out_batches(
-                images, source.images_fingerprint, source.config, cache=cache, say=say, **many
-            )
+            batches, sample = held_out_batches(images, source.images_fingerprint, source.config, cache=cache, **many)
         else:
             if images is not None:
-                say(
+                log.info(
                     f"{title} was trained on {images.data}: if {corpus.data} holds the same images, it has seen what is "
                     "measured here"
                 )
@@ -166,7 +164,7 @@ def _prepare(
             measure=ImageLoss() if labelled else EmbeddingChange(),
             also=(ImageAccuracy(),) if labelled else (),
         )
-    tokenizer = tokenizer_of(source, say=say)
+    tokenizer = tokenizer_of(source)
     kind: Kind = "none" if source.task == "image-classification" else source.task
     windows: Windows = text_windows(
         corpus,

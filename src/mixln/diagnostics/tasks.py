@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
@@ -12,12 +13,11 @@ from mixln.diagnostics.stack import Stack, evaluating
 from mixln.errors import SettingsError
 from mixln.evaluation.harness import Harness
 from mixln.evaluation.results import TaskMetric
-from mixln.hosts.sources import Say, silent
+
+log = logging.getLogger(__name__)
 
 
-def task_drops(
-    harness: Harness, stack: Stack, tokenizer: Any, *, batch_size: int, say: Say = silent
-) -> tuple[Drops, ...]:
+def task_drops(harness: Harness, stack: Stack, tokenizer: Any, *, batch_size: int) -> tuple[Drops, ...]:
     """The performance drop of every layer, skipped whole, by each task: one evaluation for the whole model and one a layer.
 
     ΔP is the mean over questions of the task's first metric without the layer, minus that of the whole model; its
@@ -31,7 +31,7 @@ def task_drops(
         values, weights = _tensor(whole.values), _tensor(whole.weights or (1.0,) * len(whole.values))
         drops = []
         for index in range(len(stack)):
-            say(f"{name}: without layer {index + 1} of {len(stack)}")
+            log.info(f"{name}: without layer {index + 1} of {len(stack)}")
             with stack.skipping([index]):
                 without = _metric(harness, name, stack, tokenizer, batch_size)
             drops.append(removal(index, index, _tensor(without.values), values, weights))

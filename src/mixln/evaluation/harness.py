@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 import math
 import multiprocessing
 import os
@@ -25,8 +26,9 @@ from mixln.errors import DataError, MixlnError, SettingsError, first_line
 from mixln.evaluation import offline
 from mixln.evaluation.results import Score, TaskMetric
 from mixln.evaluation.trust import REMEDY, check_files, sandboxed
-from mixln.hosts.sources import Say, silent
 from mixln.quiet import quiet as quiet_libraries
+
+log = logging.getLogger(__name__)
 
 ROLLING = ("word_perplexity", "byte_perplexity", "bits_per_byte")
 """Metrics of whole documents, each with its weight."""
@@ -68,7 +70,6 @@ class Harness:
     :param texts: documents of the task `perplexity`.
     :param limit: questions per task, of a group spread over its tasks, and a few more where they do not divide; `None` for all.
     :param shots: examples in each prompt, drawn as the task's definition says.
-    :param say: takes one line of news.
     :raises SettingsError: if lm-eval is not installed or does not know a task.
     :raises DataError: if a task's data cannot be had.
     """
@@ -84,7 +85,6 @@ class Harness:
         texts: list[str] | None = None,
         limit: int | None = None,
         shots: int = 0,
-        say: Say = silent,
     ) -> None:
         offline.definitions()
         if folder is not None and not folder.is_dir():
@@ -116,7 +116,7 @@ class Harness:
         self.loaded: dict[str, list[Any]] = {}
         for name in names:
             if name not in (*self.local, offline.PERPLEXITY):
-                say(f"questions of {name}: asking where its task file says")
+                log.info(f"questions of {name}: asking where its task file says")
             try:
                 with self._running():
                     found: Any = self.manager.load([name])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -20,12 +21,14 @@ from mixln.evaluation.paired import pairs
 from mixln.evaluation.results import Evaluation, QuestionSources, Score, Scores
 from mixln.evaluation.settings import TaskSettings
 from mixln.files import keep_new
-from mixln.hosts.sources import Say, Source, device, identity, load, titles_of, tokenizer_of
+from mixln.hosts.sources import Source, device, identity, load, titles_of, tokenizer_of
 from mixln.records import to_json
 from mixln.runs.folder import RunFolder, RunKind
 from mixln.runs.names import slug
 from mixln.runs.provenance import here, model_facts
 from mixln.runs.schema import Schema
+
+log = logging.getLogger(__name__)
 
 HUB_TOKENS = 2_000_000
 """Tokens up to which a hub data set is streamed for its held-out part."""
@@ -50,7 +53,7 @@ class Exam:
     settings: TaskSettings
 
 
-def prepare_exam(sources: Sequence[Source], settings: TaskSettings, text: NamedText, *, cache: Path, say: Say) -> Exam:
+def prepare_exam(sources: Sequence[Source], settings: TaskSettings, text: NamedText, *, cache: Path) -> Exam:
     """Finds tasks, questions and tokenizers.
 
     :param text: of the task `perplexity`; where none is named, of trials what they held out.
@@ -62,13 +65,13 @@ def prepare_exam(sources: Sequence[Source], settings: TaskSettings, text: NamedT
             f"models must be decoders with a language-model head, and {others[0]} is none; leave it out"
         )
     titles = titles_of(sources)
-    tokenizers = [tokenizer_of(source, say=say) for source in sources]
+    tokenizers = [tokenizer_of(source) for source in sources]
     held_out: list[str] | None = None
     if PERPLEXITY in settings.tasks:
-        wanted, trial = corpus_of([source for source in sources if source.trial is not None], text, say)
+        wanted, trial = corpus_of([source for source in sources if source.trial is not None], text)
         # What is held out of a stream depends on how much of it there is.
         held_out = corpus(wanted, tokens=(trial and trial.trial_tokens) or HUB_TOKENS).held_out
-    say(f"tasks: {', '.join(settings.tasks)}")
+    log.info(f"tasks: {', '.join(settings.tasks)}")
     harness = Harness(
         settings.tasks,
         cache=cache,
@@ -78,12 +81,11 @@ def prepare_exam(sources: Sequence[Source], settings: TaskSettings, text: NamedT
         texts=held_out,
         limit=settings.limit,
         shots=settings.shots,
-        say=say,
     )
     return Exam(sources=sources, titles=titles, tokenizers=tokenizers, harness=harness, settings=settings)
 
 
-def examine(exam: Exam, folder: Path, *, say: Say, done: Callable[[Scores], None]) -> tuple[Scores, ...]:
+def examine(exam: Exam, folder: Path, *, done: Callable[[Scores], None]) -> tuple[Scores, ...]:
     """Asks every model every task; what `folder` holds already is read and not asked again.
 
     :param done: told of each model when all its tasks are there.
@@ -99,9 +101,9 @@ def examine(exam: Exam, folder: Path, *, say: Say, done: Callable[[Scores], None
         for number, (name, file) in enumerate(kept.items(), 1):
             if scores[name] is None:
                 if model is None:
-                    say(f"{title}: loading")
-                    model = load(source, dtype=exam.settings.precision, device=device(), say=say)
-                say(f"{title}: {name} ({number} of {len(kept)})")
+                    log.info(f"{title}: loading")
+                    model = load(source, dtype=exam.settings.precision, device=device())
+                log.info(f"{title}: {name} ({number} of {len(kept)})")
                 score = exam.harness.score(name, model, tokenizer, batch_size=exam.settings.batch_size)
                 run.keep(KEPT, asked[name], score, file)
                 keep_new()

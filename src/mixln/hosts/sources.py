@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -42,8 +43,9 @@ from mixln.hosts.companions import write_companion
 from mixln.normalizers import check_normalizer
 from mixln.quiet import quiet
 
+log = logging.getLogger(__name__)
+
 Task = Literal["causal-lm", "masked-lm", "image-classification", "none"]
-Say = Callable[[str], None]
 
 # In this order: the first task whose classes include the architecture in the config is the model's.
 HEADS: dict[Task, tuple[Any, Any]] = {
@@ -121,16 +123,11 @@ def titles_of(sources: Sequence[Source]) -> list[str]:
     return names
 
 
-def silent(text: str) -> None:
-    """Discards a message."""
-
-
-def find_model(name: str, *, cache: Path, say: Say = silent) -> Source:
+def find_model(name: str, *, cache: Path) -> Source:
     """Finds a model and reads its config, but not its weights. Also finds a pickle, which :func:`load` refuses.
 
     :param name: a hub id; a folder with config.json; a .gguf file, a folder with one, or `folder-or-hub-id:file.gguf`.
     :param cache: cache folder; GGUF files are converted into its subfolder `gguf`.
-    :param say: receives one line before each long operation.
     :raises CheckpointError: if the model does not exist, its config cannot be used, or its kind cannot be diagnosed.
     """
     # A local path takes precedence over a hub id of the same name.
@@ -147,7 +144,7 @@ def find_model(name: str, *, cache: Path, say: Say = silent) -> Source:
     if colon and file.endswith(".gguf"):
         folder = _local(place)
         if not folder.is_dir():
-            return _in_gguf(name, _download(name, place, file, say), cache)
+            return _in_gguf(name, _download(name, place, file), cache)
         if (folder / file).is_file():
             return _in_gguf(name, folder / file, cache)
         raise CheckpointError(f"model {name}: the folder {place} does not contain {file}; {_ggufs(folder)}")
@@ -162,10 +159,9 @@ def find_model(name: str, *, cache: Path, say: Say = silent) -> Source:
     return _on_hub(name, cache)
 
 
-def prepare(source: Source, *, say: Say = silent) -> None:
+def prepare(source: Source) -> None:
     """Converts a GGUF file to float32 in the cache, unless this has been done; other sources need no preparation.
 
-    :param say: receives one line before each long operation.
     :raises CheckpointError: if the file cannot be converted; :class:`StoreError` if the disk is full.
     """
     target = Path(source.path)
@@ -183,7 +179,7 @@ def prepare(source: Source, *, say: Say = silent) -> None:
                 f"cache {target.parent} needs {bytes_texts(need, free)[0]} for {source.title} in float32, but its disk has "
                 f"{bytes_texts(need, free)[1]} free; choose another folder with --cache"
             )
-        say(f"{source.title}: converting to float32, once; this takes up to a minute per GB of the result")
+        log.info(f"{source.title}: converting to float32, once; this takes up to a minute per GB of the result")
         where: dict[str, Any] = {
             "pretrained_model_name_or_path": source.gguf.parent,
             "gguf_file": source.gguf.name,
@@ -241,9 +237,7 @@ def identity(source: Source) -> str:
     return digest.hexdigest()
 
 
-def load(
-    source: Source, *, dtype: str = "float32", device: str = "cpu", whole: bool = False, say: Say = silent
-) -> PreTrainedModel:
+def load(source: Source, *, dtype: str = "float32", device: str = "cpu", whole: bool = False) -> PreTrainedModel:
     """Loads a model in evaluation mode. Strict: every weight of its layers comes from the checkpoint.
 
     :param dtype: float32, bfloat16 or float16.
@@ -256,7 +250,7 @@ def load(
     if dtype not in PRECISIONS:
         raise SettingsError(unknown("precision", dtype, PRECISIONS))
     refuse_pickle(source)
-    prepare(source, say=say)
+    prepare(source)
     mapping, auto = HEADS[source.task]
     if type(source.config) not in mapping:  # a decoder that sees both ways
         mapping, auto = HEADS["causal-lm"]
@@ -337,12 +331,12 @@ def _class_as_saved(config: PreTrainedConfig) -> Any:
     return getattr(transformers, (config.architectures or [""])[0], None)
 
 
-def tokenizer_of(source: Source, *, say: Say = silent) -> PreTrainedTokenizerBase:
+def tokenizer_of(source: Source) -> PreTrainedTokenizerBase:
     """Loads the model's tokenizer.
 
     :raises DataError: if it has none, or one with more tokens than the model's embedding.
     """
-    prepare(source, say=say)
+    prepare(source)
     remedy = "add tokenizer.json and tokenizer_config.json to the folder of its config.json"
     missing = f"model {source.name} has no tokenizer: its files are missing; {remedy}"
     check_normalizer(
@@ -466,14 +460,14 @@ def _on_hub(name: str, cache: Path) -> Source:
     return replace(_source(name, name.rpartition("/")[2], name, config, files), revision=info.sha or "")
 
 
-def _download(name: str, repository: str, file: str, say: Say) -> Path:
+def _download(name: str, repository: str, file: str) -> Path:
     from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
 
     try:
         if isinstance(cached := try_to_load_from_cache(repository, file), str):
             return Path(cached)
         HfApi().model_info(repository, timeout=HUB_SECONDS)  # fails at once where the download would retry
-        say(f"{file}: downloading from the hub, once")
+        log.info(f"{file}: downloading from the hub, once")
         return Path(hf_hub_download(repository, file))
     except Exception as error:  # the hub client raises many types: no network, model, file or permission
         raise CheckpointError(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -26,14 +27,13 @@ from mixln.recipes.records import Place, Recipe, Run, Scale
 from mixln.recipes.results import Swept
 from mixln.runs.trials import TrialResult
 
-Say = Callable[[str], None]
+log = logging.getLogger(__name__)
+
 PACKAGE = "package:"
 """In front of a checkpoint that an installed package holds: the package, and the path within."""
 
 
-def of_run(
-    run: Run, summary: Summary, *, variant: Variant, cache: Path, say: Say
-) -> Iterator[tuple[Place, dict[int, Evidence]]]:
+def of_run(run: Run, summary: Summary, *, variant: Variant, cache: Path) -> Iterator[tuple[Place, dict[int, Evidence]]]:
     """Of each placement at its best learning rate, every seed.
 
     :param variant: what of the published code is switched on.
@@ -49,22 +49,22 @@ def of_run(
                     result=recounted(result, variant),
                     figures=later.get(result.trial, {}),
                     chance=chain.chance if chain else {},
-                    diagnosis=_diagnosis(result, store, cache, say) if run.diagnosed else None,
+                    diagnosis=_diagnosis(result, store, cache) if run.diagnosed else None,
                 )
                 for result in trials
             },
         )
 
 
-def _diagnosis(result: TrialResult, store: Store, cache: Path, say: Say) -> Diagnosis | None:
+def _diagnosis(result: TrialResult, store: Store, cache: Path) -> Diagnosis | None:
     """What each layer of a trial contributes; `None` where there is no model, or it could not be told."""
     if result.loss is None:
         return None
     try:
         (source,) = find(str(store.trial_folder(result.trial)), cache=cache)
-        return diagnose_trial(source, MeasureSettings(), cache=cache, say=say)
+        return diagnose_trial(source, MeasureSettings(), cache=cache)
     except (MixlnError, RuntimeError, OSError) as error:
-        say(f"warning: {result.trial.label} could not be diagnosed: {first_line(error)}")
+        log.warning(f"{result.trial.label} could not be diagnosed: {first_line(error)}")
         return None
 
 
@@ -83,13 +83,13 @@ def swept(run: Run, summary: Summary) -> Iterator[Swept]:
                 )
 
 
-def of_models(recipe: Recipe, scale: Scale, *, cache: Path, say: Say) -> Iterator[tuple[Place, dict[int, Evidence]]]:
+def of_models(recipe: Recipe, scale: Scale, *, cache: Path) -> Iterator[tuple[Place, dict[int, Evidence]]]:
     """Of each checkpoint that exists, its diagnosis."""
     settings = MeasureSettings()
     for name, model in recipe.models(scale).items():
-        (source,) = find(installed(model), cache=cache, say=say)
-        prepared = prepare_models([source], NamedText(), settings, cache=cache, say=say)
-        (diagnosis,) = diagnose_all(prepared, settings, cache=cache, say=say, done=lambda diagnosis: None)
+        (source,) = find(installed(model), cache=cache)
+        prepared = prepare_models([source], NamedText(), settings, cache=cache)
+        (diagnosis,) = diagnose_all(prepared, settings, cache=cache, done=lambda diagnosis: None)
         yield (name, ""), {0: Evidence(diagnosis=diagnosis)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,8 @@ from mixln.recipes.records import Place, Recipe, Run, Scale
 from mixln.recipes.results import AsPublished, Reproduction, Varied
 from mixln.runs.provenance import Provenance, here
 from mixln.runs.trials import Trial
+
+log = logging.getLogger(__name__)
 
 Costs = Mapping[tuple[Path, Trial], float]
 """Folder and trial → seconds that it trained, in its fine-tuning and reinforcement learning too."""
@@ -57,14 +60,13 @@ class Carrier:
     out: Path
     cache: Path
     show: Callable[[GridSettings, str], Summary]
-    say: Callable[[str], None]
 
     def plain(self) -> Plain:
         """As the paper says."""
         runs = self._placed(Variant())
         summaries = {run.name: self._trained(run, run.name) for run in runs}
         costs = costs_of(runs, summaries)
-        known: dict[Place, Seeds] = dict(of_models(self.recipe, self.scale, cache=self.cache, say=self.say))
+        known: dict[Place, Seeds] = dict(of_models(self.recipe, self.scale, cache=self.cache))
         known.update(of_presets(self.recipe))
         for run in runs:
             known.update(self._gathered(run, summaries[run.name], Variant()))
@@ -97,7 +99,7 @@ class Carrier:
             varied=(),
         )
         for variant in variants:
-            self.say(f"\nas published, {variant.name}: {variant.what}")
+            log.info(f"\nas published, {variant.name}: {variant.what}")
             found = replace(found, varied=(*found.varied, self._varied(variant, plain)))
             yield found
 
@@ -124,12 +126,12 @@ class Carrier:
         return [placed(run, self.out / TRAININGS, self.cache) for run in runs]
 
     def _trained(self, run: Run, name: str) -> Summary:
-        self.say(f"\n{run.name}: {run.settings.model}; {', '.join(run.settings.placements)}")
+        log.info(f"\n{run.name}: {run.settings.model}; {', '.join(run.settings.placements)}")
         there = Store(run.settings.out).read() is not None  # now, for another recipe may have made it meanwhile
         return self.show(replace(run.settings, extend=there), name)
 
     def _gathered(self, run: Run, summary: Summary, variant: Variant) -> Known:
-        return dict(of_run(run, summary, variant=variant, cache=self.cache, say=self.say))
+        return dict(of_run(run, summary, variant=variant, cache=self.cache))
 
 
 def costs_of(runs: Iterable[Run], summaries: Mapping[str, Summary]) -> Costs:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from mixln.files import folder_atomic, fsync, keep_new, remove_written, set_asid
 from mixln.runs.checksums import SUMS, difference_of, read_sums, sums_of, write_sums
 from mixln.runs.metrics import METRICS, MetricsFile, read_metrics
 from mixln.runs.schema import Schema
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,31 +124,29 @@ def written_in(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def final_folder(path: Path, say: Callable[[str], None]) -> Iterator[Path]:
+def final_folder(path: Path) -> Iterator[Path]:
     """Yields an empty folder for what a training leaves, as :func:`~mixln.files.folder_atomic`, and lists it in :data:`SUMS` beside it.
 
     What stands there already does not stay, see :func:`make_way`.
 
-    :param say: takes one line of news.
     """
     with folder_atomic(path, keeps=lambda there: False) as target:
         yield target
         made = {f"{path.name}/{name}": entry for name, entry in sums_of(target).items()}
-        make_way(path, say)
+        make_way(path)
         # Before the folder has its name, so that what has the name is known to have been written here.
         write_sums(path.parent, {**_listed(path.parent, but=path.name), **made})
 
 
-def make_way(path: Path, say: Callable[[str], None] = lambda text: None) -> None:
+def make_way(path: Path) -> None:
     """Frees the name of a folder that is to be written.
 
     What was written there before, and is unchanged, is deleted; everything else is renamed, see :func:`~mixln.files.set_aside`.
 
-    :param say: takes one line of news.
     """
     remove(path)
     if os.path.lexists(path):
-        say(f"{path} holds files that were not written here: it is {set_aside(path).name} now")
+        log.warning(f"{path} holds files that were not written here: it is {set_aside(path).name} now")
 
 
 def remove(path: Path) -> None:
@@ -182,12 +183,11 @@ def sealed(folder: Path) -> list[tuple[int, Path]]:
     return sorted((int(path.name.removeprefix("checkpoint-")), path) for path in found)
 
 
-def last_usable(folder: Path, say: Callable[[str], None]) -> tuple[Path | None, MetricsFile]:
+def last_usable(folder: Path) -> tuple[Path | None, MetricsFile]:
     """The checkpoint from which a training in `folder` resumes, `None` for its start, and its rows up to there.
 
     A corrupt checkpoint is renamed and skipped in favour of the one before it.
 
-    :param say: takes one line of news.
     """
     _clear_unfinished(folder)
     if (folder / UNFINISHED).is_symlink():
@@ -201,9 +201,9 @@ def last_usable(folder: Path, say: Callable[[str], None]) -> tuple[Path | None, 
         if not found:
             return checkpoint, MetricsFile(folder / METRICS, resume_step=step, size=size)
         # Else it would count as one of the last, and those that are written from here on would go in its stead.
-        say(f"checkpoint {checkpoint} is passed over: {found}; it is {set_aside(checkpoint).name} now")
+        log.warning(f"checkpoint {checkpoint} is passed over: {found}; it is {set_aside(checkpoint).name} now")
     if there:
-        say(f"{folder} has no checkpoint that can be used: its training starts again at step 0")
+        log.warning(f"{folder} has no checkpoint that can be used: its training starts again at step 0")
     return None, MetricsFile(folder / METRICS, resume_step=0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 from mixln.files import check_writable, remove_written, set_aside, settle, temporary_folder
 from mixln.runs.checksums import difference_of, read_sums, sums_of, write_sums
 from mixln.runs.folder import RunFolder, RunKind, State
+
+log = logging.getLogger(__name__)
 
 
 class ReportFolder:
@@ -44,11 +47,10 @@ class ReportFolder:
         if self.run.state is not State.BEGUN:
             self.run.begin({"kind": self.kind})
 
-    def publish(self, write: Callable[[Path], Sequence[Path]], say: Callable[[str], None]) -> list[Path]:
+    def publish(self, write: Callable[[Path], Sequence[Path]]) -> list[Path]:
         """Puts a report into the folder, in place of the one before it. Files of others that have the names of its files are renamed.
 
         :param write: writes the report into an empty folder, and returns the paths of its files.
-        :param say: takes one line of news.
         :returns: the paths, in the same order.
         """
         self.claim()
@@ -62,7 +64,7 @@ class ReportFolder:
             settle(made)
             for path in (self.folder / name for name in names if name not in mine):
                 if os.path.lexists(path):
-                    say(f"{path} was not written by this command: it is {set_aside(path).name} now")
+                    log.warning(f"{path} was not written by this command: it is {set_aside(path).name} now")
             write_sums(self.folder, {**{name: listed[name] for name in mine}, **sums_of(made)})
             for name in names:
                 os.replace(made / name, self.folder / name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ from mixln.errors import MixlnError
 from mixln.runs.trials import TrialResult, read_result
 from mixln.search.results import Proxy
 from mixln.search.shorts import Kept, rounded, train
+
+log = logging.getLogger(__name__)
 
 STEP = 1.6
 """Ratio of a learning rate to the one below it."""
@@ -95,7 +98,7 @@ def climb(
         return following(each)
 
     names = ", ".join(proxy.placement for proxy in candidates)
-    display.say(f"full trainings: the learning rate of {names}, at most {TRIES} of each")
+    log.info(f"full trainings: the learning rate of {names}, at most {TRIES} of each")
     first = [job for each in climbs for job in following(each)]
     display.begin(TRIES * len(climbs), sum(len(each.tried) for each in climbs), steps)
     try:
@@ -114,7 +117,7 @@ def seeded(
     pending = list(climbs)
     for _ in range(RETREATS + 1):
         jobs = [(each, seed, job_of(each.proxy, each.rate(each.settled), seed)) for each in pending for seed in seeds]
-        display.say(f"full trainings: all seeds of {', '.join(_named(each) for each in pending)}")
+        log.info(f"full trainings: all seeds of {', '.join(_named(each) for each in pending)}")
         display.begin(len(jobs), sum(read_result(job.folder) is not None for _, _, job in jobs), steps)
         try:
             results = train([job for _, _, job in jobs], workers, display)

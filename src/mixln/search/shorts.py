@@ -145,7 +145,6 @@ def train(
             workers,
             finished=finished,
             watch=watch or display.watch,
-            say=display.say,
             more=lambda result: prepared(more(folders[result.trial], result)),
         )
     return results

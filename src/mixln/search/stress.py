@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -20,6 +21,8 @@ from mixln.search.breaking import breaking
 from mixln.search.folder import folder_of, named
 from mixln.search.results import Limit, Ramp, Stress
 from mixln.search.settings import StressSettings
+
+log = logging.getLogger(__name__)
 
 
 def stress(settings: StressSettings, display: Display) -> Stress:
@@ -40,8 +43,8 @@ def stress(settings: StressSettings, display: Display) -> Stress:
     run = folder_of(settings)
     first = replace(comparisons[0], cache=cache_folder(settings.cache))
     task = TASKS[first.task]
-    task.prepare(first, task.config(first), display.say)
-    display.say(
+    task.prepare(first, task.config(first))
+    log.info(
         f"learning rate from {settings.lowest:g} to {settings.highest:g} in {settings.steps:,} steps: every training is to break"
     )
     with run.locked():
@@ -69,7 +72,7 @@ def stress(settings: StressSettings, display: Display) -> Stress:
 def _compared(comparison: CompareSettings, display: Display, *, several: bool) -> Summary:
     if several:
         depth = f"{comparison.layers} layers" if comparison.layers else ""
-        display.say(f"ramps: {', '.join(part for part in (depth, comparison.init) if part)}")
+        log.info(f"ramps: {', '.join(part for part in (depth, comparison.init) if part)}")
     return compare(comparison, display)
 
 

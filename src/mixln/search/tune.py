@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
@@ -30,6 +31,8 @@ from mixln.search.stress import stress
 from mixln.training.precision import resolve
 from mixln.training.settings import TrainSettings
 
+log = logging.getLogger(__name__)
+
 SWEEP = 7 * 3
 """Settings of an exhaustive sweep: the shares of Table 5 of the Mix-LN paper, at three learning rates."""
 
@@ -50,7 +53,7 @@ def tune(settings: SearchSettings, display: Display) -> Search:
     run = folder_of(settings)
     comparison = settings.comparison()
     task = TASKS[comparison.task]
-    data = task.prepare(comparison, task.config(comparison), display.say)
+    data = task.prepare(comparison, task.config(comparison))
     layers = int(data.config.num_hidden_layers)
     with run.locked():
         run.begin(named(settings))
@@ -101,7 +104,7 @@ def _limits(
     settings: SearchSettings, counts: tuple[int, ...], layers: int, display: Display
 ) -> tuple[tuple[tuple[int, float], ...], tuple[int, ...]]:
     """Number of Post-LN layers → highest learning rate that trains; and the numbers of which it is not known."""
-    display.say(f"ramps: {', '.join(placement_with(count, layers) for count in counts)}")
+    log.info(f"ramps: {', '.join(placement_with(count, layers) for count in counts)}")
     ramps = stress(settings.stress(counts, layers), display).ramps
     if errors := [ramp.error for ramp in ramps if ramp.breaking is None]:
         raise MixlnError(f"a ramp failed: {errors[0]}; run the same command again to try it once more")

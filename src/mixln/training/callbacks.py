@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -20,6 +21,8 @@ from mixln.nn.residual import placed_layers
 from mixln.training import ranks
 from mixln.training.compiling import eagerly
 from mixln.training.stopping import asked, stopped
+
+log = logging.getLogger(__name__)
 
 Record = Callable[[dict[str, Any]], None]
 
@@ -245,25 +248,22 @@ class Evaluations(TrainerCallback):
 
 
 class News(TrainerCallback):
-    """Says where the training is, every `seconds`.
+    """Says where the training is, every `seconds`."""
 
-    :param say: takes one line of news.
-    """
-
-    def __init__(self, say: Callable[[str], None], seconds: float = 15.0) -> None:
-        self.say, self.seconds = say, seconds
+    def __init__(self, seconds: float = 15.0) -> None:
+        self.seconds = seconds
         self.last = time.monotonic()
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         gone = f"going on from step {state.global_step:,} of" if state.global_step else "training,"
-        self.say(f"{gone} {state.max_steps:,} steps")
+        log.info(f"{gone} {state.max_steps:,} steps")
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *, logs: dict[str, Any], **_: Any
     ) -> None:
         if "loss" in logs and time.monotonic() - self.last >= self.seconds:
             self.last = time.monotonic()
-            self.say(f"step {state.global_step:,} of {state.max_steps:,}, loss {logs['loss']:.3f}")
+            log.info(f"step {state.global_step:,} of {state.max_steps:,}, loss {logs['loss']:.3f}")
 
 
 class Checkpoints(TrainerCallback):

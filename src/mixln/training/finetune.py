@@ -38,7 +38,7 @@ class FinetuningRun(PostTrainingRun[TuneSettings]):
         return sum(map(len, self.tokenizer(texts)["input_ids"])) / len(texts) * self.settings.batch_size
 
     def trainer(self, parts: TrainerParts) -> FineTuner:
-        model = load(self.source, dtype="float32", whole=True, say=self.say).train()
+        model = load(self.source, dtype="float32", whole=True).train()
         own = {"max_length": None, "completion_only_loss": True, "gradient_checkpointing": False}
         return FineTuner(
             model=model,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -13,7 +14,7 @@ from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, PreTrainedCo
 from mixln.data.examples import Examples, Room, examples, rooms
 from mixln.data.settings import ExampleSettings
 from mixln.errors import CheckpointError, SettingsError
-from mixln.hosts.sources import Say, Source, tokenizer_of
+from mixln.hosts.sources import Source, tokenizer_of
 from mixln.launch import launched
 from mixln.runs.checkpoints import clear
 from mixln.runs.folder import RunFolder
@@ -24,12 +25,12 @@ from mixln.training.precision import resolve
 from mixln.training.run import run
 from mixln.training.settings import RlhfSettings, TuneSettings
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T", bound=TuneSettings)
 
 
-def finetune_step(
-    source: Source, data: ExampleSettings, settings: TuneSettings, folder: Path, *, seed: int, say: Say
-) -> Tuned:
+def finetune_step(source: Source, data: ExampleSettings, settings: TuneSettings, folder: Path, *, seed: int) -> Tuned:
     """Fine-tunes a model on completions, unless `folder` holds the result; see :class:`~mixln.training.finetune.FinetuningRun`.
 
     :raises SettingsError: if it is no decoder; :class:`DataError` for its tokenizer or the examples; :class:`StoreError` for the folder.
@@ -37,18 +38,16 @@ def finetune_step(
     settings = _ready(source, settings)
     from mixln.training.finetune import FinetuningRun
 
-    tokenizer = with_padding(tokenizer_of(source, say=say))
-    say(f"examples: reading {data.data}")
+    tokenizer = with_padding(tokenizer_of(source))
+    log.info(f"examples: reading {data.data}")
     found = completions(data, settings, tokenizer, source.config)
     training = FinetuningRun(
-        source=source, tokenizer=tokenizer, examples=found, settings=settings, folder=folder, seed=seed, say=say
+        source=source, tokenizer=tokenizer, examples=found, settings=settings, folder=folder, seed=seed
     )
     return _once(training)
 
 
-def reward_step(
-    source: Source, data: ExampleSettings, settings: TuneSettings, folder: Path, *, seed: int, say: Say
-) -> Tuned:
+def reward_step(source: Source, data: ExampleSettings, settings: TuneSettings, folder: Path, *, seed: int) -> Tuned:
     """Trains a reward model on pairs, unless `folder` holds the result; see :class:`~mixln.training.reward.RewardRun`.
 
     :raises CheckpointError: if the family has no sequence classifier; the others as :func:`finetune_step`.
@@ -57,11 +56,11 @@ def reward_step(
     from mixln.training.reward import RewardRun
 
     check_classifier(source.config, f"model {source.name}")
-    tokenizer = with_padding(tokenizer_of(source, say=say))
-    say(f"examples: reading {data.data}")
+    tokenizer = with_padding(tokenizer_of(source))
+    log.info(f"examples: reading {data.data}")
     found = pairs(data, settings, tokenizer, source.config)
     training = RewardRun(
-        source=source, tokenizer=tokenizer, examples=found, settings=settings, folder=folder, seed=seed, say=say
+        source=source, tokenizer=tokenizer, examples=found, settings=settings, folder=folder, seed=seed
     )
     return _once(training)
 
@@ -74,7 +73,6 @@ def rlhf_step(
     folder: Path,
     *,
     seed: int,
-    say: Say,
 ) -> Tuned:
     """Trains a model by a reward model, unless `folder` holds the result; see :class:`~mixln.training.rlhf.RlhfRun`.
 
@@ -86,8 +84,8 @@ def rlhf_step(
     from mixln.training.rlhf import RlhfRun
 
     check_reward(reward)
-    tokenizer, judge = (with_padding(tokenizer_of(each, say=say)) for each in (source, reward))
-    say(f"examples: reading {data.data}")
+    tokenizer, judge = (with_padding(tokenizer_of(each)) for each in (source, reward))
+    log.info(f"examples: reading {data.data}")
     found = rlhf_pairs(data, settings, tokenizer, source.config, judge, reward.config)
     training = RlhfRun(
         source=source,
@@ -96,7 +94,6 @@ def rlhf_step(
         settings=settings,
         folder=folder,
         seed=seed,
-        say=say,
         reward=reward,
         judge=judge,
     )
@@ -177,20 +174,20 @@ def _ready(source: Source, settings: T) -> T:
 
 def _once(training: PostTrainingRun[Any]) -> Tuned:
     """Trains, unless the folder holds the result."""
-    _tell(training.examples, training.say)
-    work = partial(run, training, training.say)
+    _tell(training.examples)
+    work = partial(run, training)
     result, was_there = RunFolder(training.folder, TUNING_RUN).once(training.asked(), work, training.leaves)
     if was_there:
         remedy = "" if result.status == "finished" else "; to try again, change a setting and --out"
-        training.say(f"this has been done already: nothing to train{remedy}")
+        log.info(f"this has been done already: nothing to train{remedy}")
     clear(training.folder / CHECKPOINTS)  # there is nothing to go on with any more
     return result
 
 
-def _tell(found: Examples, say: Say) -> None:
+def _tell(found: Examples) -> None:
     parts = [f"{len(found.train):,} to learn from", f"{len(found.held_out):,} held out"]
     if found.too_long:
         parts.append(f"{found.too_long:,} passed over: they are longer than the model's context")
     if found.removed:
         parts.append(f"{found.removed:,} of the whole set left out: the evaluation asks them")
-    say(f"examples: {found.description}; {'; '.join(parts)}")
+    log.info(f"examples: {found.description}; {'; '.join(parts)}")

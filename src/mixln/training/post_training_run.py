@@ -16,7 +16,7 @@ from mixln.data.examples import Examples
 from mixln.errors import DataError
 from mixln.hosts.companions import write_companion
 from mixln.hosts.configs import positions
-from mixln.hosts.sources import Say, Source, identity, silent
+from mixln.hosts.sources import Source, identity
 from mixln.quiet import quiet
 from mixln.records import to_json
 from mixln.runs.checkpoints import final_folder
@@ -46,7 +46,6 @@ class PostTrainingRun(TrainingRun[EqualTerms, Tuned], Generic[S]):
     :param tokenizer: the model's, with a token to pad with.
     :param folder: where everything of this training lies; the model that comes out of it in `model`.
     :param seed: decides the order of the examples, new weights, and what is sampled.
-    :param say: takes one line of news.
     :param checkpoint_seconds: time between two checkpoints, seconds.
     """
 
@@ -59,7 +58,6 @@ class PostTrainingRun(TrainingRun[EqualTerms, Tuned], Generic[S]):
     settings: S
     folder: Path
     seed: int
-    say: Say = silent
     checkpoint_seconds: float = 60.0
 
     def asked(self) -> dict[str, Any]:
@@ -106,18 +104,18 @@ class PostTrainingRun(TrainingRun[EqualTerms, Tuned], Generic[S]):
         )
 
     def watchers(self) -> list[TrainerCallback]:
-        return [News(self.say)]
+        return [News()]
 
     def save(self, trainer: EqualTerms) -> None:
         """Writes the adapter, if there is one, and the whole model."""
         model: Any = trainer.accelerator.unwrap_model(trainer.model)
         with quiet():
             if not isinstance(model, PreTrainedModel):
-                with final_folder(self.folder / ADAPTER, self.say) as target:
+                with final_folder(self.folder / ADAPTER) as target:
                     model.save_pretrained(target)
                     (target / "README.md").unlink(missing_ok=True)  # PEFT's, a form to fill in
                 model = model.merge_and_unload()
-            with final_folder(self.folder / MODEL, self.say) as target:
+            with final_folder(self.folder / MODEL) as target:
                 model.save_pretrained(target)
                 write_companion(self.tokenizer, target, origin=self.source.path)
 

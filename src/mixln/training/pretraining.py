@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -17,7 +18,6 @@ from transformers.trainer import SCHEDULER_NAME
 
 from mixln.hosts import build, placement_for
 from mixln.hosts.companions import write_companion
-from mixln.hosts.sources import Say
 from mixln.nn.profiling import profile
 from mixln.runs.checkpoints import final_folder
 from mixln.runs.metrics import MetricsFile
@@ -39,6 +39,8 @@ from mixln.training.sharding import (
     whole_weights,
 )
 from mixln.training.trainers import EqualTerms
+
+log = logging.getLogger(__name__)
 
 
 class ScratchTrainer(EqualTerms, ResumableTrainer):
@@ -181,14 +183,12 @@ class PretrainingRun(TrainingRun[ScratchTrainer, Outcome], Generic[S]):
     Several processes that torchrun started train one model together, if all run the same.
 
     :param extra: callbacks beside those that record; one may end the training.
-    :param say: takes one line of news.
     """
 
     objective: Objective[S]
     config: PretrainingConfig[S]
     folder: Path
     extra: Sequence[TrainerCallback] = ()
-    say: Say = print
 
     def begin(self) -> None:
         ranks.meet()
@@ -212,7 +212,7 @@ class PretrainingRun(TrainingRun[ScratchTrainer, Outcome], Generic[S]):
     def trainer(self, parts: TrainerParts) -> ScratchTrainer:
         config, engine = self.config, self.config.engine
         if parts.resume is not None and ranks.first():
-            self.say(f"going on from {parts.resume}")
+            log.info(f"going on from {parts.resume}")
         model = _model(self.objective, config)
         steps = config.trainings * self.objective.steps(config.settings)[0]
         compiled = compile_layers(model, engine.compile, device=device().type, steps=steps, sharded=sharded(model))
@@ -241,7 +241,7 @@ class PretrainingRun(TrainingRun[ScratchTrainer, Outcome], Generic[S]):
         whole = whole_weights(model) if sharded(model) else None
         if ranks.first():
             path = self.folder / f"checkpoint-{trainer.state.global_step}"
-            with trainer.final(), final_folder(path, self.say) as final:
+            with trainer.final(), final_folder(path) as final:
                 model.save_pretrained(final, state_dict=whole)
                 write_companion(companion, final, origin=getattr(companion, "name_or_path", ""))
         ranks.wait()

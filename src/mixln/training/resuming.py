@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from mixln.runs.checkpoints import last_usable
@@ -10,15 +9,14 @@ from mixln.runs.metrics import METRICS, MetricsFile
 from mixln.training import ranks
 
 
-def resumption(folder: Path, say: Callable[[str], None]) -> tuple[Path | None, MetricsFile]:
+def resumption(folder: Path) -> tuple[Path | None, MetricsFile]:
     """The checkpoint from which a training in `folder` goes on, `None` for its start, and its rows up to there.
 
     See :func:`~mixln.runs.checkpoints.last_usable`. Rank 0 decides and broadcasts.
 
-    :param say: takes one line of news.
     """
     if ranks.first():
-        checkpoint, metrics = last_usable(folder, say)
+        checkpoint, metrics = last_usable(folder)
         ranks.agreed(checkpoint)
         return checkpoint, metrics
     checkpoint = ranks.agreed(None)

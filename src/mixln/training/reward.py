@@ -22,13 +22,11 @@ from trl.trainer.reward_trainer import RewardTrainer
 
 from mixln.errors import CheckpointError, MixlnError, first_line
 from mixln.hosts.sources import (
-    Say,
     Source,
     check_stored,
     prepare,
     refuse_incomplete,
     refuse_pickle,
-    silent,
     stored_at,
 )
 from mixln.quiet import quiet
@@ -80,7 +78,7 @@ class RewardRun(PostTrainingRun[TuneSettings]):
         return self.settings.total_steps(len(self.examples.train))
 
     def trainer(self, parts: TrainerParts) -> RewardTuner:
-        model = with_scalar_head(self.source, seed=self.seed, say=self.say)
+        model = with_scalar_head(self.source, seed=self.seed)
         return RewardTuner(
             model=model,
             args=RewardConfig(**parts.arguments, max_length=None, gradient_checkpointing=False),
@@ -94,12 +92,12 @@ class RewardRun(PostTrainingRun[TuneSettings]):
         )
 
 
-def with_scalar_head(source: Source, *, seed: int, say: Say = silent) -> PreTrainedModel:
+def with_scalar_head(source: Source, *, seed: int) -> PreTrainedModel:
     """A causal language model's body with a new head of one output.
 
     :raises CheckpointError: if the checkpoint cannot be loaded whole.
     """
-    prepare(source, say=say)
+    prepare(source)
     set_seed(seed)
     model, info = _classifier(source, f"model {source.name}", num_labels=1)
     head = next(name for name, _ in reversed(list(model.named_children())))

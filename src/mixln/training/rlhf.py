@@ -153,7 +153,7 @@ class RlhfRun(PostTrainingRun[RlhfSettings]):
         # an interruption.
         count = self.steps() * settings.batch_size // settings.generations
         prompts = in_order([row["prompt"] for row in self.examples.train], count, self.seed)
-        model = load(source, dtype="float32", whole=True, say=self.say).train()
+        model = load(source, dtype="float32", whole=True).train()
         model.config._name_or_path = source.path  # where TRL loads the reference model from
         trainer: Any = trainer_class(
             model=model,

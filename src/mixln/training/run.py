@@ -12,7 +12,6 @@ import torch
 from transformers import TrainerCallback
 
 from mixln.files import make_folder
-from mixln.hosts.sources import Say
 from mixln.runs.metrics import MetricsFile
 from mixln.training import ranks
 from mixln.training.callbacks import Checkpoints, Divergence, Evaluations, GradientNorms, Metrics
@@ -115,17 +114,16 @@ class TrainingRun(ABC, Generic[T, R]):
         return []
 
 
-def run(training: TrainingRun[T, R], say: Say = print) -> R:
+def run(training: TrainingRun[T, R]) -> R:
     """Trains, and leaves metrics, checkpoints and the model; an interrupted training resumes from its last checkpoint.
 
-    :param say: takes one line of news.
     :raises Stopped: if SIGTERM ended it before its end; it has a checkpoint then.
     """
     started = time.perf_counter()
     training.begin()
     plan = training.schedule()
     make_folder(plan.folder)
-    resume, metrics = resumption(plan.folder, say)
+    resume, metrics = resumption(plan.folder)
     speed, divergence = Metrics(metrics.append, plan.per_step), Divergence(training.patience)
     checkpoints = Checkpoints(plan.checkpoint_seconds)
     trainer = training.trainer(

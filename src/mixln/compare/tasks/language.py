@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from mixln.compare.metrics import LANGUAGE
 from mixln.compare.results import Floor, TrialLength
 from mixln.compare.settings import CompareSettings
-from mixln.compare.tasks.task import Estimate, Say, Schedule, Task, TaskData
+from mixln.compare.tasks.task import Estimate, Schedule, Task, TaskData
 from mixln.data.preparation import prepare
 from mixln.data.settings import TextSettings
 from mixln.data.text import Text
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from mixln.hosts.sources import Source
     from mixln.planning.plan import Plan
     from mixln.training.language_modelling import LanguageObjective
+
+log = logging.getLogger(__name__)
 
 
 L = TypeVar("L", bound=CompareSettings)
@@ -42,8 +45,8 @@ class LanguageTask(Task[L, Text], Generic[L]):
     def warms_up(self, settings: L) -> bool:
         return settings.training.warmup_steps(settings.text.sequence_length) > 0
 
-    def prepare(self, settings: L, config: PreTrainedConfig, say: Say) -> TaskData[Text]:
-        text = prepared_text(settings, config.vocab_size, say)
+    def prepare(self, settings: L, config: PreTrainedConfig) -> TaskData[Text]:
+        text = prepared_text(settings, config.vocab_size)
         info = text.info
         return TaskData(
             source=text,
@@ -112,17 +115,17 @@ class LanguageTask(Task[L, Text], Generic[L]):
         return data.source.tokenizer()
 
 
-def prepared_text(settings: CompareSettings, vocabulary_size: int, say: Say) -> Text:
+def prepared_text(settings: CompareSettings, vocabulary_size: int) -> Text:
     """Prepares the text of a comparison.
 
     :param vocabulary_size: tokens of the BPE to train, where the settings name neither a tokenizer nor a size.
     :raises DataError: if it has fewer sequences than one batch.
     """
-    say(f"text: preparing {settings.text.data}")
+    log.info(f"text: preparing {settings.text.data}")
     text = prepare(settings.text, vocabulary_size=vocabulary_size, tokens=settings.tokens, cache=settings.cache)
     info = text.info
     if info.stream is not None:
-        say(f"text: {info.words}, {info.held_out_tokens:,} tokens held out")
+        log.info(f"text: {info.words}, {info.held_out_tokens:,} tokens held out")
         return text
     length, batch = settings.text.sequence_length, settings.training.batch_size
     sequences = info.train_tokens // length
@@ -132,7 +135,7 @@ def prepared_text(settings: CompareSettings, vocabulary_size: int, say: Say) -> 
             "give more text, or a smaller --batch-size or --sequence-length"
         )
     passes = settings.tokens / (sequences // batch * batch * length)
-    say(
+    log.info(
         f"text: {info.description}; {info.train_tokens:,} training tokens ({passes:.2g} passes will be seen), "
         f"{info.held_out_tokens:,} held out in {info.held_out_documents} documents{info.equal_words}"
     )

@@ -19,7 +19,7 @@ from mixln.compare.metrics import LANGUAGE, PERPLEXITY
 from mixln.compare.results import Floor, TrialLength
 from mixln.compare.settings import CompareSettings
 from mixln.compare.tasks.language import LanguageTask, config_of, prepared_text
-from mixln.compare.tasks.task import Say, TaskData
+from mixln.compare.tasks.task import TaskData
 from mixln.data.packing import IGNORED
 from mixln.data.text import Text
 from mixln.errors import SettingsError
@@ -150,9 +150,9 @@ class MaskedTask(LanguageTask[MaskedCompareSettings]):
     def config(self, settings: MaskedCompareSettings) -> PreTrainedConfig:
         return _both_ways(config_of(settings))
 
-    def prepare(self, settings: MaskedCompareSettings, config: PreTrainedConfig, say: Say) -> TaskData[Text]:
+    def prepare(self, settings: MaskedCompareSettings, config: PreTrainedConfig) -> TaskData[Text]:
         # One less than the model has, for the mask token: a config.json says how many there may be.
-        text = prepared_text(settings, config.vocab_size - 1, say)
+        text = prepared_text(settings, config.vocab_size - 1)
         info, tokenizer = text.info, with_mask(text.tokenizer())
         return TaskData(
             source=text,

@@ -6,7 +6,7 @@ Nothing here needs torch: the methods of a task import what trains and plans whe
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from mixln.planning.plan import Plan
     from mixln.training.pretraining import Objective
 
-Say = Callable[[str], None]
 S = TypeVar("S", bound=GridSettings)
 D = TypeVar("D")
 
@@ -77,11 +76,10 @@ class Task(ABC, Generic[S, D]):
         """True if the learning rate warms up."""
 
     @abstractmethod
-    def prepare(self, settings: S, config: PreTrainedConfig, say: Say) -> TaskData[D]:
+    def prepare(self, settings: S, config: PreTrainedConfig) -> TaskData[D]:
         """Prepares the data, or finds them in the cache.
 
         :param config: what :meth:`config` gave.
-        :param say: takes one line of news.
         """
 
     @abstractmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from mixln.compare.metrics import VISION
 from mixln.compare.results import Answered, Floor, PlacementSummary, TrialLength
 from mixln.compare.settings import VisionCompareSettings
 from mixln.compare.store import Store
-from mixln.compare.tasks.task import Estimate, Say, Schedule, Task, TaskData
+from mixln.compare.tasks.task import Estimate, Schedule, Task, TaskData
 from mixln.data.settings import ImageSettings
 from mixln.errors import DataError
 from mixln.planning.settings import DEVICES, UTILISATION
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from mixln.data.pictures import Images
     from mixln.hosts.sources import Source
     from mixln.training.image_classification import ImageObjective
+
+log = logging.getLogger(__name__)
 
 LONG = 1000
 """Steps that a training of so many epochs is taken to have before its images are counted."""
@@ -47,12 +50,12 @@ class VisionTask(Task[VisionCompareSettings, "Images"]):
     def warms_up(self, settings: VisionCompareSettings) -> bool:
         return round(settings.training.warmup * (settings.training.steps or LONG)) > 0
 
-    def prepare(self, settings: VisionCompareSettings, config: PreTrainedConfig, say: Say) -> TaskData[Images]:
+    def prepare(self, settings: VisionCompareSettings, config: PreTrainedConfig) -> TaskData[Images]:
         from mixln.data.pictures import prepare_images
 
-        say(f"images: preparing {settings.images.data}")
+        log.info(f"images: preparing {settings.images.data}")
         images = prepare_images(
-            settings.images, size=config.image_size, channels=config.num_channels, cache=settings.cache, say=say
+            settings.images, size=config.image_size, channels=config.num_channels, cache=settings.cache
         )
         info, batch = images.info, settings.training.batch_size
         if info.train_images < batch:
@@ -62,7 +65,7 @@ class VisionTask(Task[VisionCompareSettings, "Images"]):
             )
         steps = settings.training.total_steps(info.train_images)
         passes = steps / (info.train_images // batch)
-        say(f"images: {info.words} ({passes:.3g} passes will be seen)")
+        log.info(f"images: {info.words} ({passes:.3g} passes will be seen)")
         return TaskData(
             source=images,
             folder=images.folder,
