@@ -18,9 +18,9 @@ import datasets
 import pytest
 
 from mixln.cli import main
-from mixln.data.parts import parts
 from mixln.data.preparation import prepare
 from mixln.data.settings import PrepareSettings, TextSettings
+from mixln.data.sharded_corpus import parts
 from mixln.data.shards import prepare_shards
 from mixln.data.text import Text
 from mixln.errors import DataError, StoreError

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from mixln.data import stream
-from mixln.data.parts import Parts, parts
 from mixln.data.settings import TextSettings
-from mixln.data.stream import POSITION, Position, Stream
+from mixln.data.sharded_corpus import ShardedCorpus, parts
+from mixln.data.stream import POSITION, Position, TokenStream
 from mixln.errors import DataError
 from tests import decoders
 
@@ -43,8 +43,8 @@ def folder(path: Path, files: int, documents: int = 11) -> TextSettings:
     return TextSettings(data=str(path), held_out=0.1, sequence_length=LENGTH)
 
 
-def streamed(settings: TextSettings, *, seed: int = 5, **share: Any) -> Stream:
-    return Stream(parts(settings), decoders.tokenizer(), length=LENGTH, seed=seed, **share)
+def streamed(settings: TextSettings, *, seed: int = 5, **share: Any) -> TokenStream:
+    return TokenStream(parts(settings), decoders.tokenizer(), length=LENGTH, seed=seed, **share)
 
 
 def read(settings: TextSettings, count: int, *, size: int = 1, **more: Any) -> tuple[Tensor, list[list[int]]]:
@@ -59,7 +59,7 @@ def read(settings: TextSettings, count: int, *, size: int = 1, **more: Any) -> t
     return torch.stack(rows), positions
 
 
-def training_part(source: Parts) -> list[str]:
+def training_part(source: ShardedCorpus) -> list[str]:
     return [text for file in range(len(source.files)) for text in source.train(file)]
 
 

@@ -15,10 +15,10 @@ import pytest
 from mixln.data import rows, tokenizer
 from mixln.data.documents import corpus
 from mixln.data.examples import examples
-from mixln.data.parts import parts
 from mixln.data.preparation import prepare
 from mixln.data.rows import read_rows
 from mixln.data.settings import MOST_VOCABULARY, CorpusSettings, ExampleSettings, PrepareSettings, TextSettings
+from mixln.data.sharded_corpus import parts
 from mixln.data.shards import prepare_shards
 from mixln.data.tokenizer import named_tokenizer, trained_tokenizer
 from mixln.errors import DataError, SettingsError

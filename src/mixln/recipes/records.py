@@ -37,7 +37,7 @@ class Run:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Claim:
+class Ordering:
     """That the paper has one model ahead of another.
 
     :param quantity: by what, see :data:`mixln.recipes.quantities.QUANTITIES`.
@@ -82,7 +82,7 @@ class Recipe:
     curves: tuple[str, ...] = ()
     angles: bool = False
     judged: tuple[str, ...] = ()
-    claims: tuple[Claim, ...] = ()
+    claims: tuple[Ordering, ...] = ()
     baseline: str = "pre"
 
     @property
@@ -96,7 +96,7 @@ class Recipe:
         return self.source.partition(",")[0]
 
     @property
-    def orderings(self) -> tuple[Claim, ...]:
+    def orderings(self) -> tuple[Ordering, ...]:
         """All claims: of every published number which side of its run's baseline it is on, and those beside."""
         from mixln.recipes.quantities import QUANTITIES
 
@@ -109,7 +109,7 @@ class Recipe:
                     continue
                 ahead = (value < reference) == QUANTITIES[quantity].metric.lower_is_better
                 pair = ((run, placement), (run, self.baseline))
-                found.append(Claim(quantity=quantity, ahead=pair[not ahead], behind=pair[ahead]))
+                found.append(Ordering(quantity=quantity, ahead=pair[not ahead], behind=pair[ahead]))
         return (*found, *self.claims)
 
     def only(self, names: tuple[str, ...], scale: Scale) -> Recipe:

@@ -244,7 +244,7 @@ class Evaluations(TrainerCallback):
             control.should_evaluate = True
 
 
-class News(TrainerCallback):
+class ProgressLog(TrainerCallback):
     """Says where the training is, every `seconds`.
 
     :param say: takes one line of news.

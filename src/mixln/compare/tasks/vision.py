@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mixln.compare.metrics import VISION
-from mixln.compare.results import Answered, Floor, PlacementSummary, TrialLength
+from mixln.compare.results import FrequencyBaseline, PlacementPredictions, PlacementSummary, TrialLength
 from mixln.compare.settings import VisionCompareSettings
 from mixln.compare.store import Store
-from mixln.compare.tasks.task import Estimate, Say, Schedule, Task, TaskData
+from mixln.compare.tasks.task import Estimate, Say, Task, TaskData, TrainingLength
 from mixln.data.settings import ImageSettings
 from mixln.errors import DataError
 from mixln.planning.settings import DEVICES, UTILISATION
@@ -22,7 +22,7 @@ from mixln.runs.trials import TrialResult
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-    from mixln.data.pictures import Images
+    from mixln.data.image_dataset import PreparedImages
     from mixln.hosts.sources import Source
     from mixln.training.image_classification import ImageObjective
 
@@ -47,8 +47,8 @@ class VisionTask(Task[VisionCompareSettings, "Images"]):
     def warms_up(self, settings: VisionCompareSettings) -> bool:
         return round(settings.training.warmup * (settings.training.steps or LONG)) > 0
 
-    def prepare(self, settings: VisionCompareSettings, config: PreTrainedConfig, say: Say) -> TaskData[Images]:
-        from mixln.data.pictures import prepare_images
+    def prepare(self, settings: VisionCompareSettings, config: PreTrainedConfig, say: Say) -> TaskData[PreparedImages]:
+        from mixln.data.image_dataset import prepare_images
 
         say(f"images: preparing {settings.images.data}")
         images = prepare_images(
@@ -69,22 +69,22 @@ class VisionTask(Task[VisionCompareSettings, "Images"]):
             fingerprint=info.fingerprint,
             config=config,
             length=TrialLength(steps=steps, amount=steps * batch, passes=passes),
-            floor=Floor(loss=info.frequency_loss, figures={"accuracy": info.majority}),
+            floor=FrequencyBaseline(loss=info.frequency_loss, figures={"accuracy": info.majority}),
             images=info,
         )
 
     def objective(self, settings: VisionCompareSettings, folder: Path) -> ImageObjective:
-        from mixln.data.pictures import Images
+        from mixln.data.image_dataset import PreparedImages
         from mixln.training.image_classification import ImageObjective
 
-        return ImageObjective(Images.load(folder), settings.augment)
+        return ImageObjective(PreparedImages.load(folder), settings.augment)
 
     def trained_on(self, experiment: dict[str, Any], source: Source) -> Source:
         images = from_json(ImageSettings, experiment["settings"]["images"], "settings.images")
         return replace(source, images=to_json(images), images_fingerprint=experiment["images"]["fingerprint"])
 
-    def schedule(self, settings: VisionCompareSettings) -> Schedule:
-        return Schedule(epochs=settings.training.epochs)
+    def schedule(self, settings: VisionCompareSettings) -> TrainingLength:
+        return TrainingLength(epochs=settings.training.epochs)
 
     def estimate(self, settings: VisionCompareSettings, trials: int) -> Estimate:
         from mixln.planning.vision import plan_vision
@@ -106,9 +106,13 @@ class VisionTask(Task[VisionCompareSettings, "Images"]):
         return settings.stochastic_depth
 
     def answers(
-        self, store: Store, rows: Sequence[PlacementSummary], results: Sequence[TrialResult], data: TaskData[Images]
-    ) -> tuple[Answered, ...]:
-        from mixln.compare.answered import answered
+        self,
+        store: Store,
+        rows: Sequence[PlacementSummary],
+        results: Sequence[TrialResult],
+        data: TaskData[PreparedImages],
+    ) -> tuple[PlacementPredictions, ...]:
+        from mixln.compare.classifier_errors import answered
 
         return answered(store, rows, results, data.source)
 

@@ -98,22 +98,22 @@ CACHED = RunKind(noun="images", result=INFO)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Images:
+class PreparedImages:
     """Prepared images on the disk."""
 
     folder: Path
     info: ImagesInfo
 
     @cached_property
-    def train(self) -> Pictures:
-        return Pictures.load(self.folder, TRAIN, self.info)
+    def train(self) -> ImageDataset:
+        return ImageDataset.load(self.folder, TRAIN, self.info)
 
     @cached_property
-    def held_out(self) -> Pictures:
-        return Pictures.load(self.folder, HELD_OUT, self.info)
+    def held_out(self) -> ImageDataset:
+        return ImageDataset.load(self.folder, HELD_OUT, self.info)
 
     @classmethod
-    def load(cls, folder: Path) -> Images:
+    def load(cls, folder: Path) -> PreparedImages:
         """Opens what :func:`prepare_images` wrote.
 
         :raises DataError: if it is corrupt.
@@ -126,7 +126,7 @@ class Images:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pictures:
+class ImageDataset:
     """One part of them.
 
     :param rows: `image` and `label`.
@@ -139,7 +139,7 @@ class Pictures:
     mode: str
 
     @classmethod
-    def load(cls, folder: Path, part: str, info: ImagesInfo) -> Pictures:
+    def load(cls, folder: Path, part: str, info: ImagesInfo) -> ImageDataset:
         import datasets
 
         rows: Any = datasets.load_from_disk(str(folder / part))
@@ -171,7 +171,7 @@ class Pictures:
 
 def prepare_images(
     settings: ImageSettings, *, size: int, channels: int, cache: Path, say: Callable[[str], None]
-) -> Images:
+) -> PreparedImages:
     """Finds the images that `settings` names, looks at each, and splits them; or finds all that in the cache.
 
     :param size: height and width that the model takes, pixels; `channels` likewise, 1 or 3.
@@ -199,7 +199,7 @@ def prepare_images(
             return _prepare(source, settings, size, channels, key, target, say)
 
     RunFolder(folder, CACHED).fill(make)
-    found = Images.load(folder)
+    found = PreparedImages.load(folder)
     if found.info.unreadable:
         names = (folder / "unreadable.txt").read_text("utf-8").splitlines()
         more = f" and {len(names) - NAMED} more, see {folder / 'unreadable.txt'}" if len(names) > NAMED else ""
@@ -220,7 +220,7 @@ def same_images(
     channels: int,
     cache: Path,
     say: Callable[[str], None],
-) -> Images:
+) -> PreparedImages:
     """Images that were prepared before: from the cache, wherever they lay, or prepared again.
 
     :param fingerprint: what they had then.
@@ -228,7 +228,7 @@ def same_images(
     """
     there = cache / "images" / fingerprint
     if fingerprint and RunFolder(there, CACHED).has_result:
-        return Images.load(there)
+        return PreparedImages.load(there)
     found = prepare_images(settings, size=size, channels=channels, cache=cache, say=say)
     if found.info.fingerprint != fingerprint:
         raise DataError(
@@ -239,7 +239,7 @@ def same_images(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Source:
+class _ImageSource:
     """Where images come from.
 
     :param identity: changes with them.
@@ -251,7 +251,7 @@ class _Source:
     read: Callable[[], dict[str, Dataset]]
 
 
-def _find(settings: ImageSettings) -> _Source:
+def _find(settings: ImageSettings) -> _ImageSource:
     if settings.data in EMBEDDED:
         return EMBEDDED[settings.data]()
     path = path_of(settings.data)
@@ -264,12 +264,12 @@ def _find(settings: ImageSettings) -> _Source:
     return _hub(settings.data)
 
 
-def _fashion() -> _Source:
+def _fashion() -> _ImageSource:
     if not FASHION.is_dir():
         return _hub(FASHION_HUB, "fashion-mnist", "; or install Debian's package dataset-fashion-mnist")
     files = {name: FASHION / name for name in sorted(os.listdir(FASHION)) if name.endswith(".gz")}
     names = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
-    return _Source(
+    return _ImageSource(
         description="Fashion-MNIST (Debian's dataset-fashion-mnist, MIT)",
         identity=["fashion-mnist", {name: path.stat().st_size for name, path in files.items()}],
         read=lambda: {
@@ -281,7 +281,7 @@ def _fashion() -> _Source:
     )
 
 
-def _digits() -> _Source:
+def _digits() -> _ImageSource:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
@@ -292,10 +292,10 @@ def _digits() -> _Source:
         return {TRAIN: _encoded((found.images * (255 / 16)).astype(np.uint8), found.target, tuple("0123456789"))}
 
     described = f"handwritten digits (package scikit-learn {version('scikit-learn')}, BSD; images: UCI)"
-    return _Source(description=described, identity=["digits", version("scikit-learn")], read=read)
+    return _ImageSource(description=described, identity=["digits", version("scikit-learn")], read=read)
 
 
-EMBEDDED: dict[str, Callable[[], _Source]] = {"fashion-mnist": _fashion, "digits": _digits}
+EMBEDDED: dict[str, Callable[[], _ImageSource]] = {"fashion-mnist": _fashion, "digits": _digits}
 """Images with a name of their own."""
 
 
@@ -307,7 +307,7 @@ PARTS = {
 """Part of the data → words in the names of its folders, or of its files, as the datasets library has them."""
 
 
-def _folder(path: Path) -> _Source:
+def _folder(path: Path) -> _ImageSource:
     """A folder with a subfolder for each class, or with train and val (or validation, or test) folders of such."""
 
     def read() -> dict[str, Dataset]:
@@ -344,7 +344,7 @@ def _folder(path: Path) -> _Source:
             f"{file.relative_to(path)} {file.stat().st_size} {file.stat().st_mtime_ns}\n" for file in all_files(path)
         ).encode("utf-8", "surrogateescape")
     )
-    return _Source(
+    return _ImageSource(
         description=f"{printable(path.name)} (local)", identity=[str(path.resolve()), listed.hexdigest()], read=read
     )
 
@@ -390,7 +390,7 @@ def _rank(name: str, words: tuple[str, ...]) -> tuple[int, int]:
     return next(found, NO_RANK)
 
 
-def _hub(name: str, called: str = "", else_: str = "") -> _Source:
+def _hub(name: str, called: str = "", else_: str = "") -> _ImageSource:
     import datasets
 
     try:
@@ -407,7 +407,7 @@ def _hub(name: str, called: str = "", else_: str = "") -> _Source:
         builder.download_and_prepare()
         return _parts(builder.as_dataset(), f"hub data set {name}")
 
-    return _Source(description=f"{printable(name)} (hub)", identity=["hub", name, builder.hash], read=read)
+    return _ImageSource(description=f"{printable(name)} (hub)", identity=["hub", name, builder.hash], read=read)
 
 
 def _parts(found: Any, where: str) -> dict[str, Dataset]:
@@ -475,7 +475,7 @@ def _encoded(pixels: np.ndarray, labels: Any, names: tuple[str, ...]) -> Dataset
 
 
 def _prepare(
-    source: _Source,
+    source: _ImageSource,
     settings: ImageSettings,
     size: int,
     channels: int,

@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mixln.compare.execution.pool import PersistentPool
+from mixln.compare.execution.trial_job import TrialJob
 from mixln.compare.experiment import Display
-from mixln.compare.trial_job import TrialJob
 from mixln.errors import MixlnError
 from mixln.runs.trials import TrialResult, read_result
+from mixln.search.proxy_trials import rounded, train
 from mixln.search.results import Proxy
-from mixln.search.shorts import Kept, rounded, train
 
 STEP = 1.6
 """Ratio of a learning rate to the one below it."""
@@ -25,7 +26,7 @@ JobOf = Callable[[Proxy, float, int], TrialJob]
 
 
 @dataclass(eq=False, kw_only=True)
-class Climb:
+class LearningRateSearch:
     """The learning rates of one candidate: upwards as long as that is better, else downwards.
 
     :param tried: number of the learning rate, 0 for that of the short training → seed → what became of it.
@@ -73,13 +74,13 @@ class Climb:
 
 
 def climb(
-    candidates: Sequence[Proxy], seed: int, job_of: JobOf, workers: Kept, display: Display, steps: int
-) -> list[Climb]:
+    candidates: Sequence[Proxy], seed: int, job_of: JobOf, workers: PersistentPool, display: Display, steps: int
+) -> list[LearningRateSearch]:
     """Tunes every candidate's learning rate at the full length with one seed; as one training ends, its candidate's next begins."""
-    climbs = [Climb(proxy=proxy, seed=seed) for proxy in candidates]
-    running: dict[Path, tuple[Climb, int]] = {}
+    climbs = [LearningRateSearch(proxy=proxy, seed=seed) for proxy in candidates]
+    running: dict[Path, tuple[LearningRateSearch, int]] = {}
 
-    def following(each: Climb) -> list[TrialJob]:
+    def following(each: LearningRateSearch) -> list[TrialJob]:
         """Its next training that has no result yet, if any."""
         while (number := each.following()) is not None:
             job = job_of(each.proxy, each.rate(number), seed)
@@ -108,7 +109,12 @@ def climb(
 
 
 def seeded(
-    climbs: Sequence[Climb], seeds: Sequence[int], job_of: JobOf, workers: Kept, display: Display, steps: int
+    climbs: Sequence[LearningRateSearch],
+    seeds: Sequence[int],
+    job_of: JobOf,
+    workers: PersistentPool,
+    display: Display,
+    steps: int,
 ) -> None:
     """Trains with all seeds; who does not train at all of them goes a learning rate down, which all then get."""
     pending = list(climbs)
@@ -141,5 +147,5 @@ def sound(result: TrialResult) -> TrialResult:
     return result
 
 
-def _named(each: Climb) -> str:
+def _named(each: LearningRateSearch) -> str:
     return f"{each.proxy.placement} at {each.rate(each.settled):g}"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixln.search.breaking import WINDOW, breaking
+from mixln.search.stability_limit import WINDOW, breaking
 
 START, FLOOR = 8.0, 6.0
 RATES = [10 ** (-4 + index / 10) for index in range(41)]

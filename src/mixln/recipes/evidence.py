@@ -20,10 +20,10 @@ from mixln.diagnostics.settings import MeasureSettings
 from mixln.errors import DataError, MixlnError, first_line
 from mixln.hosts import count_parameters
 from mixln.presets import model_config
-from mixln.recipes.deviations import Variant, published_name, recounted
+from mixln.recipes.deviations import RecipeVariant, published_name, recounted
 from mixln.recipes.quantities import Evidence
 from mixln.recipes.records import Place, Recipe, Run, Scale
-from mixln.recipes.results import Swept
+from mixln.recipes.results import SweepPoint
 from mixln.runs.trials import TrialResult
 
 Say = Callable[[str], None]
@@ -32,7 +32,7 @@ PACKAGE = "package:"
 
 
 def of_run(
-    run: Run, summary: Summary, *, variant: Variant, cache: Path, say: Say
+    run: Run, summary: Summary, *, variant: RecipeVariant, cache: Path, say: Say
 ) -> Iterator[tuple[Place, dict[int, Evidence]]]:
     """Of each placement at its best learning rate, every seed.
 
@@ -68,13 +68,13 @@ def _diagnosis(result: TrialResult, store: Store, cache: Path, say: Say) -> Diag
         return None
 
 
-def swept(run: Run, summary: Summary) -> Iterator[Swept]:
+def swept(run: Run, summary: Summary) -> Iterator[SweepPoint]:
     """Every learning rate of a run that has several, where trials are ranked by their loss, which the table has."""
     if len(run.settings.learning_rates) > 1 and TASKS[summary.task].metrics.ranking.logarithmic:
         for row in summary.placements:
             for cell in row.cells:
                 trials = trials_of(summary.trials, row.placement, cell.learning_rate)
-                yield Swept(
+                yield SweepPoint(
                     run=run.name,
                     placement=row.placement,
                     learning_rate=cell.learning_rate,

@@ -19,7 +19,7 @@ BINS = 15
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answers:
+class Predictions:
     """Of N images, in their order, arrays of length N.
 
     :param labels: the true classes; `predicted` the most probable ones.
@@ -69,7 +69,7 @@ class Answers:
         write_atomic(folder / ANSWERS, buffer.getvalue())
 
     @classmethod
-    def read(cls, folder: Path) -> Answers:
+    def read(cls, folder: Path) -> Predictions:
         """What :meth:`write` wrote.
 
         :raises OSError: if it is not there; :class:`ValueError` or :class:`KeyError` if it is damaged.
