@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mixln.evaluation.predictions import ANSWERS, BINS, Predictions
+from mixln.evaluation.predictions import BINS, PREDICTIONS, Predictions
 
 THREE = Predictions(  # right and sure, wrong and sure, right and unsure
     labels=np.array([0, 1, 1]),
@@ -52,7 +52,7 @@ def test_they_are_read_as_they_were_written(tmp_path):
     found = Predictions.read(tmp_path)
     assert found.figures() == THREE.figures()
     assert found.predicted.dtype == np.int64
-    (tmp_path / ANSWERS).write_bytes(b"no archive")
+    (tmp_path / PREDICTIONS).write_bytes(b"no archive")
     with pytest.raises(ValueError, match="pickle"):
         Predictions.read(tmp_path)
 
@@ -60,8 +60,8 @@ def test_they_are_read_as_they_were_written(tmp_path):
 @pytest.mark.parametrize("kept", [0, 300])
 def test_what_is_cut_off_is_damaged(tmp_path, kept):
     THREE.write(tmp_path)
-    whole = (tmp_path / ANSWERS).read_bytes()
-    (tmp_path / ANSWERS).write_bytes(whole[:kept])
+    whole = (tmp_path / PREDICTIONS).read_bytes()
+    (tmp_path / PREDICTIONS).write_bytes(whole[:kept])
     with pytest.raises(ValueError, match="damaged"):
         Predictions.read(tmp_path)
 

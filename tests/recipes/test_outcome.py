@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from mixln.recipes.outcome import effect, measured, ordering
+from mixln.recipes.outcome import effect, measured, ordering_result
 from mixln.recipes.quantities import QUANTITIES, Evidence
 from mixln.recipes.records import Ordering, Recipe, row
 from mixln.recipes.results import DeviationStudy, Reproduction, SweepPoint, TrainedRun, VariantResult
@@ -58,7 +58,7 @@ def seeds(*losses, status="finished"):
     ],
 )
 def test_verdicts(mix, pre, expected):
-    found = ordering(CLAIM, RECIPE, {("A", "mix"): mix, ("A", "pre"): pre})
+    found = ordering_result(CLAIM, RECIPE, {("A", "mix"): mix, ("A", "pre"): pre})
     assert found.verdict == expected
     assert found.published == (19.0, 20.0)
 
@@ -75,7 +75,7 @@ def test_models_at_chance_level_decide_nothing():
     claim = dataclasses.replace(CLAIM, quantity="mean-task-accuracy")
     low, lower, high = answered(0.24, 0.242, 0.241), answered(0.22, 0.221, 0.222), answered(0.34, 0.343, 0.341)
     for mix, pre, expected in ((low, lower, "at-chance"), (high, lower, "held"), (lower, high, "reversed")):
-        assert ordering(claim, RECIPE, {("A", "mix"): mix, ("A", "pre"): pre}).verdict == expected
+        assert ordering_result(claim, RECIPE, {("A", "mix"): mix, ("A", "pre"): pre}).verdict == expected
 
 
 def test_where_more_is_better():
@@ -84,7 +84,7 @@ def test_where_more_is_better():
         ("A", "mix"): {seed: Evidence(figures={"rlhf reward": 1.0 + seed / 100}) for seed in range(3)},
         ("A", "pre"): {seed: Evidence(figures={"rlhf reward": 0.5}) for seed in range(3)},
     }
-    assert ordering(claim, RECIPE, rewards).verdict == "held"
+    assert ordering_result(claim, RECIPE, rewards).verdict == "held"
 
 
 def test_layers_of_a_model_that_did_not_train_say_nothing():
@@ -100,16 +100,20 @@ def test_layers_of_a_model_that_did_not_train_say_nothing():
         }
 
     pre = measured_layers(0.100, 0.101, 0.102)
-    found = ordering(claim, RECIPE, {("A", "mix"): measured_layers(0.2, 0.203, 0.0, stalled=(2,)), ("A", "pre"): pre})
+    found = ordering_result(
+        claim, RECIPE, {("A", "mix"): measured_layers(0.2, 0.203, 0.0, stalled=(2,)), ("A", "pre"): pre}
+    )
     assert (found.verdict, found.difference.pairs) == ("held", 2)
     assert found.difference.mean == pytest.approx(0.101)
-    found = ordering(
+    found = ordering_result(
         claim,
         RECIPE,
         {("A", "mix"): {**measured_layers(0.2, 0.203), 2: Evidence(result=trial(2.0, 2))}, ("A", "pre"): pre},
     )
     assert (found.verdict, found.difference.pairs) == ("undecided", 2)  # one that trained could not be diagnosed
-    found = ordering(claim, RECIPE, {("A", "mix"): measured_layers(0.2, 0.0, 0.0, stalled=(1, 2)), ("A", "pre"): pre})
+    found = ordering_result(
+        claim, RECIPE, {("A", "mix"): measured_layers(0.2, 0.0, 0.0, stalled=(1, 2)), ("A", "pre"): pre}
+    )
     assert (found.verdict, found.difference.pairs) == ("single-seed", 1)
 
 
@@ -136,7 +140,7 @@ def test_a_seed_that_diverged_is_seen_beside_those_that_trained():
     varied = {("A", "mix"): seeds(2.0, 2.1), ("A", "pre"): one}
     found = DeviationStudy(
         recipe="table1", scale="cpu", command="mixln reproduce table1",
-        measured=measured(RECIPE, plain), orderings=(ordering(CLAIM, RECIPE, plain),),
+        measured=measured(RECIPE, plain), orderings=(ordering_result(CLAIM, RECIPE, plain),),
         varied=(
             VariantResult(
                 name="embedding", trained=(), measured=measured(RECIPE, varied),
@@ -168,7 +172,7 @@ def test_the_report_says_what_held():
     evidence = {("A", "mix"): seeds(2.0, 2.1, 2.05), ("A", "pre"): seeds(3.0, 3.2, 3.05)}
     found = Reproduction(
         recipe="table1", scale="cpu", command="mixln reproduce table1", trained=(RUN,), measured=measured(RECIPE, evidence),
-        orderings=tuple(ordering(claim, RECIPE, evidence) for claim in RECIPE.orderings), seconds=60.0,
+        orderings=tuple(ordering_result(claim, RECIPE, evidence) for claim in RECIPE.orderings), seconds=60.0,
     )  # fmt: skip
     said = markdown_outcome(found)
     assert words.tally(found) in said
@@ -222,7 +226,7 @@ def test_a_number_from_before_the_training_counts_all_seeds():
         for seed, status in enumerate(("finished", "finished", "stalled"))
     }
     every = {seed: Evidence(result=trial(2.0, seed), figures={"average": 0.3}) for seed in range(3)}
-    assert ordering(claim, RECIPE, {("A", "mix"): some, ("A", "pre"): every}).verdict == "undecided"
+    assert ordering_result(claim, RECIPE, {("A", "mix"): some, ("A", "pre"): every}).verdict == "undecided"
 
 
 def test_a_sweep_shows_the_mean_of_what_trained():

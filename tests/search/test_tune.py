@@ -79,10 +79,10 @@ class Known:
 
     def __init__(self, folder, losses):
         self.folder, self.losses = folder, losses
-        self.climb = finalists.LearningRateSearch(proxy=proxy(1, 1e-3, 5.0), seed=TUNING)
-        self.numbers = {self.climb.rate(number): number for number in losses}
+        self.search = finalists.LearningRateSearch(proxy=proxy(1, 1e-3, 5.0), seed=TUNING)
+        self.numbers = {self.search.rate(number): number for number in losses}
         for number, known in losses.items():
-            rate = self.climb.rate(number)
+            rate = self.search.rate(number)
             for seed, loss in zip((TUNING, 0, 1), known, strict=False):
                 write_result(self.at(rate, seed), result(loss, rate, seed, "finished" if loss else "diverged"))
 
@@ -98,7 +98,7 @@ class Known:
         )
 
     def climbed(self):
-        (found,) = finalists.climb([self.climb.proxy], TUNING, self.job_of, None, Silent(), 40)
+        (found,) = finalists.tune_learning_rates([self.search.proxy], TUNING, self.job_of, None, Silent(), 40)
         return found
 
 

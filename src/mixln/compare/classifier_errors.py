@@ -13,7 +13,7 @@ import numpy as np
 from mixln.compare.results import Misclassification, PlacementPredictions, PlacementSummary, alike
 from mixln.compare.statistics import trials_of
 from mixln.compare.store import Store
-from mixln.evaluation.predictions import ANSWERS, Predictions
+from mixln.evaluation.predictions import PREDICTIONS, Predictions
 from mixln.runs.checksums import difference_of, read_sums
 from mixln.runs.trials import TrialResult
 
@@ -26,7 +26,7 @@ THUMBNAIL = 112
 """Pixels of the longer side of an image that is shown, at most."""
 
 
-def answered(
+def classifier_predictions(
     store: Store, rows: Sequence[PlacementSummary], results: Sequence[TrialResult], images: PreparedImages
 ) -> tuple[PlacementPredictions, ...]:
     """Of each placement, what its trials at its best learning rate say of all held-out images.
@@ -42,12 +42,12 @@ def answered(
         ]
         trials = [result.trial for result in sorted(trained, key=lambda result: result.trial.seed)]
         held_out = images.info.held_out_images
-        said = [answers for trial in trials if (answers := _read(store.trial_folder(trial), held_out)) is not None]
-        if said:
+        by_seed = [answers for trial in trials if (answers := _read(store.trial_folder(trial), held_out)) is not None]
+        if by_seed:
             pooled = Predictions(
-                **{name: np.concatenate([getattr(each, name) for each in said]) for name in vars(said[0])}
+                **{name: np.concatenate([getattr(each, name) for each in by_seed]) for name in vars(by_seed[0])}
             )
-            mistakes = tuple(_mistakes(said[0], images))
+            mistakes = tuple(_mistakes(by_seed[0], images))
             found.append(
                 PlacementPredictions(
                     placement=row.placement, reliability=tuple(pooled.reliability()), mistakes=mistakes
@@ -60,7 +60,7 @@ def _read(folder: Path, images: int) -> Predictions | None:
     """The answers of a trial, if they are there and as they were written; its figures are in its result all the same."""
     try:
         sums = read_sums(folder) or {}
-        if ANSWERS in sums and difference_of(folder, {ANSWERS: sums[ANSWERS]}):
+        if PREDICTIONS in sums and difference_of(folder, {PREDICTIONS: sums[PREDICTIONS]}):
             return None
         answers = Predictions.read(folder)
     except (OSError, ValueError, KeyError):

@@ -121,7 +121,8 @@ def _channels_first(picture: Image.Image) -> Tensor:
 
 @dataclass(frozen=True)
 class ImageCollator:
-    """Makes a batch of what :class:`ShuffledImages` or :class:`CentreCrops` gives: normalised, and of draws flipped, changed, blanked and mixed."""
+    """Makes a batch of what :class:`ShuffledImages` or :class:`CentreCrops` gives: normalised, and of the former flipped, changed,
+    blanked and mixed."""
 
     info: ImagesInfo
     augment: AugmentSettings

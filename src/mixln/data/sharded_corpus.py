@@ -79,7 +79,7 @@ class ShardedCorpus:
         return begin < end
 
 
-def parts(settings: CorpusSettings) -> ShardedCorpus:
+def sharded_corpus(settings: CorpusSettings) -> ShardedCorpus:
     """Finds the files that the settings name, without reading them.
 
     :raises DataError: if there are none.

@@ -31,7 +31,7 @@ from filelock import FileLock, Timeout
 from mixln.data.documents import HELD_OUT_TEXT, REQUEST, held_out_texts, is_prepared, path_of
 from mixln.data.packing import IGNORED, held_out_rows, unigram_loss
 from mixln.data.settings import PackSettings, PrepareSettings, TextSettings
-from mixln.data.sharded_corpus import LEAST_HELD_OUT, MOST_HELD_OUT, ShardedCorpus, parts
+from mixln.data.sharded_corpus import LEAST_HELD_OUT, MOST_HELD_OUT, ShardedCorpus, sharded_corpus
 from mixln.data.text import AGAIN, CACHED, HELD_OUT_ROWS, INFO, Text, TextInfo, corrupt
 from mixln.data.tokenizer import encoded, named_tokenizer, save_tokenizer, trained_tokenizer
 from mixln.errors import DataError, MixlnError, StoreError
@@ -97,7 +97,7 @@ def prepare_shards(settings: PrepareSettings, say: Say) -> Text:
         raise DataError(
             f"data {settings.data} is prepared already; train with it, or prepare the text that it was made of"
         )
-    source, out = parts(settings), settings.out
+    source, out = sharded_corpus(settings), settings.out
     entries = {item.name: getattr(settings, item.name) for item in fields(PrepareSettings) if item.name != "out"}
     if (path := path_of(settings.data)).exists():
         entries["data"] = path.name  # from another folder or machine it has another path
@@ -161,7 +161,7 @@ def prepare_stream(settings: TextSettings, *, vocabulary_size: int, tokens: int,
     :param vocabulary_size: tokens of the BPE to train where `settings` names no tokenizer.
     :param tokens: training tokens that will be seen, which decide how much is held out.
     """
-    source = parts(settings)
+    source = sharded_corpus(settings)
     request = {"format": FORMAT, **to_json(settings), "tokens": tokens, "of": source.identity, "bpe": vocabulary_size}
     key = hashlib.sha256(json.dumps(request).encode()).hexdigest()[:20]
     folder = cache / "text" / key

@@ -106,12 +106,14 @@ class Text:
 
         :param share: what of them, and from where on, see :class:`~mixln.data.stream.TokenStream`; left out, all from the start.
         """
-        from mixln.data.sharded_corpus import parts
+        from mixln.data.sharded_corpus import sharded_corpus
         from mixln.data.stream import TokenStream
 
         assert self.info.stream is not None
         settings = self.info.stream
-        return TokenStream(parts(settings), self.tokenizer(), length=settings.sequence_length, seed=seed, **share)
+        return TokenStream(
+            sharded_corpus(settings), self.tokenizer(), length=settings.sequence_length, seed=seed, **share
+        )
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         return self.tokenizer_in(self.folder)

@@ -88,7 +88,7 @@ def lines(recipe: Recipe, known: EvidenceByPlace) -> Iterator[Line]:
                     )
 
 
-def turned(recipe: Recipe, known: EvidenceByPlace) -> Iterator[AngularDistanceMap]:
+def angular_distance_maps(recipe: Recipe, known: EvidenceByPlace) -> Iterator[AngularDistanceMap]:
     """The angular distance of all blocks, mean over the seeds that trained, where the recipe draws it."""
     for (run, placement), seeds in known.items() if recipe.angles else ():
         found = [evidence.diagnosis.angular for evidence in seeds.values() if evidence.diagnosis and evidence.trained]

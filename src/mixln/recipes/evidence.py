@@ -68,7 +68,7 @@ def _diagnosis(result: TrialResult, store: Store, cache: Path, say: Say) -> Diag
         return None
 
 
-def swept(run: Run, summary: Summary) -> Iterator[SweepPoint]:
+def sweep_points(run: Run, summary: Summary) -> Iterator[SweepPoint]:
     """Every learning rate of a run that has several, where trials are ranked by their loss, which the table has."""
     if len(run.settings.learning_rates) > 1 and TASKS[summary.task].metrics.ranking.logarithmic:
         for row in summary.placements:

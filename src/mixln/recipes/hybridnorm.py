@@ -121,7 +121,7 @@ EXPERTS = Recipe(
     runs=lambda scale, data: (
         Run(name="MoE-1B-7B", settings=_settings("MoE-1B-7B", scale, data, ("pre", "hybrid", "hybrid*"))),
     ),
-    claims=(Ordering(quantity="perplexity", ahead=("MoE-1B-7B", "hybrid*"), behind=("MoE-1B-7B", "pre")),),
+    stated_orderings=(Ordering(quantity="perplexity", ahead=("MoE-1B-7B", "hybrid*"), behind=("MoE-1B-7B", "pre")),),
 )
 
 _INITS = {"Normal": "normal", "Depth-scaled": "scaled", "Megatron": "megatron"}
@@ -143,7 +143,7 @@ INIT = Recipe(
             ("Megatron", "hybrid"): 20.00,
         }
     },
-    claims=(
+    stated_orderings=(
         Ordering(quantity="perplexity", ahead=("Megatron", "hybrid"), behind=("Normal", "hybrid")),
         Ordering(quantity="perplexity", ahead=("Megatron", "hybrid"), behind=("Normal", "pre")),
         *(
@@ -165,7 +165,7 @@ ABLATION = Recipe(
     runs=lambda scale, data: (
         Run(name="550M", settings=_settings("550M", scale, data, ("pre", "hybrid", *_VARIANTS), "megatron")),
     ),
-    claims=tuple(
+    stated_orderings=tuple(
         Ordering(quantity="perplexity", ahead=("550M", "hybrid"), behind=("550M", other)) for other in _VARIANTS
     ),
 )

@@ -216,7 +216,7 @@ TABLE5 = Recipe(
     minutes=110,
     runs=_table5,
     published={"perplexity": row("LLaMA-1B", _TABLE_5)},
-    claims=(
+    stated_orderings=(
         *(
             Ordering(quantity="perplexity", ahead=("LLaMA-1B", "mix(1/4)"), behind=("LLaMA-1B", other))
             for other in _ALPHAS
@@ -290,7 +290,7 @@ TABLE8 = Recipe(
             for place, value in row(name, {"pre": pre, "mix(0.25)": mix}).items()
         }
     },
-    claims=tuple(
+    stated_orderings=tuple(
         Ordering(quantity="perplexity", ahead=("Scaled Initialization", placement), behind=(other, placement))
         for placement in ("pre", "mix(0.25)")
         for other in ("plain", "Scaled Initialization and Embed")
@@ -323,7 +323,7 @@ FIGURE2 = Recipe(
     ),
     angles=True,
     curves=("drops",),
-    claims=(
+    stated_orderings=(
         Ordering(quantity=_ANGLES, ahead=("Post-LN", ""), behind=("Pre-LN", "")),
         Ordering(quantity=_DROPS, ahead=("Post-LN", ""), behind=("Pre-LN", "")),
     ),
@@ -340,7 +340,7 @@ FIGURE3 = Recipe(
     runs=_plain(_SMALL, _THREE[:2], diagnosed=True),
     angles=True,
     curves=("drops", "gradients"),
-    claims=tuple(
+    stated_orderings=tuple(
         Ordering(quantity=quantity, ahead=(_SMALL, "post"), behind=(_SMALL, "pre"))
         for quantity in (_ANGLES, _DROPS, _GRADIENTS)
     ),
@@ -356,7 +356,7 @@ FIGURE4 = Recipe(
     minutes=10,
     runs=_plain("LLaMA-7B", ("pre", "mix(0.0625)"), evaluations=10),
     curves=("course",),
-    claims=(
+    stated_orderings=(
         Ordering(
             quantity="perplexity-over-course",
             ahead=("LLaMA-7B", "mix(0.0625)"),
@@ -374,7 +374,7 @@ FIGURE5 = Recipe(
     minutes=12,
     runs=_plain(_SMALL, _THREE, diagnosed=True),
     angles=True,
-    claims=(
+    stated_orderings=(
         Ordering(quantity=_DEEP_ANGLE, ahead=(_SMALL, "mix(0.25)"), behind=(_SMALL, "pre")),
         Ordering(quantity=_ANGLES, ahead=(_SMALL, "post"), behind=(_SMALL, "pre")),
     ),
@@ -389,7 +389,7 @@ FIGURE6 = Recipe(
     minutes=12,
     runs=_plain(_SMALL, _THREE, diagnosed=True),
     curves=("gradients", "drops"),
-    claims=(
+    stated_orderings=(
         *(Ordering(quantity=_UNEVEN, ahead=(_SMALL, "mix(0.25)"), behind=(_SMALL, other)) for other in ("pre", "post")),
         Ordering(quantity=_DEEP_DROP, ahead=(_SMALL, "mix(0.25)"), behind=(_SMALL, "pre")),
     ),

@@ -18,7 +18,7 @@ EvidenceByPlace = Mapping[Place, Seeds]
 
 def measured(recipe: Recipe, evidence: EvidenceByPlace) -> tuple[MeasuredQuantity, ...]:
     """Every quantity of the recipe in every place where something is published or known of it."""
-    asked = dict.fromkeys([*recipe.published, *(claim.quantity for claim in recipe.claims)])
+    asked = dict.fromkeys([*recipe.published, *(ordering.quantity for ordering in recipe.stated_orderings)])
     found = []
     for name in asked:
         quantity, numbers = QUANTITIES[name], recipe.published.get(name, {})
@@ -45,34 +45,34 @@ def measured(recipe: Recipe, evidence: EvidenceByPlace) -> tuple[MeasuredQuantit
     return tuple(found)
 
 
-def ordering(claim: Ordering, recipe: Recipe, evidence: EvidenceByPlace) -> OrderingResult:
-    """Whether a claim held."""
-    quantity = QUANTITIES[claim.quantity]
-    ahead, behind = (evidence.get(place, {}) for place in (claim.ahead, claim.behind))
+def ordering_result(ordering: Ordering, recipe: Recipe, evidence: EvidenceByPlace) -> OrderingResult:
+    """Whether an ordering of the paper held."""
+    quantity = QUANTITIES[ordering.quantity]
+    ahead, behind = (evidence.get(place, {}) for place in (ordering.ahead, ordering.behind))
     values, others = _values(quantity, ahead), _values(quantity, behind)
     difference = paired_difference(values, others)
-    numbers = recipe.published.get(claim.quantity, {})
+    numbers = recipe.published.get(ordering.quantity, {})
     return OrderingResult(
-        quantity=claim.quantity,
-        ahead=claim.ahead,
-        behind=claim.behind,
-        published=(numbers.get(claim.ahead), numbers.get(claim.behind)),
+        quantity=ordering.quantity,
+        ahead=ordering.ahead,
+        behind=ordering.behind,
+        published=(numbers.get(ordering.ahead), numbers.get(ordering.behind)),
         difference=difference,
         verdict=_verdict(quantity, ahead, behind, difference),
-        ours=claim.ours,
+        ours=ordering.ours,
     )
 
 
-def effect(claim: Ordering, recipe: Recipe, plain: EvidenceByPlace, varied: EvidenceByPlace) -> Effect:
-    """What becomes of a claim as the authors' code has it, and by how much that is another than as the paper says."""
-    quantity = QUANTITIES[claim.quantity]
+def effect(ordering: Ordering, recipe: Recipe, plain: EvidenceByPlace, varied: EvidenceByPlace) -> Effect:
+    """What becomes of an ordering as the authors' code has it, and by how much that is another than as the paper says."""
+    quantity = QUANTITIES[ordering.quantity]
 
     def differences(evidence: EvidenceByPlace) -> dict[int, float]:
-        ahead, behind = (_values(quantity, evidence.get(place, {})) for place in (claim.ahead, claim.behind))
+        ahead, behind = (_values(quantity, evidence.get(place, {})) for place in (ordering.ahead, ordering.behind))
         return {seed: ahead[seed] - behind[seed] for seed in ahead.keys() & behind.keys()}
 
     return Effect(
-        ordering=ordering(claim, recipe, varied),
+        ordering=ordering_result(ordering, recipe, varied),
         change=paired_difference(differences(varied), differences(plain)),
     )
 

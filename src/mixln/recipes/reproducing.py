@@ -10,11 +10,11 @@ from mixln.compare.chain_statistics import trainings_of
 from mixln.compare.results import Summary
 from mixln.compare.settings import GridSettings
 from mixln.compare.store import Store
-from mixln.recipes.curves import lines, turned
+from mixln.recipes.curves import angular_distance_maps, lines
 from mixln.recipes.deviations import RecipeVariant, changed
-from mixln.recipes.evidence import of_models, of_presets, of_run, swept
+from mixln.recipes.evidence import of_models, of_presets, of_run, sweep_points
 from mixln.recipes.folders import TRAININGS, placed
-from mixln.recipes.outcome import EvidenceByPlace, Seeds, effect, measured, ordering
+from mixln.recipes.outcome import EvidenceByPlace, Seeds, effect, measured, ordering_result
 from mixln.recipes.plan import trained_run
 from mixln.recipes.records import Place, Recipe, Run, Scale
 from mixln.recipes.results import DeviationStudy, Reproduction, VariantResult
@@ -68,7 +68,7 @@ class RecipeRunner:
         known.update(of_presets(self.recipe))
         for run in runs:
             known.update(self._gathered(run, summaries[run.name], RecipeVariant()))
-        orderings = [ordering(claim, self.recipe, known) for claim in self.recipe.orderings]
+        orderings = [ordering_result(ordering, self.recipe, known) for ordering in self.recipe.orderings]
         found = Reproduction(
             recipe=self.name,
             scale=self.scale,
@@ -79,8 +79,8 @@ class RecipeRunner:
             orderings=tuple(each for each in orderings if each.verdict != "not-measured"),
             seconds=sum(costs.values()),
             lines=tuple(lines(self.recipe, known)),
-            turned=tuple(turned(self.recipe, known)),
-            swept=tuple(each for run in runs for each in swept(run, summaries[run.name])),
+            turned=tuple(angular_distance_maps(self.recipe, known)),
+            swept=tuple(each for run in runs for each in sweep_points(run, summaries[run.name])),
             provenance=_provenance(summaries.values()),
         )
         return PaperResult(found=found, known=known, summaries=summaries, costs=costs)
@@ -111,12 +111,16 @@ class RecipeRunner:
             known.update(self._gathered(run, summaries[run.name], variant))
         costs = costs_of(new, summaries)
         judged = {(each.quantity, each.ahead, each.behind) for each in plain.found.orderings}
-        claims = [claim for claim in self.recipe.orderings if (claim.quantity, claim.ahead, claim.behind) in judged]
+        orderings = [
+            ordering
+            for ordering in self.recipe.orderings
+            if (ordering.quantity, ordering.ahead, ordering.behind) in judged
+        ]
         return VariantResult(
             name=variant.name,
             trained=tuple(map(trained_run, new)),
             measured=measured(self.recipe, known),
-            effects=tuple(effect(claim, self.recipe, plain.known, known) for claim in claims),
+            effects=tuple(effect(ordering, self.recipe, plain.known, known) for ordering in orderings),
             seconds=sum(seconds for training, seconds in costs.items() if training not in plain.costs),
             provenance=_provenance([summaries[run.name] for run in new]),
         )

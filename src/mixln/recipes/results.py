@@ -43,7 +43,7 @@ class MeasuredQuantity:
 
 @dataclass(frozen=True, kw_only=True)
 class OrderingResult:
-    """One claim and what became of it.
+    """One ordering and what became of it.
 
     :param difference: what is claimed to be ahead minus what is claimed to be behind, paired by seed.
     :param verdict: `held` or `reversed` where the 95% interval excludes zero, or, of perplexity and accuracy, where one of the two trained

@@ -11,7 +11,7 @@ from typing import Any
 from mixln.files import free_name, write_atomic
 from mixln.runs.profile import LayerProfile
 
-METRICS, ANSWERS = "metrics.jsonl", "answers.npz"
+METRICS, PREDICTIONS = "metrics.jsonl", "answers.npz"
 """Names of the file, and of the one with a classifier's answers beside it, see :mod:`mixln.evaluation.predictions`."""
 
 LONGEST = 2**24

@@ -73,11 +73,11 @@ class LearningRateSearch:
         return all(seed in results and results[seed].status == "finished" for seed in seeds)
 
 
-def climb(
+def tune_learning_rates(
     candidates: Sequence[Proxy], seed: int, job_of: JobOf, workers: PersistentPool, display: Display, steps: int
 ) -> list[LearningRateSearch]:
     """Tunes every candidate's learning rate at the full length with one seed; as one training ends, its candidate's next begins."""
-    climbs = [LearningRateSearch(proxy=proxy, seed=seed) for proxy in candidates]
+    searches = [LearningRateSearch(proxy=proxy, seed=seed) for proxy in candidates]
     running: dict[Path, tuple[LearningRateSearch, int]] = {}
 
     def following(each: LearningRateSearch) -> list[TrialJob]:
@@ -97,19 +97,19 @@ def climb(
 
     names = ", ".join(proxy.placement for proxy in candidates)
     display.say(f"full trainings: the learning rate of {names}, at most {TRIES} of each")
-    first = [job for each in climbs for job in following(each)]
-    display.begin(TRIES * len(climbs), sum(len(each.tried) for each in climbs), steps)
+    first = [job for each in searches for job in following(each)]
+    display.begin(TRIES * len(searches), sum(len(each.tried) for each in searches), steps)
     try:
         train(first, workers, display, more=more)
     finally:
         display.end()
-    for each in climbs:
+    for each in searches:
         each.settled = each.best
-    return climbs
+    return searches
 
 
 def seeded(
-    climbs: Sequence[LearningRateSearch],
+    searches: Sequence[LearningRateSearch],
     seeds: Sequence[int],
     job_of: JobOf,
     workers: PersistentPool,
@@ -117,7 +117,7 @@ def seeded(
     steps: int,
 ) -> None:
     """Trains with all seeds; who does not train at all of them goes a learning rate down, which all then get."""
-    pending = list(climbs)
+    pending = list(searches)
     for _ in range(RETREATS + 1):
         jobs = [(each, seed, job_of(each.proxy, each.rate(each.settled), seed)) for each in pending for seed in seeds]
         display.say(f"full trainings: all seeds of {', '.join(_named(each) for each in pending)}")

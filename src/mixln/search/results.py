@@ -20,7 +20,7 @@ frequency of tokens, or never knew more; its loss overflowed or rose above its s
 
 @dataclass(frozen=True, kw_only=True)
 class RampOutcome:
-    """Where one ramp broke, see :func:`mixln.search.stability_limit.breaking`.
+    """Where one ramp broke, see :func:`mixln.search.stability_limit.ramp_outcome`.
 
     :param rate: the highest learning rate that trains; `None` if none did. With `failure` `none` it is at least this.
     :param failure: what happened above it.

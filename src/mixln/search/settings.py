@@ -18,7 +18,8 @@ from mixln.training.settings import EngineSettings, RampSettings, TrainSettings
 LEAST_STEPS = 20
 """Of a ramp: with fewer, each step would be a leap."""
 LEAST_TRIALS = 6
-"""Short trainings of a search: one more than those that begin every search (`STARTS` and `PRE_STARTS` of :mod:`mixln.search.proxy_trials`)."""
+"""Short trainings of a search: one more than those that begin every search (`STARTS` and `PRE_STARTS` of
+:mod:`mixln.search.proxy_trials`)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ MARGIN = 0.02
 """Below the unigram baseline by less than this is no better than it, nats per token."""
 
 
-def breaking(rates: Sequence[float], losses: Sequence[float | None], *, floor: float) -> RampOutcome:
+def ramp_outcome(rates: Sequence[float], losses: Sequence[float | None], *, floor: float) -> RampOutcome:
     """Reads the ramp of one training.
 
     With s the loss smoothed over the last `WINDOW` records, m the least s so far and s₀ the first, a record is sound where

@@ -19,7 +19,7 @@ from mixln.runs.trials import TrialResult
 from mixln.search.folder import folder_of, named
 from mixln.search.results import LearningRateLimit, Ramp, Stress
 from mixln.search.settings import StressSettings
-from mixln.search.stability_limit import breaking
+from mixln.search.stability_limit import ramp_outcome
 
 
 def stress(settings: StressSettings, display: Display) -> Stress:
@@ -98,7 +98,7 @@ def _ramp(result: TrialResult, settings: StressSettings, floor: float, layers: i
         layers=layers,
         init=result.trial.init,
         seed=result.trial.seed,
-        breaking=None if failed else breaking(rates, [loss for _, loss in curve], floor=floor),
+        breaking=None if failed else ramp_outcome(rates, [loss for _, loss in curve], floor=floor),
         curve=tuple(curve),
         error=result.reason if failed else "",
     )

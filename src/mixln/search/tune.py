@@ -22,7 +22,7 @@ from mixln.hosts import count_parameters
 from mixln.nn.schemes import scheme
 from mixln.runs.provenance import here
 from mixln.runs.trials import Trial
-from mixln.search.finalists import TRIES, LearningRateSearch, climb, seeded
+from mixln.search.finalists import TRIES, LearningRateSearch, seeded, tune_learning_rates
 from mixln.search.folder import folder_of, named
 from mixln.search.proxy_trials import ProxyJob, ProxyTrials, limit_at, rounded
 from mixln.search.results import Finalist, Proxy, RateResult, Search, Termination
@@ -72,14 +72,14 @@ def tune(settings: SearchSettings, display: Display) -> Search:
                 chosen.append(
                     Proxy(placement="pre", post_layers=0, learning_rate=rate, loss=None, steps=0, ended="finished")
                 )
-            climbs = _finals(settings, data, chosen, seed, workers, display)
+            searches = _finals(settings, data, chosen, seed, workers, display)
         finally:
             workers.end()
-    finalists = ranked(climbs, settings.seeds)
+    finalists = ranked(searches, settings.seeds)
     steps = (
         len(counts) * settings.ramp_steps
         + sum(proxy.steps for proxy in proxies)
-        + sum(result.step for each in climbs for results in each.tried.values() for result in results.values())
+        + sum(result.step for each in searches for results in each.tried.values() for result in results.values())
     )
     return Search(
         settings=named(settings),
@@ -160,23 +160,23 @@ def _finals(
         folder = settings.out / "full" / f"post-{proxy.post_layers}_lr{rate!r}_seed{seed}"
         return dataclasses.replace(template, trial=trial, folder=folder)
 
-    climbs = climb(chosen, seed, job_of, workers, display, settings.steps)
-    pre = [each for each in climbs if not each.proxy.post_layers]
-    for each in sorted((each for each in climbs if each.proxy.post_layers), key=lambda each: each.loss(each.settled)):
+    searches = tune_learning_rates(chosen, seed, job_of, workers, display, settings.steps)
+    pre = [each for each in searches if not each.proxy.post_layers]
+    for each in sorted((each for each in searches if each.proxy.post_layers), key=lambda each: each.loss(each.settled)):
         seeded([each, *pre], settings.seeds, job_of, workers, display, settings.steps)
         if each.whole(settings.seeds):  # else the next one has its turn
             break
-    return climbs
+    return searches
 
 
-def ranked(climbs: Sequence[LearningRateSearch], seeds: tuple[int, ...]) -> tuple[Finalist, ...]:
+def ranked(searches: Sequence[LearningRateSearch], seeds: tuple[int, ...]) -> tuple[Finalist, ...]:
     """The finalists, the best one first: those that trained at all seeds, those at some, and those that fell behind before."""
 
     def rank(each: LearningRateSearch) -> tuple[int, float]:
         losses = _losses(each, seeds)
         return -len(losses), float(np.mean([*losses.values()])) if losses else each.loss(each.settled)
 
-    ordered = sorted(climbs, key=rank)
+    ordered = sorted(searches, key=rank)
     best = _losses(ordered[0], seeds)
     return tuple(_finalist(each, best if index else None, seeds) for index, each in enumerate(ordered))
 

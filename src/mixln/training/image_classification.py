@@ -63,8 +63,9 @@ class VisionTrainer(ScratchTrainer):
 
     @torch.no_grad()
     def measure(self) -> dict[str, float]:
-        """Figures of all held-out images, their labels neither smoothed nor mixed, see :class:`~mixln.evaluation.predictions.Predictions`; the
-        answers are left in the training's folder. With an average of the weights, it is the average's."""
+        """Figures of all held-out images, their labels neither smoothed nor mixed, see
+        :class:`~mixln.evaluation.predictions.Predictions`; the predictions are left in the training's folder. With an average
+        of the weights, it is the average's."""
         with self.final():
             answers = self._answers()
         if ranks.first():

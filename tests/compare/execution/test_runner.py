@@ -291,9 +291,9 @@ def test_one_process_that_trains_by_itself_waits_for_room_too(settings_for, tmp_
     """As `mixln pretrain` does it, without workers."""
     training = {"steps": 200, "evaluations": 2}
     chosen = {"placements": ("pre",), "seeds": (0,), "training": training}
-    together = TorchrunWorkers("ddp")
-    found = compare(settings_for(small_disk / "out", **chosen), display := Filler(small_disk), workers=together)
-    together.dismiss()
+    workers = TorchrunWorkers("ddp")
+    found = compare(settings_for(small_disk / "out", **chosen), display := Filler(small_disk), workers=workers)
+    workers.dismiss()
     assert display.paused >= 1
     assert [result.status for result in found.trials] == ["finished"]
     assert numbers(found) == numbers(compare(settings_for(tmp_path / "whole", **chosen), Recorder()))
@@ -310,12 +310,12 @@ class Halts(TrialJob):
 
 def test_of_several_trainings_none_is_begun_after_one_that_was_stopped(tmp_path):
     """Processes that train together must not go on apart: another may have ended."""
-    together, folders = TorchrunWorkers("ddp"), [tmp_path / "a", tmp_path / "b"]
+    workers, folders = TorchrunWorkers("ddp"), [tmp_path / "a", tmp_path / "b"]
     for folder in folders:
         folder.mkdir()
     trial = Trial(placement="pre", init="normal", learning_rate=1e-3, seed=0)
     first, second = (
-        together.submit(Halts(trial=trial, folder=folder, settings=CompareSettings(), config={}, data=tmp_path))
+        workers.submit(Halts(trial=trial, folder=folder, settings=CompareSettings(), config={}, data=tmp_path))
         for folder in folders
     )
     with pytest.raises(Stopped):
@@ -323,8 +323,8 @@ def test_of_several_trainings_none_is_begun_after_one_that_was_stopped(tmp_path)
     with pytest.raises(StoreError, match="was not begun, because the training before it failed"):
         second.result()
     assert [(folder / "begun").exists() for folder in folders] == [True, False]
-    together.close(kill=True)  # nothing is under way that would have to be killed
-    together.dismiss()
+    workers.close(kill=True)  # nothing is under way that would have to be killed
+    workers.dismiss()
 
 
 class Noting(TorchrunWorkers):

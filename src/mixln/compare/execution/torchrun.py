@@ -97,11 +97,11 @@ def on_all(
     keep_freed_memory()
     if not ranks.first():
         return follow()
-    together = TorchrunWorkers(parallel)
+    workers = TorchrunWorkers(parallel)
     try:
-        return hand_out(together)
+        return hand_out(workers)
     finally:
-        together.dismiss()
+        workers.dismiss()
 
 
 def follow() -> int:

@@ -32,7 +32,7 @@ IMAGENET_SIZE = (1_281_167, 1000)
 """Training images and classes of ImageNet-1K (arXiv:1409.0575)."""
 
 
-class VisionTask(Task[VisionCompareSettings, "Images"]):
+class VisionTask(Task[VisionCompareSettings, "PreparedImages"]):
     """The class of an image."""
 
     name, entry, head = "vision", "images", "image-classification"
@@ -112,9 +112,9 @@ class VisionTask(Task[VisionCompareSettings, "Images"]):
         results: Sequence[TrialResult],
         data: TaskData[PreparedImages],
     ) -> tuple[PlacementPredictions, ...]:
-        from mixln.compare.classifier_errors import answered
+        from mixln.compare.classifier_errors import classifier_predictions
 
-        return answered(store, rows, results, data.source)
+        return classifier_predictions(store, rows, results, data.source)
 
 
 TASK = VisionTask()
