@@ -10,7 +10,7 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 
-from mixln.bounds import Within, found_in, short
+from mixln.bounds import Range, found_in, short
 from mixln.cli import Others, main
 from mixln.cli.compare import COMMANDS as COMPARE
 from mixln.cli.pretrain import Pretrain
@@ -52,7 +52,7 @@ def parts(kind: Any) -> Iterator[type[Any]]:
 KINDS = sorted({kind for command in COMMANDS.values() for kind in parts(command)}, key=lambda kind: kind.__qualname__)
 
 
-def numbers(kind: type[Any]) -> Iterator[tuple[str, type[Any], bool, list[Within]]]:
+def numbers(kind: type[Any]) -> Iterator[tuple[str, type[Any], bool, list[Range]]]:
     """Name, `int` or `float`, whether there are several, and bounds of every number of a record."""
     plain, whole = get_type_hints(kind), get_type_hints(kind, include_extras=True)
     for item in dataclasses.fields(kind):

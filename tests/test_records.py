@@ -22,22 +22,22 @@ from mixln.compare import former as chain_former
 from mixln.compare.results import ChainResult, Summary
 from mixln.compare.settings import CompareSettings, PretrainSettings, VisionCompareSettings
 from mixln.compare.store import EXPERIMENT_RUN, Experiment
-from mixln.data.pictures import ImagesInfo
+from mixln.data.image_dataset import ImagesInfo
 from mixln.data.settings import ImageSettings, TextSettings
-from mixln.data.shards import Equal
+from mixln.data.shards import DuplicateDocuments
 from mixln.data.stream import Position
 from mixln.data.text import TextInfo
 from mixln.diagnostics.results import DIAGNOSES, Diagnoses, Diagnosis
 from mixln.errors import RecordError, SettingsError, UnknownEntry
 from mixln.evaluation.results import EVALUATION, Evaluation, Score
 from mixln.placement import Placement, placement
-from mixln.recipes.results import AS_PUBLISHED, REPRODUCTION, AsPublished, Reproduction
+from mixln.recipes.results import AS_PUBLISHED, REPRODUCTION, DeviationStudy, Reproduction
 from mixln.records import OPTIONAL, Partial, Sparse, derived, difference, from_json, read_json, to_json, unreadable
-from mixln.runs.checkpoints import Rows
-from mixln.runs.outcome import Tuned
+from mixln.runs.checkpoints import MetricsPrefix
+from mixln.runs.outcome import PostTrainingOutcome
 from mixln.runs.trials import StoredTrial, TrialResult
+from mixln.search.proxy_trials import Proposal
 from mixln.search.results import SEARCH, STRESS, Search, Stress
-from mixln.search.shorts import Proposal
 from mixln.training.settings import TrainSettings
 from tests.tiny import EVERY
 
@@ -46,11 +46,11 @@ STORED = Path(__file__).parent / "stored"
 PAPERS = Path(__file__).parents[1] / "docs/papers"
 """Files of several versions, some before entries were added."""
 ROOTS: dict[type, tuple[str, ...]] = {
-    AsPublished: ("table1.as-published.json",),
+    DeviationStudy: ("table1.as-published.json",),
     ChainResult: ("chain.json",),
     Diagnoses: ("diagnosis.json",),
     Diagnosis: (),
-    Equal: (),
+    DuplicateDocuments: (),
     Evaluation: ("evaluation.json",),
     Experiment: ("experiment-language.json", "experiment-vision.json"),
     ImagesInfo: ("images-info.json",),
@@ -58,7 +58,7 @@ ROOTS: dict[type, tuple[str, ...]] = {
     Position: ("position.json",),
     Proposal: ("proposal.json",),
     Reproduction: ("hybridnorm-init.json", "table1.json", "table4.json", "table8.json"),
-    Rows: (),
+    MetricsPrefix: (),
     Score: ("score.json",),
     Search: ("tune.json",),
     StoredTrial: ("trial.json", "trial-of-a-search.json"),
@@ -66,7 +66,7 @@ ROOTS: dict[type, tuple[str, ...]] = {
     Summary: ("results-language.json", "results-vision.json"),
     TextInfo: ("text-info.json", "prepared-text-info.json", "streamed-text-info.json"),
     TrialResult: ("trial-result.json",),
-    Tuned: ("finetune-result.json", "rlhf-result.json"),
+    PostTrainingOutcome: ("finetune-result.json", "rlhf-result.json"),
 }
 """Every record that is stored → files with one."""
 ENTRY = {ChainResult: "result", Placement: "placement", Score: "score"}

@@ -61,11 +61,11 @@ class _Finder(MetaPathFinder):
         finally:
             self.asking_others = False
         if spec is not None and spec.loader is not None:
-            spec.loader = _Then(spec.loader, self)
+            spec.loader = _ActionLoader(spec.loader, self)
         return spec
 
 
-class _Then(Loader):
+class _ActionLoader(Loader):
     """Wraps a loader and runs the action after it; all other attributes are those of the wrapped loader."""
 
     def __init__(self, loader: Loader, finder: _Finder) -> None:

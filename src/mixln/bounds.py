@@ -22,7 +22,7 @@ MOST_TOKENS = 10**15
 
 
 @dataclass(frozen=True, kw_only=True)
-class Within:
+class Range:
     """Bounds for a number.
 
     :param least: smallest value; with `above`, an exclusive bound.
@@ -67,16 +67,16 @@ def check_numbers(settings: Any) -> None:
 
 
 @cache
-def _bounds(kind: type[Any]) -> tuple[tuple[str, Within], ...]:
+def _bounds(kind: type[Any]) -> tuple[tuple[str, Range], ...]:
     types = get_type_hints(kind, include_extras=True)
     return tuple((item.name, bound) for item in fields(kind) for bound in found_in(types[item.name]))
 
 
-def found_in(kind: Any) -> Iterator[Within]:
+def found_in(kind: Any) -> Iterator[Range]:
     """Iterates over the bounds in a type's metadata, including those of its parts, such as `Steps | None`."""
-    yield from (entry for entry in getattr(kind, "__metadata__", ()) if isinstance(entry, Within))
+    yield from (entry for entry in getattr(kind, "__metadata__", ()) if isinstance(entry, Range))
     for part in get_args(kind):
-        if not isinstance(part, Within):
+        if not isinstance(part, Range):
             yield from found_in(part)
 
 
@@ -90,22 +90,22 @@ def short(value: float) -> str:
 _ABOVE = {"least": 0, "above": True}
 _NOT_NEGATIVE = {"least": 0, "rule": "must be 0 or more"}
 
-Steps = Annotated[int, Within(least=1, most=MOST_STEPS)]
-Tokens = Annotated[int, Within(least=1, most=MOST_TOKENS)]
-Layers = Annotated[int, Within(least=1, most=MOST_LAYERS)]
-Length = Annotated[int, Within(least=2, most=10**7, unit=" tokens")]
+Steps = Annotated[int, Range(least=1, most=MOST_STEPS)]
+Tokens = Annotated[int, Range(least=1, most=MOST_TOKENS)]
+Layers = Annotated[int, Range(least=1, most=MOST_LAYERS)]
+Length = Annotated[int, Range(least=2, most=10**7, unit=" tokens")]
 """Sequence length in tokens."""
-Batch = Annotated[int, Within(least=1, most=10**7)]
-Vocabulary = Annotated[int, Within(least=1, most=10**7)]
-Seed = Annotated[int, Within(least=0, most=2**32 - 1, rule="must lie in [0, 2³²)", interval=True)]
-Count = Annotated[int, Within(least=1, most=10**9)]
+Batch = Annotated[int, Range(least=1, most=10**7)]
+Vocabulary = Annotated[int, Range(least=1, most=10**7)]
+Seed = Annotated[int, Range(least=0, most=2**32 - 1, rule="must lie in [0, 2³²)", interval=True)]
+Count = Annotated[int, Range(least=1, most=10**9)]
 """Number of examples, questions, images or training runs."""
-Processes = Annotated[int, Within(least=1, most=10**6)]
+Processes = Annotated[int, Range(least=1, most=10**6)]
 """Number of processes, processors or devices."""
-Pixels = Annotated[int, Within(least=1, most=10**5)]
-Rank = Annotated[int, Within(least=1, most=10**5)]
-Share = Annotated[float, Within(least=0, most=1, below=True, rule="must lie in [0, 1)", interval=True)]
-Positive = Annotated[float, Within(**_ABOVE, most=10**6)]
-NotNegative = Annotated[float, Within(**_NOT_NEGATIVE, most=10**6)]
-Seconds = Annotated[float, Within(**_NOT_NEGATIVE, most=10**9)]
-Epochs = Annotated[float, Within(**_ABOVE, most=10**6)]
+Pixels = Annotated[int, Range(least=1, most=10**5)]
+Rank = Annotated[int, Range(least=1, most=10**5)]
+Share = Annotated[float, Range(least=0, most=1, below=True, rule="must lie in [0, 1)", interval=True)]
+Positive = Annotated[float, Range(**_ABOVE, most=10**6)]
+NotNegative = Annotated[float, Range(**_NOT_NEGATIVE, most=10**6)]
+Seconds = Annotated[float, Range(**_NOT_NEGATIVE, most=10**9)]
+Epochs = Annotated[float, Range(**_ABOVE, most=10**6)]

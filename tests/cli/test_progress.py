@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from mixln.cli.progress import Course, LiveDisplay, PlainDisplay, display
+from mixln.cli.progress import LiveDisplay, PlainDisplay, ProgressEstimate, display
+from mixln.compare.execution.runner import Progress
+from mixln.compare.execution.trial_job import TrialJob
 from mixln.compare.results import VersionChange
-from mixln.compare.runner import Progress
 from mixln.compare.settings import CompareSettings
-from mixln.compare.trial_job import TrialJob
 from mixln.report.wording.warnings import sentence
 from mixln.runs.trials import Trial, TrialResult
 
@@ -35,9 +35,9 @@ def test_the_display_fits_the_console():
     assert type(display(Console(file=io.StringIO(), force_terminal=True), "vision")) is LiveDisplay
 
 
-def course(elapsed: float, *, trials: int = 4, done: int = 0, steps: int = 100) -> Course:
+def course(elapsed: float, *, trials: int = 4, done: int = 0, steps: int = 100) -> ProgressEstimate:
     """A course that began `elapsed` seconds ago."""
-    made = Course(trials, done, steps)
+    made = ProgressEstimate(trials, done, steps)
     made.began -= elapsed
     return made
 

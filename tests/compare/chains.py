@@ -10,14 +10,14 @@ from mixln.compare.chain_statistics import summarise_chain
 from mixln.compare.results import ChainResult, Interruption, Summary
 from mixln.evaluation.results import Score, Scores, TaskMetric
 from mixln.evaluation.settings import TaskSettings
-from mixln.runs.outcome import Figure, Tuned
+from mixln.runs.outcome import PostTrainingOutcome, ValueWithError
 from mixln.runs.trials import Trial
 from tests.compare.records import results, summary
 
 
-def tuned(**after: float) -> Tuned:
+def tuned(**after: float) -> PostTrainingOutcome:
     """A training whose figures were 1 before."""
-    return Tuned(
+    return PostTrainingOutcome(
         status="finished",
         reason="",
         step=1,
@@ -25,8 +25,8 @@ def tuned(**after: float) -> Tuned:
         held_out=1,
         removed=0,
         too_long=0,
-        before={name: Figure(value=1.0) for name in after},
-        after={name: Figure(value=value) for name, value in after.items()},
+        before={name: ValueWithError(value=1.0) for name in after},
+        after={name: ValueWithError(value=value) for name, value in after.items()},
         curves={},
         gradient_norms=(),
         seconds=0.0,

@@ -6,8 +6,8 @@ import multiprocessing
 import time
 from collections.abc import Callable, Sequence
 
+from mixln.compare.execution.runner import Progress
 from mixln.compare.results import RunWarning
-from mixln.compare.runner import Progress
 from mixln.compare.settings import CompareSettings
 from mixln.runs.trials import TrialResult
 

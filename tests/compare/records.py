@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import TypeVar
 
 from mixln.compare.findings import AgainstBaseline, findings
-from mixln.compare.results import Floor, PlacementSummary, Summary, TrialLength
+from mixln.compare.results import FrequencyBaseline, PlacementSummary, Summary, TrialLength
 from mixln.compare.statistics import summarise
 from mixln.compare.tasks import TASKS
 from mixln.findings import Finding
 from mixln.runs.trials import Trial, TrialResult
 
 OUT = Path("runs/own words")
-FLOORS: dict[str, Floor] = {
-    "language": Floor(loss=math.log(500.0), bits_per_byte=2.5),
-    "vision": Floor(loss=math.log(10), figures={"accuracy": 0.1}),
+FLOORS: dict[str, FrequencyBaseline] = {
+    "language": FrequencyBaseline(loss=math.log(500.0), bits_per_byte=2.5),
+    "vision": FrequencyBaseline(loss=math.log(10), figures={"accuracy": 0.1}),
 }
 
 

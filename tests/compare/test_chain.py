@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mixln.compare.chain import KEPT, Clock
-from mixln.compare.chain_settings import ChainSettings, Learning
+from mixln.compare.chain import KEPT, ChainProgress
+from mixln.compare.chain_settings import ChainSettings, ChainStepSettings
 from mixln.compare.experiment import compare
 from mixln.compare.results import Chain, ChainResult, Summary
 from mixln.data.settings import ExampleSettings
@@ -23,8 +23,8 @@ from mixln.report.tables.chain import chain_markdown
 from mixln.report.tables.comparison import markdown_table
 from mixln.report.wording import pages
 from mixln.report.writing import write
-from mixln.runs.outcome import Figure, hacked
-from mixln.training.settings import RlhfSettings, TuneSettings
+from mixln.runs.outcome import ValueWithError, hacked
+from mixln.training.settings import PostTrainingSettings, RlhfSettings
 from tests.compare.chains import tuned
 from tests.compare.recorder import Recorder
 from tests.diagnostics import zoo
@@ -43,9 +43,9 @@ def chain(tmp_path_factory) -> ChainSettings:
     chosen = ExampleSettings(data=str(folder / "examples.jsonl"), held_out_examples=6)
     return ChainSettings(
         chain=("finetune,evaluate", "rlhf"),
-        finetune=Learning(chosen=chosen, tuning=TuneSettings(**TUNING, learning_rate=1e-3)),
+        finetune=ChainStepSettings(chosen=chosen, tuning=PostTrainingSettings(**TUNING, learning_rate=1e-3)),
         evaluate=TaskSettings(tasks=("small_choice",), task_folder=folder),
-        reward=Learning(chosen=chosen, tuning=TuneSettings(**TUNING, learning_rate=1e-3)),
+        reward=ChainStepSettings(chosen=chosen, tuning=PostTrainingSettings(**TUNING, learning_rate=1e-3)),
         rlhf=RlhfSettings(**TUNING, generations=2, new_tokens=4),
     )
 
@@ -158,7 +158,7 @@ def test_mistakes(steps, words):
 def test_the_time_left_goes_by_rounds_of_the_workers(monkeypatch):
     now = [0.0]
     monkeypatch.setattr("mixln.compare.chain.time.monotonic", lambda: now[0])
-    clock = Clock(print, trials=6, workers=2)
+    clock = ChainProgress(print, trials=6, workers=2)
     now[0] = 600.0
     assert clock.left(5) == clock.left(4) == ", about 20 min 00 s left"
     now[0] = 1200.0
@@ -169,9 +169,11 @@ def test_the_time_left_goes_by_rounds_of_the_workers(monkeypatch):
 def test_a_change_within_its_error_is_no_sign_of_hacking():
     noisy = replace(
         tuned(),
-        before={"reward": Figure(value=0.0, error=0.1), "accuracy": Figure(value=0.50, error=0.03)},
-        after={"reward": Figure(value=1.0, error=0.1), "accuracy": Figure(value=0.45, error=0.03)},
+        before={"reward": ValueWithError(value=0.0, error=0.1), "accuracy": ValueWithError(value=0.50, error=0.03)},
+        after={"reward": ValueWithError(value=1.0, error=0.1), "accuracy": ValueWithError(value=0.45, error=0.03)},
     )
     assert not hacked(noisy)
-    assert hacked(replace(noisy, after={**noisy.after, "accuracy": Figure(value=0.40, error=0.03)}))
-    assert not hacked(replace(noisy, after={"reward": Figure(value=0.2, error=0.1), "accuracy": Figure(value=0.1)}))
+    assert hacked(replace(noisy, after={**noisy.after, "accuracy": ValueWithError(value=0.40, error=0.03)}))
+    assert not hacked(
+        replace(noisy, after={"reward": ValueWithError(value=0.2, error=0.1), "accuracy": ValueWithError(value=0.1)})
+    )

@@ -24,7 +24,7 @@ from mixln.compare.chain_findings import (
 )
 from mixln.compare.results import AVERAGE, Interruption
 from mixln.evaluation.findings import LimitedQuestions
-from mixln.runs.outcome import Figure
+from mixln.runs.outcome import ValueWithError
 from tests.compare.chains import chained, ended, interrupted, tuned
 from tests.compare.records import all_of, one, summary
 from tests.compare.records import result as trial_result
@@ -73,7 +73,7 @@ def test_an_interrupted_trial_is_left_out_and_reported():
 
 def test_chance_and_identical_seeds_and_stalled_trials_are_reported():
     """Models at chance level, models that give one answer to all questions, judges at chance level, and trials that stalled."""
-    judge = replace(tuned(), after={"accuracy": Figure(value=0.52, error=0.03)})
+    judge = replace(tuned(), after={"accuracy": ValueWithError(value=0.52, error=0.03)})
     every = [
         replace(ended("pre", seed, {"a": 0.2, "b": 0.2 + seed / 100}, reward=2.0), reward=judge, judge="pre")
         for seed in (0, 1)
@@ -116,7 +116,7 @@ def test_one_seed_and_a_limit_of_questions_are_reported():
 
 
 def test_a_seed_that_diverged_has_no_part_in_the_reward_before():
-    lost = replace(tuned(), before={"reward": Figure(value=1.0), "accuracy": Figure(value=1.0)})
+    lost = replace(tuned(), before={"reward": ValueWithError(value=1.0), "accuracy": ValueWithError(value=1.0)})
     every = [ended("pre", 0, {}, reward=0.5, accuracy=0.9), replace(ended("pre", 1, {}), rlhf=lost)]
     compared = chained(every)
     assert compared.chain.rows[0].figures["rlhf reward before"].seeds == 1

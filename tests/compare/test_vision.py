@@ -13,7 +13,7 @@ from mixln.cli import main
 from mixln.compare.settings import CompareSettings, VisionCompareSettings
 from mixln.errors import SettingsError
 from mixln.presets import VISION_PRESETS, vision_config
-from tests.data.pictures import write_images
+from tests.data.image_files import write_images
 
 SMALL = {
     "model_type": "vit", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4,

@@ -10,11 +10,20 @@ import torch
 from PIL import Image
 
 from mixln.data import augmentation
-from mixln.data.augmentation import Batches, Centres, Draws, blended, check_augmentation, drawn, mixed, pasted
-from mixln.data.pictures import prepare_images
+from mixln.data.augmentation import (
+    CentreCrops,
+    ImageCollator,
+    ShuffledImages,
+    blended,
+    check_augmentation,
+    drawn,
+    mixed,
+    pasted,
+)
+from mixln.data.image_dataset import prepare_images
 from mixln.data.settings import AugmentSettings, ImageSettings
 from mixln.errors import SettingsError
-from tests.data.pictures import write_images
+from tests.data.image_files import write_images
 
 NOTHING = AugmentSettings(crop=1, flip=0, label_smoothing=0)
 ALL = AugmentSettings(crop=0.3, flip=0.5, rand_augment=9, mixup=0.8, cutmix=1.0, erasing=0.25)
@@ -28,12 +37,12 @@ def images(tmp_path_factory):
 
 
 def draws(images, *, seed=0, draws=100, batch=4, size=8, crop=1.0):
-    return Draws(images.train, seed, draws, batch, size, crop)
+    return ShuffledImages(images.train, seed, draws, batch, size, crop)
 
 
 def batch(images, augment, *, seed=0, first=0, count=16):
     rows = draws(images, seed=seed, crop=augment.crop)
-    return Batches(images.info, augment, seed)([rows[first + number] for number in range(count)])
+    return ImageCollator(images.info, augment, seed)([rows[first + number] for number in range(count)])
 
 
 def keys(rows, start, end):
@@ -83,7 +92,7 @@ def test_flips_turn_each_image_or_leave_it(images):
 def test_rand_augment_draws_operations_for_each_image(images):
     rows = draws(images)
     same = [rows[0]] * 16
-    made = Batches(images.info, replace(NOTHING, rand_augment=9), 0)(same)["pixel_values"]
+    made = ImageCollator(images.info, replace(NOTHING, rand_augment=9), 0)(same)["pixel_values"]
     assert len({image.numpy().tobytes() for image in made}) > 4
 
 
@@ -117,7 +126,7 @@ def test_an_evaluation_sees_the_middle_of_an_image_of_another_size(tmp_path):
         picture.save(path)
     chosen = ImageSettings(data=str(folder))
     images = prepare_images(chosen, size=16, channels=3, cache=tmp_path / "cache")
-    seen = Centres(images.held_out, 16)[0]["pixel_values"]
+    seen = CentreCrops(images.held_out, 16)[0]["pixel_values"]
     assert seen.shape == (3, 16, 16)
     assert seen[:, 1:-1, 1:-1].min() > 240
     assert seen.min() > 200  # at the edge the resizing reaches over it
@@ -167,7 +176,9 @@ def test_without_kornia_flips_are_refused_and_crops_work(images, monkeypatch):
 
 
 def test_rand_augment_changes_grey_images_too(images):
-    grey = Batches(replace(images.info, channels=1, mean=(0.5,), deviation=(0.25,)), AugmentSettings(rand_augment=9), 0)
+    grey = ImageCollator(
+        replace(images.info, channels=1, mean=(0.5,), deviation=(0.25,)), AugmentSettings(rand_augment=9), 0
+    )
     rows = [
         {"pixel_values": torch.randint(0, 256, (1, 8, 8), dtype=torch.uint8), "labels": 0, "draw": draw}
         for draw in range(6)

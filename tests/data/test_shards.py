@@ -18,9 +18,9 @@ import datasets
 import pytest
 
 from mixln.cli import main
-from mixln.data.parts import parts
 from mixln.data.preparation import prepare
 from mixln.data.settings import PrepareSettings, TextSettings
+from mixln.data.sharded_corpus import sharded_corpus
 from mixln.data.shards import prepare_shards
 from mixln.data.text import Text
 from mixln.errors import DataError, StoreError
@@ -55,7 +55,7 @@ def rows(text: Text) -> list[list[int]]:
 
 
 def test_holds_every_document_once_in_its_order(corpus, whole):
-    source, tokenizer = parts(settings(corpus, Path("unused"))), whole.tokenizer()
+    source, tokenizer = sharded_corpus(settings(corpus, Path("unused"))), whole.tokenizer()
     tokens = [token for row in rows(whole) for token in row]
     complete = {text for text in tokenizer.decode(tokens).split(tokenizer.eos_token) if text}
     texts = [list(source.train(file)) for file in range(FILES)]

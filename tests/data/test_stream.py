@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from mixln.data import stream
-from mixln.data.parts import Parts, parts
 from mixln.data.settings import TextSettings
-from mixln.data.stream import POSITION, Position, Stream
+from mixln.data.sharded_corpus import ShardedCorpus, sharded_corpus
+from mixln.data.stream import POSITION, Position, TokenStream
 from mixln.errors import DataError
 from tests import decoders
 
@@ -43,8 +43,8 @@ def folder(path: Path, files: int, documents: int = 11) -> TextSettings:
     return TextSettings(data=str(path), held_out=0.1, sequence_length=LENGTH)
 
 
-def streamed(settings: TextSettings, *, seed: int = 5, **share: Any) -> Stream:
-    return Stream(parts(settings), decoders.tokenizer(), length=LENGTH, seed=seed, **share)
+def streamed(settings: TextSettings, *, seed: int = 5, **share: Any) -> TokenStream:
+    return TokenStream(sharded_corpus(settings), decoders.tokenizer(), length=LENGTH, seed=seed, **share)
 
 
 def read(settings: TextSettings, count: int, *, size: int = 1, **more: Any) -> tuple[Tensor, list[list[int]]]:
@@ -59,7 +59,7 @@ def read(settings: TextSettings, count: int, *, size: int = 1, **more: Any) -> t
     return torch.stack(rows), positions
 
 
-def training_part(source: Parts) -> list[str]:
+def training_part(source: ShardedCorpus) -> list[str]:
     return [text for file in range(len(source.files)) for text in source.train(file)]
 
 
@@ -70,7 +70,7 @@ def documents(rows: Tensor) -> list[str]:
 
 
 def test_every_document_is_held_out_or_trained_on(tmp_path):
-    source = parts(folder(tmp_path / "data", 3))
+    source = sharded_corpus(folder(tmp_path / "data", 3))
     held_out = source.held_out(10**6)
     there = Counter(text for read in source.files for text in read() if text.strip())
     assert Counter(training_part(source)) + Counter(held_out) == there
@@ -81,7 +81,7 @@ def test_every_document_is_held_out_or_trained_on(tmp_path):
 @pytest.mark.parametrize("files", [1, 3, 9])
 def test_every_document_is_seen_once_an_epoch_by_all_processes_together(tmp_path, files, size, workers):
     settings = folder(tmp_path / "data", files)
-    every = training_part(parts(settings))
+    every = training_part(sharded_corpus(settings))
     tokens = sum(len(decoders.tokenizer()(text)["input_ids"]) + 1 for text in every)
     rows, _ = read(settings, -(-2 * tokens // LENGTH // size) * size, size=size, workers=workers)
     seen = documents(rows)
@@ -115,7 +115,7 @@ def test_no_token_is_lost_between_two_sequences(tmp_path):
 
 def test_order_is_shuffled_and_another_with_each_epoch_and_seed(tmp_path):
     settings = folder(tmp_path / "data", 2)
-    every = training_part(parts(settings))
+    every = training_part(sharded_corpus(settings))
     seen = documents(read(settings, 200)[0])
     one, two = seen[: len(every)], seen[len(every) : 2 * len(every)]
     assert sorted(one) == sorted(two)

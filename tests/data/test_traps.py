@@ -15,10 +15,10 @@ import pytest
 from mixln.data import rows, tokenizer
 from mixln.data.documents import corpus
 from mixln.data.examples import examples
-from mixln.data.parts import parts
 from mixln.data.preparation import prepare
 from mixln.data.rows import read_rows
 from mixln.data.settings import MOST_VOCABULARY, CorpusSettings, ExampleSettings, PrepareSettings, TextSettings
+from mixln.data.sharded_corpus import sharded_corpus
 from mixln.data.shards import prepare_shards
 from mixln.data.tokenizer import named_tokenizer, trained_tokenizer
 from mixln.errors import DataError, SettingsError
@@ -51,7 +51,7 @@ def refusal(data: object) -> str:
     said = []
     for read in (
         lambda settings: corpus(settings, tokens=10),
-        lambda settings: [list(file()) for file in parts(settings).files],
+        lambda settings: [list(file()) for file in sharded_corpus(settings).files],
     ):
         with pytest.raises(DataError) as caught:
             read(CorpusSettings(data=str(data)))
@@ -122,7 +122,7 @@ def test_hidden_folders_and_those_of_our_runs_are_no_data(tmp_path):
     (folder / "deep" / ".hidden.txt").write_text("one")
     after = corpus(CorpusSettings(data=str(folder)), tokens=1)
     assert after == before
-    assert len(parts(CorpusSettings(data=str(folder))).files) == 4
+    assert len(sharded_corpus(CorpusSettings(data=str(folder))).files) == 4
     for name in runs:  # the user's own files of such names mark nothing
         (folder / name).write_text("[1]")
         (folder / name).parent.joinpath("metrics.jsonl").unlink()
@@ -160,7 +160,7 @@ def test_what_a_gzip_unpacks_to_is_bounded(tmp_path, monkeypatch, line):
 def test_a_gzip_is_read_no_further_than_is_asked_for(tmp_path, monkeypatch):
     small_limits(monkeypatch)
     path = write_gz(tmp_path / "a.json.gz", b'{"text": "one two three"}\n' * 9000)
-    (read,) = parts(CorpusSettings(data=str(path))).files
+    (read,) = sharded_corpus(CorpusSettings(data=str(path))).files
     texts = read()
     assert [next(texts) for _ in range(100)] == ["one two three"] * 100
 

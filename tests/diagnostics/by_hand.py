@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mixln.diagnostics.results import Angular, Diagnosis, Drop, Drops, Gradients, Jacobian, Stream
+from mixln.diagnostics.results import Angular, Diagnosis, Drop, Drops, Gradients, Jacobian, ResidualStream
 from mixln.runs.profile import Profile
 
 NOTHING = Profile(attention=(), feed_forward=())
@@ -58,7 +58,7 @@ def diagnosis(found: Drops | None, **more) -> Diagnosis:
         model="m",
         layers=depth,
         angular=Angular(distance=distance, influence=(0.1,) * depth, tokens=10, convention="all"),
-        stream=Stream(entry_variance=1, entry_norm=1, variance=NOTHING, norm=NOTHING, share=NOTHING, gains={}),
+        stream=ResidualStream(entry_variance=1, entry_norm=1, variance=NOTHING, norm=NOTHING, share=NOTHING, gains={}),
         drops=found,
         **more,
     )

@@ -11,7 +11,7 @@ import pytest
 
 from mixln import records
 from mixln.cli import main
-from mixln.compare.runner import ERROR, clear_error, write_error
+from mixln.compare.execution.runner import ERROR, clear_error, write_error
 from mixln.data.preparation import prepare
 from mixln.data.settings import PrepareSettings, TextSettings
 from mixln.data.shards import prepare_shards

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from mixln.cli import main
+from mixln.compare.execution.trial_job import tidy
 from mixln.compare.sources import find
 from mixln.compare.store import Store
-from mixln.compare.trial_job import tidy
 from mixln.data.settings import PrepareSettings
 from mixln.data.shards import prepare_shards
 from mixln.errors import DataError, MixlnError, SettingsError, StoreError

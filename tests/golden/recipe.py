@@ -10,7 +10,7 @@ from mixln.compare.settings import CompareSettings
 from mixln.data.settings import TextSettings
 from mixln.recipes import RECIPES
 from mixln.recipes.curves import CURVES
-from mixln.recipes.records import Claim, Recipe, Run, row
+from mixln.recipes.records import Ordering, Recipe, Run, row
 from mixln.training.settings import TrainSettings
 
 UNEVEN = "gradient-unevenness"
@@ -33,7 +33,7 @@ def small(folder: Path) -> Recipe:
         scaled="everything", minutes=1,
         runs=lambda scale, data: (Run(name="Small", settings=settings, diagnosed=True),),
         published={"perplexity": row("Small", {"pre": 20.0, "mix(0.5)": 19.0})},
-        claims=(Claim(quantity=UNEVEN, ahead=("Small", "mix(0.5)"), behind=("Small", "pre")),),
+        stated_orderings=(Ordering(quantity=UNEVEN, ahead=("Small", "mix(0.5)"), behind=("Small", "pre")),),
         angles=True,
         curves=tuple(CURVES),
     )  # fmt: skip

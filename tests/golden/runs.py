@@ -121,7 +121,7 @@ def comparison(folder: Path) -> Numbers:
 
 def vision(folder: Path) -> Numbers:
     """Three placements, two seeds, on images of three colours."""
-    from tests.data.pictures import write_images
+    from tests.data.image_files import write_images
 
     write_images(folder / "data", count=30)
     (folder / "config.json").write_text(json.dumps(VISION))

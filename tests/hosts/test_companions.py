@@ -17,7 +17,7 @@ from mixln.errors import DataError
 from mixln.hosts import companions
 from mixln.hosts.companions import write_companion
 from mixln.hosts.sources import find_model
-from mixln.training.settings import TuneSettings
+from mixln.training.settings import PostTrainingSettings
 from tests import small
 
 TEXT = "dog<s>and"
@@ -77,7 +77,7 @@ def test_a_fine_tuned_model_keeps_its_tokens_and_its_token_to_pad_with(legacy, t
     pytest.importorskip("trl")
     from mixln.training.post_training import finetune_step
 
-    settings = TuneSettings(steps=1, batch_size=2, precision="float32")
+    settings = PostTrainingSettings(steps=1, batch_size=2, precision="float32")
     source = find_model(str(legacy), cache=tmp_path)
     assert AutoTokenizer.from_pretrained(legacy).pad_token is None
     finetune_step(
@@ -139,7 +139,7 @@ def test_a_tokenizer_that_would_change_shows_before_a_training(legacy, tmp_path,
         finetune_step(
             source,
             examples(tmp_path),
-            TuneSettings(steps=1),
+            PostTrainingSettings(steps=1),
             tmp_path / "out",
             seed=0,
         )

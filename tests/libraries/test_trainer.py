@@ -15,7 +15,7 @@ import mixln
 from mixln.errors import PlacementError
 from mixln.hosts import HOSTS
 from mixln.hosts.family import copy_weights
-from mixln.training.trainers import EqualTerms
+from mixln.training.trainers import FairTrainer
 from tests.hosts.families import config_of, inputs_of
 from tests.tiny import EVERY, placed, tokens
 
@@ -92,7 +92,7 @@ def test_weight_decay_spares_norms_gates_and_stream_weights_of_every_placement(n
     named = dict(model.named_parameters())  # a tied head is none of these
     decayed = named.keys() & set(trainer(model, tmp_path).get_decay_parameter_names(model))
     assert not few_dimensions(model) & decayed
-    assert decayed == set(EqualTerms.get_decay_parameter_names(None, model))  # type: ignore[arg-type]
+    assert decayed == set(FairTrainer.get_decay_parameter_names(None, model))  # type: ignore[arg-type]
 
 
 def test_weight_decay_reaches_adapters_as_it_does_on_the_stock_class(tmp_path):

@@ -10,14 +10,14 @@ from mixln.cli import main
 from mixln.errors import SettingsError
 from mixln.placement import placement
 from mixln.recipes import RECIPES
-from mixln.recipes.deviations import DEVIATIONS, Variant, changed, recounted, variants
+from mixln.recipes.deviations import DEVIATIONS, RecipeVariant, changed, recounted, variants
 from mixln.recipes.folders import placed
 from tests.recipes.test_outcome import trial
 
 
 def first(name, *chosen):
     recipe = RECIPES[name]
-    (variant,) = variants(("+".join(chosen),)) if chosen else (Variant(),)
+    (variant,) = variants(("+".join(chosen),)) if chosen else (RecipeVariant(),)
     return changed(recipe.runs("cpu", None)[0], variant).settings
 
 
@@ -54,7 +54,7 @@ def test_a_sum_over_n_batches_counted_as_n_plus_one():
     assert found == pytest.approx(loss * 600 / 601)
     assert math.exp(found) / 20 == pytest.approx(0.995, abs=2e-4)
     assert recounted(trial(None, status="diverged"), variant).loss is None
-    assert recounted(trial(loss), Variant()).loss == loss
+    assert recounted(trial(loss), RecipeVariant()).loss == loss
 
 
 def test_what_is_refused(tmp_path, capsys):
@@ -83,7 +83,7 @@ def test_the_same_settings_have_one_folder_whatever_they_are_for(tmp_path):
     """DeepNorm's own α changes one placement of four; scaled embeddings are no other with Scaled Embed."""
 
     def folder(name, index, text=""):
-        variant = variants((text,))[0] if text else Variant()
+        variant = variants((text,))[0] if text else RecipeVariant()
         run = changed(RECIPES[name].runs("cpu", None)[index], variant)
         return placed(run, tmp_path, tmp_path).settings.out.name
 

@@ -10,14 +10,14 @@ import pytest
 from mixln.recipes.former import as_published, reproduction
 from mixln.recipes.results import (
     REPRODUCTION,
-    AsPublished,
+    DeviationStudy,
     Interval,
     Line,
-    Measured,
-    Ordering,
+    MeasuredQuantity,
+    OrderingResult,
     Reproduction,
     TrainedRun,
-    Varied,
+    VariantResult,
 )
 from mixln.records import from_json, to_json
 from mixln.runs.provenance import Hardware, former_hardware
@@ -98,7 +98,7 @@ def test_an_outcome_in_its_present_form() -> None:
         812.5,
     )
     assert [each.quantity for each in found.measured] == ["angle-contrast", "accuracy-arc_easy", "perplexity"]
-    numbers = from_json(Measured, {"quantity": "perplexity", **MEASURED})
+    numbers = from_json(MeasuredQuantity, {"quantity": "perplexity", **MEASURED})
     assert found.measured[2] == numbers
     assert [each.verdict for each in found.orderings] == [
         "held",
@@ -109,7 +109,7 @@ def test_an_outcome_in_its_present_form() -> None:
         "undecided",
         "failed",
     ]
-    assert found.orderings[0] == Ordering(
+    assert found.orderings[0] == OrderingResult(
         quantity="gradient-unevenness",
         ahead=("LLaMA-130M", "post"),
         behind=("LLaMA-130M", "pre"),
@@ -171,9 +171,9 @@ def test_an_outcome_as_published() -> None:
         "orderings": FORMER["orderings"],
         "varied": [{"name": "evaluation+bfloat16", "what": "In words.", "effects": [effect], **varied}],
     }
-    found = from_json(AsPublished, as_published(former))
+    found = from_json(DeviationStudy, as_published(former))
     (made,) = found.varied
-    assert isinstance(made, Varied)
+    assert isinstance(made, VariantResult)
     assert (made.name, made.effects[0].ordering.verdict, len(made.trained)) == ("evaluation+bfloat16", "reversed", 2)
 
 

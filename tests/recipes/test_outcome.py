@@ -7,10 +7,10 @@ import math
 
 import pytest
 
-from mixln.recipes.outcome import effect, measured, ordering
+from mixln.recipes.outcome import effect, measured, ordering_result
 from mixln.recipes.quantities import QUANTITIES, Evidence
-from mixln.recipes.records import Claim, Recipe, row
-from mixln.recipes.results import AsPublished, Reproduction, Swept, TrainedRun, Varied
+from mixln.recipes.records import Ordering, Recipe, row
+from mixln.recipes.results import DeviationStudy, Reproduction, SweepPoint, TrainedRun, VariantResult
 from mixln.report.markdown import outcome as markdown_outcome
 from mixln.report.tables.reproduction import changes_beside, differences_beside, numbers_beside
 from mixln.report.wording import reproduction as words
@@ -19,7 +19,7 @@ from mixln.runs.profile import LayerProfile
 from mixln.runs.trials import Trial, TrialResult
 from tests.report import diagnosis_samples as samples
 
-CLAIM = Claim(quantity="perplexity", ahead=("A", "mix"), behind=("A", "pre"))
+CLAIM = Ordering(quantity="perplexity", ahead=("A", "mix"), behind=("A", "pre"))
 RECIPE = Recipe(
     title="A table", source="A paper", reading="As it stands.", scaled="everything", minutes=1,
     published={"perplexity": row("A", {"pre": 20.0, "mix": 19.0})},
@@ -58,7 +58,7 @@ def seeds(*losses, status="finished"):
     ],
 )
 def test_verdicts(mix, pre, expected):
-    found = ordering(CLAIM, RECIPE, {("A", "mix"): mix, ("A", "pre"): pre})
+    found = ordering_result(CLAIM, RECIPE, {("A", "mix"): mix, ("A", "pre"): pre})
     assert found.verdict == expected
     assert found.published == (19.0, 20.0)
 
@@ -75,21 +75,21 @@ def test_models_at_chance_level_decide_nothing():
     claim = dataclasses.replace(CLAIM, quantity="mean-task-accuracy")
     low, lower, high = answered(0.24, 0.242, 0.241), answered(0.22, 0.221, 0.222), answered(0.34, 0.343, 0.341)
     for mix, pre, expected in ((low, lower, "at-chance"), (high, lower, "held"), (lower, high, "reversed")):
-        assert ordering(claim, RECIPE, {("A", "mix"): mix, ("A", "pre"): pre}).verdict == expected
+        assert ordering_result(claim, RECIPE, {("A", "mix"): mix, ("A", "pre"): pre}).verdict == expected
 
 
 def test_where_more_is_better():
-    claim = Claim(quantity="final-reward", ahead=("A", "mix"), behind=("A", "pre"))
+    claim = Ordering(quantity="final-reward", ahead=("A", "mix"), behind=("A", "pre"))
     rewards = {
         ("A", "mix"): {seed: Evidence(figures={"rlhf reward": 1.0 + seed / 100}) for seed in range(3)},
         ("A", "pre"): {seed: Evidence(figures={"rlhf reward": 0.5}) for seed in range(3)},
     }
-    assert ordering(claim, RECIPE, rewards).verdict == "held"
+    assert ordering_result(claim, RECIPE, rewards).verdict == "held"
 
 
 def test_layers_of_a_model_that_did_not_train_say_nothing():
     """Two of three seeds are left, and decide; with one of them there is nothing to tell noise from."""
-    claim = Claim(quantity="deep-angle", ahead=("A", "mix"), behind=("A", "pre"))
+    claim = Ordering(quantity="deep-angle", ahead=("A", "mix"), behind=("A", "pre"))
 
     def measured_layers(*turns, stalled=()):
         return {
@@ -100,16 +100,20 @@ def test_layers_of_a_model_that_did_not_train_say_nothing():
         }
 
     pre = measured_layers(0.100, 0.101, 0.102)
-    found = ordering(claim, RECIPE, {("A", "mix"): measured_layers(0.2, 0.203, 0.0, stalled=(2,)), ("A", "pre"): pre})
+    found = ordering_result(
+        claim, RECIPE, {("A", "mix"): measured_layers(0.2, 0.203, 0.0, stalled=(2,)), ("A", "pre"): pre}
+    )
     assert (found.verdict, found.difference.pairs) == ("held", 2)
     assert found.difference.mean == pytest.approx(0.101)
-    found = ordering(
+    found = ordering_result(
         claim,
         RECIPE,
         {("A", "mix"): {**measured_layers(0.2, 0.203), 2: Evidence(result=trial(2.0, 2))}, ("A", "pre"): pre},
     )
     assert (found.verdict, found.difference.pairs) == ("undecided", 2)  # one that trained could not be diagnosed
-    found = ordering(claim, RECIPE, {("A", "mix"): measured_layers(0.2, 0.0, 0.0, stalled=(1, 2)), ("A", "pre"): pre})
+    found = ordering_result(
+        claim, RECIPE, {("A", "mix"): measured_layers(0.2, 0.0, 0.0, stalled=(1, 2)), ("A", "pre"): pre}
+    )
     assert (found.verdict, found.difference.pairs) == ("single-seed", 1)
 
 
@@ -134,11 +138,11 @@ def test_a_seed_that_diverged_is_seen_beside_those_that_trained():
     plain = {("A", "mix"): seeds(2.0, 2.1), ("A", "pre"): seeds(None, None, status="diverged")}
     one = {0: seeds(2.5)[0], 1: Evidence(result=trial(None, 1, "diverged"))}
     varied = {("A", "mix"): seeds(2.0, 2.1), ("A", "pre"): one}
-    found = AsPublished(
+    found = DeviationStudy(
         recipe="table1", scale="cpu", command="mixln reproduce table1",
-        measured=measured(RECIPE, plain), orderings=(ordering(CLAIM, RECIPE, plain),),
+        measured=measured(RECIPE, plain), orderings=(ordering_result(CLAIM, RECIPE, plain),),
         varied=(
-            Varied(
+            VariantResult(
                 name="embedding", trained=(), measured=measured(RECIPE, varied),
                 effects=(effect(CLAIM, RECIPE, plain, varied),), seconds=1.0,
             ),
@@ -168,7 +172,7 @@ def test_the_report_says_what_held():
     evidence = {("A", "mix"): seeds(2.0, 2.1, 2.05), ("A", "pre"): seeds(3.0, 3.2, 3.05)}
     found = Reproduction(
         recipe="table1", scale="cpu", command="mixln reproduce table1", trained=(RUN,), measured=measured(RECIPE, evidence),
-        orderings=tuple(ordering(claim, RECIPE, evidence) for claim in RECIPE.orderings), seconds=60.0,
+        orderings=tuple(ordering_result(claim, RECIPE, evidence) for claim in RECIPE.orderings), seconds=60.0,
     )  # fmt: skip
     said = markdown_outcome(found)
     assert words.tally(found) in said
@@ -191,9 +195,9 @@ def test_a_sweep_of_learning_rates_is_a_table_and_a_figure(tmp_path):
     found = Reproduction(
         recipe="table5", scale="cpu", command="c", trained=(), measured=(), orderings=(), seconds=1.0,
         swept=(
-            Swept(run="A", placement="pre", learning_rate=1e-3, losses=(math.log(10), math.log(10)), trained=2),
-            Swept(run="A", placement="pre", learning_rate=1e-2, losses=(math.log(12), None), trained=1),
-            Swept(run="A", placement="mix(1/4)", learning_rate=1e-3, losses=(None, None), trained=0),
+            SweepPoint(run="A", placement="pre", learning_rate=1e-3, losses=(math.log(10), math.log(10)), trained=2),
+            SweepPoint(run="A", placement="pre", learning_rate=1e-2, losses=(math.log(12), None), trained=1),
+            SweepPoint(run="A", placement="mix(1/4)", learning_rate=1e-3, losses=(None, None), trained=0),
         ),
     )  # fmt: skip
     said = markdown_outcome(found)
@@ -222,12 +226,12 @@ def test_a_number_from_before_the_training_counts_all_seeds():
         for seed, status in enumerate(("finished", "finished", "stalled"))
     }
     every = {seed: Evidence(result=trial(2.0, seed), figures={"average": 0.3}) for seed in range(3)}
-    assert ordering(claim, RECIPE, {("A", "mix"): some, ("A", "pre"): every}).verdict == "undecided"
+    assert ordering_result(claim, RECIPE, {("A", "mix"): some, ("A", "pre"): every}).verdict == "undecided"
 
 
 def test_a_sweep_shows_the_mean_of_what_trained():
     def swept(*losses, trained):
-        return Swept(run="A", placement="mix", learning_rate=1e-3, losses=losses, trained=trained)
+        return SweepPoint(run="A", placement="mix", learning_rate=1e-3, losses=losses, trained=trained)
 
     assert swept(7.0, 2.0, 2.2, trained=2).counted == (2.0, 2.2)
     assert swept(7.2, None, 7.0, trained=0).counted == (7.0, 7.2)

@@ -20,13 +20,13 @@ from mixln.recipes.curves import CURVES
 from mixln.recipes.deviations import DEVIATIONS
 from mixln.recipes.folders import seeds_of
 from mixln.recipes.plan import planned
-from mixln.recipes.records import Claim, Recipe, Run, row
+from mixln.recipes.records import Ordering, Recipe, Run, row
 from mixln.recipes.reproducing import costs_of
 from mixln.recipes.results import Reproduction
 from mixln.records import from_json
 from mixln.report.wording import recipe_plan
 from mixln.report.wording import reproduction as words
-from mixln.runs.outcome import Tuned
+from mixln.runs.outcome import PostTrainingOutcome
 from mixln.runs.trials import Trial, TrialResult
 from mixln.training.settings import TrainSettings
 from tests import small
@@ -55,9 +55,9 @@ def recipe(tmp_path, monkeypatch):
         scaled="everything", minutes=1,
         runs=lambda scale, data: (Run(name="Small", settings=settings, diagnosed=True),),
         published={"perplexity": row("Small", {"pre": 20.0, "mix(1/3)": 19.0})},
-        claims=(
-            Claim(quantity=UNEVEN, ahead=("Small", "mix(1/3)"), behind=("Small", "pre")),
-            Claim(quantity=ANGLE, ahead=("Small", "mix(1/3)"), behind=("Small", "pre"), ours=True),
+        stated_orderings=(
+            Ordering(quantity=UNEVEN, ahead=("Small", "mix(1/3)"), behind=("Small", "pre")),
+            Ordering(quantity=ANGLE, ahead=("Small", "mix(1/3)"), behind=("Small", "pre"), ours=True),
         ),
         angles=True,
         curves=tuple(CURVES),
@@ -141,10 +141,10 @@ def test_a_recipe_of_language_from_its_trainings_to_its_verdicts(recipe, tmp_pat
 
 
 def test_what_a_recipe_trained_counts_the_steps_after_the_pre_training(recipe):
-    def ended(placement: str, **steps: Tuned) -> ChainResult:
+    def ended(placement: str, **steps: PostTrainingOutcome) -> ChainResult:
         return ChainResult(trial=Trial(placement=placement, init="normal", learning_rate=1e-3, seed=0), **steps)
 
-    tuned = Tuned(
+    tuned = PostTrainingOutcome(
         status="finished", reason="", step=1, examples=1, held_out=1, removed=0, too_long=0, before={}, after={}, curves={},
         gradient_norms=(), seconds=20.0,
     )  # fmt: skip
@@ -167,7 +167,9 @@ def test_what_the_authors_code_makes_of_it_stands_beside_it(recipe, tmp_path, ca
     one = recipe.runs("cpu", None)[0]
     fewer = dataclasses.replace(one.settings, learning_rates=(3e-3,))
     RECIPES["small"] = dataclasses.replace(
-        recipe, claims=(), runs=lambda scale, data: (dataclasses.replace(one, settings=fewer, diagnosed=False),)
+        recipe,
+        stated_orderings=(),
+        runs=lambda scale, data: (dataclasses.replace(one, settings=fewer, diagnosed=False),),
     )
     out, trainings = tmp_path / "out" / "small-cpu", tmp_path / "out" / "trainings"
     command = ["reproduce", "small", "--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")]
@@ -215,7 +217,7 @@ def test_only_some_of_the_models(recipe, tmp_path, capsys):
     RECIPES["small"] = dataclasses.replace(
         recipe, runs=lambda scale, data: (run, dataclasses.replace(run, name="Other")),
         published={"perplexity": {("Small", "pre"): 20.0, ("Small", "mix(1/3)"): 19.0, ("Other", "pre"): 18.0}},
-        claims=(Claim(quantity=UNEVEN, ahead=("Other", "pre"), behind=("Small", "pre")),),
+        stated_orderings=(Ordering(quantity=UNEVEN, ahead=("Other", "pre"), behind=("Small", "pre")),),
     )  # fmt: skip
     made = RECIPES["small"].only(("Small",), "cpu")
     assert [run.name for run in made.runs("cpu", None)] == ["Small"]
@@ -233,7 +235,7 @@ def test_other_seeds_go_on_from_what_was_trained(recipe, tmp_path, capsys):
     one = recipe.runs("cpu", None)[0]
     fewer = dataclasses.replace(one.settings, learning_rates=(3e-3,))
     RECIPES["small"] = dataclasses.replace(
-        recipe, claims=(), minutes=10, runs=lambda scale, data: (dataclasses.replace(one, settings=fewer, diagnosed=False),)
+        recipe, stated_orderings=(), minutes=10, runs=lambda scale, data: (dataclasses.replace(one, settings=fewer, diagnosed=False),)
     )  # fmt: skip
     command = ["reproduce", "small", "--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")]
     (plain,) = RECIPES["small"].runs("cpu", None)

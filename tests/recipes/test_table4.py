@@ -15,7 +15,7 @@ from mixln.recipes.results import Reproduction
 from mixln.records import from_json
 from mixln.report.wording import recipe_plan
 from mixln.report.wording import reproduction as words
-from tests.data.pictures import write_images
+from tests.data.image_files import write_images
 
 
 def test_the_settings_are_convnexts():

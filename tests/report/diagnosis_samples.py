@@ -17,7 +17,7 @@ from mixln.diagnostics.results import (
     Gradients,
     Jacobian,
     Omission,
-    Stream,
+    ResidualStream,
 )
 from mixln.runs.profile import Profile
 from mixln.runs.provenance import ModelFacts, Provenance
@@ -108,7 +108,7 @@ def model(name: str, layers: int = 12, *, decay: float = 0.8, growth: float = 0.
             held_out_documents=10,
         ),
         angular=angular(rows, tuple(1 - math.cos(math.pi * row[0]) for row in rows)),
-        stream=Stream(
+        stream=ResidualStream(
             entry_variance=0.4,
             entry_norm=10.0,
             variance=profile(0.5, growth),
@@ -145,7 +145,7 @@ def minimal(name: str, layers: int = 3) -> Diagnosis:
         model=name,
         layers=layers,
         angular=angular(rows),
-        stream=Stream(entry_variance=1.0, entry_norm=1.0, variance=whole, norm=whole, share=unknown, gains={}),
+        stream=ResidualStream(entry_variance=1.0, entry_norm=1.0, variance=whole, norm=whole, share=unknown, gains={}),
         omitted=(Omission(kind="unknown-branches", model_type="unheard-of"),),
     )
 

@@ -12,12 +12,12 @@ import numpy as np
 from PIL import Image
 
 from mixln.compare.results import (
-    Answered,
     Cell,
     DiagnosisFailure,
-    Floor,
+    FrequencyBaseline,
     Interval,
-    Mistake,
+    Misclassification,
+    PlacementPredictions,
     PlacementSummary,
     RunWarnings,
     Summary,
@@ -32,7 +32,7 @@ from mixln.runs.provenance import Hardware, Provenance
 from mixln.runs.trials import Trial, TrialResult
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
-FLOOR = Floor(loss=7.05, bits_per_byte=2.61)
+FLOOR = FrequencyBaseline(loss=7.05, bits_per_byte=2.61)
 TEXT = TextInfo(
     description="corpus.txt",
     fingerprint="0" * 20,
@@ -324,9 +324,9 @@ def pictures() -> Summary:
         figures = {"accuracy": sum(values) / 2, "top5": 0.99, "calibration": 0.031}
         rows.append(row(name, [dataclasses.replace(cell(made, intervals[name]), bits_per_byte=None, figures=figures)]))
         trials += made
-    mistake = Mistake(image=image, label="Shirt", predicted=HOSTILE, confidence=0.987)
-    answered = Answered(
+    mistake = Misclassification(image=image, label="Shirt", predicted=HOSTILE, confidence=0.987)
+    answered = PlacementPredictions(
         placement="pre", reliability=((0.45, 0.5, 40), (0.95, 0.9, 900), (0.2, 0.1, 3)), mistakes=(mistake, mistake)
     )
-    floor = Floor(loss=math.log(10), figures={"accuracy": 0.1})
+    floor = FrequencyBaseline(loss=math.log(10), figures={"accuracy": 0.1})
     return summary(rows, trials, task="vision", floor=floor, answered=(answered,), text=None)

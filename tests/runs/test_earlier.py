@@ -15,7 +15,7 @@ import pytest
 from mixln.cli import main
 from mixln.compare.chain import KEPT as KEPT_CHAIN
 from mixln.compare.diagnosis import KEPT as KEPT_DIAGNOSIS
-from mixln.data.pictures import Images
+from mixln.data.image_dataset import PreparedImages
 from mixln.data.shards import EQUAL
 from mixln.data.text import Text
 from mixln.errors import StoreError
@@ -208,7 +208,7 @@ def test_a_report_is_replaced(here, name, kind, news):
 
 def test_images_in_the_cache_are_read(tmp_path):
     shutil.copy(Path(__file__).parents[1] / "stored/images-info.json", tmp_path / "info.json")
-    assert Images.load(tmp_path).info.size > 0
+    assert PreparedImages.load(tmp_path).info.size > 0
 
 
 def test_a_trial_of_images_is_read(here):

@@ -17,7 +17,7 @@ from mixln.records import from_json
 from mixln.runs.provenance import Hardware, ModelFacts
 from mixln.runs.schema import Schema
 from mixln.search.former import search
-from mixln.search.results import SEARCH, STRESS, Ending, Search
+from mixln.search.results import SEARCH, STRESS, Search, Termination
 
 STORED = Path(__file__).parents[1] / "stored"
 
@@ -94,8 +94,8 @@ def test_how_the_trainings_of_a_search_ended() -> None:
     data["chosen"] = data["finalists"][0]
     found = from_json(Search, search(data))
     assert found.finalists[0].ended == (
-        Ending(status="finished"),
-        Ending(status="diverged", reason="the training loss is not finite"),
+        Termination(status="finished"),
+        Termination(status="diverged", reason="the training loss is not finite"),
     )
     assert found.chosen == found.finalists[0]
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from mixln.compare.results import Interval
-from mixln.search.results import Ending, Finalist, Limit, Proxy, Ramp, Search, Stress, Tried
+from mixln.search.results import Finalist, LearningRateLimit, Proxy, Ramp, RateResult, Search, Stress, Termination
 from mixln.search.settings import placement_with
 
 
-def limit(**more) -> Limit:
+def limit(**more) -> LearningRateLimit:
     """A limit of Pre-LN in 2 layers that is not known."""
     values = {"rate": None, "low": None, "high": None, "trained": 0, "failures": ("stalls", "stalls"), **more}
     values = {
@@ -19,10 +19,10 @@ def limit(**more) -> Limit:
         "spiked": 0,
         **values,
     }
-    return Limit(**values)
+    return LearningRateLimit(**values)
 
 
-def stressed(*limits: Limit, ramps: tuple[Ramp, ...] = (), **more) -> Stress:
+def stressed(*limits: LearningRateLimit, ramps: tuple[Ramp, ...] = (), **more) -> Stress:
     """A stress test whose baseline is Pre-LN."""
     values = {"rates": (1e-3, 1.0), "steps": 20, "floor": 5.8, **more}
     return Stress(settings={}, baseline="pre", limits=limits, ramps=ramps, **values)
@@ -47,14 +47,14 @@ def finalist(count: int, rate: float, losses: tuple[float | None, ...], differen
         seeds=seeds,
         losses=losses,
         ended=tuple(
-            Ending(status="finished") if loss else Ending(status="diverged", reason="the loss is not finite")
+            Termination(status="finished") if loss else Termination(status="diverged", reason="the loss is not finite")
             for loss in losses
         ),
         loss=mean,
         low=None if mean is None or len(losses) < 2 else mean - 0.1,
         high=None if mean is None or len(losses) < 2 else mean + 0.1,
         difference=difference,
-        tried=(Tried(learning_rate=rate, seeds=seeds, losses=losses),),
+        tried=(RateResult(learning_rate=rate, seeds=seeds, losses=losses),),
     )
 
 

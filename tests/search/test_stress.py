@@ -14,7 +14,7 @@ from mixln.report.tables.stress import table
 from mixln.report.wording import pages, search_report
 from mixln.search import stress
 from mixln.search.findings import StabilityLimit, stress_findings
-from mixln.search.results import Breaking, Limit, Ramp
+from mixln.search.results import LearningRateLimit, Ramp, RampOutcome
 from mixln.search.settings import StressSettings
 from mixln.training.schedule import ramp
 from mixln.training.settings import RampSettings
@@ -83,7 +83,7 @@ def test_a_stress_test_orders_placements_and_depths(files, capsys):
 
 def test_a_ramp_that_failed_is_no_seed_that_never_trained():
     """Of two seeds one trained up to 0.01, and the other ended with an error."""
-    sound = Breaking(rate=0.01, failure="stalls", spikes=0, first_spike=None, least=5.0, best_rate=0.01)
+    sound = RampOutcome(rate=0.01, failure="stalls", spikes=0, first_spike=None, least=5.0, best_rate=0.01)
     ramp = Ramp(placement="pre", layers=2, init="normal", seed=0, breaking=sound, curve=((0.01, 5.0),))
     crashed = dataclasses.replace(ramp, seed=1, breaking=None, curve=(), error="out of memory")
     (limit,) = stress._limits([ramp, crashed], "pre")
@@ -100,12 +100,12 @@ def test_a_ramp_that_failed_is_no_seed_that_never_trained():
 def test_the_figures_have_the_intervals_and_gaps_where_a_loss_is_beyond_them(depths):
     rates = [1e-3 * 10 ** (index / 4) for index in range(9)]
     losses = [6.0, 5.9, 5.5, 5.2, 5.0, 60.0, 60.0, 60.0, None]
-    broken = Breaking(
+    broken = RampOutcome(
         rate=rates[4], failure="diverges", spikes=0, first_spike=None, least=5.0, best_rate=rates[4]
     )  # fmt: skip
     found = stressed(
         *(
-            Limit(
+            LearningRateLimit(
                 placement="pre", title="Pre-LN", layers=depth, init="normal", rate=rates[4], low=rates[3], high=50.0,
                 trained=2, censored=0, failures=("diverges", "diverges"), spiked=0,
             )

@@ -10,13 +10,14 @@ import shutil
 import pytest
 
 from mixln.cli import main
-from mixln.compare.runner import Machine
+from mixln.compare.execution.pool import PersistentPool
+from mixln.compare.execution.runner import Machine
+from mixln.compare.execution.trial_job import TrialJob
 from mixln.compare.settings import CompareSettings
-from mixln.compare.trial_job import TrialJob
 from mixln.errors import MixlnError
 from mixln.report.wording import search as wording
 from mixln.runs.trials import Trial, TrialResult
-from mixln.search import full, shorts, tune
+from mixln.search import finalists, proxy_trials, tune
 from mixln.search.results import SEARCH
 from mixln.search.settings import SearchSettings, placement_with
 from mixln.training.settings import TrainSettings
@@ -40,9 +41,9 @@ def test_the_ends_of_the_share_are_pre_and_post():
 
 def test_between_two_ramps_the_limit_is_their_geometric_mean():
     limits = ((0, 1e-1), (2, 1e-3), (4, 1e-4))
-    assert shorts.limit_at(limits, 0) == pytest.approx(1e-1)
-    assert shorts.limit_at(limits, 1) == pytest.approx(1e-2)
-    assert shorts.limit_at(limits, 4) == pytest.approx(1e-4)
+    assert proxy_trials.limit_at(limits, 0) == pytest.approx(1e-1)
+    assert proxy_trials.limit_at(limits, 1) == pytest.approx(1e-2)
+    assert proxy_trials.limit_at(limits, 4) == pytest.approx(1e-4)
 
 
 def test_candidates_are_the_best_of_each_count_and_pre_ln():
@@ -78,10 +79,10 @@ class Known:
 
     def __init__(self, folder, losses):
         self.folder, self.losses = folder, losses
-        self.climb = full.Climb(proxy=proxy(1, 1e-3, 5.0), seed=TUNING)
-        self.numbers = {self.climb.rate(number): number for number in losses}
+        self.search = finalists.LearningRateSearch(proxy=proxy(1, 1e-3, 5.0), seed=TUNING)
+        self.numbers = {self.search.rate(number): number for number in losses}
         for number, known in losses.items():
-            rate = self.climb.rate(number)
+            rate = self.search.rate(number)
             for seed, loss in zip((TUNING, 0, 1), known, strict=False):
                 write_result(self.at(rate, seed), result(loss, rate, seed, "finished" if loss else "diverged"))
 
@@ -97,7 +98,7 @@ class Known:
         )
 
     def climbed(self):
-        (found,) = full.climb([self.climb.proxy], TUNING, self.job_of, None, Silent(), 40)
+        (found,) = finalists.tune_learning_rates([self.search.proxy], TUNING, self.job_of, None, Silent(), 40)
         return found
 
 
@@ -119,7 +120,7 @@ def test_a_learning_rate_goes_up_while_that_is_better_and_else_down(losses, trie
 
 
 def test_the_last_of_its_direction_is_said_to_be():
-    each = full.Climb(proxy=proxy(1, 1e-3, 5.0), seed=TUNING)
+    each = finalists.LearningRateSearch(proxy=proxy(1, 1e-3, 5.0), seed=TUNING)
     for numbers, settled, edge in (((0, 1, 2, 3), 3, True), ((0, 1, -1), 0, False), ((0, 1, -1, -2), -2, True)):
         each.tried, each.settled = {number: {} for number in numbers}, settled
         assert each.edge == edge
@@ -138,7 +139,7 @@ def test_who_does_not_train_at_all_seeds_goes_a_learning_rate_down(second, settl
     known = Known(tmp_path, {1: [4.0, 4.1, second[1]], 0: [5.0, 5.1, second[0]], 2: [4.5], -1: [5.5, 5.6, second[-1]]})
     found = known.climbed()
     assert found.settled == 1
-    full.seeded([found], (0, 1), known.job_of, None, Silent(), 40)
+    finalists.seeded([found], (0, 1), known.job_of, None, Silent(), 40)
     assert (found.settled, found.whole((0, 1))) == (settled, whole)
     (finalist,) = tune.ranked([found], (0, 1))
     assert finalist.losses == tuple(known.losses[settled][1:])  # the tuning seed is no result
@@ -158,10 +159,10 @@ def test_an_error_ends_the_search_where_another_learning_rate_would_not_help(tmp
             more(job.folder, result(None, job.trial.learning_rate, job.trial.seed, "failed"))
         return {job.folder: result(None, job.trial.learning_rate, job.trial.seed, "failed") for job in jobs}
 
-    monkeypatch.setattr(full, "train", train)
+    monkeypatch.setattr(finalists, "train", train)
     for known in (Known(tmp_path / "a", {0: []}), Known(tmp_path / "b", {0: [4.0], 1: [4.2], -1: [4.2]})):
         with pytest.raises(MixlnError, match=r"a full training failed: .*; run the same command again"):
-            full.seeded([known.climbed()], (0, 1), known.job_of, None, Silent(), 40)
+            finalists.seeded([known.climbed()], (0, 1), known.job_of, None, Silent(), 40)
     assert asked == [1, 0, 2]  # while rates were tuned; then with all seeds, once
 
 
@@ -169,7 +170,7 @@ def test_who_fell_behind_while_rates_were_tuned_stands_behind(tmp_path):
     best = Known(tmp_path / "a", {0: [4.0, 4.1, 4.2], 1: [4.2], -1: [4.2]})
     behind = Known(tmp_path / "b", {0: [3.9], 1: [4.2], -1: [4.2]})
     ahead, other = best.climbed(), behind.climbed()
-    full.seeded([ahead], (0, 1), best.job_of, None, Silent(), 40)
+    finalists.seeded([ahead], (0, 1), best.job_of, None, Silent(), 40)
     first, second = tune.ranked([other, ahead], (0, 1))
     assert (first.losses, first.difference) == ((4.1, 4.2), None)
     assert (second.seeds, second.losses, second.loss) == ((), (), None)
@@ -181,13 +182,13 @@ def test_what_is_tried_first_is_tried_after_an_interruption_too(files, tmp_path)
 
     settings = SearchSettings(out=tmp_path, layers=4)
     limits = ((0, 0.1), (1, 0.02), (4, 0.02))
-    job = shorts.Short(
+    job = proxy_trials.ProxyJob(
         trial=Trial(placement="pre", init="normal", learning_rate=1e-3, seed=3), folder=tmp_path, config={}, data=tmp_path,
         settings=settings.comparison(),
     )  # fmt: skip
 
     def proposals(count):
-        search = shorts.Shorts(settings, job, layers=4, seed=3, limits=limits, worst=9.0)
+        search = proxy_trials.ProxyTrials(settings, job, layers=4, seed=3, limits=limits, worst=9.0)
         study = search._study()
         return [search._job(study.ask()) for _ in range(count)]
 
@@ -206,7 +207,7 @@ def test_what_is_tried_first_is_tried_after_an_interruption_too(files, tmp_path)
     assert {each.folder for each in again} == {each.folder for each in begun[1:]}
     assert TrialState.COMPLETE in [
         trial.state
-        for trial in shorts.Shorts(settings, job, layers=4, seed=3, limits=limits, worst=9.0)._study().trials
+        for trial in proxy_trials.ProxyTrials(settings, job, layers=4, seed=3, limits=limits, worst=9.0)._study().trials
     ]
 
 
@@ -230,7 +231,7 @@ def test_a_search_chooses_shows_its_evidence_and_repeats_nothing(files, capsys):
     for each in found["finalists"]:
         assert each["seeds"] in ([0, 1], [])
         assert each["seeds"] or (each is not found["finalists"][0] and each["post_layers"])
-        assert 1 <= len(each["tried"]) <= full.TRIES + full.RETREATS
+        assert 1 <= len(each["tried"]) <= finalists.TRIES + finalists.RETREATS
         assert each["learning_rate"] in [tried["learning_rate"] for tried in each["tried"]]
     full_steps = sum(json.loads(path.read_text())["step"] for path in (out / "full").glob("*/result.json"))
     steps = 3 * 20 + sum(each["steps"] for each in found["proxies"]) + full_steps
@@ -267,7 +268,7 @@ def test_a_short_training_is_ended_by_a_file(files):
     from transformers import TrainerControl, TrainerState
 
     control, state = TrainerControl(), TrainerState()
-    watcher = shorts.Ended(files / "stop")
+    watcher = proxy_trials.StopOnFile(files / "stop")
     state.log_history = [{"loss": 1.0}]
     for exists, evaluated, ends in ((False, False, False), (True, False, False), (True, True, True)):
         if exists:
@@ -314,7 +315,7 @@ def test_the_ramps_have_the_settings_of_the_training():
     assert made.training.beta2 == settings.training.beta2
 
 
-class Dies(shorts.Short):
+class Dies(proxy_trials.ProxyJob):
     """A training whose worker is killed the first time."""
 
     def work(self):
@@ -335,9 +336,9 @@ def test_workers_that_stay_are_replaced_when_one_dies(files):
         data=text.folder,
         settings=CompareSettings(training=TrainSettings(steps=4, batch_size=4, precision="float32")),
     )
-    workers = shorts.Kept(Machine(jobs=1, threads=1, gpus=0))
+    workers = PersistentPool(Machine(jobs=1, threads=1, gpus=0))
     try:
-        results = shorts.train([job], workers, Silent())
+        results = proxy_trials.train([job], workers, Silent())
         assert results[job.folder].status in ("finished", "stalled")
         assert results[job.folder].step == 4
     finally:

@@ -13,16 +13,16 @@ import torch.nn.functional as F
 from transformers import AutoImageProcessor, ViTConfig
 
 import mixln
-from mixln.data.augmentation import Batches, Centres
-from mixln.data.pictures import prepare_images
+from mixln.data.augmentation import CentreCrops, ImageCollator
+from mixln.data.image_dataset import prepare_images
 from mixln.data.settings import AugmentSettings, ImageSettings
+from mixln.evaluation.predictions import Predictions
 from mixln.runs.metrics import MetricsFile, read_metrics
-from mixln.training.answers import Answers
 from mixln.training.image_classification import ImageObjective
 from mixln.training.pretraining import PretrainingConfig, PretrainingRun
 from mixln.training.run import run
 from mixln.training.settings import EngineSettings, VisionTrainSettings
-from tests.data.pictures import write_images
+from tests.data.image_files import write_images
 
 SIZES = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
 PLAIN = AugmentSettings(crop=1, flip=0, label_smoothing=0)
@@ -102,10 +102,10 @@ def test_of_a_class_of_nearly_all_images_little_is_left_to_learn(images, tmp_pat
 
 def test_the_answers_to_the_held_out_images_are_left(images, tmp_path):
     outcome = train(images, tmp_path, "mix(0.5)")
-    answers = Answers.read(tmp_path)
+    answers = Predictions.read(tmp_path)
     model = mixln.from_pretrained(tmp_path / "checkpoint-8").eval()
-    batch = Batches(images.info, PLAIN, 0)(
-        [Centres(images.held_out, 8)[index] for index in range(len(images.held_out))]
+    batch = ImageCollator(images.info, PLAIN, 0)(
+        [CentreCrops(images.held_out, 8)[index] for index in range(len(images.held_out))]
     )
     with torch.no_grad():
         logits = model(pixel_values=batch["pixel_values"]).logits
@@ -162,8 +162,8 @@ def test_averaged_weights_are_evaluated_and_saved(images, tmp_path):
     assert not any(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
     losses = [[row["loss"] for row in rows(tmp_path / name) if "loss" in row] for name in ("weights", "average")]
     assert losses[0] == losses[1], "the training itself must not see the average"
-    seen = [Centres(images.held_out, 8)[index] for index in range(len(images.held_out))]
-    batch = Batches(images.info, PLAIN, 0)(seen)
+    seen = [CentreCrops(images.held_out, 8)[index] for index in range(len(images.held_out))]
+    batch = ImageCollator(images.info, PLAIN, 0)(seen)
     with torch.no_grad():
         logits = two.eval()(pixel_values=batch["pixel_values"]).logits
     assert F.cross_entropy(logits, batch["labels"]).item() == pytest.approx(outcome.loss, rel=1e-5)

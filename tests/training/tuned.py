@@ -12,13 +12,13 @@ import pytest
 
 from mixln.data.examples import Examples
 from mixln.hosts.sources import Source, find_model, tokenizer_of
-from mixln.runs.outcome import Tuned
+from mixln.runs.outcome import PostTrainingOutcome
 from mixln.training import run
 from mixln.training.callbacks import Evaluations
 from mixln.training.finetune import FinetuningRun
 from mixln.training.post_training_run import with_padding
 from mixln.training.reward import RewardRun
-from mixln.training.settings import TuneSettings
+from mixln.training.settings import PostTrainingSettings
 from tests import decoders
 
 WORDS = ("one", "two", "three", "four", "five", "six")
@@ -42,8 +42,10 @@ def source(folder: Path, placement: str | None = "mix(0.5)", **changes: Any) -> 
     return find_model(str(folder / "model"), cache=folder / "cache")
 
 
-def settings(**changes: Any) -> TuneSettings:
-    return TuneSettings(**{"steps": 12, "batch_size": 6, "learning_rate": 3e-3, "precision": "float32", **changes})
+def settings(**changes: Any) -> PostTrainingSettings:
+    return PostTrainingSettings(
+        **{"steps": 12, "batch_size": 6, "learning_rate": 3e-3, "precision": "float32", **changes}
+    )
 
 
 def common(
@@ -60,12 +62,16 @@ def common(
     }
 
 
-def tune(folder: Path, model: Source, *, seed: int = 0, checkpoint_seconds: float = 1e9, **changes: Any) -> Tuned:
+def tune(
+    folder: Path, model: Source, *, seed: int = 0, checkpoint_seconds: float = 1e9, **changes: Any
+) -> PostTrainingOutcome:
     shared = common(folder, model, COMPLETIONS, seed, checkpoint_seconds)
     return run.run(FinetuningRun(settings=settings(**changes), **shared))
 
 
-def judge(folder: Path, model: Source, *, seed: int = 0, checkpoint_seconds: float = 1e9, **changes: Any) -> Tuned:
+def judge(
+    folder: Path, model: Source, *, seed: int = 0, checkpoint_seconds: float = 1e9, **changes: Any
+) -> PostTrainingOutcome:
     shared = common(folder, model, PAIRS, seed, checkpoint_seconds)
     return run.run(RewardRun(settings=settings(**changes), **shared))
 

@@ -20,13 +20,13 @@ from mixln.cli.given import check_filled, check_together, given
 from mixln.cli.mistakes import WIDE, one_line
 from mixln.cli.placements import Placements
 from mixln.cli.plan import PlanCommand
+from mixln.cli.post_training import FineTune, Reward, Rlhf
 from mixln.cli.pretrain import Pretrain, trained
 from mixln.cli.prune import Prune
 from mixln.cli.reproduce import Reproduce
 from mixln.cli.stress import StressCommand
 from mixln.cli.terminal import plain
 from mixln.cli.tune import TuneCommand
-from mixln.cli.tuning import FineTune, Reward, Rlhf
 from mixln.errors import MixlnError, SettingsError, Stopped
 from mixln.launch import launched
 

@@ -16,11 +16,11 @@ from mixln.compare.tasks import TASKS, task_of
 from mixln.errors import SettingsError, unknown
 
 if TYPE_CHECKING:
+    from mixln.compare.execution.runner import Workers
     from mixln.compare.results import Summary
-    from mixln.compare.runner import Workers
 
 
-class Comparing:
+class CompareCommand:
     """What `mixln compare` does, whatever the task."""
 
     SETTINGS: ClassVar[type[GridSettings]]
@@ -38,13 +38,13 @@ class Comparing:
         )  # a worker can be sent these, and not this class, which has no module
 
 
-def _command(settings: type[GridSettings]) -> type[Comparing]:
+def _command(settings: type[GridSettings]) -> type[CompareCommand]:
     """The command of a task: its settings, and what is done with them."""
-    made = type(settings.__name__, (settings, Comparing), {"__doc__": settings.__doc__, "SETTINGS": settings})
+    made = type(settings.__name__, (settings, CompareCommand), {"__doc__": settings.__doc__, "SETTINGS": settings})
     return dataclass(frozen=True, kw_only=True)(made)
 
 
-COMMANDS: dict[str, type[Comparing]] = {name: _command(task.settings) for name, task in TASKS.items()}
+COMMANDS: dict[str, type[CompareCommand]] = {name: _command(task.settings) for name, task in TASKS.items()}
 """Task → command: each has options of its own."""
 Compare = COMMANDS[CompareSettings.task]
 
@@ -54,7 +54,7 @@ def task_asked(arguments: list[str]) -> str:
     return given(arguments).get("task", CompareSettings.task)
 
 
-def command_of(arguments: list[str]) -> tuple[type[Comparing], Any]:
+def command_of(arguments: list[str]) -> tuple[type[CompareCommand], Any]:
     """The command that `mixln compare` with these arguments is, and the settings that stand for options that are not given.
 
     :raises SettingsError: if there is no such task.

@@ -25,7 +25,7 @@ class Pretrain(PretrainSettings):
 
     def run(self) -> int:
         """Trains, prints the result, and writes the report; of several processes, rank 0 prints and writes."""
-        from mixln.compare.together import on_all
+        from mixln.compare.execution.torchrun import on_all
 
         announce(self.out)
         return on_all(

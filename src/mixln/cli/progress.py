@@ -12,9 +12,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from mixln.compare.execution.runner import Progress
 from mixln.compare.experiment import Display
 from mixln.compare.results import RunWarning
-from mixln.compare.runner import Progress
 from mixln.compare.tasks import TASKS
 from mixln.formats import duration
 from mixln.report.wording.nouns import nouns
@@ -35,7 +35,7 @@ def display(console: Console, task: str, ended: Callable[[TrialResult], str] | N
     return (LiveDisplay if console.is_terminal else PlainDisplay)(console, task, ended)
 
 
-class Course:
+class ProgressEstimate:
     """Counts what is done and estimates the time left from the optimizer steps since the start."""
 
     def __init__(self, trials: int, done: int, steps: int) -> None:
@@ -67,7 +67,7 @@ class PlainDisplay:
         self.console = console
         self.task: str = task
         self.ended = ended or partial(_ended, task=task)
-        self.course = Course(0, 0, 1)
+        self.course = ProgressEstimate(0, 0, 1)
         self.last = time.monotonic()
 
     def _print(self, text: str) -> None:
@@ -77,7 +77,7 @@ class PlainDisplay:
         self._print(f"warning: {sentence(warning)}")
 
     def begin(self, trials: int, done: int, steps: int) -> None:
-        self.course = Course(trials, done, steps)
+        self.course = ProgressEstimate(trials, done, steps)
         self._print(f"trials: {done} of {trials} done, {trials - done} to run, {steps} steps each")
 
     def watch(self, running: Sequence[Progress]) -> None:

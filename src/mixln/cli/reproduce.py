@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
-from mixln.bounds import Seed, Within
+from mixln.bounds import Range, Seed
 from mixln.cli.terminal import Terminal
 from mixln.compare.settings import ExecutorSettings
 from mixln.errors import SettingsError, unknown
 from mixln.files import cache_folder, check_writable
 from mixln.launch import launched
 from mixln.recipes import RECIPES, Scale
-from mixln.recipes.deviations import DEVIATIONS, Variant, check, variants
+from mixln.recipes.deviations import DEVIATIONS, RecipeVariant, check, variants
 from mixln.recipes.folders import TRAININGS, ended, folder_of, placed, seeds_of
 from mixln.recipes.plan import check_machine
 from mixln.recipes.records import Recipe, Run
@@ -24,8 +24,8 @@ from mixln.runs.reports import ReportFolder
 from mixln.training.settings import EngineSettings, Parallel
 
 if TYPE_CHECKING:
+    from mixln.compare.execution.runner import Workers
     from mixln.compare.results import Summary
-    from mixln.compare.runner import Workers
     from mixln.compare.settings import GridSettings
 
 
@@ -62,7 +62,7 @@ class Reproduce(ExecutorSettings):
     """Folder for prepared text and images."""
     seeds: tuple[Seed, ...] = ()
     """Other seeds than the recipe's, for example 0 1 2 3 4 where three do not tell; what was trained before is kept."""
-    micro_batch_size: Annotated[int, Within(least=0, most=10**7)] | None = None
+    micro_batch_size: Annotated[int, Range(least=0, most=10**7)] | None = None
     """At most so many sequences or images per forward pass of the pre-training, to save memory. What was trained with more at a time is
     trained again. Left out, what the recipe has for its scale."""
     engine: Annotated[EngineSettings, tyro.conf.arg(name="")] = field(default_factory=EngineSettings)
@@ -121,16 +121,16 @@ class Reproduce(ExecutorSettings):
             return 0
         if processes == 1:
             return self._carry_out(recipe, chosen, terminal)
-        from mixln.compare.together import on_all
+        from mixln.compare.execution.torchrun import on_all
 
         trainings = [run.settings.training for run in runs]
         return on_all(self.parallel, trainings, lambda workers: self._carry_out(recipe, chosen, terminal, workers))
 
     def _carry_out(
-        self, recipe: Recipe, chosen: tuple[Variant, ...], terminal: Terminal, workers: Workers | None = None
+        self, recipe: Recipe, chosen: tuple[RecipeVariant, ...], terminal: Terminal, workers: Workers | None = None
     ) -> int:
         from mixln.cli.compare import exit_code, show
-        from mixln.recipes.reproducing import Carrier
+        from mixln.recipes.reproducing import RecipeRunner
         from mixln.report.tables import grid, reproduction
         from mixln.report.wording.reproduction import tally
         from mixln.report.writing import write_reproduction
@@ -151,7 +151,7 @@ class Reproduce(ExecutorSettings):
             codes.append(exit_code(summary))
             return summary
 
-        carrier = Carrier(
+        carrier = RecipeRunner(
             name=self.recipe,
             recipe=recipe,
             only=self.only,
@@ -209,7 +209,7 @@ class Reproduce(ExecutorSettings):
     def _done(self, run: Run) -> int:
         return ended(placed(run, self.out / TRAININGS, self.cache))
 
-    def _command(self, chosen: tuple[Variant, ...]) -> str:
+    def _command(self, chosen: tuple[RecipeVariant, ...]) -> str:
         parts = [
             f"mixln reproduce {self.recipe}",
             *(["--scale paper"] if self.scale == "paper" else []),
@@ -233,12 +233,12 @@ def _earlier(folder: Path) -> bool:
 
 
 def _document(folder: Path) -> str:
-    from mixln.recipes.results import AS_PUBLISHED, REPRODUCTION, AsPublished, Reproduction
+    from mixln.recipes.results import AS_PUBLISHED, REPRODUCTION, DeviationStudy, Reproduction
     from mixln.report.writing import reproductions
 
     folder = folder.resolve()  # whose name the links have
     found: dict[str, Reproduction] = {}
-    beside: dict[str, AsPublished] = {}
+    beside: dict[str, DeviationStudy] = {}
     for path in sorted(folder.glob("*.json")):
         name = path.name.partition(".")[0]
         if name not in RECIPES or path.name not in (f"{name}.json", f"{name}.as-published.json"):

@@ -20,8 +20,8 @@ from typing import Any
 from mixln.compare import former
 from mixln.compare.chain_settings import ChainSettings
 from mixln.compare.chain_statistics import summarise_chain
+from mixln.compare.execution.runner import Job, Progress, Workers, run, write_error
 from mixln.compare.results import Chain, ChainResult, Interruption, PlacementSummary
-from mixln.compare.runner import Job, Progress, Workers, run, write_error
 from mixln.compare.store import Store
 from mixln.errors import Stopped, first_line
 from mixln.evaluation.offline import PERPLEXITY
@@ -32,7 +32,7 @@ from mixln.records import difference, to_json
 from mixln.runs.checksums import read_sums
 from mixln.runs.folder import REQUEST, RunFolder, RunKind
 from mixln.runs.metrics import METRICS
-from mixln.runs.outcome import Tuned
+from mixln.runs.outcome import PostTrainingOutcome
 from mixln.runs.schema import Request, Schema
 from mixln.runs.trials import TRIAL_RUN, Trial, TrialResult
 from mixln.training.post_training_run import CHECKPOINTS, MODEL
@@ -146,7 +146,9 @@ def _rlhf(job: ChainJob, source: Source, result: ChainResult) -> tuple[ChainResu
     return _after(job, source, replace(result, rlhf=tuned), tuned, "rlhf")
 
 
-def _after(job: ChainJob, source: Source, result: ChainResult, tuned: Tuned, name: str) -> tuple[ChainResult, Source]:
+def _after(
+    job: ChainJob, source: Source, result: ChainResult, tuned: PostTrainingOutcome, name: str
+) -> tuple[ChainResult, Source]:
     """The model that a training leaves, with the text that its trial held out; a reason where it leaves none."""
     if tuned.status == "diverged":
         diverged = Interruption(kind="divergence", step=name, optimizer_step=tuned.step, reason=tuned.reason)
@@ -277,7 +279,7 @@ def run_chain(
         if results[trial] is None
     ]
     log.info(f"chain {', '.join(chain.chain)}: {len(alive) - len(jobs)} of {len(alive)} trials done")
-    clock = Clock(len(jobs), at_a_time)
+    clock = ChainProgress(len(jobs), at_a_time)
 
     def finished(result: ChainResult) -> None:
         results[result.trial] = result
@@ -300,7 +302,7 @@ def run_chain(
     return summarise_chain([*ended, *dead], placements, chain, baseline=baseline, settings=asked)
 
 
-class Clock:
+class ChainProgress:
     """Tells now and then where the running trials are.
 
     :param trials: that are to go through; `workers` at a time.

@@ -10,17 +10,17 @@ import tyro
 from mixln.data.settings import ExampleSettings
 from mixln.errors import SettingsError, unknown
 from mixln.evaluation.settings import TaskSettings
-from mixln.training.settings import RlhfSettings, TuneSettings
+from mixln.training.settings import PostTrainingSettings, RlhfSettings
 
 STEPS = ("finetune", "evaluate", "rlhf")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Learning:
+class ChainStepSettings:
     """Examples, and how they are learnt."""
 
     chosen: Annotated[ExampleSettings, tyro.conf.arg(name="")] = field(default_factory=ExampleSettings)
-    tuning: Annotated[TuneSettings, tyro.conf.arg(name="")] = field(default_factory=TuneSettings)
+    tuning: Annotated[PostTrainingSettings, tyro.conf.arg(name="")] = field(default_factory=PostTrainingSettings)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +30,9 @@ class ChainSettings:
     chain: tuple[str, ...] = ()
     """Take every trial on: finetune, evaluate, rlhf (which trains a reward model first), in this order of steps, for example
     finetune,evaluate,rlhf. The settings of each step begin with its name."""
-    finetune: Learning = field(default_factory=Learning)
+    finetune: ChainStepSettings = field(default_factory=ChainStepSettings)
     evaluate: TaskSettings = field(default_factory=TaskSettings)
-    reward: Learning = field(default_factory=Learning)
+    reward: ChainStepSettings = field(default_factory=ChainStepSettings)
     rlhf: RlhfSettings = field(default_factory=RlhfSettings)
 
     def __post_init__(self) -> None:

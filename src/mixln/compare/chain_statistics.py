@@ -9,10 +9,10 @@ from typing import Any
 from mixln.compare.chain_settings import ChainSettings
 from mixln.compare.results import AVERAGE, Chain, ChainResult, ChainRow, Interval, Mean, PlacementSummary
 from mixln.compare.statistics import paired_difference, t_interval
-from mixln.runs.outcome import Tuned
+from mixln.runs.outcome import PostTrainingOutcome
 
 Values = dict[str, float]
-TRAININGS: dict[str, Callable[[ChainResult], Tuned | None]] = {
+TRAININGS: dict[str, Callable[[ChainResult], PostTrainingOutcome | None]] = {
     "finetune": lambda result: result.finetuned,
     "reward": lambda result: result.reward,
     "rlhf": lambda result: result.rlhf,
@@ -63,7 +63,7 @@ def summarise_chain(
     )
 
 
-def trainings_of(result: ChainResult) -> list[Tuned]:
+def trainings_of(result: ChainResult) -> list[PostTrainingOutcome]:
     """Those of its steps that trained something, as far as it came."""
     return [tuned for of in TRAININGS.values() if (tuned := of(result))]
 

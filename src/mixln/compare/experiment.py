@@ -14,15 +14,15 @@ from typing import Any, Protocol
 
 from mixln.compare.chain import check_chain, run_chain
 from mixln.compare.diagnosis import diagnose_experiment
-from mixln.compare.processes import Processes
+from mixln.compare.execution.pool import ProcessPool
+from mixln.compare.execution.runner import Job, Machine, Progress, Workers, machine, run
+from mixln.compare.execution.trial_job import TrialJob, tidy
 from mixln.compare.results import DuplicatePlacement, RunWarning, RunWarnings, Summary, VersionChange
-from mixln.compare.runner import Job, Machine, Progress, Workers, machine, run
 from mixln.compare.settings import GridSettings
 from mixln.compare.statistics import summarise
 from mixln.compare.store import Store, provenance_of
 from mixln.compare.tasks import TASKS
 from mixln.compare.tasks.task import TaskData
-from mixln.compare.trial_job import TrialJob, tidy
 from mixln.errors import MixlnError, SettingsError, StoreError, first_line
 from mixln.files import bytes_texts, cache_folder, check_writable, existing, sweep
 from mixln.placement import ZOO, Placement
@@ -196,10 +196,10 @@ def _executor(settings: GridSettings, plan: Machine, *, work: bool) -> Callable[
     :param work: whether there may be something for them to do; a cluster is not asked for nothing.
     """
     if settings.executor == "local":
-        return lambda jobs: Processes(plan, jobs)
+        return lambda jobs: ProcessPool(plan, jobs)
     if find_spec("ray") is None:
         raise SettingsError('executor ray needs the package ray; run pip install "mixln[ray]"')
-    from mixln.compare.ray_workers import RayWorkers
+    from mixln.compare.execution.ray_workers import RayWorkers
 
     task = replace(plan, threads=settings.cpus_per_trial, gpus=settings.gpus_per_trial)
     if work:

@@ -42,7 +42,7 @@ class Subject:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class PlacementMean:
     """A placement's mean at its best learning rate.
 
     :param value: what the metric averages, for example the loss in nats per token; `None` without a trial that has it.
@@ -72,7 +72,7 @@ class Leader(Finding):
     :param unseparated: where the baseline leads, the placements that are not significantly worse.
     """
 
-    leader: Standing
+    leader: PlacementMean
     baseline: Subject
     of_survivors: bool
     tuned: bool
@@ -85,7 +85,7 @@ class Leader(Finding):
 class RunnerUp(Finding):
     """The second placement that trained, and its difference from the leader."""
 
-    runner_up: Standing
+    runner_up: PlacementMean
     leader: Subject
     interval: Interval
     judgement: Literal["single-pair", "behind", "not-significant"]
@@ -189,7 +189,7 @@ class LengthCaveat(Finding):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Judge:
+class _FindingsContext:
     """The rows of a summary with what they are judged by."""
 
     summary: Summary
@@ -213,7 +213,7 @@ def findings(summary: Summary) -> tuple[Finding, ...]:
     """What a comparison shows, the most important first. It is computed from the numbers, and not stored."""
     metric, rows = TASKS[summary.task].metrics.ranking, summary.placements
     trained = (row for row in rows if row.best.finished)
-    judge = _Judge(
+    judge = _FindingsContext(
         summary=summary,
         rows=rows,
         metric=metric,
@@ -239,9 +239,9 @@ def subject_of(row: PlacementSummary) -> Subject:
     return Subject(placement=row.placement, title=row.title)
 
 
-def _standing(judge: _Judge, row: PlacementSummary) -> Standing:
+def _standing(judge: _FindingsContext, row: PlacementSummary) -> PlacementMean:
     best = row.best
-    return Standing(
+    return PlacementMean(
         subject=subject_of(row),
         learning_rate=best.learning_rate,
         value=judge.metric.value(best),
@@ -251,7 +251,7 @@ def _standing(judge: _Judge, row: PlacementSummary) -> Standing:
     )
 
 
-def _leader(judge: _Judge) -> Finding:
+def _leader(judge: _FindingsContext) -> Finding:
     lead, metric = judge.lead, judge.metric
     if lead is None:
         return NothingTrained()
@@ -270,7 +270,7 @@ def _leader(judge: _Judge) -> Finding:
     return replace(found, judgement=_lead_over_baseline(lead.best, judge.reference.best))
 
 
-def _leading_baseline(judge: _Judge, found: Leader) -> Leader:
+def _leading_baseline(judge: _FindingsContext, found: Leader) -> Leader:
     rivals = [row for row in judge.rows if row is not judge.reference and row.best.finished]
     close = tuple(subject_of(row) for row in rivals if not judge.worse(row.best.difference))
     if not rivals:
@@ -294,7 +294,7 @@ def _lead_over_baseline(lead: Cell, baseline: Cell) -> LeadJudgement:
     return "significant" if interval.excludes_zero else "not-significant"
 
 
-def _second(judge: _Judge) -> Iterator[Finding]:
+def _second(judge: _FindingsContext) -> Iterator[Finding]:
     """The distance of the second from the leader, unless it is a distance from the baseline."""
     found = runner_up(judge.summary.trials, judge.rows, judge.metric)
     if judge.lead is None or found is None or judge.reference in (judge.lead, found[0]):
@@ -309,7 +309,7 @@ def _second(judge: _Judge) -> Iterator[Finding]:
     )
 
 
-def _against(judge: _Judge, row: PlacementSummary) -> AgainstBaseline:
+def _against(judge: _FindingsContext, row: PlacementSummary) -> AgainstBaseline:
     baseline = judge.reference.best
     return AgainstBaseline(
         subject=subject_of(row),
@@ -325,7 +325,7 @@ def _against(judge: _Judge, row: PlacementSummary) -> AgainstBaseline:
     )
 
 
-def _judgement(judge: _Judge, cell: Cell, baseline: Cell) -> BaselineJudgement:
+def _judgement(judge: _FindingsContext, cell: Cell, baseline: Cell) -> BaselineJudgement:
     interval = cell.difference
     if interval is None:
         return "no-value"
@@ -342,7 +342,7 @@ def _judgement(judge: _Judge, cell: Cell, baseline: Cell) -> BaselineJudgement:
     return "worse" if judge.worse(interval) else "better"
 
 
-def _failed(judge: _Judge) -> Iterator[Finding]:
+def _failed(judge: _FindingsContext) -> Iterator[Finding]:
     for row in judge.rows:
         for cell in row.cells:
             if cell.diverged or cell.stalled or cell.failed:
@@ -359,7 +359,7 @@ def _failed(judge: _Judge) -> Iterator[Finding]:
         yield StallRule(value=floor)
 
 
-def _limits(judge: _Judge) -> Iterator[Finding]:
+def _limits(judge: _FindingsContext) -> Iterator[Finding]:
     rates, seeds, folder = judge.learning_rates, judge.seeds, judge.summary.folder
     if judge.lead not in (None, judge.reference) and len(judge.rows) > 2 and len(seeds) > 1:
         yield UncorrectedSelection(placements=len(judge.rows))

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mixln import formats
-from mixln.compare.results import Cell, Floor
+from mixln.compare.results import Cell, FrequencyBaseline
 from mixln.metrics import LOGARITHM, SHARE, Metric
 from mixln.runs.trials import TrialResult
 
-Measured = TrialResult | Cell | Floor
+Measured = TrialResult | Cell | FrequencyBaseline
 Per = Literal["token", "image"]
 """What a loss is the mean over."""
 

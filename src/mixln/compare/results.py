@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from mixln.data.pictures import ImagesInfo
+from mixln.data.image_dataset import ImagesInfo
 from mixln.data.text import TextInfo
 from mixln.diagnostics.results import Diagnosis
 from mixln.evaluation.results import Scores
 from mixln.placement.preflight import PlacementRisk
 from mixln.records import derived
-from mixln.runs.outcome import Status, Tuned, perplexity
+from mixln.runs.outcome import PostTrainingOutcome, Status, perplexity
 from mixln.runs.provenance import Provenance
 from mixln.runs.schema import Schema
 from mixln.runs.trials import Trial, TrialResult
@@ -109,7 +109,7 @@ class PlacementSummary:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Floor:
+class FrequencyBaseline:
     """What a model gets on what is held out that learnt only how frequent each token, or each class, is in the training data.
 
     :param loss: nats per token, or per image.
@@ -158,10 +158,10 @@ class ChainResult:
     trial: Trial
     status: Literal["finished", "stopped", "failed"] = "finished"
     interruption: Interruption | None = None
-    finetuned: Tuned | None = None
+    finetuned: PostTrainingOutcome | None = None
     scores: Scores | None = None
-    reward: Tuned | None = None
-    rlhf: Tuned | None = None
+    reward: PostTrainingOutcome | None = None
+    rlhf: PostTrainingOutcome | None = None
     judge: str = ""
 
 
@@ -213,7 +213,7 @@ class Chain:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mistake:
+class Misclassification:
     """A held-out image that a model gets wrong.
 
     :param image: a small PNG of it, in base64.
@@ -228,7 +228,7 @@ class Mistake:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answered:
+class PlacementPredictions:
     """What the classifiers of a placement, at its best learning rate, say of the held-out images.
 
     :param reliability: of each bin of confidence, over the seeds that trained (all where none did): mean confidence,
@@ -238,7 +238,7 @@ class Answered:
 
     placement: str
     reliability: tuple[tuple[float, float, int], ...]
-    mistakes: tuple[Mistake, ...]
+    mistakes: tuple[Misclassification, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -338,7 +338,7 @@ class Summary:
     parameters: int
     length: TrialLength
     baseline: str
-    floor: Floor
+    floor: FrequencyBaseline
     placements: tuple[PlacementSummary, ...]
     trials: tuple[TrialResult, ...]
     text: TextInfo | None = None
@@ -347,7 +347,7 @@ class Summary:
     warnings: RunWarnings = field(default_factory=RunWarnings)
     diagnoses: tuple[Diagnosis, ...] = ()
     chain: Chain | None = None
-    answered: tuple[Answered, ...] = ()
+    answered: tuple[PlacementPredictions, ...] = ()
 
     @property
     def learning_rates(self) -> tuple[float, ...]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 import tyro
 
-from mixln.bounds import MOST_STEPS, Layers, Pixels, Positive, Processes, Seed, Share, Within, check_numbers
+from mixln.bounds import MOST_STEPS, Layers, Pixels, Positive, Processes, Range, Seed, Share, check_numbers
 from mixln.compare.chain_settings import ChainSettings
 from mixln.data.settings import AugmentSettings, ImageSettings, TextSettings
 from mixln.errors import SettingsError
@@ -78,7 +78,7 @@ class ExecutorSettings:
     """The cluster, for example auto or ray://head:10001. Left out, the one that this machine belongs to, else one of its own."""
     cpus_per_trial: Processes = 1
     """Processors of a trial on a Ray cluster."""
-    gpus_per_trial: Annotated[int, Within(least=0, most=1, rule="must be 0 or 1", interval=True)] = 0
+    gpus_per_trial: Annotated[int, Range(least=0, most=1, rule="must be 0 or 1", interval=True)] = 0
     """GPUs of a trial on a Ray cluster: 0 or 1."""
 
     def __post_init__(self) -> None:

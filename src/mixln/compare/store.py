@@ -20,7 +20,7 @@ EXPERIMENT = "experiment.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grid:
+class ExperimentGrid:
     """The three axes."""
 
     placements: tuple[str, ...]
@@ -33,7 +33,7 @@ class Experiment:
     """The form of `experiment.json`. It has a text or images."""
 
     settings: dict[str, Any]
-    grid: Grid
+    grid: ExperimentGrid
     text: dict[str, Any] = field(default_factory=dict, metadata=OPTIONAL)
     images: dict[str, Any] = field(default_factory=dict, metadata=OPTIONAL)
     model: dict[str, Any] = field(default_factory=dict, metadata=OPTIONAL)

@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mixln.data.pictures import ImagesInfo, Pictures
+from mixln.data.image_dataset import ImageDataset, ImagesInfo
 from mixln.data.settings import AugmentSettings
 from mixln.errors import SettingsError
 
@@ -37,7 +37,7 @@ Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
-class Draws(Dataset[dict[str, Any]]):
+class ShuffledImages(Dataset[dict[str, Any]]):
     """The training images in the order in which they are drawn: each once an epoch, less those of a last batch that is not full.
 
     :param seed: decides the order and the crops.
@@ -45,7 +45,7 @@ class Draws(Dataset[dict[str, Any]]):
     :param crop: smallest share of the area that a crop keeps.
     """
 
-    pictures: Pictures
+    pictures: ImageDataset
     seed: int
     draws: int
     batch: int
@@ -67,10 +67,10 @@ class Draws(Dataset[dict[str, Any]]):
 
 
 @dataclass(frozen=True)
-class Centres(Dataset[dict[str, Any]]):
+class CentreCrops(Dataset[dict[str, Any]]):
     """Images as they are evaluated: as they are where they have the model's size, else their middles, resized."""
 
-    pictures: Pictures
+    pictures: ImageDataset
     size: int
 
     def __len__(self) -> int:
@@ -120,8 +120,9 @@ def _channels_first(picture: Image.Image) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Batches:
-    """Makes a batch of what :class:`Draws` or :class:`Centres` gives: normalised, and of draws flipped, changed, blanked and mixed."""
+class ImageCollator:
+    """Makes a batch of what :class:`ShuffledImages` or :class:`CentreCrops` gives: normalised, and of the former flipped, changed,
+    blanked and mixed."""
 
     info: ImagesInfo
     augment: AugmentSettings

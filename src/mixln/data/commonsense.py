@@ -25,7 +25,7 @@ PREFERENCES = ("hellaswag", "openbookqa", "piqa", "social_iqa")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Removed:
+class Decontamination:
     """What was left out of the training questions.
 
     :param by_source: data set → questions whose text is that of an evaluation question.
@@ -39,7 +39,7 @@ class Removed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Wording:
+class _QuestionFormat:
     """How a data set is written.
 
     :param lead: begins the instruction.
@@ -79,18 +79,18 @@ def _filled(question: Question, choice: int) -> tuple[str, str]:
     return f"{before}{question.choices[choice]}", f" {after.strip()}"
 
 
-ANSWER = _Wording(lead="Please choose the correct answer to the question: ", noun="answer", cloze=_asked)
-WORDINGS: dict[str, _Wording] = {
+ANSWER = _QuestionFormat(lead="Please choose the correct answer to the question: ", noun="answer", cloze=_asked)
+WORDINGS: dict[str, _QuestionFormat] = {
     "arc_challenge": ANSWER,
     "arc_easy": ANSWER,
-    "boolq": _Wording(lead="Please answer the following question with true or false, question: ", cloze=_read),
-    "hellaswag": _Wording(
+    "boolq": _QuestionFormat(lead="Please answer the following question with true or false, question: ", cloze=_read),
+    "hellaswag": _QuestionFormat(
         lead="Please choose the correct ending to complete the given sentence: ", noun="ending", cloze=_continued
     ),
-    "openbookqa": _Wording(lead=ANSWER.lead, noun="answer", cloze=_continued),
-    "piqa": _Wording(lead="Please choose the correct solution to the question: ", noun="solution", cloze=_asked),
-    "social_iqa": _Wording(lead=ANSWER.lead, noun="answer", cloze=_situated),
-    "winogrande": _Wording(
+    "openbookqa": _QuestionFormat(lead=ANSWER.lead, noun="answer", cloze=_continued),
+    "piqa": _QuestionFormat(lead="Please choose the correct solution to the question: ", noun="solution", cloze=_asked),
+    "social_iqa": _QuestionFormat(lead=ANSWER.lead, noun="answer", cloze=_situated),
+    "winogrande": _QuestionFormat(
         lead="Please choose the correct answer to fill in the blank to complete the given sentence: ",
         noun="option",
         cloze=_filled,
@@ -117,7 +117,9 @@ def written(question: Question, choice: int, style: Style) -> tuple[str, str]:
 
 
 @cache
-def training_questions(sources: tuple[str, ...] = tuple(questions.TRAINING)) -> tuple[tuple[Question, ...], Removed]:
+def training_questions(
+    sources: tuple[str, ...] = tuple(questions.TRAINING),
+) -> tuple[tuple[Question, ...], Decontamination]:
     """The training questions of the named data sets, without those whose text an evaluation asks, and how many those were.
 
     Texts are compared without case, punctuation, spaces and mark-up in brackets; of BoolQ and the like, without the passage.
@@ -132,7 +134,7 @@ def training_questions(sources: tuple[str, ...] = tuple(questions.TRAINING)) -> 
         clean = [question for question in every if _bare(_text(question)) not in asked]
         removed[source] = len(every) - len(clean)
         kept += clean
-    return tuple(kept), Removed(by_source=removed)
+    return tuple(kept), Decontamination(by_source=removed)
 
 
 def completions(chosen: Sequence[Question], style: Style) -> list[dict[str, str]]:

@@ -68,7 +68,7 @@ class Examples:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Room:
+class ContextBudget:
     """What an example must fit into.
 
     :param columns: that stand one after the other; with them the end of text, as one token more.
@@ -80,14 +80,14 @@ class Room:
     tokens: int
 
 
-def rooms(kind: Kind, tokenizer: Any, tokens: int) -> list[Room]:
+def rooms(kind: Kind, tokenizer: Any, tokens: int) -> list[ContextBudget]:
     """The prompt with each of the answers must fit."""
     prompt, *others = COLUMNS[kind]
-    return [Room(tokenizer=tokenizer, columns=(prompt, other), tokens=tokens) for other in others]
+    return [ContextBudget(tokenizer=tokenizer, columns=(prompt, other), tokens=tokens) for other in others]
 
 
 def examples(
-    settings: ExampleSettings, kind: Kind, tokenizer: Any, fit: Sequence[Room], *, most: int | None = None
+    settings: ExampleSettings, kind: Kind, tokenizer: Any, fit: Sequence[ContextBudget], *, most: int | None = None
 ) -> Examples:
     """Reads the examples that `settings` names, leaves out those that are too long, and holds some out.
 
@@ -293,7 +293,7 @@ def _number(prompt: str) -> float:
     return int.from_bytes(hashlib.sha256(prompt.encode("utf-8")).digest()[:8], "big") / 2**64
 
 
-def _fitting(rows: Sequence[Row], fit: Sequence[Room], wanted: int | None) -> tuple[list[Row], int]:
+def _fitting(rows: Sequence[Row], fit: Sequence[ContextBudget], wanted: int | None) -> tuple[list[Row], int]:
     """As many rows as are wanted that fit, and how many did not that came before the last of them."""
     kept: list[Row] = []
     too_long = 0

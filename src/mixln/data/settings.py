@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Literal
 
-from mixln.bounds import Count, Length, NotNegative, Share, Tokens, Within, check_numbers
+from mixln.bounds import Count, Length, NotNegative, Range, Share, Tokens, check_numbers
 from mixln.errors import SettingsError
 from mixln.records import Partial
 
@@ -14,7 +14,7 @@ MOST_VOCABULARY = 1_000_000
 """Tokens of a tokenizer that mixln trains, at most: the trainer reserves memory for all of them beforehand."""
 HeldOut = Annotated[
     float,
-    Within(
+    Range(
         least=0,
         most=0.5,
         above=True,
@@ -24,9 +24,9 @@ HeldOut = Annotated[
     ),
 ]
 OwnVocabulary = Annotated[
-    int, Within(least=257, most=MOST_VOCABULARY, rule="must be at least 257 (the bytes and an end of text)")
+    int, Range(least=257, most=MOST_VOCABULARY, rule="must be at least 257 (the bytes and an end of text)")
 ]
-Probability = Annotated[float, Within(least=0, most=1, rule="must lie in [0, 1] (a probability)", interval=True)]
+Probability = Annotated[float, Range(least=0, most=1, rule="must lie in [0, 1] (a probability)", interval=True)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +134,7 @@ class ExampleSettings:
     """How the package's commonsense is written: `instruction` as Commonsense-170K, `cloze` as lm-eval asks."""
     examples: Count | None = None
     """Examples to learn from. Left out, all."""
-    held_out_examples: Annotated[int, Within(least=2, most=10**9)] = 256
+    held_out_examples: Annotated[int, Range(least=2, most=10**9)] = 256
     """Examples held out for evaluation."""
 
     def __post_init__(self) -> None:
@@ -151,7 +151,7 @@ class ImageSettings(Partial):
     such, as ImageNet-1K's; or a hub data set with a column of images and one of classes."""
     held_out: Annotated[
         float,
-        Within(
+        Range(
             least=0,
             most=0.5,
             above=True,
@@ -162,7 +162,7 @@ class ImageSettings(Partial):
     ] = 0.1
     """Share of each class that is held out for evaluation, where the data has no validation or test part of its own."""
     unreadable: Annotated[
-        float, Within(least=0, most=1, below=True, rule="must lie in [0, 1) (a share of the images)", interval=True)
+        float, Range(least=0, most=1, below=True, rule="must lie in [0, 1) (a share of the images)", interval=True)
     ] = 0.01
     """Share of the images that may be unreadable; they are skipped, counted and named. More are an error."""
 
@@ -175,12 +175,12 @@ class AugmentSettings(Partial):
     """How training images are changed each time that they are seen. Flips, RandAugment and erasing need the package kornia."""
 
     crop: Annotated[
-        float, Within(least=0, most=1, above=True, rule="must lie in (0, 1] (a share of the area)", interval=True)
+        float, Range(least=0, most=1, above=True, rule="must lie in (0, 1] (a share of the area)", interval=True)
     ] = 1.0
     """Smallest share of an image's area that a random crop keeps, before it is resized to the model's size; 1: no crops."""
     flip: Probability = 0.5
     """Probability of a horizontal flip."""
-    rand_augment: Annotated[int, Within(least=0, most=30, rule="must lie in 0 … 30", interval=True)] = 0
+    rand_augment: Annotated[int, Range(least=0, most=30, rule="must lie in 0 … 30", interval=True)] = 0
     """Magnitude of RandAugment, 1 to 30, with two operations an image (arXiv:1909.13719); 0: none."""
     mixup: NotNegative = 0.0
     """Alpha of mixup (arXiv:1710.09412); 0: none. With --cutmix too, each batch takes one of them."""

@@ -31,8 +31,8 @@ from filelock import FileLock, Timeout
 
 from mixln.data.documents import HELD_OUT_TEXT, REQUEST, held_out_texts, is_prepared, path_of
 from mixln.data.packing import IGNORED, held_out_rows, unigram_loss
-from mixln.data.parts import LEAST_HELD_OUT, MOST_HELD_OUT, Parts, parts
 from mixln.data.settings import PackSettings, PrepareSettings, TextSettings
+from mixln.data.sharded_corpus import LEAST_HELD_OUT, MOST_HELD_OUT, ShardedCorpus, sharded_corpus
 from mixln.data.text import AGAIN, CACHED, HELD_OUT_ROWS, INFO, Text, TextInfo, corrupt
 from mixln.data.tokenizer import encoded, named_tokenizer, save_tokenizer, trained_tokenizer
 from mixln.errors import DataError, MixlnError, StoreError
@@ -77,13 +77,15 @@ PATIENCE = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Equal:
+class DuplicateDocuments:
     """The held-out documents that stand in a file too, by their digests."""
 
     digests: tuple[str, ...]
 
 
-EQUAL = Schema(kind="equal-documents", file="00000.json", record=Equal, upgrade=lambda digests: {"digests": digests})
+EQUAL = Schema(
+    kind="equal-documents", file="00000.json", record=DuplicateDocuments, upgrade=lambda digests: {"digests": digests}
+)
 
 
 def prepare_shards(settings: PrepareSettings) -> Text:
@@ -95,7 +97,7 @@ def prepare_shards(settings: PrepareSettings) -> Text:
         raise DataError(
             f"data {settings.data} is prepared already; train with it, or prepare the text that it was made of"
         )
-    source, out = parts(settings), settings.out
+    source, out = sharded_corpus(settings), settings.out
     entries = {item.name: getattr(settings, item.name) for item in fields(PrepareSettings) if item.name != "out"}
     if (path := path_of(settings.data)).exists():
         entries["data"] = path.name  # from another folder or machine it has another path
@@ -109,7 +111,7 @@ def prepare_shards(settings: PrepareSettings) -> Text:
         return _prepared(out, source, settings, request, named)
 
 
-def _prepared(out: Path, source: Parts, settings: PrepareSettings, request: dict[str, Any], named: Any) -> Text:
+def _prepared(out: Path, source: ShardedCorpus, settings: PrepareSettings, request: dict[str, Any], named: Any) -> Text:
     tokens = settings.tokens
     run = RunFolder(out, PREPARED)
     if run.state is State.FOREIGN:
@@ -157,7 +159,7 @@ def prepare_stream(settings: TextSettings, *, vocabulary_size: int, tokens: int,
     :param vocabulary_size: tokens of the BPE to train where `settings` names no tokenizer.
     :param tokens: training tokens that will be seen, which decide how much is held out.
     """
-    source = parts(settings)
+    source = sharded_corpus(settings)
     request = {"format": FORMAT, **to_json(settings), "tokens": tokens, "of": source.identity, "bpe": vocabulary_size}
     key = hashlib.sha256(json.dumps(request).encode()).hexdigest()[:20]
     folder = cache / "text" / key
@@ -273,7 +275,7 @@ def _named(settings: PackSettings) -> Any:
 
 
 def _begin(
-    out: Path, source: Parts, settings: PackSettings, tokens: int, tokenizer: Any, vocabulary: int = VOCABULARY
+    out: Path, source: ShardedCorpus, settings: PackSettings, tokens: int, tokenizer: Any, vocabulary: int = VOCABULARY
 ) -> None:
     """Writes the tokenizer and what is held out, once.
 
@@ -293,7 +295,7 @@ def _begin(
             rows.save_to_disk(str(folder))
 
 
-def _sample(source: Parts) -> Iterator[str]:
+def _sample(source: ShardedCorpus) -> Iterator[str]:
     """The beginning of the text, to train a tokenizer on.
 
     :raises DataError: if all of it is held out.
@@ -310,7 +312,7 @@ def _sample(source: Parts) -> Iterator[str]:
 
 
 def _pack_file(
-    out: Path, source: Parts, file: int, tokenizer: Any, length: int, tokens: int, held_out: frozenset[str]
+    out: Path, source: ShardedCorpus, file: int, tokenizer: Any, length: int, tokens: int, held_out: frozenset[str]
 ) -> int:
     """Packs one file, at most `tokens` of it; returns its tokens. What remains of its last sequence is left out.
 
@@ -348,7 +350,7 @@ def _pack_file(
     write_atomic(target.with_suffix(".npy"), _npy(counts))
     # Not flushed: it is no part of the text.
     note(target.with_suffix(".json"))
-    target.with_suffix(".json").write_text(EQUAL.text(Equal(digests=tuple(sorted(equal)))))
+    target.with_suffix(".json").write_text(EQUAL.text(DuplicateDocuments(digests=tuple(sorted(equal)))))
     os.rename(unfinished, target)
     note(target)
     fsync(target.parent)
@@ -421,7 +423,7 @@ def _used(order: list[int], tokens: int, sizes: dict[int, int]) -> list[int]:
 
 def _finish(
     out: Path,
-    source: Parts,
+    source: ShardedCorpus,
     settings: PrepareSettings,
     used: list[int],
     tokenizer: Any,
@@ -444,7 +446,7 @@ def _finish(
     INFO.write(out, info)
 
 
-def _info(out: Path, source: Parts, counts: Any, tokenizer: Any, fingerprint: str) -> TextInfo:
+def _info(out: Path, source: ShardedCorpus, counts: Any, tokenizer: Any, fingerprint: str) -> TextInfo:
     """What is known of a text whose held-out part lies in a folder.
 
     :param counts: how often each token occurs in its training part, or in a sample of it.

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from mixln.data.parts import Parts
+from mixln.data.sharded_corpus import ShardedCorpus
 from mixln.data.tokenizer import encoded
 from mixln.errors import DataError
 
@@ -61,7 +61,7 @@ class Position:
 START = Position()
 
 
-class Stream(IterableDataset[dict[str, Tensor]]):
+class TokenStream(IterableDataset[dict[str, Tensor]]):
     """Sequences without end: {input_ids (T), position (5)}. Of `size` sequences in a row each process has one; their position
     is where the one after them begins, for all.
 
@@ -74,7 +74,7 @@ class Stream(IterableDataset[dict[str, Tensor]]):
 
     def __init__(
         self,
-        source: Parts,
+        source: ShardedCorpus,
         tokenizer: Any,
         *,
         length: int,
@@ -130,7 +130,7 @@ class _Documents(IterableDataset[tuple[Position, list[np.ndarray]] | DataError])
     :param begin: the first document; it is given whole.
     """
 
-    def __init__(self, source: Parts, tokenizer: Any, *, seed: int, begin: Position) -> None:
+    def __init__(self, source: ShardedCorpus, tokenizer: Any, *, seed: int, begin: Position) -> None:
         self.source, self.tokenizer, self.seed, self.begin = source, tokenizer, seed, begin
 
     def __iter__(self) -> Iterator[tuple[Position, list[np.ndarray]] | DataError]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-    from mixln.data.stream import Stream
+    from mixln.data.stream import TokenStream
 
 HELD_OUT_ROWS = "held_out"
 """Name of the folder of held-out windows."""
@@ -101,17 +101,19 @@ class Text:
         """Rows `input_ids`, `labels` of `sequence_length` tokens; neighbours share one token, so that each token is predicted once."""
         return self._part(HELD_OUT_ROWS)
 
-    def streamed(self, *, seed: int, **share: Any) -> Stream:
+    def streamed(self, *, seed: int, **share: Any) -> TokenStream:
         """The sequences of a stream.
 
-        :param share: what of them, and from where on, see :class:`~mixln.data.stream.Stream`; left out, all from the start.
+        :param share: what of them, and from where on, see :class:`~mixln.data.stream.TokenStream`; left out, all from the start.
         """
-        from mixln.data.parts import parts
-        from mixln.data.stream import Stream
+        from mixln.data.sharded_corpus import sharded_corpus
+        from mixln.data.stream import TokenStream
 
         assert self.info.stream is not None
         settings = self.info.stream
-        return Stream(parts(settings), self.tokenizer(), length=settings.sequence_length, seed=seed, **share)
+        return TokenStream(
+            sharded_corpus(settings), self.tokenizer(), length=settings.sequence_length, seed=seed, **share
+        )
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         return self.tokenizer_in(self.folder)

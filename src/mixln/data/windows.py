@@ -53,7 +53,7 @@ class Windows:
             yield {**batch, "labels": self.labels[part]} if labelled else batch
 
 
-class _Cut(NamedTuple):
+class _UnmaskedWindows(NamedTuple):
     """Windows before anything is masked: all (N, T); `special` marks the special tokens, and `used` counts documents."""
 
     inputs: Tensor
@@ -143,7 +143,7 @@ def _check(description: str, taken: int, tokens: int, windows: int, length: int,
         )
 
 
-def _stream_windows(parts: list[list[str]], tokenizer: Any, tokens: int, length: int) -> _Cut:
+def _stream_windows(parts: list[list[str]], tokenizer: Any, tokens: int, length: int) -> _UnmaskedWindows:
     """A decoder's windows; see :func:`mixln.data.packing.held_out_windows`."""
     import numpy as np
     import torch
@@ -165,10 +165,10 @@ def _stream_windows(parts: list[list[str]], tokenizer: Any, tokens: int, length:
     if begin:
         inputs[:, 0] = begin[0]
     real = torch.from_numpy(labels != IGNORED)
-    return _Cut(torch.from_numpy(inputs), real, torch.zeros_like(real), used)
+    return _UnmaskedWindows(torch.from_numpy(inputs), real, torch.zeros_like(real), used)
 
 
-def _document_windows(parts: list[list[str]], tokenizer: Any, tokens: int, length: int) -> _Cut:
+def _document_windows(parts: list[list[str]], tokenizer: Any, tokens: int, length: int) -> _UnmaskedWindows:
     """An encoder's windows, each with its special tokens."""
     import torch
 
@@ -202,7 +202,7 @@ def _document_windows(parts: list[list[str]], tokenizer: Any, tokens: int, lengt
         inputs[row, : len(ids)] = torch.tensor(ids)
         special[row, : len(ids)] = torch.tensor(marks, dtype=torch.bool)
         real[row, : len(ids)] = True
-    return _Cut(inputs, real, special, used)
+    return _UnmaskedWindows(inputs, real, special, used)
 
 
 def _gather(
@@ -246,7 +246,7 @@ def _beginning(tokenizer: Any) -> Sequence[int]:
     return added[:1] if added[:1] != plain[:1] else []
 
 
-def _labelled(cut: _Cut, kind: Kind, mask: Any, seed: int) -> tuple[Tensor, Tensor]:
+def _labelled(cut: _UnmaskedWindows, kind: Kind, mask: Any, seed: int) -> tuple[Tensor, Tensor]:
     """Inputs and labels, (N, T).
 
     :param mask: id of the mask token.

@@ -20,7 +20,7 @@ MEMORY = 2 * 1024**3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Variant:
+class RemovedLayers:
     """The model without the layers `first`..`last`, counted from 0."""
 
     first: int
@@ -57,10 +57,10 @@ def performance_drop(
             raise SettingsError(
                 f"blocks must lie within the layers 1 to {depth}, got {first}-{last}; name the first and the last layer"
             )
-    singles = [Variant(first=index, last=index) for index in range(depth)]
-    others = [Variant(first=first - 1, last=last - 1) for first, last in blocks]
-    zeros = [Variant(first=i, last=i, zeroed=True) for i in range(depth)] if zeroed and stack.branches else []
-    run: dict[Variant, list[Tensor]] = {}
+    singles = [RemovedLayers(first=index, last=index) for index in range(depth)]
+    others = [RemovedLayers(first=first - 1, last=last - 1) for first, last in blocks]
+    zeros = [RemovedLayers(first=i, last=i, zeroed=True) for i in range(depth)] if zeroed and stack.branches else []
+    run: dict[RemovedLayers, list[Tensor]] = {}
     whole: list[Tensor] = []
     weights: list[Tensor] = []
     with evaluating(stack.model):
@@ -78,8 +78,8 @@ def performance_drop(
     if not weight.sum() > 0:
         raise DataError(f"the {measure.name} needs at least one predicted token or image, got none; give more text")
 
-    def drop(variant: Variant) -> Drop:
-        rows = run.get(variant) or run[Variant(first=variant.first, last=variant.last)]
+    def drop(variant: RemovedLayers) -> Drop:
+        rows = run.get(variant) or run[RemovedLayers(first=variant.first, last=variant.last)]
         return removal(variant.first, variant.last, torch.cat(rows), base, weight)
 
     return Drops(
@@ -95,7 +95,9 @@ def performance_drop(
     )
 
 
-def _results(record: Recording, measure: Measure, variants: Sequence[Variant]) -> Iterator[tuple[Variant, Tensor]]:
+def _results(
+    record: Recording, measure: Measure, variants: Sequence[RemovedLayers]
+) -> Iterator[tuple[RemovedLayers, Tensor]]:
     """Runs every variant, in the order of their first layers."""
     for index, x_BTD in enumerate(record.inputs()):
         for variant in variants:
@@ -105,7 +107,7 @@ def _results(record: Recording, measure: Measure, variants: Sequence[Variant]) -
                 yield variant, result
 
 
-def _given(record: Recording, variant: Variant, x_BTD: Tensor) -> Tensor:
+def _given(record: Recording, variant: RemovedLayers, x_BTD: Tensor) -> Tensor:
     """What the layer after a variant's last one gets, where `x_BTD` enters its first."""
     if not variant.zeroed:
         return record.stack.entry(x_BTD) if variant.first == 0 else x_BTD
@@ -118,8 +120,8 @@ def _passing(record: Recording) -> set[int]:
     definitions are one, and one run serves both."""
     found = set()
     for index, x_BTD in enumerate(record.inputs()):
-        skipped = _given(record, Variant(first=index, last=index), x_BTD)
-        if torch.equal(skipped, _given(record, Variant(first=index, last=index, zeroed=True), x_BTD)):
+        skipped = _given(record, RemovedLayers(first=index, last=index), x_BTD)
+        if torch.equal(skipped, _given(record, RemovedLayers(first=index, last=index, zeroed=True), x_BTD)):
             found.add(index)
     return found
 

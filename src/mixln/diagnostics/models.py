@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mixln.data.held_out import corpus_of
-from mixln.data.images import held_out_batches, image_batches
+from mixln.data.image_folder import held_out_batches, image_batches
 from mixln.data.samples import ImageSample, TextSample
 from mixln.data.settings import CorpusSettings, ImageSettings, NamedText
 from mixln.data.windows import Kind, Windows, text_windows
@@ -34,7 +34,7 @@ LEAST_TOKENS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepared:
+class PreparedModel:
     """A model with its data, before it is loaded.
 
     :param text: what the batches are, or `images`.
@@ -53,7 +53,7 @@ class Prepared:
 
 def prepare_models(
     sources: Sequence[Source], text: NamedText, settings: MeasureSettings, *, cache: Path
-) -> list[Prepared]:
+) -> list[PreparedModel]:
     """Cuts the text for every model, so that what is wrong with any of them shows before the first is measured.
 
     Text that a trial was trained on is not used: its experiment's held-out documents are, for all models of the run. An image
@@ -79,7 +79,7 @@ def prepare_models(
 
 
 def diagnose_all(
-    prepared: Sequence[Prepared],
+    prepared: Sequence[PreparedModel],
     settings: MeasureSettings,
     *,
     cache: Path,
@@ -142,7 +142,7 @@ def _prepare(
     *,
     named: bool,
     cache: Path,
-) -> Prepared:
+) -> PreparedModel:
     if source.takes_images:
         many: Any = {"batch_size": settings.batch_size, "tokens": settings.tokens}
         images = None if source.images is None else from_json(ImageSettings, source.images)
@@ -156,7 +156,7 @@ def _prepare(
                 )
             batches, sample = image_batches(corpus.data, image_processor_of(source), source.config, **many)
         labelled = sample.labelled and source.task == "image-classification"
-        return Prepared(
+        return PreparedModel(
             source=source,
             title=title,
             batches=batches,
@@ -181,7 +181,7 @@ def _prepare(
         "masked-lm": TokenLoss(shift=0),
         "none": EmbeddingChange(),
     }
-    return Prepared(
+    return PreparedModel(
         source=source,
         title=title,
         batches=list(windows.batches(settings.batch_size)),

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mixln.diagnostics.results import Stream
+from mixln.diagnostics.results import ResidualStream
 from mixln.diagnostics.stack import Batch, Stack, evaluating, first_of, hooks, real_tokens, recording, split_call
 from mixln.nn.residual import PlacedLayer, Residual, placed_layers
 from mixln.runs.profile import LayerProfile, Profile
 
 
 @torch.no_grad()
-def residual_stream(stack: Stack, batches: Iterable[Batch]) -> Stream:
+def residual_stream(stack: Stack, batches: Iterable[Batch]) -> ResidualStream:
     """Variance over features and L2 norm of the residual stream at every depth, and each branch's share in its sum.
 
     Means over tokens that are not padding, in float32. The variance is the σ² whose growth with depth the Mix-LN paper
@@ -58,7 +58,7 @@ def residual_stream(stack: Stack, batches: Iterable[Batch]) -> Stream:
         attention, feed_forward = (sums[name] / tokens).T.tolist()
         return Profile(attention=tuple(attention) if stack.branches else (), feed_forward=tuple(feed_forward))
 
-    return Stream(
+    return ResidualStream(
         entry_variance=entry["variance"] / tokens,
         entry_norm=entry["norm"] / tokens,
         variance=profile("variance"),

@@ -95,7 +95,7 @@ def zeroing_differs(drops: Drops) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stream:
+class ResidualStream:
     """The residual stream by depth, means over tokens.
 
     :param entry_variance: variance over features of x¹; `variance` is that of the stream where it leaves each sublayer.
@@ -172,7 +172,7 @@ class Diagnosis:
     model: str
     layers: int
     angular: Angular
-    stream: Stream
+    stream: ResidualStream
     drops: Drops | None = None
     tasks: tuple[Drops, ...] = ()
     gradients: Gradients | None = None

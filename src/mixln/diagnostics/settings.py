@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from mixln.bounds import MOST_TOKENS, Batch, Count, Seed, Within, check_numbers
+from mixln.bounds import MOST_TOKENS, Batch, Count, Range, Seed, check_numbers
 from mixln.data.settings import NamedText
 from mixln.errors import SettingsError
 from mixln.placement import MOST_LAYERS
@@ -18,22 +18,20 @@ from mixln.placement import MOST_LAYERS
 class MeasureSettings:
     """What is measured of each model, and on how many tokens."""
 
-    tokens: Annotated[int, Within(least=2, most=MOST_TOKENS)] = 32_768
+    tokens: Annotated[int, Range(least=2, most=MOST_TOKENS)] = 32_768
     """Tokens of text for the angular distance, the performance drop and the residual stream (the papers: 262144)."""
-    sequence_length: Annotated[int, Within(least=8, most=10**7)] = 256
+    sequence_length: Annotated[int, Range(least=8, most=10**7)] = 256
     """Tokens per sequence; less where a model takes or was trained on less."""
     batch_size: Batch = 8
     """Sequences per forward pass."""
     drop: bool = True
     """Whether to measure the performance drop of every layer: about half as many forward passes as the model has layers."""
-    blocks: tuple[
-        Annotated[int, Within(least=2, most=MOST_LAYERS, rule="must be sizes of at least 2 layers")], ...
-    ] = ()
+    blocks: tuple[Annotated[int, Range(least=2, most=MOST_LAYERS, rule="must be sizes of at least 2 layers")], ...] = ()
     """Also the drop of every block of so many consecutive layers, for example 2 4. Without it, of each size up to half of the
     layers, the one block at whose ends the residual stream points most alike (Gromov et al.)."""
-    gradient_tokens: Annotated[int, Within(least=0, most=MOST_TOKENS)] = 8_192
+    gradient_tokens: Annotated[int, Range(least=0, most=MOST_TOKENS)] = 8_192
     """Tokens for the gradients; 0 leaves them out."""
-    jacobian_tokens: Annotated[int, Within(least=0, most=MOST_TOKENS)] = 0
+    jacobian_tokens: Annotated[int, Range(least=0, most=MOST_TOKENS)] = 0
     """Tokens to sample for the Jacobian of each layer, for example 16; 0 leaves it out, because it takes long."""
     last_token: bool = False
     """Angular distance at the last token of each sequence only (Gromov et al.) instead of all tokens."""
@@ -45,7 +43,7 @@ class MeasureSettings:
     """Let the files of --task-folder run code: !function, metrics of other packages, templates that are no longer in a sandbox."""
     task_limit: Count | None = None
     """Questions per task. Left out, all."""
-    memory_gb: Annotated[float, Within(least=0, above=True, most=10**6, rule="must be above 0 and finite")] = 2.0
+    memory_gb: Annotated[float, Range(least=0, above=True, most=10**6, rule="must be above 0 and finite")] = 2.0
     """Gigabytes that the kept inputs of the layers may take; with less, some are computed twice."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Number format of the weights and of the forward pass. bfloat16 halves the memory and blurs small drops."""

@@ -35,7 +35,7 @@ ROLLING = ("word_perplexity", "byte_perplexity", "bits_per_byte")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answers:
+class HarnessOutput:
     """What lm-eval gave for one task by one model.
 
     :param results: its row of the results.
@@ -172,7 +172,7 @@ class Harness:
                     f"task-folder: a template reaches for Python itself: {first_line(error)}; {REMEDY}"
                 ) from error
 
-    def ask(self, name: str, model: PreTrainedModel, tokenizer: Any, *, batch_size: int) -> Answers:
+    def ask(self, name: str, model: PreTrainedModel, tokenizer: Any, *, batch_size: int) -> HarnessOutput:
         """One task by one model, as lm-eval's own command does it.
 
         :param model: in evaluation mode.
@@ -196,7 +196,7 @@ class Harness:
                 samples.setdefault(sample["filter"], []).append(sample)
         inner = sorted(found["samples"])[0]
         first = next(iter(samples.values()))
-        return Answers(
+        return HarnessOutput(
             task=name,
             version=str(found["versions"].get(name, found["versions"].get(inner))),
             shots=int(found["n-shot"].get(name, found["n-shot"].get(inner, 0))),
@@ -237,7 +237,7 @@ class Harness:
         )
 
 
-def _metric(answers: Answers, label: str) -> TaskMetric:
+def _metric(answers: HarnessOutput, label: str) -> TaskMetric:
     """:param label: lm-eval's, `metric,filter`."""
     name, _, filtered = label.partition(",")
     value, error = float(answers.results[label]), answers.results.get(f"{name}_stderr,{filtered}")

@@ -43,7 +43,7 @@ KEPT = Schema(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Exam:
+class EvaluationPlan:
     """The models with their tokenizers, and the tasks with their data: everything that can be wrong has been looked at."""
 
     sources: Sequence[Source]
@@ -53,7 +53,7 @@ class Exam:
     settings: TaskSettings
 
 
-def prepare_exam(sources: Sequence[Source], settings: TaskSettings, text: NamedText, *, cache: Path) -> Exam:
+def prepare_exam(sources: Sequence[Source], settings: TaskSettings, text: NamedText, *, cache: Path) -> EvaluationPlan:
     """Finds tasks, questions and tokenizers.
 
     :param text: of the task `perplexity`; where none is named, of trials what they held out.
@@ -82,10 +82,10 @@ def prepare_exam(sources: Sequence[Source], settings: TaskSettings, text: NamedT
         limit=settings.limit,
         shots=settings.shots,
     )
-    return Exam(sources=sources, titles=titles, tokenizers=tokenizers, harness=harness, settings=settings)
+    return EvaluationPlan(sources=sources, titles=titles, tokenizers=tokenizers, harness=harness, settings=settings)
 
 
-def examine(exam: Exam, folder: Path, *, done: Callable[[Scores], None]) -> tuple[Scores, ...]:
+def examine(exam: EvaluationPlan, folder: Path, *, done: Callable[[Scores], None]) -> tuple[Scores, ...]:
     """Asks every model every task; what `folder` holds already is read and not asked again.
 
     :param done: told of each model when all its tasks are there.
@@ -115,7 +115,7 @@ def examine(exam: Exam, folder: Path, *, done: Callable[[Scores], None]) -> tupl
     return tuple(found)
 
 
-def evaluation(models: Sequence[Scores], exam: Exam, settings: dict[str, Any]) -> Evaluation:
+def evaluation(models: Sequence[Scores], exam: EvaluationPlan, settings: dict[str, Any]) -> Evaluation:
     """The scores of these models, each later one paired with the first."""
     harness = exam.harness
     return Evaluation(
@@ -132,7 +132,7 @@ def evaluation(models: Sequence[Scores], exam: Exam, settings: dict[str, Any]) -
     )
 
 
-def _asked(exam: Exam, source: Source, tokenizer: Any) -> dict[str, Any]:
+def _asked(exam: EvaluationPlan, source: Source, tokenizer: Any) -> dict[str, Any]:
     """Everything that a score depends on, by task."""
     model = identity(source)
     words = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else str(sorted(tokenizer.get_vocab().items()))

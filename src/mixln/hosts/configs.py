@@ -23,7 +23,7 @@ LARGEST_FILE = 64 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bound:
+class ConfigBound:
     """Bounds for the numbers of some entries.
 
     :param names: regular expression for the whole name of an entry in lower case; in a GGUF file, for the last part of the key.
@@ -36,26 +36,26 @@ class Bound:
 
 
 BOUNDS = (
-    Bound(names=r"num_hidden_layers|n_layers?|block_count", least=1, most=MOST_LAYERS),
-    Bound(names=r".*layers(_per_\w+)?|.*(blocks|stages|depth|depths)", least=-1, most=MOST_LAYERS),
-    Bound(names=r"vocab_size", least=1, most=10**7),
-    Bound(names=r".*vocab\w*_size", least=0, most=10**7),
-    Bound(names=r".*num_labels", least=0, most=10**6),
-    Bound(names=r"max_position_embeddings|n_positions|n_ctx|context_length", least=1, most=10**8),
-    Bound(
+    ConfigBound(names=r"num_hidden_layers|n_layers?|block_count", least=1, most=MOST_LAYERS),
+    ConfigBound(names=r".*layers(_per_\w+)?|.*(blocks|stages|depth|depths)", least=-1, most=MOST_LAYERS),
+    ConfigBound(names=r"vocab_size", least=1, most=10**7),
+    ConfigBound(names=r".*vocab\w*_size", least=0, most=10**7),
+    ConfigBound(names=r".*num_labels", least=0, most=10**6),
+    ConfigBound(names=r"max_position_embeddings|n_positions|n_ctx|context_length", least=1, most=10**8),
+    ConfigBound(
         names=r"hidden_size|n_embd|d_model|embedding_length|intermediate_size|feed_forward_length", least=1, most=10**6
     ),
-    Bound(
+    ConfigBound(
         names=r"num_attention_heads|num_key_value_heads|n_heads?|head_count(_kv)?|image_size|patch_size|num_channels",
         least=1,
         most=10**5,
     ),
-    Bound(names=r".*(heads|experts|groups|channels|kernel|stride|chans)", least=-1, most=10**5),
-    Bound(names=r".*(size|sizes|dim|dims|width|rank|inner|embd|positions?|length)", least=-1, most=10**8),
+    ConfigBound(names=r".*(heads|experts|groups|channels|kernel|stride|chans)", least=-1, most=10**5),
+    ConfigBound(names=r".*(size|sizes|dim|dims|width|rank|inner|embd|positions?|length)", least=-1, most=10**8),
 )
 """The first bound whose names match applies. Real models reach 126 layers, a vocabulary of 5 million tokens, a width of 65,536 and a
 context of 10 million tokens. In entries with `least=-1`, −1 and 0 mean none."""
-ANYTHING = Bound(names=r".*", least=-(2**63), most=2**63 - 1)
+ANYTHING = ConfigBound(names=r".*", least=-(2**63), most=2**63 - 1)
 """Bounds for every other integer: 64 bits."""
 POSITIONS_AFTER_PADDING = (
     "camembert", "data2vec-text", "esm", "ibert", "longformer", "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta",

@@ -15,7 +15,7 @@ from transformers.initialization import no_init_weights
 from mixln.errors import CheckpointError, PlacementError
 from mixln.hosts.family import Host
 from mixln.nn.initialisation import initialise
-from mixln.nn.projections import Calls, rewrite
+from mixln.nn.projections import CallRewriter, rewrite
 from mixln.nn.residual import PlacedLayer
 from mixln.nn.streams import STREAMS
 from mixln.placement import Norm, Placement
@@ -242,7 +242,7 @@ def _base_class(host: Host, config_class: type, module: str) -> type[PreTrainedM
         self.post_init()
 
     # The stock forward with self.final_norm(x) replaced by self.final_norm(self.folded("…", x)): several streams become one there.
-    folding = rewrite(stock.forward, Calls("folded", before=[host.final_norm]))
+    folding = rewrite(stock.forward, CallRewriter("folded", before=[host.final_norm]))
     assert folding is not None, f"{stock.__name__}.forward does not call self.{host.final_norm}(…)"
 
     def folded(self: Any, final_norm: str, states_BTD: Tensor) -> Tensor:

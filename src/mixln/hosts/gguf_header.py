@@ -53,7 +53,7 @@ def _reader(file: Path) -> Any:
     """The gguf package's reader, made to stop at the end of the file."""
     from gguf import GGUFReader, GGUFValueType
 
-    class Strict(GGUFReader):
+    class StrictGGUFReader(GGUFReader):
         def _get(self, offset: int, dtype: Any, count: int = 1, override_order: Any = None) -> Any:
             values = super()._get(offset, dtype, count, override_order)
             # numpy shortens a slice beyond the end of the mapped file without an error.
@@ -70,4 +70,4 @@ def _reader(file: Path) -> Any:
                 raise ValueError(f"a list in its header has {length:,} entries, more than {LONGEST_LIST:,}")
             return super()._get_field_parts(orig_offs, raw_type)
 
-    return Strict(file)
+    return StrictGGUFReader(file)

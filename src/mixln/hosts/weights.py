@@ -33,7 +33,7 @@ MOST_SHARED = 256
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stored:
+class TensorInfo:
     """One tensor in a file.
 
     :param format: dtype by its name in safetensors, for example BF16.
@@ -82,18 +82,19 @@ def shards(folder: Path, name: str) -> list[str]:
     return sorted(listed)
 
 
-def stored(paths: Iterable[Path], name: str) -> dict[str, Stored]:
+def stored(paths: Iterable[Path], name: str) -> dict[str, TensorInfo]:
     """Name → tensor, for the tensors in some safetensors files.
 
     :raises CheckpointError: if a file cannot be read, or two files hold a tensor of the same name.
     """
-    tensors: dict[str, Stored] = {}
+    tensors: dict[str, TensorInfo] = {}
     for path in paths:
         try:
             with safe_open(path, framework="pt") as file:
                 slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
                 in_file = {
-                    key: Stored(format=part.get_dtype(), shape=tuple(part.get_shape())) for key, part in slices.items()
+                    key: TensorInfo(format=part.get_dtype(), shape=tuple(part.get_shape()))
+                    for key, part in slices.items()
                 }
         except Exception as error:  # safetensors raises its own type, and others for a file in another format
             raise CheckpointError(
@@ -116,7 +117,7 @@ def is_sound(path: Path) -> bool:
     return True
 
 
-def check(name: str, config: PreTrainedConfig, kind: Any, found: Mapping[str, Stored]) -> None:
+def check(name: str, config: PreTrainedConfig, kind: Any, found: Mapping[str, TensorInfo]) -> None:
     """Checks a config against the headers of the files, before any memory is allocated.
 
     Names are left to transformers, which knows old ones: a missing or misshapen weight shows after loading.
@@ -156,7 +157,7 @@ def _too_large(name: str, described: str, contained: str) -> str:
     )
 
 
-def refuse_formats(name: str, empty: Any, found: Mapping[str, Stored]) -> None:
+def refuse_formats(name: str, empty: Any, found: Mapping[str, TensorInfo]) -> None:
     """:raises CheckpointError: for a weight stored as integers, bytes, booleans or complex numbers."""
     buffers = {key for key, buffer in empty.named_buffers() if not buffer.is_floating_point()}
     parameters = {key for key, _ in empty.named_parameters()}

@@ -103,7 +103,7 @@ def _normed_class(stock: type[nn.Module], after: frozenset[str], before: frozens
     for name, function in inspect.getmembers(stock, inspect.isfunction):
         # The names that the bytecode uses are a cheap filter: only matching methods are parsed.
         named = inspect.unwrap(function).__code__.co_names
-        calls = Calls("normed", after=after, before=before)
+        calls = CallRewriter("normed", after=after, before=before)
         if (after | before).intersection(named) and (made := rewrite(function, calls)):
             methods[name] = made
             seen |= calls.seen
@@ -115,7 +115,7 @@ def _normed_class(stock: type[nn.Module], after: frozenset[str], before: frozens
     return type(f"Normed{stock.__name__}", (NormedProjections, stock), {**namespace, "__module__": __name__})
 
 
-class Calls(ast.NodeTransformer):
+class CallRewriter(ast.NodeTransformer):
     """Replaces `self.q_proj(x)` by `self.normed("q_proj", self.q_proj(x))`, or `self.o_proj(self.normed("o_proj", x))`.
 
     :param method: method that the new code calls; `normed` in these examples.
@@ -147,7 +147,7 @@ class Calls(ast.NodeTransformer):
         return ast.fix_missing_locations(ast.copy_location(call, value))
 
 
-def rewrite(function: Callable[..., Any], calls: Calls) -> Callable[..., Any] | None:
+def rewrite(function: Callable[..., Any], calls: CallRewriter) -> Callable[..., Any] | None:
     """Copies a method with some of its calls replaced; `None` if it has none of them. Line numbers remain those of the source file.
 
     :raises PlacementError: if the method uses `super()` or variables of an enclosing function, which a copy cannot access.

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from mixln.bounds import Batch, Count, Length, Processes, Steps, Tokens, Vocabulary, Within, check_numbers
+from mixln.bounds import Batch, Count, Length, Processes, Range, Steps, Tokens, Vocabulary, check_numbers
 from mixln.errors import SettingsError
 from mixln.placement import canonical
 
@@ -94,12 +94,12 @@ class PlanSettings:
     """Of the forward and backward pass; weights and optimizer are float32 always."""
     device: DeviceName = "h100"
     """The accelerator, for its peak and its memory by the vendor's data sheet."""
-    device_tflops: Annotated[float, Within(least=0, above=True, most=10**9)] | None = None
+    device_tflops: Annotated[float, Range(least=0, above=True, most=10**9)] | None = None
     """Peak of one accelerator, TFLOP/s of dense matrix products. Left out, that of --device at --precision."""
-    memory_per_device: Annotated[float, Within(least=0, above=True, most=10**9)] | None = None
+    memory_per_device: Annotated[float, Range(least=0, above=True, most=10**9)] | None = None
     """Memory of one accelerator, GB (10⁹ bytes). Left out, that of --device."""
     utilisation: Annotated[
-        float, Within(least=0, above=True, most=1, rule="must lie in (0, 1] (a share of the peak)", interval=True)
+        float, Range(least=0, above=True, most=1, rule="must lie in (0, 1] (a share of the peak)", interval=True)
     ] = 0.4
     """Share of the peak that the training reaches; 0.3 to 0.5 is usual for large models, small ones reach less."""
 

@@ -1,7 +1,7 @@
 """What papers published, as comparisons to run: complete settings, at their scale and at one that a small machine holds."""
 
 from mixln.recipes import hybridnorm, mix_ln
-from mixln.recipes.records import Claim, Place, Recipe, Run, Scale
+from mixln.recipes.records import Ordering, Place, Recipe, Run, Scale
 from mixln.recipes.table4 import TABLE_4
 
 RECIPES: dict[str, Recipe] = {
@@ -25,4 +25,4 @@ RECIPES: dict[str, Recipe] = {
     "hybridnorm-ablation": hybridnorm.ABLATION,
 }
 
-__all__ = ["RECIPES", "Claim", "Place", "Recipe", "Run", "Scale"]
+__all__ = ["RECIPES", "Ordering", "Place", "Recipe", "Run", "Scale"]

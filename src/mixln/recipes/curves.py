@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Literal
 from mixln.diagnostics.results import Angular
 from mixln.recipes.quantities import Evidence, drops, gradients
 from mixln.recipes.records import Recipe
-from mixln.recipes.results import Line, Points, Turned
+from mixln.recipes.results import AngularDistanceMap, Line, Points
 
 if TYPE_CHECKING:
-    from mixln.recipes.outcome import Known
+    from mixln.recipes.outcome import EvidenceByPlace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ CURVES: dict[str, Curve] = {
 }
 
 
-def lines(recipe: Recipe, known: Known) -> Iterator[Line]:
+def lines(recipe: Recipe, known: EvidenceByPlace) -> Iterator[Line]:
     """The recipe's curves of every model that was found."""
     for name in recipe.curves:
         curve = CURVES[name]
@@ -88,12 +88,12 @@ def lines(recipe: Recipe, known: Known) -> Iterator[Line]:
                     )
 
 
-def turned(recipe: Recipe, known: Known) -> Iterator[Turned]:
+def angular_distance_maps(recipe: Recipe, known: EvidenceByPlace) -> Iterator[AngularDistanceMap]:
     """The angular distance of all blocks, mean over the seeds that trained, where the recipe draws it."""
     for (run, placement), seeds in known.items() if recipe.angles else ():
         found = [evidence.diagnosis.angular for evidence in seeds.values() if evidence.diagnosis and evidence.trained]
         if found:
-            yield Turned(run=run, placement=placement, seeds=len(found), angles=_mean(found))
+            yield AngularDistanceMap(run=run, placement=placement, seeds=len(found), angles=_mean(found))
 
 
 def _mean(found: Sequence[Angular]) -> Angular:

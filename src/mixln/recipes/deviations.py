@@ -89,7 +89,7 @@ DEVIATIONS: dict[str, Deviation] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Variant:
+class RecipeVariant:
     """A recipe with some deviations at once; with none, as the paper says."""
 
     deviations: tuple[Deviation, ...] = ()
@@ -105,12 +105,12 @@ class Variant:
         return "; ".join(each.what for each in self.deviations)
 
 
-def variants(texts: tuple[str, ...]) -> tuple[Variant, ...]:
+def variants(texts: tuple[str, ...]) -> tuple[RecipeVariant, ...]:
     """Of each text one: a deviation's name, or several that are joined by `+`.
 
     :raises SettingsError: if one is not known, or named twice.
     """
-    found: list[Variant] = []
+    found: list[RecipeVariant] = []
     words = " ".join(texts).replace(",", " ").split()
     if texts and not words:
         raise SettingsError(f"as-published must name one of {', '.join(DEVIATIONS)}, got {texts[0]!r}")
@@ -121,7 +121,7 @@ def variants(texts: tuple[str, ...]) -> tuple[Variant, ...]:
                 raise SettingsError(unknown("as-published", name, DEVIATIONS))
             if names.count(name) > 1:
                 raise SettingsError(f"as-published must not repeat, got {name} twice in {text}")
-        made = Variant(deviations=tuple(each for each in DEVIATIONS.values() if each.name in names))
+        made = RecipeVariant(deviations=tuple(each for each in DEVIATIONS.values() if each.name in names))
         if made in found:
             raise SettingsError(f"as-published must not repeat, got {made.name} twice")
         found.append(made)
@@ -133,7 +133,7 @@ def published_name(placement: str) -> str:
     return placement.replace(FIXED_DEEPNORM, "deepnorm")
 
 
-def recounted(result: TrialResult, variant: Variant) -> TrialResult:
+def recounted(result: TrialResult, variant: RecipeVariant) -> TrialResult:
     """The result with its loss as the published code would count it."""
 
     def counted(loss: float) -> float:
@@ -145,7 +145,7 @@ def recounted(result: TrialResult, variant: Variant) -> TrialResult:
     return replace(result, loss=None if result.loss is None else counted(result.loss), eval_curve=curve)
 
 
-def changed(run: Run, variant: Variant) -> Run:
+def changed(run: Run, variant: RecipeVariant) -> Run:
     """The run as the published code would do it."""
     settings = run.settings
     for each in variant.deviations:
@@ -154,12 +154,12 @@ def changed(run: Run, variant: Variant) -> Run:
     return replace(run, settings=settings)
 
 
-def check(recipe: Recipe, runs: tuple[Run, ...], variant: Variant) -> None:
+def check(recipe: Recipe, runs: tuple[Run, ...], variant: RecipeVariant) -> None:
     """:raises SettingsError: if one of the deviations would change nothing of a recipe."""
     if recipe.paper != "Mix-LN" or all(run.settings.task != LANGUAGE for run in runs):
         raise SettingsError("as-published is of the code of the Mix-LN paper's language models; leave it out here")
     judged = {claim.quantity for claim in recipe.orderings}
     for each in variant.deviations:
-        trains = any(changed(run, Variant(deviations=(each,))) != run for run in runs)
+        trains = any(changed(run, RecipeVariant(deviations=(each,))) != run for run in runs)
         if not trains and not (each.counts and judged & COUNTED):
             raise SettingsError(f"as-published {each.name} would change nothing in this recipe; leave it out")

@@ -8,7 +8,7 @@ from mixln.compare.chain_settings import ChainSettings
 from mixln.compare.settings import CompareSettings
 from mixln.data.settings import TextSettings
 from mixln.evaluation.settings import TaskSettings
-from mixln.recipes.records import Claim, Recipe, Run, Scale, row
+from mixln.recipes.records import Ordering, Recipe, Run, Scale, row
 from mixln.training.settings import TrainSettings
 
 PAPER = "HybridNorm, arXiv:2503.04598"
@@ -121,7 +121,7 @@ EXPERTS = Recipe(
     runs=lambda scale, data: (
         Run(name="MoE-1B-7B", settings=_settings("MoE-1B-7B", scale, data, ("pre", "hybrid", "hybrid*"))),
     ),
-    claims=(Claim(quantity="perplexity", ahead=("MoE-1B-7B", "hybrid*"), behind=("MoE-1B-7B", "pre")),),
+    stated_orderings=(Ordering(quantity="perplexity", ahead=("MoE-1B-7B", "hybrid*"), behind=("MoE-1B-7B", "pre")),),
 )
 
 _INITS = {"Normal": "normal", "Depth-scaled": "scaled", "Megatron": "megatron"}
@@ -143,11 +143,11 @@ INIT = Recipe(
             ("Megatron", "hybrid"): 20.00,
         }
     },
-    claims=(
-        Claim(quantity="perplexity", ahead=("Megatron", "hybrid"), behind=("Normal", "hybrid")),
-        Claim(quantity="perplexity", ahead=("Megatron", "hybrid"), behind=("Normal", "pre")),
+    stated_orderings=(
+        Ordering(quantity="perplexity", ahead=("Megatron", "hybrid"), behind=("Normal", "hybrid")),
+        Ordering(quantity="perplexity", ahead=("Megatron", "hybrid"), behind=("Normal", "pre")),
         *(
-            Claim(quantity="perplexity", ahead=("Normal", "pre"), behind=(other, "pre"))
+            Ordering(quantity="perplexity", ahead=("Normal", "pre"), behind=(other, "pre"))
             for other in ("Depth-scaled", "Megatron")
         ),
     ),
@@ -165,5 +165,7 @@ ABLATION = Recipe(
     runs=lambda scale, data: (
         Run(name="550M", settings=_settings("550M", scale, data, ("pre", "hybrid", *_VARIANTS), "megatron")),
     ),
-    claims=tuple(Claim(quantity="perplexity", ahead=("550M", "hybrid"), behind=("550M", other)) for other in _VARIANTS),
+    stated_orderings=tuple(
+        Ordering(quantity="perplexity", ahead=("550M", "hybrid"), behind=("550M", other)) for other in _VARIANTS
+    ),
 )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mixln.compare.chain_settings import ChainSettings, Learning
+from mixln.compare.chain_settings import ChainSettings, ChainStepSettings
 from mixln.compare.settings import CompareSettings
 from mixln.data.settings import ExampleSettings, TextSettings
 from mixln.evaluation.settings import TaskSettings
-from mixln.recipes.records import Claim, Recipe, Run, Scale, row
-from mixln.training.settings import RlhfSettings, TrainSettings, TuneSettings
+from mixln.recipes.records import Ordering, Recipe, Run, Scale, row
+from mixln.training.settings import PostTrainingSettings, RlhfSettings, TrainSettings
 
 PAPER = "Mix-LN, arXiv:2412.13795"
 SEEDS = (0, 1, 2)
@@ -118,11 +118,13 @@ def _table2(scale: Scale, data: str | None) -> tuple[Run, ...]:
     if scale == "paper":
         after = ChainSettings(
             chain=("finetune", "evaluate"),
-            finetune=Learning(tuning=TuneSettings(epochs=3, learning_rate=3e-4, lora=32)),
+            finetune=ChainStepSettings(tuning=PostTrainingSettings(epochs=3, learning_rate=3e-4, lora=32)),
         )
         names = ("LLaMA-250M", "LLaMA-1B")
     else:
-        tuning = Learning(chosen=ExampleSettings(examples=1000), tuning=TuneSettings(learning_rate=3e-4))
+        tuning = ChainStepSettings(
+            chosen=ExampleSettings(examples=1000), tuning=PostTrainingSettings(learning_rate=3e-4)
+        )
         after = ChainSettings(chain=("finetune", "evaluate"), finetune=tuning, evaluate=TaskSettings(limit=200))
         names = ("LLaMA-250M",)
     return tuple(Run(name=name, settings=replace(llama(name, scale, data, TABLE_1), after=after)) for name in names)
@@ -152,13 +154,17 @@ TABLE2 = Recipe(
 def _table3(scale: Scale, data: str | None) -> tuple[Run, ...]:
     settings = llama("LLaMA-1B", scale, data, ("pre", "mix(0.25)"))
     if scale == "paper":
-        pairs = Learning(chosen=ExampleSettings(data="ultrafeedback"), tuning=TuneSettings(learning_rate=1e-5))
+        pairs = ChainStepSettings(
+            chosen=ExampleSettings(data="ultrafeedback"), tuning=PostTrainingSettings(learning_rate=1e-5)
+        )
         after = ChainSettings(
-            chain=("finetune", "rlhf"), finetune=Learning(), reward=pairs, rlhf=RlhfSettings(steps=1000)
+            chain=("finetune", "rlhf"), finetune=ChainStepSettings(), reward=pairs, rlhf=RlhfSettings(steps=1000)
         )
     else:
         settings = replace(settings, model=MINI["LLaMA-130M"], learning_rates=(3e-3,))
-        learning = Learning(chosen=ExampleSettings(examples=1000), tuning=TuneSettings(learning_rate=3e-4))
+        learning = ChainStepSettings(
+            chosen=ExampleSettings(examples=1000), tuning=PostTrainingSettings(learning_rate=3e-4)
+        )
         after = ChainSettings(
             chain=("finetune", "rlhf"),
             finetune=learning,
@@ -210,19 +216,19 @@ TABLE5 = Recipe(
     minutes=110,
     runs=_table5,
     published={"perplexity": row("LLaMA-1B", _TABLE_5)},
-    claims=(
+    stated_orderings=(
         *(
-            Claim(quantity="perplexity", ahead=("LLaMA-1B", "mix(1/4)"), behind=("LLaMA-1B", other))
+            Ordering(quantity="perplexity", ahead=("LLaMA-1B", "mix(1/4)"), behind=("LLaMA-1B", other))
             for other in _ALPHAS
             if other not in ("pre", "mix(1/4)")
         ),
         *(
-            Claim(quantity="perplexity", ahead=("12 layers", "mix(1/4)"), behind=("12 layers", other), ours=True)
+            Ordering(quantity="perplexity", ahead=("12 layers", "mix(1/4)"), behind=("12 layers", other), ours=True)
             for other in _ALPHAS
             if other != "mix(1/4)"
         ),
         *(
-            Claim(quantity="perplexity", ahead=("6 layers", "mix(1/6)"), behind=("6 layers", other), ours=True)
+            Ordering(quantity="perplexity", ahead=("6 layers", "mix(1/6)"), behind=("6 layers", other), ours=True)
             for other in ("pre", "mix(1/3)", "mix(1/2)", "post")
         ),
     ),
@@ -284,8 +290,8 @@ TABLE8 = Recipe(
             for place, value in row(name, {"pre": pre, "mix(0.25)": mix}).items()
         }
     },
-    claims=tuple(
-        Claim(quantity="perplexity", ahead=("Scaled Initialization", placement), behind=(other, placement))
+    stated_orderings=tuple(
+        Ordering(quantity="perplexity", ahead=("Scaled Initialization", placement), behind=(other, placement))
         for placement in ("pre", "mix(0.25)")
         for other in ("plain", "Scaled Initialization and Embed")
     ),
@@ -317,9 +323,9 @@ FIGURE2 = Recipe(
     ),
     angles=True,
     curves=("drops",),
-    claims=(
-        Claim(quantity=_ANGLES, ahead=("Post-LN", ""), behind=("Pre-LN", "")),
-        Claim(quantity=_DROPS, ahead=("Post-LN", ""), behind=("Pre-LN", "")),
+    stated_orderings=(
+        Ordering(quantity=_ANGLES, ahead=("Post-LN", ""), behind=("Pre-LN", "")),
+        Ordering(quantity=_DROPS, ahead=("Post-LN", ""), behind=("Pre-LN", "")),
     ),
 )
 FIGURE3 = Recipe(
@@ -334,8 +340,8 @@ FIGURE3 = Recipe(
     runs=_plain(_SMALL, _THREE[:2], diagnosed=True),
     angles=True,
     curves=("drops", "gradients"),
-    claims=tuple(
-        Claim(quantity=quantity, ahead=(_SMALL, "post"), behind=(_SMALL, "pre"))
+    stated_orderings=tuple(
+        Ordering(quantity=quantity, ahead=(_SMALL, "post"), behind=(_SMALL, "pre"))
         for quantity in (_ANGLES, _DROPS, _GRADIENTS)
     ),
 )
@@ -350,8 +356,8 @@ FIGURE4 = Recipe(
     minutes=10,
     runs=_plain("LLaMA-7B", ("pre", "mix(0.0625)"), evaluations=10),
     curves=("course",),
-    claims=(
-        Claim(
+    stated_orderings=(
+        Ordering(
             quantity="perplexity-over-course",
             ahead=("LLaMA-7B", "mix(0.0625)"),
             behind=("LLaMA-7B", "pre"),
@@ -368,9 +374,9 @@ FIGURE5 = Recipe(
     minutes=12,
     runs=_plain(_SMALL, _THREE, diagnosed=True),
     angles=True,
-    claims=(
-        Claim(quantity=_DEEP_ANGLE, ahead=(_SMALL, "mix(0.25)"), behind=(_SMALL, "pre")),
-        Claim(quantity=_ANGLES, ahead=(_SMALL, "post"), behind=(_SMALL, "pre")),
+    stated_orderings=(
+        Ordering(quantity=_DEEP_ANGLE, ahead=(_SMALL, "mix(0.25)"), behind=(_SMALL, "pre")),
+        Ordering(quantity=_ANGLES, ahead=(_SMALL, "post"), behind=(_SMALL, "pre")),
     ),
 )
 FIGURE6 = Recipe(
@@ -383,8 +389,8 @@ FIGURE6 = Recipe(
     minutes=12,
     runs=_plain(_SMALL, _THREE, diagnosed=True),
     curves=("gradients", "drops"),
-    claims=(
-        *(Claim(quantity=_UNEVEN, ahead=(_SMALL, "mix(0.25)"), behind=(_SMALL, other)) for other in ("pre", "post")),
-        Claim(quantity=_DEEP_DROP, ahead=(_SMALL, "mix(0.25)"), behind=(_SMALL, "pre")),
+    stated_orderings=(
+        *(Ordering(quantity=_UNEVEN, ahead=(_SMALL, "mix(0.25)"), behind=(_SMALL, other)) for other in ("pre", "post")),
+        Ordering(quantity=_DEEP_DROP, ahead=(_SMALL, "mix(0.25)"), behind=(_SMALL, "pre")),
     ),
 )

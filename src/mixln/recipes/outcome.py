@@ -8,17 +8,17 @@ from mixln.compare.chain_statistics import at_chance
 from mixln.compare.results import Interval
 from mixln.compare.statistics import paired_difference, t_interval
 from mixln.recipes.quantities import QUANTITIES, Evidence, Quantity
-from mixln.recipes.records import Claim, Place, Recipe
-from mixln.recipes.results import Effect, Measured, Ordering, Verdict
+from mixln.recipes.records import Ordering, Place, Recipe
+from mixln.recipes.results import Effect, MeasuredQuantity, OrderingResult, Verdict
 
 Seeds = Mapping[int, Evidence]
-Known = Mapping[Place, Seeds]
+EvidenceByPlace = Mapping[Place, Seeds]
 """All that was found."""
 
 
-def measured(recipe: Recipe, evidence: Known) -> tuple[Measured, ...]:
+def measured(recipe: Recipe, evidence: EvidenceByPlace) -> tuple[MeasuredQuantity, ...]:
     """Every quantity of the recipe in every place where something is published or known of it."""
-    asked = dict.fromkeys([*recipe.published, *(claim.quantity for claim in recipe.claims)])
+    asked = dict.fromkeys([*recipe.published, *(ordering.quantity for ordering in recipe.stated_orderings)])
     found = []
     for name in asked:
         quantity, numbers = QUANTITIES[name], recipe.published.get(name, {})
@@ -29,7 +29,7 @@ def measured(recipe: Recipe, evidence: Known) -> tuple[Measured, ...]:
                 continue
             mean, low, high = t_interval([*values.values()]) if values else (None, None, None)
             found.append(
-                Measured(
+                MeasuredQuantity(
                     quantity=name,
                     run=place[0],
                     placement=place[1],
@@ -45,34 +45,34 @@ def measured(recipe: Recipe, evidence: Known) -> tuple[Measured, ...]:
     return tuple(found)
 
 
-def ordering(claim: Claim, recipe: Recipe, evidence: Known) -> Ordering:
-    """Whether a claim held."""
-    quantity = QUANTITIES[claim.quantity]
-    ahead, behind = (evidence.get(place, {}) for place in (claim.ahead, claim.behind))
+def ordering_result(ordering: Ordering, recipe: Recipe, evidence: EvidenceByPlace) -> OrderingResult:
+    """Whether an ordering of the paper held."""
+    quantity = QUANTITIES[ordering.quantity]
+    ahead, behind = (evidence.get(place, {}) for place in (ordering.ahead, ordering.behind))
     values, others = _values(quantity, ahead), _values(quantity, behind)
     difference = paired_difference(values, others)
-    numbers = recipe.published.get(claim.quantity, {})
-    return Ordering(
-        quantity=claim.quantity,
-        ahead=claim.ahead,
-        behind=claim.behind,
-        published=(numbers.get(claim.ahead), numbers.get(claim.behind)),
+    numbers = recipe.published.get(ordering.quantity, {})
+    return OrderingResult(
+        quantity=ordering.quantity,
+        ahead=ordering.ahead,
+        behind=ordering.behind,
+        published=(numbers.get(ordering.ahead), numbers.get(ordering.behind)),
         difference=difference,
         verdict=_verdict(quantity, ahead, behind, difference),
-        ours=claim.ours,
+        ours=ordering.ours,
     )
 
 
-def effect(claim: Claim, recipe: Recipe, plain: Known, varied: Known) -> Effect:
-    """What becomes of a claim as the authors' code has it, and by how much that is another than as the paper says."""
-    quantity = QUANTITIES[claim.quantity]
+def effect(ordering: Ordering, recipe: Recipe, plain: EvidenceByPlace, varied: EvidenceByPlace) -> Effect:
+    """What becomes of an ordering as the authors' code has it, and by how much that is another than as the paper says."""
+    quantity = QUANTITIES[ordering.quantity]
 
-    def differences(evidence: Known) -> dict[int, float]:
-        ahead, behind = (_values(quantity, evidence.get(place, {})) for place in (claim.ahead, claim.behind))
+    def differences(evidence: EvidenceByPlace) -> dict[int, float]:
+        ahead, behind = (_values(quantity, evidence.get(place, {})) for place in (ordering.ahead, ordering.behind))
         return {seed: ahead[seed] - behind[seed] for seed in ahead.keys() & behind.keys()}
 
     return Effect(
-        ordering=ordering(claim, recipe, varied),
+        ordering=ordering_result(ordering, recipe, varied),
         change=paired_difference(differences(varied), differences(plain)),
     )
 

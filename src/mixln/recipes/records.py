@@ -37,7 +37,7 @@ class Run:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Claim:
+class Ordering:
     """That the paper has one model ahead of another.
 
     :param quantity: by what, see :data:`mixln.recipes.quantities.QUANTITIES`.
@@ -66,7 +66,7 @@ class Recipe:
     :param published: the numbers.
     :param curves: what its figure draws, see :data:`mixln.recipes.curves.CURVES`; with `angles`, the angular distance of all blocks too.
     :param judged: the quantities whose orderings are judged; left out, all that are published. Of tasks beside their mean, the mean.
-    :param claims: orderings that do not follow from numbers of one run against its baseline.
+    :param stated_orderings: orderings that do not follow from numbers of one run against its baseline.
     """
 
     title: str
@@ -82,7 +82,7 @@ class Recipe:
     curves: tuple[str, ...] = ()
     angles: bool = False
     judged: tuple[str, ...] = ()
-    claims: tuple[Claim, ...] = ()
+    stated_orderings: tuple[Ordering, ...] = ()
     baseline: str = "pre"
 
     @property
@@ -96,8 +96,8 @@ class Recipe:
         return self.source.partition(",")[0]
 
     @property
-    def orderings(self) -> tuple[Claim, ...]:
-        """All claims: of every published number which side of its run's baseline it is on, and those beside."""
+    def orderings(self) -> tuple[Ordering, ...]:
+        """All orderings: of every published number which side of its run's baseline it is on, and those beside."""
         from mixln.recipes.quantities import QUANTITIES
 
         found = []
@@ -109,8 +109,8 @@ class Recipe:
                     continue
                 ahead = (value < reference) == QUANTITIES[quantity].metric.lower_is_better
                 pair = ((run, placement), (run, self.baseline))
-                found.append(Claim(quantity=quantity, ahead=pair[not ahead], behind=pair[ahead]))
-        return (*found, *self.claims)
+                found.append(Ordering(quantity=quantity, ahead=pair[not ahead], behind=pair[ahead]))
+        return (*found, *self.stated_orderings)
 
     def only(self, names: tuple[str, ...], scale: Scale) -> Recipe:
         """The same of some of its models alone.
@@ -137,7 +137,9 @@ class Recipe:
                 quantity: {place: value for place, value in numbers.items() if place[0] in names}
                 for quantity, numbers in self.published.items()
             },
-            claims=tuple(claim for claim in self.claims if {claim.ahead[0], claim.behind[0]} <= set(names)),
+            stated_orderings=tuple(
+                ordering for ordering in self.stated_orderings if {ordering.ahead[0], ordering.behind[0]} <= set(names)
+            ),
         )
 
 

@@ -11,14 +11,14 @@ from mixln.compare.chain_statistics import trainings_of
 from mixln.compare.results import Summary
 from mixln.compare.settings import GridSettings
 from mixln.compare.store import Store
-from mixln.recipes.curves import lines, turned
-from mixln.recipes.deviations import Variant, changed
+from mixln.recipes.curves import angular_distance_maps, lines
+from mixln.recipes.deviations import RecipeVariant, changed
+from mixln.recipes.evidence import of_models, of_presets, of_run, sweep_points
 from mixln.recipes.folders import TRAININGS, placed
-from mixln.recipes.gather import of_models, of_presets, of_run, swept
-from mixln.recipes.outcome import Known, Seeds, effect, measured, ordering
+from mixln.recipes.outcome import EvidenceByPlace, Seeds, effect, measured, ordering_result
 from mixln.recipes.plan import trained_run
 from mixln.recipes.records import Place, Recipe, Run, Scale
-from mixln.recipes.results import AsPublished, Reproduction, Varied
+from mixln.recipes.results import DeviationStudy, Reproduction, VariantResult
 from mixln.runs.provenance import Provenance, here
 from mixln.runs.trials import Trial
 
@@ -29,20 +29,20 @@ Costs = Mapping[tuple[Path, Trial], float]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plain:
+class PaperResult:
     """What came out as the paper says.
 
     :param summaries: run's name → its comparison.
     """
 
     found: Reproduction
-    known: Known
+    known: EvidenceByPlace
     summaries: Mapping[str, Summary]
     costs: Costs
 
 
 @dataclass(frozen=True, kw_only=True)
-class Carrier:
+class RecipeRunner:
     """One recipe, to be carried out.
 
     :param recipe: what of it was asked for: `only` some models, if any are named. `name` is what it is called.
@@ -61,16 +61,16 @@ class Carrier:
     cache: Path
     show: Callable[[GridSettings, str], Summary]
 
-    def plain(self) -> Plain:
+    def plain(self) -> PaperResult:
         """As the paper says."""
-        runs = self._placed(Variant())
+        runs = self._placed(RecipeVariant())
         summaries = {run.name: self._trained(run, run.name) for run in runs}
         costs = costs_of(runs, summaries)
         known: dict[Place, Seeds] = dict(of_models(self.recipe, self.scale, cache=self.cache))
         known.update(of_presets(self.recipe))
         for run in runs:
-            known.update(self._gathered(run, summaries[run.name], Variant()))
-        orderings = [ordering(claim, self.recipe, known) for claim in self.recipe.orderings]
+            known.update(self._gathered(run, summaries[run.name], RecipeVariant()))
+        orderings = [ordering_result(ordering, self.recipe, known) for ordering in self.recipe.orderings]
         found = Reproduction(
             recipe=self.name,
             scale=self.scale,
@@ -81,15 +81,15 @@ class Carrier:
             orderings=tuple(each for each in orderings if each.verdict != "not-measured"),
             seconds=sum(costs.values()),
             lines=tuple(lines(self.recipe, known)),
-            turned=tuple(turned(self.recipe, known)),
-            swept=tuple(each for run in runs for each in swept(run, summaries[run.name])),
+            turned=tuple(angular_distance_maps(self.recipe, known)),
+            swept=tuple(each for run in runs for each in sweep_points(run, summaries[run.name])),
             provenance=_provenance(summaries.values()),
         )
-        return Plain(found=found, known=known, summaries=summaries, costs=costs)
+        return PaperResult(found=found, known=known, summaries=summaries, costs=costs)
 
-    def varied(self, variants: Iterable[Variant], plain: Plain) -> Iterator[AsPublished]:
+    def varied(self, variants: Iterable[RecipeVariant], plain: PaperResult) -> Iterator[DeviationStudy]:
         """With each of the variants, as far as they have been tried. What they leave as it is, is not trained again."""
-        found = AsPublished(
+        found = DeviationStudy(
             recipe=self.name,
             scale=self.scale,
             only=self.only,
@@ -103,25 +103,31 @@ class Carrier:
             found = replace(found, varied=(*found.varied, self._varied(variant, plain)))
             yield found
 
-    def _varied(self, variant: Variant, plain: Plain) -> Varied:
+    def _varied(self, variant: RecipeVariant, plain: PaperResult) -> VariantResult:
         runs, known, summaries = self._placed(variant), dict(plain.known), dict(plain.summaries)
-        new = [made for made, run in zip(runs, self._placed(Variant()), strict=True) if made.settings != run.settings]
+        new = [
+            made for made, run in zip(runs, self._placed(RecipeVariant()), strict=True) if made.settings != run.settings
+        ]
         summaries.update((run.name, self._trained(run, f"{run.name}-{variant.name}")) for run in new)
         for run in runs:
             known.update(self._gathered(run, summaries[run.name], variant))
         costs = costs_of(new, summaries)
         judged = {(each.quantity, each.ahead, each.behind) for each in plain.found.orderings}
-        claims = [claim for claim in self.recipe.orderings if (claim.quantity, claim.ahead, claim.behind) in judged]
-        return Varied(
+        orderings = [
+            ordering
+            for ordering in self.recipe.orderings
+            if (ordering.quantity, ordering.ahead, ordering.behind) in judged
+        ]
+        return VariantResult(
             name=variant.name,
             trained=tuple(map(trained_run, new)),
             measured=measured(self.recipe, known),
-            effects=tuple(effect(claim, self.recipe, plain.known, known) for claim in claims),
+            effects=tuple(effect(ordering, self.recipe, plain.known, known) for ordering in orderings),
             seconds=sum(seconds for training, seconds in costs.items() if training not in plain.costs),
             provenance=_provenance([summaries[run.name] for run in new]),
         )
 
-    def _placed(self, variant: Variant) -> list[Run]:
+    def _placed(self, variant: RecipeVariant) -> list[Run]:
         runs = (changed(run, variant) for run in self.recipe.runs(self.scale, self.data))
         return [placed(run, self.out / TRAININGS, self.cache) for run in runs]
 
@@ -130,7 +136,7 @@ class Carrier:
         there = Store(run.settings.out).read() is not None  # now, for another recipe may have made it meanwhile
         return self.show(replace(run.settings, extend=there), name)
 
-    def _gathered(self, run: Run, summary: Summary, variant: Variant) -> Known:
+    def _gathered(self, run: Run, summary: Summary, variant: RecipeVariant) -> EvidenceByPlace:
         return dict(of_run(run, summary, variant=variant, cache=self.cache))
 
 

@@ -20,7 +20,7 @@ Verdict = Literal["held", "reversed", "undecided", "at-chance", "single-seed", "
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class MeasuredQuantity:
     """One quantity in one place.
 
     :param published: what the paper has there, as printed.
@@ -42,8 +42,8 @@ class Measured:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ordering:
-    """One claim and what became of it.
+class OrderingResult:
+    """One ordering and what became of it.
 
     :param difference: what is claimed to be ahead minus what is claimed to be behind, paired by seed.
     :param verdict: `held` or `reversed` where the 95% interval excludes zero, or, of perplexity and accuracy, where one of the two trained
@@ -61,7 +61,7 @@ class Ordering:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Swept:
+class SweepPoint:
     """All seeds of one placement at one learning rate, of a run with several.
 
     :param losses: held-out, nats per token; `None` where a training diverged.
@@ -101,7 +101,7 @@ class Line:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Turned:
+class AngularDistanceMap:
     """How far each block of layers turns the stream.
 
     :param angles: mean over seeds.
@@ -154,12 +154,12 @@ class Reproduction:
     only: tuple[str, ...] = ()
     command: str
     trained: tuple[TrainedRun, ...]
-    measured: tuple[Measured, ...]
-    orderings: tuple[Ordering, ...]
+    measured: tuple[MeasuredQuantity, ...]
+    orderings: tuple[OrderingResult, ...]
     seconds: float
-    swept: tuple[Swept, ...] = ()
+    swept: tuple[SweepPoint, ...] = ()
     lines: tuple[Line, ...] = ()
-    turned: tuple[Turned, ...] = ()
+    turned: tuple[AngularDistanceMap, ...] = ()
     provenance: tuple[Provenance, ...] = ()
 
     @property
@@ -179,12 +179,12 @@ class Effect:
     :param change: by how much the difference is another than as the paper says, paired by seed.
     """
 
-    ordering: Ordering
+    ordering: OrderingResult
     change: Interval | None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Varied:
+class VariantResult:
     """A recipe with some of what the authors' code does otherwise.
 
     :param name: the deviations, joined by `+`; :data:`mixln.recipes.deviations.DEVIATIONS` explains them.
@@ -193,14 +193,14 @@ class Varied:
 
     name: str
     trained: tuple[TrainedRun, ...]
-    measured: tuple[Measured, ...]
+    measured: tuple[MeasuredQuantity, ...]
     effects: tuple[Effect, ...]
     seconds: float
     provenance: tuple[Provenance, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
-class AsPublished:
+class DeviationStudy:
     """A recipe as the paper says, and as the authors' code does; `as-published.json`.
 
     :param measured: as the paper says, and so are the `orderings`.
@@ -210,9 +210,9 @@ class AsPublished:
     scale: Scale
     only: tuple[str, ...] = ()
     command: str
-    measured: tuple[Measured, ...]
-    orderings: tuple[Ordering, ...]
-    varied: tuple[Varied, ...]
+    measured: tuple[MeasuredQuantity, ...]
+    orderings: tuple[OrderingResult, ...]
+    varied: tuple[VariantResult, ...]
 
 
-AS_PUBLISHED = Schema(kind="as-published", file="as-published.json", record=AsPublished, upgrade=former.as_published)
+AS_PUBLISHED = Schema(kind="as-published", file="as-published.json", record=DeviationStudy, upgrade=former.as_published)

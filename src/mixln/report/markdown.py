@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from mixln import formats
 from mixln.recipes import RECIPES
-from mixln.recipes.results import AsPublished, Reproduction
-from mixln.report.tables.grid import Grid, escaped, markdown
+from mixln.recipes.results import DeviationStudy, Reproduction
+from mixln.report.tables.grid import TableGrid, escaped, markdown
 from mixln.report.tables.reproduction import changes_beside, differences_beside, numbers_beside, tables
 from mixln.report.wording import reproduction as words
 from mixln.report.wording.phrases import Pieces
@@ -46,7 +46,7 @@ def outcome(
     return "\n\n".join(filter(None, lines)) + "\n"
 
 
-def as_published(found: AsPublished, name: str = "") -> str:
+def as_published(found: DeviationStudy, name: str = "") -> str:
     """One outcome with the authors' code; `as-published.md`.
 
     :param name: of the recipe, if this follows the recipe's own outcome.
@@ -68,7 +68,7 @@ def as_published(found: AsPublished, name: str = "") -> str:
 
 def document(
     found: Mapping[str, Reproduction],
-    beside: Mapping[str, AsPublished],
+    beside: Mapping[str, DeviationStudy],
     figures: Mapping[str, Mapping[str, str]],
 ) -> str:
     """All recipes with their outcomes; `docs/papers.md`.
@@ -96,12 +96,12 @@ def document(
     return "\n".join([words.INTRODUCTION, markdown(_overview(found)), *common, *parts])
 
 
-def _overview(found: Mapping[str, Reproduction]) -> Grid:
+def _overview(found: Mapping[str, Reproduction]) -> TableGrid:
     rows = []
     for name, recipe in RECIPES.items():
         title = words.recipe_of(found[name]).title if name in found else recipe.title
         rows.append(((name,), (title,), *_counts(found.get(name))))
-    return Grid(head=words.OVERVIEW, rows=tuple(rows), words=2, caption=words.OVERVIEW_CAPTION)
+    return TableGrid(head=words.OVERVIEW, rows=tuple(rows), words=2, caption=words.OVERVIEW_CAPTION)
 
 
 def _counts(found: Reproduction | None) -> tuple[Pieces, ...]:

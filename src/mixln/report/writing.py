@@ -16,7 +16,7 @@ from mixln.evaluation.findings import findings as evaluation_findings
 from mixln.evaluation.results import EVALUATION, Evaluation
 from mixln.files import write_atomic
 from mixln.findings import Finding
-from mixln.recipes.results import AS_PUBLISHED, REPRODUCTION, AsPublished, Reproduction
+from mixln.recipes.results import AS_PUBLISHED, REPRODUCTION, DeviationStudy, Reproduction
 from mixln.records import to_json
 from mixln.report import markdown as documents
 from mixln.report.figures import reproduction, search, stress
@@ -119,7 +119,7 @@ def write_search(found: Search, folder: Path) -> list[Path]:
     )
 
 
-def write_reproduction(found: Reproduction, folder: Path, beside: AsPublished | None = None) -> list[Path]:
+def write_reproduction(found: Reproduction, folder: Path, beside: DeviationStudy | None = None) -> list[Path]:
     """Writes `reproduction.json`, `reproduction.md`, a PNG for each figure and `report.html` into a folder.
 
     :param beside: the same as the authors' code does: `as-published.json` and `as-published.md`.
@@ -135,7 +135,7 @@ def write_reproduction(found: Reproduction, folder: Path, beside: AsPublished | 
     )
 
 
-def reproductions(found: Mapping[str, Reproduction], beside: Mapping[str, AsPublished], folder: Path) -> str:
+def reproductions(found: Mapping[str, Reproduction], beside: Mapping[str, DeviationStudy], folder: Path) -> str:
     """What became of all recipes, in GitHub's Markdown, for a file beside the folder, into which their figures are drawn.
 
     :param found: recipe's name → its outcome, of those that were run.

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rows:
+class MetricsPrefix:
     """The part of `metrics.jsonl` that belongs to a checkpoint, from its beginning.
 
     :param size: bytes.
@@ -37,7 +37,10 @@ class Rows:
 
 
 ROWS = Schema(
-    kind="checkpoint-rows", file="rows.json", record=Rows, upgrade=lambda rows: {"size": rows[0], "sha256": rows[1]}
+    kind="checkpoint-rows",
+    file="rows.json",
+    record=MetricsPrefix,
+    upgrade=lambda rows: {"size": rows[0], "sha256": rows[1]},
 )
 DISCARDED = "discarded.json"
 """What :data:`SUMS` is called from when the deletion of its checkpoint begins."""
@@ -71,7 +74,7 @@ def publish(unfinished: Path, folder: Path) -> None:
     if (metrics := folder / METRICS).exists():
         fsync(metrics)  # without the rows up to it, it could not be gone on from
         size, sha256 = sums_of(folder, METRICS)[METRICS]
-        ROWS.write(unfinished, Rows(size=size, sha256=sha256))
+        ROWS.write(unfinished, MetricsPrefix(size=size, sha256=sha256))
     seal(unfinished)
     target = folder / unfinished.name
     make_way(target)  # of a training that was here before, and has been corrupted since

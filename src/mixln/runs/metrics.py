@@ -11,8 +11,8 @@ from typing import Any
 from mixln.files import free_name, write_atomic
 from mixln.runs.profile import LayerProfile
 
-METRICS, ANSWERS = "metrics.jsonl", "answers.npz"
-"""Names of the file, and of the one with a classifier's answers beside it, see :mod:`mixln.training.answers`."""
+METRICS, PREDICTIONS = "metrics.jsonl", "answers.npz"
+"""Names of the file, and of the one with a classifier's answers beside it, see :mod:`mixln.evaluation.predictions`."""
 
 LONGEST = 2**24
 """Bytes of a row that is read; one of a model of a thousand layers has a hundred thousand."""

@@ -57,7 +57,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figure:
+class ValueWithError:
     """A number with its standard error, `None` where it has none."""
 
     value: float
@@ -65,7 +65,7 @@ class Figure:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tuned:
+class PostTrainingOutcome:
     """How a training of a model that exists ended.
 
     :param reason: why it diverged; empty if it did not.
@@ -84,14 +84,14 @@ class Tuned:
     held_out: int
     removed: int
     too_long: int
-    before: dict[str, Figure]
-    after: dict[str, Figure]
+    before: dict[str, ValueWithError]
+    after: dict[str, ValueWithError]
     curves: dict[str, tuple[tuple[int, float], ...]]
     gradient_norms: tuple[LayerProfile, ...]
     seconds: float
 
 
-def hacked(tuned: Tuned) -> bool:
+def hacked(tuned: PostTrainingOutcome) -> bool:
     """Whether the reward rose while the policy itself got worse at telling chosen answers from rejected ones, both by more than
     1.96 standard errors of the change (as of independent samples: on the same prompts it is less)."""
     if not {"reward", "accuracy"} <= tuned.before.keys() & tuned.after.keys():

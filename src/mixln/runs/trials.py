@@ -16,7 +16,7 @@ from mixln.errors import StoreError
 from mixln.records import OPTIONAL, difference, to_json, unreadable
 from mixln.runs.checksums import Sums, difference_of
 from mixln.runs.folder import RunFolder, RunKind
-from mixln.runs.metrics import ANSWERS, METRICS
+from mixln.runs.metrics import METRICS, PREDICTIONS
 from mixln.runs.outcome import Outcome
 from mixln.runs.schema import Schema
 
@@ -71,7 +71,7 @@ def _changed(folder: Path, sums: Sums) -> str:
     """Compares lengths alone of weights, which are large; a whole checkpoint may be gone."""
     weights = {name: entry for name, entry in sums.items() if "/" in name and (folder / name).parent.is_dir()}
     # Without the answers, the figures are in the result all the same.
-    small = {name: entry for name, entry in sums.items() if "/" not in name and name != ANSWERS}
+    small = {name: entry for name, entry in sums.items() if "/" not in name and name != PREDICTIONS}
     return difference_of(folder, small) or difference_of(folder, weights, content=False)
 
 
@@ -158,4 +158,4 @@ def read_result(folder: Path, remedy: str = "", *, trial: Trial | None = None) -
 
 def finish(folder: Path, result: TrialResult) -> None:
     """Marks the trial in `folder` as ended, and binds it to what it leaves by checksums."""
-    RunFolder(folder, TRIAL_RUN).finish(result, (METRICS, ANSWERS, f"checkpoint-{result.step}"))
+    RunFolder(folder, TRIAL_RUN).finish(result, (METRICS, PREDICTIONS, f"checkpoint-{result.step}"))

@@ -8,7 +8,7 @@ from typing import Literal
 
 from mixln.compare.results import Interval
 from mixln.findings import Finding
-from mixln.search.results import Ending, Finalist, Limit, Search, Stress
+from mixln.search.results import Finalist, LearningRateLimit, Search, Stress, Termination
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,7 @@ class StabilityLimit(Finding):
     :param baseline: title of the placement that the ratio is to; `None` without a ratio.
     """
 
-    limit: Limit
+    limit: LearningRateLimit
     state: Literal["known", "failed", "never-learnt", "partly"]
     steps: int
     baseline: str | None
@@ -72,7 +72,7 @@ class NotChosen(Finding):
     placement: str
     learning_rate: float
     interval: Interval | None
-    ended: tuple[Ending, ...]
+    ended: tuple[Termination, ...]
     judgement: Literal["behind-in-tuning", "some-untrained", "single-seed", "worse", "not-significant"]
 
 
@@ -164,7 +164,7 @@ def search_findings(found: Search) -> tuple[Finding, ...]:
     )
 
 
-def _state(limit: Limit) -> Literal["known", "failed", "never-learnt", "partly"]:
+def _state(limit: LearningRateLimit) -> Literal["known", "failed", "never-learnt", "partly"]:
     if limit.failed:
         return "failed"
     if not limit.trained:

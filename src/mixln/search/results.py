@@ -19,8 +19,8 @@ frequency of tokens, or never knew more; its loss overflowed or rose above its s
 
 
 @dataclass(frozen=True, kw_only=True)
-class Breaking:
-    """Where one ramp broke, see :func:`mixln.search.breaking.breaking`.
+class RampOutcome:
+    """Where one ramp broke, see :func:`mixln.search.stability_limit.ramp_outcome`.
 
     :param rate: the highest learning rate that trains; `None` if none did. With `failure` `none` it is at least this.
     :param failure: what happened above it.
@@ -48,7 +48,7 @@ class Ramp:
     layers: int
     init: str
     seed: int
-    breaking: Breaking | None
+    breaking: RampOutcome | None
     curve: tuple[tuple[float, float | None], ...]
     error: str = ""
 
@@ -59,7 +59,7 @@ class Ramp:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limit:
+class LearningRateLimit:
     """All ramps of one placement at one depth with one init.
 
     :param rate: geometric mean over seeds of the highest learning rate that trains; `None` if one of them never trained.
@@ -100,7 +100,7 @@ class Stress:
     rates: tuple[float, float]
     steps: int
     floor: float
-    limits: tuple[Limit, ...]
+    limits: tuple[LearningRateLimit, ...]
     ramps: tuple[Ramp, ...]
     text: TextInfo | None = None
     provenance: Provenance = field(default_factory=Provenance)
@@ -127,7 +127,7 @@ class Proxy:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tried:
+class RateResult:
     """One learning rate of a candidate at the full length.
 
     :param seeds: the one that learning rates are tuned with, and those of the results, as far as they were trained.
@@ -140,7 +140,7 @@ class Tried:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ending:
+class Termination:
     """How one training ended, and why; the reason is empty if it finished."""
 
     status: Status
@@ -166,12 +166,12 @@ class Finalist:
     learning_rate: float
     seeds: tuple[int, ...]
     losses: tuple[float | None, ...]
-    ended: tuple[Ending, ...]
+    ended: tuple[Termination, ...]
     loss: float | None
     low: float | None
     high: float | None
     difference: Interval | None = None
-    tried: tuple[Tried, ...] = field(default=(), metadata=OPTIONAL)
+    tried: tuple[RateResult, ...] = field(default=(), metadata=OPTIONAL)
     edge: bool = field(default=False, metadata=OPTIONAL)
 
 

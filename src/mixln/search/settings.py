@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from mixln.bounds import Count, Layers, Processes, Seed, Within, check_numbers
+from mixln.bounds import Count, Layers, Processes, Range, Seed, check_numbers
 from mixln.compare.settings import CompareSettings
 from mixln.data.settings import TextSettings
 from mixln.errors import SettingsError
@@ -18,11 +18,12 @@ from mixln.training.settings import EngineSettings, RampSettings, TrainSettings
 LEAST_STEPS = 20
 """Of a ramp: with fewer, each step would be a leap."""
 LEAST_TRIALS = 6
-"""Short trainings of a search: one more than those that begin every search (`STARTS` and `PRE_STARTS` of :mod:`mixln.search.shorts`)."""
+"""Short trainings of a search: one more than those that begin every search (`STARTS` and `PRE_STARTS` of
+:mod:`mixln.search.proxy_trials`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Searched:
+class SearchBaseSettings:
     """What is trained, and where, whatever is searched for."""
 
     model: str = "tiny"
@@ -42,11 +43,11 @@ class Searched:
 
     def shared(self) -> dict[str, Any]:
         """These settings, by name."""
-        return {item.name: getattr(self, item.name) for item in fields(Searched)}
+        return {item.name: getattr(self, item.name) for item in fields(SearchBaseSettings)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class StressSettings(Searched):
+class StressSettings(SearchBaseSettings):
     """Raise the learning rate from small to breaking, and say up to which one each placement trains.
 
     Each training takes ever larger steps until its loss breaks: it overflows, or falls back to what word frequencies alone give.
@@ -62,7 +63,7 @@ class StressSettings(Searched):
     """Initialisations, for example normal megatron. Left out, each placement has its recommended one."""
     seeds: tuple[Seed, ...] = (0, 1)
     """Each seed decides initial weights and data order, the same for all placements."""
-    highest: Annotated[float, Within(least=0, above=True, most=10**6, rule="must be above 0 and finite")] = 1.0
+    highest: Annotated[float, Range(least=0, above=True, most=10**6, rule="must be above 0 and finite")] = 1.0
     """The learning rate at which the ramp ends."""
     out: Path = Path("runs/stress")
     """Folder of the trainings and of stress.json, report.html and figures."""
@@ -102,7 +103,7 @@ class StressSettings(Searched):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchSettings(Searched):
+class SearchSettings(SearchBaseSettings):
     """Choose the share of Post-LN layers and the learning rate for a model, a text and a budget, with the evidence.
 
     A learning-rate ramp says how far the learning rate may go, a search over short trainings (Optuna's TPE, those that fall behind
@@ -116,14 +117,14 @@ class SearchSettings(Searched):
     trials: Count = 16
     """Short trainings of the search."""
     proxy: Annotated[
-        float, Within(least=0, above=True, most=1, rule="must lie in (0, 1] (a share of the steps)", interval=True)
+        float, Range(least=0, above=True, most=1, rule="must lie in (0, 1] (a share of the steps)", interval=True)
     ] = 0.33
     """Length of a short training, as a share of the full one."""
     finalists: Count = 2
     """Candidates that are trained in full, with another seed than those below; Pre-LN is one more, if it is not among them."""
     seeds: tuple[Seed, ...] = (0, 1, 2)
     """Of the full trainings of the best candidate and of Pre-LN."""
-    highest: Annotated[float, Within(least=0, above=True, most=10**6, rule="must be above 0 and finite")] = 1.0
+    highest: Annotated[float, Range(least=0, above=True, most=10**6, rule="must be above 0 and finite")] = 1.0
     """The learning rate at which the ramp ends."""
     init: str = "normal"
     """Initialisation of all."""

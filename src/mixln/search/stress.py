@@ -17,10 +17,10 @@ from mixln.hosts import placement_for
 from mixln.nn.schemes import scheme
 from mixln.presets import model_config
 from mixln.runs.trials import TrialResult
-from mixln.search.breaking import breaking
 from mixln.search.folder import folder_of, named
-from mixln.search.results import Limit, Ramp, Stress
+from mixln.search.results import LearningRateLimit, Ramp, Stress
 from mixln.search.settings import StressSettings
+from mixln.search.stability_limit import ramp_outcome
 
 log = logging.getLogger(__name__)
 
@@ -101,13 +101,13 @@ def _ramp(result: TrialResult, settings: StressSettings, floor: float, layers: i
         layers=layers,
         init=result.trial.init,
         seed=result.trial.seed,
-        breaking=None if failed else breaking(rates, [loss for _, loss in curve], floor=floor),
+        breaking=None if failed else ramp_outcome(rates, [loss for _, loss in curve], floor=floor),
         curve=tuple(curve),
         error=result.reason if failed else "",
     )
 
 
-def _limits(ramps: Sequence[Ramp], baseline: str) -> Iterator[Limit]:
+def _limits(ramps: Sequence[Ramp], baseline: str) -> Iterator[LearningRateLimit]:
     """One a placement, of ramps with one depth and one wish for the init."""
 
     def rates(members: Sequence[Ramp]) -> dict[int, float]:
@@ -120,7 +120,7 @@ def _limits(ramps: Sequence[Ramp], baseline: str) -> Iterator[Limit]:
         logs = rates(members)
         mean, low, high = t_interval([*logs.values()]) if _whole(members) else (None, None, None)
         comparable = placement != baseline and _whole(members) and _whole(reference)
-        yield Limit(
+        yield LearningRateLimit(
             placement=placement,
             title=title(placement),
             layers=members[0].layers,

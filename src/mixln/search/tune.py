@@ -10,23 +10,24 @@ from typing import Any
 
 import numpy as np
 
+from mixln.compare.execution.pool import PersistentPool
+from mixln.compare.execution.runner import machine
+from mixln.compare.execution.trial_job import TrialJob
 from mixln.compare.experiment import Display, title
-from mixln.compare.runner import machine
 from mixln.compare.statistics import paired_difference, t_interval
 from mixln.compare.tasks import TASKS
 from mixln.compare.tasks.task import TaskData
-from mixln.compare.trial_job import TrialJob
 from mixln.errors import MixlnError, SettingsError
 from mixln.files import cache_folder
 from mixln.hosts import count_parameters
 from mixln.nn.schemes import scheme
 from mixln.runs.provenance import here
 from mixln.runs.trials import Trial
+from mixln.search.finalists import TRIES, LearningRateSearch, seeded, tune_learning_rates
 from mixln.search.folder import folder_of, named
-from mixln.search.full import TRIES, Climb, climb, seeded
-from mixln.search.results import Ending, Finalist, Proxy, Search, Tried
+from mixln.search.proxy_trials import ProxyJob, ProxyTrials, limit_at, rounded
+from mixln.search.results import Finalist, Proxy, RateResult, Search, Termination
 from mixln.search.settings import SearchSettings, placement_with
-from mixln.search.shorts import Kept, Short, Shorts, limit_at, rounded
 from mixln.search.stress import stress
 from mixln.training.precision import resolve
 from mixln.training.settings import TrainSettings
@@ -60,13 +61,13 @@ def tune(settings: SearchSettings, display: Display) -> Search:
         counts = tuple(sorted({0, layers // 4, layers}))
         limits, unknown = _limits(settings, counts, layers, display)
         plan = machine(settings.jobs, parameters=count_parameters(data.config), trials=settings.trials)
-        workers = Kept(plan)
+        workers = PersistentPool(plan)
         try:
             short = dataclasses.replace(settings.training, steps=settings.proxy_steps, tokens=None)
-            template = Short(**_job(settings, data, short, settings.trials // plan.jobs))
+            template = ProxyJob(**_job(settings, data, short, settings.trials // plan.jobs))
             seed = max(settings.seeds) + 1
             worst = data.floor.loss + 1
-            search = Shorts(settings, template, layers=layers, seed=seed, limits=limits, worst=worst)
+            search = ProxyTrials(settings, template, layers=layers, seed=seed, limits=limits, worst=worst)
             proxies = search.search(workers, display)
             chosen = candidates(proxies, settings.finalists)
             if all(proxy.post_layers for proxy in chosen):  # so that there is something to compare with
@@ -74,14 +75,14 @@ def tune(settings: SearchSettings, display: Display) -> Search:
                 chosen.append(
                     Proxy(placement="pre", post_layers=0, learning_rate=rate, loss=None, steps=0, ended="finished")
                 )
-            climbs = _finals(settings, data, chosen, seed, workers, display)
+            searches = _finals(settings, data, chosen, seed, workers, display)
         finally:
             workers.end()
-    finalists = ranked(climbs, settings.seeds)
+    finalists = ranked(searches, settings.seeds)
     steps = (
         len(counts) * settings.ramp_steps
         + sum(proxy.steps for proxy in proxies)
-        + sum(result.step for each in climbs for results in each.tried.values() for result in results.values())
+        + sum(result.step for each in searches for results in each.tried.values() for result in results.values())
     )
     return Search(
         settings=named(settings),
@@ -144,8 +145,13 @@ def candidates(proxies: Sequence[Proxy], count: int) -> list[Proxy]:
 
 
 def _finals(
-    settings: SearchSettings, data: TaskData[Any], chosen: Sequence[Proxy], seed: int, workers: Kept, display: Display
-) -> list[Climb]:
+    settings: SearchSettings,
+    data: TaskData[Any],
+    chosen: Sequence[Proxy],
+    seed: int,
+    workers: PersistentPool,
+    display: Display,
+) -> list[LearningRateSearch]:
     """The candidates with what became of their full trainings.
 
     :param seed: by which learning rates are tuned; it is none of those that the results are taken of.
@@ -157,28 +163,28 @@ def _finals(
         folder = settings.out / "full" / f"post-{proxy.post_layers}_lr{rate!r}_seed{seed}"
         return dataclasses.replace(template, trial=trial, folder=folder)
 
-    climbs = climb(chosen, seed, job_of, workers, display, settings.steps)
-    pre = [each for each in climbs if not each.proxy.post_layers]
-    for each in sorted((each for each in climbs if each.proxy.post_layers), key=lambda each: each.loss(each.settled)):
+    searches = tune_learning_rates(chosen, seed, job_of, workers, display, settings.steps)
+    pre = [each for each in searches if not each.proxy.post_layers]
+    for each in sorted((each for each in searches if each.proxy.post_layers), key=lambda each: each.loss(each.settled)):
         seeded([each, *pre], settings.seeds, job_of, workers, display, settings.steps)
         if each.whole(settings.seeds):  # else the next one has its turn
             break
-    return climbs
+    return searches
 
 
-def ranked(climbs: Sequence[Climb], seeds: tuple[int, ...]) -> tuple[Finalist, ...]:
+def ranked(searches: Sequence[LearningRateSearch], seeds: tuple[int, ...]) -> tuple[Finalist, ...]:
     """The finalists, the best one first: those that trained at all seeds, those at some, and those that fell behind before."""
 
-    def rank(each: Climb) -> tuple[int, float]:
+    def rank(each: LearningRateSearch) -> tuple[int, float]:
         losses = _losses(each, seeds)
         return -len(losses), float(np.mean([*losses.values()])) if losses else each.loss(each.settled)
 
-    ordered = sorted(climbs, key=rank)
+    ordered = sorted(searches, key=rank)
     best = _losses(ordered[0], seeds)
     return tuple(_finalist(each, best if index else None, seeds) for index, each in enumerate(ordered))
 
 
-def _losses(each: Climb, seeds: Sequence[int]) -> dict[int, float]:
+def _losses(each: LearningRateSearch, seeds: Sequence[int]) -> dict[int, float]:
     """At the learning rate that was taken, of the seeds that trained."""
     results = each.tried[each.settled]
     return {
@@ -188,7 +194,7 @@ def _losses(each: Climb, seeds: Sequence[int]) -> dict[int, float]:
     }
 
 
-def _finalist(each: Climb, best: dict[int, float] | None, order: tuple[int, ...]) -> Finalist:
+def _finalist(each: LearningRateSearch, best: dict[int, float] | None, order: tuple[int, ...]) -> Finalist:
     results, losses = each.tried[each.settled], _losses(each, order)
     seeds = tuple(seed for seed in order if seed in results)
     complete = bool(seeds) and len(losses) == len(seeds)
@@ -200,7 +206,7 @@ def _finalist(each: Climb, best: dict[int, float] | None, order: tuple[int, ...]
         learning_rate=each.rate(each.settled),
         seeds=seeds,
         losses=tuple(losses.get(seed) for seed in seeds),
-        ended=tuple(Ending(status=results[seed].status, reason=results[seed].reason) for seed in seeds),
+        ended=tuple(Termination(status=results[seed].status, reason=results[seed].reason) for seed in seeds),
         loss=mean,
         low=low,
         high=high,
@@ -210,7 +216,7 @@ def _finalist(each: Climb, best: dict[int, float] | None, order: tuple[int, ...]
     )
 
 
-def _tried(each: Climb, number: int) -> Tried:
+def _tried(each: LearningRateSearch, number: int) -> RateResult:
     results = each.tried[number]
     losses = (result.loss if result.status == "finished" else None for result in results.values())
-    return Tried(learning_rate=each.rate(number), seeds=tuple(results), losses=tuple(losses))
+    return RateResult(learning_rate=each.rate(number), seeds=tuple(results), losses=tuple(losses))

@@ -247,8 +247,8 @@ class Evaluations(TrainerCallback):
             control.should_evaluate = True
 
 
-class News(TrainerCallback):
-    """Says where the training is, every `seconds`."""
+class ProgressLog(TrainerCallback):
+    """Logs where the training is, every `seconds`."""
 
     def __init__(self, seconds: float = 15.0) -> None:
         self.seconds = seconds

@@ -16,7 +16,7 @@ from mixln.training import ranks
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation:
+class HeldOutLoss:
     """A held-out loss.
 
     :param loss: Σ −log p / tokens over every predicted token of the set, nats per token.
@@ -28,7 +28,7 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> Evaluation:
+def evaluate(model: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> HeldOutLoss:
     """The token-weighted mean loss over all batches: every token counts the same, whatever the batches' sizes or padding.
 
     Of several processes each brings batches of its own, equally many, and all get the mean over those of all.
@@ -49,7 +49,7 @@ def evaluate(model: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> Evalu
     # Read from the device at the end, and added up in float64, which not every device has.
     found = torch.stack([torch.stack(part).cpu().double().sum() for part in (sums, counts)])
     loss, count = ranks.total(found.to(_reducible(model))).tolist()
-    return Evaluation(loss=loss / count, tokens=int(count))
+    return HeldOutLoss(loss=loss / count, tokens=int(count))
 
 
 def _summed_loss(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:

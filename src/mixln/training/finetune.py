@@ -12,16 +12,16 @@ from mixln.hosts.sources import load
 from mixln.training.lora import lora
 from mixln.training.post_training_run import PostTrainingRun
 from mixln.training.run import TrainerParts
-from mixln.training.settings import TuneSettings
-from mixln.training.trainers import EqualTerms
+from mixln.training.settings import PostTrainingSettings
+from mixln.training.trainers import FairTrainer
 
 
-class FineTuner(EqualTerms, SFTTrainer):
+class FineTuner(FairTrainer, SFTTrainer):
     """TRL's trainer of completions, on equal terms."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuningRun(PostTrainingRun[TuneSettings]):
+class FinetuningRun(PostTrainingRun[PostTrainingSettings]):
     """Trains a causal language model on completions: the loss is taken on them alone, their end of text included.
 
     Its examples are of the kind `completions`.

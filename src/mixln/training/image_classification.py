@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 from transformers import PreTrainedConfig, TrainingArguments, ViTImageProcessorPil
 
-from mixln.data.augmentation import Batches, Centres, Draws
-from mixln.data.pictures import Images
+from mixln.data.augmentation import CentreCrops, ImageCollator, ShuffledImages
+from mixln.data.image_dataset import PreparedImages
 from mixln.data.settings import AugmentSettings
+from mixln.evaluation.predictions import Predictions
 from mixln.runs.metrics import MetricsFile
 from mixln.training import ranks
-from mixln.training.answers import Answers
 from mixln.training.averaging import Averaging
-from mixln.training.pretraining import Judgement, Objective, ScratchTrainer, TrainerSetup
+from mixln.training.pretraining import Assessment, Objective, ScratchTrainer, TrainerSetup
 from mixln.training.settings import VisionTrainSettings
 
 STALL_SHARE = 0.02
@@ -63,15 +63,16 @@ class VisionTrainer(ScratchTrainer):
 
     @torch.no_grad()
     def measure(self) -> dict[str, float]:
-        """Figures of all held-out images, their labels neither smoothed nor mixed, see :class:`~mixln.training.answers.Answers`; the
-        answers are left in the training's folder. With an average of the weights, it is the average's."""
+        """Figures of all held-out images, their labels neither smoothed nor mixed, see
+        :class:`~mixln.evaluation.predictions.Predictions`; the predictions are left in the training's folder. With an average
+        of the weights, it is the average's."""
         with self.final():
             answers = self._answers()
         if ranks.first():
             answers.write(Path(self.args.output_dir or "."))
         return answers.figures()
 
-    def _answers(self) -> Answers:
+    def _answers(self) -> Predictions:
         """Each process looks at every k-th image, the last one's share filled up with first ones; all have the answers to all."""
         images: Any = self.eval_dataset
         count, processes = len(images), ranks.size()
@@ -89,7 +90,7 @@ class VisionTrainer(ScratchTrainer):
         model.train(was_training)
         columns = torch.stack(ranks.gathered(rows.cpu()), dim=1).flatten(0, 1)[:count].double().numpy().T
         labels, predicted, confidence, top5, losses = columns
-        return Answers(
+        return Predictions(
             labels=labels.astype(np.int64),
             predicted=predicted.astype(np.int64),
             confidence=confidence,
@@ -124,7 +125,7 @@ class VisionTrainer(ScratchTrainer):
 class ImageObjective(Objective[VisionTrainSettings]):
     """Prepared images, and how they are changed for training."""
 
-    images: Images
+    images: PreparedImages
     augment: AugmentSettings
     head: ClassVar[str] = "image-classification"
 
@@ -153,7 +154,7 @@ class ImageObjective(Objective[VisionTrainSettings]):
         return self._batches(seed)([drawn[draw] for draw in range(count)])
 
     def watched(self) -> dict[str, Any]:
-        seen = Centres(self.images.held_out, self.images.info.size)
+        seen = CentreCrops(self.images.held_out, self.images.info.size)
         rows = [seen[index * len(seen) // WATCHED] for index in range(min(WATCHED, len(seen)))]
         return {"pixel_values": self._batches(0)(rows)["pixel_values"]}
 
@@ -167,7 +168,7 @@ class ImageObjective(Objective[VisionTrainSettings]):
             smoothing=self.augment.label_smoothing,
             averaged=setup.settings.average,
             train_dataset=self._drawn(setup.settings, setup.seed),
-            eval_dataset=Centres(self.images.held_out, self.images.info.size),
+            eval_dataset=CentreCrops(self.images.held_out, self.images.info.size),
             data_collator=self._batches(setup.seed),
             model=setup.model,
             settings=setup.settings,
@@ -175,7 +176,7 @@ class ImageObjective(Objective[VisionTrainSettings]):
             callbacks=setup.parts.callbacks,
         )
 
-    def judge(self, metrics: MetricsFile) -> Judgement:
+    def judge(self, metrics: MetricsFile) -> Assessment:
         info = self.images.info
         named = [name for name in FIGURES if name != "top5" or len(info.classes) > 5]
         last = {name: curve[-1][1] for name in named if (curve := metrics.curve(f"eval_{name}"))}
@@ -184,15 +185,15 @@ class ImageObjective(Objective[VisionTrainSettings]):
             f"held-out accuracy {last['accuracy']:.1%} is no better than the most frequent class's {info.majority:.1%}, or by less "
             f"than {STALL_SHARE:.0%} of what that gets wrong"
         )
-        return Judgement(status="stalled" if stalled else "finished", reason=reason if stalled else "", figures=last)
+        return Assessment(status="stalled" if stalled else "finished", reason=reason if stalled else "", figures=last)
 
-    def _batches(self, seed: int) -> Batches:
-        return Batches(self.images.info, self.augment, seed)
+    def _batches(self, seed: int) -> ImageCollator:
+        return ImageCollator(self.images.info, self.augment, seed)
 
-    def _drawn(self, settings: VisionTrainSettings, seed: int) -> Draws:
+    def _drawn(self, settings: VisionTrainSettings, seed: int) -> ShuffledImages:
         draws = settings.batch_size * self.steps(settings)[0]
         size, crop = self.images.info.size, self.augment.crop
-        return Draws(self.images.train, seed, draws, settings.batch_size, size, crop)
+        return ShuffledImages(self.images.train, seed, draws, settings.batch_size, size, crop)
 
 
 FIGURES = ("accuracy", "top5", "calibration")

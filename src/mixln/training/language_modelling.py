@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase, TrainingArguments
 
 from mixln.data.packing import IGNORED
-from mixln.data.stream import POSITION, START, Position, Stream
+from mixln.data.stream import POSITION, START, Position, TokenStream
 from mixln.data.text import Text
 from mixln.errors import CheckpointError
 from mixln.nn.loss import without_logits
@@ -26,7 +26,7 @@ from mixln.records import unreadable
 from mixln.runs.metrics import MetricsFile
 from mixln.runs.schema import Schema
 from mixln.training import ranks
-from mixln.training.pretraining import Judgement, Objective, ScratchTrainer, TrainerSetup
+from mixln.training.pretraining import Assessment, Objective, ScratchTrainer, TrainerSetup
 from mixln.training.private_methods import each_row_one_sequence
 from mixln.training.settings import TrainSettings
 from mixln.training.trainers import per_process
@@ -52,7 +52,7 @@ class PlacementTrainer(ScratchTrainer):
             self.model.router_aux_loss_coef = 0.0  # type: ignore[union-attr] # added by compute_loss, once an update
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        if not isinstance(self.train_dataset, Stream):
+        if not isinstance(self.train_dataset, TokenStream):
             return super().get_train_dataloader()
         # As it is: accelerate would deal it out once more.
         return DataLoader(
@@ -82,7 +82,7 @@ class PlacementTrainer(ScratchTrainer):
         return super().training_step(model, inputs, *more, **others)
 
     def random_state_saved(self, checkpoint: Path) -> None:
-        if isinstance(self.train_dataset, Stream) and self.args.should_save:
+        if isinstance(self.train_dataset, TokenStream) and self.args.should_save:
             PLACE.write(checkpoint, self.position)
 
     def compute_loss(
@@ -202,13 +202,13 @@ class LanguageObjective(Objective[TrainSettings]):
             callbacks=setup.parts.callbacks,
         )
 
-    def judge(self, metrics: MetricsFile) -> Judgement:
+    def judge(self, metrics: MetricsFile) -> Assessment:
         loss, floor = metrics.curve("eval_loss")[-1][1], self.text.info.unigram_loss
         stalled = loss >= floor - STALL_MARGIN
         reason = (
             f"held-out loss {loss:.3f} is not better than the unigram model's {floor:.3f} by {STALL_MARGIN:g} or more"
         )
-        return Judgement(
+        return Assessment(
             status="stalled" if stalled else "finished",
             reason=reason if stalled else "",
             bits_per_byte=self.text.info.bits_per_byte(loss) if self.target.whole else None,
@@ -217,7 +217,7 @@ class LanguageObjective(Objective[TrainSettings]):
     def _train(self, batch: int, seed: int, **share: Any) -> Any:
         """The training sequences.
 
-        :param share: of a stream, what of it this process has, see :class:`Stream`; left out, all.
+        :param share: of a stream, what of it this process has, see :class:`TokenStream`; left out, all.
         """
         if self.text.info.stream is not None:
             return self.text.streamed(seed=seed, **share)

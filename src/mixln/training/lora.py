@@ -12,7 +12,7 @@ from transformers.pytorch_utils import Conv1D
 from mixln.diagnostics.stack import find_stack
 from mixln.errors import SettingsError
 from mixln.nn.residual import placed_layers
-from mixln.training.settings import TuneSettings
+from mixln.training.settings import PostTrainingSettings
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -40,7 +40,9 @@ def targets(model: PreTrainedModel) -> list[str]:
     return found
 
 
-def lora(model: PreTrainedModel, settings: TuneSettings, *, task: str, head: str | None = None) -> LoraConfig | None:
+def lora(
+    model: PreTrainedModel, settings: PostTrainingSettings, *, task: str, head: str | None = None
+) -> LoraConfig | None:
     """PEFT's config; `None` where all weights are trained.
 
     :param task: PEFT's name of the task, for example `CAUSAL_LM`.

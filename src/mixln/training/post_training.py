@@ -11,26 +11,28 @@ from typing import Any, TypeVar
 
 from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, PreTrainedConfig
 
-from mixln.data.examples import Examples, Room, examples, rooms
+from mixln.data.examples import ContextBudget, Examples, examples, rooms
 from mixln.data.settings import ExampleSettings
 from mixln.errors import CheckpointError, SettingsError
 from mixln.hosts.sources import Source, tokenizer_of
 from mixln.launch import launched
 from mixln.runs.checkpoints import clear
 from mixln.runs.folder import RunFolder
-from mixln.runs.outcome import Tuned
+from mixln.runs.outcome import PostTrainingOutcome
 from mixln.training import ranks
 from mixln.training.post_training_run import CHECKPOINTS, TUNING_RUN, PostTrainingRun, room, with_padding
 from mixln.training.precision import resolve
 from mixln.training.run import run
-from mixln.training.settings import RlhfSettings, TuneSettings
+from mixln.training.settings import PostTrainingSettings, RlhfSettings
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T", bound=TuneSettings)
+T = TypeVar("T", bound=PostTrainingSettings)
 
 
-def finetune_step(source: Source, data: ExampleSettings, settings: TuneSettings, folder: Path, *, seed: int) -> Tuned:
+def finetune_step(
+    source: Source, data: ExampleSettings, settings: PostTrainingSettings, folder: Path, *, seed: int
+) -> PostTrainingOutcome:
     """Fine-tunes a model on completions, unless `folder` holds the result; see :class:`~mixln.training.finetune.FinetuningRun`.
 
     :raises SettingsError: if it is no decoder; :class:`DataError` for its tokenizer or the examples; :class:`StoreError` for the folder.
@@ -47,7 +49,9 @@ def finetune_step(source: Source, data: ExampleSettings, settings: TuneSettings,
     return _once(training)
 
 
-def reward_step(source: Source, data: ExampleSettings, settings: TuneSettings, folder: Path, *, seed: int) -> Tuned:
+def reward_step(
+    source: Source, data: ExampleSettings, settings: PostTrainingSettings, folder: Path, *, seed: int
+) -> PostTrainingOutcome:
     """Trains a reward model on pairs, unless `folder` holds the result; see :class:`~mixln.training.reward.RewardRun`.
 
     :raises CheckpointError: if the family has no sequence classifier; the others as :func:`finetune_step`.
@@ -73,7 +77,7 @@ def rlhf_step(
     folder: Path,
     *,
     seed: int,
-) -> Tuned:
+) -> PostTrainingOutcome:
     """Trains a model by a reward model, unless `folder` holds the result; see :class:`~mixln.training.rlhf.RlhfRun`.
 
     :param reward: the reward model.
@@ -100,13 +104,15 @@ def rlhf_step(
     return _once(training)
 
 
-def completions(data: ExampleSettings, settings: TuneSettings, tokenizer: Any, config: PreTrainedConfig) -> Examples:
+def completions(
+    data: ExampleSettings, settings: PostTrainingSettings, tokenizer: Any, config: PreTrainedConfig
+) -> Examples:
     """What fine-tuning learns from."""
     fit = rooms("completions", tokenizer, room(config))
     return examples(data, "completions", tokenizer, fit, most=_needed(settings))
 
 
-def pairs(data: ExampleSettings, settings: TuneSettings, tokenizer: Any, config: PreTrainedConfig) -> Examples:
+def pairs(data: ExampleSettings, settings: PostTrainingSettings, tokenizer: Any, config: PreTrainedConfig) -> Examples:
     """What a reward model learns from."""
     return examples(data, "pairs", tokenizer, rooms("pairs", tokenizer, room(config)), most=_needed(settings))
 
@@ -133,7 +139,7 @@ def rlhf_pairs(
         need
         for each, tokens in limits
         for need in (
-            Room(tokenizer=each, columns=("prompt",), tokens=tokens - settings.new_tokens),
+            ContextBudget(tokenizer=each, columns=("prompt",), tokens=tokens - settings.new_tokens),
             *rooms("pairs", each, tokens),
         )
     ]
@@ -141,7 +147,7 @@ def rlhf_pairs(
     return examples(data, "pairs", tokenizer, fit, most=needed and needed // settings.generations)
 
 
-def _needed(settings: TuneSettings) -> int | None:
+def _needed(settings: PostTrainingSettings) -> int | None:
     """Examples that a training of so many steps sees; `None` where its steps follow from the examples."""
     return settings.steps and settings.steps * settings.batch_size
 
@@ -172,7 +178,7 @@ def _ready(source: Source, settings: T) -> T:
     return replace(settings, precision=resolve(settings.precision))
 
 
-def _once(training: PostTrainingRun[Any]) -> Tuned:
+def _once(training: PostTrainingRun[Any]) -> PostTrainingOutcome:
     """Trains, unless the folder holds the result."""
     _tell(training.examples)
     work = partial(run, training)

@@ -22,24 +22,24 @@ from mixln.records import to_json
 from mixln.runs.checkpoints import final_folder
 from mixln.runs.folder import RunKind
 from mixln.runs.metrics import METRICS, MetricsFile
-from mixln.runs.outcome import Figure, Tuned
+from mixln.runs.outcome import PostTrainingOutcome, ValueWithError
 from mixln.runs.schema import Schema
-from mixln.training.callbacks import News
-from mixln.training.run import Ended, Schedule, TrainingRun
-from mixln.training.settings import TuneSettings
-from mixln.training.trainers import EqualTerms
+from mixln.training.callbacks import ProgressLog
+from mixln.training.run import Schedule, TrainingRun, TrainingSummary
+from mixln.training.settings import PostTrainingSettings
+from mixln.training.trainers import FairTrainer
 
-S = TypeVar("S", bound=TuneSettings, covariant=True)
+S = TypeVar("S", bound=PostTrainingSettings, covariant=True)
 TUNING_RUN = RunKind(
     noun="training",
-    result=Schema(kind="tuning-result", file="tuning-result.json", record=Tuned, former="result.json"),
+    result=Schema(kind="tuning-result", file="tuning-result.json", record=PostTrainingOutcome, former="result.json"),
 )
 MODEL, ADAPTER, CHECKPOINTS = "model", "adapter", "checkpoints"
 """Folders of a training: the model that came out of it, the adapter before it was merged, and where it can go on."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class PostTrainingRun(TrainingRun[EqualTerms, Tuned], Generic[S]):
+class PostTrainingRun(TrainingRun[FairTrainer, PostTrainingOutcome], Generic[S]):
     """A training of a model that exists: what fine-tuning, reward models and reinforcement learning have in common.
 
     :param source: the model, a causal language model.
@@ -70,7 +70,7 @@ class PostTrainingRun(TrainingRun[EqualTerms, Tuned], Generic[S]):
             "examples": self.examples.fingerprint,
         }
 
-    def leaves(self, result: Tuned) -> tuple[str, ...]:
+    def leaves(self, result: PostTrainingOutcome) -> tuple[str, ...]:
         """Names of what belongs to its result, for :meth:`~mixln.runs.folder.RunFolder.once`."""
         models = () if result.status == "diverged" else (MODEL, *([ADAPTER] if self.settings.lora else []))
         return (f"{CHECKPOINTS}/{METRICS}", *models)
@@ -104,9 +104,9 @@ class PostTrainingRun(TrainingRun[EqualTerms, Tuned], Generic[S]):
         )
 
     def watchers(self) -> list[TrainerCallback]:
-        return [News()]
+        return [ProgressLog()]
 
-    def save(self, trainer: EqualTerms) -> None:
+    def save(self, trainer: FairTrainer) -> None:
         """Writes the adapter, if there is one, and the whole model."""
         model: Any = trainer.accelerator.unwrap_model(trainer.model)
         with quiet():
@@ -119,10 +119,10 @@ class PostTrainingRun(TrainingRun[EqualTerms, Tuned], Generic[S]):
                 model.save_pretrained(target)
                 write_companion(self.tokenizer, target, origin=self.source.path)
 
-    def result(self, trainer: EqualTerms, ended: Ended) -> Tuned:
+    def result(self, trainer: FairTrainer, ended: TrainingSummary) -> PostTrainingOutcome:
         metrics, examples = ended.metrics, self.examples
         evaluated = [row for row in metrics.rows if any(name.startswith("eval_") for name in row)]
-        return Tuned(
+        return PostTrainingOutcome(
             status="diverged" if ended.diverged else "finished",
             reason=ended.diverged,
             step=ended.step,
@@ -169,10 +169,10 @@ def mean(name: str, values: torch.Tensor) -> dict[str, float]:
     return {name: values.mean().item(), f"{name}_error": error}
 
 
-def _figures(row: dict[str, Any]) -> dict[str, Figure]:
+def _figures(row: dict[str, Any]) -> dict[str, ValueWithError]:
     found = {name.removeprefix("eval_"): value for name, value in row.items() if name.startswith("eval_")}
     return {
-        name: Figure(value=value, error=found.get(f"{name}_error"))
+        name: ValueWithError(value=value, error=found.get(f"{name}_error"))
         for name, value in found.items()
         if not name.endswith("_error") and value is not None
     }

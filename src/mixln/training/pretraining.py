@@ -27,7 +27,7 @@ from mixln.training.callbacks import ResidualVariance
 from mixln.training.compiling import compile_layers
 from mixln.training.precision import resolve
 from mixln.training.private_methods import ResumableTrainer
-from mixln.training.run import Ended, Schedule, TrainerParts, TrainingRun
+from mixln.training.run import Schedule, TrainerParts, TrainingRun, TrainingSummary
 from mixln.training.settings import EngineSettings, Parallel, ScratchSettings
 from mixln.training.sharding import (
     load_optimizer,
@@ -38,12 +38,12 @@ from mixln.training.sharding import (
     sharded,
     whole_weights,
 )
-from mixln.training.trainers import EqualTerms
+from mixln.training.trainers import FairTrainer
 
 log = logging.getLogger(__name__)
 
 
-class ScratchTrainer(EqualTerms, ResumableTrainer):
+class ScratchTrainer(FairTrainer, ResumableTrainer):
     """Saves and loads what a training goes on from in a form that any number of processes, with DDP or FSDP2, can read."""
 
     compiled: bool = False
@@ -129,7 +129,7 @@ class TrainerSetup(Generic[C]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judgement:
+class Assessment:
     """How a training that did not diverge ended.
 
     :param reason: why it is `stalled`; empty for `finished`.
@@ -172,7 +172,7 @@ class Objective(ABC, Generic[S]):
         """The trainer, with the data."""
 
     @abstractmethod
-    def judge(self, metrics: MetricsFile) -> Judgement:
+    def judge(self, metrics: MetricsFile) -> Assessment:
         """Tells from its evaluations how a training that did not diverge ended."""
 
 
@@ -246,7 +246,7 @@ class PretrainingRun(TrainingRun[ScratchTrainer, Outcome], Generic[S]):
                 write_companion(companion, final, origin=getattr(companion, "name_or_path", ""))
         ranks.wait()
 
-    def result(self, trainer: ScratchTrainer, ended: Ended) -> Outcome:
+    def result(self, trainer: ScratchTrainer, ended: TrainingSummary) -> Outcome:
         metrics = ended.metrics
         judged = None if ended.diverged else self.objective.judge(metrics)
         eval_curve = metrics.curve("eval_loss")

@@ -33,14 +33,14 @@ from mixln.quiet import quiet
 from mixln.training.lora import lora
 from mixln.training.post_training_run import PostTrainingRun, mean, share, with_padding
 from mixln.training.run import TrainerParts
-from mixln.training.settings import TuneSettings
-from mixln.training.trainers import EqualTerms
+from mixln.training.settings import PostTrainingSettings
+from mixln.training.trainers import FairTrainer
 
 HEAD = "score"
 """What transformers calls the head of a sequence classifier."""
 
 
-class RewardTuner(EqualTerms, RewardTrainer):
+class RewardTuner(FairTrainer, RewardTrainer):
     """TRL's trainer of reward models, on equal terms."""
 
     @torch.no_grad()
@@ -66,7 +66,7 @@ class RewardTuner(EqualTerms, RewardTrainer):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RewardRun(PostTrainingRun[TuneSettings]):
+class RewardRun(PostTrainingRun[PostTrainingSettings]):
     """Trains a model with a scalar head in place of its language-model head to score chosen answers above rejected ones.
 
     Its examples are of the kind `pairs`.

@@ -24,10 +24,10 @@ from mixln.training.post_training_run import PostTrainingRun, mean, share
 from mixln.training.reward import Scorer, load_reward
 from mixln.training.run import TrainerParts
 from mixln.training.settings import RlhfSettings
-from mixln.training.trainers import EqualTerms
+from mixln.training.trainers import FairTrainer
 
 
-class Policy(EqualTerms):
+class Policy(FairTrainer):
     """What both algorithms share: an evaluation that the reward cannot flatter.
 
     TRL samples with `generation_config` and ends a completion at any of `eos_token_ids`; so does the evaluation.

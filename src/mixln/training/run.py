@@ -18,10 +18,10 @@ from mixln.training.callbacks import Checkpoints, Divergence, Evaluations, Gradi
 from mixln.training.resuming import resumption
 from mixln.training.settings import OptimizerSettings
 from mixln.training.stopping import listening
-from mixln.training.trainers import EqualTerms, arguments
+from mixln.training.trainers import FairTrainer, arguments
 
 R = TypeVar("R")
-T = TypeVar("T", bound=EqualTerms)
+T = TypeVar("T", bound=FairTrainer)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ class TrainerParts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ended:
+class TrainingSummary:
     """A training that ran to its end, or diverged.
 
     :param step: optimizer steps done.
@@ -102,7 +102,7 @@ class TrainingRun(ABC, Generic[T, R]):
         """Writes the trained model."""
 
     @abstractmethod
-    def result(self, trainer: T, ended: Ended) -> R:
+    def result(self, trainer: T, ended: TrainingSummary) -> R:
         """The result."""
 
     def measured(self, metrics: MetricsFile) -> list[TrainerCallback]:
@@ -158,5 +158,5 @@ def run(training: TrainingRun[T, R]) -> R:
     seconds = time.perf_counter() - started
     step = trainer.state.global_step
     return training.result(
-        trainer, Ended(step=step, diverged=divergence.reason, metrics=metrics, speed=speed, seconds=seconds)
+        trainer, TrainingSummary(step=step, diverged=divergence.reason, metrics=metrics, speed=speed, seconds=seconds)
     )

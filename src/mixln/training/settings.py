@@ -14,12 +14,12 @@ from mixln.bounds import (
     Epochs,
     NotNegative,
     Positive,
+    Range,
     Rank,
     Seconds,
     Share,
     Steps,
     Tokens,
-    Within,
     check_numbers,
 )
 from mixln.errors import SettingsError
@@ -150,7 +150,7 @@ class RampSettings(TrainSettings):
     """A training whose learning rate rises by the same factor every step, until it breaks."""
 
     decades: Annotated[
-        float, Within(least=0, above=True, most=12, rule="must lie in (0, 12] (powers of ten)", interval=True)
+        float, Range(least=0, above=True, most=12, rule="must lie in (0, 12] (powers of ten)", interval=True)
     ] = 4.0
     """From the first learning rate to the last, powers of ten."""
     warmup: Annotated[Share, tyro.conf.Suppress] = 0.0
@@ -181,7 +181,7 @@ class EngineSettings:
     compile: Literal["auto", "on", "off"] = "auto"
     """Compile the layers with torch.compile: faster steps and less memory, after some seconds of compiling. `auto`: where one process
     has 800 steps or more to do in all its trials (2,000 on a GPU), there is a C++ compiler (triton on a GPU), and without FSDP2."""
-    data_workers: Annotated[int, Within(least=0, most=1024)] = 0
+    data_workers: Annotated[int, Range(least=0, most=1024)] = 0
     """Processes beside each that trains, which read a stream and share out its tokenizing."""
 
     def __post_init__(self) -> None:
@@ -194,7 +194,7 @@ class EngineSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TuneSettings(OptimizerSettings):
+class PostTrainingSettings(OptimizerSettings):
     """Training of a model that exists, on examples."""
 
     epochs: Epochs = 1.0
@@ -231,7 +231,7 @@ class TuneSettings(OptimizerSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RlhfSettings(TuneSettings):
+class RlhfSettings(PostTrainingSettings):
     """Reinforcement learning from a reward model."""
 
     algorithm: Literal["rloo", "grpo"] = "rloo"
@@ -240,9 +240,9 @@ class RlhfSettings(TuneSettings):
     """Completions per optimizer step."""
     learning_rate: Positive = 1e-5
     """Peak learning rate."""
-    generations: Annotated[int, Within(least=2, most=10**6)] = 4
+    generations: Annotated[int, Range(least=2, most=10**6)] = 4
     """Completions sampled of each prompt."""
-    new_tokens: Annotated[int, Within(least=1, most=10**7)] = 32
+    new_tokens: Annotated[int, Range(least=1, most=10**7)] = 32
     """Most tokens of a completion."""
     temperature: Positive = 1.0
     """Of the sampling."""

@@ -25,7 +25,7 @@ RECORDS, LONGEST = 100, 10
 """Rows of the training loss that one training logs, at least about; and the most steps between two, at which it can be stopped."""
 
 
-class EqualTerms(HookedTrainer):
+class FairTrainer(HookedTrainer):
     """A schedule whose first update is not lost, decay on matrices only, and evaluation that weighs every token the same.
 
     TRL's trainers are transformers' `Trainer` too: it stands in front of them.

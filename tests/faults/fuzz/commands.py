@@ -15,12 +15,12 @@ from mixln.cli.diagnose import Diagnose
 from mixln.cli.evaluate import Evaluate
 from mixln.cli.placements import Show
 from mixln.cli.plan import PlanCommand
+from mixln.cli.post_training import FineTune, Reward, Rlhf
 from mixln.cli.pretrain import Pretrain
 from mixln.cli.prune import Prune
 from mixln.cli.reproduce import Reproduce
 from mixln.cli.stress import StressCommand
 from mixln.cli.tune import TuneCommand
-from mixln.cli.tuning import FineTune, Reward, Rlhf
 
 MINE = "notes.txt"
 """A file of the user's beside everything else."""

@@ -12,7 +12,7 @@ from transformers import LlamaForCausalLM
 
 from mixln.cli import main
 from tests import decoders, small, tiny
-from tests.data.pictures import write_images
+from tests.data.image_files import write_images
 from tests.diagnostics import zoo
 from tests.faults.fuzz.commands import (
     CHAINED,

@@ -200,7 +200,7 @@ class Here:
         """There is nothing to start."""
 
     def submit(self, job: Any) -> Future[Any]:
-        from mixln.compare.runner import work
+        from mixln.compare.execution.runner import work
 
         done: Future[Any] = Future()
         try:

@@ -7,9 +7,9 @@ import io
 import pytest
 from rich.console import Console
 
-from mixln.report.tables.grid import Grid, terminal
+from mixln.report.tables.grid import TableGrid, terminal
 
-GRID = Grid(
+GRID = TableGrid(
     title="Scores",
     head=("task", "guessing", "pre, seed 0", "post, seed 1", "mix(0.25), seed 0", "hybrid*, seed 0"),
     rows=(
@@ -19,7 +19,7 @@ GRID = Grid(
 )
 
 
-WORDY = Grid(
+WORDY = TableGrid(
     head=("the paper has", "ahead of", "outcome", "measured, 95% interval", "published"),
     rows=(
         (("hybrid (Megatron)",), ("hybrid (Normal)",), ("these seeds do not tell",), ("−84.0%", "[−85.1, −82.9]"), ("−2.2%",)),
@@ -27,7 +27,7 @@ WORDY = Grid(
     ),
     words=3,
 )  # fmt: skip
-SHORT = Grid(
+SHORT = TableGrid(
     head=("the paper has", "ahead of", "outcome", "measured, 95% interval", "seeds", "published"),
     rows=(
         (("mix(0.25)",), ("pre",), ("these seeds do not tell",), ("+0.003", "[−0.060, +0.065]"), ("3",), ("+0.570",)),

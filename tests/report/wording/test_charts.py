@@ -10,7 +10,7 @@ import pytest
 from mixln.compare.metrics import BITS_PER_BYTE, PERPLEXITY
 from mixln.diagnostics.results import Drops
 from mixln.report.wording import charts, comparison_charts, diagnosis_charts, nouns, pages, tables, training
-from mixln.runs.outcome import Figure
+from mixln.runs.outcome import ValueWithError
 from tests.compare.chains import tuned
 from tests.report import diagnosis_samples as samples
 
@@ -149,7 +149,7 @@ def test_pages() -> None:
 def test_the_notes_of_a_training() -> None:
     plain = tuned(reward=0.5)
     assert training.notes(plain) == ()
-    (note,) = training.notes(dataclasses.replace(plain, after={"kl": Figure(value=-0.1)}))
+    (note,) = training.notes(dataclasses.replace(plain, after={"kl": ValueWithError(value=-0.1)}))
     assert note.startswith("A KL divergence below zero is estimation noise")
     (hacking,) = training.notes(tuned(reward=2.0, accuracy=0.9))
     assert "a sign of reward hacking" in hacking

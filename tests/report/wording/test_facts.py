@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from mixln.data.pictures import ImagesInfo
+from mixln.data.image_dataset import ImagesInfo
 from mixln.data.samples import ImageSample, TextSample
 from mixln.report.wording import facts
 from mixln.runs.provenance import Hardware, ModelFacts, Provenance

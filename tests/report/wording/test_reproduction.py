@@ -9,7 +9,7 @@ from mixln.recipes import RECIPES
 from mixln.recipes.curves import CURVES
 from mixln.recipes.deviations import DEVIATIONS
 from mixln.recipes.quantities import QUANTITIES
-from mixln.recipes.results import Line, Ordering, Reproduction, TrainedRun, Varied, Verdict
+from mixln.recipes.results import Line, OrderingResult, Reproduction, TrainedRun, VariantResult, Verdict
 from mixln.report.wording import reproduction as words
 
 RUN = TrainedRun(
@@ -38,7 +38,7 @@ IMAGES = TrainedRun(
 
 def outcome(*verdicts: Verdict, ours: bool = False) -> Reproduction:
     orderings = tuple(
-        Ordering(
+        OrderingResult(
             quantity="perplexity",
             ahead=("A", "mix"),
             behind=("A", "pre"),
@@ -121,7 +121,7 @@ def test_the_labels_of_curves() -> None:
 
 
 def test_what_the_authors_code_does_differently() -> None:
-    varied = Varied(name="evaluation+bfloat16", trained=(), measured=(), effects=(), seconds=0.0)
+    varied = VariantResult(name="evaluation+bfloat16", trained=(), measured=(), effects=(), seconds=0.0)
     assert words.deviations(varied) == f"{DEVIATIONS['evaluation'].what}; {DEVIATIONS['bfloat16'].what}"
 
 

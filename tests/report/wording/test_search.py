@@ -26,7 +26,7 @@ from mixln.search.findings import (
     search_findings,
     stress_findings,
 )
-from mixln.search.results import Breaking, Ending, Limit, Ramp
+from mixln.search.results import LearningRateLimit, Ramp, RampOutcome, Termination
 from tests.search.records import finalist, limit, searched, stressed
 
 KNOWN = limit(rate=0.0523, low=0.02, high=0.131, trained=2, failures=("diverges", "worsens"))
@@ -71,7 +71,7 @@ DIFFERENCE = Interval(mean=0.3, low=0.1, high=0.5, pairs=2)
         ),
     ],
 )
-def test_a_stability_limit(found: Limit, baseline: str | None, text: str) -> None:
+def test_a_stability_limit(found: LearningRateLimit, baseline: str | None, text: str) -> None:
     state = stress_findings(stressed(found))[0].state
     finding = StabilityLimit(limit=found, state=state, steps=20, baseline=baseline)
     assert stress.sentence(finding) == f"Pre-LN (2 layers, normal) {text}"
@@ -98,7 +98,7 @@ def test_the_limits_of_a_stress_test(finding: Finding, text: str) -> None:
 
 
 def test_one_ramp() -> None:
-    broken = Breaking(rate=0.01, failure="stalls", spikes=0, first_spike=None, least=5.0, best_rate=0.004)
+    broken = RampOutcome(rate=0.01, failure="stalls", spikes=0, first_spike=None, least=5.0, best_rate=0.004)
     ramp = Ramp(placement="pre", layers=2, init="normal", seed=0, breaking=broken, curve=())
     assert stress.ramp(ramp) == "trained up to 0.01; stalled; lowest loss 5.000 at 0.004"
     spiked = replace(broken, rate=None, spikes=2, first_spike=0.002, failure="diverges")
@@ -198,7 +198,7 @@ def test_the_findings_of_a_search(finding: Finding, text: str) -> None:
     ],
 )
 def test_those_that_were_not_chosen(judgement: str, interval: Interval | None, text: str) -> None:
-    ended = (Ending(status="finished"), Ending(status="diverged", reason="the loss is not finite"))
+    ended = (Termination(status="finished"), Termination(status="diverged", reason="the loss is not finite"))
     finding = NotChosen(placement="pre", learning_rate=1e-3, interval=interval, ended=ended, judgement=judgement)
     assert search.sentence(finding) == text
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mixln.compare.metrics import LANGUAGE
-from mixln.compare.results import Floor, TrialLength
+from mixln.compare.results import FrequencyBaseline, TrialLength
 from mixln.compare.settings import CompareSettings
-from mixln.compare.tasks.task import Estimate, Schedule, Task, TaskData
+from mixln.compare.tasks.task import Estimate, Task, TaskData, TrainingLength
 from mixln.data.preparation import prepare
 from mixln.data.settings import TextSettings
 from mixln.data.text import Text
@@ -54,7 +54,7 @@ class LanguageTask(Task[L, Text], Generic[L]):
             fingerprint=info.fingerprint,
             config=config_of(settings, info.vocabulary_size),
             length=TrialLength(steps=settings.steps, amount=settings.tokens),
-            floor=Floor(loss=info.unigram_loss, bits_per_byte=info.bits_per_byte(info.unigram_loss)),
+            floor=FrequencyBaseline(loss=info.unigram_loss, bits_per_byte=info.bits_per_byte(info.unigram_loss)),
             text=info,
         )
 
@@ -70,8 +70,8 @@ class LanguageTask(Task[L, Text], Generic[L]):
         tokens = training.total_steps(text.sequence_length) * training.batch_size * text.sequence_length
         return replace(source, trial=to_json(text), trial_tokens=tokens)
 
-    def schedule(self, settings: L) -> Schedule:
-        return Schedule(steps=settings.steps, sequence_length=settings.text.sequence_length)
+    def schedule(self, settings: L) -> TrainingLength:
+        return TrainingLength(steps=settings.steps, sequence_length=settings.text.sequence_length)
 
     def plan(
         self,

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
-from mixln.bounds import Within
+from mixln.bounds import Range
 from mixln.compare.chain_settings import ChainSettings
 from mixln.compare.metrics import LANGUAGE, PERPLEXITY
-from mixln.compare.results import Floor, TrialLength
+from mixln.compare.results import FrequencyBaseline, TrialLength
 from mixln.compare.settings import CompareSettings
 from mixln.compare.tasks.language import LanguageTask, config_of, prepared_text
 from mixln.compare.tasks.task import TaskData
@@ -52,7 +52,7 @@ class MaskedCompareSettings(CompareSettings):
     out: Path = Path("runs/masked-lm")
     """Folder of the experiment: trials, figures, report.html."""
     mask_share: Annotated[
-        float, Within(least=0, above=True, most=0.9, rule="must lie in (0, 0.9] (a share of the tokens)", interval=True)
+        float, Range(least=0, above=True, most=0.9, rule="must lie in (0, 0.9] (a share of the tokens)", interval=True)
     ] = 0.15
     """Share of each sequence's tokens that are predicted, at least one. 80% of these are replaced by the mask token, 10% by a random
     token, and 10% stay as they are."""
@@ -92,8 +92,8 @@ class MaskedTokens:
         inputs, labels = (torch.from_numpy(np.stack(part)).to(batch["input_ids"]) for part in zip(*hidden, strict=True))
         return {**batch, "input_ids": inputs, "labels": labels, "shift_labels": labels}
 
-    def held_out(self, rows: Any) -> HiddenRows:
-        return HiddenRows(self, rows)
+    def held_out(self, rows: Any) -> MaskedRows:
+        return MaskedRows(self, rows)
 
     def hide(
         self, ids: np.ndarray, candidates: np.ndarray, *, key: tuple[int, int], row: int
@@ -118,7 +118,7 @@ class MaskedTokens:
         return inputs, np.where(chosen, ids, IGNORED)
 
 
-class HiddenRows(Sequence[dict[str, "Tensor"]]):
+class MaskedRows(Sequence[dict[str, "Tensor"]]):
     """Held-out sequences with their masks, always the same. Neighbours share a token: it is no candidate in the second of them."""
 
     def __init__(self, tokens: MaskedTokens, rows: Any) -> None:
@@ -160,7 +160,7 @@ class MaskedTask(LanguageTask[MaskedCompareSettings]):
             fingerprint=info.fingerprint,
             config=_both_ways(config_of(settings, len(tokenizer))),
             length=TrialLength(steps=settings.steps, amount=settings.tokens, predicted=settings.mask_share),
-            floor=Floor(loss=info.unigram_loss),
+            floor=FrequencyBaseline(loss=info.unigram_loss),
             text=replace(info, vocabulary_size=len(tokenizer)),
         )
 

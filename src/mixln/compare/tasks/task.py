@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from mixln.compare.metrics import TaskMetrics
-from mixln.compare.results import Answered, Floor, PlacementSummary, TrialLength
+from mixln.compare.results import FrequencyBaseline, PlacementPredictions, PlacementSummary, TrialLength
 from mixln.compare.settings import GridSettings
 from mixln.compare.store import Store
-from mixln.data.pictures import ImagesInfo
+from mixln.data.image_dataset import ImagesInfo
 from mixln.data.text import TextInfo
 from mixln.runs.trials import TrialResult
 from mixln.training.settings import Parallel
@@ -48,7 +48,7 @@ class TaskData(Generic[D]):
     fingerprint: str
     config: PreTrainedConfig
     length: TrialLength
-    floor: Floor
+    floor: FrequencyBaseline
     text: TextInfo | None = None
     images: ImagesInfo | None = None
 
@@ -94,7 +94,7 @@ class Task(ABC, Generic[S, D]):
         """
 
     @abstractmethod
-    def schedule(self, settings: S) -> Schedule:
+    def schedule(self, settings: S) -> TrainingLength:
         """Length of a training."""
 
     @abstractmethod
@@ -121,13 +121,13 @@ class Task(ABC, Generic[S, D]):
 
     def answers(
         self, store: Store, rows: Sequence[PlacementSummary], results: Sequence[TrialResult], data: TaskData[D]
-    ) -> tuple[Answered, ...]:
+    ) -> tuple[PlacementPredictions, ...]:
         """Predictions on held-out examples; empty if the task keeps none."""
         return ()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Schedule:
+class TrainingLength:
     """How long a training is by its settings: `steps` of sequences of `sequence_length` tokens, or `epochs`."""
 
     steps: int | None = None

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mixln.compare.metrics import VISION
-from mixln.compare.results import Answered, Floor, PlacementSummary, TrialLength
+from mixln.compare.results import FrequencyBaseline, PlacementPredictions, PlacementSummary, TrialLength
 from mixln.compare.settings import VisionCompareSettings
 from mixln.compare.store import Store
-from mixln.compare.tasks.task import Estimate, Schedule, Task, TaskData
+from mixln.compare.tasks.task import Estimate, Task, TaskData, TrainingLength
 from mixln.data.settings import ImageSettings
 from mixln.errors import DataError
 from mixln.planning.settings import DEVICES, UTILISATION
@@ -23,7 +23,7 @@ from mixln.runs.trials import TrialResult
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-    from mixln.data.pictures import Images
+    from mixln.data.image_dataset import PreparedImages
     from mixln.hosts.sources import Source
     from mixln.training.image_classification import ImageObjective
 
@@ -35,7 +35,7 @@ IMAGENET_SIZE = (1_281_167, 1000)
 """Training images and classes of ImageNet-1K (arXiv:1409.0575)."""
 
 
-class VisionTask(Task[VisionCompareSettings, "Images"]):
+class VisionTask(Task[VisionCompareSettings, "PreparedImages"]):
     """The class of an image."""
 
     name, entry, head = "vision", "images", "image-classification"
@@ -50,8 +50,8 @@ class VisionTask(Task[VisionCompareSettings, "Images"]):
     def warms_up(self, settings: VisionCompareSettings) -> bool:
         return round(settings.training.warmup * (settings.training.steps or LONG)) > 0
 
-    def prepare(self, settings: VisionCompareSettings, config: PreTrainedConfig) -> TaskData[Images]:
-        from mixln.data.pictures import prepare_images
+    def prepare(self, settings: VisionCompareSettings, config: PreTrainedConfig) -> TaskData[PreparedImages]:
+        from mixln.data.image_dataset import prepare_images
 
         log.info(f"images: preparing {settings.images.data}")
         images = prepare_images(
@@ -72,22 +72,22 @@ class VisionTask(Task[VisionCompareSettings, "Images"]):
             fingerprint=info.fingerprint,
             config=config,
             length=TrialLength(steps=steps, amount=steps * batch, passes=passes),
-            floor=Floor(loss=info.frequency_loss, figures={"accuracy": info.majority}),
+            floor=FrequencyBaseline(loss=info.frequency_loss, figures={"accuracy": info.majority}),
             images=info,
         )
 
     def objective(self, settings: VisionCompareSettings, folder: Path) -> ImageObjective:
-        from mixln.data.pictures import Images
+        from mixln.data.image_dataset import PreparedImages
         from mixln.training.image_classification import ImageObjective
 
-        return ImageObjective(Images.load(folder), settings.augment)
+        return ImageObjective(PreparedImages.load(folder), settings.augment)
 
     def trained_on(self, experiment: dict[str, Any], source: Source) -> Source:
         images = from_json(ImageSettings, experiment["settings"]["images"], "settings.images")
         return replace(source, images=to_json(images), images_fingerprint=experiment["images"]["fingerprint"])
 
-    def schedule(self, settings: VisionCompareSettings) -> Schedule:
-        return Schedule(epochs=settings.training.epochs)
+    def schedule(self, settings: VisionCompareSettings) -> TrainingLength:
+        return TrainingLength(epochs=settings.training.epochs)
 
     def estimate(self, settings: VisionCompareSettings, trials: int) -> Estimate:
         from mixln.planning.vision import plan_vision
@@ -109,11 +109,15 @@ class VisionTask(Task[VisionCompareSettings, "Images"]):
         return settings.stochastic_depth
 
     def answers(
-        self, store: Store, rows: Sequence[PlacementSummary], results: Sequence[TrialResult], data: TaskData[Images]
-    ) -> tuple[Answered, ...]:
-        from mixln.compare.answered import answered
+        self,
+        store: Store,
+        rows: Sequence[PlacementSummary],
+        results: Sequence[TrialResult],
+        data: TaskData[PreparedImages],
+    ) -> tuple[PlacementPredictions, ...]:
+        from mixln.compare.classifier_errors import classifier_predictions
 
-        return answered(store, rows, results, data.source)
+        return classifier_predictions(store, rows, results, data.source)
 
 
 TASK = VisionTask()

@@ -10,7 +10,7 @@ from mixln.diagnostics.results import Angular
 from mixln.report.figures import axes
 from mixln.report.figures.axes import Axis
 from mixln.report.figures.models import Models
-from mixln.report.figures.series import Chart, Heat, Panel, Points, Trace
+from mixln.report.figures.series import Chart, Heatmap, Panel, Points, Trace
 from mixln.report.wording import diagnosis_charts as texts
 
 
@@ -78,7 +78,7 @@ def _panel(triangle: Triangle, scale: Axis) -> Panel:
         x=_whole(texts.FROM_LAYER, len(rows)),
         y=_whole(texts.LAYERS_APART, len(rows)),
         traces=(trace,) if dots else (),
-        heat=Heat(values=rows, texts=cells, scale=scale),
+        heat=Heatmap(values=rows, texts=cells, scale=scale),
         key=triangle.key,
     )
 

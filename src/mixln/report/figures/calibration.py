@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mixln.compare.results import Answered, Summary
+from mixln.compare.results import PlacementPredictions, Summary
 from mixln.report import names as naming
 from mixln.report.figures import axes
 from mixln.report.figures.series import Chart, Panel, Reference, Trace
@@ -40,7 +40,7 @@ def calibration(summary: Summary) -> tuple[Chart, ...]:
     )
 
 
-def predicted(summary: Summary) -> list[tuple[int, str, Answered]]:
+def predicted(summary: Summary) -> list[tuple[int, str, PlacementPredictions]]:
     """Key, label and predictions of each placement that has some."""
     by_placement = {answers.placement: answers for answers in summary.answered}
     names = zip(naming.placements(summary), summary.placements, strict=True)
@@ -51,7 +51,7 @@ def predicted(summary: Summary) -> list[tuple[int, str, Answered]]:
     ]
 
 
-def _trace(key: int, name: str, answers: Answered) -> Trace:
+def _trace(key: int, name: str, answers: PlacementPredictions) -> Trace:
     bins = [each for each in answers.reliability if each[2] >= FEWEST]
     return Trace(
         key=key,

@@ -8,14 +8,14 @@ import io
 from matplotlib.figure import Figure
 from PIL import Image
 
-from mixln.compare.results import Mistake, Summary
+from mixln.compare.results import Misclassification, Summary
 from mixln.report.figures.calibration import predicted
 from mixln.report.figures.png import DOTS_PER_INCH, INK, WIDTH_INCHES
 
 NAME = "mistakes.png"
 
 
-def errors(summary: Summary) -> list[tuple[str, tuple[Mistake, ...]]]:
+def errors(summary: Summary) -> list[tuple[str, tuple[Misclassification, ...]]]:
     """Label and errors of each placement that makes some."""
     return [(name, answers.mistakes) for _, name, answers in predicted(summary) if answers.mistakes]
 
@@ -46,5 +46,5 @@ def errors_png(summary: Summary) -> dict[str, str | bytes]:
     return {NAME: buffer.getvalue()}
 
 
-def _opened(mistake: Mistake) -> Image.Image:
+def _opened(mistake: Misclassification) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(mistake.image)))

@@ -9,7 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from mixln.report.figures.axes import Axis
-from mixln.report.figures.series import Heat, Panel, Reference, Trace
+from mixln.report.figures.series import Heatmap, Panel, Reference, Trace
 from mixln.report.figures.styles import HEAT, style
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
@@ -120,7 +120,7 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _heat(heat: Heat) -> go.Heatmap:
+def _heat(heat: Heatmap) -> go.Heatmap:
     steps = len(HEAT) - 1
     return go.Heatmap(
         x=list(range(1, heat.columns + 1)),

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from mixln.report.figures.axes import Axis
-from mixln.report.figures.series import Chart, Heat, Panel, Reference, Trace
+from mixln.report.figures.series import Chart, Heatmap, Panel, Reference, Trace
 from mixln.report.figures.styles import HEAT, Style, style
 from mixln.report.wording.charts import EMPTY
 
@@ -114,7 +114,7 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
         _draw_reference(axes, panel, panel.reference)
 
 
-def _draw_heat(axes: Axes, heat: Heat) -> None:
+def _draw_heat(axes: Axes, heat: Heatmap) -> None:
     axes.grid(False)
     axes.set_aspect("equal")
     rows = [[*row, *[math.nan] * (heat.columns - len(row))] for row in heat.values]

@@ -69,7 +69,7 @@ class Reference:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Heat:
+class Heatmap:
     """Coloured cells of size 1 around whole numbers.
 
     :param values: `values[y - 1][x - 1]` is the value of the cell at (x, y); rows may be of different length.
@@ -105,7 +105,7 @@ class Panel:
     y: Axis
     traces: tuple[Trace, ...]
     reference: Reference | None = None
-    heat: Heat | None = None
+    heat: Heatmap | None = None
     key: int | None = None
 
 

@@ -11,8 +11,8 @@ from mixln.report.names import short
 from mixln.report.wording import search_report as words
 from mixln.report.wording.charts import LEARNING_RATE, interval, seed
 from mixln.report.wording.tables import LAYERS
-from mixln.search.breaking import WINDOW, smoothed
-from mixln.search.results import Limit, Ramp, Stress
+from mixln.search.results import LearningRateLimit, Ramp, Stress
+from mixln.search.stability_limit import WINDOW, smoothed
 
 
 def charts(found: Stress) -> tuple[Chart, ...]:
@@ -140,7 +140,7 @@ def _by_row(found: Stress, placements: list[str], keys: tuple[str, ...], scale: 
 
 
 def _span(
-    limit: Limit, key: int, rates: tuple[float, float], place: Callable[[float], tuple[float, float]]
+    limit: LearningRateLimit, key: int, rates: tuple[float, float], place: Callable[[float], tuple[float, float]]
 ) -> list[Trace]:
     """The interval of a limit as a line, if it has one.
 
@@ -150,7 +150,7 @@ def _span(
     return [Trace(key=key, role="span", label=interval(limit.title), points=points)] if points else []
 
 
-def _interval(limit: Limit, rates: tuple[float, float]) -> tuple[float, ...]:
+def _interval(limit: LearningRateLimit, rates: tuple[float, float]) -> tuple[float, ...]:
     """Both ends of the interval of a limit, as far as the ramp went; nothing if it has none.
 
     :param rates: first and last learning rate.

@@ -7,7 +7,7 @@ from html import escape
 from itertools import groupby
 
 from mixln import formats
-from mixln.compare.results import Mistake, Summary
+from mixln.compare.results import Misclassification, Summary
 from mixln.compare.tasks import TASKS
 from mixln.report.figures.classifier_errors import errors
 from mixln.report.figures.comparison import prepare
@@ -18,7 +18,7 @@ from mixln.report.page.diagnosis import layers_section
 from mixln.report.page.embedded import figure
 from mixln.report.page.skeleton import closed, closed_pairs, flat, page, scroll, section, verdict, warnings
 from mixln.report.tables import comparison as tables
-from mixln.report.tables.comparison import Column
+from mixln.report.tables.comparison import ComparisonColumn
 from mixln.report.wording import comparison, facts, pages
 from mixln.report.wording import tables as words
 from mixln.report.wording import warnings as warned
@@ -61,7 +61,7 @@ def _results(summary: Summary) -> str:
     return scroll(pages.RESULTS_LABEL, f'<table class="results">\n{caption}{head}<tbody>\n{body}</tbody>\n</table>\n')
 
 
-def _result_head(summary: Summary, columns: Sequence[Column]) -> str:
+def _result_head(summary: Summary, columns: Sequence[ComparisonColumn]) -> str:
     """One row of headings, or two where columns stand in groups."""
     if not any(column.group for column in columns):
         return "<tr>" + "".join(_heading(column, column.heading.full) for column in columns) + "</tr>\n"
@@ -77,12 +77,12 @@ def _result_head(summary: Summary, columns: Sequence[Column]) -> str:
     return f"<tr>{first}</tr>\n<tr>{second}</tr>\n"
 
 
-def _heading(column: Column, text: str, more: str = "") -> str:
+def _heading(column: ComparisonColumn, text: str, more: str = "") -> str:
     number = ' class="number"' if column.kind == "number" else ""
     return f'<th scope="col"{number}{more}>{escape(text)}</th>'
 
 
-def _result_row(columns: Sequence[Column], row: Sequence[Pieces]) -> str:
+def _result_row(columns: Sequence[ComparisonColumn], row: Sequence[Pieces]) -> str:
     cells = ""
     for column, pieces in zip(columns, row, strict=True):
         if column.kind == "name":
@@ -106,7 +106,7 @@ def _errors(summary: Summary) -> str:
     return section(pages.ERRORS, f"<p>{escape(errors_caption())}</p>\n", body)
 
 
-def _error(mistake: Mistake) -> str:
+def _error(mistake: Misclassification) -> str:
     label, predicted = plain(mistake.label), plain(mistake.predicted)
     return (
         f'<li><img alt="{escape(pages.taken_for(label, predicted))}" src="data:image/png;base64,{escape(mistake.image)}">'

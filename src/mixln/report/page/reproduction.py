@@ -6,18 +6,18 @@ from collections.abc import Iterator
 from html import escape
 from itertools import chain
 
-from mixln.recipes.results import AsPublished, Reproduction
+from mixln.recipes.results import DeviationStudy, Reproduction
 from mixln.report.figures.reproduction import charts
 from mixln.report.page.embedded import figure
 from mixln.report.page.skeleton import closed_pairs, page, scroll, section, verdict
 from mixln.report.tables import grid
-from mixln.report.tables.grid import Grid
+from mixln.report.tables.grid import TableGrid
 from mixln.report.tables.reproduction import changes_beside, differences_beside, numbers_beside, tables
 from mixln.report.wording import facts, pages
 from mixln.report.wording import reproduction as words
 
 
-def render(found: Reproduction, beside: AsPublished | None = None) -> str:
+def render(found: Reproduction, beside: DeviationStudy | None = None) -> str:
     """The page as HTML.
 
     :param beside: the same with the authors' code.
@@ -50,9 +50,9 @@ def _scale(found: Reproduction) -> Iterator[str]:
         yield words.SMALL_MODELS
 
 
-def _beside(found: AsPublished) -> tuple[Grid, ...]:
+def _beside(found: DeviationStudy) -> tuple[TableGrid, ...]:
     return (numbers_beside(found), differences_beside(found), changes_beside(found))
 
 
-def _table(made: Grid) -> str:
+def _table(made: TableGrid) -> str:
     return f"<h3>{escape(made.title)}</h3>\n{scroll(made.title, grid.html(made))}"

@@ -12,7 +12,7 @@ from mixln.compare.chain_findings import REWARD
 from mixln.compare.results import AVERAGE, Chain, ChainRow, Interval, Mean, Summary
 from mixln.report.names import plain
 from mixln.report.tables.comparison import baseline_title
-from mixln.report.tables.grid import Grid, markdown, terminal
+from mixln.report.tables.grid import TableGrid, markdown, terminal
 from mixln.report.wording import tables as words
 from mixln.report.wording.phrases import Pieces
 
@@ -20,7 +20,7 @@ SHARES = ("reward accuracy", "rlhf accuracy before", "rlhf accuracy")
 """Figures of trainings that are shares, which are shown in percent."""
 
 
-def grids(summary: Summary) -> Iterator[Grid]:
+def grids(summary: Summary) -> Iterator[TableGrid]:
     """The tables that there is something for."""
     chain = summary.chain
     if chain is None:
@@ -48,9 +48,9 @@ def terminal_chain(summary: Summary) -> RenderableType:
     return Group(*parts, *(Text(text, style="dim") for text in dict.fromkeys(grid.caption for grid in trainings)))
 
 
-def _turned(grid: Grid) -> Grid:
+def _turned(grid: TableGrid) -> TableGrid:
     """The same with its columns as rows."""
-    return Grid(
+    return TableGrid(
         title=grid.title,
         head=("", *(" ".join(row[0]) for row in grid.rows)),
         rows=tuple(((name,), *(row[index] for row in grid.rows)) for index, name in enumerate(grid.head) if index),
@@ -58,7 +58,7 @@ def _turned(grid: Grid) -> Grid:
     )
 
 
-def _tasks(summary: Summary, chain: Chain, cell: Callable[[Mean | None, bool], Pieces]) -> Grid:
+def _tasks(summary: Summary, chain: Chain, cell: Callable[[Mean | None, bool], Pieces]) -> TableGrid:
     headings = (words.TASK_NAMES.get(task, task) for task in chain.tasks)
     rows = []
     for row in chain.rows:
@@ -73,7 +73,7 @@ def _tasks(summary: Summary, chain: Chain, cell: Callable[[Mean | None, bool], P
         )
     chance = (f"{100 * chain.chance[task]:.1f}" for task in (*chain.tasks, AVERAGE))
     rows.append(((words.CHANCE,), *((text,) for text in chance), ("",)))
-    return Grid(
+    return TableGrid(
         title=words.CHAIN_TASKS,
         head=(words.PLACEMENT, *headings, words.MEAN, words.difference_from(baseline_title(summary))),
         rows=tuple(rows),
@@ -81,7 +81,7 @@ def _tasks(summary: Summary, chain: Chain, cell: Callable[[Mean | None, bool], P
     )
 
 
-def _trainings(summary: Summary, chain: Chain, title: str, figures: Mapping[str, str]) -> Grid:
+def _trainings(summary: Summary, chain: Chain, title: str, figures: Mapping[str, str]) -> TableGrid:
     head = [words.PLACEMENT]
     columns: list[list[Pieces]] = [[(plain(row.title),) for row in chain.rows]]
     for name, heading in figures.items():
@@ -98,7 +98,7 @@ def _trainings(summary: Summary, chain: Chain, title: str, figures: Mapping[str,
                     for row, mean in zip(chain.rows, means, strict=True)
                 ]
             )
-    return Grid(
+    return TableGrid(
         title=title,
         head=tuple(head),
         rows=tuple(zip(*columns, strict=True)),

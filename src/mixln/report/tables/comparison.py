@@ -13,7 +13,7 @@ from rich.text import Text
 
 from mixln import formats
 from mixln.compare.metrics import Measured
-from mixln.compare.results import Cell, Floor, PlacementSummary, Summary
+from mixln.compare.results import Cell, FrequencyBaseline, PlacementSummary, Summary
 from mixln.compare.tasks import TASKS
 from mixln.metrics import Metric
 from mixln.report.names import plain
@@ -27,7 +27,7 @@ GroupName = Literal["", "best", "common"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Column:
+class ComparisonColumn:
     """One column of the table.
 
     :param group: which columns stand under a heading of their own.
@@ -39,7 +39,7 @@ class Column:
     heading: Heading
     kind: Literal["name", "text", "number"]
     of_row: Callable[[PlacementSummary], Pieces]
-    of_floor: Callable[[Floor], Pieces] = lambda _: ("",)
+    of_floor: Callable[[FrequencyBaseline], Pieces] = lambda _: ("",)
     group: GroupName = ""
 
 
@@ -55,15 +55,15 @@ def group_title(summary: Summary, group: GroupName) -> str:
     return words.TUNED if group else ""
 
 
-def columns(summary: Summary) -> tuple[Column, ...]:
+def columns(summary: Summary) -> tuple[ComparisonColumn, ...]:
     """The columns, in their order; those of the common learning rate only where there are several."""
     metrics, tuned = TASKS[summary.task].metrics, len(summary.learning_rates) > 1
     best: GroupName = "best" if tuned else ""
     ranking, floor = metrics.ranking, nouns(summary.task).floor
     return (
-        Column(heading=Heading.of(words.PLACEMENT), kind="name", of_row=_names, of_floor=lambda _: (floor,)),
-        Column(heading=Heading.of(words.INIT), kind="text", of_row=lambda row: (plain(row.init),)),
-        Column(
+        ComparisonColumn(heading=Heading.of(words.PLACEMENT), kind="name", of_row=_names, of_floor=lambda _: (floor,)),
+        ComparisonColumn(heading=Heading.of(words.INIT), kind="text", of_row=lambda row: (plain(row.init),)),
+        ComparisonColumn(
             heading=words.best_rate(tuned=tuned),
             group=best,
             kind="number",
@@ -72,8 +72,8 @@ def columns(summary: Summary) -> tuple[Column, ...]:
         *_ranked(summary, ranking, words.metric(ranking), words.difference(baseline_title(summary)), best),
         *(_at_common(summary, ranking) if tuned else ()),
         *map(_beside, metrics.beside),
-        Column(heading=Heading.of(words.ENDED), kind="text", of_row=lambda row: _ended(summary, row)),
-        Column(
+        ComparisonColumn(heading=Heading.of(words.ENDED), kind="text", of_row=lambda row: _ended(summary, row)),
+        ComparisonColumn(
             heading=words.throughput(summary.task),
             kind="number",
             of_row=lambda row: (formats.rate(row.best.tokens_per_second),),
@@ -81,7 +81,7 @@ def columns(summary: Summary) -> tuple[Column, ...]:
     )
 
 
-def _at_common(summary: Summary, ranking: Metric[Measured]) -> tuple[Column, Column]:
+def _at_common(summary: Summary, ranking: Metric[Measured]) -> tuple[ComparisonColumn, ComparisonColumn]:
     rate = common_learning_rate(summary)
     gap = words.difference(baseline_title(summary), rate)
     return _ranked(summary, ranking, words.at_common(ranking.name, rate), gap, "common")
@@ -89,26 +89,28 @@ def _at_common(summary: Summary, ranking: Metric[Measured]) -> tuple[Column, Col
 
 def _ranked(
     summary: Summary, ranking: Metric[Measured], heading: Heading, gap: Heading, group: GroupName
-) -> tuple[Column, Column]:
+) -> tuple[ComparisonColumn, ComparisonColumn]:
     """The metric that placements are ranked by, and its difference from the baseline."""
 
     def cell(row: PlacementSummary) -> Cell:
         return row.common if group == "common" else row.best
 
     return (
-        Column(
+        ComparisonColumn(
             heading=heading,
             group=group,
             kind="number",
             of_row=lambda row: _number(ranking, cell(row)),
             of_floor=lambda floor: (ranking.say(floor),),
         ),
-        Column(heading=gap, group=group, kind="number", of_row=lambda row: _difference(summary, row, cell(row))),
+        ComparisonColumn(
+            heading=gap, group=group, kind="number", of_row=lambda row: _difference(summary, row, cell(row))
+        ),
     )
 
 
-def _beside(metric: Metric[Measured]) -> Column:
-    return Column(
+def _beside(metric: Metric[Measured]) -> ComparisonColumn:
+    return ComparisonColumn(
         heading=words.metric(metric),
         kind="number",
         of_row=lambda row: (metric.say(row.best),),
@@ -116,7 +118,7 @@ def _beside(metric: Metric[Measured]) -> Column:
     )
 
 
-def rows(summary: Summary, chosen: tuple[Column, ...]) -> tuple[tuple[Pieces, ...], ...]:
+def rows(summary: Summary, chosen: tuple[ComparisonColumn, ...]) -> tuple[tuple[Pieces, ...], ...]:
     """The cells of the chosen columns: a row for each placement, then the simplest model."""
     placements = tuple(tuple(column.of_row(row) for column in chosen) for row in summary.placements)
     return (*placements, tuple(column.of_floor(summary.floor) for column in chosen))
@@ -158,7 +160,7 @@ def markdown_table(summary: Summary) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _table(summary: Summary, chosen: tuple[Column, ...], title: str) -> Table:
+def _table(summary: Summary, chosen: tuple[ComparisonColumn, ...], title: str) -> Table:
     table = Table(
         box=box.SIMPLE_HEAD,
         title=title or None,
@@ -175,13 +177,13 @@ def _table(summary: Summary, chosen: tuple[Column, ...], title: str) -> Table:
     return table
 
 
-def _terminal_cell(column: Column, pieces: Pieces) -> Text:
+def _terminal_cell(column: ComparisonColumn, pieces: Pieces) -> Text:
     if column.kind == "name":
         return Text("\n").join([Text(pieces[0], style="bold"), *(Text(piece, style="dim") for piece in pieces[1:])])
     return Text("\n".join(pieces))
 
 
-def _markdown_cell(column: Column, pieces: Pieces) -> str:
+def _markdown_cell(column: ComparisonColumn, pieces: Pieces) -> str:
     if column.kind == "name":
         return " ".join([escaped(pieces[0]), *map(_markdown_code, pieces[1:])])
     return " ".join(pieces) if column.kind == "number" else escaped(" ".join(pieces))

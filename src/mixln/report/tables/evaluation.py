@@ -9,7 +9,7 @@ from rich.text import Text
 
 from mixln import formats
 from mixln.evaluation.results import Evaluation, Pair, TaskMetric
-from mixln.report.tables.grid import Grid, escaped, markdown, terminal
+from mixln.report.tables.grid import TableGrid, escaped, markdown, terminal
 from mixln.report.wording import evaluation as wording
 from mixln.report.wording import tables as words
 from mixln.report.wording.phrases import Pieces
@@ -18,7 +18,7 @@ SHARES = ("acc", "acc_norm", "exact_match", "em", "f1")
 """Metrics that are shown in percent."""
 
 
-def scores(evaluation: Evaluation) -> Grid:
+def scores(evaluation: Evaluation) -> TableGrid:
     """A value with its standard error for each model."""
     found = []
     for task, metric in _metrics(evaluation):
@@ -26,10 +26,10 @@ def scores(evaluation: Evaluation) -> Grid:
         chance = formats.NOTHING if metric.chance is None else _number(metric.name, metric.chance)
         found.append(tuple((text,) for text in (task, metric.name, chance, *map(_value, known))))
     head = (words.TASK, words.METRIC, words.CHANCE, *(model.model for model in evaluation.models))
-    return Grid(head=head, rows=tuple(found), words=2)
+    return TableGrid(head=head, rows=tuple(found), words=2)
 
 
-def differences(evaluation: Evaluation) -> Grid:
+def differences(evaluation: Evaluation) -> TableGrid:
     """The difference of each later model from the first, with its 95% interval and p; only metrics that have one."""
     later = evaluation.models[1:]
     by_place = {(pair.model, pair.task, pair.metric): pair for pair in evaluation.pairs}
@@ -39,7 +39,7 @@ def differences(evaluation: Evaluation) -> Grid:
         if any(pairs):
             found.append(((task,), (metric.name,), *map(_difference, pairs)))
     head = (words.TASK, words.METRIC, *words.pairs((model.model for model in later), evaluation.models[0].model))
-    return Grid(head=head, rows=tuple(found), words=2)
+    return TableGrid(head=head, rows=tuple(found), words=2)
 
 
 def terminal_evaluation(evaluation: Evaluation) -> RenderableType:

@@ -22,7 +22,7 @@ WIDEST, LEAST = (1_000, 30, 24, 20, 16, 12), 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grid:
+class TableGrid:
     """Headings and rows.
 
     :param title: what the table shows; it stands above it.
@@ -39,10 +39,10 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Fitting:
+class ResponsiveTable:
     """A grid drawn as one table or, where the terminal is too narrow for it, as several with fewer columns of numbers each."""
 
-    grid: Grid
+    grid: TableGrid
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         grid, tables = self.grid, []
@@ -58,13 +58,13 @@ class Fitting:
             yield table
 
 
-def terminal(grid: Grid) -> RenderableType:
+def terminal(grid: TableGrid) -> RenderableType:
     """The grid for a terminal; a cell's pieces stand below each other."""
     title = [Text(grid.title, style="bold")] if grid.title else []
-    return Group(*title, Fitting(grid))
+    return Group(*title, ResponsiveTable(grid))
 
 
-def _table(grid: Grid, columns: Sequence[int], widest: int) -> Table:
+def _table(grid: TableGrid, columns: Sequence[int], widest: int) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for index in columns:
         longest = max((len(piece) for row in grid.rows for piece in row[index]), default=0)
@@ -90,7 +90,7 @@ def escaped(text: str) -> str:
     return re.sub(r"([\\`*_\[\]<>|&~$#])", r"\\\1", plain(text))
 
 
-def markdown(grid: Grid) -> str:
+def markdown(grid: TableGrid) -> str:
     """The table in GitHub's Markdown, its title above and its caption below."""
     rules = ["---" if index < grid.words else "---:" for index in range(len(grid.head))]
     lines = [list(map(escaped, grid.head)), rules]
@@ -100,7 +100,7 @@ def markdown(grid: Grid) -> str:
     return title + table + (f"\n{escaped(grid.caption)}\n" if grid.caption else "")
 
 
-def html(grid: Grid) -> str:
+def html(grid: TableGrid) -> str:
     """The table as HTML, without its title; the first cell of a row is its heading."""
     caption = f"<caption><span>{escape(grid.caption)}</span></caption>\n" if grid.caption else ""
     head = "".join(f'<th scope="col"{_class(grid, index)}>{escape(name)}</th>' for index, name in enumerate(grid.head))
@@ -115,5 +115,5 @@ def html(grid: Grid) -> str:
     return f'<table class="results">\n{caption}<thead>\n<tr>{head}</tr>\n</thead>\n<tbody>\n{body}</tbody>\n</table>\n'
 
 
-def _class(grid: Grid, index: int) -> str:
+def _class(grid: TableGrid, index: int) -> str:
     return "" if index < grid.words else ' class="number"'

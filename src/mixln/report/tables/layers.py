@@ -19,7 +19,7 @@ from mixln.report.wording import tables as words
 
 
 @dataclass(frozen=True, kw_only=True)
-class Column:
+class LayerColumn:
     """One column.
 
     :param heading: in full, for the page; empty: not shown there.
@@ -32,28 +32,30 @@ class Column:
     cells: tuple[str, ...]
 
 
-def columns(diagnosis: Diagnosis) -> tuple[Column, ...]:
+def columns(diagnosis: Diagnosis) -> tuple[LayerColumn, ...]:
     """What is known of each layer; a quantity that was not measured has no column."""
     return tuple(column for column in _every(diagnosis) if any(cell != formats.NOTHING for cell in column.cells))
 
 
-def block_columns(drops: Drops) -> tuple[Column, ...]:
+def block_columns(drops: Drops) -> tuple[LayerColumn, ...]:
     """The blocks of several layers that were skipped, a row each."""
     blocks = drops.blocks
     intervals = tuple(formats.interval(block.low, block.high) for block in blocks)
     return (
-        Column(heading=words.LAYERS, short="", cells=tuple(f"{block.first}–{block.last}" for block in blocks)),
-        Column(
+        LayerColumn(heading=words.LAYERS, short="", cells=tuple(f"{block.first}–{block.last}" for block in blocks)),
+        LayerColumn(
             heading=diagnosis_charts.measure(drops),
             short="",
             cells=tuple(formats.number(block.value, 4) for block in blocks),
         ),
-        Column(heading=words.drop(drops.unit), short="", cells=tuple(formats.signed(block.change) for block in blocks)),
-        *([Column(heading=words.INTERVAL, short="", cells=intervals)] if any(intervals) else []),
+        LayerColumn(
+            heading=words.drop(drops.unit), short="", cells=tuple(formats.signed(block.change) for block in blocks)
+        ),
+        *([LayerColumn(heading=words.INTERVAL, short="", cells=intervals)] if any(intervals) else []),
     )
 
 
-def html_table(chosen: Sequence[Column]) -> str:
+def html_table(chosen: Sequence[LayerColumn]) -> str:
     """The table in HTML; the first column names the rows."""
     chosen = [column for column in chosen if column.heading]
     head = "".join(f'<th scope="col" class="number">{escape(plain(column.heading))}</th>' for column in chosen)
@@ -75,45 +77,45 @@ def terminal_diagnosis(diagnosis: Diagnosis) -> Table:
     return table
 
 
-def _every(diagnosis: Diagnosis) -> Iterator[Column]:
+def _every(diagnosis: Diagnosis) -> Iterator[LayerColumn]:
     layers = range(1, diagnosis.layers + 1)
     angles, drops = diagnosis.angular, diagnosis.drops
-    yield Column(heading=words.LAYER[0], short=words.LAYER[1], cells=tuple(map(str, layers)))
-    yield Column(
+    yield LayerColumn(heading=words.LAYER[0], short=words.LAYER[1], cells=tuple(map(str, layers)))
+    yield LayerColumn(
         heading=words.ANGLE[0],
         short=words.ANGLE[1],
         cells=_cells((row[0] for row in angles.distance), formats.angle),
     )
-    yield Column(heading=words.INFLUENCE, short="", cells=_cells(angles.influence, formats.angle))
+    yield LayerColumn(heading=words.INFLUENCE, short="", cells=_cells(angles.influence, formats.angle))
     if drops:
         yield from _drop_columns(drops, layers, words.drop(drops.unit), words.DROP)
     estimates = _cells(gate_estimate(diagnosis), formats.signed)
-    yield Column(heading=words.estimate(drops.unit if drops else "nats"), short="", cells=estimates)
+    yield LayerColumn(heading=words.estimate(drops.unit if drops else "nats"), short="", cells=estimates)
     for task in diagnosis.tasks:
         yield from _drop_columns(task, layers, words.drop(diagnosis_charts.measure(task)), "")
     yield from _gradients(diagnosis)
-    yield Column(
+    yield LayerColumn(
         heading=words.STREAM_VARIANCE[0],
         short=words.STREAM_VARIANCE[1],
         cells=_cells(diagnosis.stream.variance.feed_forward, formats.number),
     )
     if diagnosis.jacobian:
-        yield Column(heading=words.IDENTITY, short="", cells=_cells(diagnosis.jacobian.distance, formats.number))
+        yield LayerColumn(heading=words.IDENTITY, short="", cells=_cells(diagnosis.jacobian.distance, formats.number))
 
 
-def _gradients(diagnosis: Diagnosis) -> Iterator[Column]:
+def _gradients(diagnosis: Diagnosis) -> Iterator[LayerColumn]:
     if not diagnosis.gradients:
         return
     norm = diagnosis.gradients.norm
     whole = map(math.hypot, norm.attention or [0.0] * len(norm.feed_forward), norm.feed_forward)
     total = "" if norm.attention else words.GRADIENT_NORM[0]
-    yield Column(heading=total, short=words.GRADIENT_NORM[1], cells=_cells(whole, formats.number))
+    yield LayerColumn(heading=total, short=words.GRADIENT_NORM[1], cells=_cells(whole, formats.number))
     parts = ((charts.ATTENTION, norm.attention), (charts.FEED_FORWARD, norm.feed_forward if norm.attention else ()))
     for name, values in parts:
-        yield Column(heading=words.gradient_norm(name), short="", cells=_cells(values, formats.number))
+        yield LayerColumn(heading=words.gradient_norm(name), short="", cells=_cells(values, formats.number))
 
 
-def _drop_columns(drops: Drops, layers: Iterable[int], heading: str, short: str) -> Iterator[Column]:
+def _drop_columns(drops: Drops, layers: Iterable[int], heading: str, short: str) -> Iterator[LayerColumn]:
     """The change without each layer with its interval, and that with zeroed branches where it is another one."""
     layers = tuple(layers)
 
@@ -121,8 +123,8 @@ def _drop_columns(drops: Drops, layers: Iterable[int], heading: str, short: str)
         known = {drop.first: text(drop) for drop in chosen}
         return tuple(known.get(layer) or formats.NOTHING for layer in layers)
 
-    yield Column(heading=heading, short=short, cells=of(drops.skipped, lambda drop: formats.signed(drop.change)))
-    yield Column(
+    yield LayerColumn(heading=heading, short=short, cells=of(drops.skipped, lambda drop: formats.signed(drop.change)))
+    yield LayerColumn(
         heading=words.INTERVAL,
         short=short and words.INTERVAL,
         cells=of(drops.skipped, lambda drop: formats.interval(drop.low, drop.high)),
@@ -130,7 +132,7 @@ def _drop_columns(drops: Drops, layers: Iterable[int], heading: str, short: str)
     if zeroing_differs(drops):
         full, brief = words.zeroed(heading)
         cells = of(drops.zeroed, lambda drop: formats.signed(drop.change))
-        yield Column(heading=full, short=short and brief, cells=cells)
+        yield LayerColumn(heading=full, short=short and brief, cells=cells)
 
 
 def _cells(values: Iterable[float | None], text: Callable[[float], str]) -> tuple[str, ...]:

@@ -11,13 +11,21 @@ from mixln.compare.metrics import PERPLEXITY
 from mixln.compare.results import Interval
 from mixln.recipes.quantities import QUANTITIES
 from mixln.recipes.records import Place
-from mixln.recipes.results import AsPublished, Effect, Measured, Ordering, Reproduction, Swept, Varied
-from mixln.report.tables.grid import Grid
+from mixln.recipes.results import (
+    DeviationStudy,
+    Effect,
+    MeasuredQuantity,
+    OrderingResult,
+    Reproduction,
+    SweepPoint,
+    VariantResult,
+)
+from mixln.report.tables.grid import TableGrid
 from mixln.report.wording import reproduction as words
 from mixln.report.wording.phrases import Pieces
 
 
-def numbers(found: Reproduction) -> Grid:
+def numbers(found: Reproduction) -> TableGrid:
     """Published beside measured."""
     if not found.trained:
         return _counted(found)
@@ -25,7 +33,7 @@ def numbers(found: Reproduction) -> Grid:
     several = len(quantities) > 1
     by = (words.QUANTITY,) if several else ()
     head = (words.MODEL, words.PLACEMENT, *by, words.PUBLISHED, words.MEASURED, words.TRAINED)
-    return Grid(
+    return TableGrid(
         title=words.numbers_title("" if several else "".join(quantities)),
         head=head,
         rows=tuple(
@@ -44,9 +52,9 @@ def numbers(found: Reproduction) -> Grid:
     )
 
 
-def _counted(found: Reproduction) -> Grid:
+def _counted(found: Reproduction) -> TableGrid:
     """Of models that are counted, or exist and are diagnosed: nothing is trained, and there are no seeds."""
-    return Grid(
+    return TableGrid(
         title=words.COUNTED_TITLE,
         head=(words.MODEL, words.QUANTITY, words.PUBLISHED, words.HERE),
         rows=tuple(
@@ -57,11 +65,11 @@ def _counted(found: Reproduction) -> Grid:
     )
 
 
-def orders(found: Reproduction) -> Grid:
+def orders(found: Reproduction) -> TableGrid:
     """Every ordering of the paper, and whether it held."""
-    sides = Sides.of(found.orderings)
+    sides = OrderingColumns.of(found.orderings)
     trained = _survivors(found.measured)
-    return Grid(
+    return TableGrid(
         title=words.orders_title(sides.quantity),
         head=(*sides.head, words.OUTCOME, words.MEASURED, words.SEEDS, words.PUBLISHED),
         rows=tuple(
@@ -83,11 +91,11 @@ Survivors = Mapping[tuple[str, str, str], tuple[int, int]]
 """Quantity, run and placement → how many seeds trained, of how many."""
 
 
-def _survivors(measured: Iterable[Measured]) -> Survivors:
+def _survivors(measured: Iterable[MeasuredQuantity]) -> Survivors:
     return {_at(each): (each.trained, each.seeds) for each in measured}
 
 
-def _survived(each: Ordering, trained: Survivors) -> Pieces:
+def _survived(each: OrderingResult, trained: Survivors) -> Pieces:
     """How many seeds trained of either side, where not all did; a difference would compare what learnt with what did not."""
     if QUANTITIES[each.quantity].seeds != "survival":
         return ()
@@ -98,7 +106,7 @@ def _survived(each: Ordering, trained: Survivors) -> Pieces:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sides:
+class OrderingColumns:
     """The columns that say which ordering it is.
 
     :param run: whether the first side is named with its run.
@@ -109,7 +117,7 @@ class Sides:
     quantity: str
 
     @classmethod
-    def of(cls, orderings: Sequence[Ordering]) -> Sides:
+    def of(cls, orderings: Sequence[OrderingResult]) -> OrderingColumns:
         quantities = {each.quantity for each in orderings}
         runs = {place[0] for each in orderings for place in (each.ahead, each.behind)}
         return cls(run=len(runs) > 1, quantity=quantities.pop() if len(quantities) == 1 else "")
@@ -118,18 +126,18 @@ class Sides:
     def head(self) -> tuple[str, ...]:
         return (words.PAPER_AHEAD, words.AHEAD_OF, *(() if self.quantity else (words.BY,)))
 
-    def cells(self, each: Ordering) -> tuple[Pieces, ...]:
+    def cells(self, each: OrderingResult) -> tuple[Pieces, ...]:
         by = () if self.quantity else ((words.QUANTITIES[each.quantity],),)
         return ((_place(each.ahead, each.behind, self.run),), (_place(each.behind, each.ahead, False),), *by)
 
 
-def numbers_beside(found: AsPublished) -> Grid:
+def numbers_beside(found: DeviationStudy) -> TableGrid:
     """What was measured as the paper says, and as the authors' code does."""
     columns = {words.PAPER: found.measured, **{each.name: each.measured for each in found.varied}}
     cells = {(name, *_at(each)): each for name, measured in columns.items() for each in measured}
     rows = dict.fromkeys(_at(each) for measured in columns.values() for each in measured if each.seeds)
     several = len({quantity for quantity, _, _ in rows}) > 1
-    return Grid(
+    return TableGrid(
         title=words.BESIDE_TITLE,
         head=(words.MODEL, words.PLACEMENT, *((words.QUANTITY,) if several else ()), *columns),
         rows=tuple(
@@ -146,20 +154,20 @@ def numbers_beside(found: AsPublished) -> Grid:
     )
 
 
-def _at(each: Measured) -> tuple[str, str, str]:
+def _at(each: MeasuredQuantity) -> tuple[str, str, str]:
     return each.quantity, each.run, each.placement
 
 
-def _trained(each: Measured | None) -> Pieces:
+def _trained(each: MeasuredQuantity | None) -> Pieces:
     if each is None:
         return (formats.NOTHING,)
     return (*_interval(each), *([f"({each.trained} of {each.seeds})"] if each.trained < each.seeds else []))
 
 
-def differences_beside(found: AsPublished) -> Grid:
+def differences_beside(found: DeviationStudy) -> TableGrid:
     """The differences that the paper published, as it says and as the authors' code does."""
-    sides, trained = Sides.of(found.orderings), _survivors(found.measured)
-    return Grid(
+    sides, trained = OrderingColumns.of(found.orderings), _survivors(found.measured)
+    return TableGrid(
         title=words.differences_title(sides.quantity),
         head=(*sides.head, words.PUBLISHED, words.PAPER, *(each.name for each in found.varied)),
         rows=tuple(
@@ -176,16 +184,16 @@ def differences_beside(found: AsPublished) -> Grid:
     )
 
 
-def changes_beside(found: AsPublished) -> Grid:
+def changes_beside(found: DeviationStudy) -> TableGrid:
     """By how much each thing that the authors' code does otherwise changes those differences."""
-    sides, trained = Sides.of(found.orderings), _survivors(found.measured)
+    sides, trained = OrderingColumns.of(found.orderings), _survivors(found.measured)
 
-    def change(plain: Ordering, varied: Varied, effect: Effect) -> Pieces:
+    def change(plain: OrderingResult, varied: VariantResult, effect: Effect) -> Pieces:
         if _survived(plain, trained) or _survived(effect.ordering, _survivors(varied.measured)):
             return (formats.NOTHING,)
         return _change(plain.quantity, effect.change)
 
-    return Grid(
+    return TableGrid(
         title=words.changes_title(sides.quantity),
         head=(*sides.head, *(each.name for each in found.varied)),
         rows=tuple(
@@ -197,16 +205,16 @@ def changes_beside(found: AsPublished) -> Grid:
     )
 
 
-def _became(each: Ordering, trained: Survivors) -> Pieces:
+def _became(each: OrderingResult, trained: Survivors) -> Pieces:
     """Difference and outcome."""
     return *(_survived(each, trained) or _change(each.quantity, each.difference)), _outcome(each, trained)
 
 
-def _outcome(each: Ordering, trained: Survivors) -> str:
+def _outcome(each: OrderingResult, trained: Survivors) -> str:
     return words.outcome(each.verdict, all_trained=not _survived(each, trained))
 
 
-def _effects(found: AsPublished, plain: Ordering) -> list[tuple[Varied, Effect]]:
+def _effects(found: DeviationStudy, plain: OrderingResult) -> list[tuple[VariantResult, Effect]]:
     """What each variant makes of one ordering."""
     claim = (plain.quantity, plain.ahead, plain.behind)
     return [
@@ -217,7 +225,7 @@ def _effects(found: AsPublished, plain: Ordering) -> list[tuple[Varied, Effect]]
     ]
 
 
-def sweeps(found: Reproduction) -> tuple[Grid, ...]:
+def sweeps(found: Reproduction) -> tuple[TableGrid, ...]:
     """Of each run with several learning rates, the perplexity by placement and learning rate."""
     tables = []
     for run in dict.fromkeys(each.run for each in found.swept):
@@ -225,7 +233,7 @@ def sweeps(found: Reproduction) -> tuple[Grid, ...]:
         rates = sorted({each.learning_rate for each in mine})
         cells = {(each.placement, each.learning_rate): each for each in mine}
         tables.append(
-            Grid(
+            TableGrid(
                 title=words.sweep_title(run),
                 head=(words.PLACEMENT, *(f"{rate:g}" for rate in rates)),
                 rows=tuple(
@@ -238,7 +246,7 @@ def sweeps(found: Reproduction) -> tuple[Grid, ...]:
     return tuple(tables)
 
 
-def _cell(each: Swept | None) -> str:
+def _cell(each: SweepPoint | None) -> str:
     if each is None:
         return formats.NOTHING
     if not each.counted:
@@ -258,7 +266,7 @@ def _change(name: str, interval: Interval | None) -> Pieces:
     return middle, f"[{metric.change(interval.low)}, {metric.change(interval.high)}]"
 
 
-def _published_difference(each: Ordering) -> str:
+def _published_difference(each: OrderingResult) -> str:
     """The difference of two printed numbers, as ours are printed."""
     metric, (first, second) = QUANTITIES[each.quantity].metric, each.published
     if first is None or second is None:
@@ -267,16 +275,16 @@ def _published_difference(each: Ordering) -> str:
     return metric.say_change(averaged(first) - averaged(second))
 
 
-def tables(found: Reproduction) -> tuple[Grid, ...]:
+def tables(found: Reproduction) -> tuple[TableGrid, ...]:
     """All tables of an outcome."""
     return (numbers(found), *([orders(found)] if found.orderings else []), *sweeps(found))
 
 
-def _published(each: Measured) -> str:
+def _published(each: MeasuredQuantity) -> str:
     return formats.NOTHING if each.published is None else QUANTITIES[each.quantity].metric.text(each.published)
 
 
-def _interval(each: Measured) -> tuple[str, ...]:
+def _interval(each: MeasuredQuantity) -> tuple[str, ...]:
     metric = QUANTITIES[each.quantity].metric
     middle = metric.say_value(each.value)
     if each.value is None or each.low is None or each.high is None:

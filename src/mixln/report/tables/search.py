@@ -6,15 +6,15 @@ import math
 
 from mixln import formats
 from mixln.compare.metrics import PERPLEXITY
-from mixln.report.tables.grid import Grid
+from mixln.report.tables.grid import TableGrid
 from mixln.report.wording import search_report as words
 from mixln.report.wording.phrases import Pieces, difference
-from mixln.search.results import Finalist, Search, Tried
+from mixln.search.results import Finalist, RateResult, Search
 
 
-def finalists(found: Search) -> Grid:
+def finalists(found: Search) -> TableGrid:
     """The full trainings, the chosen setting first."""
-    return Grid(
+    return TableGrid(
         title=words.FINALISTS,
         head=words.FINALISTS_HEAD,
         rows=tuple(map(_finalist, found.finalists)),
@@ -22,9 +22,9 @@ def finalists(found: Search) -> Grid:
     )
 
 
-def rates(found: Search) -> Grid:
+def rates(found: Search) -> TableGrid:
     """Every learning rate that was tried in full."""
-    return Grid(
+    return TableGrid(
         title=words.RATES,
         head=words.rates_head(_seeds(found)),
         rows=tuple(
@@ -45,7 +45,7 @@ def _seeds(found: Search) -> tuple[int, ...]:
     return tuple(dict.fromkeys(seed for each in found.finalists for tried in each.tried for seed in tried.seeds))
 
 
-def _at(tried: Tried, seed: int) -> str:
+def _at(tried: RateResult, seed: int) -> str:
     if seed not in tried.seeds:
         return formats.NOTHING
     loss = tried.losses[tried.seeds.index(seed)]
@@ -66,10 +66,10 @@ def _finalist(each: Finalist) -> tuple[Pieces, ...]:
     return (*first, (PERPLEXITY.say_value(each.loss), *([ends] if ends else [])), said)
 
 
-def proxies(found: Search) -> Grid:
+def proxies(found: Search) -> TableGrid:
     """The proxy trials, the best first."""
     ranked = sorted(found.proxies, key=lambda proxy: (proxy.ended == "pruned", proxy.loss or math.inf))
-    return Grid(
+    return TableGrid(
         title=words.PROXIES,
         head=words.PROXIES_HEAD,
         rows=tuple(

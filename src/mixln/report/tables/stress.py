@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from mixln import formats
 from mixln.report.names import plain
-from mixln.report.tables.grid import Grid
+from mixln.report.tables.grid import TableGrid
 from mixln.report.wording import search_report as words
 from mixln.report.wording.phrases import Pieces
 from mixln.report.wording.stress import ends, interval, ratio
-from mixln.search.results import Limit, Stress
+from mixln.search.results import LearningRateLimit, Stress
 
 
-def table(found: Stress) -> Grid:
+def table(found: Stress) -> TableGrid:
     """One row a placement, depth and init."""
     several = len({limit.layers for limit in found.limits}) > 1
     baseline = next(limit.title for limit in found.limits if limit.placement == found.baseline)
     head = words.stress_head(baseline, several_depths=several)
-    return Grid(
+    return TableGrid(
         title=words.STRESS_TITLE,
         head=head,
         rows=tuple(_row(limit, several) for limit in found.limits),
@@ -25,7 +25,7 @@ def table(found: Stress) -> Grid:
     )
 
 
-def _row(limit: Limit, several: bool) -> tuple[Pieces, ...]:
+def _row(limit: LearningRateLimit, several: bool) -> tuple[Pieces, ...]:
     name = (plain(limit.title),) + ((limit.placement,) if "(" in limit.placement else ())
     depth = ((str(limit.layers),),) if several else ()
     unknown = bool(limit.trained or limit.failed)
@@ -35,7 +35,7 @@ def _row(limit: Limit, several: bool) -> tuple[Pieces, ...]:
     return (name, *depth, (limit.init,), _above(limit), *(tuple(filter(None, cell)) for cell in (highest, times)))
 
 
-def _above(limit: Limit) -> Pieces:
+def _above(limit: LearningRateLimit) -> Pieces:
     """What happened above the limit."""
     pieces = [f"{count} {end}" for end, count in ends(limit.failures).items()]
     if limit.spiked:

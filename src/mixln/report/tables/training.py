@@ -5,13 +5,13 @@ from __future__ import annotations
 from rich.console import RenderableType
 
 from mixln import formats
-from mixln.report.tables.grid import Grid, terminal
+from mixln.report.tables.grid import TableGrid, terminal
 from mixln.report.wording import tables as words
 from mixln.report.wording.training import FIGURES
-from mixln.runs.outcome import Figure, Tuned
+from mixln.runs.outcome import PostTrainingOutcome, ValueWithError
 
 
-def figure(name: str, value: Figure | None) -> str:
+def figure(name: str, value: ValueWithError | None) -> str:
     """A figure with its standard error."""
     if value is None:
         return formats.NOTHING
@@ -20,10 +20,10 @@ def figure(name: str, value: Figure | None) -> str:
     return f"{formats.number(scale * value.value)}{error}"
 
 
-def terminal_tuned(tuned: Tuned) -> RenderableType:
+def terminal_tuned(tuned: PostTrainingOutcome) -> RenderableType:
     """The table for a terminal."""
     return terminal(
-        Grid(
+        TableGrid(
             head=words.training(tuned.held_out, tuned.step),
             rows=tuple(
                 ((heading,), (figure(name, tuned.before.get(name)),), (figure(name, tuned.after[name]),))

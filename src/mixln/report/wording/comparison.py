@@ -10,10 +10,10 @@ from mixln.compare.findings import (
     Leader,
     LengthCaveat,
     NothingTrained,
+    PlacementMean,
     RunnerUp,
     SingleLearningRate,
     StallRule,
-    Standing,
     TunedOnHeldOut,
     UncorrectedSelection,
     findings,
@@ -194,7 +194,7 @@ def _failed(finding: FailedTrials) -> str:
     return f"{name(finding.subject)} {at_rate(finding.learning_rate)}: {said}."
 
 
-def _value(standing: Standing, metric: Metric[Measured]) -> str:
+def _value(standing: PlacementMean, metric: Metric[Measured]) -> str:
     return metric.say_briefly(standing.value) + beside(standing.stalled)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mixln.compare.results import Summary
-from mixln.data.pictures import ImagesInfo
+from mixln.data.image_dataset import ImagesInfo
 from mixln.data.samples import ImageSample, TextSample
 from mixln.data.text import TextInfo
 from mixln.diagnostics.results import Diagnosis

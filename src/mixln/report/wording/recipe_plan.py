@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from mixln.planning.settings import DEVICES, UTILISATION
-from mixln.recipes.deviations import Variant, changed
-from mixln.recipes.gather import PACKAGE
+from mixln.recipes.deviations import RecipeVariant, changed
+from mixln.recipes.evidence import PACKAGE
 from mixln.recipes.plan import RunNeeds, beside, followed, needs, trained_run
 from mixln.recipes.records import Recipe, Run, Scale
 from mixln.report.wording.phrases import plural
@@ -20,7 +20,7 @@ def described(
     recipe: Recipe,
     runs: tuple[Run, ...],
     scale: Scale,
-    variants: tuple[Variant, ...] = (),
+    variants: tuple[RecipeVariant, ...] = (),
     *,
     done: Callable[[Run], int],
 ) -> Iterator[str]:

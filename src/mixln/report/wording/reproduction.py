@@ -9,7 +9,7 @@ from mixln.recipes.curves import Curve
 from mixln.recipes.deviations import DEVIATIONS
 from mixln.recipes.quantities import TASKS
 from mixln.recipes.records import Recipe
-from mixln.recipes.results import AsPublished, Line, Reproduction, TrainedRun, Varied, Verdict
+from mixln.recipes.results import DeviationStudy, Line, Reproduction, TrainedRun, VariantResult, Verdict
 from mixln.report.wording.charts import GRADIENT_NORM, LAYER, STEPS, ChartText, bent
 from mixln.report.wording.phrases import capitalised, listed, plural
 
@@ -117,7 +117,7 @@ NOT_RUN, NOTHING_TRAINED = "not run yet", "nothing is trained"
 COMMON = "What several recipes have in common"
 
 
-def recipe_of(found: Reproduction | AsPublished) -> Recipe:
+def recipe_of(found: Reproduction | DeviationStudy) -> Recipe:
     """The recipe of an outcome, restricted as it was.
 
     :raises KeyError: if it is not known to this mixln.
@@ -143,7 +143,7 @@ def smaller(recipe: Recipe) -> str:
     return f"Made smaller: {recipe.scaled}."
 
 
-def deviations(varied: Varied) -> str:
+def deviations(varied: VariantResult) -> str:
     """What the authors' code does differently."""
     return "; ".join(DEVIATIONS[name].what for name in varied.name.split("+"))
 
@@ -190,7 +190,7 @@ def changes_title(quantity: str) -> str:
     return f"Change of the differences{by(quantity)}"
 
 
-def beside_caption(found: AsPublished) -> str:
+def beside_caption(found: DeviationStudy) -> str:
     """What the columns of the authors' code are."""
     what = "; ".join(f"{each.name}: {deviations(each)}" for each in found.varied)
     return f"{what}. 95% intervals; in brackets how many seeds neither diverged nor stalled, if not all."

@@ -18,7 +18,7 @@ from mixln.search.findings import (
     UnknownLimits,
     search_findings,
 )
-from mixln.search.results import Ending, Search
+from mixln.search.results import Search, Termination
 
 
 def verdict(found: Search) -> tuple[str, ...]:
@@ -107,7 +107,7 @@ def _not_chosen(finding: NotChosen) -> str:
     }[finding.judgement]
 
 
-def ending(found: Ending) -> str:
+def ending(found: Termination) -> str:
     """How one training ended: `diverged: the loss is not finite`."""
     why = reason(found.reason)
     return f"{found.status}: {why}" if why else found.status

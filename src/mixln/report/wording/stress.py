@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from mixln.findings import Finding
 from mixln.report.wording.phrases import NO_CLAIM, plural
 from mixln.search.findings import RampCaveat, RampEndedFirst, SingleRampSeed, StabilityLimit, stress_findings
-from mixln.search.results import Failure, Limit, Ramp, Stress
+from mixln.search.results import Failure, LearningRateLimit, Ramp, Stress
 
 ENDS: dict[Failure, str] = {
     "none": "still trained at the end of the ramp",
@@ -51,14 +51,14 @@ def ends(failures: Sequence[Failure]) -> dict[str, int]:
     return Counter(ENDS[failure] for failure in failures)
 
 
-def interval(limit: Limit) -> str:
+def interval(limit: LearningRateLimit) -> str:
     """The interval of a limit; empty without one, and where all seeds broke at the same record, which shows no precision."""
     if limit.low is None or limit.high is None or limit.low == limit.high:
         return ""
     return f"[{limit.low:.2g}, {limit.high:.2g}]"
 
 
-def ratio(limit: Limit) -> str:
+def ratio(limit: LearningRateLimit) -> str:
     """`0.41 [0.20, 0.80]`; empty for the baseline."""
     found = limit.ratio
     if found is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mixln.runs.outcome import Tuned, hacked
+from mixln.runs.outcome import PostTrainingOutcome, hacked
 
 FIGURES = {
     "loss": "held-out loss, nats",
@@ -20,19 +20,19 @@ def reason(found: str) -> str:
     return found
 
 
-def notes(tuned: Tuned) -> tuple[str, ...]:
+def notes(tuned: PostTrainingOutcome) -> tuple[str, ...]:
     """What a reader of a training's table must know."""
     return tuple(filter(None, (_negative_kl(tuned), _hacking(tuned))))
 
 
-def _negative_kl(tuned: Tuned) -> str:
+def _negative_kl(tuned: PostTrainingOutcome) -> str:
     kl = tuned.after.get("kl")
     if kl is None or kl.value >= 0:
         return ""
     return "A KL divergence below zero is estimation noise (one completion per prompt): the divergence itself is never negative."
 
 
-def _hacking(tuned: Tuned) -> str:
+def _hacking(tuned: PostTrainingOutcome) -> str:
     if not hacked(tuned):
         return ""
     return (

@@ -11,23 +11,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixln.data.parts import Parts
 from mixln.data.preparation import prepare
 from mixln.data.settings import PrepareSettings, TextSettings
+from mixln.data.sharded_corpus import ShardedCorpus
 from mixln.data.shards import prepare_shards
 from mixln.data.text import Text
 from mixln.errors import DataError
 from tests import small
 
 
-def numbered(files: int, documents: int, share: float) -> Parts:
+def numbered(files: int, documents: int, share: float) -> ShardedCorpus:
     """Files of documents that say where they stand."""
     texts = [[f"{file} {number}" for number in range(documents)] for file in range(files)]
     readers = tuple(lambda file=file: iter(file) for file in texts)
-    return Parts(description="numbered", identity=(), files=readers, validation=None, share=share)
+    return ShardedCorpus(description="numbered", identity=(), files=readers, validation=None, share=share)
 
 
-def held_out(source: Parts) -> list[tuple[int, int]]:
+def held_out(source: ShardedCorpus) -> list[tuple[int, int]]:
     """File and number of every document that is held out."""
     file_and_number = (text.split() for text in source.held_out(10**9))
     return [(int(file), int(number)) for file, number in file_and_number]

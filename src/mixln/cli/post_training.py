@@ -13,15 +13,15 @@ from mixln.bounds import Seed, check_numbers
 from mixln.cli.terminal import Terminal
 from mixln.data.settings import ExampleSettings
 from mixln.files import check_writable
-from mixln.training.settings import RlhfSettings, TuneSettings
+from mixln.training.settings import PostTrainingSettings, RlhfSettings
 
 if TYPE_CHECKING:
     from mixln.hosts.sources import Source
-    from mixln.runs.outcome import Tuned
+    from mixln.runs.outcome import PostTrainingOutcome
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tuning(ABC):
+class PostTrainingCommand(ABC):
     """A training of a model that exists, as a command."""
 
     INTERRUPTED: ClassVar[str] = (
@@ -42,7 +42,7 @@ class Tuning(ABC):
         check_numbers(self)
 
     @abstractmethod
-    def train(self, source: Source) -> Tuned:
+    def train(self, source: Source) -> PostTrainingOutcome:
         """Trains, unless `out` holds the result."""
 
     def run(self) -> int:
@@ -71,7 +71,7 @@ class Tuning(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FineTune(Tuning):
+class FineTune(PostTrainingCommand):
     """Fine-tune a decoder on prompts and completions; the loss is taken on the completions alone.
 
     For example: mixln finetune runs/default/pre_lr0.003_seed0 --examples 4000
@@ -79,16 +79,16 @@ class FineTune(Tuning):
 
     out: Path = Path("runs/finetune")
     """Folder of the training; the model that comes out of it is in its folder model."""
-    tuning: Annotated[TuneSettings, tyro.conf.arg(name="")] = field(default_factory=TuneSettings)
+    tuning: Annotated[PostTrainingSettings, tyro.conf.arg(name="")] = field(default_factory=PostTrainingSettings)
 
-    def train(self, source: Source) -> Tuned:
+    def train(self, source: Source) -> PostTrainingOutcome:
         from mixln.training.post_training import finetune_step
 
         return finetune_step(source, self.chosen, self.tuning, self.out, seed=self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reward(Tuning):
+class Reward(PostTrainingCommand):
     """Train a reward model on pairs of answers: a decoder's body with a head that scores.
 
     For example: mixln reward runs/finetune/model --examples 2000
@@ -96,16 +96,16 @@ class Reward(Tuning):
 
     out: Path = Path("runs/reward")
     """Folder of the training; the reward model that comes out of it is in its folder model."""
-    tuning: Annotated[TuneSettings, tyro.conf.arg(name="")] = field(default_factory=TuneSettings)
+    tuning: Annotated[PostTrainingSettings, tyro.conf.arg(name="")] = field(default_factory=PostTrainingSettings)
 
-    def train(self, source: Source) -> Tuned:
+    def train(self, source: Source) -> PostTrainingOutcome:
         from mixln.training.post_training import reward_step
 
         return reward_step(source, self.chosen, self.tuning, self.out, seed=self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rlhf(Tuning):
+class Rlhf(PostTrainingCommand):
     """Train a decoder by a reward model, without going far from where it starts.
 
     For example: mixln rlhf runs/finetune/model --reward-model runs/reward/model --examples 1000
@@ -117,7 +117,7 @@ class Rlhf(Tuning):
     """A reward model: the folder model that mixln reward wrote, or another sequence classifier with one output."""
     tuning: Annotated[RlhfSettings, tyro.conf.arg(name="")] = field(default_factory=RlhfSettings)
 
-    def train(self, source: Source) -> Tuned:
+    def train(self, source: Source) -> PostTrainingOutcome:
         from mixln.cli.checkpoint import one_source
         from mixln.training.post_training import rlhf_step
 

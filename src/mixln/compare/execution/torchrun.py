@@ -9,8 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
-from mixln.compare.runner import GRACE, LATE, Job, Loss, work
-from mixln.compare.trial_job import TrialJob
+from mixln.compare.execution.runner import GRACE, LATE, Job, NoResult, work
+from mixln.compare.execution.trial_job import TrialJob
 from mixln.errors import Stopped, StoreError
 from mixln.files import no_room
 from mixln.launch import check_meeting, launched
@@ -22,7 +22,7 @@ from mixln.training.stopping import asked, listening, stopped
 from mixln.training.trainers import per_process
 
 
-class Together:
+class TorchrunWorkers:
     """What rank 0 has, to hand one job after the other to all processes; it does them too, in a thread.
 
     :param parallel: what each process holds of the model.
@@ -70,7 +70,7 @@ class Together:
 def _work(job: Job) -> Any:
     """:raises StoreError: if the disk is full and others wait for this process: they cannot go on together."""
     result = work(job)
-    if result is Loss.NO_ROOM and ranks.size() > 1:
+    if result is NoResult.NO_ROOM and ranks.size() > 1:
         raise _full(job)
     return result
 
@@ -81,7 +81,9 @@ def _full(job: Job) -> StoreError:
     )
 
 
-def on_all(parallel: Parallel, trainings: Iterable[OptimizerSettings], hand_out: Callable[[Together], int]) -> int:
+def on_all(
+    parallel: Parallel, trainings: Iterable[OptimizerSettings], hand_out: Callable[[TorchrunWorkers], int]
+) -> int:
     """Joins the processes that were started together; one alone is enough. Returns the exit code.
 
     :param trainings: what will be trained, whose batches must go round.
@@ -95,11 +97,11 @@ def on_all(parallel: Parallel, trainings: Iterable[OptimizerSettings], hand_out:
     keep_freed_memory()
     if not ranks.first():
         return follow()
-    together = Together(parallel)
+    workers = TorchrunWorkers(parallel)
     try:
-        return hand_out(together)
+        return hand_out(workers)
     finally:
-        together.dismiss()
+        workers.dismiss()
 
 
 def follow() -> int:

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mixln.training.answers import ANSWERS, BINS, Answers
+from mixln.evaluation.predictions import BINS, PREDICTIONS, Predictions
 
-THREE = Answers(  # right and sure, wrong and sure, right and unsure
+THREE = Predictions(  # right and sure, wrong and sure, right and unsure
     labels=np.array([0, 1, 1]),
     predicted=np.array([0, 0, 1]),
     confidence=np.array([1.0, 0.98, 0.4]),
@@ -37,7 +37,7 @@ def test_bins_by_hand():
 def test_a_model_that_is_as_sure_as_it_is_right_is_calibrated():
     labels = np.arange(1000) % 2
     right = np.arange(1000) < 700
-    sure = Answers(
+    sure = Predictions(
         labels=labels,
         predicted=np.where(right, labels, 1 - labels),
         confidence=np.full(1000, 0.7),
@@ -49,24 +49,24 @@ def test_a_model_that_is_as_sure_as_it_is_right_is_calibrated():
 
 def test_they_are_read_as_they_were_written(tmp_path):
     THREE.write(tmp_path)
-    found = Answers.read(tmp_path)
+    found = Predictions.read(tmp_path)
     assert found.figures() == THREE.figures()
     assert found.predicted.dtype == np.int64
-    (tmp_path / ANSWERS).write_bytes(b"no archive")
+    (tmp_path / PREDICTIONS).write_bytes(b"no archive")
     with pytest.raises(ValueError, match="pickle"):
-        Answers.read(tmp_path)
+        Predictions.read(tmp_path)
 
 
 @pytest.mark.parametrize("kept", [0, 300])
 def test_what_is_cut_off_is_damaged(tmp_path, kept):
     THREE.write(tmp_path)
-    whole = (tmp_path / ANSWERS).read_bytes()
-    (tmp_path / ANSWERS).write_bytes(whole[:kept])
+    whole = (tmp_path / PREDICTIONS).read_bytes()
+    (tmp_path / PREDICTIONS).write_bytes(whole[:kept])
     with pytest.raises(ValueError, match="damaged"):
-        Answers.read(tmp_path)
+        Predictions.read(tmp_path)
 
 
 def test_columns_of_different_length_are_damaged(tmp_path):
     replace(THREE, labels=np.array([0, 1])).write(tmp_path)
     with pytest.raises(ValueError, match="not of one length"):
-        Answers.read(tmp_path)
+        Predictions.read(tmp_path)

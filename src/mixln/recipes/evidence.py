@@ -21,10 +21,10 @@ from mixln.diagnostics.settings import MeasureSettings
 from mixln.errors import DataError, MixlnError, first_line
 from mixln.hosts import count_parameters
 from mixln.presets import model_config
-from mixln.recipes.deviations import Variant, published_name, recounted
+from mixln.recipes.deviations import RecipeVariant, published_name, recounted
 from mixln.recipes.quantities import Evidence
 from mixln.recipes.records import Place, Recipe, Run, Scale
-from mixln.recipes.results import Swept
+from mixln.recipes.results import SweepPoint
 from mixln.runs.trials import TrialResult
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,9 @@ PACKAGE = "package:"
 """In front of a checkpoint that an installed package holds: the package, and the path within."""
 
 
-def of_run(run: Run, summary: Summary, *, variant: Variant, cache: Path) -> Iterator[tuple[Place, dict[int, Evidence]]]:
+def of_run(
+    run: Run, summary: Summary, *, variant: RecipeVariant, cache: Path
+) -> Iterator[tuple[Place, dict[int, Evidence]]]:
     """Of each placement at its best learning rate, every seed.
 
     :param variant: what of the published code is switched on.
@@ -68,13 +70,13 @@ def _diagnosis(result: TrialResult, store: Store, cache: Path) -> Diagnosis | No
         return None
 
 
-def swept(run: Run, summary: Summary) -> Iterator[Swept]:
+def sweep_points(run: Run, summary: Summary) -> Iterator[SweepPoint]:
     """Every learning rate of a run that has several, where trials are ranked by their loss, which the table has."""
     if len(run.settings.learning_rates) > 1 and TASKS[summary.task].metrics.ranking.logarithmic:
         for row in summary.placements:
             for cell in row.cells:
                 trials = trials_of(summary.trials, row.placement, cell.learning_rate)
-                yield Swept(
+                yield SweepPoint(
                     run=run.name,
                     placement=row.placement,
                     learning_rate=cell.learning_rate,

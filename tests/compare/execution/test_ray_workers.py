@@ -82,8 +82,8 @@ def test_what_no_machine_of_the_cluster_has_is_one_line_and_nothing_is_written(s
 def test_a_cluster_of_its_own_listens_on_this_machine_alone():
     import psutil
 
-    from mixln.compare.ray_workers import RayWorkers
-    from mixln.compare.runner import Machine
+    from mixln.compare.execution.ray_workers import RayWorkers
+    from mixln.compare.execution.runner import Machine
 
     workers = RayWorkers(Machine(jobs=1, threads=1, gpus=0), None)
     try:

@@ -101,22 +101,22 @@ CACHED = RunKind(noun="images", result=INFO)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Images:
+class PreparedImages:
     """Prepared images on the disk."""
 
     folder: Path
     info: ImagesInfo
 
     @cached_property
-    def train(self) -> Pictures:
-        return Pictures.load(self.folder, TRAIN, self.info)
+    def train(self) -> ImageDataset:
+        return ImageDataset.load(self.folder, TRAIN, self.info)
 
     @cached_property
-    def held_out(self) -> Pictures:
-        return Pictures.load(self.folder, HELD_OUT, self.info)
+    def held_out(self) -> ImageDataset:
+        return ImageDataset.load(self.folder, HELD_OUT, self.info)
 
     @classmethod
-    def load(cls, folder: Path) -> Images:
+    def load(cls, folder: Path) -> PreparedImages:
         """Opens what :func:`prepare_images` wrote.
 
         :raises DataError: if it is corrupt.
@@ -129,7 +129,7 @@ class Images:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pictures:
+class ImageDataset:
     """One part of them.
 
     :param rows: `image` and `label`.
@@ -142,7 +142,7 @@ class Pictures:
     mode: str
 
     @classmethod
-    def load(cls, folder: Path, part: str, info: ImagesInfo) -> Pictures:
+    def load(cls, folder: Path, part: str, info: ImagesInfo) -> ImageDataset:
         import datasets
 
         rows: Any = datasets.load_from_disk(str(folder / part))
@@ -172,7 +172,7 @@ class Pictures:
             ) from error
 
 
-def prepare_images(settings: ImageSettings, *, size: int, channels: int, cache: Path) -> Images:
+def prepare_images(settings: ImageSettings, *, size: int, channels: int, cache: Path) -> PreparedImages:
     """Finds the images that `settings` names, looks at each, and splits them; or finds all that in the cache.
 
     :param size: height and width that the model takes, pixels; `channels` likewise, 1 or 3.
@@ -199,7 +199,7 @@ def prepare_images(settings: ImageSettings, *, size: int, channels: int, cache: 
             return _prepare(source, settings, size, channels, key, target)
 
     RunFolder(folder, CACHED).fill(make)
-    found = Images.load(folder)
+    found = PreparedImages.load(folder)
     if found.info.unreadable:
         names = (folder / "unreadable.txt").read_text("utf-8").splitlines()
         more = f" and {len(names) - NAMED} more, see {folder / 'unreadable.txt'}" if len(names) > NAMED else ""
@@ -221,7 +221,7 @@ def same_images(
     size: int,
     channels: int,
     cache: Path,
-) -> Images:
+) -> PreparedImages:
     """Images that were prepared before: from the cache, wherever they lay, or prepared again.
 
     :param fingerprint: what they had then.
@@ -229,7 +229,7 @@ def same_images(
     """
     there = cache / "images" / fingerprint
     if fingerprint and RunFolder(there, CACHED).has_result:
-        return Images.load(there)
+        return PreparedImages.load(there)
     found = prepare_images(settings, size=size, channels=channels, cache=cache)
     if found.info.fingerprint != fingerprint:
         raise DataError(
@@ -240,7 +240,7 @@ def same_images(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Source:
+class _ImageSource:
     """Where images come from.
 
     :param identity: changes with them.
@@ -252,7 +252,7 @@ class _Source:
     read: Callable[[], dict[str, Dataset]]
 
 
-def _find(settings: ImageSettings) -> _Source:
+def _find(settings: ImageSettings) -> _ImageSource:
     if settings.data in EMBEDDED:
         return EMBEDDED[settings.data]()
     path = path_of(settings.data)
@@ -265,12 +265,12 @@ def _find(settings: ImageSettings) -> _Source:
     return _hub(settings.data)
 
 
-def _fashion() -> _Source:
+def _fashion() -> _ImageSource:
     if not FASHION.is_dir():
         return _hub(FASHION_HUB, "fashion-mnist", "; or install Debian's package dataset-fashion-mnist")
     files = {name: FASHION / name for name in sorted(os.listdir(FASHION)) if name.endswith(".gz")}
     names = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
-    return _Source(
+    return _ImageSource(
         description="Fashion-MNIST (Debian's dataset-fashion-mnist, MIT)",
         identity=["fashion-mnist", {name: path.stat().st_size for name, path in files.items()}],
         read=lambda: {
@@ -282,7 +282,7 @@ def _fashion() -> _Source:
     )
 
 
-def _digits() -> _Source:
+def _digits() -> _ImageSource:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
@@ -293,10 +293,10 @@ def _digits() -> _Source:
         return {TRAIN: _encoded((found.images * (255 / 16)).astype(np.uint8), found.target, tuple("0123456789"))}
 
     described = f"handwritten digits (package scikit-learn {version('scikit-learn')}, BSD; images: UCI)"
-    return _Source(description=described, identity=["digits", version("scikit-learn")], read=read)
+    return _ImageSource(description=described, identity=["digits", version("scikit-learn")], read=read)
 
 
-EMBEDDED: dict[str, Callable[[], _Source]] = {"fashion-mnist": _fashion, "digits": _digits}
+EMBEDDED: dict[str, Callable[[], _ImageSource]] = {"fashion-mnist": _fashion, "digits": _digits}
 """Images with a name of their own."""
 
 
@@ -308,7 +308,7 @@ PARTS = {
 """Part of the data → words in the names of its folders, or of its files, as the datasets library has them."""
 
 
-def _folder(path: Path) -> _Source:
+def _folder(path: Path) -> _ImageSource:
     """A folder with a subfolder for each class, or with train and val (or validation, or test) folders of such."""
 
     def read() -> dict[str, Dataset]:
@@ -345,7 +345,7 @@ def _folder(path: Path) -> _Source:
             f"{file.relative_to(path)} {file.stat().st_size} {file.stat().st_mtime_ns}\n" for file in all_files(path)
         ).encode("utf-8", "surrogateescape")
     )
-    return _Source(
+    return _ImageSource(
         description=f"{printable(path.name)} (local)", identity=[str(path.resolve()), listed.hexdigest()], read=read
     )
 
@@ -391,7 +391,7 @@ def _rank(name: str, words: tuple[str, ...]) -> tuple[int, int]:
     return next(found, NO_RANK)
 
 
-def _hub(name: str, called: str = "", else_: str = "") -> _Source:
+def _hub(name: str, called: str = "", else_: str = "") -> _ImageSource:
     import datasets
 
     try:
@@ -408,7 +408,7 @@ def _hub(name: str, called: str = "", else_: str = "") -> _Source:
         builder.download_and_prepare()
         return _parts(builder.as_dataset(), f"hub data set {name}")
 
-    return _Source(description=f"{printable(name)} (hub)", identity=["hub", name, builder.hash], read=read)
+    return _ImageSource(description=f"{printable(name)} (hub)", identity=["hub", name, builder.hash], read=read)
 
 
 def _parts(found: Any, where: str) -> dict[str, Dataset]:
@@ -476,7 +476,7 @@ def _encoded(pixels: np.ndarray, labels: Any, names: tuple[str, ...]) -> Dataset
 
 
 def _prepare(
-    source: _Source,
+    source: _ImageSource,
     settings: ImageSettings,
     size: int,
     channels: int,

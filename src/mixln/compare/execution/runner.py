@@ -131,7 +131,7 @@ class Workers(Protocol):
         """Ends the workers, at once or after what they are at."""
 
 
-class Loss(Enum):
+class NoResult(Enum):
     """Why a job has no result yet."""
 
     KILLED = "its worker died"
@@ -169,7 +169,7 @@ def run(
             lost = _run_part(part, start(known), finished, watch, more, interval)
             waiting += part[known:]
             new: list[Job] = []
-            deaths.update(folder for folder, loss in lost.items() if loss is Loss.KILLED)
+            deaths.update(folder for folder, loss in lost.items() if loss is NoResult.KILLED)
             for job in part:
                 if deaths[job.folder] == DEATHS:
                     del lost[job.folder]
@@ -177,7 +177,7 @@ def run(
                     finished(failure)
                     new += more(failure)
             waiting = [job for job in waiting if job not in part or job.folder in lost] + new
-            if Loss.NO_ROOM in lost.values():
+            if NoResult.NO_ROOM in lost.values():
                 _wait_for_room(jobs[0].folder, pause)
                 pause = min(2 * pause, PAUSES[1])
 
@@ -189,14 +189,14 @@ def _run_part(
     watch: Callable[[Sequence[Progress]], None],
     more: Callable[[Any], Sequence[Job]],
     interval: float,
-) -> dict[Path, Loss]:
+) -> dict[Path, NoResult]:
     """Runs jobs until all have ended, a worker dies or the disk is full; returns the folders of those without a result.
 
     What comes of their results is added to them.
     """
     began = time.time()
     running: set[Path] = set()
-    lost: dict[Path, Loss] = {}
+    lost: dict[Path, NoResult] = {}
     blocked = list(jobs)
     pending: dict[Future[Any], Job] = {}
 
@@ -220,10 +220,10 @@ def _run_part(
                 try:
                     result = future.result()
                 except BrokenExecutor:
-                    result = Loss.KILLED if job.folder in running else Loss.NOT_BEGUN
+                    result = NoResult.KILLED if job.folder in running else NoResult.NOT_BEGUN
                 except Stopped:
-                    result = Loss.NOT_BEGUN
-                if isinstance(result, Loss):
+                    result = NoResult.NOT_BEGUN
+                if isinstance(result, NoResult):
                     lost[job.folder] = result
                 else:
                     finished(result)
@@ -244,7 +244,7 @@ def _run_part(
         whole = True
     finally:
         workers.close(kill=not whole)
-    return lost | {job.folder: Loss.NOT_BEGUN for job in blocked}
+    return lost | {job.folder: NoResult.NOT_BEGUN for job in blocked}
 
 
 def _wait_for_room(folder: Path, pause: float) -> None:
@@ -299,7 +299,7 @@ def clear_error(folder: Path) -> None:
 def work(job: Job) -> Any:
     """Does a job in the process that it is called in; an error is a result too, with its traceback in `error.txt`.
 
-    :returns: the job's result, or :attr:`Loss.NO_ROOM`.
+    :returns: the job's result, or :attr:`NoResult.NO_ROOM`.
     :raises Stopped: if SIGTERM ended it before its end, or had come before its beginning.
     """
     if asked():
@@ -311,7 +311,7 @@ def work(job: Job) -> Any:
             return job.work()
     except Exception as error:
         if no_room(error, job.folder):
-            return Loss.NO_ROOM
+            return NoResult.NO_ROOM
         if isinstance(error, Stopped):
             raise
         write_error(job.folder)

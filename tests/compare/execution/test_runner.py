@@ -20,15 +20,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from mixln.compare import runner
+from mixln.compare.execution import runner
+from mixln.compare.execution.pool import ProcessPool
+from mixln.compare.execution.runner import DEATHS, SMALL_MODEL, Job, Machine, machine, run, work
+from mixln.compare.execution.torchrun import TorchrunWorkers
+from mixln.compare.execution.trial_job import TrialJob
 from mixln.compare.experiment import compare
 from mixln.compare.findings import NothingTrained, findings
-from mixln.compare.processes import Processes
-from mixln.compare.runner import DEATHS, SMALL_MODEL, Job, Machine, machine, run, work
 from mixln.compare.settings import CompareSettings
 from mixln.compare.store import Store
-from mixln.compare.together import Together
-from mixln.compare.trial_job import TrialJob
 from mixln.data.preparation import prepare
 from mixln.errors import Stopped, StoreError
 from mixln.runs.checkpoints import sealed
@@ -296,9 +296,9 @@ def test_one_process_that_trains_by_itself_waits_for_room_too(settings_for, tmp_
     """As `mixln pretrain` does it, without workers."""
     training = {"steps": 200, "evaluations": 2}
     chosen = {"placements": ("pre",), "seeds": (0,), "training": training}
-    together = Together("ddp")
-    found = compare(settings_for(small_disk / "out", **chosen), display := Filler(small_disk), workers=together)
-    together.dismiss()
+    workers = TorchrunWorkers("ddp")
+    found = compare(settings_for(small_disk / "out", **chosen), display := Filler(small_disk), workers=workers)
+    workers.dismiss()
     assert display.paused >= 1
     assert [result.status for result in found.trials] == ["finished"]
     assert numbers(found) == numbers(compare(settings_for(tmp_path / "whole", **chosen), Recorder()))
@@ -315,12 +315,12 @@ class Halts(TrialJob):
 
 def test_of_several_trainings_none_is_begun_after_one_that_was_stopped(tmp_path):
     """Processes that train together must not go on apart: another may have ended."""
-    together, folders = Together("ddp"), [tmp_path / "a", tmp_path / "b"]
+    workers, folders = TorchrunWorkers("ddp"), [tmp_path / "a", tmp_path / "b"]
     for folder in folders:
         folder.mkdir()
     trial = Trial(placement="pre", init="normal", learning_rate=1e-3, seed=0)
     first, second = (
-        together.submit(Halts(trial=trial, folder=folder, settings=CompareSettings(), config={}, data=tmp_path))
+        workers.submit(Halts(trial=trial, folder=folder, settings=CompareSettings(), config={}, data=tmp_path))
         for folder in folders
     )
     with pytest.raises(Stopped):
@@ -328,11 +328,11 @@ def test_of_several_trainings_none_is_begun_after_one_that_was_stopped(tmp_path)
     with pytest.raises(StoreError, match="was not begun, because the training before it failed"):
         second.result()
     assert [(folder / "begun").exists() for folder in folders] == [True, False]
-    together.close(kill=True)  # nothing is under way that would have to be killed
-    together.dismiss()
+    workers.close(kill=True)  # nothing is under way that would have to be killed
+    workers.dismiss()
 
 
-class Noting(Together):
+class Noting(TorchrunWorkers):
     """Also notes the jobs."""
 
     def __init__(self) -> None:
@@ -366,7 +366,13 @@ def test_nothing_is_begun_after_a_signal(tmp_path):
 def run_all(jobs: list[Job], finished: Callable, more: Callable = lambda result: ()) -> None:
     """Runs jobs in two processes."""
     plan = Machine(jobs=2, threads=1, gpus=0)
-    run(jobs, lambda count: Processes(plan, count), finished=finished, watch=lambda running: None, more=more)
+    run(
+        jobs,
+        lambda count: ProcessPool(plan, count),
+        finished=finished,
+        watch=lambda running: None,
+        more=more,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,12 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mixln.compare.execution.pool import PersistentPool
+from mixln.compare.execution.trial_job import TrialJob
 from mixln.compare.experiment import Display
-from mixln.compare.trial_job import TrialJob
 from mixln.errors import MixlnError
 from mixln.runs.trials import TrialResult, read_result
+from mixln.search.proxy_trials import rounded, train
 from mixln.search.results import Proxy
-from mixln.search.shorts import Kept, rounded, train
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ JobOf = Callable[[Proxy, float, int], TrialJob]
 
 
 @dataclass(eq=False, kw_only=True)
-class Climb:
+class LearningRateSearch:
     """The learning rates of one candidate: upwards as long as that is better, else downwards.
 
     :param tried: number of the learning rate, 0 for that of the short training → seed → what became of it.
@@ -75,14 +76,14 @@ class Climb:
         return all(seed in results and results[seed].status == "finished" for seed in seeds)
 
 
-def climb(
-    candidates: Sequence[Proxy], seed: int, job_of: JobOf, workers: Kept, display: Display, steps: int
-) -> list[Climb]:
+def tune_learning_rates(
+    candidates: Sequence[Proxy], seed: int, job_of: JobOf, workers: PersistentPool, display: Display, steps: int
+) -> list[LearningRateSearch]:
     """Tunes every candidate's learning rate at the full length with one seed; as one training ends, its candidate's next begins."""
-    climbs = [Climb(proxy=proxy, seed=seed) for proxy in candidates]
-    running: dict[Path, tuple[Climb, int]] = {}
+    searches = [LearningRateSearch(proxy=proxy, seed=seed) for proxy in candidates]
+    running: dict[Path, tuple[LearningRateSearch, int]] = {}
 
-    def following(each: Climb) -> list[TrialJob]:
+    def following(each: LearningRateSearch) -> list[TrialJob]:
         """Its next training that has no result yet, if any."""
         while (number := each.following()) is not None:
             job = job_of(each.proxy, each.rate(number), seed)
@@ -99,22 +100,27 @@ def climb(
 
     names = ", ".join(proxy.placement for proxy in candidates)
     log.info(f"full trainings: the learning rate of {names}, at most {TRIES} of each")
-    first = [job for each in climbs for job in following(each)]
-    display.begin(TRIES * len(climbs), sum(len(each.tried) for each in climbs), steps)
+    first = [job for each in searches for job in following(each)]
+    display.begin(TRIES * len(searches), sum(len(each.tried) for each in searches), steps)
     try:
         train(first, workers, display, more=more)
     finally:
         display.end()
-    for each in climbs:
+    for each in searches:
         each.settled = each.best
-    return climbs
+    return searches
 
 
 def seeded(
-    climbs: Sequence[Climb], seeds: Sequence[int], job_of: JobOf, workers: Kept, display: Display, steps: int
+    searches: Sequence[LearningRateSearch],
+    seeds: Sequence[int],
+    job_of: JobOf,
+    workers: PersistentPool,
+    display: Display,
+    steps: int,
 ) -> None:
     """Trains with all seeds; who does not train at all of them goes a learning rate down, which all then get."""
-    pending = list(climbs)
+    pending = list(searches)
     for _ in range(RETREATS + 1):
         jobs = [(each, seed, job_of(each.proxy, each.rate(each.settled), seed)) for each in pending for seed in seeds]
         log.info(f"full trainings: all seeds of {', '.join(_named(each) for each in pending)}")
@@ -144,5 +150,5 @@ def sound(result: TrialResult) -> TrialResult:
     return result
 
 
-def _named(each: Climb) -> str:
+def _named(each: LearningRateSearch) -> str:
     return f"{each.proxy.placement} at {each.rate(each.settled):g}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mixln.compare.runner import Job
+from mixln.compare.execution.runner import Job
 from mixln.compare.settings import GridSettings
 from mixln.compare.tasks import TASKS
 from mixln.errors import StoreError

@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from mixln.files import write_atomic
-from mixln.runs.metrics import ANSWERS
+from mixln.runs.metrics import PREDICTIONS
 
 BINS = 15
 """Of the expected calibration error (arXiv:1706.04599)."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answers:
+class Predictions:
     """Of N images, in their order, arrays of length N.
 
     :param labels: the true classes; `predicted` the most probable ones.
@@ -66,19 +66,19 @@ class Answers:
         """Writes them into a folder, in place of earlier ones."""
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **{item.name: getattr(self, item.name) for item in fields(self)})  # type: ignore[arg-type]
-        write_atomic(folder / ANSWERS, buffer.getvalue())
+        write_atomic(folder / PREDICTIONS, buffer.getvalue())
 
     @classmethod
-    def read(cls, folder: Path) -> Answers:
+    def read(cls, folder: Path) -> Predictions:
         """What :meth:`write` wrote.
 
         :raises OSError: if it is not there; :class:`ValueError` or :class:`KeyError` if it is damaged.
         """
         try:
-            with np.load(io.BytesIO((folder / ANSWERS).read_bytes()), allow_pickle=False) as file:
+            with np.load(io.BytesIO((folder / PREDICTIONS).read_bytes()), allow_pickle=False) as file:
                 found = cls(**{item.name: file[item.name] for item in fields(cls)})
         except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise ValueError(f"{folder / ANSWERS} is damaged: {error}") from error
+            raise ValueError(f"{folder / PREDICTIONS} is damaged: {error}") from error
         if len({getattr(found, item.name).shape for item in fields(cls)}) != 1 or found.labels.ndim != 1:
-            raise ValueError(f"{folder / ANSWERS} is damaged: its columns are not of one length")
+            raise ValueError(f"{folder / PREDICTIONS} is damaged: its columns are not of one length")
         return found

@@ -7,15 +7,15 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import threading
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from typing import Any
 
-from mixln.compare.runner import Job, Machine, work
+from mixln.compare.execution.runner import Job, Machine, work
 from mixln.memory import keep_freed_memory
 from mixln.training.stopping import listen
 
 
-class Processes:
+class ProcessPool:
     """As many as the machine is to have, each with its threads and perhaps its GPU.
 
     When one dies, all do.
@@ -51,6 +51,41 @@ class Processes:
 
     def _processes(self) -> list[Any]:
         return list((self.pool._processes or {}).values())
+
+
+class PersistentPool:
+    """Workers that stay for the next jobs: starting one takes longer than a short training."""
+
+    def __init__(self, plan: Machine) -> None:
+        self.plan = plan
+        self.workers: ProcessPool | None = None
+
+    def __call__(self, jobs: int) -> PersistentPool:
+        return self
+
+    def submit(self, job: Job) -> Future[Any]:
+        if self.workers is None:
+            self.workers = ProcessPool(self.plan, self.plan.jobs)
+        try:
+            return self.workers.submit(job)
+        except BrokenExecutor:  # one has died: the next try finds new ones
+            self.end()
+            raise
+
+    def stop(self) -> None:
+        if self.workers:
+            self.workers.stop()
+
+    def close(self, *, kill: bool) -> None:
+        """Ends them only where they are to be killed, or one has died."""
+        if self.workers and (kill or self.workers.broken):
+            self.end(kill=kill)
+
+    def end(self, *, kill: bool = False) -> None:
+        """Ends them."""
+        if self.workers:
+            self.workers.close(kill=kill)
+        self.workers = None
 
 
 def _start(machine: Machine, counter: Any) -> None:

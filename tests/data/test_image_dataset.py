@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mixln.data import pictures
+from mixln.data import image_dataset
 from mixln.data.decoding import image_files
-from mixln.data.pictures import FASHION, prepare_images
+from mixln.data.image_dataset import FASHION, prepare_images
 from mixln.data.settings import ImageSettings
 from mixln.errors import DataError, SettingsError
-from tests.data.pictures import COLOURS, write_images
+from tests.data.image_files import COLOURS, write_images
 
 
 def prepared(data, tmp_path, *, size=8, channels=3, **settings):
@@ -173,13 +173,13 @@ def test_parts_classes_and_order_are_those_of_the_datasets_library(tmp_path, lay
     files = [
         path for path in image_files(tmp_path / "data", (".png", ".jpg", ".jpeg")) if "__special" not in path.parts
     ]
-    ours = pictures._parts_of(tmp_path / "data", files)
+    ours = image_dataset._parts_of(tmp_path / "data", files)
     assert list(ours) == list(theirs)
     for part, rows in theirs.items():
         found = rows.cast_column("image", datasets.Image(decode=False))
         assert [str(path) for path in ours[part]] == [row["image"]["path"] for row in found]
     if "train" in theirs:
-        read = pictures._folder(tmp_path / "data").read()
+        read = image_dataset._folder(tmp_path / "data").read()
         assert read["train"].features["label"].names == theirs["train"].features["label"].names
         assert read["train"]["label"] == theirs["train"]["label"]
         assert len(read["train"]) == len(ours["train"])
@@ -208,7 +208,7 @@ def test_a_damaged_idx_file_is_one_line(tmp_path, monkeypatch):
     for name in ("train", "t10k"):
         for what in ("images-idx3", "labels-idx1"):
             (tmp_path / f"{name}-{what}-ubyte.gz").write_bytes(gzip.compress(b"\0\0\x08\x03\0\0"))
-    monkeypatch.setattr(pictures, "FASHION", tmp_path)
+    monkeypatch.setattr(image_dataset, "FASHION", tmp_path)
     with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz cannot be read: .*; install its package again"):
         prepared("fashion-mnist", tmp_path / "out", channels=1)
 
@@ -271,7 +271,7 @@ def test_an_image_that_is_a_trap_is_unreadable(tmp_path, trap, news):
 def test_the_moments_of_a_large_image_take_little_memory(tmp_path, monkeypatch):
     folder = write_images(tmp_path / "data", size=(24, 9))
     before = prepared(folder, tmp_path / "whole")
-    monkeypatch.setattr(pictures, "AT_ONCE", 7)
+    monkeypatch.setattr(image_dataset, "AT_ONCE", 7)
     after = prepared(folder, tmp_path / "bit by bit")
     assert after.info.mean == pytest.approx(before.info.mean, rel=1e-12)
     assert after.info.deviation == pytest.approx(before.info.deviation, rel=1e-12)

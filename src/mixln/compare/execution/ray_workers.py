@@ -16,7 +16,7 @@ import ray
 from ray._private import ray_constants
 from ray.exceptions import RayError, RayTaskError
 
-from mixln.compare.runner import DEATHS, Job, Machine, work
+from mixln.compare.execution.runner import DEATHS, Job, Machine, work
 from mixln.errors import SettingsError, first_line
 from mixln.training.stopping import SIGNALS
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import BrokenExecutor, Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from mixln.compare.execution.pool import PersistentPool
+from mixln.compare.execution.runner import Progress, run
+from mixln.compare.execution.trial_job import TrialJob
 from mixln.compare.experiment import Display
-from mixln.compare.processes import Processes
-from mixln.compare.runner import Job, Machine, Progress, run
-from mixln.compare.trial_job import TrialJob
 from mixln.errors import StoreError
 from mixln.records import unreadable
 from mixln.runs.checkpoints import remove, written_in
@@ -57,7 +56,7 @@ class Proposal:
 PROPOSAL = Schema(kind="proposal", file="proposal.json", record=Proposal)
 
 
-class Ended(TrainerCallback):
+class StopOnFile(TrainerCallback):
     """Ends a training when a file appears in its folder, once it has been evaluated."""
 
     def __init__(self, path: Path) -> None:
@@ -69,52 +68,17 @@ class Ended(TrainerCallback):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Short(TrialJob):
+class ProxyJob(TrialJob):
     """A short training, which the search may end."""
 
     @property
     def watchers(self) -> Sequence[TrainerCallback]:
-        return [Ended(self.folder / STOP)]
-
-
-class Kept:
-    """Workers that stay for the next jobs: starting one takes longer than a short training."""
-
-    def __init__(self, plan: Machine) -> None:
-        self.plan = plan
-        self.workers: Processes | None = None
-
-    def __call__(self, jobs: int) -> Kept:
-        return self
-
-    def submit(self, job: Job) -> Future[Any]:
-        if self.workers is None:
-            self.workers = Processes(self.plan, self.plan.jobs)
-        try:
-            return self.workers.submit(job)
-        except BrokenExecutor:  # one has died: the next try finds new ones
-            self.end()
-            raise
-
-    def stop(self) -> None:
-        if self.workers:
-            self.workers.stop()
-
-    def close(self, *, kill: bool) -> None:
-        """Ends them only where they are to be killed, or one has died."""
-        if self.workers and (kill or self.workers.broken):
-            self.end(kill=kill)
-
-    def end(self, *, kill: bool = False) -> None:
-        """Ends them."""
-        if self.workers:
-            self.workers.close(kill=kill)
-        self.workers = None
+        return [StopOnFile(self.folder / STOP)]
 
 
 def train(
     jobs: Sequence[TrialJob],
-    workers: Kept,
+    workers: PersistentPool,
     display: Display,
     watch: Callable[[Sequence[Progress]], None] | None = None,
     more: Callable[[Path, TrialResult], Sequence[TrialJob]] = lambda folder, result: (),
@@ -161,7 +125,7 @@ def rounded(rate: float) -> float:
     return float(f"{rate:.1e}")
 
 
-class Shorts:
+class ProxyTrials:
     """The short trainings of one search.
 
     :param template: a job with everything but trial and folder.
@@ -174,7 +138,7 @@ class Shorts:
     def __init__(
         self,
         settings: SearchSettings,
-        template: Short,
+        template: ProxyJob,
         *,
         layers: int,
         seed: int,
@@ -185,7 +149,7 @@ class Shorts:
         self.layers, self.seed, self.limits, self.worst = layers, seed, limits, worst
         self.folder = settings.out / "short"
 
-    def search(self, workers: Kept, display: Display) -> tuple[Proxy, ...]:
+    def search(self, workers: PersistentPool, display: Display) -> tuple[Proxy, ...]:
         """Trains what is missing of them, so many at a time as there are workers: as one ends, the next is proposed."""
         import optuna
 
@@ -194,9 +158,9 @@ class Shorts:
         done = {folder: proxy for folder, _, proxy in self._ended()}
         running: dict[Path, list[optuna.Trial]] = {}
 
-        def proposed(count: int) -> list[Short]:
+        def proposed(count: int) -> list[ProxyJob]:
             """The next so many that have not been trained. What was proposed before is told again, and not trained."""
-            jobs: list[Short] = []
+            jobs: list[ProxyJob] = []
             while len(jobs) < count and len(done) + len(running) < self.settings.trials:
                 trial = study.ask()
                 job = self._job(trial)
@@ -209,7 +173,7 @@ class Shorts:
                     jobs.append(job)
             return jobs
 
-        def more(folder: Path, result: TrialResult) -> list[Short]:
+        def more(folder: Path, result: TrialResult) -> list[ProxyJob]:
             for trial in running.pop(folder):
                 done[folder] = self._tell(study, trial, folder, result)
             for checkpoint in written_in(folder):  # nobody asks for the weights of a short training
@@ -296,7 +260,7 @@ class Shorts:
         except (OSError, ValueError) as error:
             raise StoreError(unreadable(path, error, "delete its folder to train it again")) from error
 
-    def _job(self, trial: optuna.Trial) -> Short:
+    def _job(self, trial: optuna.Trial) -> ProxyJob:
         """What is to be trained for a proposal, which is written down."""
         count = trial.suggest_int("post_layers", 0, self.layers)
         part = trial.suggest_float("part", DEEPEST, 1.0, log=True)

@@ -82,13 +82,13 @@ def held_out_batches(
     """
     import torch
 
-    from mixln.data.augmentation import Batches, Centres
-    from mixln.data.pictures import same_images
+    from mixln.data.augmentation import CentreCrops, ImageCollator
+    from mixln.data.image_dataset import same_images
     from mixln.data.settings import AugmentSettings
 
     size = config.image_size
     images = same_images(settings, fingerprint, size=size, channels=config.num_channels, cache=cache)
-    seen, made = Centres(images.held_out, size), Batches(images.info, AugmentSettings(), 0)
+    seen, made = CentreCrops(images.held_out, size), ImageCollator(images.info, AugmentSettings(), 0)
     chosen = torch.tensor(_spread(len(seen), config, tokens)).split(batch_size)
     batches = [made([seen[int(index)] for index in part]) for part in chosen]
     count = sum(map(len, chosen))

@@ -34,7 +34,7 @@ Read = Callable[[], Iterator[str]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
+class ShardedCorpus:
     """Documents in files.
 
     :param identity: changes when the data does.
@@ -79,7 +79,7 @@ class Parts:
         return begin < end
 
 
-def parts(settings: CorpusSettings) -> Parts:
+def sharded_corpus(settings: CorpusSettings) -> ShardedCorpus:
     """Finds the files that the settings name, without reading them.
 
     :raises DataError: if there are none.
@@ -94,7 +94,7 @@ def parts(settings: CorpusSettings) -> Parts:
             raise DataError(f"data {settings.data} is no file, folder or hub data set of many files; name one")
         return _hub(settings)
     files = files_of(path)
-    return Parts(
+    return ShardedCorpus(
         description=f"{printable(path.name)} (local, {len(files)} files)",
         identity=tuple((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files),
         files=tuple(partial(texts_of_file, file, settings.text_column) for file in files),
@@ -103,7 +103,7 @@ def parts(settings: CorpusSettings) -> Parts:
     )
 
 
-def _hub(settings: CorpusSettings) -> Parts:
+def _hub(settings: CorpusSettings) -> ShardedCorpus:
     splits, commit = hub_splits(settings.data)
     train = splits["train"]
 
@@ -111,7 +111,7 @@ def _hub(settings: CorpusSettings) -> Parts:
         return partial(texts_of_rows, rows, settings.data, settings.text_column)
 
     count = train.num_shards
-    return Parts(
+    return ShardedCorpus(
         description=f"{settings.data} (hub, {count} files)",
         identity=(settings.data, count, commit),
         files=tuple(reader(train.shard(count, index)) for index in range(count)),

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from statistics import median
 
-from mixln.search.results import Breaking, Failure
+from mixln.search.results import Failure, RampOutcome
 
 WINDOW = 5
 """Records over which the loss is smoothed, by their median."""
@@ -18,7 +18,7 @@ MARGIN = 0.02
 """Below the unigram baseline by less than this is no better than it, nats per token."""
 
 
-def breaking(rates: Sequence[float], losses: Sequence[float | None], *, floor: float) -> Breaking:
+def ramp_outcome(rates: Sequence[float], losses: Sequence[float | None], *, floor: float) -> RampOutcome:
     """Reads the ramp of one training.
 
     With s the loss smoothed over the last `WINDOW` records, m the least s so far and s₀ the first, a record is sound where
@@ -47,7 +47,7 @@ def breaking(rates: Sequence[float], losses: Sequence[float | None], *, floor: f
     # What broke in the very last records has not moved their median yet.
     bound = least + TOLERANCE * (start - min(least, floor))
     broken = last < len(rates) - 1 or min(finite[-(WINDOW // 2) :]) > bound or math.isinf(finite[-1])
-    return Breaking(
+    return RampOutcome(
         # The median of the last records is that of their middle.
         rate=(rates[max(0, last - WINDOW // 2)] if broken else rates[last]) if learnt else None,
         failure=_failure(smooth, finite, floor, cut=len(losses) < len(rates)) if broken or not learnt else "none",
