@@ -124,7 +124,9 @@ def every_block(depth: int, sizes: Sequence[int]) -> list[tuple[int, int]]:
     :raises SettingsError: if a size is not smaller than the model.
     """
     if too_large := [size for size in sizes if size >= depth]:
-        raise SettingsError(f"blocks must be smaller than the model's {depth} layers, got {too_large[0]}; choose smaller sizes")
+        raise SettingsError(
+            f"blocks must be smaller than the model's {depth} layers, got {too_large[0]}; choose smaller sizes"
+        )
     return [(first, first + size - 1) for size in sizes for first in range(1, depth - size + 2)]
 
 
