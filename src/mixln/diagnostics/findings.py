@@ -77,8 +77,8 @@ class MostNeeded(Finding):
     :param next_layer: layer with the second-largest drop.
     :param others: median change over all other layers.
     :param original: measure of the whole model, in `unit`.
-    :param judgement: `most-needed`: its interval lies above that of the next layer; `not-separated`: they overlap; `none-needed`: it
-        includes no harm.
+    :param judgement: `none-needed`: the interval of its harm does not lie above 0; `most-needed`: it lies above that of the next layer;
+        `not-separated`: the two overlap.
     """
 
     drop: Drop
