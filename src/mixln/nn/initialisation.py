@@ -53,13 +53,7 @@ def initialise(
     :param canonical: parameter name → its name in the stock model, which seeds its generator.
     """
     rule = scheme(name)
-    for module in model.modules():
-        if isinstance(module, SelfStarting):
-            for local, value in module.starting_values().items():
-                parameter = getattr(module, local)
-                if not getattr(parameter, INITIALISED, False):
-                    parameter.fill_(value)
-                    setattr(parameter, INITIALISED, True)
+    _set_starting_values(model)
     drawn = [
         (f"{path}.{local}", parameter, module)
         for path, module in model.named_modules()
@@ -96,6 +90,17 @@ def initialise(
             value[module.padding_idx] = 0.0
         _set(parameter, value)
         setattr(parameter, INITIALISED, True)
+
+
+def _set_starting_values(model: nn.Module) -> None:
+    """Sets the parameters of this package's modules to their initial values, unless they are marked as initialised."""
+    for module in model.modules():
+        if isinstance(module, SelfStarting):
+            for local, value in module.starting_values().items():
+                parameter = getattr(module, local)
+                if not getattr(parameter, INITIALISED, False):
+                    parameter.fill_(value)
+                    setattr(parameter, INITIALISED, True)
 
 
 def _generator(base: int, name: str) -> torch.Generator:
