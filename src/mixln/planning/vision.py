@@ -19,7 +19,7 @@ class VisionPlan:
     :param parameters: number of parameters of the model, including the head.
     :param per_image: floating-point operations of the forward and backward pass of one image.
     :param steps: optimizer steps per trial.
-    :param images: training images per trial, counted once per epoch.
+    :param images: images that one trial sees in all its steps.
     """
 
     trials: int
