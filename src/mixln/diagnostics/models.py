@@ -230,8 +230,8 @@ def _limits(source: Source) -> list[int]:
     most = positions(source.config)
     if most is not None and most < LEAST_TOKENS:
         raise CheckpointError(
-            f"max_position_embeddings of model {source.name} must be at least {LEAST_TOKENS} to measure it, got {most}; correct its config, "
-            "or choose another model"
+            f"max_position_embeddings of model {source.name} must be at least {LEAST_TOKENS} to measure it, got {most}; "
+            "correct its config, or choose another model"
         )
     trained = source.trial["sequence_length"] if source.trial else None
     return [limit for limit in (most, trained) if limit is not None]
