@@ -224,7 +224,7 @@ MISTAKES = [
     (["diagnose", "TRIAL", "--blocks", "1"], "blocks must be sizes of at least 2 layers, got 1"),
     (
         ["diagnose", "TRIAL", "--layer-list", "layers"],
-        "layer-list 'layers' is no list of modules of this model; it has: model.layers",
+        "layer-list 'layers' is not a list of modules in this model; it has: model.layers",
     ),
     (["diagnose", "TRIAL", "--tasks", "arc_eazy"], "lm-eval does not know 'arc_eazy'"),
     (["diagnose", "TRIAL", "--task-limit", "3"], "task-folder and task-limit need --tasks"),
@@ -458,4 +458,4 @@ def test_another_part_of_a_trials_text_is_refused(experiment, tmp_path, capsys, 
 def test_text_is_named_for_perplexity_alone(tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["evaluate", "x", "--tasks", "arc_easy", "--data", "sotu"])
-    assert "data, text-column and held-out are for the task perplexity" in capsys.readouterr().err
+    assert "data, text-column and held-out apply to the task perplexity" in capsys.readouterr().err

@@ -80,7 +80,7 @@ def test_mistakes(models, tmp_path, capsys):
     tail = ("--out", tmp_path / "out", "--cache", tmp_path / "cache")
     for arguments, words in (
         ((models / "none", "--tasks", "piqa"), "does not exist"),
-        ((models / "stock", "--tasks", "arc_eazy"), "tasks: lm-eval does not know 'arc_eazy'; there are"),
+        ((models / "stock", "--tasks", "arc_eazy"), "tasks: lm-eval does not know 'arc_eazy'; did you mean arc_easy"),
         ((models / "stock", "--tasks", "piqa", "piqa"), "tasks must not repeat, got piqa twice"),
         ((models / "stock", "--tasks", "piqa", "--limit", 0), "limit must be at least 1, got 0"),
     ):

@@ -114,9 +114,9 @@ def test_the_last_state_is_before_the_final_norm():
 def test_the_first_layer_that_is_not_finite_is_named(broken):
     layers = [nn.Identity() for _ in range(3)]
     layers[broken] = zoo.Function(lambda x: x / 0)
-    with pytest.raises(CheckpointError, match=f"layer {broken + 1} gives are not finite"):
+    with pytest.raises(CheckpointError, match=f"after layer {broken + 1} are not finite"):
         distance(zoo.toy(*layers), states())
-    with pytest.raises(CheckpointError, match="enter layer 1 are not finite"):
+    with pytest.raises(CheckpointError, match="before layer 1 are not finite"):
         distance(zoo.toy(*layers), states() * float("nan"))
 
 

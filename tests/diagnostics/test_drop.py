@@ -212,7 +212,7 @@ def test_activations_that_are_not_finite_name_the_layer():
     model = tiny.placed("pre")
     with torch.no_grad():
         model.model.layers[1].mlp.down_proj.weight[0, 0] = float("nan")
-    with pytest.raises(CheckpointError, match="that layer 2 gives are not finite"):
+    with pytest.raises(CheckpointError, match="after layer 2 are not finite"):
         performance_drop(find_stack(model), zoo.batches("pre"), TokenLoss(shift=1))
 
 

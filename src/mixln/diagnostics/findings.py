@@ -1,4 +1,4 @@
-"""What a diagnosis shows, as data: which layers can be removed, which are needed, trends with depth. Nothing here needs torch."""
+"""Findings of a diagnosis, as data: removable layers, layers that are needed, trends with depth. Nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from mixln.diagnostics.results import Angular, Diagnosis, Drop, Drops, Gradients
 from mixln.findings import Finding
 
 CHEAP = 0.01
-"""Layers can be removed if the loss rises by less than this share of itself, at the upper end of the interval."""
+"""Relative loss increase below which layers count as removable, at the upper end of the interval."""
 LEVEL = 0.05
-"""Level of significance of a trend over layers."""
+"""Significance level of trends over layers."""
 USABLE = 0.7
-"""Spearman's ρ above which the gradient's estimate counts as a usable ranking of layers."""
+"""Spearman's ρ above which the first-order estimate counts as a usable ranking of layers."""
 EXACT = 8
-"""Pairs up to which the p-value of a rank correlation is counted over all permutations."""
+"""Largest number of pairs for an exact p-value of a rank correlation, by enumerating all permutations (8! = 40,320)."""
 Trend = Literal["falling", "rising", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class NotFinite(Finding):
-    """Layers without each of which the measure is not finite."""
+    """Layers whose removal, each by itself, makes the measure infinite or NaN."""
 
     layers: tuple[int, ...]
     measure: str
@@ -33,15 +33,16 @@ class NotFinite(Finding):
 
 @dataclass(frozen=True, kw_only=True)
 class NoInterval(Finding):
-    """There is one sequence, and so no interval to judge drops by."""
+    """There is only one sequence, so drops have no intervals."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheapestRemoval(Finding):
     """The layers whose removal costs least.
 
-    :param removable: whether they surely cost less than `CHEAP` of the loss; then they are the longest such block, else the cheapest.
-    :param low: lower end of the change's 95% interval that holds for all layers and blocks at once (Bonferroni); `high` the upper end.
+    :param removable: whether the loss increase is below `CHEAP` at the upper end of the interval. If so, `drop` is the longest such
+        block, else the one with the smallest increase.
+    :param low: lower end of the simultaneous 95% interval of the change over all layers and blocks (Bonferroni); `high`: upper end.
     :param original: loss of the whole model, in `unit`.
     """
 
@@ -55,14 +56,14 @@ class CheapestRemoval(Finding):
 
 @dataclass(frozen=True, kw_only=True)
 class HarmfulLayers(Finding):
-    """Layers without each of which the loss is significantly lower."""
+    """Layers whose removal, each by itself, significantly lowers the loss."""
 
     layers: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LeastChange(Finding):
-    """The layer whose removal changes a measure that is no loss the least."""
+    """The layer whose removal does least harm, for measures other than the loss."""
 
     layer: int
     change: float
@@ -73,8 +74,11 @@ class LeastChange(Finding):
 class MostNeeded(Finding):
     """The layer with the largest drop.
 
-    :param next_layer: that with the next largest.
-    :param others: median change of all other layers.
+    :param next_layer: layer with the second-largest drop.
+    :param others: median change over all other layers.
+    :param original: measure of the whole model, in `unit`.
+    :param judgement: `none-needed`: the interval of its harm does not lie above 0; `most-needed`: it lies above that of the next layer;
+        `not-separated`: the two overlap.
     """
 
     drop: Drop
@@ -88,10 +92,10 @@ class MostNeeded(Finding):
 
 @dataclass(frozen=True, kw_only=True)
 class DepthTrend(Finding):
-    """How the drop, as harm, goes with depth.
+    """Trend of the drop, with the sign of harm, over depth.
 
-    :param correlation: Spearman's ρ of drop and depth, with its p-value.
-    :param first_half: median drop of the first half of the layers; `second_half` of the second.
+    :param correlation: Spearman's ρ of drop and depth; `p`: its two-sided p-value.
+    :param first_half: median drop of the first half of the layers; `second_half`: of the second half.
     """
 
     trend: Trend
@@ -103,7 +107,7 @@ class DepthTrend(Finding):
 
 @dataclass(frozen=True, kw_only=True)
 class StreamTurning(Finding):
-    """The layers that turn the residual stream most and least: layer and angle as a fraction of π."""
+    """The layers that turn the residual stream most and least: (layer, angle as a fraction of π)."""
 
     most: tuple[int, float]
     least: tuple[int, float]
@@ -111,10 +115,10 @@ class StreamTurning(Finding):
 
 @dataclass(frozen=True, kw_only=True)
 class GateAgreement(Finding):
-    """How well the first-order estimate of the loss increase ranks the layers.
+    """Agreement of the first-order estimate of the loss increase with the exact drop.
 
-    :param correlation: Spearman's ρ with the exact drop.
-    :param samples: tokens or images that the gradient was taken of; `unit` is that of the loss.
+    :param correlation: Spearman's ρ over layers.
+    :param samples: number of tokens or images for the gradient; `unit`: unit of the loss.
     """
 
     correlation: float
@@ -125,17 +129,18 @@ class GateAgreement(Finding):
 
 @dataclass(frozen=True, kw_only=True)
 class DefinitionsDiffer(Finding):
-    """Layers whose drop depends on whether the norms on the stream are removed with the layer."""
+    """Layers whose drop depends on whether their norms on the stream are removed too."""
 
     layers: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class IdentityTrend(Finding):
-    """How the layers' distance from an identity map goes with depth.
+    """Trend over depth of the layers' distance from an identity map.
 
-    :param correlation: Spearman's ρ of ‖J − I‖ and depth, with its p-value; `None` for fewer than four layers.
-    :param nearest: the layer nearest to an identity map, and its ‖J − I‖ in a random direction.
+    :param correlation: Spearman's ρ of ‖J − I‖ and depth; `p`: its p-value. Both `None` for fewer than four layers or equal values.
+    :param nearest: the layer nearest to an identity map, and its root mean square ‖(J − I)v‖ over random unit vectors v.
+    :param tokens: number of sampled tokens.
     """
 
     trend: Trend
@@ -149,7 +154,7 @@ class IdentityTrend(Finding):
 class GradientsNotFinite(Finding):
     """Layers whose gradient is not finite.
 
-    :param initial: whether they are of the model with re-initialised weights.
+    :param initial: whether the weights were re-initialised.
     """
 
     layers: tuple[int, ...]
@@ -157,9 +162,9 @@ class GradientsNotFinite(Finding):
 
 
 def findings(diagnosis: Diagnosis) -> tuple[Finding, ...]:
-    """What a diagnosis shows. It is computed from the numbers, and not stored.
+    """The findings of a diagnosis, computed from its numbers and not stored.
 
-    What is selected among many layers and blocks is judged by intervals that hold for all of them at once (Bonferroni).
+    Layers and blocks that are selected among many are judged by simultaneous intervals (Bonferroni).
     """
     drops = diagnosis.drops
     return (
@@ -172,7 +177,7 @@ def findings(diagnosis: Diagnosis) -> tuple[Finding, ...]:
 
 
 def gradients_not_finite(diagnosis: Diagnosis) -> tuple[GradientsNotFinite, ...]:
-    """One finding for the gradients as they are, and one for those of re-initialised weights, where some are not finite."""
+    """A finding for the loaded and one for the re-initialised weights, each only if some gradients are not finite."""
 
     def broken(gradients: Gradients | None) -> tuple[int, ...]:
         if gradients is None:
@@ -185,7 +190,7 @@ def gradients_not_finite(diagnosis: Diagnosis) -> tuple[GradientsNotFinite, ...]
 
 
 def gate_estimate(diagnosis: Diagnosis) -> tuple[float, ...]:
-    """First-order estimate of the loss increase without each layer, −∂loss/∂g summed over its two gates; empty without gradients."""
+    """First-order estimate of the loss increase without each layer, −∂loss/∂g summed over its two gates. Empty without gradients."""
     if diagnosis.gradients is None:
         return ()
     gate = diagnosis.gradients.gate
@@ -193,9 +198,10 @@ def gate_estimate(diagnosis: Diagnosis) -> tuple[float, ...]:
 
 
 def gate_agreement(diagnosis: Diagnosis) -> tuple[float, float] | None:
-    """Spearman's ρ of that estimate with the exact change, and its p-value: with zeroed branches, for that is what a gate does."""
+    """Spearman's ρ of :func:`gate_estimate` with the exact change of the loss, and its p-value."""
     if diagnosis.gradients is None or diagnosis.drops is None or diagnosis.drops.measure != "loss":
         return None
+    # A gate of 0 zeroes the branch, so the zeroed drops are the exact counterpart.
     exact = diagnosis.drops.zeroed or diagnosis.drops.skipped
     if not (estimate := gate_estimate(diagnosis)):
         return None
@@ -203,9 +209,9 @@ def gate_agreement(diagnosis: Diagnosis) -> tuple[float, float] | None:
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> tuple[float, float] | None:
-    """Spearman's ρ and its two-sided p-value over the pairs that are finite, exact for up to eight.
+    """Spearman's ρ of the finite pairs and its two-sided p-value, which is exact for up to `EXACT` pairs.
 
-    :returns: `None` for fewer than four pairs or a constant side.
+    :returns: `None` for fewer than four pairs, or if one side is constant.
     """
     import numpy as np
     from scipy import stats
@@ -218,8 +224,9 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> tuple[f
     correlation = float(ranks[0] @ ranks[1] / scale)
     if len(pairs) > EXACT:
         return correlation, float(stats.spearmanr(*zip(*pairs, strict=True)).pvalue)  # type: ignore[attr-defined]
-    every = np.array(list(permutations(ranks[1]))) @ ranks[0] / scale
-    return correlation, float((np.abs(every) >= abs(correlation) - 1e-9).mean())
+    permuted = np.array(list(permutations(ranks[1]))) @ ranks[0] / scale
+    # 1e-9: permutations with an equal correlation count in spite of rounding.
+    return correlation, float((np.abs(permuted) >= abs(correlation) - 1e-9).mean())
 
 
 def _of_drops(drops: Drops) -> Iterator[Finding]:
@@ -239,14 +246,15 @@ def _finite(drops: Sequence[Drop]) -> list[Drop]:
 
 
 def _simultaneous(drop: Drop, drops: Drops) -> tuple[float, float] | None:
-    """The change's 95% interval that holds for all layers and blocks at once; `None` if it has no interval."""
+    """Simultaneous 95% interval of the change over all measured layers and blocks (Bonferroni); `None` if it has no interval."""
     from scipy import stats
 
     if drop.low is None or drop.high is None:
         return None
     tried = len(drops.skipped) + len(drops.blocks)
-    one, all_ = (stats.t.ppf(1 - 0.025 / count, drops.sequences - 1) for count in (1, tried))
-    half = float(all_ / one) * (drop.high - drop.low) / 2
+    # The stored interval is a single 95% one: scale its half-width by the ratio of the quantiles.
+    single, corrected = (stats.t.ppf(1 - 0.025 / count, drops.sequences - 1) for count in (1, tried))
+    half = float(corrected / single) * (drop.high - drop.low) / 2
     return drop.change - half, drop.change + half
 
 
@@ -294,16 +302,16 @@ def _needed(drops: Drops) -> Iterator[Finding]:
 
 
 def _depth(drops: Drops) -> Iterator[Finding]:
-    """Whether the drop falls or rises with depth, which is what the papers disagree about."""
+    """Whether the drop falls or rises with depth, on which the papers disagree."""
     finite = _finite(drops.skipped)
     harm = [drops.harm * drop.change for drop in finite]
-    found = rank_correlation([drop.first for drop in finite], harm)
-    if found is not None:
+    test = rank_correlation([drop.first for drop in finite], harm)
+    if test is not None:
         half = len(harm) // 2
         yield DepthTrend(
-            trend=_trend(*found),
-            correlation=found[0],
-            p=found[1],
+            trend=_trend(*test),
+            correlation=test[0],
+            p=test[1],
             first_half=median(harm[:half]),
             second_half=median(harm[-half:]),
         )
@@ -333,25 +341,25 @@ def _gates(diagnosis: Diagnosis, drops: Drops) -> Iterator[Finding]:
 
 
 def _definitions(drops: Drops) -> Iterator[Finding]:
-    """Where the two definitions differ by more than a tenth, and by more than either's interval is wide."""
+    """Layers whose two drops differ by more than 10% of the larger one and by more than the half-width of the skipped one's interval."""
     differ = tuple(
-        one.first
-        for one, other in zip(drops.skipped, drops.zeroed, strict=False)
-        if one.low is not None
-        and one.high is not None
-        and abs(one.change - other.change)
-        > max(0.1 * max(abs(one.change), abs(other.change)), (one.high - one.low) / 2)
+        skipped.first
+        for skipped, zeroed in zip(drops.skipped, drops.zeroed, strict=False)
+        if skipped.low is not None
+        and skipped.high is not None
+        and abs(skipped.change - zeroed.change)
+        > max(0.1 * max(abs(skipped.change), abs(zeroed.change)), (skipped.high - skipped.low) / 2)
     )
     if differ:
         yield DefinitionsDiffer(layers=differ)
 
 
 def _identity(jacobian: Jacobian) -> IdentityTrend:
-    found = rank_correlation(range(len(jacobian.typical)), jacobian.typical)
+    test = rank_correlation(range(len(jacobian.typical)), jacobian.typical)
     least = min(range(len(jacobian.typical)), key=jacobian.typical.__getitem__)
-    correlation, p = found or (None, None)
+    correlation, p = test or (None, None)
     return IdentityTrend(
-        trend="none" if found is None else _trend(*found),
+        trend="none" if test is None else _trend(*test),
         correlation=correlation,
         p=p,
         nearest=(least + 1, jacobian.typical[least]),

@@ -1,4 +1,4 @@
-"""Diagnoses of version 1, which held sentences and facts in words, in the form of today."""
+"""Upgrades diagnoses of version 1, which stored sentences, to the current schema."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mixln.runs.provenance import ModelFacts, former_provenance
 
 
 def diagnosis(entries: dict[str, Any]) -> dict[str, Any]:
-    """One model. What it was measured on was words alone, and is lost."""
+    """Upgrades the diagnosis of one model. Its data was described in words only, which are dropped."""
     kept = {name: entry for name, entry in entries.items() if name not in ("facts", "verdict", "left_out")}
     facts = entries["facts"]
     subject = ModelFacts(
@@ -32,7 +32,7 @@ def diagnosis(entries: dict[str, Any]) -> dict[str, Any]:
 
 
 def diagnoses(entries: dict[str, Any]) -> dict[str, Any]:
-    """The diagnoses of several models."""
+    """Upgrades the diagnoses of several models."""
     return {
         "settings": entries["settings"],
         "models": list(map(diagnosis, entries["models"])),
@@ -41,6 +41,6 @@ def diagnoses(entries: dict[str, Any]) -> dict[str, Any]:
 
 
 def _drops(entries: dict[str, Any]) -> dict[str, Any]:
-    """`acc of arc_easy` is the measure `acc` of the task `arc_easy`."""
+    """Splits the measure `acc of arc_easy` into the measure `acc` and the task `arc_easy`."""
     measure, _, task = entries["measure"].partition(" of ")
     return {**entries, "measure": measure, "task": task}

@@ -16,19 +16,20 @@ Map = Callable[[Tensor], Tensor]
 
 
 def jacobian(stack: Stack, batch: Batch, *, iterations: int = 20, tolerance: float = 1e-3, seed: int = 0) -> Jacobian:
-    """How far each layer is from an identity map, at the last token of each sequence.
+    """The distance of each layer from an identity map, at the last token of each sequence.
 
-    J = ∂y_t/∂x_t (D × D) holds the rest of the sequence fixed. Its largest singular value, and that of J − I, come from power
-    iteration on JᵀJ with products J v and Jᵀ u, never from J itself. The Mix-LN paper explains the idle deep layers of Pre-LN
-    by J → I (arXiv:2412.13795, section 2.1); this measures it.
+    J = ∂y_t/∂x_t (D × D), with the other tokens of the sequence fixed. The largest singular values of J and J − I are computed by
+    power iteration on JᵀJ with the products J v and Jᵀ u; J itself is never formed. The Mix-LN paper explains the ineffective deep
+    layers of Pre-LN by J → I (arXiv:2412.13795, section 2.1).
 
-    :param batch: one batch; each of its sequences gives one token.
-    :param iterations: most steps of a power iteration, whose values are lower bounds that grow towards the singular values.
-    :param tolerance: it ends earlier where the value of every token changes by less than this share of itself.
+    :param batch: one batch, of which one token per sequence is used.
+    :param iterations: maximum number of power iterations. Every iterate is a lower bound that increases towards the singular value.
+    :param tolerance: stops earlier once the relative change of every token's value is at most this.
+    :param seed: seed of the random start vectors and directions.
     """
     generator = torch.Generator().manual_seed(seed)
     largest, distance, typical = [], [], []
-    with evaluating(stack.model), sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no second derivative
+    with evaluating(stack.model), sdpa_kernel(SDPBackend.MATH):  # fused attention kernels have no second derivative
         with torch.no_grad(), recording(stack, batch) as record:
             stack.run(batch)
         keep_BT = last_only(real_tokens(batch, record.states[0]))
@@ -41,19 +42,20 @@ def jacobian(stack: Stack, batch: Batch, *, iterations: int = 20, tolerance: flo
                 _singular(_less_identity(apply), _less_identity(transposed), starts[0], iterations, tolerance)
             )
             v_BD = starts[1] / starts[1].norm(dim=-1, keepdim=True)
+            # E‖(J − I)v‖² over random unit vectors v is ‖J − I‖_F² / D.
             typical.append(_less_identity(apply)(v_BD).square().sum(dim=-1).mean().sqrt().item())
     return Jacobian(largest=tuple(largest), distance=tuple(distance), typical=tuple(typical), tokens=int(keep_BT.sum()))
 
 
 def _products(record: Recording, index: int, keep_BT: Tensor) -> tuple[Map, Map]:
-    """v → J v and u → Jᵀ u of one layer, both (B, D): one forward pass, then only backward passes."""
+    """The maps v → J v and u → Jᵀ u of one layer, on (B, D): one forward pass, then backward passes only."""
     x_BTD = record.entered(index)
     with torch.enable_grad(), record.stack.past_entry():
         token_BD = x_BTD[keep_BT].float().requires_grad_(True)
         changed_BTD = x_BTD.float().masked_scatter(keep_BT.unsqueeze(-1), token_BD).to(x_BTD.dtype)
         y_BD = record.advance(index, changed_BTD)[keep_BT].float()
         probe_BD = torch.zeros_like(y_BD, requires_grad=True)
-        # Jᵀ · probe, which is linear in the probe: its own derivative by it is J.
+        # Double backward: Jᵀ·probe is linear in the probe, so its vector-Jacobian product with v is J v.
         (pulled_BD,) = torch.autograd.grad(y_BD, token_BD, probe_BD, create_graph=True)
 
     def apply(v_BD: Tensor) -> Tensor:

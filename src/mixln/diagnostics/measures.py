@@ -1,4 +1,7 @@
-"""What a model's performance is: one figure a sequence, so that a difference has an interval. Shapes: B batch, T tokens, D hidden size."""
+"""Measures of a model's performance, one value per sequence, so that differences have confidence intervals.
+
+Shapes: B batch, T tokens, N predicted tokens, D hidden size.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +16,14 @@ from mixln.data.packing import IGNORED
 from mixln.diagnostics.stack import Batch, Stack
 
 CHUNK = 512
-"""Tokens whose logits are held at once: those of a large vocabulary then stay in the cache, and memory is bounded."""
+"""Tokens whose logits are in memory at once. Bounds the memory, and with a large vocabulary keeps the logits in the CPU cache."""
 
 
 class Measure(ABC):
     """A measure of a model on batches.
 
-    :param name: what it is, for example `loss`.
-    :param unit: its unit.
+    :param name: for example `loss`.
+    :param unit: for example `nats per token`.
     :param better: whether lower or higher is better.
     """
 
@@ -30,25 +33,25 @@ class Measure(ABC):
 
     @abstractmethod
     def run(self, stack: Stack, batch: Batch) -> Tensor:
-        """Runs the model once; what it returns is given to :meth:`rows`. First dimension B."""
+        """Runs the model once. The result is passed to :meth:`rows`; its first dimension is B."""
 
     @abstractmethod
     def rows(self, result: Tensor, whole: Tensor, batch: Batch) -> Tensor:
         """The sum of the measure over each sequence (B,), float64.
 
-        :param result: what :meth:`run` gave of the model as it is changed.
-        :param whole: what it gave of the whole model.
+        :param result: result of :meth:`run` for the model without some of its layers.
+        :param whole: result of :meth:`run` for the whole model.
         """
 
     @abstractmethod
     def weights(self, batch: Batch) -> Tensor:
-        """How many tokens (or images) each sequence's sum is over (B,), float64."""
+        """The number of tokens (or images) that each sequence's sum runs over (B,), float64."""
 
 
 class TokenLoss(Measure):
     """Cross-entropy of the predicted tokens, nats per token.
 
-    :param shift: 1 where position t predicts token t + 1 (causal), 0 where it predicts its own (masked).
+    :param shift: 1 if position t predicts token t + 1 (causal), 0 if it predicts token t (masked).
     """
 
     name, unit = "loss", "nats per token"
@@ -61,6 +64,7 @@ class TokenLoss(Measure):
         targets_BT = batch["labels"][:, self.shift :]
         used_BT = targets_BT != IGNORED
         head = stack.head
+        # With a plain head, logits are computed from the hidden states chunk by chunk; (N, vocabulary) may not fit into memory.
         states = stack.logits(batch) if head is None else stack.run(batch)
         states_ND, targets_N = states[:, : targets_BT.shape[1]][used_BT], targets_BT[used_BT]
         losses = [
@@ -80,7 +84,7 @@ class TokenLoss(Measure):
 
 
 class EmbeddingChange(Measure):
-    """How far the mean of the last hidden states turns away from the whole model's: 1 − cosine, one figure a sequence or image."""
+    """1 − cosine between the mean last hidden states of the changed and of the whole model, per sequence or image."""
 
     name, unit = "embedding change", "1 − cosine"
 
@@ -94,7 +98,7 @@ class EmbeddingChange(Measure):
         return (last_BTD * weight).sum(dim=1) / weight.sum(dim=1)
 
     def rows(self, result: Tensor, whole: Tensor, batch: Batch) -> Tensor:
-        # 1 − cos = ‖a − b‖² / 2 of the unit vectors: exact where both are equal.
+        # For unit vectors 1 − cos = ‖a − b‖² / 2, which is exactly 0 if both are equal; 1 − a·b would leave rounding errors.
         a, b = (F.normalize(states.cpu().double(), dim=-1) for states in (result, whole))
         return (a - b).square().sum(dim=-1) / 2
 
@@ -103,7 +107,7 @@ class EmbeddingChange(Measure):
 
 
 class ImageLoss(Measure):
-    """Cross-entropy of the images' classes, nats per image."""
+    """Cross-entropy of the image classes, nats per image."""
 
     name, unit = "loss", "nats per image"
 
@@ -119,10 +123,10 @@ class ImageLoss(Measure):
 
 
 class ImageAccuracy(ImageLoss):
-    """Share of the images whose most probable class is right."""
+    """Share of the images whose most probable class is correct."""
 
     name, unit, better = "accuracy", "share of images", "higher"
 
     def run(self, stack: Stack, batch: Batch) -> Tensor:
-        """1 for each image that is right, else 0 (B,)."""
+        """1 for each correctly classified image, else 0 (B,)."""
         return (stack.logits(batch).argmax(-1) == batch["labels"]).cpu().double()

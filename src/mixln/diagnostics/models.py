@@ -1,4 +1,4 @@
-"""Diagnoses of several models on equal terms: the same documents, the same length of sequences, the same measures."""
+"""Diagnoses several models under equal conditions: the same documents, sequence length and measures."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from mixln.runs.provenance import model_facts
 log = logging.getLogger(__name__)
 
 LEAST_TOKENS = 8
-"""Tokens of the shortest sequence that is measured."""
+"""Smallest sequence length, in tokens, that a model must accept."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedModel:
-    """A model with its data, before it is loaded.
+    """A model, not yet loaded, and its data.
 
-    :param text: what the batches are, or `images`.
-    :param also: measures by which the performance drop is measured too.
+    :param text: describes the batches of a language model, `images` those of an image model.
+    :param also: further measures of the performance drop.
     """
 
     source: Source
@@ -54,18 +54,20 @@ class PreparedModel:
 def prepare_models(
     sources: Sequence[Source], text: NamedText, settings: MeasureSettings, *, cache: Path
 ) -> list[PreparedModel]:
-    """Cuts the text for every model, so that what is wrong with any of them shows before the first is measured.
+    """Prepares the data of all models, so that an error in any of them is raised before the first is measured.
 
-    Text that a trial was trained on is not used: its experiment's held-out documents are, for all models of the run. An image
-    classifier that is a trial looks at the images that its experiment held out, unless others are named.
+    If a trial was trained on this text, all models are measured on its held-out documents only. An image classifier that is a
+    trial uses the held-out images of its experiment unless `text` names other images.
 
-    :param text: as far as one is named.
-    :param cache: folder of prepared images.
+    :param text: the text or images that the user named; fields that are `None` were not given.
+    :param cache: folder for prepared images.
+    :raises SettingsError: if lm-eval tasks are requested and a model is not a decoder.
+    :raises CheckpointError: if a model accepts too few positions.
     :raises DataError: if the text or the images cannot be read, or are too few.
     """
     if settings.tasks and (others := [source.title for source in sources if source.task != "causal-lm"]):
         raise SettingsError(
-            f"tasks need decoders with a language-model head, and {others[0]} is none; leave out --tasks, or it"
+            f"tasks need decoders with a language-model head, and {others[0]} is not one; omit --tasks, or this model"
         )
     corpus, trial = corpus_of([source for source in sources if source.trial is not None], text)
     length = min([settings.sequence_length, *(limit for source in sources for limit in _limits(source))])
@@ -85,11 +87,11 @@ def diagnose_all(
     cache: Path,
     done: Callable[[Diagnosis], None],
 ) -> tuple[Diagnosis, ...]:
-    """Loads and measures one model after the other.
+    """Loads and diagnoses the models one after the other.
 
-    :param cache: folder for what is prepared once.
-    :param done: told of each diagnosis when it is there.
-    :raises MixlnError: see :mod:`mixln.diagnostics`.
+    :param cache: folder for prepared task files.
+    :param done: called with each finished diagnosis.
+    :raises MixlnError: see :func:`~mixln.diagnostics.diagnose.diagnose`.
     """
     harness = (
         Harness(
@@ -102,20 +104,14 @@ def diagnose_all(
         if settings.tasks
         else None
     )
-    found = []
+    diagnoses = []
     for entry in prepared:
         log.info(f"{entry.title}: loading")
         model = load(entry.source, dtype=settings.precision, device=device())
         stack = find_stack(model, settings.layer_list)
         batches = [{name: value.to(model.device) for name, value in batch.items()} for batch in entry.batches]
         parameters = sum(parameter.numel() for parameter in model.parameters())
-        diagnosis = diagnose(
-            stack,
-            batches,
-            entry.measure,
-            settings,
-            name=entry.title,
-        )
+        diagnosis = diagnose(stack, batches, entry.measure, settings, name=entry.title)
         subject = model_facts(entry.source, parameters=parameters, precision=settings.precision)
         diagnosis = replace(diagnosis, subject=subject, text=entry.text, images=entry.images)
         if settings.drop and entry.also:
@@ -126,10 +122,10 @@ def diagnose_all(
         if harness is not None:
             drops = task_drops(harness, stack, entry.tokenizer, batch_size=settings.batch_size)
             diagnosis = replace(diagnosis, tasks=drops)
-        found.append(diagnosis)
+        diagnoses.append(diagnosis)
         done(diagnosis)
-        del model, stack, batches  # before the next one is loaded
-    return tuple(found)
+        del model, stack, batches  # frees the memory before the next model is loaded
+    return tuple(diagnoses)
 
 
 def _prepare(
@@ -143,28 +139,57 @@ def _prepare(
     named: bool,
     cache: Path,
 ) -> PreparedModel:
+    """:param named: whether the user named the data, which then takes precedence over a trial's held-out images."""
     if source.takes_images:
-        many: Any = {"batch_size": settings.batch_size, "tokens": settings.tokens}
-        images = None if source.images is None else from_json(ImageSettings, source.images)
-        if images is not None and not named:
-            batches, sample = held_out_batches(images, source.images_fingerprint, source.config, cache=cache, **many)
-        else:
-            if images is not None:
-                log.info(
-                    f"{title} was trained on {images.data}: if {corpus.data} holds the same images, it has seen what is "
-                    "measured here"
-                )
-            batches, sample = image_batches(corpus.data, image_processor_of(source), source.config, **many)
-        labelled = sample.labelled and source.task == "image-classification"
-        return PreparedModel(
-            source=source,
-            title=title,
-            batches=batches,
-            images=sample,
-            measure=ImageLoss() if labelled else EmbeddingChange(),
-            also=(ImageAccuracy(),) if labelled else (),
-        )
+        return _prepare_images(source, title, corpus, settings, named=named, cache=cache)
+    return _prepare_text(source, title, corpus, settings, length, trial)
+
+
+def _prepare_images(
+    source: Source,
+    title: str,
+    corpus: CorpusSettings,
+    settings: MeasureSettings,
+    *,
+    named: bool,
+    cache: Path,
+) -> PreparedModel:
+    size: Any = {"batch_size": settings.batch_size, "tokens": settings.tokens}
+    images = None if source.images is None else from_json(ImageSettings, source.images)
+    if images is not None and not named:
+        batches, sample = held_out_batches(images, source.images_fingerprint, source.config, cache=cache, **size)
+    else:
+        if images is not None:
+            log.info(
+                f"{title} was trained on {images.data}: if {corpus.data} holds the same images, it has seen what is "
+                "measured here"
+            )
+        batches, sample = image_batches(corpus.data, image_processor_of(source), source.config, **size)
+    labelled = sample.labelled and source.task == "image-classification"
+    return PreparedModel(
+        source=source,
+        title=title,
+        batches=batches,
+        images=sample,
+        measure=ImageLoss() if labelled else EmbeddingChange(),
+        also=(ImageAccuracy(),) if labelled else (),
+    )
+
+
+def _prepare_text(
+    source: Source,
+    title: str,
+    corpus: CorpusSettings,
+    settings: MeasureSettings,
+    length: int,
+    trial: Source | None,
+) -> PreparedModel:
+    """:param length: tokens per sequence.
+
+    :param trial: the trial whose experiment's held-out documents are used, if any.
+    """
     tokenizer = tokenizer_of(source)
+    # Image classifiers are prepared above; this narrows the type.
     kind: Kind = "none" if source.task == "image-classification" else source.task
     windows: Windows = text_windows(
         corpus,
@@ -192,17 +217,17 @@ def _prepare(
 
 
 def _limits(source: Source) -> list[int]:
-    """The most tokens a sequence may have: by the model's positions, and by what a trial was trained on.
+    """Upper bounds of the sequence length, in tokens: the model's positions, and the sequence length that a trial was trained with.
 
-    :raises CheckpointError: if the model has too few positions to be measured.
+    :raises CheckpointError: if the model has fewer than `LEAST_TOKENS` positions.
     """
     if source.takes_images:
         return []
     most = positions(source.config)
     if most is not None and most < LEAST_TOKENS:
         raise CheckpointError(
-            f"model {source.name} takes sequences of at most {most} tokens (max_position_embeddings), and at least {LEAST_TOKENS} are "
-            "needed to measure it; mend its config, or name another model"
+            f"max_position_embeddings of model {source.name} must be at least {LEAST_TOKENS} to measure it, got {most}; "
+            "correct its config, or choose another model"
         )
     trained = source.trial["sequence_length"] if source.trial else None
     return [limit for limit in (most, trained) if limit is not None]

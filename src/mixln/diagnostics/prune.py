@@ -1,4 +1,4 @@
-"""Removing layers for good: a smaller checkpoint whose other layers keep their roles."""
+"""Removes layers from a checkpoint."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ from mixln.placement import Placement
 
 
 def prune(stack: Stack, layers: Collection[int]) -> PreTrainedModel:
-    """The same model without some layers; the others keep their weights, their placement records and what their config says of them.
+    """The same model without some layers. The others keep their weights, placement records and per-layer config entries.
+
+    The outputs of the pruned model are compared with those of the whole model skipping these layers.
 
     :param layers: layers to remove, counted from 1.
-    :returns: a new model that shares no weight with the given one.
-    :raises SettingsError: if a layer does not exist, none would be left, or the family gives a layer its role by its number:
-        the pruned model is compared with the whole one that skips these layers.
+    :returns: a new model that shares no weights with the given one.
+    :raises SettingsError: if a layer does not exist, none would be left, or the outputs differ, as in families whose layers depend
+        on their index.
     """
     depth = len(stack)
     if wrong := sorted(layer for layer in layers if not 1 <= layer <= depth):
@@ -38,19 +40,21 @@ def prune(stack: Stack, layers: Collection[int]) -> PreTrainedModel:
     where = next(name for name, module in model.named_modules() if module is stack.layers)
     try:
         smaller: Any = fresh(model, pruned_config(model.config, kept)).eval()
-    except Exception as error:  # config and model classes raise many kinds for a number of layers that they cannot have
+    except Exception as error:  # config and model classes raise various exceptions for an unsupported number of layers
         raise _differs(stack) from error
-    numbered = {f"{where}.{old}": f"{where}.{new}" for new, old in enumerate(kept)}
-    depth_of_name = where.count(".") + 2
+    renamed = {f"{where}.{old}": f"{where}.{new}" for new, old in enumerate(kept)}
+    parts = where.count(".") + 2  # dotted parts of a layer's name: those of the list, and the index
     weights = {}
     for name, weight in model.state_dict().items():
-        layer = ".".join(name.split(".")[:depth_of_name])
-        if layer in numbered:
-            weights[numbered[layer] + name.removeprefix(layer)] = weight
+        layer = ".".join(name.split(".")[:parts])
+        if layer in renamed:
+            weights[renamed[layer] + name.removeprefix(layer)] = weight
         elif not name.startswith(f"{where}."):
             weights[name] = weight
     first = stack.layers[0]
-    if isinstance(first, PlacedLayer) and first.stream_in is not None:  # the embedding norm goes to the new first layer
+    if (
+        isinstance(first, PlacedLayer) and first.stream_in is not None
+    ):  # the embedding norm moves to the new first layer
         weights |= {f"{where}.0.stream_in.{name}": weight for name, weight in first.stream_in.state_dict().items()}
     try:
         smaller.load_state_dict(weights)
@@ -58,38 +62,42 @@ def prune(stack: Stack, layers: Collection[int]) -> PreTrainedModel:
         raise _differs(stack) from error
     if model.can_generate():
         smaller.generation_config = copy.deepcopy(model.generation_config)
-    found = find_stack(smaller, where)
+    pruned = find_stack(smaller, where)
     with torch.no_grad(), evaluating(model), stack.skipping(set(range(depth)) - set(kept)):
-        if not torch.allclose(found.run(stack.probe), stack.run(stack.probe), atol=1e-4, rtol=1e-3):
+        # Both run the same operations, so only rounding may differ; a layer in the wrong role differs by far more.
+        if not torch.allclose(pruned.run(stack.probe), stack.run(stack.probe), atol=1e-4, rtol=1e-3):
             raise _differs(stack)
     return smaller
 
 
 def _differs(stack: Stack) -> SettingsError:
     return SettingsError(
-        f"layers cannot be removed from this {stack.model.config.model_type!r} checkpoint: what is left would compute something else "
-        "than the model without them, as where the config gives a layer its role by its number; only diagnose can leave them out"
+        f"layers cannot be removed from this {stack.model.config.model_type!r} checkpoint: the pruned model would not compute the same "
+        "as the whole model skipping them, for example because a layer's role depends on its index; use mixln diagnose to skip them"
     )
 
 
 NUMBERS = re.compile(
     r".*(_idxs|indexes|_block_indices|_layer_ids|mlp_only_layers|moe_layers|cross_attention_layers|rope_scaling_layers)"
 )
-"""Names of the lists of a config that hold the numbers of some layers, counted from 0."""
+"""Names of config lists that hold indices of layers, counted from 0."""
 VALUES = re.compile(r".*layer.*|attention_window|sliding_windows")
-"""Names of the lists that hold one value a layer where they have as many entries; others are known by the class's own defaults."""
+"""Names of config lists that hold one value per layer if they have as many entries as the model has layers.
+
+Other such lists are recognized by :func:`_follows_depth`.
+"""
 
 
 def pruned_config(config: Any, kept: list[int]) -> Any:
-    """A config for the layers `kept`, counted from 0, of a model: their number, and every list of its layers.
+    """The config of a model with only the layers `kept`, counted from 0: sets their number and shortens all per-layer lists.
 
-    :raises Exception: of many kinds, where a family does not let its number of layers be chosen.
+    :raises Exception: of various types, if the number of layers of the family is fixed or depends on other entries.
     """
     depth = config.num_hidden_layers
     entries: dict[str, Any] = copy.deepcopy(config.to_dict())
     number = config.attribute_map.get("num_hidden_layers", "num_hidden_layers")
     for name, value in entries.items():
-        if name == "per_layer_config" and isinstance(value, dict):  # what differs in some layers, by their numbers
+        if name == "per_layer_config" and isinstance(value, dict):  # layer index → overrides for that layer
             entries[name] = {new: value[old] for new, old in enumerate(kept) if old in value}
         if not isinstance(value, list | tuple):
             continue
@@ -97,7 +105,9 @@ def pruned_config(config: Any, kept: list[int]) -> Any:
             entries[name] = [new for new, old in enumerate(kept) if old in value]
         elif len(value) == depth and (VALUES.fullmatch(name) or _follows_depth(type(config), number, name)):
             entries[name] = [value[index] for index in kept]
-    if "attention_types" in entries and "attention_layers" in entries:  # GPT-Neo's, a short form of the other
+    if (
+        "attention_types" in entries and "attention_layers" in entries
+    ):  # GPT-Neo: the run-length form of attention_layers
         entries["attention_types"] = [[[kind], 1] for kind in entries["attention_layers"]]
     if "stage_names" in entries:
         entries |= _stages(entries, depth, kept)
@@ -112,14 +122,14 @@ def pruned_config(config: Any, kept: list[int]) -> Any:
     entries[number] = len(kept)
     smaller = type(config).from_dict(entries)
     if smaller.num_hidden_layers != len(kept):
-        raise ValueError(f"{type(config).__name__} takes its number of layers from other entries")
+        raise ValueError(f"{type(config).__name__} derives its number of layers from other entries")
     return smaller
 
 
 def _stages(entries: dict[str, Any], depth: int, kept: list[int]) -> dict[str, Any]:
-    """The outputs of a backbone, as `AutoBackbone` gives them: stage 0 is the embeddings, stage i layer i, counted from 1.
+    """The output stages of a backbone (`AutoBackbone`): stage 0 is the embeddings, stage i is layer i, counted from 1.
 
-    Those of layers that are removed go with them, but the last layer is always one where it was before.
+    Stages of removed layers are dropped. If the last layer was a stage, the new last layer is one.
     """
     before = entries.get("out_indices") or [depth]
     stages = [new for new, old in enumerate([0, *(index + 1 for index in kept)]) if old in before]
@@ -129,8 +139,8 @@ def _stages(entries: dict[str, Any], depth: int, kept: list[int]) -> dict[str, A
 
 
 def _follows_depth(kind: Any, number: str, name: str) -> bool:
-    """True if a list that a config class makes by itself has one entry a layer."""
+    """Whether the config class by itself builds this list with one entry per layer."""
     try:
         return all(len(getattr(kind(**{number: depth}), name)) == depth for depth in (5, 6))
-    except Exception:  # the class has no such list, or does not let the number of layers be chosen
+    except Exception:  # the class has no such list, or its number of layers cannot be set
         return False

@@ -1,4 +1,4 @@
-"""The residual stream by depth. Shapes: B batch, T tokens, D hidden size."""
+"""Statistics of the residual stream by depth. Shapes: B batch, T tokens, D hidden size."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from mixln.runs.profile import LayerProfile, Profile
 
 @torch.no_grad()
 def residual_stream(stack: Stack, batches: Iterable[Batch]) -> ResidualStream:
-    """Variance over features and L2 norm of the residual stream at every depth, and each branch's share in its sum.
+    """Variance over features and L2 norm of the residual stream at every depth, and the share of each branch in its sum.
 
-    Means over tokens that are not padding, in float32. The variance is the σ² whose growth with depth the Mix-LN paper
-    blames (arXiv:2412.13795, section 2.1).
+    Means over the tokens that are not padding, computed in float32. The variance is σ², whose growth with depth the Mix-LN paper
+    names as the cause of ineffective deep layers in Pre-LN (arXiv:2412.13795, section 2.1).
 
     :param batches: inputs of the model; `attention_mask` (B, T) marks padding with 0.
     """
@@ -43,15 +43,15 @@ def residual_stream(stack: Stack, batches: Iterable[Batch]) -> ResidualStream:
                 if stack.branches is None:
                     continue
                 before, after = seen[index, 0, "stream"], seen[index, 1, "stream"]
-                if after is before:  # parallel branches: the feed-forward does not wait for the attention
+                if after is before:  # parallel branches: both read the layer's input
                     after = before + seen[index, 0, "branch"]
                 for name, value in _moments(after, keep_BT).items():
                     sums[name][index, 0] += value
                 for side in range(2):
-                    given = seen[index, side, "stream"]
-                    skip = _norm(_skip(stack.layers[index], side, given, record.entered(index)), keep_BT)
+                    x_BTD = seen[index, side, "stream"]
+                    skip = _norm(_skip(stack.layers[index], side, x_BTD, record.entered(index)), keep_BT)
                     branch = _norm(seen[index, side, "branch"], keep_BT)
-                    share = branch / (skip + branch).clamp_min(torch.finfo(torch.float32).tiny)
+                    share = branch / (skip + branch).clamp_min(torch.finfo(torch.float32).tiny)  # 0/0 is 0
                     sums["share"][index, side] += share.sum().item()
 
     def profile(name: str) -> Profile:
@@ -70,7 +70,10 @@ def residual_stream(stack: Stack, batches: Iterable[Batch]) -> ResidualStream:
 
 @contextmanager
 def branch_terms(stack: Stack) -> Iterator[dict[tuple[int, int, str], Tensor]]:
-    """Within it, a run of the model fills in the two terms of every sum: (layer, side, `stream` or `branch`) → (B, T, D)."""
+    """Records both terms of every residual sum of the run inside the `with` block: (layer, side, `stream` or `branch`) → (B, T, D).
+
+    Layers are counted from 0; side 0 is attention, 1 feed-forward.
+    """
     seen: dict[tuple[int, int, str], Tensor] = {}
 
     def stream(key: tuple[int, int]) -> Callable[..., None]:
@@ -96,7 +99,7 @@ def branch_terms(stack: Stack) -> Iterator[dict[tuple[int, int, str], Tensor]]:
 
 
 def _moments(x_BTD: Tensor, keep_BT: Tensor) -> dict[str, float]:
-    """Sums over the tokens that count of the variance over features and of the L2 norm."""
+    """Sums over the kept tokens of the variance over features and of the L2 norm."""
     variance_BT = x_BTD.float().var(dim=-1, correction=0).view(keep_BT.shape)
     return {
         "variance": variance_BT[keep_BT].sum().item(),
@@ -109,7 +112,10 @@ def _norm(x_BTD: Tensor, keep_BT: Tensor) -> Tensor:
 
 
 def _skip(layer: nn.Module, side: int, stream_BTD: Tensor, bottom_BTD: Tensor) -> Tensor:
-    """What the branch is added to: the stream, scaled or gated where a placement says so, and with B2T the layer's input."""
+    """The term that the branch is added to: the stream, scaled or gated as the placement defines, plus the layer's input in B2T.
+
+    :param bottom_BTD: input of the layer.
+    """
     if not isinstance(layer, PlacedLayer):
         return stream_BTD
     skip = layer.sublayers[side][1].skip(stream_BTD)
@@ -118,24 +124,24 @@ def _skip(layer: nn.Module, side: int, stream_BTD: Tensor, bottom_BTD: Tensor) -
 
 @torch.no_grad()
 def norm_gains(stack: Stack) -> dict[str, tuple[float | None, ...]]:
-    """The mean |gain| of every norm in every layer: norm's name within the layer → one figure a layer, `None` where it has none.
+    """The mean |gain| of every norm: name within the layer → one value per layer, `None` for layers without this norm.
 
-    Measured, not read: (norm(v) − norm(−v)) / 2v for a v of signs with mean 0 and mean square 1. So a weight that is stored
-    as gain − 1, as Gemma's, comes out right, and a bias cancels.
+    The gain is measured as (norm(v) − norm(−v)) / 2v, where v alternates between 1 and −1 and so has mean 0 and mean square 1.
+    This is correct for weights stored as gain − 1 (Gemma), and biases cancel.
     """
-    found: dict[str, list[float | None]] = {}
+    gains: dict[str, list[float | None]] = {}
     for index, layer in enumerate(stack.layers):
         for name, module in layer.named_modules():
             weight = getattr(module, "weight", None)
             if "norm" not in type(module).__name__.lower() or not isinstance(weight, Tensor) or weight.dim() != 1:
                 continue
             if len(_required(module)) != 1:
-                continue  # a norm with a gate, say
+                continue  # for example a gated norm, which takes a second input
             v = torch.ones_like(weight)
             v[1::2] = -1
             gain = (module(v) - module(-v)).float().abs().mean().item() / 2
-            found.setdefault(name, [None] * len(stack))[index] = gain
-    return {name: tuple(gains) for name, gains in found.items()}
+            gains.setdefault(name, [None] * len(stack))[index] = gain
+    return {name: tuple(values) for name, values in gains.items()}
 
 
 def _required(module: nn.Module) -> list[str]:
@@ -145,19 +151,20 @@ def _required(module: nn.Module) -> list[str]:
 
 @torch.no_grad()
 def residual_variance(model: nn.Module, batch: Mapping[str, Any], *, step: int) -> LayerProfile:
-    """Variance over features of the residual stream where it leaves each sublayer, mean over tokens, in float32.
+    """Variance σ² of the residual stream over features after each sublayer, mean over tokens, in float32.
 
-    Of several streams, that which the next sublayer reads.
+    Cheaper than :func:`residual_stream`, so that a training run can record it at intervals. In models with several streams it is
+    that of the stream that the next sublayer reads.
 
-    σ² = mean over tokens of Var_D(x), for a training to record now and then; :func:`residual_stream` tells more.
-
-    :param model: a placed model; it is run in evaluation mode and left in the mode it was in.
+    :param model: a placed model; run in evaluation mode, its mode is restored afterwards.
     :param batch: inputs of the model; `input_ids` is (B, T).
+    :param step: optimizer step to record with the result.
     """
     seen: dict[Residual, float] = {}
 
     def record(module: nn.Module, inputs: Any, output: Tensor) -> None:
         assert isinstance(module, Residual)
+        # Several streams are concatenated along features; the last one is read by the next sublayer.
         seen[module] = output[..., -module.size :].float().var(dim=-1, correction=0).mean().item()
 
     layers = list(placed_layers(model))

@@ -1,6 +1,6 @@
-"""What the diagnostics found, as frozen records without torch. Layers are counted from 1, first layer first.
+"""Results of the diagnostics: frozen records, without torch. Layers are counted from 1, first layer first.
 
-x¹ is the input of the first layer and xᴸ⁺¹ the output of the last one, before the final norm.
+x¹ is the input of the first layer and xᴸ⁺¹ the output of the last layer, before the final norm.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Angular:
         layer l in 1..L and every n in 1..L + 1 − l: row l has L + 1 − l entries.
     :param influence: block influence of each layer, 1 − cosine between its input and its output, mean over tokens
         (ShortGPT, arXiv:2403.03853).
-    :param tokens: tokens averaged over; padding excluded.
+    :param tokens: number of tokens in the mean, padding excluded.
     :param convention: `all` tokens (Mix-LN), or the `last` of each sequence only (Gromov et al., arXiv:2403.17887).
     """
 
@@ -36,11 +36,11 @@ class Angular:
 
 @dataclass(frozen=True, kw_only=True)
 class Drop:
-    """What removing the layers `first`..`last` does to the model (equation 9).
+    """The effect of removing the layers `first`..`last` (arXiv:2412.13795, equation 9).
 
     :param value: the measure without these layers.
     :param change: `value` minus the measure of the whole model.
-    :param low: lower end of the change's 95% interval over sequences; `None` where it cannot be had.
+    :param low: lower end of the 95% interval of `change` over sequences; `None` for a single sequence.
     :param high: upper end.
     """
 
@@ -56,17 +56,17 @@ class Drop:
 class Drops:
     """Performance drop of every layer: ΔP = P without the layer − P of the whole model.
 
-    :param measure: what P is, for example `loss`, or the metric of a `task`.
-    :param task: of lm-eval, if P is the score of one.
-    :param unit: its unit, for example `nats per token`.
-    :param better: whether a `lower` or a `higher` P is better; where lower is, a positive ΔP is harm.
+    :param measure: the measure P, for example `loss`, or the metric of a `task`.
+    :param task: lm-eval task, if P is its score; else empty.
+    :param unit: unit of P, for example `nats per token`.
+    :param better: whether a `lower` or a `higher` P is better. If lower is better, a positive ΔP is harm.
     :param original: P of the whole model.
-    :param skipped: each layer skipped whole, which is the papers' definition.
-    :param zeroed: each layer with its two branches set to zero and its norms on the stream kept; equal to `skipped` for
-        Pre-LN, and not for Post-LN; empty where the model's branches are not known or it was not measured.
-    :param blocks: blocks of two and more consecutive layers, skipped whole.
-    :param tokens: tokens (or images, or task questions) that P is measured on.
-    :param sequences: sequences that they are in, which the intervals are over.
+    :param skipped: each layer skipped entirely, the definition of the papers.
+    :param zeroed: each layer with both branches set to zero and its norms on the stream kept. Equal to `skipped` for Pre-LN but not
+        for Post-LN. Empty if the model's branches are unknown or it was not measured.
+    :param blocks: blocks of two or more consecutive layers, skipped entirely.
+    :param tokens: number of tokens (or images, or task questions) that P is measured on.
+    :param sequences: number of sequences that contain them; the intervals are over sequences.
     """
 
     measure: str
@@ -82,12 +82,12 @@ class Drops:
 
     @property
     def harm(self) -> int:
-        """The sign of a change that is harm."""
+        """Sign of a change for the worse: 1 if lower is better, else −1."""
         return 1 if self.better == "lower" else -1
 
 
 def zeroing_differs(drops: Drops) -> bool:
-    """Whether zeroed branches do anything else than a skipped layer, beyond rounding."""
+    """Whether zeroing the branches and skipping the layer give different drops, beyond rounding: 1e-4 of the largest drop."""
     skipped = {drop.first: drop.change for drop in drops.skipped}
     rounding = 1e-4 * max((abs(change) for change in skipped.values() if math.isfinite(change)), default=0.0)
     pairs = [(drop.change, skipped[drop.first]) for drop in drops.zeroed if drop.first in skipped]
@@ -96,13 +96,13 @@ def zeroing_differs(drops: Drops) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class ResidualStream:
-    """The residual stream by depth, means over tokens.
+    """Statistics of the residual stream by depth, means over tokens.
 
-    :param entry_variance: variance over features of x¹; `variance` is that of the stream where it leaves each sublayer.
-    :param entry_norm: L2 norm of x¹; `norm` is that of the stream where it leaves each sublayer.
-    :param share: ‖branch‖ / (‖skip‖ + ‖branch‖) in the sum of each sublayer: 0 adds nothing, 1 replaces the stream.
-        Empty where the model's branches are not known.
-    :param gains: norm's name within the layer → its mean |gain| in each layer; `None` where a layer has no such norm.
+    :param entry_variance: variance over features of x¹; `variance`: that of the stream after each sublayer.
+    :param entry_norm: L2 norm of x¹; `norm`: that of the stream after each sublayer.
+    :param share: ‖branch‖ / (‖skip‖ + ‖branch‖) in the sum of each sublayer. 0: the branch adds nothing; 1: it replaces the stream.
+        Empty if the model's branches are unknown.
+    :param gains: name of a norm within the layer → its mean |gain| in each layer; `None` for layers without this norm.
     """
 
     entry_variance: float
@@ -118,9 +118,9 @@ class Gradients:
     """Gradients of the mean loss, from one backward pass.
 
     :param norm: L2 norm of the gradient of each sublayer's weights, its own norms included.
-    :param gate: ∂loss/∂g for a gate g = 1 on each branch; −∂loss/∂g estimates the loss added by removing the branch.
-    :param loss: the mean loss, nats per token.
-    :param tokens: predicted tokens of the batches.
+    :param gate: ∂loss/∂g for a gate g = 1 on each branch; −∂loss/∂g is the first-order estimate of the loss increase without it.
+    :param loss: the mean loss, nats per token (or image).
+    :param tokens: number of predicted tokens (or images).
     """
 
     norm: Profile
@@ -133,10 +133,10 @@ class Gradients:
 class Jacobian:
     """The Jacobian J = ∂y_t/∂x_t of each layer's output with respect to its input at the same token, mean over tokens.
 
-    :param largest: its largest singular value.
-    :param distance: the largest singular value of J − I, 0 for an identity map.
-    :param typical: root mean square of ‖(J − I)v‖ over random directions v of length 1, which is ‖J − I‖_F / √D.
-    :param tokens: sampled tokens.
+    :param largest: largest singular value of J.
+    :param distance: largest singular value of J − I; 0 for an identity map.
+    :param typical: root mean square of ‖(J − I)v‖ over random unit vectors v, an estimate of ‖J − I‖_F / √D.
+    :param tokens: number of sampled tokens.
     """
 
     largest: tuple[float, ...]
@@ -149,8 +149,8 @@ class Jacobian:
 class Omission:
     """A part of a diagnosis that could not be measured.
 
-    :param kind: `unknown-branches`: where the branches of a layer are is not known; `no-loss`: the model has no loss on this data.
-    :param model_type: of the model.
+    :param kind: `unknown-branches`: the branches of the family's layers are unknown; `no-loss`: the model has no loss on this data.
+    :param model_type: `model_type` of the model's config.
     """
 
     kind: Literal["unknown-branches", "no-loss"]
@@ -159,14 +159,14 @@ class Omission:
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
-    """Everything that was measured of one model.
+    """All measurements of one model.
 
-    :param model: a short name that differs from those of the other models in the same report.
-    :param subject: which model it is, and `text` or `images` what it was measured on.
-    :param drops: by the model's own measure; `None` if it was not asked for.
-    :param tasks: the same by lm-eval tasks, or of images by accuracy.
+    :param model: short name, unique among the models of a report.
+    :param subject: identity of the model; `text` or `images`: the data that it was measured on.
+    :param drops: performance drop by the model's own measure; `None` if it was not requested.
+    :param tasks: performance drop by lm-eval tasks, or for images by accuracy.
     :param initial: gradients of the same architecture with re-initialised weights.
-    :param omitted: what was asked for and could not be measured.
+    :param omitted: measurements that were requested but not possible.
     """
 
     model: str
@@ -186,9 +186,9 @@ class Diagnosis:
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnoses:
-    """The diagnoses of several models on equal terms.
+    """Diagnoses of several models on the same data.
 
-    :param settings: the settings of the run.
+    :param settings: settings of the command.
     """
 
     settings: dict[str, Any]

@@ -1,4 +1,4 @@
-"""The settings of a diagnosis; nothing here needs torch."""
+"""Settings of a diagnosis. Nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -16,60 +16,62 @@ from mixln.placement import MOST_LAYERS
 
 @dataclass(frozen=True, kw_only=True)
 class MeasureSettings:
-    """What is measured of each model, and on how many tokens."""
+    """The measurements to make and the number of tokens for each."""
 
     tokens: Annotated[int, Range(least=2, most=MOST_TOKENS)] = 32_768
-    """Tokens of text for the angular distance, the performance drop and the residual stream (the papers: 262144)."""
+    """Tokens for the angular distance, the performance drop and the residual stream (262144 in the papers)."""
     sequence_length: Annotated[int, Range(least=8, most=10**7)] = 256
-    """Tokens per sequence; less where a model takes or was trained on less."""
+    """Tokens per sequence; reduced to the shortest length that a model accepts or was trained on."""
     batch_size: Batch = 8
     """Sequences per forward pass."""
     drop: bool = True
-    """Whether to measure the performance drop of every layer: about half as many forward passes as the model has layers."""
+    """Measure the performance drop of every layer. Costs about half as many forward passes as the model has layers."""
     blocks: tuple[Annotated[int, Range(least=2, most=MOST_LAYERS, rule="must be sizes of at least 2 layers")], ...] = ()
-    """Also the drop of every block of so many consecutive layers, for example 2 4. Without it, of each size up to half of the
-    layers, the one block at whose ends the residual stream points most alike (Gromov et al.)."""
+    """Measure the drop of all blocks of this many consecutive layers, for example 2 4. By default, one block for each of several
+    sizes up to half of the layers: the one with the smallest angular distance between its ends (Gromov et al.)."""
     gradient_tokens: Annotated[int, Range(least=0, most=MOST_TOKENS)] = 8_192
-    """Tokens for the gradients; 0 leaves them out."""
+    """Tokens for the gradients; 0 to omit them."""
     jacobian_tokens: Annotated[int, Range(least=0, most=MOST_TOKENS)] = 0
-    """Tokens to sample for the Jacobian of each layer, for example 16; 0 leaves it out, because it takes long."""
+    """Tokens to sample for the Jacobian of each layer, for example 16; 0 to omit it. Slow."""
     last_token: bool = False
-    """Angular distance at the last token of each sequence only (Gromov et al.) instead of all tokens."""
+    """Average the angular distance over the last token of each sequence (Gromov et al.) instead of all tokens."""
     tasks: tuple[str, ...] = ()
-    """lm-eval tasks to measure the performance drop by, too; needs `pip install "mixln[tasks]"`."""
+    """lm-eval tasks on which to measure the performance drop as well; needs `pip install "mixln[tasks]"`."""
     task_folder: Path | None = None
-    """Folder of your own lm-eval task files (.yaml). They may hold data and templates; those that run code are refused."""
+    """Folder of your own lm-eval task files (.yaml). They may contain data and templates; files that run code are refused."""
     trust_task_code: bool = False
-    """Let the files of --task-folder run code: !function, metrics of other packages, templates that are no longer in a sandbox."""
+    """Allow the files of --task-folder to run code: !function, metrics of other packages, templates outside the sandbox."""
     task_limit: Count | None = None
-    """Questions per task. Left out, all."""
+    """Questions per task; all by default."""
     memory_gb: Annotated[float, Range(least=0, above=True, most=10**6, rule="must be above 0 and finite")] = 2.0
-    """Gigabytes that the kept inputs of the layers may take; with less, some are computed twice."""
+    """Memory for intermediate layer inputs, GB (10⁹ bytes); inputs that do not fit are recomputed."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Number format of the weights and of the forward pass. bfloat16 halves the memory and blurs small drops."""
+    """dtype of the weights and the forward pass. bfloat16 halves the memory, but small drops are lost in rounding errors."""
     layer_list: str | None = None
-    """Name of the list of layers within the model, for example model.layers, where it is not found."""
+    """Name of the list of layers in the model, for example model.layers, if it cannot be found automatically."""
     seed: Seed = 0
-    """Seed of the re-initialised weights, of masked tokens and of random directions."""
+    """Seed for the re-initialised weights, the masked tokens and the random directions."""
 
     def __post_init__(self) -> None:
         check_numbers(self)
         if not self.tasks and (self.task_folder or self.task_limit):
-            raise SettingsError("task-folder and task-limit need --tasks; name the tasks")
+            raise SettingsError("task-folder and task-limit need --tasks; give the tasks, or omit them")
         if self.trust_task_code and self.task_folder is None:
-            raise SettingsError("trust-task-code is for the files of --task-folder; name the folder, or leave it out")
+            raise SettingsError(
+                "trust-task-code applies to the files of --task-folder; give the folder, or omit trust-task-code"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiagnoseSettings:
-    """Measure what each layer of a model contributes, and say it in words, figures and a report.
+    """Measure what each layer of a model contributes, and write a report with figures.
 
-    For any Hugging Face decoder or encoder, or trials of `mixln compare`; several models are shown side by side. Layers are
-    counted from 1.
+    Works on any Hugging Face decoder, encoder or image classifier, and on trials of `mixln compare`; several models are shown side
+    by side. Layers are counted from 1.
     """
 
     models: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """Models: a hub id, a folder, a GGUF file, a trial of mixln compare, or a whole comparison (its best trial of each placement)."""
+    """Models: hub ids, folders, GGUF files, trials of mixln compare, or whole comparisons (the best trial of each placement)."""
     out: Path = Path("runs/diagnosis")
     """Folder for report.html, the figures and diagnosis.json."""
     cache: Path = field(default_factory=lambda: Path("~/.cache/mixln"))
@@ -79,6 +81,6 @@ class DiagnoseSettings:
 
     def __post_init__(self) -> None:
         if not self.models:
-            raise SettingsError("models must name at least one: a hub id, a folder, a GGUF file or a trial; got none")
+            raise SettingsError("models must name at least one hub id, folder, GGUF file or trial, got none")
         if doubled := [model for model in self.models if self.models.count(model) > 1]:
             raise SettingsError(f"models must not repeat, got {doubled[0]} twice")

@@ -1,4 +1,4 @@
-"""The layers of any Hugging Face model, and running a part of them. Shapes: B batch, T tokens, D hidden size."""
+"""Finds the layers of any Hugging Face model and runs some of them. Shapes: B batch, T tokens, D hidden size."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ Batch = Mapping[str, Tensor]
 class Stack:
     """A model and the list of its layers.
 
-    :param layers: the layers in the order in which the residual stream passes them.
-    :param branches: the two branches of each layer; `None` where the family is not known.
-    :param head: the output layer, where it alone makes the logits of the last hidden state; some models scale or cap them.
+    :param layers: the layers in the order in which the residual stream passes through them.
+    :param branches: the two branches of each layer; `None` if the family is unknown.
+    :param head: the output layer, if logits = head(last hidden state); `None` for models that scale or cap their logits.
     """
 
     model: PreTrainedModel
@@ -39,33 +39,36 @@ class Stack:
         return len(self.layers)
 
     def run(self, batch: Batch) -> Tensor:
-        """The last hidden state (B, T, D) of the model without its head; labels are left out."""
+        """Runs the model without its head and returns the last hidden state (B, T, D). Labels are ignored."""
         return _without_cache(_body(self.model), batch)[0]
 
     def logits(self, batch: Batch) -> Tensor:
-        """What the model's head gives; labels are left out."""
+        """Runs the model with its head and returns the logits. Labels are ignored."""
         return _without_cache(self.model, batch).logits
 
     @property
     def probe(self) -> dict[str, Tensor]:
-        """A small input of the model that is always the same."""
+        """A small, fixed input for the model."""
         return probe(self.model, length=4)
 
     def state_bytes(self, batch: Batch) -> int:
-        """Bytes of one hidden state (B, T, D) of a batch; an image is taken for 1,024 patches, which it seldom exceeds."""
+        """Bytes of one hidden state (B, T, D) of a batch. Images are assumed to have 1,024 patches; few models use more."""
         shape = next(iter(batch.values())).shape
         tokens = shape[0] * (shape[1] if len(shape) == 2 else 1024)
         return tokens * self.model.config.hidden_size * self.model.dtype.itemsize
 
     def entry(self, x_BTD: Tensor) -> Tensor:
-        """The stream that enters the first layer's sublayers: the embedding norm of a placed model sits in that layer."""
+        """Maps the input of the first layer to the stream that enters its sublayers.
+
+        They differ in a placed model with an embedding norm, which is a submodule of the first layer.
+        """
         first = self.layers[0]
         norm = first.stream_in if isinstance(first, PlacedLayer) else None
         return x_BTD if norm is None else norm(x_BTD)
 
     @contextmanager
     def past_entry(self) -> Iterator[None]:
-        """Within it, the first layer takes what :meth:`entry` gives."""
+        """Makes the first layer accept the output of :meth:`entry`, so that the embedding norm is not applied twice."""
         first = self.layers[0]
         with ExitStack() as stack:
             if isinstance(first, PlacedLayer) and first.stream_in is not None:
@@ -74,7 +77,7 @@ class Stack:
 
     @contextmanager
     def skipping(self, layers: Iterable[int]) -> Iterator[None]:
-        """Within it, these layers, counted from 0, pass on what they are given. They still run, and fill their place in a cache of keys."""
+        """Makes these layers, counted from 0, return their input. They still run, so that a key-value cache is complete."""
 
         def passing(index: int) -> Callable[..., Any]:
             def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
@@ -90,7 +93,7 @@ class Stack:
 
     @contextmanager
     def zeroing(self, index: int) -> Iterator[None]:
-        """Within it, both branches of one layer, counted from 0, add zero; its norms on the stream stay."""
+        """Sets the output of both branches of one layer, counted from 0, to zero; its norms on the stream stay."""
         assert self.branches is not None
 
         def zero(module: nn.Module, inputs: Any, output: Any) -> Any:
@@ -105,32 +108,32 @@ class Stack:
 def find_stack(model: PreTrainedModel, layers: str | None = None) -> Stack:
     """Finds the list of a model's layers: the outermost `ModuleList` with `num_hidden_layers` entries.
 
-    :param layers: its name in the model, for example `model.layers`, where it cannot be found.
+    :param layers: name of the list in the model, for example `model.layers`; skips the search.
     :raises SettingsError: if there is no such list, or more than one.
     """
     if layers is not None:
         return _stack(model, _named(model, layers))
     depth = getattr(model.config, "num_hidden_layers", None)
-    found: dict[str, nn.ModuleList] = {}
+    candidates: dict[str, nn.ModuleList] = {}
     for name, module in model.named_modules():
-        inside = any(name.startswith(f"{outer}.") for outer in found)
-        if isinstance(module, nn.ModuleList) and len(module) == depth and not inside:
-            found[name] = module
-    if len(found) != 1:
+        nested = any(name.startswith(f"{outer}.") for outer in candidates)
+        if isinstance(module, nn.ModuleList) and len(module) == depth and not nested:
+            candidates[name] = module
+    if len(candidates) != 1:
         lists = [f"{n} ({len(m)})" for n, m in model.named_modules() if isinstance(m, nn.ModuleList)]
         raise SettingsError(
-            f"the layers of a {model.config.model_type!r} model cannot be found: {len(found) or 'no'} lists of "
-            f"{depth} modules; name one with --layer-list, of: {', '.join(lists[:8]) or 'none'} "
+            f"the layers of a {model.config.model_type!r} model cannot be found: it has {len(candidates) or 'no'} lists of "
+            f"{depth} modules; choose one with --layer-list, of: {', '.join(lists[:8]) or 'none'} "
             f"(known families: {', '.join(FAMILIES)}, and those that mixln places)"
         )
-    return _stack(model, next(iter(found.values())))
+    return _stack(model, next(iter(candidates.values())))
 
 
 def _named(model: PreTrainedModel, name: str) -> nn.ModuleList:
     lists = {n: m for n, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m)}
     if name not in lists:
         raise SettingsError(
-            f"layer-list {name!r} is no list of modules of this model; it has: {', '.join(lists) or 'none'}"
+            f"layer-list {name!r} is not a list of modules in this model; it has: {', '.join(lists) or 'none'}"
         )
     return lists[name]
 
@@ -140,8 +143,8 @@ def _stack(model: PreTrainedModel, layers: nn.ModuleList) -> Stack:
     branches: tuple[Branches, ...] | None = None
     if several := next((layer for layer in layers if isinstance(layer, PlacedLayer) and layer.states != "one"), None):
         raise SettingsError(
-            f"this model keeps {several.states} residual streams ({type(several).__name__}), and angles between layers, layers left "
-            "out and pruning are defined for one; compare it by its loss"
+            f"this model has {several.states} residual streams ({type(several).__name__}), and angular distance, performance drop "
+            "and pruning are defined for one; compare it by its loss"
         )
     if all(isinstance(layer, PlacedLayer) for layer in layers):
         branches = tuple(_placed(layer) for layer in layers)  # type: ignore[arg-type]
@@ -152,23 +155,25 @@ def _stack(model: PreTrainedModel, layers: nn.ModuleList) -> Stack:
 
 
 def _body(model: PreTrainedModel) -> nn.Module:
-    """The model without its head: itself where it has none, though a part of it may have the name that the body of others has."""
+    """The model without its head."""
+    # A model without a head may still have a submodule named like the body of its siblings, which base_model would return.
     classes: Any = MODEL_MAPPING.get(type(model.config), ())
     return model if isinstance(model, classes) else model.base_model
 
 
 @torch.no_grad()
 def _head(stack: Stack) -> nn.Module | None:
+    """The output layer, if applying it to the last hidden state gives exactly the model's logits."""
     head = stack.model.get_output_embeddings()
     if not isinstance(head, nn.Linear):
         return None
     with evaluating(stack.model):
         try:
             last_BTD = stack.run(stack.probe)
-        except Exception as error:  # whatever the code of a family raises
+        except Exception as error:  # a family's code may raise anything
             raise SettingsError(
-                f"this {stack.model.config.model_type!r} model cannot be run on a plain input, and so it can be neither diagnosed nor "
-                f"pruned: {first_line(error)}; name another model"
+                f"this {stack.model.config.model_type!r} model cannot be run on a plain input, so it can be neither diagnosed nor "
+                f"pruned: {first_line(error)}; choose another model"
             ) from error
         if head.in_features != last_BTD.shape[-1]:
             return None
@@ -182,7 +187,8 @@ def _has(layer: nn.Module, name: str) -> bool:
 def _placed(layer: PlacedLayer) -> Branches:
     def branch(name: str, output: str, residual: str, record: Sublayer) -> Branch:
         stream = residual
-        if record.stream_in is not None:  # what is added to is what f, or the norm before it, is given
+        # With stream_in, the skip is the normalized stream: the input of branch_in, or of f itself.
+        if record.stream_in is not None:
             stream = f"{residual}.branch_in" if record.branch_in is not None else name
         return Branch(output=output, stream=stream, weights=(name, residual))
 
@@ -194,20 +200,18 @@ def _placed(layer: PlacedLayer) -> Branches:
 
 
 def fresh(model: PreTrainedModel, config: PreTrainedConfig) -> PreTrainedModel:
-    """A model of the same class, number format and device with re-initialised weights.
-
-    Built in its number format as `from_pretrained` does it: `.to(dtype)` would round the rotary frequencies too.
-    """
+    """A model of the same class, dtype and device with re-initialised weights."""
+    # Built in its dtype, as from_pretrained does: .to(dtype) would also round the rotary frequencies.
     return type(model)._from_config(config, dtype=model.dtype).to(model.device)  # type: ignore[call-arg]
 
 
 @dataclass(eq=False)
 class Recording:
-    """One batch's way through the layers: enough to go on from any of them.
+    """A forward pass of one batch, recorded so that it can be continued from any layer.
 
-    :param states: layer, counted from 0 → its input (B, T, D); L → the output of the last. Those that were to be kept.
-    :param calls: what else each layer was called with.
-    :param outputs: what each layer returned, without its tensors: a hidden state alone, or one in a tuple.
+    :param states: layer, counted from 0 → its input (B, T, D); L → the output of the last layer. Holds every n-th layer only.
+    :param calls: the other arguments of each layer's call.
+    :param outputs: the form of each layer's output: `None` for a tensor, else a tuple of the same length.
     """
 
     stack: Stack
@@ -217,16 +221,16 @@ class Recording:
     outputs: list[tuple[None, ...] | None] = field(default_factory=list)
 
     def entered(self, index: int) -> Tensor:
-        """The stream that enters the sublayers of layer `index`, counted from 0; of L, the output of the last layer."""
+        """The stream that enters the sublayers of layer `index`, counted from 0; for L, the output of the last layer."""
         return self.stack.entry(self.states[0]) if index == 0 else self.states[index]
 
     def advance(self, index: int, x_BTD: Tensor) -> Tensor:
-        """Runs layer `index`, counted from 0, on another input than its own."""
+        """Runs layer `index`, counted from 0, on another input."""
         args, kwargs = self.calls[index]
         return first_of(self.stack.layers[index](x_BTD, *args, **kwargs))
 
     def inputs(self) -> Iterator[Tensor]:
-        """The input of each layer, first layer first; those that were not kept are computed again from the one before."""
+        """The input of each layer, first layer first; those that were not kept are recomputed from the previous one."""
         x_BTD = self.states[0]
         for index in range(len(self.stack)):
             x_BTD = self.states[index] if index in self.states else self.advance(index - 1, x_BTD)
@@ -234,7 +238,7 @@ class Recording:
 
     @contextmanager
     def starting(self, index: int, x_BTD: Tensor) -> Iterator[None]:
-        """Within it, running the model on the batch costs only the layers from `index` on, which get `x_BTD`."""
+        """Replaces the layers before `index` by the constant `x_BTD`, so that running the batch costs only the layers from there on."""
 
         def jump(output: tuple[None, ...] | None) -> Callable[..., Any]:
             return lambda *args, **kwargs: _in_place_of(output, x_BTD)
@@ -247,21 +251,22 @@ class Recording:
 
 @contextmanager
 def recording(stack: Stack, batch: Batch, *, every: int = 1) -> Iterator[Recording]:
-    """Within it, one run of the model on the batch fills the recording.
+    """Records the forward pass of the batch that the caller runs inside the `with` block.
 
-    :param every: keep the input of every so-manieth layer.
-    :raises SettingsError: if a layer's input is not the output of the one before it.
-    :raises CheckpointError: if a state is not finite; it names the first layer.
+    :param every: keeps the input of every `every`-th layer.
+    :raises SettingsError: if a layer's input is not the previous layer's output.
+    :raises CheckpointError: if a state is not finite; names the first such layer.
     """
     record = Recording(stack, batch)
     depth = len(stack)
-    last: Tensor | None = None
+    last: Tensor | None = None  # output of the layer that ran last
 
     def keep(index: int, x_BTD: Tensor) -> None:
+        # Padding may be NaN where attention masks whole rows, so only real tokens count.
         if not torch.isfinite(x_BTD).all() and not torch.isfinite(x_BTD[real_tokens(batch, x_BTD)]).all():
             raise CheckpointError(
-                f"the activations {f'that layer {index} gives' if index else 'that enter layer 1'} are not finite, and "
-                f"{'all before are' if index else 'no layer has run yet'}: the weights are damaged, or need another --precision"
+                f"the activations {f'after layer {index}' if index else 'before layer 1'} are not finite"
+                f"{', and all earlier ones are' if index else ''}: the weights are corrupt, or need another --precision"
             )
         if index % every == 0 or index == depth:
             record.states[index] = x_BTD
@@ -271,12 +276,13 @@ def recording(stack: Stack, batch: Batch, *, every: int = 1) -> Iterator[Recordi
             x_BTD, args, kwargs = split_call(args, kwargs)
             if x_BTD.dim() != 3 or len(x_BTD) != len(next(iter(batch.values()))):
                 raise SettingsError(
-                    f"layer {index + 1} takes {tuple(x_BTD.shape)} for (sequences, tokens, hidden size); such a model cannot be diagnosed"
+                    f"the input of layer {index + 1} must have the shape (sequences, tokens, hidden size), got {tuple(x_BTD.shape)}; "
+                    "such a model cannot be diagnosed"
                 )
             if last is not None and x_BTD is not last and not torch.equal(x_BTD, last):
                 raise SettingsError(
-                    f"layer {index + 1} is not fed by layer {index} alone, so its removal has no meaning here; "
-                    "name another list with --layer-list"
+                    f"the input of layer {index + 1} is not the output of layer {index}, so removing a layer is not defined here; "
+                    "choose another list with --layer-list"
                 )
             keep(index, x_BTD)
             record.calls.append((args, kwargs))
@@ -295,14 +301,14 @@ def recording(stack: Stack, batch: Batch, *, every: int = 1) -> Iterator[Recordi
         yield record
     if last is None or len(record.calls) != depth:
         raise SettingsError(
-            f"{len(record.calls)} of {depth} layers ran in a forward pass; name another list with --layer-list"
+            f"{len(record.calls)} of {depth} layers ran in a forward pass; choose another list with --layer-list"
         )
     keep(depth, last)
 
 
 @contextmanager
 def hooks() -> Iterator[Callable[[Any], None]]:
-    """Yields a function that takes the handles of hooks; all are removed at the end."""
+    """Yields a function that registers handles of hooks; all are removed on exit."""
     with ExitStack() as stack:
 
         def add(handle: Any) -> None:
@@ -313,7 +319,7 @@ def hooks() -> Iterator[Callable[[Any], None]]:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Within it, the model is in evaluation mode; afterwards in the mode it was in."""
+    """Sets the model to evaluation mode, and restores the mode of every module on exit."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
@@ -324,32 +330,33 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def first_of(output: Any) -> Tensor:
-    """The hidden state in what a layer or a branch returns: a tensor, or the first of a tuple."""
+    """The hidden state in the output of a layer or branch: the tensor, or the first entry of the tuple."""
     return output[0] if _is_tuple(output) else output
 
 
 def _in_place_of(output: Any, x_BTD: Tensor) -> Any:
-    """Another hidden state in the form of what a layer or a branch returned."""
+    """Replaces the hidden state in the output of a layer or branch."""
     return (x_BTD, *output[1:]) if _is_tuple(output) else x_BTD
 
 
 def _is_tuple(output: Any) -> bool:
-    """:raises SettingsError: if it names its parts: then there is more than one stream, as in Reformer."""
+    """:raises SettingsError: for a named tuple: such layers have more than one stream, as in Reformer."""
     if hasattr(output, "_fields"):
         raise SettingsError(
-            f"the layers of this model give {', '.join(output._fields)}; such a model can be neither diagnosed nor pruned"
+            f"the layers of this model return {', '.join(output._fields)}; such a model can be neither diagnosed nor pruned"
         )
     return isinstance(output, tuple | list)
 
 
 def real_tokens(batch: Batch, x_BTD: Tensor) -> Tensor:
-    """Which positions hold a token and not padding: (B, T), all where the batch has no attention mask."""
+    """Mask (B, T) of the positions that are not padding; all of them if the batch has no attention mask."""
     mask_BT = batch.get("attention_mask")
     return torch.ones(x_BTD.shape[:2], dtype=torch.bool, device=x_BTD.device) if mask_BT is None else mask_BT.bool()
 
 
 def _without_cache(model: nn.Module, batch: Batch) -> Any:
-    """Calls the model without its labels, and without a cache of keys: a second run would be appended to the first."""
+    """Calls the model without labels and without a key-value cache."""
+    # With a cache, the keys of a second run would be appended to those of the first.
     inputs: dict[str, Any] = {name: value for name, value in batch.items() if name != "labels"}
     if "use_cache" in inspect.signature(model.forward).parameters:
         inputs["use_cache"] = False
@@ -357,7 +364,7 @@ def _without_cache(model: nn.Module, batch: Batch) -> Any:
 
 
 def split_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, tuple[Any, ...], dict[str, Any]]:
-    """The hidden state that a layer or one of its modules is called with, by position or by name, and the rest of the call."""
+    """Splits the call of a layer or one of its modules: the hidden state, passed by position or by name, and the other arguments."""
     if args:
         return args[0], args[1:], kwargs
     rest = dict(kwargs)
@@ -366,7 +373,8 @@ def split_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, t
 
 @contextmanager
 def _replaced(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Within it, the module's own forward is another; the instance's attribute goes before the class's."""
+    """Replaces the module's forward and restores it on exit."""
+    # An instance attribute takes precedence over the class's method; accelerate may have set one already.
     before = module.__dict__.get("forward")
     module.forward = forward
     try:

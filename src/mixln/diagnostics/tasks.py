@@ -1,4 +1,4 @@
-"""Performance drop by lm-eval tasks. Optional: it needs the package lm-eval."""
+"""Performance drop by lm-eval tasks. Needs the optional package lm-eval."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ log = logging.getLogger(__name__)
 
 
 def task_drops(harness: Harness, stack: Stack, tokenizer: Any, *, batch_size: int) -> tuple[Drops, ...]:
-    """The performance drop of every layer, skipped whole, by each task: one evaluation for the whole model and one a layer.
+    """The performance drop of every skipped layer on each task, from one evaluation of the whole model and one per layer.
 
-    ΔP is the mean over questions of the task's first metric without the layer, minus that of the whole model; its
-    interval is over questions.
+    ΔP is the mean over questions of the task's first metric without the layer, minus that of the whole model. Intervals are over
+    questions.
 
     :raises SettingsError: if a task has no metric that is a mean over questions.
     """
-    found = []
+    results = []
     for name in harness.names:
         whole = _metric(harness, name, stack, tokenizer, batch_size)
         values, weights = _tensor(whole.values), _tensor(whole.weights or (1.0,) * len(whole.values))
@@ -35,7 +35,7 @@ def task_drops(harness: Harness, stack: Stack, tokenizer: Any, *, batch_size: in
             with stack.skipping([index]):
                 without = _metric(harness, name, stack, tokenizer, batch_size)
             drops.append(removal(index, index, _tensor(without.values), values, weights))
-        found.append(
+        results.append(
             Drops(
                 measure=whole.name,
                 task=name,
@@ -47,7 +47,7 @@ def task_drops(harness: Harness, stack: Stack, tokenizer: Any, *, batch_size: in
                 sequences=len(values),
             )
         )
-    return tuple(found)
+    return tuple(results)
 
 
 def _metric(harness: Harness, name: str, stack: Stack, tokenizer: Any, batch_size: int) -> TaskMetric:
@@ -55,7 +55,7 @@ def _metric(harness: Harness, name: str, stack: Stack, tokenizer: Any, batch_siz
         score = harness.score(name, stack.model, tokenizer, batch_size=batch_size)
     if metric := next((metric for metric in score.metrics if metric.values), None):
         return metric
-    raise SettingsError(f"tasks: {name} has no metric that is a mean over questions; name another task")
+    raise SettingsError(f"tasks: {name} has no metric that is a mean over questions; choose another task")
 
 
 def _tensor(values: tuple[float, ...]) -> torch.Tensor:

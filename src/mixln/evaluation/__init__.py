@@ -1,4 +1,4 @@
-"""Evaluation on lm-eval's tasks, from the hub or from an installed package, and paired comparisons on the same questions.
+"""Evaluation on lm-eval tasks, with questions from the hub or an installed package, and paired comparisons of models.
 
-lm-eval is optional (`pip install "mixln[tasks]"`).
+Needs the optional package lm-eval (`pip install "mixln[tasks]"`).
 """

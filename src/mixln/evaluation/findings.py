@@ -1,4 +1,4 @@
-"""What an evaluation on tasks shows beside its numbers, as data."""
+"""Findings of an evaluation on tasks, as data."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from mixln.evaluation.results import Evaluation, Scores
 from mixln.findings import Finding
 
 Z = 1.96
-"""Standard errors above chance level from which an accuracy is significantly above it, at 5%."""
+"""Standard errors by which an accuracy must exceed chance level to be significant at the 5% level (two-sided, normal)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TruncatedQuestions(Finding):
-    """Questions that are longer than the model's context, whose beginning lm-eval cuts off."""
+    """Questions longer than the model's context, of which lm-eval drops the beginning."""
 
     model: str
     task: str
@@ -24,9 +24,9 @@ class TruncatedQuestions(Finding):
 
 @dataclass(frozen=True, kw_only=True)
 class LimitedQuestions(Finding):
-    """Only the first questions of each task were asked.
+    """Only the first questions of each task were used.
 
-    :param option: that limits them.
+    :param option: command-line option that sets the limit.
     """
 
     limit: int
@@ -42,12 +42,12 @@ class ModelAtChance(Finding):
 
 
 def findings(evaluation: Evaluation) -> tuple[Finding, ...]:
-    """What a reader of the scores must know. It is computed from the numbers, and not stored."""
+    """The caveats of an evaluation, computed from its numbers and not stored."""
     limit = evaluation.question_limit
     return (
-        *(found for model in evaluation.models for found in _truncated(model)),
+        *(finding for model in evaluation.models for finding in _truncated(model)),
         *([LimitedQuestions(limit=limit, option="--limit")] if limit is not None else []),
-        *(found for model in evaluation.models for found in _at_chance(model)),
+        *(finding for model in evaluation.models for finding in _at_chance(model)),
     )
 
 

@@ -1,4 +1,4 @@
-"""Evaluations of version 1, which held facts and notes in words, in the form of today."""
+"""Upgrades evaluations of version 1, which stored facts and notes as sentences, to the current schema."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from mixln.runs.provenance import former_provenance
 
 
 def scores(entries: dict[str, Any]) -> dict[str, Any]:
-    """All tasks by one model."""
+    """Upgrades the scores of one model."""
     return {"model": entries["model"], "scores": entries["scores"], "subject": None}
 
 
 def evaluation(entries: dict[str, Any]) -> dict[str, Any]:
-    """Several models on the same tasks."""
+    """Upgrades an evaluation of several models."""
     return {
         "settings": entries["settings"],
         "models": list(map(scores, entries["models"])),

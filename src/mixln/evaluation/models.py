@@ -1,4 +1,4 @@
-"""Evaluations of several models on equal terms: the same questions in the same words, one task after the other."""
+"""Evaluates several models under equal conditions: the same questions and the same prompts."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from mixln.runs.schema import Schema
 log = logging.getLogger(__name__)
 
 HUB_TOKENS = 2_000_000
-"""Tokens up to which a hub data set is streamed for its held-out part."""
+"""Number of tokens to stream from a hub data set, of which the held-out part is used."""
 SCORES = "scores"
-"""Folder of the scores that an evaluation has, one file a model and task."""
+"""Folder of the finished scores in an evaluation's folder, one file per model and task."""
 KEPT = Schema(
     kind="score",
     file="score.json",
@@ -44,7 +44,7 @@ KEPT = Schema(
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationPlan:
-    """The models with their tokenizers, and the tasks with their data: everything that can be wrong has been looked at."""
+    """The models, not yet loaded, with their tokenizers, and the tasks with their data. All inputs have been checked."""
 
     sources: Sequence[Source]
     titles: Sequence[str]
@@ -54,22 +54,21 @@ class EvaluationPlan:
 
 
 def prepare_exam(sources: Sequence[Source], settings: TaskSettings, text: NamedText, *, cache: Path) -> EvaluationPlan:
-    """Finds tasks, questions and tokenizers.
+    """Loads the tasks, their questions and the tokenizers.
 
-    :param text: of the task `perplexity`; where none is named, of trials what they held out.
-    :raises SettingsError: for a task that is not known, or a model that is no decoder; :class:`DataError` for data that cannot be had
-        or a tokenizer that does not fit.
+    :param text: text of the task `perplexity`. By default the held-out documents of a trial among the models.
+    :param cache: folder for task files.
+    :raises SettingsError: if a task is unknown or a model is not a decoder.
+    :raises DataError: if data cannot be loaded or a tokenizer does not match its model.
     """
     if others := [source.title for source in sources if source.task != "causal-lm"]:
-        raise SettingsError(
-            f"models must be decoders with a language-model head, and {others[0]} is none; leave it out"
-        )
+        raise SettingsError(f"models must be decoders with a language-model head, and {others[0]} is not one; omit it")
     titles = titles_of(sources)
     tokenizers = [tokenizer_of(source) for source in sources]
     held_out: list[str] | None = None
     if PERPLEXITY in settings.tasks:
         wanted, trial = corpus_of([source for source in sources if source.trial is not None], text)
-        # What is held out of a stream depends on how much of it there is.
+        # The held-out documents of a stream depend on its length, so a trial's are found with the trial's length.
         held_out = corpus(wanted, tokens=(trial and trial.trial_tokens) or HUB_TOKENS).held_out
     log.info(f"tasks: {', '.join(settings.tasks)}")
     harness = Harness(
@@ -86,37 +85,41 @@ def prepare_exam(sources: Sequence[Source], settings: TaskSettings, text: NamedT
 
 
 def examine(exam: EvaluationPlan, folder: Path, *, done: Callable[[Scores], None]) -> tuple[Scores, ...]:
-    """Asks every model every task; what `folder` holds already is read and not asked again.
+    """Evaluates every model on every task. Scores that `folder` already contains are read, not computed again.
 
-    :param done: told of each model when all its tasks are there.
+    :param done: called with the scores of each model once all its tasks are finished.
     """
-    run, found = RunFolder(folder, RunKind(noun="evaluation")), []
+    run, results = RunFolder(folder, RunKind(noun="evaluation")), []
     for source, title, tokenizer in zip(exam.sources, exam.titles, exam.tokenizers, strict=True):
         asked = _asked(exam, source, tokenizer)
-        kept = {
+        # The request's digest in the name keeps the scores of other settings beside these.
+        files = {
             name: f"{SCORES}/{slug(title).replace(' ', '')}/{slug(name)}-{_digest(asked[name])}.json" for name in asked
         }
-        scores = {name: run.recall(KEPT, asked[name], file) for name, file in kept.items()}
-        model = None
-        for number, (name, file) in enumerate(kept.items(), 1):
+        scores = {name: run.recall(KEPT, asked[name], file) for name, file in files.items()}
+        model = None  # loaded only if a score is missing
+        for number, (name, file) in enumerate(files.items(), 1):
             if scores[name] is None:
                 if model is None:
                     log.info(f"{title}: loading")
                     model = load(source, dtype=exam.settings.precision, device=device())
-                log.info(f"{title}: {name} ({number} of {len(kept)})")
+                log.info(f"{title}: {name} ({number} of {len(files)})")
                 score = exam.harness.score(name, model, tokenizer, batch_size=exam.settings.batch_size)
                 run.keep(KEPT, asked[name], score, file)
                 keep_new()
                 scores[name] = score
-        del model  # before the next one is loaded
-        every = tuple(score for score in scores.values() if score is not None)
-        found.append(Scores(model=title, subject=model_facts(source), scores=every))
-        done(found[-1])
-    return tuple(found)
+        del model  # frees the memory before the next model is loaded
+        finished = tuple(score for score in scores.values() if score is not None)
+        results.append(Scores(model=title, subject=model_facts(source), scores=finished))
+        done(results[-1])
+    return tuple(results)
 
 
 def evaluation(models: Sequence[Scores], exam: EvaluationPlan, settings: dict[str, Any]) -> Evaluation:
-    """The scores of these models, each later one paired with the first."""
+    """The evaluation of these models, with every later model compared with the first.
+
+    :param settings: settings of the command, which are stored.
+    """
     harness = exam.harness
     return Evaluation(
         settings=settings,
@@ -133,15 +136,12 @@ def evaluation(models: Sequence[Scores], exam: EvaluationPlan, settings: dict[st
 
 
 def _asked(exam: EvaluationPlan, source: Source, tokenizer: Any) -> dict[str, Any]:
-    """Everything that a score depends on, by task."""
+    """Task → the request of its score: everything that the score depends on."""
     model = identity(source)
     words = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else str(sorted(tokenizer.get_vocab().items()))
-    settings = {
-        name: value
-        for name, value in to_json(exam.settings).items()
-        if name
-        not in ("tasks", "task_folder", "trust_task_code", "questions")  # what is asked says more than where it lay
-    }
+    # The digest of the questions stands for their sources: the same questions from another source give the same score.
+    sources = ("tasks", "task_folder", "trust_task_code", "questions")
+    settings = {name: value for name, value in to_json(exam.settings).items() if name not in sources}
     return {
         name: to_json(
             {

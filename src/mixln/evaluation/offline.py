@@ -1,7 +1,7 @@
-"""lm-eval's own task definitions, pointed at local files: the same prompts, choices and metrics, and no hub.
+"""lm-eval's task definitions with local data: the same prompts, choices and metrics, without the hub.
 
-Each file includes lm-eval's and changes nothing but where the rows are, so that lm-eval's own command can be given the folder
-with `--include_path` and finds the same tasks.
+Each task file includes lm-eval's own and changes only the location of the rows, so lm-eval's command finds the same tasks if it is
+given the folder with `--include_path`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mixln.evaluation.settings import PERPLEXITY
 from mixln.files import folder_atomic
 
 FORMAT = 1
-"""Changes whenever the files change, so that an old cache is not taken for a new one."""
+"""Version of the written files, part of their folder's name; increase it whenever their contents change."""
 DEFINITIONS = {
     "arc_easy": ("arc/arc_easy.yaml", "test"),
     "arc_challenge": ("arc/arc_challenge.yaml", "test"),
@@ -32,21 +32,22 @@ DEFINITIONS = {
     "social_iqa": ("siqa/siqa.yaml", "validation"),
     "winogrande": ("winogrande/default.yaml", "validation"),
 }
-"""Task → lm-eval's file, and the split that it is evaluated on."""
+"""Task → (lm-eval's task file, split that it is evaluated on)."""
 MMLU_GROUPS = ("_mmlu", "_mmlu_stem", "_mmlu_other", "_mmlu_social_sciences", "_mmlu_humanities")
 MMLU = "mmlu"
 
 
 def names() -> tuple[str, ...]:
-    """The tasks that need no hub where the package is installed."""
+    """The tasks that do not need the hub if the package is installed."""
     return (*DEFINITIONS, MMLU)
 
 
 def write_tasks(cache: Path) -> Path:
-    """Writes the task files and their rows, unless they are there, and returns their folder.
+    """Writes the task files and their rows unless they exist.
 
     :param cache: folder of the cache.
-    :raises DataError: if the package with the questions is not installed.
+    :returns: the folder of the task files.
+    :raises DataError: if the package with the questions is not installed, or this version of lm-eval lacks a task file.
     """
     own = definitions()
     questions.folder()
@@ -73,7 +74,7 @@ def write_tasks(cache: Path) -> Path:
 
 
 def write_perplexity(documents: list[str], cache: Path) -> Path:
-    """Writes the task `perplexity` on these documents, unless it is there, and returns its folder."""
+    """Writes the task `perplexity` on these documents unless it exists, and returns its folder."""
     own = definitions()
     digest = hashlib.sha256("\0".join(documents).encode("utf-8")).hexdigest()
     target = cache.absolute() / "tasks" / _key(FORMAT, digest, version("lm-eval"), own, cache.absolute())
@@ -96,6 +97,7 @@ def definitions() -> Path:
 
     :raises SettingsError: if lm-eval is not installed.
     """
+    # Importing lm_eval takes seconds; its location does not need it.
     spec = find_spec("lm_eval")
     if spec is None or spec.origin is None:
         raise SettingsError('tasks need the package lm-eval; run pip install "mixln[tasks]"')
@@ -103,7 +105,7 @@ def definitions() -> Path:
 
 
 def _write_task(path: Path, definition: Path, files: dict[str, Path], entries: dict[str, Any] | None = None) -> None:
-    """:param files: split → where its rows are; the definition's other splits are not there."""
+    """:param files: split → file of its rows. All other splits of the definition are removed."""
     if not definition.is_file():
         raise DataError(
             f"lm-eval {version('lm-eval')} has no {definition.parent.name}/{definition.name}; install lm-eval 0.4.13"
@@ -129,7 +131,7 @@ def _write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def _yaml(entries: dict[str, Any]) -> str:
-    return json.dumps(entries, indent=1, ensure_ascii=False) + "\n"  # JSON is YAML
+    return json.dumps(entries, indent=1, ensure_ascii=False) + "\n"  # JSON is a subset of YAML
 
 
 def _key(*parts: Any) -> str:

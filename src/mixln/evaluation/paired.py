@@ -1,4 +1,4 @@
-"""Two models on the same questions."""
+"""Paired comparison of two models on the same questions."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from scipy import stats
 from mixln.evaluation.results import Pair, Scores, TaskMetric
 
 CONFIDENCE = 0.95
+"""Confidence level of the intervals."""
 
 
 def pairs(model: Scores, baseline: Scores) -> tuple[Pair, ...]:
-    """The difference of two models by every metric that is a mean over questions and was asked on the same ones."""
-    found = []
+    """The differences of two models in every metric that is a mean over questions and has the same number of them."""
+    results = []
     for score in model.scores:
         other = baseline.score(score.task)
         for metric in score.metrics:
             against = other.metric(metric.name) if other else None
             if against is not None and metric.values and len(metric.values) == len(against.values):
-                found.append(_pair(score.task, model.model, baseline.model, metric, against))
-    return tuple(found)
+                results.append(_pair(score.task, model.model, baseline.model, metric, against))
+    return tuple(results)
 
 
 def _pair(task: str, model: str, baseline: str, metric: TaskMetric, against: TaskMetric) -> Pair:
-    """D = Σ (aᵢ − bᵢ) / Σ wᵢ, with the standard error √(n/(n−1) Σ (aᵢ − bᵢ − D wᵢ)²) / Σ wᵢ of a ratio."""
+    """D = Σ (aᵢ − bᵢ) / Σ wᵢ, a ratio estimator with the standard error √(n/(n−1) Σ (aᵢ − bᵢ − D wᵢ)²) / Σ wᵢ."""
     a, b = np.array(metric.values), np.array(against.values)
     count = len(a)
     weights = np.array(metric.weights) if metric.weights else np.ones(count)
@@ -37,8 +38,8 @@ def _pair(task: str, model: str, baseline: str, metric: TaskMetric, against: Tas
     if set(np.concatenate([a, b])) <= {0.0, 1.0}:
         low, high, p = _exact(better, worse, count)
     else:
-        reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, max(1, count - 1))) * error
-        low, high = difference - reach, difference + reach
+        half = float(stats.t.ppf((1 + CONFIDENCE) / 2, max(1, count - 1))) * error
+        low, high = difference - half, difference + half
         p = float(2 * stats.t.sf(abs(difference) / error, max(1, count - 1))) if error else float(difference == 0)
     return Pair(
         task=task,
@@ -55,16 +56,17 @@ def _pair(task: str, model: str, baseline: str, metric: TaskMetric, against: Tas
 
 
 def _exact(better: int, worse: int, count: int) -> tuple[float, float, float]:
-    """Interval and p of the difference of two shares of `count` questions, from those that one model alone answers rightly.
+    """Interval and p-value of the difference of two accuracies over n = `count` questions.
 
-    p is McNemar's exact test: of m = better + worse such questions, each is as likely one model's as the other's. The interval is
-    m/n (2q − 1) for q in Clopper and Pearson's interval of better/m: it excludes 0 where p < 0.05. Where the models agree on every
-    question, it is what one may have missed: ±(1 − 0.025^(1/n)).
+    The p-value is that of McNemar's exact test. Under its null hypothesis each of the m = better + worse questions that only one model
+    answers correctly is equally likely to be either model's. The interval is m/n (2q − 1) for q in the Clopper-Pearson interval of
+    better/m; it excludes 0 if and only if p < 0.05. If the models agree on all questions, it is ±(1 − 0.025^(1/n)): a larger rate of
+    disagreement would have shown itself in n questions with a probability of at least 97.5%.
     """
     if better + worse == 0:
-        reach = 1 - ((1 - CONFIDENCE) / 2) ** (1 / count)
-        return -reach, reach, 1.0
+        half = 1 - ((1 - CONFIDENCE) / 2) ** (1 / count)
+        return -half, half, 1.0
     test = stats.binomtest(better, better + worse)
-    found = test.proportion_ci(CONFIDENCE)
-    low, high = ((better + worse) / count * (2 * share - 1) for share in (found.low, found.high))
+    interval = test.proportion_ci(CONFIDENCE)
+    low, high = ((better + worse) / count * (2 * share - 1) for share in (interval.low, interval.high))
     return float(low), float(high), float(test.pvalue)

@@ -1,4 +1,4 @@
-"""What an evaluation found, as frozen records: `evaluation.json` is one :class:`Evaluation`."""
+"""Results of an evaluation: frozen records. `evaluation.json` contains one :class:`Evaluation`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from mixln.runs.schema import Schema
 
 @dataclass(frozen=True, kw_only=True)
 class TaskMetric:
-    """One metric of a task, as lm-eval gives it.
+    """One metric of a task, as reported by lm-eval.
 
     :param name: for example `acc` or `acc_norm`.
-    :param stderr: lm-eval's standard error; `None` where it has none.
-    :param chance: its chance level; `None` where that has no meaning.
-    :param values: of every question, in their order; the metric is Σ values / Σ weights. Empty where it is no such mean.
-    :param weights: of every question; empty where all are 1.
+    :param stderr: lm-eval's standard error; `None` if it reports none.
+    :param chance: chance level of the metric; `None` if it has none.
+    :param values: one value per question, in order; the metric is Σ values / Σ weights. Empty if it is not such a mean.
+    :param weights: one weight per question; empty if all are 1.
     """
 
     name: str
@@ -32,12 +32,12 @@ class TaskMetric:
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """One task by one model.
+    """The score of one model on one task.
 
-    :param version: lm-eval's of the task.
-    :param shots: examples in each prompt.
-    :param questions: how many were asked.
-    :param cut: questions that are longer than the model's context, whose beginning lm-eval leaves out.
+    :param version: lm-eval's version of the task.
+    :param shots: number of examples in each prompt.
+    :param questions: number of questions.
+    :param cut: number of questions longer than the model's context, of which lm-eval drops the beginning.
     """
 
     task: str
@@ -56,10 +56,11 @@ class Pair:
     """The difference of two models on the same questions.
 
     :param difference: the model's metric minus the baseline's.
-    :param low: lower end of its 95% interval over questions, by the test that gives p.
-    :param p: of the hypothesis of no difference: McNemar's exact test where every question is right or wrong, else Student's t.
-    :param better: questions that the model alone answers rightly (or better).
-    :param worse: those that the baseline alone does.
+    :param low: lower end of its 95% interval over questions, by the same test as `p`; `high`: upper end.
+    :param p: p-value of the null hypothesis of no difference: McNemar's exact test if every answer is correct or wrong, else
+        Student's t-test.
+    :param better: number of questions that only the model answers correctly (or on which it is better).
+    :param worse: number of questions that only the baseline answers correctly (or on which it is better).
     """
 
     task: str
@@ -76,10 +77,10 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """All tasks by one model.
+    """The scores of one model on all tasks.
 
-    :param model: a short name that differs from those of the other models.
-    :param subject: which model it is; `None` for a trial in its comparison.
+    :param model: short name, unique among the models of the evaluation.
+    :param subject: identity of the model; `None` for a trial in its comparison.
     """
 
     model: str
@@ -92,9 +93,9 @@ class Scores:
 
 @dataclass(frozen=True, kw_only=True)
 class QuestionSources:
-    """Where the questions of the tasks came from.
+    """The sources of the questions, by task.
 
-    :param package: tasks whose questions an installed package holds, `hub` those fetched as their task file says.
+    :param package: tasks whose questions came from the installed package; `hub`: tasks whose questions their task file downloads.
     :param lm_eval: version of lm-eval.
     """
 
@@ -107,8 +108,8 @@ class QuestionSources:
 class Evaluation:
     """Several models on the same tasks.
 
-    :param pairs: every later model against the first.
-    :param question_limit: questions of each task that were asked; `None` for all.
+    :param pairs: every later model compared with the first.
+    :param question_limit: maximum number of questions per task; `None` for all.
     """
 
     settings: dict[str, Any]

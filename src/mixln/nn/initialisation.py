@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -53,13 +54,8 @@ def initialise(
     :param canonical: parameter name → its name in the stock model, which seeds its generator.
     """
     rule = scheme(name)
-    for module in model.modules():
-        if isinstance(module, SelfStarting):
-            for local, value in module.starting_values().items():
-                parameter = getattr(module, local)
-                if not getattr(parameter, INITIALISED, False):
-                    parameter.fill_(value)
-                    setattr(parameter, INITIALISED, True)
+    weight = partial(Weight, hidden_size=hidden_size, layers=layers, initializer_range=initializer_range)
+    _set_starting_values(model)
     drawn = [
         (f"{path}.{local}", parameter, module)
         for path, module in model.named_modules()
@@ -75,27 +71,30 @@ def initialise(
         if getattr(parameter, INITIALISED, False):
             continue  # tied weights: already drawn under the other name
         roles = role(full_name)
-        generator = _generator(base, canonical(full_name))
         parts = [roles] if isinstance(roles, str) else list(roles)
         # The output axis. Linear: (outputs, inputs); fused experts: (experts, outputs, inputs); Conv1D: (inputs, outputs).
         axis = -1 if isinstance(module, Conv1D) else 0 if parameter.ndim == 2 else -2
         # On the meta device, chunk computes the shapes of the parts without memory.
-        shapes = [part.shape for part in torch.empty(parameter.shape, device="meta").chunk(len(parts), dim=axis)]
-        drawn_parts = []
-        for shape, part_role in zip(shapes, parts, strict=True):
-            weight = Weight(
-                role=part_role,
-                shape=tuple(shape),
-                hidden_size=hidden_size,
-                layers=layers,
-                initializer_range=initializer_range,
-            )
-            drawn_parts.append(_draw(weight, rule, generator))
+        shapes = [tuple(part.shape) for part in torch.empty(parameter.shape, device="meta").chunk(len(parts), dim=axis)]
+        generator = _generator(base, canonical(full_name))
+        weights = [weight(role=part_role, shape=shape) for shape, part_role in zip(shapes, parts, strict=True)]
+        drawn_parts = [_draw(part, rule, generator) for part in weights]
         value = drawn_parts[0] if len(parts) == 1 else torch.cat(drawn_parts, dim=axis)
         if isinstance(module, nn.Embedding) and module.padding_idx is not None:
             value[module.padding_idx] = 0.0
         _set(parameter, value)
         setattr(parameter, INITIALISED, True)
+
+
+def _set_starting_values(model: nn.Module) -> None:
+    """Sets the parameters of this package's modules to their initial values, unless they are marked as initialised."""
+    for module in model.modules():
+        if isinstance(module, SelfStarting):
+            for local, value in module.starting_values().items():
+                parameter = getattr(module, local)
+                if not getattr(parameter, INITIALISED, False):
+                    parameter.fill_(value)
+                    setattr(parameter, INITIALISED, True)
 
 
 def _generator(base: int, name: str) -> torch.Generator:

@@ -1,1 +1,1 @@
-"""What a training will need before it is paid for: memory, FLOPs and time, without a weight being allocated."""
+"""Estimates the memory, FLOPs and time of a training run in advance, without allocating any weights."""

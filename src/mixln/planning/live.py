@@ -1,4 +1,4 @@
-"""The memory that a program's tensors take, counted as they come and go. Works on fake tensors, which hold no data."""
+"""Tracks the memory of live tensors. Works on fake tensors, which hold no data."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from torch.utils._pytree import tree_leaves
 
 WEIGHT_COPIES, GRADIENTS, ACTIVATIONS, LOGITS = "weight copies", "gradients", "activations", "logits and loss"
 IN_FLIGHT = "FSDP layers in flight"
-"""Weights that are gathered, gradients that are not yet shared out, and what carries them."""
+"""All-gathered weights, gradients before the reduce-scatter, and the buffers for both."""
 
 
 class LiveMemory(TorchDispatchMode):
-    """Counts the bytes of every storage from the operation that makes it until nothing holds it.
+    """Counts the bytes of every storage from the operation that allocates it until it is freed.
 
-    torch's own `torch.distributed._tools.mem_tracker.MemTracker` counts the same (a test compares the two), but takes ten times as
-    long for it and cannot say what the head and the loss need.
+    `torch.distributed._tools.mem_tracker.MemTracker` gives the same counts (a test compares the two), but is ten times slower and
+    cannot report the head and the loss separately.
 
-    :param model: its parameters and buffers are not counted; a cast of a parameter is a weight copy. It may be sharded by FSDP2.
+    :param model: may be sharded by FSDP2. Its parameters and buffers are not counted. A cast of a parameter counts as a weight copy.
 
-    `peak` is the breakdown, bytes by kind, at the moment when the sum was largest; `highest` is the most of each kind at any moment.
+    `peak`: kind → bytes at the moment of the largest sum. `highest`: kind → largest number of bytes at any moment.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -50,7 +50,7 @@ class LiveMemory(TorchDispatchMode):
         resize = self.resize = torch.UntypedStorage.resize_
 
         def resize_(storage: torch.UntypedStorage, size: int) -> torch.UntypedStorage:
-            """FSDP2 keeps the storages of gathered weights, and makes them empty in between."""
+            """FSDP2 reuses the storages of gathered weights and resizes them to 0 bytes in between."""
             if storage._cdata in self.known:
                 self._resize(storage._cdata, self.known[storage._cdata][0], size)
             return resize(storage, size)
@@ -87,13 +87,13 @@ class LiveMemory(TorchDispatchMode):
         weakref.finalize(storage, self._gone, key)
 
     def complete(self, parameter: Tensor) -> None:
-        """A weight, or this device's share of it, has its gradient."""
+        """Counts the gradient of a weight, or of this device's shard of it, as a gradient from now on."""
         gradient = parameter.grad
         assert gradient is not None
         self._rename(_key(gradient), GRADIENTS)
 
     def _gathered(self, module: nn.Module, _: Any) -> None:
-        """The weights of a module are whole now, so their gradients will be."""
+        """Counts the all-gathered weights of a module, and their unsharded gradients, as in flight."""
         for parameter in module.parameters(recurse=False):
             if _key(parameter) not in self.weights:
                 self.weights.add(_key(parameter))
@@ -134,9 +134,9 @@ def _key(tensor: Tensor) -> int:
 
 
 def _grouped_mm(left: Tensor, right: Tensor, offsets: Tensor | None = None, *_: Any) -> Tensor:
-    """The shape of the experts' product: fake tensors know it for bfloat16 only, while processors and GPUs have it for float32 too.
+    """The result of the experts' grouped product without data. Fake tensors support it in bfloat16 only; CPUs and GPUs in float32 too.
 
-    (S, K) × (E, K, N) → (S, N); where both are matrices, as for the gradient of the weights, (M, S) × (S, N) → (E, M, N).
+    (S, K) × (E, K, N) → (S, N). Of two matrices, as for the gradient of the weights: (M, S) × (S, N) → (E, M, N).
     """
     if left.ndim == right.ndim == 2:
         assert offsets is not None

@@ -1,4 +1,4 @@
-"""The peak of memory of one training step on one device, found by running the step on tensors without data."""
+"""Peak memory of a training step on one device, measured by running the step on fake tensors, which hold no data."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ FLOAT32 = 4
 """Bytes of one weight, and of each of AdamW's two moments."""
 
 ATTENTION = "mixln_plan"
-"""Name of the attention of a model without data: the usual one of torch, and the mask that real tokens would get."""
+"""Name of the attention implementation for fake tensors: SDPA, with the mask that real tokens would get."""
 
 
 def _mask(*, kv_length: int, local_size: int | None = None, **arguments: Any) -> Tensor | None:
-    """None, as for whole sequences, but where a sliding window is narrower than they are.
+    """No mask, as for sequences without padding, unless a sliding window is shorter than the sequence.
 
-    transformers looks for several documents in one sequence in the values of the positions, and takes tensors without values
-    for such: it would then make a mask for each layer, and real training makes none.
+    transformers detects packed documents from the values of the positions. Fake tensors have no values, so it would assume packing
+    and build a mask for every layer, which real training does not.
     """
     if local_size is None or kv_length < local_size:
         return None
@@ -53,12 +53,12 @@ AttentionMaskInterface.register(ATTENTION, _mask)
 class Memory:
     """Bytes on one device.
 
-    :param weights: its float32 weights.
-    :param moments: AdamW's two moments of them.
-    :param buckets: DDP's second copy of the gradients, in which they travel.
-    :param gradients: of all weights, before the update.
-    :param step: kind → bytes at the moment of the forward and backward pass when they need most, with the gradients so far.
-    :param highest: kind → most bytes at any moment of the forward and backward pass.
+    :param weights: float32 weights.
+    :param moments: AdamW's two moments.
+    :param buckets: DDP's communication buckets, a second copy of the gradients.
+    :param gradients: gradients of all weights, before the update.
+    :param step: kind → bytes at the peak of the forward and backward pass, including the gradients computed so far.
+    :param highest: kind → largest number of bytes at any moment of the forward and backward pass.
     """
 
     weights: int
@@ -70,26 +70,26 @@ class Memory:
 
     @property
     def resident(self) -> int:
-        """What is there at every moment."""
+        """Memory in use at all times."""
         return self.weights + self.moments + self.buckets
 
     @property
     def passing(self) -> int:
-        """Most that the forward and backward pass need."""
+        """Peak of the forward and backward pass."""
         return self.resident + sum(self.step.values())
 
     @property
     def updating(self) -> int:
-        """What the update needs."""
+        """Memory during the optimizer update."""
         return self.resident + self.gradients
 
     @property
     def total(self) -> int:
-        """The peak."""
+        """Peak of the whole step."""
         return max(self.passing, self.updating)
 
     def parts(self) -> dict[str, tuple[int, int]]:
-        """Name → (bytes at the peak, most bytes at any moment); the first ones add up to the total."""
+        """Name → (bytes at the peak, largest number of bytes at any moment). The bytes at the peak add up to :attr:`total`."""
         passes = self.passing > self.updating
         parts = {"weights": self.weights, "AdamW moments": self.moments, "DDP buckets": self.buckets}
         both = {name: (size, size) for name, size in parts.items()}
@@ -101,18 +101,18 @@ class Memory:
 
 
 def fake_model(config: PreTrainedConfig, settings: PlanSettings) -> PreTrainedModel:
-    """The placed model without data in its weights; call it, and use what it gives, inside a `FakeTensorMode`."""
+    """The placed model on fake tensors. Call it, and use its outputs, inside a `FakeTensorMode`."""
     with no_init_weights():
         model = build(
             config, placement=settings.placement, init=None, dtype=torch.float32, attn_implementation=ATTENTION
         )
-    model.tie_weights()  # a part of the initialisation that matters here
-    model.config.use_cache = False  # as the Trainer does
+    model.tie_weights()  # no_init_weights skips it, and untied weights would be counted twice
+    model.config.use_cache = False  # as the Trainer sets it
     return model.train()
 
 
 def measure(config: PreTrainedConfig, settings: PlanSettings) -> Memory:
-    """The memory of one device, in the second step or a later one: the first has no moments yet.
+    """The memory of one device in the second or any later step. The first step has no moments yet.
 
     :param config: stock config of the model.
     """
@@ -123,7 +123,7 @@ def measure(config: PreTrainedConfig, settings: PlanSettings) -> Memory:
         if mesh is not None:
             shard(model, torch.device("cpu"), bfloat16=settings.precision == "bfloat16", mesh=mesh)
         step, highest = run_step(model, settings, accumulated=settings.accumulation > 1)
-    share = -(-parameters * FLOAT32 // shards)
+    share = -(-parameters * FLOAT32 // shards)  # rounded up
     return Memory(
         weights=share,
         moments=2 * share,
@@ -136,7 +136,7 @@ def measure(config: PreTrainedConfig, settings: PlanSettings) -> Memory:
 
 @contextmanager
 def _devices(settings: PlanSettings) -> Iterator[DeviceMesh | None]:
-    """The devices that share out a model, of which this process is the first and the others are not there; else `None`."""
+    """The mesh of devices that shard the model, with this process as rank 0 and no others running; `None` without sharding."""
     if not settings.sharded:
         yield None
         return
@@ -150,10 +150,10 @@ def _devices(settings: PlanSettings) -> Iterator[DeviceMesh | None]:
 def run_step(
     model: PreTrainedModel, settings: PlanSettings, *, accumulated: bool = False
 ) -> tuple[dict[str, int], dict[str, int]]:
-    """Runs one forward and backward pass as transformers' Trainer does, and counts: kind → bytes when the sum is largest,
-    and kind → most bytes at any moment.
+    """Runs one forward and backward pass as transformers' Trainer does, and tracks its memory.
 
-    :param accumulated: gradients of earlier micro batches are there.
+    :param accumulated: whether gradients of earlier micro-batches exist.
+    :returns: kind → bytes at the peak, and kind → largest number of bytes at any moment.
     """
     if settings.activation_checkpointing:
         model.activation_checkpointing_enable()
@@ -168,17 +168,17 @@ def run_step(
         _name_head(model, live)
         loss = _loss(model, settings)
         loss.backward()
-    step, highest = ({kind: size for kind, size in found.items() if size} for found in (live.peak, live.highest))
+    step, highest = ({kind: size for kind, size in sizes.items() if size} for sizes in (live.peak, live.highest))
     return step, highest
 
 
 def _loss(model: PreTrainedModel, settings: PlanSettings) -> Tensor:
-    """What `Trainer.compute_loss` gives: its sums are over the tokens of the whole update, and outputs become float32."""
+    """The loss as in `Trainer.compute_loss`: normalized by the tokens of the whole update, with outputs converted to float32."""
     tokens = torch.zeros(settings.micro_batch, settings.sequence_length, dtype=torch.long)
     inputs: dict[str, Any] = {"input_ids": tokens, "labels": tokens, "num_items_in_batch": torch.tensor(tokens.numel())}
     if model.config.to_dict().get("router_aux_loss_coef"):
         inputs["output_router_logits"] = True
-    forward: Any = model.__call__  # with the hooks of FSDP2
+    forward: Any = model.__call__  # not model.forward, which skips the hooks of FSDP2
     if settings.precision == "bfloat16":
         forward = convert_outputs_to_fp32(torch.autocast("cpu", torch.bfloat16)(forward))
     with without_logits(model):
@@ -186,7 +186,7 @@ def _loss(model: PreTrainedModel, settings: PlanSettings) -> Tensor:
 
 
 def _name_head(model: PreTrainedModel, live: LiveMemory) -> None:
-    """What is made from the head on, and in the backward pass until it is through the head, is for logits and loss."""
+    """Counts tensors allocated from the head on, and in the backward pass until it leaves the head, as logits and loss."""
 
     def enter(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         live.kind = LOGITS

@@ -1,4 +1,4 @@
-"""A plan: size, memory, operations and time of a training, and what to change where it does not fit."""
+"""Plans a training run: model size, memory, operations and time, and the changes needed to make it fit."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from mixln.planning.settings import PlanSettings
 from mixln.presets import model_config
 
 RESERVE = 10**9
-"""Bytes of a device that a plan leaves free for the driver's context and its libraries."""
+"""Bytes of each device reserved for the driver's context and libraries."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a training will need.
+    """The requirements of a training run.
 
-    :param parameters: of the model.
-    :param without_embeddings: those that are neither token embeddings nor the head.
-    :param memory: of one device.
-    :param flops: for one token.
-    :param steps: optimizer steps of one training.
-    :param remedy: the least change with which it fits; `None` where it fits as it is, or where nothing here helps.
+    :param parameters: number of parameters.
+    :param without_embeddings: number of parameters outside the token embeddings and the head.
+    :param memory: memory of one device.
+    :param flops: operations per token.
+    :param steps: optimizer steps per run.
+    :param remedy: settings with the smallest change that makes it fit; `None` if it fits already or no change helps.
     """
 
     settings: PlanSettings
@@ -40,22 +40,22 @@ class Plan:
 
     @property
     def tokens(self) -> int:
-        """Training tokens of one training."""
+        """Training tokens per run."""
         return self.steps * self.settings.batch_size * self.settings.sequence_length
 
     @property
     def model_flops(self) -> int:
-        """Operations that one training asks for."""
+        """Model FLOPs per run."""
         return self.flops.model * self.tokens
 
     @property
     def executed_flops(self) -> int:
-        """Operations that the devices compute in one training; more with activation checkpointing."""
+        """Hardware FLOPs per run, which include recomputation by activation checkpointing."""
         return self.flops.executed(self.settings.activation_checkpointing) * self.tokens
 
     @property
     def seconds(self) -> float:
-        """Time of one training: operations / (devices × peak × utilisation). Evaluations and checkpoints are not in it."""
+        """Time per run in seconds: FLOPs / (devices × peak × utilisation). Evaluations and checkpoints are not included."""
         settings = self.settings
         return self.executed_flops / (settings.devices * settings.peak * 1e12 * settings.utilisation)
 
@@ -65,7 +65,7 @@ class Plan:
 
     @property
     def remedy_options(self) -> str:
-        """The remedy as one types it: `--activation-checkpointing --micro-batch-size 8`; nothing if there is none."""
+        """The remedy as command-line options, for example `--activation-checkpointing --micro-batch-size 8`; empty without one."""
         now, then = self.settings, self.remedy
         if then is None:
             return ""
@@ -78,44 +78,44 @@ class Plan:
 
 
 def make_plan(settings: PlanSettings) -> Plan:
-    """Plans a training. Takes seconds, and no memory to speak of, whatever the model's size.
+    """Plans a training run. Takes seconds and little memory, regardless of the model's size.
 
-    :raises SettingsError: if there is no such model or placement, or the two do not go together.
+    :raises SettingsError: if the model or placement is unknown, or the two do not fit together.
     """
     config = model_config(
         settings.model, vocabulary_size=settings.vocabulary_size, sequence_length=settings.sequence_length
     )
     with torch.device("meta"):
         model = build(config, placement=settings.placement, init=None, dtype=torch.float32)
-    everything, inside = parameters(model)
+    total, inner = parameters(model)
     memory = measure(config, settings)
     return Plan(
         settings=settings,
-        parameters=everything,
-        without_embeddings=inside,
+        parameters=total,
+        without_embeddings=inner,
         memory=memory,
         flops=count_flops(model, settings.sequence_length),
-        steps=settings.total_steps(everything),
+        steps=settings.total_steps(total),
         remedy=None if fits(memory, settings) else first_that_fits(config, settings),
     )
 
 
 def fits(memory: Memory, settings: PlanSettings) -> bool:
-    """Whether a device has so much, and :data:`RESERVE` besides."""
+    """Whether the memory and :data:`RESERVE` together fit on a device."""
     return memory.total + RESERVE <= settings.memory
 
 
 def first_that_fits(config: PreTrainedConfig, settings: PlanSettings) -> PlanSettings | None:
-    """The least change with which a training fits: a smaller micro batch; else FSDP; else activation checkpointing; else both.
+    """The first change that makes a run fit: a smaller micro-batch; then FSDP; then activation checkpointing; then both.
 
-    Of each, the largest micro batch that fits.
+    Each is tried with the largest micro-batch that fits.
     """
     for change in _changes(settings):
         fit = dataclasses.replace(change, micro_batch_size=1)
         if not fits(measure(config, fit), fit):
             continue
         sizes = [size for size in range(2, change.micro_batch + 1) if change.share % size == 0]
-        while sizes:  # memory grows with the micro batch: halve the list of sizes until it is empty
+        while sizes:  # binary search: memory grows with the micro-batch
             middle = len(sizes) // 2
             tried = dataclasses.replace(change, micro_batch_size=sizes[middle])
             if fits(measure(config, tried), tried):
@@ -127,7 +127,7 @@ def first_that_fits(config: PreTrainedConfig, settings: PlanSettings) -> PlanSet
 
 
 def _changes(settings: PlanSettings) -> list[PlanSettings]:
-    """What to try, the least change first."""
+    """The settings to try, smallest change first."""
     changes = [settings]
     if settings.devices > 1:
         changes.append(dataclasses.replace(settings, parallel="fsdp"))

@@ -1,4 +1,4 @@
-"""What a comparison of image classifiers will need, before anything is trained."""
+"""Estimates the cost of a comparison of image classifiers in advance."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from mixln.training.settings import VisionTrainSettings
 
 @dataclass(frozen=True, kw_only=True)
 class VisionPlan:
-    """Of one comparison.
+    """The cost of one comparison.
 
-    :param parameters: of its model, with a head of so many classes.
-    :param per_image: floating-point operations of one image's training, forward and backward.
-    :param steps: optimizer steps of one trial; `images` that it sees.
+    :param trials: number of trials.
+    :param parameters: number of parameters of the model, including the head.
+    :param per_image: floating-point operations of the forward and backward pass of one image.
+    :param steps: optimizer steps per trial.
+    :param images: images that one trial sees in all its steps.
     """
 
     trials: int
@@ -28,24 +30,25 @@ class VisionPlan:
 
     @property
     def flops(self) -> float:
-        """Of all trials."""
+        """Floating-point operations of all trials."""
         return float(self.trials * self.images * self.per_image)
 
 
 def plan_vision(
     config: PreTrainedConfig, training: VisionTrainSettings, *, trials: int, images: int, classes: int
 ) -> VisionPlan:
-    """Counts 6 for each weight and token that it multiplies, and 12·L·h·T² for attention over T tokens, patches and class token.
+    """Counts 6 operations per weight and token that it multiplies, and 12·L·h·T² for attention over T tokens (patches, class token).
 
-    :param config: the model; the number of its classes is set here.
-    :param images: training images; `classes` of them.
+    :param config: config of the model; its number of classes is set to `classes`.
+    :param images: number of training images; `classes`: number of their classes.
     """
     config.num_labels = classes
     with torch.device("meta"):
         model = build(config, placement="pre", init="normal", head="image-classification")
     patches = (config.image_size // config.patch_size) ** 2
     tokens = patches + 1
-    # The head sees one token, and positions multiply none.
+    # Part of a parameter's name → tokens that it multiplies. The head reads the class token only, and position and class embeddings
+    # are added. All other matrices multiply every token.
     count = {"classifier": 1, "embeddings.position": 0, "embeddings.cls": 0, "embeddings.patch": patches}
     multiplied = 0
     for name, parameter in model.named_parameters():
