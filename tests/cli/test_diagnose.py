@@ -358,12 +358,14 @@ def test_a_diagnosis_that_an_earlier_version_kept_is_read(experiment, tmp_path, 
     from mixln.compare.diagnosis import diagnose_experiment
 
     shutil.copytree(experiment / "out", tmp_path / "out")
-    kept = tmp_path / "out" / "pre_lr0.003_seed3" / "diagnosis.json"
+    kept = tmp_path / "out" / "pre_lr0.003_seed3" / "trial-diagnosis.json"
     data = json.loads(kept.read_text())
+    kept.unlink()
+    del data["schema"]
     former = {"facts": {"data": "text (local), 650 tokens"}, "verdict": ["Deeper layers matter less."], "left_out": []}
     new = ("subject", "text", "images", "omitted")
     data["diagnosis"] = {name: value for name, value in data["diagnosis"].items() if name not in new} | former
-    kept.write_text(json.dumps(data))
+    kept.with_name("diagnosis.json").write_text(json.dumps(data))
     (found, _), _ = diagnose_experiment(
         tmp_path / "out", experiment / "cache", {"pre": "Pre-LN", "mix(0.5)": "Mix-LN"}, warn=print
     )

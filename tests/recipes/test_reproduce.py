@@ -22,8 +22,7 @@ from mixln.recipes.folders import seeds_of
 from mixln.recipes.plan import planned
 from mixln.recipes.records import Ordering, Recipe, Run, row
 from mixln.recipes.reproducing import costs_of
-from mixln.recipes.results import Reproduction
-from mixln.records import from_json
+from mixln.recipes.results import REPRODUCTION
 from mixln.report.wording import recipe_plan
 from mixln.report.wording import reproduction as words
 from mixln.runs.outcome import PostTrainingOutcome
@@ -72,7 +71,7 @@ def test_a_recipe_of_language_from_its_trainings_to_its_verdicts(recipe, tmp_pat
     said = " ".join(capsys.readouterr().out.split())
     out = tmp_path / "out" / "small-cpu"
     found = json.loads((out / "reproduction.json").read_text())
-    tally = words.tally(from_json(Reproduction, found))
+    tally = words.tally(REPRODUCTION.read(out / "reproduction.json"))
     assert tally in said
     assert (found["recipe"], found["command"]) == ("small", "mixln reproduce small")
     assert [run["run"] for run in found["trained"]] == ["Small"]
@@ -231,7 +230,8 @@ def test_only_some_of_the_models(recipe, tmp_path, capsys):
     assert "Other: " not in capsys.readouterr().out
 
 
-def test_other_seeds_go_on_from_what_was_trained(recipe, tmp_path, capsys):
+def test_other_seeds_go_on_from_what_was_trained(recipe, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")  # a long path is broken at the edge of the terminal
     one = recipe.runs("cpu", None)[0]
     fewer = dataclasses.replace(one.settings, learning_rates=(3e-3,))
     RECIPES["small"] = dataclasses.replace(
@@ -264,7 +264,8 @@ def test_other_seeds_go_on_from_what_was_trained(recipe, tmp_path, capsys):
     assert again["measured"] == json.loads(first)["measured"]
 
 
-def test_a_smaller_micro_batch(recipe, tmp_path, capsys):
+def test_a_smaller_micro_batch(recipe, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")  # a long path is broken at the edge of the terminal
     command = ["reproduce", "small", "--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache"), "--plan"]
     assert main([*command, "--micro-batch-size", "3"]) == 2
     assert "micro-batch-size must divide batch-size 4, got 3" in capsys.readouterr().err
