@@ -36,6 +36,9 @@ SHOWN = 200
 OPTIONAL: Mapping[str, bool] = {"optional": True}
 """Metadata of a field whose entry a file may lack, because earlier versions did not write it; it then has its default."""
 
+NEUTRAL = "neutral"
+"""Annotation of a setting that changes no measured number: where files are, where trials run, what is reported, and the grid itself."""
+
 
 class derived(property):
     """A property that is written with the fields of its record and ignored when the record is read."""
@@ -60,6 +63,16 @@ def to_json(value: Any) -> Any:
     if is_dataclass(value):
         return {name: to_json(getattr(value, name)) for name in _written(value)}
     return str(value) if isinstance(value, Path) else value
+
+
+def decisive(settings: Any) -> dict[str, Any]:
+    """The settings that are not :data:`NEUTRAL`, as JSON."""
+    types = get_type_hints(type(settings), include_extras=True)
+    return {
+        name: value
+        for name, value in to_json(settings).items()
+        if NEUTRAL not in getattr(types[name], "__metadata__", ())
+    }
 
 
 def from_json(kind: type[T], data: Any, path: str = "") -> T:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mixln.compare.settings import CompareSettings
+from mixln.compare.settings import CompareSettings, ExecutorSettings
 from mixln.data.settings import TextSettings
 from mixln.training.settings import TrainSettings
 
@@ -40,7 +40,7 @@ def settings_for(inputs: Path) -> Settings:
             seeds=(0, 1),
             model=str(inputs / "config.json"),
             out=out,
-            jobs=1,
+            execution=ExecutorSettings(jobs=1),
             cache=inputs / "cache",
             text=TextSettings(**{"data": str(inputs / "text"), "sequence_length": 16, "held_out": 0.1, **(text or {})}),
             training=TrainSettings(

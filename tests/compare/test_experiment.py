@@ -12,12 +12,14 @@ import pytest
 import torch
 
 import mixln
-from mixln.compare.experiment import _duplicates, compare, title
+from mixln.compare.experiment import compare
+from mixln.compare.preparation import _duplicates
 from mixln.compare.results import DuplicatePlacement, Summary, TrialLength
 from mixln.compare.statistics import paired_difference
 from mixln.compare.store import EXPERIMENT
 from mixln.errors import StoreError
 from mixln.placement import placement
+from mixln.placement.zoo import title
 from mixln.records import to_json
 from mixln.runs.trials import RESULT, TRIAL_RUN
 from tests import small

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mixln.compare.chain_settings import ChainSettings
-from mixln.compare.settings import CompareSettings, PretrainSettings
+from mixln.compare.settings import CompareSettings, ExecutorSettings, PretrainSettings
 from mixln.data.settings import TextSettings
 from mixln.errors import SettingsError
 from mixln.training.settings import EngineSettings, TrainSettings
@@ -30,11 +30,6 @@ WRONG = [
         {"placements": ("pre", "post"), "baseline": "mix(0.25)"},
         "baseline must be one of the placements pre, post, got mix(0.25)",
     ),
-    ({"jobs": 0}, "jobs must be at least 1, got 0"),
-    (
-        {"ray_address": "auto"},
-        "ray-address, cpus-per-trial and gpus-per-trial are for --executor ray; add it, or leave them out",
-    ),
 ]
 
 
@@ -42,6 +37,13 @@ WRONG = [
 def test_wrong_settings(settings, said):
     with pytest.raises(SettingsError, match=f"^{re.escape(said)}$"):
         CompareSettings(**settings)
+
+
+def test_options_of_an_executor():
+    with pytest.raises(SettingsError, match="jobs must be at least 1, got 0"):
+        ExecutorSettings(jobs=0)
+    with pytest.raises(SettingsError, match="ray-address, cpus-per-trial and gpus-per-trial are for --executor ray"):
+        ExecutorSettings(ray_address="auto")
 
 
 def test_placements_are_spelled_in_one_way():
@@ -97,11 +99,8 @@ NOT_SHARED = [
     {"baseline": "post"},
     {"out": Path("elsewhere")},
     {"cache": Path("elsewhere")},
-    {"jobs": 7},
-    {"executor": "ray"},
-    {"executor": "ray", "ray_address": "auto"},
-    {"executor": "ray", "cpus_per_trial": 4},
-    {"executor": "ray", "gpus_per_trial": 1},
+    {"execution": ExecutorSettings(jobs=7)},
+    {"execution": ExecutorSettings(executor="ray", ray_address="auto", cpus_per_trial=4, gpus_per_trial=1)},
     {"engine": EngineSettings(activation_checkpointing=True, checkpoint_seconds=1.0)},
     {"extend": True},
     {"diagnose": True},

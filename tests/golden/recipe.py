@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from mixln.cli import main
-from mixln.compare.settings import CompareSettings
+from mixln.compare.settings import CompareSettings, ExecutorSettings
 from mixln.data.settings import TextSettings
 from mixln.recipes import RECIPES
 from mixln.recipes.curves import CURVES
@@ -24,7 +24,7 @@ def small(folder: Path) -> Recipe:
         learning_rates=(3e-3, 1e-2),
         seeds=(0, 1),
         init="normal",
-        jobs=1,
+        execution=ExecutorSettings(jobs=1),
         text=TextSettings(data=str(folder / "text"), sequence_length=16, vocabulary_size=300, held_out=0.2),
         training=TrainSettings(steps=20, batch_size=4, precision="float32", evaluations=2),
     )

@@ -13,7 +13,7 @@ import pytest
 
 from mixln.cli import main
 from mixln.compare.results import Chain, ChainResult
-from mixln.compare.settings import CompareSettings
+from mixln.compare.settings import CompareSettings, ExecutorSettings
 from mixln.data.settings import TextSettings
 from mixln.recipes import RECIPES
 from mixln.recipes.curves import CURVES
@@ -45,7 +45,7 @@ def recipe(tmp_path, monkeypatch):
         learning_rates=(1e-3, 3e-3),
         seeds=(0, 1),
         init="normal",
-        jobs=1,
+        execution=ExecutorSettings(jobs=1),
         text=TextSettings(data=str(tmp_path / "text"), sequence_length=16, vocabulary_size=300, held_out=0.2),
         training=TrainSettings(steps=60, batch_size=4, precision="float32", evaluations=2),
     )

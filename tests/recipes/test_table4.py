@@ -8,6 +8,7 @@ import json
 import pytest
 
 from mixln.cli import main
+from mixln.compare.settings import ExecutorSettings
 from mixln.planning.vision import plan_vision
 from mixln.presets import vision_config
 from mixln.recipes import RECIPES
@@ -83,7 +84,13 @@ def test_a_small_run_stands_beside_what_was_published(tmp_path, monkeypatch, cap
     (run,) = recipe.runs("cpu", str(write_images(tmp_path / "data", count=30)))
     few = dataclasses.replace(run.settings.training, steps=20, batch_size=9, evaluations=1, precision="float32")
     settings = dataclasses.replace(
-        run.settings, image_size=8, patch_size=4, num_channels=3, seeds=(0, 1), training=few, jobs=1
+        run.settings,
+        image_size=8,
+        patch_size=4,
+        num_channels=3,
+        seeds=(0, 1),
+        training=few,
+        execution=ExecutorSettings(jobs=1),
     )
     small = dataclasses.replace(recipe, runs=lambda scale, data: (
         (dataclasses.replace(run, settings=settings),) if scale == "cpu" else recipe.runs(scale, data)

@@ -12,8 +12,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from mixln.compare.display import Display
 from mixln.compare.execution.runner import Progress
-from mixln.compare.experiment import Display
 from mixln.compare.results import RunWarning
 from mixln.compare.tasks import TASKS
 from mixln.formats import duration

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reproduce(ExecutorSettings):
+class Reproduce:
     """Run what a paper published, and put its figures beside ours: mixln reproduce table4
 
     Run the same command again to finish what was cut off; nothing is repeated.
@@ -65,6 +65,7 @@ class Reproduce(ExecutorSettings):
     micro_batch_size: Annotated[int, Range(least=0, most=10**7)] | None = None
     """At most so many sequences or images per forward pass of the pre-training, to save memory. What was trained with more at a time is
     trained again. Left out, what the recipe has for its scale."""
+    execution: Annotated[ExecutorSettings, tyro.conf.arg(name="")] = field(default_factory=ExecutorSettings)
     engine: Annotated[EngineSettings, tyro.conf.arg(name="")] = field(default_factory=EngineSettings)
     parallel: Parallel = "ddp"
     """Under torchrun, all of whose processes train one model after the other: what each holds, the whole model (ddp), or a share of its
@@ -75,7 +76,6 @@ class Reproduce(ExecutorSettings):
     belongs into a file beside it."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if not self.list and self.document is None and self.recipe not in RECIPES:
             if not self.recipe:
                 raise SettingsError(
@@ -200,11 +200,12 @@ class Reproduce(ExecutorSettings):
         return replace(asked, minutes=max(1, round(recipe.minutes * trials / own))) if own else asked
 
     def _asked(self, run: Run) -> GridSettings:
-        settings = self.executed(run.settings)
+        settings = run.settings
         training, micro = settings.training, self.micro_batch_size
         if micro is not None and micro < (training.micro_batch_size or training.batch_size):
             training = replace(training, micro_batch_size=micro)
-        return replace(settings, seeds=self.seeds or settings.seeds, training=training, engine=self.engine)
+        seeds = self.seeds or settings.seeds
+        return replace(settings, seeds=seeds, training=training, engine=self.engine, execution=self.execution)
 
     def _done(self, run: Run) -> int:
         return ended(placed(run, self.out / TRAININGS, self.cache))

@@ -1,32 +1,28 @@
-"""One comparison from its settings to its summary: check everything, prepare the data, run what is missing, summarise."""
+"""A comparison in five phases: plan → prepare → run → summarise → publish."""
 
 from __future__ import annotations
 
 import logging
 import os
-import re
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
-from itertools import chain
-from typing import Any, Protocol
+from typing import Any
 
-from mixln.compare.chain import check_chain, run_chain
+from mixln.compare.chain import run_chain
 from mixln.compare.diagnosis import diagnose_experiment
+from mixln.compare.display import Display
 from mixln.compare.execution.pool import ProcessPool
-from mixln.compare.execution.runner import Job, Machine, Progress, Workers, machine, run
+from mixln.compare.execution.runner import Workers, run
 from mixln.compare.execution.trial_job import TrialJob, tidy
-from mixln.compare.results import DuplicatePlacement, RunWarning, RunWarnings, Summary, VersionChange
+from mixln.compare.preparation import PreparedComparison, plan, prepare
+from mixln.compare.results import RunWarnings, Summary, VersionChange
 from mixln.compare.settings import GridSettings
 from mixln.compare.statistics import summarise
-from mixln.compare.store import Store, provenance_of
-from mixln.compare.tasks import TASKS
-from mixln.compare.tasks.task import TaskData
-from mixln.errors import MixlnError, SettingsError, StoreError, first_line
-from mixln.files import bytes_texts, cache_folder, check_writable, existing, sweep
-from mixln.placement import ZOO, Placement
-from mixln.placement.preflight import risks
+from mixln.compare.store import provenance_of
+from mixln.errors import SettingsError, StoreError
+from mixln.files import sweep
+from mixln.placement.zoo import title
 from mixln.records import to_json
 from mixln.runs import provenance
 from mixln.runs.provenance import Hardware
@@ -34,24 +30,8 @@ from mixln.runs.trials import Trial, TrialResult
 
 log = logging.getLogger(__name__)
 
-
-class Display(Protocol):
-    """What shows the course of a comparison."""
-
-    def warn(self, warning: RunWarning) -> None:
-        """What a reader of the results must know."""
-
-    def begin(self, trials: int, done: int, steps: int) -> None:
-        """:param trials: all of them; `done` have ended before; `steps` each."""
-
-    def watch(self, running: Sequence[Progress]) -> None:
-        """Called about twice a second."""
-
-    def finished(self, result: TrialResult) -> None:
-        """A trial has ended."""
-
-    def end(self) -> None:
-        """All have ended, or the comparison was cut off."""
+Results = dict[Trial, TrialResult | None]
+"""Trial → its result; `None` while it is missing."""
 
 
 def compare(
@@ -62,176 +42,173 @@ def compare(
     *,
     alone: bool = False,
 ) -> Summary:
-    """Runs a comparison, or what is missing of it, and returns what it found.
+    """Runs a comparison, or what is missing of it, and returns its summary.
 
-    :param publish: called with the summary while the experiment's folder is still locked, and again with the diagnoses.
-    :param workers: who does it; left out, what the settings say.
-    :param alone: of an experiment that has more placements, learning rates or seeds, only those of the settings: others are neither
+    :param publish: called with the summary while the experiment's folder is still locked, and again with the diagnoses and the chain.
+    :param workers: run the trials; by default those that the settings ask for.
+    :param alone: in an experiment that has more placements, learning rates or seeds, use only those of the settings: others are neither
         trained nor in the summary.
     :raises SettingsError: if a setting cannot work; :class:`DataError` for the data; :class:`StoreError` for the folder.
         Nothing has been written to the folder then.
     """
-    from mixln.hosts.sources import device
-    from mixln.training.compiling import no_compiler, obstacle
-    from mixln.training.precision import resolve
-
-    if settings.engine.compile == "on" and settings.executor == "local" and (reason := obstacle(device())):
-        raise no_compiler(reason)
-    # Of the trials of a cluster, those with a GPU run on other machines than this one.
-    elsewhere = settings.executor == "ray" and settings.gpus_per_trial > 0 and settings.training.precision == "auto"
-    training = replace(settings.training, precision="bfloat16" if elsewhere else resolve(settings.training.precision))
-    settings = replace(settings, training=training, cache=cache_folder(settings.cache))
-    store, extend, task = Store(settings.out), settings.extend, TASKS[settings.task]
-    # First what can be said before the data are read, which may take long; then everything again under the lock.
-    if extend and store.read() is None:
-        raise StoreError(
-            f"out {settings.out} holds no experiment to extend; leave out --extend to start one, or mend --out"
-        )
-    asked = settings.grid()
-    whole = settings.with_grid(store.check({"settings": settings.shared()}, asked, extend=extend))
-    check_writable(settings.out)
-    settings = settings.with_grid(asked) if alone else whole
-    stock = task.config(settings)
-    from mixln.hosts import placed_config, placement_for
-
-    placements = {name: placement_for(stock, name) for name in settings.placements}
-    if settings.diagnose and (several := [name for name, built in placements.items() if built.streams != "single"]):
-        raise SettingsError(
-            f"diagnose knows one residual stream, and {several[0]} keeps several; leave out --diagnose or that placement"
-        )
-    inits = {name: settings.init or built.init for name, built in placements.items()}
-    warm = task.warms_up(settings)
-    known = (risks(built, init=inits[name], warms_up=warm) for name, built in placements.items())
-    warnings = RunWarnings(risks=tuple(chain.from_iterable(known)), duplicates=_duplicates(placements))
-    _most_parameters(settings, stock, placements, inits)
+    planned = plan(settings, alone=alone)
+    warnings = planned.warnings()
     for warning in warnings.every:
         display.warn(warning)
+    prepared = prepare(planned)
+    start = _executor(prepared) if workers is None else lambda jobs: workers
 
-    data = task.prepare(settings, stock)
-    stock = data.config
-    parameters = _most_parameters(settings, stock, placements, inits)
-    steps: dict[str, Any] = {}
-    if settings.after.chain:
-        log.info(f"chain: checking {', '.join(settings.after.chain)}")
-        configs = {name: placed_config(stock, built) for name, built in placements.items()}
-        steps = check_chain(store, settings.after, settings.cache, tokenizer=task.tokenizer(data), configs=configs)
-    trials = settings.trials(inits)
-    plan = machine(settings.jobs, parameters=parameters, trials=len(trials))
-    shared = {
-        "settings": settings.shared(),
-        task.entry: {"fingerprint": data.fingerprint},
-        "model": {name: value for name, value in stock.to_dict().items() if name != "transformers_version"},
-    }
-    for trial in trials:
-        store.result(trial)  # reports a corrupt result before a difference in the experiment
-    store.check(shared, asked, extend=extend)
-    missing = sum(store.result(trial, shared) is None for trial in trials)
-    work = bool(settings.after.chain) or missing > 0
-    start = _executor(settings, plan, work=work) if workers is None else lambda jobs: workers
-    _check_room(store, trials, missing, parameters, plan, settings.training.state_bytes)
-
-    with store.run.locked():
-        sweep(store.folder)
-        if whole.with_grid(store.check(shared, asked, extend=extend)) != whole:
-            raise StoreError(f"out {store.folder} has been extended by another mixln meanwhile; run this again")
-        present = store.read() or {**shared, "grid": whole.grid(), "versions": provenance.versions(), "commit": None}
-        if missing:  # what is added may be of another
-            hardware = (*provenance_of(present).hardware, _hardware(settings, plan, workers))
-            present |= {"commit": _also(present["commit"], provenance.commit())}
-            present |= {"hardware": to_json(tuple(dict.fromkeys(hardware)))}
-        store.create({**present, "task": task.name, **shared, "grid": whole.grid(), "baseline": settings.reference})
-        results = {trial: store.result(trial, shared) for trial in trials}
-        for trial, result in results.items():
-            if result is not None:  # whose worker may have been killed before it had cleared up
-                tidy(store.trial_folder(trial), result)
-        jobs = [
-            TrialJob(
-                trial=trial,
-                folder=store.add(trial, shared),
-                settings=settings,
-                config=stock.to_dict(),
-                data=data.folder,
-                together=max(1, len(trials) // plan.jobs),  # with Ray too: the executor does not move a number
-            )
-            for trial in trials
-            if results[trial] is None
-        ]
-        if jobs:
-            warnings = replace(warnings, version_changes=_version_changes(present["versions"]))
-            for change in warnings.version_changes:
-                display.warn(change)
-            _run(jobs, start, results, display, len(trials), data.length.steps)
-        else:
-            log.info(f"trials: {len(trials)} of {len(trials)} done, nothing to run")
-        ended = [result for result in results.values() if result is not None]
-        summary = _summary(settings, data, present, parameters, ended, warnings)
-        summary = replace(summary, answered=task.answers(store, summary.placements, ended, data))
+    with prepared.store.run.locked():
+        experiment, changes = _begin(prepared, own_workers=workers is not None)
+        for change in changes:
+            display.warn(change)
+        results = _run(prepared, start, display)
+        warnings = replace(warnings, version_changes=changes)
+        summary = _summarise(prepared, experiment, results, warnings)
         publish(summary)
-        if settings.diagnose:
-            labels = dict(zip(settings.placements, summary.labels, strict=True))
-            diagnoses, lacking = diagnose_experiment(settings.out, settings.cache, labels, warn=display.warn)
-            warnings = replace(warnings, undiagnosed=lacking.undiagnosed, unequal_seeds=lacking.unequal_seeds)
-            summary = replace(summary, diagnoses=diagnoses, warnings=warnings)
-            publish(summary)
-        if settings.after.chain:
-            taken = run_chain(
-                store,
-                settings.after,
-                steps,
-                ended,
-                summary.placements,
-                baseline=settings.reference,
-                cache=settings.cache,
-                start=start,
-                at_a_time=plan.jobs,
-            )
-            summary = replace(summary, chain=taken)
-            publish(summary)
+        for follow_up in (_diagnosed, _chained):
+            followed = follow_up(prepared, summary, start, display)
+            if followed is not summary:
+                publish(summary := followed)
     return summary
 
 
-def _executor(settings: GridSettings, plan: Machine, *, work: bool) -> Callable[[int], Workers]:
-    """What gives the workers.
-
-    :param work: whether there may be something for them to do; a cluster is not asked for nothing.
-    """
-    if settings.executor == "local":
-        return lambda jobs: ProcessPool(plan, jobs)
+def _executor(prepared: PreparedComparison) -> Callable[[int], Workers]:
+    """Starts workers where the settings say; a cluster is only contacted if there is work for it."""
+    execution, machine = prepared.settings.execution, prepared.machine
+    if execution.executor == "local":
+        return lambda jobs: ProcessPool(machine, jobs)
     if find_spec("ray") is None:
         raise SettingsError('executor ray needs the package ray; run pip install "mixln[ray]"')
     from mixln.compare.execution.ray_workers import RayWorkers
 
-    task = replace(plan, threads=settings.cpus_per_trial, gpus=settings.gpus_per_trial)
-    if work:
-        # What it refuses, it refuses before anything is written.
-        RayWorkers(task, settings.ray_address).close(kill=False)
-    return lambda jobs: RayWorkers(task, settings.ray_address)
+    task = replace(machine, threads=execution.cpus_per_trial, gpus=execution.gpus_per_trial)
+    if prepared.chain or prepared.missing:
+        # An unreachable cluster is refused before anything is written.
+        RayWorkers(task, execution.ray_address).close(kill=False)
+    return lambda jobs: RayWorkers(task, execution.ray_address)
 
 
-def _run(
-    jobs: Sequence[Job],
-    start: Callable[[int], Workers],
-    results: dict[Trial, TrialResult | None],
-    display: Display,
-    trials: int,
-    steps: int,
-) -> None:
+def _begin(prepared: PreparedComparison, *, own_workers: bool) -> tuple[dict[str, Any], tuple[VersionChange, ...]]:
+    """Writes `experiment.json`, and returns its content with the packages whose version has changed since it was begun.
+
+    :param own_workers: the caller gave the workers.
+    """
+    store, whole = prepared.store, prepared.plan.folder_settings
+    sweep(store.folder)
+    if whole.with_grid(store.check(prepared.shared, prepared.plan.asked, extend=prepared.plan.extend)) != whole:
+        raise StoreError(f"out {store.folder} has been extended by another mixln meanwhile; run this again")
+    grid = {"grid": whole.grid()}
+    present = store.read() or {**prepared.shared, **grid, "versions": provenance.versions(), "commit": None}
+    changes: tuple[VersionChange, ...] = ()
+    if prepared.missing:
+        changes = _version_changes(present["versions"])
+        hardware = (*provenance_of(present).hardware, _hardware(prepared, own_workers=own_workers))
+        present |= {"commit": _also(present["commit"], provenance.commit())}
+        present |= {"hardware": to_json(tuple(dict.fromkeys(hardware)))}
+    present |= {"task": prepared.settings.task, **prepared.shared, **grid, "baseline": prepared.settings.reference}
+    store.create(present)
+    return present, changes
+
+
+def _run(prepared: PreparedComparison, start: Callable[[int], Workers], display: Display) -> list[TrialResult]:
+    """Trains the trials that are missing; returns the results of all."""
+    store, trials = prepared.store, prepared.trials
+    results: Results = {trial: store.result(trial, prepared.shared) for trial in trials}
+    for trial, result in results.items():
+        if result is not None:  # its worker may have been killed before it had cleared up
+            tidy(store.trial_folder(trial), result)
+    jobs = [_job(prepared, trial) for trial, result in results.items() if result is None]
+    if not jobs:
+        log.info(f"trials: {len(trials)} of {len(trials)} done, nothing to run")
+
     def finished(result: TrialResult) -> None:
         results[result.trial] = result
         display.finished(result)
 
-    display.begin(trials, trials - len(jobs), steps)
-    try:
-        run(jobs, start, finished=finished, watch=display.watch)
-    finally:
-        display.end()
+    if jobs:
+        display.begin(len(trials), len(trials) - len(jobs), prepared.data.length.steps)
+        try:
+            run(jobs, start, finished=finished, watch=display.watch)
+        finally:
+            display.end()
+    return [result for result in results.values() if result is not None]
 
 
-def _duplicates(placements: dict[str, Placement]) -> tuple[DuplicatePlacement, ...]:
-    """Texts that name the same placement, such as `mix(0.25)` and `mix(3)` on 12 layers."""
-    seen: dict[Any, str] = {}
-    firsts = {name: seen.setdefault(replace(built, name=""), name) for name, built in placements.items()}
-    return tuple(DuplicatePlacement(first=first, second=name) for name, first in firsts.items() if first != name)
+def _job(prepared: PreparedComparison, trial: Trial) -> TrialJob:
+    return TrialJob(
+        trial=trial,
+        folder=prepared.store.add(trial, prepared.shared),
+        settings=prepared.settings,
+        config=prepared.data.config.to_dict(),
+        data=prepared.data.folder,
+        # Decides whether layers are compiled; counted from the plan with Ray too, so that the executor changes no number.
+        together=max(1, len(prepared.trials) // prepared.machine.jobs),
+    )
+
+
+def _summarise(
+    prepared: PreparedComparison, experiment: dict[str, Any], results: Sequence[TrialResult], warnings: RunWarnings
+) -> Summary:
+    settings, data, task = prepared.settings, prepared.data, prepared.plan.task
+    rows = summarise(
+        results,
+        task.metrics.ranking,
+        placements=settings.placements,
+        learning_rates=settings.learning_rates,
+        baseline=settings.reference,
+        titles={name: title(name) for name in settings.placements},
+    )
+    return Summary(
+        task=settings.task,
+        settings={**settings.grid(), "baseline": settings.reference, **settings.shared()},
+        folder=str(settings.out),
+        parameters=prepared.parameters,
+        length=data.length,
+        baseline=settings.reference,
+        floor=data.floor,
+        placements=rows,
+        trials=tuple(results),
+        text=data.text,
+        images=data.images,
+        provenance=provenance_of(experiment),
+        warnings=warnings,
+        answered=task.answers(prepared.store, rows, results, data),
+    )
+
+
+def _diagnosed(
+    prepared: PreparedComparison, summary: Summary, start: Callable[[int], Workers], display: Display
+) -> Summary:
+    """The summary with the diagnosis of each placement, if the settings ask for it."""
+    settings = prepared.settings
+    if not settings.diagnose:
+        return summary
+    labels = dict(zip(settings.placements, summary.labels, strict=True))
+    diagnoses, lacking = diagnose_experiment(settings.out, settings.cache, labels, warn=display.warn)
+    warnings = replace(summary.warnings, undiagnosed=lacking.undiagnosed, unequal_seeds=lacking.unequal_seeds)
+    return replace(summary, diagnoses=diagnoses, warnings=warnings)
+
+
+def _chained(
+    prepared: PreparedComparison, summary: Summary, start: Callable[[int], Workers], display: Display
+) -> Summary:
+    """The summary with the results of the chain, if the settings ask for one."""
+    settings = prepared.settings
+    if not settings.after.chain:
+        return summary
+    chain = run_chain(
+        prepared.store,
+        settings.after,
+        prepared.chain,
+        summary.trials,
+        summary.placements,
+        baseline=settings.reference,
+        cache=settings.cache,
+        start=start,
+        at_a_time=prepared.machine.jobs,
+    )
+    return replace(summary, chain=chain)
 
 
 def _version_changes(before: dict[str, str]) -> tuple[VersionChange, ...]:
@@ -244,83 +221,6 @@ def _version_changes(before: dict[str, str]) -> tuple[VersionChange, ...]:
     )
 
 
-def _most_parameters(
-    settings: GridSettings, stock: Any, placements: dict[str, Placement], inits: dict[str, str]
-) -> int:
-    """Builds every model without memory, so that a mistake shows now; returns the most parameters of one."""
-    from mixln.hosts import count_parameters
-
-    most = 0
-    for name, built in placements.items():
-        try:
-            count = count_parameters(stock, placement=built, init=inits[name], head=TASKS[settings.task].head)
-        except MixlnError:
-            raise
-        except Exception as error:  # a config may be wrong in as many ways as transformers has models
-            raise SettingsError(
-                f"model {settings.model} cannot be built: {type(error).__name__}: {first_line(error)}"
-            ) from error
-        most = max(most, count)
-    return most
-
-
-def _check_room(
-    store: Store, trials: list[Trial], missing: int, parameters: int, plan: Machine, state_bytes: int
-) -> None:
-    """:param missing: how many of the trials are to be trained; `state_bytes`: of a resumable checkpoint, for each parameter."""
-    folders = [store.trial_folder(trial) for trial in trials]
-    if len(set(folders)) < len(folders):
-        raise SettingsError(
-            f"placements {', '.join({t.placement for t in trials})}: two of them need the same folder name"
-        )
-    # A final checkpoint holds float32 weights; two resumable ones overlap.
-    need = 4 * parameters * missing + 2 * state_bytes * parameters * min(plan.jobs, missing)
-    check_writable(store.folder)
-    free = shutil.disk_usage(existing(store.folder)).free
-    if free < need:
-        needed, there = bytes_texts(need, free)
-        raise StoreError(f"out {store.folder} needs {needed} for checkpoints, and its disk has {there} free")
-
-
-def _summary(
-    settings: GridSettings,
-    data: TaskData[Any],
-    present: dict[str, Any],
-    parameters: int,
-    results: list[TrialResult],
-    warnings: RunWarnings,
-) -> Summary:
-    rows = summarise(
-        results,
-        TASKS[settings.task].metrics.ranking,
-        placements=settings.placements,
-        learning_rates=settings.learning_rates,
-        baseline=settings.reference,
-        titles={name: title(name) for name in settings.placements},
-    )
-    return Summary(
-        task=settings.task,
-        settings={**settings.grid(), "baseline": settings.reference, **settings.shared()},
-        folder=str(settings.out),
-        parameters=parameters,
-        length=data.length,
-        baseline=settings.reference,
-        floor=data.floor,
-        placements=rows,
-        trials=tuple(results),
-        text=data.text,
-        images=data.images,
-        provenance=provenance_of(present),
-        warnings=warnings,
-    )
-
-
-def title(name: str) -> str:
-    """The field's name of a placement: `mix(0.25)` → `Mix-LN`; a mixture or a modified one keeps its text."""
-    term = re.fullmatch(r"([a-z-]+\*?)(\([^()]*\))?", name)
-    return ZOO[term[1]].title if term and term[1] in ZOO else name
-
-
 def _also(old: str | None, new: str | None) -> str | None:
     """Both, where they differ."""
     if not old or new is None or new in old:
@@ -328,15 +228,16 @@ def _also(old: str | None, new: str | None) -> str | None:
     return f"{old}; {new}"
 
 
-def _hardware(settings: GridSettings, plan: Machine, workers: Workers | None) -> Hardware:
+def _hardware(prepared: PreparedComparison, *, own_workers: bool) -> Hardware:
     """The machine or cluster that trains now."""
     import torch
 
     from mixln.training import ranks
 
-    if settings.executor == "ray":
-        return Hardware(cores=settings.cpus_per_trial, gpus_per_trial=settings.gpus_per_trial)
-    gpus = tuple(torch.cuda.get_device_name(index) for index in range(plan.gpus))
-    if workers is None:
-        return Hardware(gpus=gpus, cores=os.cpu_count() or 0, trials=plan.jobs, threads=plan.threads)
+    execution, machine = prepared.settings.execution, prepared.machine
+    if execution.executor == "ray":
+        return Hardware(cores=execution.cpus_per_trial, gpus_per_trial=execution.gpus_per_trial)
+    gpus = tuple(torch.cuda.get_device_name(index) for index in range(machine.gpus))
+    if not own_workers:
+        return Hardware(gpus=gpus, cores=os.cpu_count() or 0, trials=machine.jobs, threads=machine.threads)
     return Hardware(gpus=gpus, cores=os.cpu_count() or 0, processes=ranks.size())

@@ -10,60 +10,27 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 import tyro
 
-from mixln.bounds import MOST_STEPS, Layers, Pixels, Positive, Processes, Range, Seed, Share, check_numbers
+from mixln.bounds import (
+    MOST_STEPS,
+    Layers,
+    Pixels,
+    Positive,
+    Processes,
+    Range,
+    Seed,
+    Share,
+    check_numbers,
+)
 from mixln.compare.chain_settings import ChainSettings
 from mixln.data.settings import AugmentSettings, ImageSettings, TextSettings
 from mixln.errors import SettingsError
 from mixln.placement import canonical
-from mixln.records import Partial, to_json
+from mixln.records import NEUTRAL, Partial, decisive
 from mixln.runs.trials import Trial
 from mixln.training.settings import EngineSettings, Parallel, ScratchSettings, TrainSettings, VisionTrainSettings
 
 GRID = ("placements", "learning_rates", "seeds")
 """The axes of a comparison."""
-PRIVATE = {
-    *GRID,
-    *("task", "baseline", "out", "extend", "cache", "engine", "diagnose", "after"),
-    *("jobs", "executor", "ray_address", "cpus_per_trial", "gpus_per_trial"),
-}
-"""Settings that no trial is trained by; a comparison may go on with others."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExperimentSettings(Partial):
-    """What all trials of an experiment share, and where it lies."""
-
-    model: str
-    init: str | None = None
-    """Initialisation for example normal, megatron or scaled-embed+normal; `mixln placements` lists them.
-    Left out, each placement has its recommended one."""
-    out: Path = Path("runs/default")
-    """Folder of the experiment: trials, figures, report.html. Of one that exists, the settings that are not given are taken."""
-    extend: bool = False
-    """Allow more placements, learning rates or seeds in an experiment that exists; its finished trials are kept."""
-    cache: Path = field(default_factory=lambda: Path("~/.cache/mixln"))
-    """Folder for prepared text and images, shared by all experiments."""
-    engine: Annotated[EngineSettings, tyro.conf.arg(name="")] = field(default_factory=EngineSettings)
-
-    def __post_init__(self) -> None:
-        """Nothing to check yet."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LanguageSettings(ExperimentSettings):
-    """Language models: which, and what they learn from."""
-
-    model: str = "tiny"
-    """A preset (tiny, olmoe-tiny, 9m, 20m, 35m, 60m, 71m, 130m, 250m, 350m, 1b, 7b, and those of recipes) or the path of a config.json of
-    a family that can be placed: Llama, Mistral, Qwen3, OLMo 2, Gemma 3, GPT-2, and with experts OLMoE, Mixtral, Qwen3-MoE."""
-    layers: Layers | None = None
-    """Number of layers in place of the model's."""
-    text: Annotated[TextSettings, tyro.conf.arg(name="")] = field(default_factory=TextSettings)
-    training: Annotated[TrainSettings, tyro.conf.arg(name="")] = field(default_factory=TrainSettings)
-
-    def __post_init__(self) -> None:
-        check_numbers(self)
-        super().__post_init__()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,13 +38,13 @@ class ExecutorSettings:
     """Where trials run."""
 
     jobs: Processes | None = None
-    """Trials side by side. Left out, one a GPU; without a GPU, one a core for small models."""
+    """Trials side by side. By default one per GPU; without a GPU, one per core for small models."""
     executor: Literal["local", "ray"] = "local"
     """Where trials run: in processes of this machine, or as tasks of a Ray cluster whose machines share --out and --cache."""
     ray_address: str | None = None
-    """The cluster, for example auto or ray://head:10001. Left out, the one that this machine belongs to, else one of its own."""
+    """The cluster, for example auto or ray://head:10001. By default the one that this machine belongs to, else a new local one."""
     cpus_per_trial: Processes = 1
-    """Processors of a trial on a Ray cluster."""
+    """CPU cores of a trial on a Ray cluster."""
     gpus_per_trial: Annotated[int, Range(least=0, most=1, rule="must be 0 or 1", interval=True)] = 0
     """GPUs of a trial on a Ray cluster: 0 or 1."""
 
@@ -88,38 +55,64 @@ class ExecutorSettings:
                 "ray-address, cpus-per-trial and gpus-per-trial are for --executor ray; add it, or leave them out"
             )
 
-    def executed(self, settings: GridSettings) -> GridSettings:
-        """A comparison that runs there."""
-        own = {item.name: getattr(self, item.name) for item in dataclasses.fields(ExecutorSettings)}
-        return dataclasses.replace(settings, **own)
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentSettings(Partial):
+    """Settings shared by all trials of an experiment, and its folder."""
+
+    init: str | None = None
+    """Initialisation, for example normal, megatron or scaled-embed+normal; `mixln placements` lists them.
+    By default each placement has its recommended one."""
+    out: Annotated[Path, NEUTRAL] = Path("runs/default")
+    """Folder of the experiment: trials, figures, report.html. If it holds an experiment, options that are not given are taken from it."""
+    extend: Annotated[bool, NEUTRAL] = False
+    """Add placements, learning rates or seeds to the experiment in --out; its finished trials are kept."""
+    cache: Annotated[Path, NEUTRAL] = field(default_factory=lambda: Path("~/.cache/mixln"))
+    """Folder for prepared text and images, shared by all experiments."""
+    engine: Annotated[EngineSettings, NEUTRAL, tyro.conf.arg(name="")] = field(default_factory=EngineSettings)
 
 
 @dataclass(frozen=True, kw_only=True)
-class GridSettings(ExperimentSettings, ExecutorSettings, ABC):
+class LanguageSettings:
+    """A language model, its text and its training."""
+
+    model: str = "tiny"
+    """A preset (tiny, olmoe-tiny, 9m, 20m, 35m, 60m, 71m, 130m, 250m, 350m, 1b, 7b, and those of recipes) or the path of a config.json of
+    a family that can be placed: Llama, Mistral, Qwen3, OLMo 2, Gemma 3, GPT-2, and with experts OLMoE, Mixtral, Qwen3-MoE."""
+    layers: Layers | None = None
+    """Number of layers in place of the model's."""
+    text: Annotated[TextSettings, tyro.conf.arg(name="")] = field(default_factory=TextSettings)
+    training: Annotated[TrainSettings, tyro.conf.arg(name="")] = field(default_factory=TrainSettings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridSettings(ExperimentSettings, ABC):
     """Placements × learning rates × seeds, and where the trials run."""
 
     DEFAULTS: ClassVar[dict[str, tuple[Any, ...]]]
-    """Of each axis."""
-    task: str
+    """Default values of each axis."""
+    task: Annotated[str, NEUTRAL]
+    model: str
     training: ScratchSettings
 
-    placements: tuple[str, ...] = ()
+    placements: Annotated[tuple[str, ...], NEUTRAL] = ()
     """Placements to compare; `mixln placements` lists them. Quote those with brackets or a star.
-    Left out: those of the experiment in --out, or pre post "mix(0.25)" "hybrid*"."""
-    learning_rates: tuple[Positive, ...] = ()
+    Default: those of the experiment in --out, or pre post "mix(0.25)" "hybrid*"."""
+    learning_rates: Annotated[tuple[Positive, ...], NEUTRAL] = ()
     """Peak learning rates; each placement is trained at each.
-    Left out: those of the experiment in --out, or 3e-3 (1e-3 for images)."""
-    seeds: tuple[Seed, ...] = ()
+    Default: those of the experiment in --out, or 3e-3 (1e-3 for images)."""
+    seeds: Annotated[tuple[Seed, ...], NEUTRAL] = ()
     """Each seed decides initial weights and data order, the same for all placements.
-    Left out: those of the experiment in --out, or 0 1."""
-    baseline: str | None = None
-    """The placement that the others are compared with. Left out, the first."""
-    diagnose: bool = False
-    """Also measure what each layer contributes, for the best trial of each placement; half a minute a small model."""
-    after: Annotated[ChainSettings, tyro.conf.Suppress] = field(default_factory=ChainSettings)
+    Default: those of the experiment in --out, or 0 1."""
+    baseline: Annotated[str | None, NEUTRAL] = None
+    """The placement that the others are compared with; by default the first."""
+    diagnose: Annotated[bool, NEUTRAL] = False
+    """Also measure what each layer contributes, in the best trial of each placement; half a minute for a small model."""
+    after: Annotated[ChainSettings, NEUTRAL, tyro.conf.Suppress] = field(default_factory=ChainSettings)
+    execution: Annotated[ExecutorSettings, NEUTRAL, tyro.conf.arg(name="")] = field(default_factory=ExecutorSettings)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        check_numbers(self)
         if self.task != type(self).task:
             raise SettingsError(f"task of {type(self).__name__} is {type(self).task}, got {self.task}")
         object.__setattr__(self, "placements", tuple(canonical(text) for text in self.placements))
@@ -135,7 +128,6 @@ class GridSettings(ExperimentSettings, ExecutorSettings, ABC):
             raise SettingsError(
                 f"baseline must be one of the placements {', '.join(self.placements)}, got {self.baseline}"
             )
-        ExecutorSettings.__post_init__(self)
 
     def with_grid(self, grid: dict[str, list[Any]]) -> Self:
         """The same settings on this grid; an axis that is still empty takes its default."""
@@ -160,8 +152,8 @@ class GridSettings(ExperimentSettings, ExecutorSettings, ABC):
         ]
 
     def shared(self) -> dict[str, Any]:
-        """What every trial of the experiment shares: all settings but the grid, and those that change no number."""
-        return {name: value for name, value in to_json(self).items() if name not in PRIVATE}
+        """The settings that decide the numbers of every trial of the experiment, as JSON."""
+        return decisive(self)
 
     def grid(self) -> dict[str, list[Any]]:
         """The three axes of the comparison."""
@@ -181,11 +173,11 @@ class CompareSettings(LanguageSettings, GridSettings):
         "learning_rates": (3e-3,),
         "seeds": (0, 1),
     }
-    task: str = "language"
+    task: Annotated[str, NEUTRAL] = "language"
     """The task: language (the next token), masked-lm (hidden tokens) or vision (the class of an image). The others have options of their
     own: mixln compare --task vision --help."""
     training: Annotated[TrainSettings, tyro.conf.arg(name="")] = field(default_factory=TrainSettings)
-    after: Annotated[ChainSettings, tyro.conf.arg(name="")] = field(default_factory=ChainSettings)
+    after: Annotated[ChainSettings, NEUTRAL, tyro.conf.arg(name="")] = field(default_factory=ChainSettings)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -219,9 +211,9 @@ class VisionCompareSettings(GridSettings):
     """
 
     DEFAULTS: ClassVar[dict[str, tuple[Any, ...]]] = {**CompareSettings.DEFAULTS, "learning_rates": (1e-3,)}
-    task: str = "vision"
+    task: Annotated[str, NEUTRAL] = "vision"
     """The task: language, masked-lm or vision. Each has options of its own: mixln compare --help."""
-    out: Path = Path("runs/vision")
+    out: Annotated[Path, NEUTRAL] = Path("runs/vision")
     """Folder of the experiment: trials, figures, report.html."""
     model: str = "vit-micro"
     """A preset (vit-micro for small images; vit-tiny, vit-small, vit-base for 224 × 224) or the path of a ViT's config.json."""
@@ -250,7 +242,7 @@ class VisionCompareSettings(GridSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainSettings(LanguageSettings):
+class PretrainSettings(LanguageSettings, ExperimentSettings):
     """Train one model: one trial of `mixln compare`, with its settings and into such an experiment, on all devices together.
 
     Several devices are started by torchrun or accelerate: torchrun --nproc-per-node 8 -m mixln pretrain …
@@ -273,8 +265,18 @@ class PretrainSettings(LanguageSettings):
         self.engine.check(self.parallel)
 
     def comparison(self) -> CompareSettings:
-        """The comparison of this one trial."""
-        shared = {item.name: getattr(self, item.name) for item in dataclasses.fields(LanguageSettings)}
+        """The comparison that has only this trial."""
         return CompareSettings(
-            placements=(self.placement,), learning_rates=(self.learning_rate,), seeds=(self.seed,), **shared
+            model=self.model,
+            layers=self.layers,
+            text=self.text,
+            training=self.training,
+            init=self.init,
+            out=self.out,
+            extend=self.extend,
+            cache=self.cache,
+            engine=self.engine,
+            placements=(self.placement,),
+            learning_rates=(self.learning_rate,),
+            seeds=(self.seed,),
         )

@@ -429,3 +429,9 @@ def alpha(text: str) -> Fraction | int:
     except (ValueError, ZeroDivisionError):
         pass
     raise PlacementError(f"mix({text}): α must be a number such as 0.25 or 1/4, or a count such as 3, got {text!r}")
+
+
+def title(name: str) -> str:
+    """The field's name of a placement: `mix(0.25)` → `Mix-LN`; a mixture or a modified one keeps its text."""
+    term = re.fullmatch(r"([a-z-]+\*?)(\([^()]*\))?", name)
+    return ZOO[term[1]].title if term and term[1] in ZOO else name

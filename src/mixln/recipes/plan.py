@@ -59,8 +59,8 @@ def check_machine(runs: tuple[Run, ...], *, processes: int = 1, parallel: Parall
     """
     import torch
 
-    if any(run.settings.executor == "ray" for run in runs):
-        if not all(run.settings.gpus_per_trial for run in runs):
+    if any(run.settings.execution.executor == "ray" for run in runs):
+        if not all(run.settings.execution.gpus_per_trial for run in runs):
             raise SettingsError("scale paper needs a GPU for each training; add --gpus-per-trial 1")
         return
     if torch.cuda.is_available():

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mixln.compare.display import Display
 from mixln.compare.execution.pool import PersistentPool
 from mixln.compare.execution.trial_job import TrialJob
-from mixln.compare.experiment import Display
 from mixln.errors import MixlnError
 from mixln.runs.trials import TrialResult, read_result
 from mixln.search.proxy_trials import rounded, train

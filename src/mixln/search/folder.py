@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from mixln.records import to_json
+from mixln.records import decisive
 from mixln.runs.folder import RunFolder, RunKind
 from mixln.runs.schema import Request, Schema
 from mixln.search.settings import SearchSettings, StressSettings
 
 SEARCH_RUN = RunKind(noun="search", request=Schema(kind="search", file="search.json", record=Request))
-PRIVATE = ("out", "cache", "jobs", "engine")
-"""Settings that change no number."""
 
 
 def named(settings: StressSettings | SearchSettings) -> dict[str, Any]:
     """What is searched for, as JSON has it."""
-    entries = {name: value for name, value in to_json(settings).items() if name not in PRIVATE}
     command = "stress" if isinstance(settings, StressSettings) else "tune"
-    return {"command": command, **entries}
+    return {"command": command, **decisive(settings)}
 
 
 def folder_of(settings: StressSettings | SearchSettings) -> RunFolder[Any]:

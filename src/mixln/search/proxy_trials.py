@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from mixln.compare.display import Display
 from mixln.compare.execution.pool import PersistentPool
 from mixln.compare.execution.runner import Progress, run
 from mixln.compare.execution.trial_job import TrialJob
-from mixln.compare.experiment import Display
 from mixln.errors import StoreError
 from mixln.records import unreadable
 from mixln.runs.checkpoints import remove, written_in

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
 from mixln.bounds import Count, Layers, Processes, Range, Seed, check_numbers
-from mixln.compare.settings import CompareSettings
+from mixln.compare.settings import CompareSettings, ExecutorSettings
 from mixln.data.settings import TextSettings
 from mixln.errors import SettingsError
 from mixln.placement import canonical
+from mixln.records import NEUTRAL
 from mixln.training.settings import EngineSettings, RampSettings, TrainSettings
 
 LEAST_STEPS = 20
@@ -28,12 +29,12 @@ class SearchBaseSettings:
 
     model: str = "tiny"
     """A preset, or the path of a config.json, as for mixln compare."""
-    cache: Path = field(default_factory=lambda: Path("~/.cache/mixln"))
+    cache: Annotated[Path, NEUTRAL] = field(default_factory=lambda: Path("~/.cache/mixln"))
     """Folder for prepared text."""
-    jobs: Processes | None = None
-    """Trainings side by side. Left out, one a GPU; without a GPU, one a core for small models."""
+    jobs: Annotated[Processes | None, NEUTRAL] = None
+    """Trainings side by side. By default one per GPU; without a GPU, one per core for small models."""
     text: Annotated[TextSettings, tyro.conf.arg(name="")] = field(default_factory=TextSettings)
-    engine: Annotated[EngineSettings, tyro.conf.arg(name="")] = field(default_factory=EngineSettings)
+    engine: Annotated[EngineSettings, NEUTRAL, tyro.conf.arg(name="")] = field(default_factory=EngineSettings)
     training: TrainSettings
 
     @property
@@ -41,9 +42,17 @@ class SearchBaseSettings:
         """Optimizer steps of one training: of a ramp, or in full."""
         return self.training.total_steps(self.text.sequence_length)
 
-    def shared(self) -> dict[str, Any]:
-        """These settings, by name."""
-        return {item.name: getattr(self, item.name) for item in fields(SearchBaseSettings)}
+    def _comparison(self, **grid: Any) -> CompareSettings:
+        """A comparison with these settings."""
+        return CompareSettings(
+            model=self.model,
+            cache=self.cache,
+            execution=ExecutorSettings(jobs=self.jobs),
+            text=self.text,
+            engine=self.engine,
+            training=self.training,
+            **grid,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +74,7 @@ class StressSettings(SearchBaseSettings):
     """Each seed decides initial weights and data order, the same for all placements."""
     highest: Annotated[float, Range(least=0, above=True, most=10**6, rule="must be above 0 and finite")] = 1.0
     """The learning rate at which the ramp ends."""
-    out: Path = Path("runs/stress")
+    out: Annotated[Path, NEUTRAL] = Path("runs/stress")
     """Folder of the trainings and of stress.json, report.html and figures."""
     training: Annotated[RampSettings, tyro.conf.arg(name="")] = field(default_factory=RampSettings)
 
@@ -91,8 +100,7 @@ class StressSettings(SearchBaseSettings):
     def comparison(self, depth: int | None, init: str | None) -> CompareSettings:
         """The trainings of one depth and one init; `None` for the model's and the placements' own."""
         words = [*([f"{depth}-layers"] if depth else []), *([init] if init else [])]
-        return CompareSettings(
-            **self.shared(),
+        return self._comparison(
             layers=depth,
             init=init,
             placements=self.placements,
@@ -128,7 +136,7 @@ class SearchSettings(SearchBaseSettings):
     """The learning rate at which the ramp ends."""
     init: str = "normal"
     """Initialisation of all."""
-    out: Path = Path("runs/tune")
+    out: Annotated[Path, NEUTRAL] = Path("runs/tune")
     """Folder of the trainings, of the search's storage and of tune.json, report.html and figures."""
     training: Annotated[TrainSettings, tyro.conf.arg(name="")] = field(default_factory=TrainSettings)
 
@@ -155,20 +163,17 @@ class SearchSettings(SearchBaseSettings):
 
     def comparison(self) -> CompareSettings:
         """What the full trainings have in common."""
-        return CompareSettings(
-            **self.shared(), layers=self.layers, init=self.init, placements=("pre",), seeds=self.seeds, out=self.out
-        )
+        return self._comparison(layers=self.layers, init=self.init, placements=("pre",), seeds=self.seeds, out=self.out)
 
     def stress(self, counts: tuple[int, ...], layers: int) -> StressSettings:
         """The ramps of some numbers of Post-LN layers."""
-        kept = {
-            item.name: getattr(self.training, item.name)
-            for item in fields(TrainSettings)
-            if item.name not in ("steps", "tokens", "warmup", "final_learning_rate", "evaluations")
-        }
-        ramp = RampSettings(**kept, steps=self.ramp_steps, decades=3.0)
         return StressSettings(
-            **{**self.shared(), "training": ramp},
+            model=self.model,
+            cache=self.cache,
+            jobs=self.jobs,
+            text=self.text,
+            engine=self.engine,
+            training=RampSettings.of(self.training, steps=self.ramp_steps, decades=3.0),
             placements=tuple(placement_with(count, layers) for count in counts),
             depths=() if self.layers is None else (self.layers,),
             inits=(self.init,),

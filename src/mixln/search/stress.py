@@ -7,7 +7,8 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from mixln.compare.experiment import Display, compare, title
+from mixln.compare.display import Display
+from mixln.compare.experiment import compare
 from mixln.compare.results import Summary
 from mixln.compare.settings import CompareSettings
 from mixln.compare.statistics import paired_difference, t_interval
@@ -15,6 +16,7 @@ from mixln.compare.tasks import TASKS
 from mixln.files import cache_folder
 from mixln.hosts import placement_for
 from mixln.nn.schemes import scheme
+from mixln.placement.zoo import title
 from mixln.presets import model_config
 from mixln.runs.trials import TrialResult
 from mixln.search.folder import folder_of, named

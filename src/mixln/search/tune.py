@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from mixln.compare.display import Display
 from mixln.compare.execution.pool import PersistentPool
 from mixln.compare.execution.runner import machine
 from mixln.compare.execution.trial_job import TrialJob
-from mixln.compare.experiment import Display, title
 from mixln.compare.statistics import paired_difference, t_interval
 from mixln.compare.tasks import TASKS
 from mixln.compare.tasks.task import TaskData
@@ -21,6 +21,7 @@ from mixln.errors import MixlnError, SettingsError
 from mixln.files import cache_folder
 from mixln.hosts import count_parameters
 from mixln.nn.schemes import scheme
+from mixln.placement.zoo import title
 from mixln.runs.provenance import here
 from mixln.runs.trials import Trial
 from mixln.search.finalists import TRIES, LearningRateSearch, seeded, tune_learning_rates

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Literal
 
 import tyro
@@ -160,6 +160,14 @@ class RampSettings(TrainSettings):
     def __post_init__(self) -> None:
         check_numbers(self)
         super().__post_init__()
+
+    @classmethod
+    def of(cls, training: TrainSettings, *, steps: int, decades: float) -> RampSettings:
+        """A ramp with the batches, optimizer and precision of a training."""
+        common = [item.name for item in fields(OptimizerSettings) if item.name not in ("warmup", "final_learning_rate")]
+        return cls(
+            **{name: getattr(training, name) for name in common}, weights=training.weights, steps=steps, decades=decades
+        )
 
     def share(self, update: int, *, steps: int, warmup_steps: int) -> float:
         """The same share for all learning rates, see :func:`~mixln.training.schedule.ramp`."""

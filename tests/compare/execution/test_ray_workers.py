@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mixln.compare.experiment import compare
+from mixln.compare.settings import ExecutorSettings
 from mixln.errors import SettingsError, Stopped
 from mixln.runs.checkpoints import sealed
 from tests.compare.recorder import Recorder, until_it_trains
@@ -40,23 +41,32 @@ def test_trials_on_ray_equal_those_of_processes_though_a_worker_is_killed(settin
     training = {"steps": 200, "evaluations": 2}
     local = compare(settings_for(tmp_path / "local", training=training), Recorder())
     display = Killer()
-    there = compare(settings_for(tmp_path / "ray", training=training, executor="ray"), display)
+    there = compare(
+        settings_for(tmp_path / "ray", training=training, execution=ExecutorSettings(executor="ray")), display
+    )
     assert display.killed
     assert [result.status for result in there.trials] == ["finished"] * 4
     assert numbers(there) == numbers(local)
-    gone = settings_for(tmp_path / "ray", training=training, executor="ray", ray_address="127.0.0.1:1")
+    gone = settings_for(
+        tmp_path / "ray", training=training, execution=ExecutorSettings(executor="ray", ray_address="127.0.0.1:1")
+    )
     assert numbers(compare(gone, Recorder())) == numbers(local)  # what is done needs no cluster
 
 
 def test_a_cluster_that_is_not_there_is_one_line(settings_for, tmp_path):
     with pytest.raises(SettingsError, match=r"ray-address 127\.0\.0\.1:1: no cluster answers"):
-        compare(settings_for(tmp_path / "out", executor="ray", ray_address="127.0.0.1:1"), Recorder())
+        compare(
+            settings_for(tmp_path / "out", execution=ExecutorSettings(executor="ray", ray_address="127.0.0.1:1")),
+            Recorder(),
+        )
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_driver_that_is_told_to_stop_saves_its_trials(settings_for, tmp_path, number):
     training = {"steps": 2000, "evaluations": 2}
-    settings = settings_for(tmp_path / "out", training=training, executor="ray", placements=("pre",), seeds=(0,))
+    settings = settings_for(
+        tmp_path / "out", training=training, execution=ExecutorSettings(executor="ray"), placements=("pre",), seeds=(0,)
+    )
     process = until_it_trains(driver, settings, TRIALS[0])
     os.kill(process.pid, number)
     process.join(120)
@@ -73,7 +83,7 @@ def driver(settings) -> None:
 
 
 def test_what_no_machine_of_the_cluster_has_is_one_line_and_nothing_is_written(settings_for, tmp_path):
-    settings = settings_for(tmp_path / "out", executor="ray", cpus_per_trial=10_000)
+    settings = settings_for(tmp_path / "out", execution=ExecutorSettings(executor="ray", cpus_per_trial=10_000))
     with pytest.raises(SettingsError, match="a trial needs 10000 processors and 0 GPUs of one machine"):
         compare(settings, Recorder())
     assert not settings.out.exists()

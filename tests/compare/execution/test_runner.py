@@ -347,7 +347,7 @@ class Noting(TorchrunWorkers):
 def test_trials_know_how_many_their_process_does(settings_for, tmp_path):
     """For compiling pays the more, the more of them share what is compiled."""
     noting = Noting()
-    compare(settings_for(tmp_path, placements=("pre", "post"), seeds=(0, 1), jobs=1), Recorder(), workers=noting)
+    compare(settings_for(tmp_path, placements=("pre", "post"), seeds=(0, 1)), Recorder(), workers=noting)
     noting.dismiss()
     assert [job.together for job in noting.jobs] == [4] * 4
 

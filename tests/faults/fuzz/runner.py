@@ -178,7 +178,7 @@ def _body(work: Callable[[], int | None], quick: bool) -> int:
     for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
         warnings.simplefilter("ignore", category)
     code: Any = 1
-    with mock.patch("mixln.compare.experiment.Processes", Here) if quick else contextlib.nullcontext():
+    with mock.patch("mixln.compare.experiment.ProcessPool", Here) if quick else contextlib.nullcontext():
         try:
             code = work()
         except SystemExit as stop:

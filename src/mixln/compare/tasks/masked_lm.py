@@ -23,6 +23,7 @@ from mixln.compare.tasks.task import TaskData
 from mixln.data.packing import IGNORED
 from mixln.data.text import Text
 from mixln.errors import SettingsError
+from mixln.records import NEUTRAL
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,16 +48,16 @@ class MaskedCompareSettings(CompareSettings):
     with mixln. Run the same command again to finish what was cut off; nothing is repeated.
     """
 
-    task: str = "masked-lm"
+    task: Annotated[str, NEUTRAL] = "masked-lm"
     """The task: language, masked-lm or vision. Each has options of its own: mixln compare --task vision --help."""
-    out: Path = Path("runs/masked-lm")
+    out: Annotated[Path, NEUTRAL] = Path("runs/masked-lm")
     """Folder of the experiment: trials, figures, report.html."""
     mask_share: Annotated[
         float, Range(least=0, above=True, most=0.9, rule="must lie in (0, 0.9] (a share of the tokens)", interval=True)
     ] = 0.15
     """Share of each sequence's tokens that are predicted, at least one. 80% of these are replaced by the mask token, 10% by a random
     token, and 10% stay as they are."""
-    after: Annotated[ChainSettings, tyro.conf.Suppress] = field(default_factory=ChainSettings)
+    after: Annotated[ChainSettings, NEUTRAL, tyro.conf.Suppress] = field(default_factory=ChainSettings)
 
     def __post_init__(self) -> None:
         super().__post_init__()
