@@ -64,15 +64,13 @@ def test_help_ends_in_any_width(monkeypatch, capsys, columns):
         main(["plan", "--help"])
     assert "--utilisation" in capsys.readouterr().out
     assert main(["placements"]) == 0
-    with pytest.raises(SystemExit, match="2"):
-        main(["plan", "--step", "x"])
+    assert main(["plan", "--step", "x"]) == 2
     assert capsys.readouterr().err.startswith("mixln: Unrecognized options: --step x; did you mean --steps?")
 
 
 def test_a_width_that_was_not_set_is_not_set_afterwards(monkeypatch):
     monkeypatch.delenv("COLUMNS", raising=False)
-    with pytest.raises(SystemExit):
-        main(["plan", "--step", "x"])
+    assert main(["plan", "--step", "x"]) == 2
     assert os.environ.get("COLUMNS") != ""
 
 

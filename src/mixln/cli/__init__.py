@@ -6,7 +6,7 @@ import io
 import os
 import shutil
 import sys
-from contextlib import redirect_stderr, suppress
+from contextlib import suppress
 from typing import Annotated, Any
 
 import tyro
@@ -17,7 +17,7 @@ from mixln.cli.data import Data
 from mixln.cli.diagnose import Diagnose
 from mixln.cli.evaluate import Evaluate
 from mixln.cli.given import check_filled, check_together, given
-from mixln.cli.mistakes import WIDE, one_line
+from mixln.cli.mistakes import parse
 from mixln.cli.placements import Placements
 from mixln.cli.plan import PlanCommand
 from mixln.cli.post_training import FineTune, Reward, Rlhf
@@ -32,8 +32,8 @@ from mixln.launch import launched
 
 LONGEST = 1000
 """Characters of a complaint."""
-NARROWEST = 40
-"""Columns in which help and tables are drawn at least."""
+NARROWEST, WIDEST = 40, 10_000
+"""Columns in which help and tables are drawn, at least and at most."""
 Others = (
     Annotated[Data, tyro.conf.subcommand("data", prefix_name=False)]
     | Annotated[PlanCommand, tyro.conf.subcommand("plan", prefix_name=False)]
@@ -103,8 +103,8 @@ def _settle_environment() -> None:
     if not (columns.isascii() and columns.isdigit() and len(columns) < 10):
         os.environ.pop("COLUMNS", None)
     width = shutil.get_terminal_size().columns
-    if not NARROWEST <= width <= WIDE:
-        os.environ["COLUMNS"] = str(min(max(width, NARROWEST), WIDE))
+    if not NARROWEST <= width <= WIDEST:
+        os.environ["COLUMNS"] = str(min(max(width, NARROWEST), WIDEST))
     os.environ["MPLBACKEND"] = "agg"
 
 
@@ -122,38 +122,18 @@ def _complain(text: str) -> None:
 
 
 def _parse(arguments: list[str]) -> Any:
-    """Parses a command line; a mistake in it is one line."""
+    """:raises SettingsError: if the command line cannot be parsed."""
     check_filled(arguments)
-    try:
-        with redirect_stderr(io.StringIO()):
-            command = _parsed(arguments)
-        check_together(given(arguments), command)
-        return command
-    except SystemExit as stop:
-        if stop.code in (0, None):
-            raise
-    wide, columns = io.StringIO(), os.environ.pop("COLUMNS", None)
-    os.environ["COLUMNS"] = str(WIDE)
-    with redirect_stderr(wide), suppress(SystemExit):
-        _parsed(arguments)
-    del os.environ["COLUMNS"]
-    if columns is not None:
-        os.environ["COLUMNS"] = columns
-    _complain(one_line(wide.getvalue(), arguments))
-    raise SystemExit(2)
+    command = parse(_commands(arguments), arguments)
+    check_together(given(arguments), command)
+    return command
 
 
-def _parsed(arguments: list[str]) -> Any:
+def _commands(arguments: list[str]) -> Any:
+    """The commands; options that a stored experiment stands for have its values as defaults."""
     name = next(iter(arguments), "")
     kind, stored = command_of(arguments) if name == "compare" else (Compare, tyro.MISSING_NONPROP)
     compare = Annotated[kind, tyro.conf.subcommand("compare", prefix_name=False, default=stored)]  # type: ignore[misc]
     stored = trained(arguments) if name == "pretrain" else tyro.MISSING_NONPROP
     pretrain = Annotated[Pretrain, tyro.conf.subcommand("pretrain", prefix_name=False, default=stored)]  # type: ignore[misc]
-    return tyro.cli(
-        compare | pretrain | Others,  # type: ignore[arg-type]
-        prog="mixln",
-        args=arguments,
-        description="Put any normalization placement into a Hugging Face transformer, compare placements on equal terms, "
-        "and measure what each layer contributes.",
-        config=(tyro.conf.FlagCreatePairsOff,),
-    )
+    return compare | pretrain | Others  # type: ignore[operator]

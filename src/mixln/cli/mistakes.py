@@ -1,127 +1,152 @@
-"""A command line that cannot be parsed: what tyro draws as a box of many lines becomes one."""
+"""Parses a command line; what is wrong with it becomes one line, in place of the box of many lines that tyro draws.
+
+tyro reports what it rejects as typed events, through `tyro._errors`. That module is not part of tyro's stable interface, so
+`pyproject.toml` admits only the releases that were tested.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
-from typing import Any, get_type_hints
+from typing import Annotated, Any, NoReturn, Union
 
-from mixln.cli.compare import task_asked
+import tyro
+from tyro import _errors
+
+from mixln.cli.compare import COMMANDS, task_asked
 from mixln.compare.settings import CompareSettings
-from mixln.compare.tasks import TASKS
+from mixln.errors import SettingsError
 
-WIDE = 10_000
-"""Columns at which tyro breaks no line."""
+SIMILARITY = 0.7
+"""Similarity (`difflib`, 0 to 1) from which an option is suggested for an unknown one."""
 
 
-def one_line(box: str, arguments: list[str]) -> str:
-    """What was wrong and where to look, without frame, title and the help of every option.
+def parse(commands: Any, arguments: list[str]) -> Any:
+    """Parses a command line of mixln.
 
-    :param box: what tyro wrote, `WIDE` columns wide.
+    :param commands: the commands, as a union for tyro.
     :param arguments: the command line, without the program's name.
+    :raises SettingsError: if it cannot be parsed: what is wrong and which help to read.
     """
-    blocks = list(_blocks(box))
-    first = blocks[0][0]
-    command = _command(box, arguments)  # whose help says what it takes
+    try:
+        return _parse(commands, arguments)
+    except _Rejected as rejected:
+        # An error in settings below a prefix is known to tyro's own error alone, which the event does not carry.
+        place = getattr(rejected.__context__, "arg", "")
+        raise SettingsError(_one_line(rejected.event, str(place), commands, arguments)) from None
+
+
+class _Rejected(Exception):
+    """tyro has rejected a command line."""
+
+    def __init__(self, event: _errors.ParseErrorEvent) -> None:
+        super().__init__()
+        self.event: Any = event
+
+
+def _reject(event: _errors.ParseErrorEvent) -> NoReturn:
+    raise _Rejected(event)
+
+
+def _parse(commands: Any, arguments: list[str]) -> Any:
+    with _errors.on_parse_error(_reject):
+        return tyro.cli(
+            commands,
+            prog="mixln",
+            args=arguments,
+            description="Put any normalization placement into a Hugging Face transformer, compare placements on equal terms, "
+            "and measure what each layer contributes.",
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
+
+
+def _one_line(event: _errors.ParseErrorEvent, place: str, commands: Any, arguments: list[str]) -> str:
+    """What is wrong and where to look.
+
+    :param place: dotted name of the settings that refused their values, if they did.
+    """
+    command, parser, subcommands = _reached(commands, arguments)
     asked = task_asked(arguments)
     task = f" --task {asked}" if command == "mixln compare" and asked != CompareSettings.task else ""
     look = f"see {command}{task} --help"
-    if error := re.match(r"Error parsing ([\w.-]+): (.*)", first):
-        name, reason = error.groups()
-        if not name.startswith("--"):  # our own check of the settings said it
-            step = re.search(r"\bafter\.(\w+)", name)  # whose settings begin with its name
+    match event:
+        case _errors.InstantiationFailure(argument=None, message=reason):  # our own check of the settings raised it
+            step = re.search(r"\bafter\.(\w+)", place)  # whose options begin with its name
             return f"{step[1]}.{reason}" if step else reason
-        given = re.search(r"(?:from|arguments:|base 10:|float:) (?P<list>\[)?(?P<text>.*?)(?(list)\])\.?$", reason)
-        return f"{name} cannot be {given['text'] if given else reason}; {look} for what it takes"
-    parts = []
-    options = [line.strip().split()[0] for line in _under(blocks, "Missing from") if _depth(line) == 4]
-    if options:
-        parts.append(f"{', '.join(options)} must be given")
-    unknown = [re.sub(r" \(applied to .*\)$", "", line.strip()) for line in _under(blocks, "Unrecognized")]
-    unknown = [word for text in unknown for word in text.split(", ")]
-    if any(block[0].startswith("Unrecognized") for block in blocks):
+        case _errors.InstantiationFailure(argument=argument, message=reason):
+            given = re.search(
+                r"(?:from|arguments:|base 10:|float:) (?P<list>\[)?(?P<text>.*?)(?(list)\])\.?$", reason, re.M
+            )
+            return f"{_name(argument)} cannot be {given['text'] if given else reason}; {look} for what it takes"
+        case _errors.InvalidChoice(argument=argument, value=value, choices=choices):
+            return f"{_name(argument)} must be one of {', '.join(choices)}, got {value!r}; {look}"
+        case _errors.BadValue(argument=argument):
+            return f"{_name(argument)} must be given a value; {look}"
+    parts, unknown = [], []
+    if isinstance(event, _errors.MissingArgs):
+        parts.append(f"{', '.join(_name(missing.arg) for missing in event.missing_arguments)} must be given")
+        unknown = event.unrecognized_tokens
+    elif isinstance(event, _errors.UnrecognizedArgs):
+        unknown = event.tokens
+    if unknown:
         parts.append(f"Unrecognized options: {' '.join(unknown)}")
-        commands = next((b[0].partition(": ")[2] for b in blocks if b[0].startswith("Available subcommands")), "")
-        if commands:
-            return "; ".join([*parts, f"first comes one of {commands}", look])
-        alike = dict.fromkeys([*_alike(blocks, command), *options])
-        if command == "mixln compare":
-            parts += _of_other_tasks(unknown, asked)
-        near = [get_close_matches(w, [o for o in alike if o != w], n=1) for w in unknown if w.startswith("-")]
-        if "(applied to mixln)" in box:
-            parts.append("a command's options come after it")
-        if names := ", ".join(name for found in near for name in found):
-            parts.append(f"did you mean {names}?")
-    parts = parts or [" ".join(line.strip() for line in blocks[0]).rstrip(".")]
+    if subcommands:
+        parts.append(f"first comes one of {', '.join(subcommands)}")
+    elif unknown:
+        parts += _hints(unknown, list(_options(parser)), command, arguments)
     return "; ".join([*parts, look]).replace("?; see", "? See")
+
+
+def _hints(unknown: list[str], options: list[str], command: str, arguments: list[str]) -> Iterator[str]:
+    """What may have been meant by options that a command does not have."""
+    if command == "mixln compare":
+        yield from _of_other_tasks(unknown, task_asked(arguments))
+    if arguments[0] != command.split()[1]:
+        yield "a command's options come after it"
+    near = [get_close_matches(word, options, n=1, cutoff=SIMILARITY) for word in unknown if word.startswith("-")]
+    if names := ", ".join(name for found in near for name in found if name not in unknown):
+        yield f"did you mean {names}?"
 
 
 def _of_other_tasks(words: list[str], asked: str) -> Iterator[str]:
     """Which of these options another task has."""
-    for name, task in TASKS.items():
-        found = [word for word in words if word in set(_options(task.settings))]
+    tasks = Union[tuple(Annotated[kind, tyro.conf.subcommand(name)] for name, kind in COMMANDS.items())]  # noqa: UP007
+    for name, parser in _choice(tasks).parser_from_name.items():
+        options = set(_options(parser.evaluate()))
+        found = [word for word in words if word in options]
         if found and name != asked:
             yield f"{', '.join(found)} {'is' if len(found) == 1 else 'are'} for --task {name}"
             return
 
 
-def _options(settings: Any) -> Iterator[str]:
-    """The options of a class of settings, and of those that it is composed of."""
-    hints = get_type_hints(settings)
-    for item in fields(settings):
-        if is_dataclass(hints[item.name]):
-            yield from _options(hints[item.name])
-        yield f"--{item.name.replace('_', '-')}"
+def _reached(commands: Any, arguments: list[str]) -> tuple[str, Any, list[str]]:
+    """The command that a line asks for, its parser, and the commands of which one must still be named."""
+    path, parser, choice = "mixln", None, _choice(commands)
+    for word in arguments:
+        if choice and word in choice.parser_from_name:
+            path, parser = f"{path} {word}", choice.parser_from_name[word].evaluate()
+            choice = next(iter(parser.subparsers_from_intern_prefix.values()), None)
+    return path, parser, list(choice.parser_from_name) if choice else []
 
 
-def _blocks(box: str) -> Iterator[list[str]]:
-    """The parts of the box between its rules, without title and frame, which may be of lines or of spaces and dashes."""
-    block: list[str] = []
-    for line in [*re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()[1:], "---"]:
-        inner = re.sub(r"^(│ |  )|\s*│?\s*$", "", line)
-        if re.fullmatch(r"[╰─╯-]{3,}", inner.strip()):
-            if block:
-                yield block
-            block = []
-        elif inner:
-            block.append(inner)
+def _choice(commands: Any) -> Any:
+    """The commands of a union by name, as tyro reports them when none is named."""
+    try:
+        _parse(commands, [])
+    except _Rejected as rejected:
+        return rejected.event.subcommand_spec
 
 
-def _under(blocks: list[list[str]], heading: str) -> list[str]:
-    """The lines below a heading, or what stands behind it."""
-    for block in blocks:
-        if block[0].startswith(heading):
-            behind = block[0].partition(":")[2].strip()
-            return [behind] if behind else [line for line in block[1:] if not line.startswith("Arguments are applied")]
-    return []
+def _options(parser: Any) -> Iterator[str]:
+    """The options of a command."""
+    for argument in parser.args:
+        if not argument.is_positional() and tyro.conf.Suppress not in argument.field.markers:
+            yield argument.lowered.name_or_flags[0]
+    for child in parser.child_from_prefix.values():
+        yield from _options(child)
 
 
-def _alike(blocks: list[list[str]], command: str) -> list[str]:
-    """The options that tyro finds alike, of this command."""
-    places: dict[str, set[str]] = {}
-    option = ""
-    for block in blocks:
-        if not re.match(r"Perhaps you meant|Arguments similar to", block[0]):
-            continue
-        for line in block[1:]:
-            if _depth(line) == 4 and line.strip().startswith("-"):
-                option = line.split()[0]
-                places.setdefault(option, set())
-            elif option and (place := re.fullmatch(r"in (mixln .*) --help", line.strip())):
-                places[option].add(place[1])
-    return [option for option, found in places.items() if command in found]
-
-
-def _command(box: str, arguments: list[str]) -> str:
-    """The command that was meant, as far as it can be told."""
-    if said := re.search(r"(?:Missing from |applied to )(mixln [a-z ]+)[:)]", box):
-        return said[1]
-    words = [word for word in arguments if re.fullmatch(r"[a-z]+", word)]
-    own = next((word for word in words if f"mixln {word} --help" in box), words[0] if words else "")
-    return f"mixln {own}" if own and "Available subcommands" not in box else "mixln"
-
-
-def _depth(line: str) -> int:
-    return len(line) - len(line.lstrip())
+def _name(argument: Any) -> str:
+    """An option, or the placeholder of a positional argument, as the help shows it."""
+    return str(argument.lowered.metavar).split()[0] if argument.is_positional() else argument.lowered.name_or_flags[0]
