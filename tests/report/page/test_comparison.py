@@ -2,11 +2,11 @@ import base64
 import hashlib
 import json
 import re
-from html import escape
 from html.parser import HTMLParser
 from itertools import pairwise
 
 import pytest
+from markupsafe import escape
 
 from mixln.report.figures.comparison import prepare
 from mixln.report.page.comparison import render

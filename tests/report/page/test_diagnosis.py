@@ -1,9 +1,9 @@
 import json
 import re
-from html import escape
 from itertools import pairwise
 
 import pytest
+from markupsafe import escape
 
 from mixln.report.figures.comparison import prepare
 from mixln.report.figures.diagnosis import charts_of, of_summary

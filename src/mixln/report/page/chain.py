@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from html import escape
+from markupsafe import Markup
 
 from mixln.compare.results import Summary
-from mixln.report.page.skeleton import closed_pairs, flat, grouped, scroll, section
+from mixln.report.page.skeleton import closed_pairs, flat, grouped, section, titled
 from mixln.report.tables.chain import grids
-from mixln.report.tables.grid import html
 from mixln.report.wording import chain, pages
 
 
-def chain_section(summary: Summary) -> str:
+def chain_section(summary: Summary) -> Markup:
     """The section; empty without a chain."""
     found = summary.chain
     if found is None:
-        return ""
-    tables = [f"<h3>{escape(grid.title)}</h3>\n{scroll(grid.title, html(grid))}" for grid in grids(summary)]
+        return Markup()
     # The digest of the examples is for the store, not for readers.
     settings = {
         step: {name: value for name, value in asked.items() if name != "examples"}
         for step, asked in found.settings.items()
     }
     details = closed_pairs(pages.STEP_SETTINGS, flat(settings))
-    return section(pages.chain(found.steps), grouped({"": chain.notes(summary)}), *tables, details)
+    return section(pages.chain(found.steps), grouped({"": chain.notes(summary)}), *map(titled, grids(summary)), details)

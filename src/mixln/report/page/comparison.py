@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from html import escape
 from itertools import groupby
+
+from markupsafe import Markup
 
 from mixln import formats
 from mixln.compare.results import Misclassification, Summary
@@ -16,9 +17,10 @@ from mixln.report.names import plain
 from mixln.report.page.chain import chain_section
 from mixln.report.page.diagnosis import layers_section
 from mixln.report.page.embedded import figure
-from mixln.report.page.skeleton import closed, closed_pairs, flat, page, scroll, section, verdict, warnings
+from mixln.report.page.skeleton import closed, closed_pairs, flat, page, scroll, section, subheading, verdict, warnings
 from mixln.report.tables import comparison as tables
 from mixln.report.tables.comparison import ComparisonColumn
+from mixln.report.tables.grid import spans
 from mixln.report.wording import comparison, facts, pages
 from mixln.report.wording import tables as words
 from mixln.report.wording import warnings as warned
@@ -27,11 +29,12 @@ from mixln.report.wording.phrases import Pieces
 from mixln.report.wording.training import reason
 from mixln.runs.trials import TrialResult
 
+EMPTY = Markup()
 LEFT = (words.PLACEMENT, words.INIT, "status")
 """Columns of the table of trials that are set to the left."""
 
 
-def render(summary: Summary) -> str:
+def render(summary: Summary) -> Markup:
     """The page as HTML.
 
     :returns: about 5 MB, nearly all of it plotly.js.
@@ -53,72 +56,78 @@ def render(summary: Summary) -> str:
     )
 
 
-def _results(summary: Summary) -> str:
+def _results(summary: Summary) -> Markup:
     columns = tables.columns(summary)
-    body = "".join(_result_row(columns, row) for row in tables.rows(summary, columns))
-    caption = f"<caption><span>{escape(tables.caption(summary))}</span></caption>\n"
-    head = f"<thead>\n{_result_head(summary, columns)}</thead>\n"
-    return scroll(pages.RESULTS_LABEL, f'<table class="results">\n{caption}{head}<tbody>\n{body}</tbody>\n</table>\n')
+    body = Markup().join(_result_row(columns, row) for row in tables.rows(summary, columns))
+    table = Markup(
+        '<table class="results">\n<caption><span>{}</span></caption>\n<thead>\n{}</thead>\n<tbody>\n{}</tbody>\n</table>\n'
+    ).format(tables.caption(summary), _result_head(summary, columns), body)
+    return scroll(pages.RESULTS_LABEL, table)
 
 
-def _result_head(summary: Summary, columns: Sequence[ComparisonColumn]) -> str:
+def _result_head(summary: Summary, columns: Sequence[ComparisonColumn]) -> Markup:
     """One row of headings, or two where columns stand in groups."""
     if not any(column.group for column in columns):
-        return "<tr>" + "".join(_heading(column, column.heading.full) for column in columns) + "</tr>\n"
-    first = second = ""
+        row = Markup().join(_heading(column, column.heading.full) for column in columns)
+        return Markup("<tr>{}</tr>\n").format(row)
+    first = second = Markup()
     for _, run in groupby(columns, key=lambda column: column.group):
         members = list(run)
         title = tables.group_title(summary, members[0].group)
         if not title:
-            first += "".join(_heading(column, column.heading.full, ' rowspan="2"') for column in members)
+            tall = Markup(' rowspan="2"')
+            first += Markup().join(_heading(column, column.heading.full, tall) for column in members)
         else:
-            first += f'<th scope="colgroup" colspan="{len(members)}">{escape(title)}</th>'
-            second += "".join(_heading(column, column.heading.sub) for column in members)
-    return f"<tr>{first}</tr>\n<tr>{second}</tr>\n"
+            first += Markup('<th scope="colgroup" colspan="{}">{}</th>').format(len(members), title)
+            second += Markup().join(_heading(column, column.heading.sub) for column in members)
+    return Markup("<tr>{}</tr>\n<tr>{}</tr>\n").format(first, second)
 
 
-def _heading(column: ComparisonColumn, text: str, more: str = "") -> str:
-    number = ' class="number"' if column.kind == "number" else ""
-    return f'<th scope="col"{number}{more}>{escape(text)}</th>'
+def _heading(column: ComparisonColumn, text: str, more: Markup = EMPTY) -> Markup:
+    return Markup('<th scope="col"{}{}>{}</th>').format(_number(column), more, text)
 
 
-def _result_row(columns: Sequence[ComparisonColumn], row: Sequence[Pieces]) -> str:
-    cells = ""
+def _result_row(columns: Sequence[ComparisonColumn], row: Sequence[Pieces]) -> Markup:
+    cells = Markup()
     for column, pieces in zip(columns, row, strict=True):
         if column.kind == "name":
-            codes = "".join(f" <code>{escape(piece)}</code>" for piece in pieces[1:])
-            cells += f'<th scope="row">{escape(pieces[0])}{codes}</th>'
+            codes = Markup().join(map(Markup(" <code>{}</code>").format, pieces[1:]))
+            cells += Markup('<th scope="row">{}{}</th>').format(pieces[0], codes)
         else:
-            number = ' class="number"' if column.kind == "number" else ""
-            cells += f"<td{number}>{' '.join(f'<span>{escape(piece)}</span>' for piece in pieces)}</td>"
-    return f"<tr>{cells}</tr>\n"
+            cells += Markup("<td{}>{}</td>").format(_number(column), spans(pieces))
+    return Markup("<tr>{}</tr>\n").format(cells)
 
 
-def _errors(summary: Summary) -> str:
+def _number(column: ComparisonColumn) -> Markup:
+    return Markup(' class="number"') if column.kind == "number" else EMPTY
+
+
+def _errors(summary: Summary) -> Markup:
     """The most confident errors of image classifiers; empty where there are none."""
     groups = errors(summary)
     if not groups:
-        return ""
-    body = "".join(
-        f'<h3>{escape(name)}</h3>\n<ul class="pictures">\n{"".join(map(_error, mistakes))}</ul>\n'
+        return EMPTY
+    body = Markup().join(
+        subheading(name) + Markup('<ul class="pictures">\n{}</ul>\n').format(Markup().join(map(_error, mistakes)))
         for name, mistakes in groups
     )
-    return section(pages.ERRORS, f"<p>{escape(errors_caption())}</p>\n", body)
+    return section(pages.ERRORS, Markup("<p>{}</p>\n").format(errors_caption()), body)
 
 
-def _error(mistake: Misclassification) -> str:
+def _error(mistake: Misclassification) -> Markup:
     label, predicted = plain(mistake.label), plain(mistake.predicted)
-    return (
-        f'<li><img alt="{escape(pages.taken_for(label, predicted))}" src="data:image/png;base64,{escape(mistake.image)}">'
-        f"<span>{escape(label)}</span><span>→ {escape(predicted)}, {mistake.confidence:.0%}</span></li>\n"
-    )
+    return Markup(
+        '<li><img alt="{}" src="data:image/png;base64,{}"><span>{}</span><span>→ {}, {:.0%}</span></li>\n'
+    ).format(pages.taken_for(label, predicted), mistake.image, label, predicted, mistake.confidence)
 
 
-def _details(summary: Summary) -> Iterator[str]:
+def _details(summary: Summary) -> Iterator[Markup]:
     trials = [_trial(summary, result) for result in summary.trials]
-    rows = "".join(map(_trial_row, trials))
-    head = "".join(f'<th scope="col"{_class(name)}>{name}</th>' for name in trials[0]) if trials else ""
-    table = f'<table class="trials">\n<thead>\n<tr>{head}</tr>\n</thead>\n<tbody>\n{rows}</tbody>\n</table>\n'
+    names = tuple(trials[0]) if trials else ()
+    head = Markup().join(map(Markup('<th scope="col"{}>{}</th>').format, map(_class, names), names))
+    table = Markup('<table class="trials">\n<thead>\n<tr>{}</tr>\n</thead>\n<tbody>\n{}</tbody>\n</table>\n').format(
+        head, Markup().join(map(_trial_row, trials))
+    )
     yield closed(pages.every_trial(len(trials)), scroll(pages.EVERY_TRIAL, table))
     yield closed_pairs(pages.SETTINGS, flat(summary.settings))
     yield closed_pairs(pages.PROVENANCE_AND_DATA, facts.comparison(summary))
@@ -149,13 +158,13 @@ def _trial(summary: Summary, result: TrialResult) -> dict[str, str]:
     }
 
 
-def _trial_row(columns: dict[str, str]) -> str:
+def _trial_row(columns: dict[str, str]) -> Markup:
     (_, first), *others = columns.items()
-    cells = "".join(f"<td{_class(name)}>{escape(value)}</td>" for name, value in others)
-    return f'<tr><th scope="row">{escape(first)}</th>{cells}</tr>\n'
+    cells = Markup().join(Markup("<td{}>{}</td>").format(_class(name), value) for name, value in others)
+    return Markup('<tr><th scope="row">{}</th>{}</tr>\n').format(first, cells)
 
 
-def _class(name: str) -> str:
+def _class(name: str) -> Markup:
     if name in LEFT:
-        return ""
-    return ' class="wide"' if name == "reason" else ' class="number"'
+        return EMPTY
+    return Markup(' class="wide"') if name == "reason" else Markup(' class="number"')

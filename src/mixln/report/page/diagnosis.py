@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from markupsafe import Markup
+
 from mixln.diagnostics.results import Diagnoses, Diagnosis
 from mixln.report import names as naming
 from mixln.report.figures.diagnosis import charts_of
@@ -16,7 +18,7 @@ from mixln.report.wording import facts, pages, tables
 from mixln.report.wording.diagnosis_charts import measure
 
 
-def render_diagnosis(diagnoses: Diagnoses) -> str:
+def render_diagnosis(diagnoses: Diagnoses) -> Markup:
     """The page as HTML.
 
     :returns: about 5 MB, nearly all of it plotly.js.
@@ -34,25 +36,26 @@ def render_diagnosis(diagnoses: Diagnoses) -> str:
     )
 
 
-def layers_section(models: Sequence[Diagnosis], charts: Sequence[Chart]) -> str:
+def layers_section(models: Sequence[Diagnosis], charts: Sequence[Chart]) -> Markup:
     """A comparison's section on its models' layers; empty without models.
 
     :param charts: those of the models, with names that are free on the page.
     """
     if not models:
-        return ""
+        return Markup()
     sentences = grouped(_by_model(models, [words.verdict(model) for model in models]))
     inside = (sentences, *map(figure, charts), *_tables(models))
     return section(pages.LAYERS, *inside) + _not_measured(models)
 
 
-def _not_measured(models: Sequence[Diagnosis]) -> str:
+def _not_measured(models: Sequence[Diagnosis]) -> Markup:
     """A quiet list; models that lack the same stand together."""
     names: dict[Sequence[str], list[str]] = {}
     for name, sentences in _by_model(models, [words.not_measured(model) for model in models]).items():
         names.setdefault(sentences, []).append(name)
     groups = grouped({", ".join(together): sentences for sentences, together in names.items()})
-    return section(pages.NOT_MEASURED, f'<div class="quiet">\n{groups}</div>\n') if groups else ""
+    quiet = Markup('<div class="quiet">\n{}</div>\n').format(groups)
+    return section(pages.NOT_MEASURED, quiet) if groups else Markup()
 
 
 def _by_model(models: Sequence[Diagnosis], sentences: Sequence[Sequence[str]]) -> dict[str, Sequence[str]]:
@@ -60,7 +63,7 @@ def _by_model(models: Sequence[Diagnosis], sentences: Sequence[Sequence[str]]) -
     return dict(zip(naming.models(models) if len(models) > 1 else ("",), sentences, strict=True))
 
 
-def _tables(models: Sequence[Diagnosis]) -> Iterator[str]:
+def _tables(models: Sequence[Diagnosis]) -> Iterator[Markup]:
     """Closed tables: the layers of each model, and its blocks of layers."""
     for name, model in zip(naming.models(models), models, strict=True):
         title = tables.every_layer(name, model.layers)
@@ -71,7 +74,7 @@ def _tables(models: Sequence[Diagnosis]) -> Iterator[str]:
                 yield closed(title, scroll(title, html_table(block_columns(drops))))
 
 
-def _facts(diagnoses: Diagnoses) -> Iterator[str]:
+def _facts(diagnoses: Diagnoses) -> Iterator[Markup]:
     for name, model in zip(naming.models(diagnoses.models), diagnoses.models, strict=True):
         yield closed_pairs(pages.model_and_data(name), facts.diagnosis(model))
     yield closed_pairs(pages.SETTINGS, flat(diagnoses.settings))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from html import escape
+
+from markupsafe import Markup
 
 from mixln.report.figures.axes import Axis
 from mixln.report.figures.interactive import plotly_figure
@@ -15,21 +16,22 @@ from mixln.report.wording.pages import LEGEND, TOGGLE
 from mixln.report.wording.phrases import capitalised
 
 
-def figure(chart: Chart) -> str:
+def figure(chart: Chart) -> Markup:
     """Title, caption, legend and the places of the panels."""
-    title = f'<h3 id="{chart.name}">{escape(chart.title)}</h3>'
-    text = f"<p>{escape(chart.caption)}</p>\n" if chart.panels else ""
-    caption = f"<figcaption>\n{title}\n{text}</figcaption>\n"
     if not chart.panels:
-        inside = f'<p class="empty">{EMPTY}</p>\n'
+        text, inside = "", Markup('<p class="empty">{}</p>\n').format(EMPTY)
     else:
-        panels = "".join(_panel(chart, index, panel) for index, panel in enumerate(chart.panels))
+        text = Markup("<p>{}</p>\n").format(chart.caption)
+        panels = Markup().join(_panel(chart, index, panel) for index, panel in enumerate(chart.panels))
         layout = "panels two" if chart.across > 1 else "panels"
-        inside = f'{_keys(chart.keys)}{_colours(chart.heat_scale)}<div class="{layout}">\n{panels}</div>\n'
-    return f'<figure aria-labelledby="{chart.name}">\n{caption}{inside}</figure>\n'
+        inside = _keys(chart.keys) + _colours(chart.heat_scale)
+        inside += Markup('<div class="{}">\n{}</div>\n').format(layout, panels)
+    return Markup(
+        '<figure aria-labelledby="{name}">\n<figcaption>\n<h3 id="{name}">{title}</h3>\n{text}</figcaption>\n{inside}</figure>\n'
+    ).format(name=chart.name, title=chart.title, text=text, inside=inside)
 
 
-def panels_json(charts: Iterable[Chart]) -> str:
+def panels_json(charts: Iterable[Chart]) -> Markup:
     """Every panel's data and layout, by the identifier of its place."""
     figures = {
         _panel_id(chart, index): plotly_figure(panel).to_plotly_json()
@@ -37,60 +39,57 @@ def panels_json(charts: Iterable[Chart]) -> str:
         for index, panel in enumerate(chart.panels)
     }
     text = json.dumps(figures, default=lambda part: part.to_plotly_json(), allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
 def _panel_id(chart: Chart, index: int) -> str:
     return f"{chart.name}-{index}"
 
 
-def _keys(names: Sequence[str]) -> str:
+def _keys(names: Sequence[str]) -> Markup:
     """The legend, whose entries hide and show their placement or model."""
-    items = "".join(
-        f'<li><button type="button" data-key="{key}" aria-pressed="true" title="{TOGGLE}">'
-        f"{_sample(key)}{escape(name)}</button></li>\n"
-        for key, name in enumerate(names)
-    )
-    return f'<ul class="keys" aria-label="{LEGEND}">\n{items}</ul>\n' if names else ""
+    item = Markup('<li><button type="button" data-key="{}" aria-pressed="true" title="{}">{}{}</button></li>\n')
+    items = Markup().join(item.format(key, TOGGLE, _sample(key), name) for key, name in enumerate(names))
+    return Markup('<ul class="keys" aria-label="{}">\n{}</ul>\n').format(LEGEND, items) if names else Markup()
 
 
-def _sample(key: int) -> str:
+def _sample(key: int) -> Markup:
     """A short line with the marker."""
     look = style(key)
-    dash = f' stroke-dasharray="{" ".join(f"{length * 1.6:g}" for length in look.dash)}"' if look.dash else ""
-    return (
+    lengths = " ".join(f"{length * 1.6:g}" for length in look.dash)
+    dash = Markup(' stroke-dasharray="{}"').format(lengths) if look.dash else ""
+    return Markup(
         '<svg width="30" height="14" viewBox="-15 -7 30 14" aria-hidden="true"><path d="M-15 0H15" '
-        f'stroke="{look.colour}" stroke-width="2.2"{dash}/><path d="{look.marker.svg}" fill="{look.colour}"/></svg>'
-    )
+        'stroke="{colour}" stroke-width="2.2"{dash}/><path d="{marker}" fill="{colour}"/></svg>'
+    ).format(colour=look.colour, dash=dash, marker=look.marker.svg)
 
 
-def _colours(scale: Axis | None) -> str:
+def _colours(scale: Axis | None) -> Markup:
     """A bar with the colours of all cells and their values."""
     if scale is None:
-        return ""
-    ticks = "".join(f'<span style="left: {100 * scale.share(value):g}%">{text}</span>' for value, text in scale.ticks)
-    return (
-        f'<div class="colours"><p>{escape(scale.label)}</p>'
-        f'<div style="background: linear-gradient(to right, {", ".join(HEAT)})"></div><p>{ticks}</p></div>\n'
-    )
+        return Markup()
+    tick = Markup('<span style="left: {:g}%">{}</span>')
+    ticks = Markup().join(tick.format(100 * scale.share(value), text) for value, text in scale.ticks)
+    return Markup(
+        '<div class="colours"><p>{}</p><div style="background: linear-gradient(to right, {})"></div><p>{}</p></div>\n'
+    ).format(scale.label, ", ".join(HEAT), ticks)
 
 
-def _panel(chart: Chart, index: int, panel: Panel) -> str:
+def _panel(chart: Chart, index: int, panel: Panel) -> Markup:
     names = 0 if panel.y.label else len(panel.y.ticks)
     height = 6 + 3 * names if names else 27 if chart.across == 1 else 20
     label = chart.description if index == 0 else f"{chart.title}: {panel.title}"
-    own = "" if panel.key is None else f' data-key="{panel.key}"'
-    shape, size = ("plot square", "") if panel.heat else ("plot", f' style="--height: {height}rem"')
-    return (
-        f'<div class="panel"{own}>\n{_panel_title(panel)}<div class="{shape}" id="{_panel_id(chart, index)}" role="img" '
-        f'aria-label="{escape(label)}"{size}></div>\n</div>\n'
-    )
+    own = "" if panel.key is None else Markup(' data-key="{}"').format(panel.key)
+    shape, size = ("plot square", "") if panel.heat else ("plot", Markup(' style="--height: {}rem"').format(height))
+    return Markup(
+        '<div class="panel"{}>\n{}<div class="{}" id="{}" role="img" aria-label="{}"{}></div>\n</div>\n'
+    ).format(own, _panel_title(panel), shape, _panel_id(chart, index), label, size)
 
 
-def _panel_title(panel: Panel) -> str:
+def _panel_title(panel: Panel) -> Markup:
     """The title, a sentence that begins with a capital, or a model's name with its sign."""
     if not panel.title:
-        return ""
+        return Markup()
     if panel.key is None:
-        return f"<h4>{escape(capitalised(panel.title))}</h4>\n"
-    return f"<h4>{_sample(panel.key)} {escape(panel.title)}</h4>\n"
+        return Markup("<h4>{}</h4>\n").format(capitalised(panel.title))
+    return Markup("<h4>{} {}</h4>\n").format(_sample(panel.key), panel.title)

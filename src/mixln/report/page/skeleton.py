@@ -1,7 +1,7 @@
 """The page that both reports share, which needs nothing but itself: no server, no network.
 
-Every text that comes from names, settings or errors passes through `html.escape`; figures travel as JSON whose `<`, `>` and `/`
-are escaped; and a content security policy lets the browser run the page's own scripts and load nothing at all.
+HTML is `Markup`, which escapes every other text that is put into it; figures travel as JSON whose `<`, `>` and `/` are escaped;
+and a content security policy lets the browser run the page's own scripts and load nothing at all.
 """
 
 from __future__ import annotations
@@ -11,26 +11,54 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from html import escape
 from importlib.resources import files
 from typing import Any
 
+from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 from mixln.report.figures.series import Chart
 from mixln.report.page import embedded
+from mixln.report.tables import grid
+from mixln.report.tables.grid import TableGrid
 from mixln.report.wording.pages import NO_VERDICT, VERDICT, WARNINGS, PageText
 
-ICON = (
+ICON = Markup(
     "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Cpath d='M2 13V3l6 6 6-6v10' "
     "fill='none' stroke='%230072B2' stroke-width='2.4'/%3E%3C/svg%3E"
 )
+PAGE = Markup("""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<link rel="icon" href="{icon}">
+<style>
+{style}</style>
+</head>
+<body>
+<header>
+<h1>{heading}</h1>
+</header>
+<main>
+{body}</main>
+<footer>
+<p>{footer}</p>
+</footer>
+<script type="application/json" id="panels">{panels}</script>
+<script>{plotly}</script>
+<script>{script}</script>
+</body>
+</html>
+""")
 
 
-def page(words: PageText, *, body: Iterable[str], charts: Sequence[Chart]) -> str:
+def page(words: PageText, *, body: Iterable[Markup], charts: Sequence[Chart]) -> Markup:
     """The page as HTML.
 
-    :param body: sections, as HTML.
+    :param body: sections.
     :param charts: the charts that the body has a place for.
     :returns: about 5 MB, nearly all of it plotly.js.
     """
@@ -38,82 +66,74 @@ def page(words: PageText, *, body: Iterable[str], charts: Sequence[Chart]) -> st
     # The policy names the scripts by their digests, so that no other text can become one.
     sources = " ".join(f"'sha256-{_digest(script)}'" for script in scripts)
     policy = f"default-src 'none'; script-src {sources}; style-src 'unsafe-inline'; img-src data:"
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{escape(policy)}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(words.title)}</title>
-<link rel="icon" href="{ICON}">
-<style>
-{_asset("page.css")}</style>
-</head>
-<body>
-<header>
-<h1>{escape(words.heading)}</h1>
-</header>
-<main>
-{"".join(body)}</main>
-<footer>
-<p>{_marked(words.footer)}</p>
-</footer>
-<script type="application/json" id="panels">{embedded.panels_json(charts)}</script>
-<script>{scripts[0]}</script>
-<script>{scripts[1]}</script>
-</body>
-</html>
-"""
+    return PAGE.format(
+        policy=policy,
+        title=words.title,
+        icon=ICON,
+        style=Markup(_asset("page.css")),
+        heading=words.heading,
+        body=Markup().join(body),
+        footer=_marked(words.footer),
+        panels=embedded.panels_json(charts),
+        plotly=Markup(scripts[0]),
+        script=Markup(scripts[1]),
+    )
 
 
-def section(title: str, *parts: str) -> str:
+def section(title: str, *parts: Markup) -> Markup:
     """A part of the page under a heading."""
-    return f"<section>\n<h2>{escape(title)}</h2>\n{''.join(parts)}</section>\n"
+    return Markup("<section>\n<h2>{}</h2>\n{}</section>\n").format(title, Markup().join(parts))
 
 
-def verdict(groups: Mapping[str, Sequence[str]]) -> str:
+def verdict(groups: Mapping[str, Sequence[str]]) -> Markup:
     """What can be concluded, at the top of the page.
 
     :param groups: sentences by what they are about; the name of the group stands above them unless it is empty.
     """
     known = {name: sentences for name, sentences in groups.items() if sentences}
     inside = grouped(known or {"": (NO_VERDICT,)})
-    return f'<section class="verdict">\n<h2>{VERDICT}</h2>\n{inside}</section>\n'
+    return Markup('<section class="verdict">\n<h2>{}</h2>\n{}</section>\n').format(VERDICT, inside)
 
 
-def warnings(sentences: Sequence[str]) -> str:
+def warnings(sentences: Sequence[str]) -> Markup:
     """What was known to go wrong; nothing without sentences."""
     if not sentences:
-        return ""
-    return f'<section class="warnings">\n<h2>{WARNINGS}</h2>\n{_list(sentences)}</section>\n'
+        return Markup()
+    return Markup('<section class="warnings">\n<h2>{}</h2>\n{}</section>\n').format(WARNINGS, _list(sentences))
 
 
-def grouped(groups: Mapping[str, Sequence[str]]) -> str:
+def grouped(groups: Mapping[str, Sequence[str]]) -> Markup:
     """Lists of sentences, each below the name of its group; groups without sentences are left out."""
-    return "".join(
-        (f"<h3>{escape(name)}</h3>\n" if name else "") + _list(sentences)
-        for name, sentences in groups.items()
-        if sentences
+    return Markup().join(
+        (subheading(name) if name else Markup()) + _list(sentences) for name, sentences in groups.items() if sentences
     )
 
 
-def scroll(label: str, table: str) -> str:
+def subheading(title: str) -> Markup:
+    return Markup("<h3>{}</h3>\n").format(title)
+
+
+def titled(made: TableGrid) -> Markup:
+    """A table under its title."""
+    return subheading(made.title) + scroll(made.title, grid.html(made))
+
+
+def scroll(label: str, table: Markup) -> Markup:
     """A table in a box of its own that scrolls sideways, by keyboard too."""
-    return f'<div class="scroll" role="region" aria-label="{escape(label)}" tabindex="0">\n{table}</div>\n'
+    return Markup('<div class="scroll" role="region" aria-label="{}" tabindex="0">\n{}</div>\n').format(label, table)
 
 
-def closed(title: str, content: str) -> str:
+def closed(title: str, content: Markup) -> Markup:
     """A part of the page that a click opens."""
-    return f"<details>\n<summary>{escape(title)}</summary>\n{content}</details>\n"
+    return Markup("<details>\n<summary>{}</summary>\n{}</details>\n").format(title, content)
 
 
-def closed_pairs(title: str, pairs: Iterable[tuple[str, Any]]) -> str:
+def closed_pairs(title: str, pairs: Iterable[tuple[str, Any]]) -> Markup:
     """Names with their values, which a click shows; nothing without pairs."""
-    rows = "".join(
-        f'<tr><th scope="row">{escape(name)}</th><td>{escape(str(value))}</td></tr>\n' for name, value in pairs
-    )
-    table = f'<table class="pairs">\n<tbody>\n{rows}</tbody>\n</table>\n'
-    return closed(title, scroll(title, table)) if rows else ""
+    row = Markup('<tr><th scope="row">{}</th><td>{}</td></tr>\n')
+    rows = Markup().join(row.format(name, str(value)) for name, value in pairs)
+    table = Markup('<table class="pairs">\n<tbody>\n{}</tbody>\n</table>\n').format(rows)
+    return closed(title, scroll(title, table)) if rows else Markup()
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -125,13 +145,14 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, s
             yield f"{prefix}{name}", _value(value)
 
 
-def _list(sentences: Iterable[str]) -> str:
-    return "<ul>\n" + "".join(f"<li>{_marked(sentence)}</li>\n" for sentence in sentences) + "</ul>\n"
+def _list(sentences: Iterable[str]) -> Markup:
+    items = Markup().join(Markup("<li>{}</li>\n").format(_marked(sentence)) for sentence in sentences)
+    return Markup("<ul>\n{}</ul>\n").format(items)
 
 
-def _marked(sentence: str) -> str:
+def _marked(sentence: str) -> Markup:
     """A sentence in HTML; what stands between backticks is a command or the name of a file."""
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(sentence))
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(sentence))))
 
 
 def _value(value: Any) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from markupsafe import Markup
+
 from mixln.report.figures.stress import charts
 from mixln.report.names import plain
 from mixln.report.page.embedded import figure
@@ -13,7 +15,7 @@ from mixln.report.wording.search_report import ramp_name
 from mixln.search.results import Stress
 
 
-def render(found: Stress) -> str:
+def render(found: Stress) -> Markup:
     """The page as HTML."""
     names = ", ".join(dict.fromkeys(plain(limit.title) for limit in found.limits))
     drawn, rows = charts(found), table(found)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
 from itertools import product
 from textwrap import wrap
 
+from markupsafe import Markup
 from rich import box
 from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.table import Table
@@ -100,20 +100,20 @@ def markdown(grid: TableGrid) -> str:
     return title + table + (f"\n{escaped(grid.caption)}\n" if grid.caption else "")
 
 
-def html(grid: TableGrid) -> str:
+def html(grid: TableGrid) -> Markup:
     """The table as HTML, without its title; the first cell of a row is its heading."""
-    caption = f"<caption><span>{escape(grid.caption)}</span></caption>\n" if grid.caption else ""
-    head = "".join(f'<th scope="col"{_class(grid, index)}>{escape(name)}</th>' for index, name in enumerate(grid.head))
-    body = ""
-    for row in grid.rows:
-        first = f'<th scope="row">{escape(" ".join(row[0]))}</th>'
-        cells = "".join(
-            f"<td{_class(grid, index)}>{' '.join(f'<span>{escape(piece)}</span>' for piece in pieces)}</td>"
-            for index, pieces in enumerate(row[1:], start=1)
-        )
-        body += f"<tr>{first}{cells}</tr>\n"
-    return f'<table class="results">\n{caption}<thead>\n<tr>{head}</tr>\n</thead>\n<tbody>\n{body}</tbody>\n</table>\n'
+    caption = Markup("<caption><span>{}</span></caption>\n").format(grid.caption) if grid.caption else ""
+    classes = ["" if index < grid.words else Markup(' class="number"') for index in range(len(grid.head))]
+    head = Markup().join(map(Markup('<th scope="col"{}>{}</th>').format, classes, grid.head))
+    body = Markup()
+    for first, *others in grid.rows:
+        cells = Markup().join(map(Markup("<td{}>{}</td>").format, classes[1:], map(spans, others)))
+        body += Markup('<tr><th scope="row">{}</th>{}</tr>\n').format(" ".join(first), cells)
+    return Markup('<table class="results">\n{}<thead>\n<tr>{}</tr>\n</thead>\n<tbody>\n{}</tbody>\n</table>\n').format(
+        caption, head, body
+    )
 
 
-def _class(grid: TableGrid, index: int) -> str:
-    return "" if index < grid.words else ' class="number"'
+def spans(pieces: Pieces) -> Markup:
+    """The pieces of a cell, each of which stays on one line."""
+    return Markup(" ").join(map(Markup("<span>{}</span>").format, pieces))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
 
+from markupsafe import Markup
 from rich import box
 from rich.table import Table
 
@@ -55,15 +55,18 @@ def block_columns(drops: Drops) -> tuple[LayerColumn, ...]:
     )
 
 
-def html_table(chosen: Sequence[LayerColumn]) -> str:
+def html_table(chosen: Sequence[LayerColumn]) -> Markup:
     """The table in HTML; the first column names the rows."""
     chosen = [column for column in chosen if column.heading]
-    head = "".join(f'<th scope="col" class="number">{escape(plain(column.heading))}</th>' for column in chosen)
-    rows = ""
+    heading = Markup('<th scope="col" class="number">{}</th>')
+    head = Markup().join(heading.format(plain(column.heading)) for column in chosen)
+    rows = Markup()
     for first, *others in zip(*(column.cells for column in chosen), strict=True):
-        cells = "".join(f'<td class="number"><span>{escape(cell)}</span></td>' for cell in others)
-        rows += f'<tr><th scope="row" class="number">{escape(first)}</th>{cells}</tr>\n'
-    return f'<table class="layers">\n<thead>\n<tr>{head}</tr>\n</thead>\n<tbody>\n{rows}</tbody>\n</table>\n'
+        cells = Markup().join(map(Markup('<td class="number"><span>{}</span></td>').format, others))
+        rows += Markup('<tr><th scope="row" class="number">{}</th>{}</tr>\n').format(first, cells)
+    return Markup('<table class="layers">\n<thead>\n<tr>{}</tr>\n</thead>\n<tbody>\n{}</tbody>\n</table>\n').format(
+        head, rows
+    )
 
 
 def terminal_diagnosis(diagnosis: Diagnosis) -> Table:
