@@ -32,7 +32,8 @@ TRIALS = ["pre_lr0.02_seed0", "mix-0.5_lr0.02_seed0", "pre_lr0.02_seed1", "mix-0
 def done(settings_for, tmp_path_factory) -> tuple[Path, Summary, Recorder]:
     """The folder, the summary and the display of the comparison, run once; no test changes the folder."""
     out, display = tmp_path_factory.mktemp("done") / "out", Recorder()
-    return out, compare(settings_for(out), display), display
+    with display.listening():
+        return out, compare(settings_for(out), display), display
 
 
 def result_times(out: Path) -> dict[str, int]:
@@ -107,13 +108,13 @@ def test_experiment_json_says_what_is_needed_to_run_it_again(done, settings_for)
     assert "commit" in found
 
 
-def test_the_display_is_told_the_course(done, news):
+def test_the_display_is_told_the_course(done):
     _, _, display = done
     assert display.begun == [(4, 0, 40)]
     assert len(display.ended) == 4
     assert display.ends == 1
     assert {progress.job.folder.name for progress in display.watched} <= set(TRIALS)
-    assert any("training tokens" in line and "held out" in line for line in news.messages)
+    assert any("training tokens" in line and "held out" in line for line in display.logged)
 
 
 def test_the_summary_knows_text_model_and_machine(done, settings_for):
@@ -123,7 +124,7 @@ def test_the_summary_knows_text_model_and_machine(done, settings_for):
     assert summary.folder == str(out)
     assert summary.provenance.versions["torch"] == torch.__version__
     (hardware,) = summary.provenance.hardware
-    assert (hardware.trials, hardware.cores > 0) == (settings_for(out).jobs, True)
+    assert (hardware.trials, hardware.cores > 0) == (settings_for(out).execution.jobs, True)
 
 
 def test_the_machine_of_an_experiment_of_an_earlier_version_is_kept(done, settings_for, tmp_path):
