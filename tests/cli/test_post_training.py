@@ -61,7 +61,7 @@ def test_the_whole_chain(folder, capsys, tmp_path):
     assert run(*command) == 0
     assert "done already: nothing to train" in capsys.readouterr().out
     assert run(*command, "--seed", "1") == 2
-    assert "holds another training: seed there 0, here 1" in capsys.readouterr().err
+    assert "holds another training: seed was 0, now 1" in capsys.readouterr().err
 
 
 def test_prompts_longer_than_the_context(folder, capsys, tmp_path):

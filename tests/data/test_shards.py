@@ -139,7 +139,7 @@ def test_another_packing_is_refused(whole, tmp_path, change, message):
 
 def test_another_request_does_not_mix_with_it(corpus, whole, tmp_path):
     here = settings(corpus, whole.folder)
-    with pytest.raises(StoreError, match=r"holds another prepared text: tokens there 100000, here 90000"):
+    with pytest.raises(StoreError, match=r"holds another prepared text: tokens was 100000, now 90000"):
         prepare_shards(replace(here, tokens=90_000))
     (tmp_path / "mine.txt").write_text("hands off")
     with pytest.raises(StoreError, match="is not empty and holds no prepared text"):

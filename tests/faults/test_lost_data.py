@@ -415,8 +415,8 @@ def test_a_trial_of_another_experiment_is_refused(store, tmp_path, finished):
     shutil.copytree(folder, store.trial_folder(trial.trial))
     before = content(store.folder)
     for part, value, words in (
-        ("settings", {"steps": 20}, "steps there 10, here 20"),
-        ("text", {"fingerprint": "abd"}, "text is another one: fingerprint there abc, here abd"),
+        ("settings", {"steps": 20}, "steps was 10, now 20"),
+        ("text", {"fingerprint": "abd"}, "text is another one: fingerprint was abc, now abd"),
     ):
         with pytest.raises(StoreError, match=rf"belongs to another experiment: .*{words}; move it away"):
             store.result(trial.trial, {**SHARED, part: value})
@@ -430,7 +430,7 @@ def test_an_unfinished_trial_that_was_edited_is_refused(store):
     trial = result("pre", 1.0).trial
     folder = store.add(trial, SHARED)
     edit(folder / TRIAL, '"pre"', '"post"')
-    with pytest.raises(StoreError, match=r"trial.json is not of this trial: placement there post, here pre"):
+    with pytest.raises(StoreError, match=r"trial.json is not of this trial: placement was post, now pre"):
         store.result(trial, SHARED)
 
 
