@@ -246,7 +246,9 @@ def vision_config(
     config.update({name: value for name, value in given.items() if value is not None})
     for name in ("image_size", "patch_size"):
         if not isinstance(getattr(config, name), int):
-            raise SettingsError(f"{name} of {model} must be one number, because images are square, got {getattr(config, name)}")
+            raise SettingsError(
+                f"{name} of {model} must be one number, because images are square, got {getattr(config, name)}"
+            )
     if config.image_size % config.patch_size:
         raise SettingsError(
             f"image-size must be a multiple of the patch size {config.patch_size}, got {config.image_size}; "

@@ -238,7 +238,7 @@ def test_an_edited_result_is_refused(done, settings_for, tmp_path):
     copy = shutil.copytree(done[0], tmp_path / "out")
     path = copy / TRIALS[1] / RESULT
     path.write_text(path.read_text().replace('"step": 40', '"step": 39'))
-    refused(settings_for(copy), "the content of result.json has changed; put it back")
+    refused(settings_for(copy), "the content of result.json has changed; restore it")
     assert (copy / TRIALS[1] / "checkpoint-40/model.safetensors").is_file()
 
 

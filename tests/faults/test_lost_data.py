@@ -369,14 +369,14 @@ def test_a_model_that_is_gone_is_missed(tmp_path, known):
     shutil.rmtree(tmp_path / "model")
     if not known:
         (tmp_path / SUMS).unlink()
-    with pytest.raises(StoreError, match=r"model is missing, which belongs to .*result.json; put it back, or delete"):
+    with pytest.raises(StoreError, match=r"model is missing, which belongs to .*result.json; restore it, or delete"):
         tuned(tmp_path)
 
 
 def test_an_edited_number_is_found(tmp_path):
     tuned(tmp_path)
     (tmp_path / RESULT).write_text((tmp_path / RESULT).read_text().replace("0.5", "0.4"))
-    with pytest.raises(StoreError, match=r"the content of result.json has changed; put it back, or delete"):
+    with pytest.raises(StoreError, match=r"the content of result.json has changed; restore it, or delete"):
         tuned(tmp_path)
     (tmp_path / SUMS).write_text("{")
     with pytest.raises(StoreError, match=r"checksums.json is corrupt"):
@@ -416,7 +416,7 @@ def test_a_trial_of_another_experiment_is_refused(store, tmp_path, finished):
     before = content(store.folder)
     for part, value, words in (
         ("settings", {"steps": 20}, "steps was 10, now 20"),
-        ("text", {"fingerprint": "abd"}, "text is another one: fingerprint was abc, now abd"),
+        ("text", {"fingerprint": "abd"}, "text is different: fingerprint was abc, now abd"),
     ):
         with pytest.raises(StoreError, match=rf"belongs to another experiment: .*{words}; move it away"):
             store.result(trial.trial, {**SHARED, part: value})

@@ -133,7 +133,7 @@ def test_a_fine_tuning_is_not_repeated(here, capsys):
     assert main([*TUNING["finetune"], "--steps", "2", "--out", "tuned"]) == 2
     assert "out tuned holds another training: steps was 1, now 2" in capsys.readouterr().err
     (tuned / "model/model.safetensors").write_text("WEIGHTS")
-    with pytest.raises(StoreError, match=r"the content of model/model.safetensors has changed; put it back, or delete"):
+    with pytest.raises(StoreError, match=r"the content of model/model.safetensors has changed; restore it, or delete"):
         RunFolder(tuned, TUNING_RUN).result()
 
 
