@@ -89,7 +89,7 @@ def test_a_trial_is_diagnosed_on_the_images_that_it_held_out_and_on_no_others(
     try:
         assert main(["diagnose", trial, "--out", "a", "--cache", str(files / "cache")]) == 0
         assert main(["diagnose", trial, "--out", "b", "--cache", str(tmp_path / "other")]) == 2
-        assert "is no folder of images" in capsys.readouterr().err
+        assert "is not a folder of images" in capsys.readouterr().err
     finally:
         moved.rename(files / "data")
     image = files / "data" / "red" / "00.png"

@@ -171,7 +171,9 @@ def test_an_edited_step_costs_no_weights(store, step, known):
     if not known:
         (folder / SUMS).unlink()
     before = content(folder)
-    with pytest.raises(StoreError, match=r"has changed since it was written|names checkpoint-9 as its model|is corrupt"):
+    with pytest.raises(
+        StoreError, match=r"has changed since it was written|names checkpoint-9 as its model|is corrupt"
+    ):
         tidy(folder, read_result(folder))
     assert content(folder) == before
 
@@ -558,7 +560,7 @@ def test_a_broken_cache_is_not_taken_for_a_whole_one(tmp_path):
     [
         (["one two three"] * 40, 900, "the held-out part has"),
         (small.documents(40, 12), 32, "no file has as many tokens as one sequence of 32"),
-        (["x"], 16, "two documents|beside those held out|held-out part"),
+        (["x"], 16, "two documents|except the held-out ones|held-out part"),
     ],
     ids=["held out", "train", "one"],
 )

@@ -38,8 +38,8 @@ def corpus_of(trials: Sequence[Source], named: NamedText) -> tuple[CorpusSetting
     for name in ("held_out", "text_column"):
         if getattr(named, name) not in (None, getattr(text, name)):
             raise SettingsError(
-                f"{name.replace('_', '-')} must be {getattr(text, name)}, as in the training of {trial.title}, which has seen other parts of "
-                f"{text.data}; got {getattr(named, name)}; omit it"
+                f"{name.replace('_', '-')} must be {getattr(text, name)}, as in the training of {trial.title}, which has seen other parts "
+                f"of {text.data}; got {getattr(named, name)}; omit it"
             )
     for other, second in same:
         if (other.held_out, other.text_column) != (text.held_out, text.text_column):

@@ -211,7 +211,7 @@ def prepare_images(settings: ImageSettings, *, size: int, channels: int, cache: 
     if info.converted:
         kind = {"L": "grey", "RGB": "colour"}[MODES[channels]]
         keep = "; --num-channels 3 keeps colours" if channels == 1 else ""
-        log.info(f"images: converted {info.converted:,} to {kind}, the model's {channels} channels{keep}")
+        log.info(f"images: converted {info.converted:,} to {kind}, as the model requires{keep}")
     return images
 
 
