@@ -245,7 +245,7 @@ def test_the_aliases_of_a_task_file_are_bounded(tmp_path, content, said):
 
 def test_a_task_file_is_bounded(tmp_path):
     sparse(tmp_path / "a.yaml")
-    with pytest.raises(SettingsError, match="cannot be read as YAML: .*1,099,511,627,776"):
+    with pytest.raises(SettingsError, match=r"cannot be read as YAML: .*1,099,511,627,776"):
         check_files(tmp_path)
 
 

@@ -93,14 +93,7 @@ def text_windows(
     :param corpus_tokens: number of training tokens for which a hub data set was streamed, so that the same documents are held out.
     :raises DataError: if the text cannot be read or is too short, or the tokenizer lacks what `kind` needs.
     """
-    if kind != "causal-lm" and not tokenizer.is_fast:
-        raise DataError(
-            "tokenizer has no fast version (tokenizer.json), which an encoder's windows need; add that file"
-        )
-    if kind == "masked-lm" and tokenizer.mask_token_id is None:
-        raise DataError(
-            "tokenizer has no mask token, which a masked language model needs; set mask_token in its config"
-        )
+    _check_tokenizer(tokenizer, kind)
     text = corpus(settings, tokens=corpus_tokens or tokens)
     parts = _parts(text, held_out_only)
     cut = (_stream_windows if kind == "causal-lm" else _document_windows)(parts, tokenizer, tokens, sequence_length)
@@ -119,6 +112,18 @@ def text_windows(
         from_beginning=not held_out_only and len(parts) == 1,
     )
     return Windows(input_ids=inputs, attention_mask=cut.real.long(), labels=labels, sample=sample)
+
+
+def _check_tokenizer(tokenizer: PreTrainedTokenizerBase, kind: Kind) -> None:
+    """:raises DataError: if the tokenizer lacks what `kind` needs."""
+    if kind != "causal-lm" and not tokenizer.is_fast:
+        raise DataError(
+            "tokenizer has no fast version (tokenizer.json), which an encoder's windows need; add that file"
+        )
+    if kind == "masked-lm" and tokenizer.mask_token_id is None:
+        raise DataError(
+            "tokenizer has no mask token, which a masked language model needs; set mask_token in its config"
+        )
 
 
 def _parts(text: Corpus, held_out_only: bool) -> list[list[str]]:

@@ -60,7 +60,7 @@ def seal(folder: Path) -> None:
     fsync(folder)
 
 
-def damage(folder: Path) -> str:
+def corruption(folder: Path) -> str:
     """Describes how a sealed checkpoint is corrupt; empty if it is unchanged."""
     try:
         sums = read_sums(folder)
@@ -163,7 +163,7 @@ def remove(path: Path) -> None:
 def changed(checkpoint: Path) -> str:
     """Describes how a checkpoint differs from its checksums; empty if it does not, or if it has none."""
     if (checkpoint / SUMS).is_file():
-        return damage(checkpoint)
+        return corruption(checkpoint)
     return difference_of(
         checkpoint.parent,
         {name: entry for name, entry in _listed(checkpoint.parent).items() if name.startswith(f"{checkpoint.name}/")},
@@ -194,7 +194,7 @@ def last_usable(folder: Path) -> tuple[Path | None, MetricsFile]:
     if (folder / UNFINISHED).is_symlink():
         set_aside(folder / UNFINISHED)  # otherwise new checkpoints would be written through the link
     for step, checkpoint in reversed(checkpoints := sealed(folder)):
-        fault, size = damage(checkpoint), None
+        fault, size = corruption(checkpoint), None
         if not fault:
             fault, size = _rows(checkpoint, folder / METRICS)
         if not fault and not any(row["step"] == step for row in read_metrics(folder / METRICS, size=size)):
