@@ -216,4 +216,4 @@ def test_a_command_that_the_verdict_prints_works_as_it_is(tmp_path, monkeypatch,
     assert main(["compare", "--out", "my own", "--cache", "cache"]) == 0
     assert "trials: 5 of 5 done, nothing to run" in capsys.readouterr().out
     assert main(["compare", "--out", "my own", "--steps", "5"]) == 2
-    assert "steps there 4, here 5" in capsys.readouterr().err
+    assert "steps was 4, now 5" in capsys.readouterr().err

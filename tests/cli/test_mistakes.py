@@ -78,7 +78,7 @@ MISTAKES = [
     ("--model broken.json", "model broken.json cannot be read as a transformers config: Expecting value: line 1"),
     ("--data missing.txt", "data missing.txt does not exist"),
     ("--data short.txt", "the training part has"),
-    ("--data mixln-tests/no-such-set", "is no local path, and the hub did not give it"),
+    ("--data mixln-tests/no-such-set", "is not a local path and cannot be loaded from the hub"),
     ("--tokenizer no-such-tokenizer", "tokenizer 'no-such-tokenizer' cannot be loaded"),
     ("--sequence-length 65", "must hold the sequence length 65, got 64"),
     ("--out foreign", "out foreign is not empty and holds no experiment; choose another --out"),

@@ -114,7 +114,7 @@ def timeless(result: ChainResult) -> ChainResult:
 def test_another_chain_is_refused_before_anything_is_trained(done, settings_for, chain):
     out, _, _ = done
     other = replace(chain, finetune=replace(chain.finetune, tuning=replace(chain.finetune.tuning, steps=5)))
-    with pytest.raises(StoreError, match=r"holds another chain: finetune steps there 4, here 5; choose another --out"):
+    with pytest.raises(StoreError, match=r"holds another chain: finetune steps was 4, now 5; choose another --out"):
         compare(settings_for(out, after=other), Recorder())
 
 

@@ -210,7 +210,7 @@ def test_a_model_that_has_changed_is_another_experiment(done, settings_for, tmp_
 
 
 def test_a_grown_grid_needs_extend(done, settings_for):
-    refused(settings_for(done[0], seeds=(0, 1, 2)), "seeds there [0, 1], here [0, 1, 2]")
+    refused(settings_for(done[0], seeds=(0, 1, 2)), "seeds was [0, 1], now [0, 1, 2]")
 
 
 def test_what_another_version_adds_is_named(done, settings_for, tmp_path, monkeypatch):
@@ -225,7 +225,7 @@ def test_what_another_version_adds_is_named(done, settings_for, tmp_path, monkey
 
 
 def test_other_settings_are_refused(done, settings_for):
-    refused(settings_for(done[0], training={"steps": 50}), "steps there 40, here 50")
+    refused(settings_for(done[0], training={"steps": 50}), "steps was 40, now 50")
 
 
 def test_trials_of_another_experiment_are_refused(done, settings_for, tmp_path):
@@ -234,14 +234,14 @@ def test_trials_of_another_experiment_are_refused(done, settings_for, tmp_path):
     experiment = json.loads((copy / EXPERIMENT).read_text())
     experiment["settings"]["training"]["steps"] = 50
     (copy / EXPERIMENT).write_text(json.dumps(experiment))
-    refused(settings_for(copy, training={"steps": 50}), "belongs to another experiment: steps there 40, here 50")
+    refused(settings_for(copy, training={"steps": 50}), "belongs to another experiment: steps was 40, now 50")
 
 
 def test_an_edited_result_is_refused(done, settings_for, tmp_path):
     copy = shutil.copytree(done[0], tmp_path / "out")
     path = copy / TRIALS[1] / RESULT
     path.write_text(path.read_text().replace('"step": 40', '"step": 39'))
-    refused(settings_for(copy), "the content of result.json has changed; put it back")
+    refused(settings_for(copy), "the content of result.json has changed; restore it")
     assert (copy / TRIALS[1] / "checkpoint-40/model.safetensors").is_file()
 
 

@@ -260,7 +260,7 @@ def test_a_search_chooses_shows_its_evidence_and_repeats_nothing(files, capsys):
     assert math.isclose(again["loss"], chosen["loss"], rel_tol=1e-5)
 
     assert main([*command, "--highest", "0.5"]) == 2
-    assert "holds another search: highest there 1.0, here 0.5" in capsys.readouterr().err
+    assert "holds another search: highest was 1.0, now 0.5" in capsys.readouterr().err
 
 
 def test_a_short_training_is_ended_by_a_file(files):

@@ -106,7 +106,7 @@ class Store:
         if not extend:
             axis = next(name for name in grid if present["grid"][name] != grid[name])
             raise self.run.another(
-                f"{axis.replace('_', '-')} there {present['grid'][axis]}, here {grid[axis]}",
+                f"{axis.replace('_', '-')} was {present['grid'][axis]}, now {grid[axis]}",
                 "choose another --out, or add --extend to add to it",
             )
         return {name: list(dict.fromkeys([*present["grid"][name], *values])) for name, values in grid.items()}
