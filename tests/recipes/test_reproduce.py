@@ -357,7 +357,7 @@ def test_compiled_layers_are_not_sharded(tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         main(["reproduce", "table1", "--compile", "on", "--parallel", "fsdp", "--out", str(tmp_path / "out")])
     assert stop.value.code == 2
-    assert "compile on goes with --parallel ddp only" in capsys.readouterr().err
+    assert "compile on requires --parallel ddp" in capsys.readouterr().err
 
 
 def test_the_document_is_what_the_stored_outcomes_say(tmp_path, capsys):
