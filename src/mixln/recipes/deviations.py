@@ -62,8 +62,8 @@ DEVIATIONS: dict[str, Deviation] = {
     for deviation in (
         Deviation(
             name="embedding",
-            what="embeddings are initialised with a standard deviation of 0.632 instead of 0.02; all placements, including DeepNorm, share one "
-            "initialisation",
+            what="embeddings are initialised with a standard deviation of 0.632 instead of 0.02; all placements, including DeepNorm, have "
+            "the same initialisation",
             apply=_embedding,
         ),
         Deviation(

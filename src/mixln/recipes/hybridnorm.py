@@ -37,7 +37,7 @@ SCALED = (
     "heads as query heads, RoPE base 10,000, ε 1e-6"
 )
 OWN_INIT = "Each placement has its recommended initialisation, Megatron's for HybridNorm, as in the paper. "
-TERMS = "Weight decay is 0.1 on matrices; the paper's also applies to norms and, in dense models, not to embeddings. The paper has one seed."
+TERMS = "Weight decay is 0.1 on matrices; the paper's is also on norms and, in dense models, not on embeddings. The paper has one seed."
 SHAPE = "The shape of the 550M model is our choice (width 1536, feed-forward 4096, 16 layers, 4 key/value heads: 550 million parameters). "
 
 

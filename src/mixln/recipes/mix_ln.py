@@ -251,8 +251,8 @@ TABLE6 = Recipe(
 TABLE7 = Recipe(
     title="Table 7: sizes and hyperparameters",
     source=f"{PAPER}, Table 7",
-    reading="Parameters are counted from the shapes, including embeddings and head, with a vocabulary of 32,000. LLaMA-250M has hidden size "
-    "768; the 1024 of the table gives 355 million. All other recipes of the paper take their settings from this table.",
+    reading="Parameters are counted from the shapes, including embeddings and head, with a vocabulary of 32,000. LLaMA-250M has hidden "
+    "size 768; the 1024 of the table gives 355 million. All other recipes of the paper take their settings from this table.",
     scaled="nothing; parameters are counted and nothing is trained",
     minutes=1,
     presets={name: name.removeprefix("LLaMA-").lower() for name in STEPS},
@@ -276,8 +276,8 @@ TABLE8 = Recipe(
     title="Table 8: perplexity of LLaMA-130M with Scaled Initialization and Scaled Embed",
     source=f"{PAPER}, Table 8 and appendix B",
     terms=TERMS,
-    reading="Scaled Initialization is √(2/5d)/√(2N) for W₂ and W₀ (Appendix B), N the number of layers; Scaled Embed is added to it, as the "
-    "text says. Pre-LN is 32.18 here and 26.78 in Table 1, so that these numbers are comparable only with each other.",
+    reading="Scaled Initialization is √(2/5d)/√(2N) for W₂ and W₀ (Appendix B), N the number of layers; Scaled Embed is added to it, as "
+    "the text says. Pre-LN is 32.18 here and 26.78 in Table 1, so that these numbers are comparable only with each other.",
     scaled=SCALED,
     minutes=10,
     runs=lambda scale, data: tuple(
