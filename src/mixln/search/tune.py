@@ -142,7 +142,7 @@ def _proxies(
         layers=int(data.config.num_hidden_layers),
         seed=seed,
         limits=limits,
-        worst=data.floor.loss + 1,  # 1 nat above the unigram baseline, so that divergence ranks below stalling
+        worst=data.floor.loss + 1,  # 1 nat above the unigram baseline
     )
     return trials.search(workers, display)
 

@@ -23,7 +23,7 @@ KINDS = 64
 """Limit on the kinds of layers that one process compiles. The trials of a comparison soon reach torch's default of 8."""
 
 
-def compile_layers(model: PreTrainedModel, wish: Compile, *, device: str, steps: int, sharded: bool) -> bool:
+def compile_layers(model: PreTrainedModel, mode: Compile, *, device: str, steps: int, sharded: bool) -> bool:
     """Marks the layers for compilation at their first forward pass.
 
     Results agree with uncompiled layers up to rounding: that of float32, or of bfloat16, where compiled code keeps intermediate values
@@ -33,14 +33,14 @@ def compile_layers(model: PreTrainedModel, wish: Compile, *, device: str, steps:
     :param steps: optimizer steps of all trainings of this process, which share the graphs.
     :param sharded: whether the model is sharded by FSDP2; its layers are then not compiled.
     :returns: whether the layers will be compiled.
-    :raises SettingsError: if `wish` is `on` and torch's compiler does not work.
+    :raises SettingsError: if `mode` is `on` and torch's compiler does not work.
     """
     layers = list(placed_layers(model))
     one_kind_each = any(layer.states == "many" for layer in layers)  # compiling a graph per layer takes minutes
-    if wish == "off" or sharded or (wish == "auto" and (steps < LEAST_STEPS.get(device, math.inf) or one_kind_each)):
+    if mode == "off" or sharded or (mode == "auto" and (steps < LEAST_STEPS.get(device, math.inf) or one_kind_each)):
         return False
     if reason := obstacle(device):
-        if wish == "on":
+        if mode == "on":
             raise no_compiler(reason)
         return False
     import torch._dynamo
