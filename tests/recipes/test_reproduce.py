@@ -319,7 +319,7 @@ def test_a_gpu_that_is_too_small_hears_what_would_fit(tmp_path, monkeypatch, cap
     assert main(command) == 2
     said = capsys.readouterr().err
     need, remedy = re.search(
-        r"needs (\d+) GB of a GPU for LLaMA-1B, and 1 GB for its driver, and this machine's have 40 GB; add (.*?), or",
+        r"needs (\d+) GB of GPU memory for LLaMA-1B .*have 40 GB; add (.*?), or",
         said,
     ).groups()
     assert int(need) > 40
@@ -347,10 +347,7 @@ def test_the_plan_of_the_paper_counts_what_it_takes(capsys):
 def test_the_scale_of_the_paper_without_a_gpu_is_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert main(["reproduce", "table1", "--scale", "paper", "--out", str(tmp_path / "out")]) == 2
-    assert (
-        "scale paper needs a GPU for each training (71m, 130m, 250m, 1b), and this machine has none"
-        in capsys.readouterr().err
-    )
+    assert "scale paper needs a GPU for each training (71m, 130m, 250m, 1b)" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
@@ -358,7 +355,7 @@ def test_compiled_layers_are_not_sharded(tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         main(["reproduce", "table1", "--compile", "on", "--parallel", "fsdp", "--out", str(tmp_path / "out")])
     assert stop.value.code == 2
-    assert "compile on goes with --parallel ddp only" in capsys.readouterr().err
+    assert "compile on requires --parallel ddp" in capsys.readouterr().err
 
 
 def test_the_document_is_what_the_stored_outcomes_say(tmp_path, capsys):

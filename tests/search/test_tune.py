@@ -140,7 +140,7 @@ def test_who_does_not_train_at_all_seeds_goes_a_learning_rate_down(second, settl
     found = known.climbed()
     assert found.settled == 1
     finalists.seeded([found], (0, 1), known.job_of, None, Silent(), 40)
-    assert (found.settled, found.whole((0, 1))) == (settled, whole)
+    assert (found.settled, found.complete((0, 1))) == (settled, whole)
     (finalist,) = tune.ranked([found], (0, 1))
     assert finalist.losses == tuple(known.losses[settled][1:])  # the tuning seed is no result
     assert (finalist.loss is not None) == whole
