@@ -100,7 +100,6 @@ def show(settings: GridSettings, workers: Workers | None = None, *, report: Path
     from mixln.report.tables.chain import terminal_chain
     from mixln.report.tables.comparison import terminal_table
     from mixln.report.wording import chain, comparison, diagnosis
-    from mixln.report.wording.training import reason
 
     terminal.show(terminal_table(summary))
     for sentence in comparison.verdict(summary):
@@ -116,9 +115,7 @@ def show(settings: GridSettings, workers: Workers | None = None, *, report: Path
     terminal.line(f"\nreport: {page}")
     failed = [result for result in summary.trials if result.status == "failed"]
     for result in failed:
-        terminal.line(
-            f"failed: {result.trial.placement}, seed {result.trial.seed}: {reason(result.reason)}", style="red"
-        )
+        terminal.line(f"failed: {result.trial.placement}, seed {result.trial.seed}: {result.reason}", style="red")
     return summary
 
 

@@ -54,14 +54,14 @@ class PostTrainingCommand(ABC):
         from mixln.memory import keep_freed_memory
         from mixln.quiet import quiet
         from mixln.report.tables.training import terminal_tuned
-        from mixln.report.wording.training import notes, reason
+        from mixln.report.wording.training import notes
         from mixln.training.post_training_run import MODEL
 
         keep_freed_memory()
         with quiet():
             tuned = self.train(one_source(self.model, self.cache))
         if tuned.status == "diverged":
-            terminal.line(f"diverged at step {tuned.step:,}: {reason(tuned.reason)}; no model was written")
+            terminal.line(f"diverged at step {tuned.step:,}: {tuned.reason}; no model was written")
             return 1
         terminal.show(terminal_tuned(tuned))
         for note in notes(tuned):

@@ -18,7 +18,6 @@ from mixln.compare.results import RunWarning
 from mixln.compare.tasks import TASKS
 from mixln.formats import duration
 from mixln.report.wording.nouns import nouns
-from mixln.report.wording.training import reason
 from mixln.report.wording.warnings import sentence
 from mixln.runs.trials import Trial, TrialResult
 
@@ -140,10 +139,10 @@ def _words(progress: Progress, steps: int, task: str) -> str:
 
 
 def _ended(result: TrialResult, task: str) -> str:
-    metric, why = TASKS[task].metrics.ranking, reason(result.reason)
+    metric = TASKS[task].metrics.ranking
     said = f"{result.trial.label}: {result.status}"
     if (value := metric.value(result)) is not None:
         said += f", {metric.name} {metric.say_briefly(value)}"
-    if why:
-        said += f" ({why})"
+    if result.reason:
+        said += f" ({result.reason})"
     return f"{said}, {duration(result.seconds)}"

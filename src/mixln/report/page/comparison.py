@@ -24,7 +24,6 @@ from mixln.report.wording import tables as words
 from mixln.report.wording import warnings as warned
 from mixln.report.wording.comparison_charts import errors as errors_caption
 from mixln.report.wording.phrases import Pieces
-from mixln.report.wording.training import reason
 from mixln.runs.trials import TrialResult
 
 LEFT = (words.PLACEMENT, words.INIT, "status")
@@ -133,7 +132,7 @@ def _trial(summary: Summary, result: TrialResult) -> dict[str, str]:
         formats.learning_rate(trial.learning_rate),
         str(trial.seed),
         result.status,
-        reason(result.reason),
+        result.reason,
         f"{result.step:,}",
     )
     after = (
