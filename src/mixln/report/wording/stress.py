@@ -106,4 +106,4 @@ def _limit(finding: StabilityLimit) -> str:
         case "known":
             spiked = f"; {limit.spiked} had a loss spike below the limit and recovered" if limit.spiked else ""
             top = f"{'at least ' if limit.censored else ''}{limit.rate:.2g} {interval(limit)}".rstrip()
-            return f"{name} trains up to learning rate {top}; above it {how}{spiked}{against}."
+            return f"{name} trains up to learning rate {top}; ramps: {how}{spiked}{against}."
