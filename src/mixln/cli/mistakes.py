@@ -45,7 +45,7 @@ def one_line(box: str, arguments: list[str]) -> str:
         parts.append(f"Unrecognized options: {' '.join(unknown)}")
         commands = next((b[0].partition(": ")[2] for b in blocks if b[0].startswith("Available subcommands")), "")
         if commands:
-            return "; ".join([*parts, f"the first argument must be one of {commands}", see])
+            return "; ".join([*parts, f"expected one of {commands}", see])
         alike = dict.fromkeys([*_alike(blocks, command), *options])
         if command == "mixln compare":
             parts += _of_other_tasks(unknown, asked)

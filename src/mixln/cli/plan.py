@@ -45,7 +45,7 @@ def _summary(plan: Plan) -> Table:
     rows = {
         "model": f"{settings.model}, placement {settings.placement}",
         "parameters": f"{_count(plan.parameters)}, without embeddings and head {_count(plan.without_embeddings)}; "
-        f"N = {_count(weights)} are multiplied with each token",
+        f"N = {_count(weights)} in matrix products",
         "batch": f"{settings.batch_size} × {settings.sequence_length} tokens per step on {_devices(plan)}: "
         f"{settings.micro_batch} sequences × {settings.accumulation} on each",
         "tokens": f"{_count(plan.tokens)} in {plan.steps:,} steps",
