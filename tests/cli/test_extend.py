@@ -176,7 +176,10 @@ def test_what_is_given(line, options):
         ("compare --rlhf.beta 3", "rlhf.beta needs --chain rlhf"),
         ("compare --task vision --steps 3 --epochs 7", "steps and epochs set the same quantity"),
         ("finetune x --steps 3 --epochs 1", "steps and epochs set the same quantity"),
-        ("compare --chain rlhf --reward.steps 3 --reward.epochs 1", "reward.steps and reward.epochs set the same quantity"),
+        (
+            "compare --chain rlhf --reward.steps 3 --reward.epochs 1",
+            "reward.steps and reward.epochs set the same quantity",
+        ),
         *(
             (f"compare --{name} ''", f"--{name} cannot be ''")
             for name in ("data", "model", "cache", "init", "tokenizer")

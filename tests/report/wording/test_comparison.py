@@ -262,7 +262,7 @@ def test_a_best_learning_rate_at_the_edge() -> None:
     )
     assert said(TunedOnHeldOut, grid(1e-2)) == bias
     assert said(TunedOnHeldOut, grid(1e-3)) == (
-        f"{bias} It is at the edge of the grid for post: a wider grid may contain a better one."
+        f"{bias} That of post is at the edge of the grid: a wider grid may contain a better one."
     )
 
 

@@ -197,4 +197,4 @@ def _edge(finding: TunedOnHeldOut) -> str:
     if not finding.at_edge:
         return ""
     placements = listed(subject.placement for subject in finding.at_edge)
-    return f" It is at the edge of the grid for {placements}: a wider grid may contain a better one."
+    return f" That of {placements} is at the edge of the grid: a wider grid may contain a better one."
