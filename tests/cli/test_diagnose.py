@@ -237,8 +237,8 @@ MISTAKES = [
         ["prune", "TRIAL", "--layers", "4-2", "--out", "o"],
         "layers must look like 3,7,21-24, counted from 1 and up to 1024, got '4-2'",
     ),
-    (["prune", "TRIAL", "--layers", "2", "--out", "TEXT"], "exists already; name a folder that does not"),
-    (["prune", "OUT", "--layers", "2", "--out", "o"], "is a whole comparison; name one of its trials"),
+    (["prune", "TRIAL", "--layers", "2", "--out", "TEXT"], "already exists; choose a folder that does not"),
+    (["prune", "OUT", "--layers", "2", "--out", "o"], "trials; name one of its trials"),
 ]
 
 

@@ -105,7 +105,7 @@ def test_a_mistake_in_compare_is_one_line_and_writes_nothing(folder, capsys, arg
         (["placements", "show", "pre", "--layers", "0"], "layers must be at least 1, got 0"),
         (["placements", "show", "pre", "--layers", "many"], "'many'"),
         (["placements", "show"], "PLACEMENT must be given; see mixln placements show --help"),
-        (["placements", "draw"], "Unrecognized options: draw; first comes one of list, show"),
+        (["placements", "draw"], "Unrecognized options: draw; expected one of list, show"),
         (["rlhf"], "MODEL, --reward-model must be given; see mixln rlhf --help"),
         (
             ["rlhf", "a", "--rewardmodel", "c"],
@@ -119,8 +119,8 @@ def test_a_mistake_in_compare_is_one_line_and_writes_nothing(folder, capsys, arg
         ),
         (["finetune", "x", "--lora", ""], "--lora cannot be ''; see mixln finetune --help"),
         (["finetune", "x", "--seed", "it's"], '--seed cannot be "it\'s"; see mixln finetune --help'),
-        (["--steps", "300"], "--steps 300; first comes one of compare, pretrain"),
-        (["--cache", "x", "finetune", "m"], "--cache x; a command's options come after it; see mixln finetune --help"),
+        (["--steps", "300"], "--steps 300; expected one of compare, pretrain"),
+        (["--cache", "x", "finetune", "m"], "--cache x; options must follow the command; see mixln finetune --help"),
         (
             ["compare", "--reward.micro-batch-siz", "3"],
             "did you mean --reward.micro-batch-size? See mixln compare --help",

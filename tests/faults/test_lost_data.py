@@ -614,7 +614,7 @@ def test_a_cache_of_nobody_is_one_line(tmp_path, monkeypatch, capsys, command):
     assert main([*command, "out", "--cache", "~nouser/c"]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert "~nouser/c begins with the home of a user that this machine does not know" in said
+    assert "~nouser/c begins with the home of a user who is not known on this machine" in said
     assert list(tmp_path.iterdir()) == []
 
 

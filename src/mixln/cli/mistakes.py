@@ -1,4 +1,4 @@
-"""A command line that cannot be parsed: what tyro draws as a box of many lines becomes one."""
+"""Converts tyro's error messages, boxes of many lines, to one line."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from mixln.compare.settings import CompareSettings
 from mixln.compare.tasks import TASKS
 
 WIDE = 10_000
-"""Columns at which tyro breaks no line."""
+"""Width in columns at which tyro breaks no line."""
 
 
 def one_line(box: str, arguments: list[str]) -> str:
-    """What was wrong and where to look, without frame, title and the help of every option.
+    """The error and the command whose help explains it.
 
-    :param box: what tyro wrote, `WIDE` columns wide.
+    :param box: tyro's message, `WIDE` columns wide.
     :param arguments: the command line, without the program's name.
     """
     blocks = list(_blocks(box))
     first = blocks[0][0]
-    command = _command(box, arguments)  # whose help says what it takes
+    command = _command(box, arguments)
     asked = task_asked(arguments)
     task = f" --task {asked}" if command == "mixln compare" and asked != CompareSettings.task else ""
-    look = f"see {command}{task} --help"
+    see = f"see {command}{task} --help"
     if error := re.match(r"Error parsing ([\w.-]+): (.*)", first):
         name, reason = error.groups()
-        if not name.startswith("--"):  # our own check of the settings said it
-            step = re.search(r"\bafter\.(\w+)", name)  # whose settings begin with its name
+        if not name.startswith("--"):  # raised by our own check of the settings
+            step = re.search(r"\bafter\.(\w+)", name)  # options of a chain's step begin with its name
             return f"{step[1]}.{reason}" if step else reason
         given = re.search(r"(?:from|arguments:|base 10:|float:) (?P<list>\[)?(?P<text>.*?)(?(list)\])\.?$", reason)
-        return f"{name} cannot be {given['text'] if given else reason}; {look} for what it takes"
+        return f"{name} cannot be {given['text'] if given else reason}; {see} for what it takes"
     parts = []
     options = [line.strip().split()[0] for line in _under(blocks, "Missing from") if _depth(line) == 4]
     if options:
@@ -45,30 +45,30 @@ def one_line(box: str, arguments: list[str]) -> str:
         parts.append(f"Unrecognized options: {' '.join(unknown)}")
         commands = next((b[0].partition(": ")[2] for b in blocks if b[0].startswith("Available subcommands")), "")
         if commands:
-            return "; ".join([*parts, f"first comes one of {commands}", look])
+            return "; ".join([*parts, f"expected one of {commands}", see])
         alike = dict.fromkeys([*_alike(blocks, command), *options])
         if command == "mixln compare":
             parts += _of_other_tasks(unknown, asked)
         near = [get_close_matches(w, [o for o in alike if o != w], n=1) for w in unknown if w.startswith("-")]
         if "(applied to mixln)" in box:
-            parts.append("a command's options come after it")
+            parts.append("options must follow the command")
         if names := ", ".join(name for found in near for name in found):
             parts.append(f"did you mean {names}?")
     parts = parts or [" ".join(line.strip() for line in blocks[0]).rstrip(".")]
-    return "; ".join([*parts, look]).replace("?; see", "? See")
+    return "; ".join([*parts, see]).replace("?; see", "? See")
 
 
 def _of_other_tasks(words: list[str], asked: str) -> Iterator[str]:
-    """Which of these options another task has."""
+    """States which of these options belong to another task."""
     for name, task in TASKS.items():
-        found = [word for word in words if word in set(_options(task.settings))]
-        if found and name != asked:
-            yield f"{', '.join(found)} {'is' if len(found) == 1 else 'are'} for --task {name}"
+        known = [word for word in words if word in set(_options(task.settings))]
+        if known and name != asked:
+            yield f"{', '.join(known)} {'is' if len(known) == 1 else 'are'} for --task {name}"
             return
 
 
 def _options(settings: Any) -> Iterator[str]:
-    """The options of a class of settings, and of those that it is composed of."""
+    """The options of a class of settings, including those of nested classes."""
     hints = get_type_hints(settings)
     for item in fields(settings):
         if is_dataclass(hints[item.name]):
@@ -77,7 +77,10 @@ def _options(settings: Any) -> Iterator[str]:
 
 
 def _blocks(box: str) -> Iterator[list[str]]:
-    """The parts of the box between its rules, without title and frame, which may be of lines or of spaces and dashes."""
+    """The parts of the box between its horizontal rules, without title and frame.
+
+    The frame consists of box-drawing characters, or of spaces and dashes where the terminal lacks them.
+    """
     block: list[str] = []
     for line in [*re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()[1:], "---"]:
         inner = re.sub(r"^(│ |  )|\s*│?\s*$", "", line)
@@ -90,16 +93,16 @@ def _blocks(box: str) -> Iterator[list[str]]:
 
 
 def _under(blocks: list[list[str]], heading: str) -> list[str]:
-    """The lines below a heading, or what stands behind it."""
+    """The text after a heading and its colon, or else the lines below it."""
     for block in blocks:
         if block[0].startswith(heading):
-            behind = block[0].partition(":")[2].strip()
-            return [behind] if behind else [line for line in block[1:] if not line.startswith("Arguments are applied")]
+            rest = block[0].partition(":")[2].strip()
+            return [rest] if rest else [line for line in block[1:] if not line.startswith("Arguments are applied")]
     return []
 
 
 def _alike(blocks: list[list[str]], command: str) -> list[str]:
-    """The options that tyro finds alike, of this command."""
+    """The options of this command that tyro suggests as similar."""
     places: dict[str, set[str]] = {}
     option = ""
     for block in blocks:
@@ -111,16 +114,16 @@ def _alike(blocks: list[list[str]], command: str) -> list[str]:
                 places.setdefault(option, set())
             elif option and (place := re.fullmatch(r"in (mixln .*) --help", line.strip())):
                 places[option].add(place[1])
-    return [option for option, found in places.items() if command in found]
+    return [option for option, commands in places.items() if command in commands]
 
 
 def _command(box: str, arguments: list[str]) -> str:
-    """The command that was meant, as far as it can be told."""
-    if said := re.search(r"(?:Missing from |applied to )(mixln [a-z ]+)[:)]", box):
-        return said[1]
+    """The command that was meant, as far as it is known."""
+    if named := re.search(r"(?:Missing from |applied to )(mixln [a-z ]+)[:)]", box):
+        return named[1]
     words = [word for word in arguments if re.fullmatch(r"[a-z]+", word)]
-    own = next((word for word in words if f"mixln {word} --help" in box), words[0] if words else "")
-    return f"mixln {own}" if own and "Available subcommands" not in box else "mixln"
+    name = next((word for word in words if f"mixln {word} --help" in box), words[0] if words else "")
+    return f"mixln {name}" if name and "Available subcommands" not in box else "mixln"
 
 
 def _depth(line: str) -> int:

@@ -1,4 +1,4 @@
-"""The page of a diagnosis, `report.html`, and the part of a comparison's page that shows its diagnoses."""
+"""The page of a diagnosis, `report.html`, and the section on diagnoses in the page of a comparison."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mixln.report.wording.diagnosis_charts import measure
 def render_diagnosis(diagnoses: Diagnoses) -> str:
     """The page as HTML.
 
-    :returns: about 5 MB, nearly all of it plotly.js.
+    :returns: about 5 MB, most of it plotly.js.
     """
     models, charts = diagnoses.models, charts_of(diagnoses.models)
     return page(
@@ -35,9 +35,9 @@ def render_diagnosis(diagnoses: Diagnoses) -> str:
 
 
 def layers_section(models: Sequence[Diagnosis], charts: Sequence[Chart]) -> str:
-    """A comparison's section on its models' layers; empty without models.
+    """The section on the layers of the models of a comparison; empty without models.
 
-    :param charts: those of the models, with names that are free on the page.
+    :param charts: charts of the models; their names must be unique on the page.
     """
     if not models:
         return ""
@@ -47,21 +47,21 @@ def layers_section(models: Sequence[Diagnosis], charts: Sequence[Chart]) -> str:
 
 
 def _not_measured(models: Sequence[Diagnosis]) -> str:
-    """A quiet list; models that lack the same stand together."""
+    """The list of missing measurements; models that lack the same ones are grouped."""
     names: dict[Sequence[str], list[str]] = {}
     for name, sentences in _by_model(models, [words.not_measured(model) for model in models]).items():
         names.setdefault(sentences, []).append(name)
-    groups = grouped({", ".join(together): sentences for sentences, together in names.items()})
+    groups = grouped({", ".join(members): sentences for sentences, members in names.items()})
     return section(pages.NOT_MEASURED, f'<div class="quiet">\n{groups}</div>\n') if groups else ""
 
 
 def _by_model(models: Sequence[Diagnosis], sentences: Sequence[Sequence[str]]) -> dict[str, Sequence[str]]:
-    """Sentences by the name of their model, which is left out where there is one."""
+    """Name of a model → its sentences; the name is empty if there is only one model."""
     return dict(zip(naming.models(models) if len(models) > 1 else ("",), sentences, strict=True))
 
 
 def _tables(models: Sequence[Diagnosis]) -> Iterator[str]:
-    """Closed tables: the layers of each model, and its blocks of layers."""
+    """Collapsed tables: the layers of each model, and its blocks of layers."""
     for name, model in zip(naming.models(models), models, strict=True):
         title = tables.every_layer(name, model.layers)
         yield closed(title, scroll(title, html_table(columns(model))))

@@ -1,4 +1,4 @@
-"""Charts on the page: the places where the script draws their panels, and the panels as JSON."""
+"""Charts on the page: placeholders into which the script draws the panels, and the panels as JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mixln.report.wording.phrases import capitalised
 
 
 def figure(chart: Chart) -> str:
-    """Title, caption, legend and the places of the panels."""
+    """Title, caption, legend and placeholders of the panels."""
     title = f'<h3 id="{chart.name}">{escape(chart.title)}</h3>'
     text = f"<p>{escape(chart.caption)}</p>\n" if chart.panels else ""
     caption = f"<figcaption>\n{title}\n{text}</figcaption>\n"
@@ -30,12 +30,13 @@ def figure(chart: Chart) -> str:
 
 
 def panels_json(charts: Iterable[Chart]) -> str:
-    """Every panel's data and layout, by the identifier of its place."""
+    """Data and layout of every panel as JSON, by the identifier of its placeholder."""
     figures = {
         _panel_id(chart, index): plotly_figure(panel).to_plotly_json()
         for chart in charts
         for index, panel in enumerate(chart.panels)
     }
+    # <, > and & are escaped, so that no text can end the script element.
     text = json.dumps(figures, default=lambda part: part.to_plotly_json(), allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
@@ -45,7 +46,7 @@ def _panel_id(chart: Chart, index: int) -> str:
 
 
 def _keys(names: Sequence[str]) -> str:
-    """The legend, whose entries hide and show their placement or model."""
+    """The legend; its entries toggle their placement or model."""
     items = "".join(
         f'<li><button type="button" data-key="{key}" aria-pressed="true" title="{TOGGLE}">'
         f"{_sample(key)}{escape(name)}</button></li>\n"
@@ -55,7 +56,7 @@ def _keys(names: Sequence[str]) -> str:
 
 
 def _sample(key: int) -> str:
-    """A short line with the marker."""
+    """A short line with the marker, as SVG."""
     look = style(key)
     dash = f' stroke-dasharray="{" ".join(f"{length * 1.6:g}" for length in look.dash)}"' if look.dash else ""
     return (
@@ -65,7 +66,7 @@ def _sample(key: int) -> str:
 
 
 def _colours(scale: Axis | None) -> str:
-    """A bar with the colours of all cells and their values."""
+    """The colour bar of a heat map."""
     if scale is None:
         return ""
     ticks = "".join(f'<span style="left: {100 * scale.share(value):g}%">{text}</span>' for value, text in scale.ticks)
@@ -79,16 +80,16 @@ def _panel(chart: Chart, index: int, panel: Panel) -> str:
     names = 0 if panel.y.label else len(panel.y.ticks)
     height = 6 + 3 * names if names else 27 if chart.across == 1 else 20
     label = chart.description if index == 0 else f"{chart.title}: {panel.title}"
-    own = "" if panel.key is None else f' data-key="{panel.key}"'
+    model = "" if panel.key is None else f' data-key="{panel.key}"'
     shape, size = ("plot square", "") if panel.heat else ("plot", f' style="--height: {height}rem"')
     return (
-        f'<div class="panel"{own}>\n{_panel_title(panel)}<div class="{shape}" id="{_panel_id(chart, index)}" role="img" '
+        f'<div class="panel"{model}>\n{_panel_title(panel)}<div class="{shape}" id="{_panel_id(chart, index)}" role="img" '
         f'aria-label="{escape(label)}"{size}></div>\n</div>\n'
     )
 
 
 def _panel_title(panel: Panel) -> str:
-    """The title, a sentence that begins with a capital, or a model's name with its sign."""
+    """The title in sentence case, or the name of a model with its marker."""
     if not panel.title:
         return ""
     if panel.key is None:

@@ -1,7 +1,7 @@
-"""The page that both reports share, which needs nothing but itself: no server, no network.
+"""The HTML skeleton of all reports: one self-contained file that needs neither a server nor a network.
 
-Every text that comes from names, settings or errors passes through `html.escape`; figures travel as JSON whose `<`, `>` and `/`
-are escaped; and a content security policy lets the browser run the page's own scripts and load nothing at all.
+Every text from names, settings or errors passes through `html.escape`. Figures are embedded as JSON with `<`, `>` and `&` escaped.
+A content security policy allows only the page's own scripts, and forbids loading anything.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ def page(words: PageText, *, body: Iterable[str], charts: Sequence[Chart]) -> st
     """The page as HTML.
 
     :param body: sections, as HTML.
-    :param charts: the charts that the body has a place for.
-    :returns: about 5 MB, nearly all of it plotly.js.
+    :param charts: the charts with placeholders in the body.
+    :returns: about 5 MB, most of it plotly.js.
     """
     scripts = (_script(get_plotlyjs()), _script(_asset("page.js")))
-    # The policy names the scripts by their digests, so that no other text can become one.
+    # The policy lists the scripts by digest, so that injected text cannot run as a script.
     sources = " ".join(f"'sha256-{_digest(script)}'" for script in scripts)
     policy = f"default-src 'none'; script-src {sources}; style-src 'unsafe-inline'; img-src data:"
     return f"""<!doctype html>
@@ -67,14 +67,14 @@ def page(words: PageText, *, body: Iterable[str], charts: Sequence[Chart]) -> st
 
 
 def section(title: str, *parts: str) -> str:
-    """A part of the page under a heading."""
+    """A section with a heading."""
     return f"<section>\n<h2>{escape(title)}</h2>\n{''.join(parts)}</section>\n"
 
 
 def verdict(groups: Mapping[str, Sequence[str]]) -> str:
-    """What can be concluded, at the top of the page.
+    """The conclusions, at the top of the page.
 
-    :param groups: sentences by what they are about; the name of the group stands above them unless it is empty.
+    :param groups: subject → sentences; the subject is their heading unless it is empty.
     """
     known = {name: sentences for name, sentences in groups.items() if sentences}
     inside = grouped(known or {"": (NO_VERDICT,)})
@@ -82,14 +82,14 @@ def verdict(groups: Mapping[str, Sequence[str]]) -> str:
 
 
 def warnings(sentences: Sequence[str]) -> str:
-    """What was known to go wrong; nothing without sentences."""
+    """The list of warnings; empty without sentences."""
     if not sentences:
         return ""
     return f'<section class="warnings">\n<h2>{WARNINGS}</h2>\n{_list(sentences)}</section>\n'
 
 
 def grouped(groups: Mapping[str, Sequence[str]]) -> str:
-    """Lists of sentences, each below the name of its group; groups without sentences are left out."""
+    """Lists of sentences, each below the name of its group; groups without sentences are omitted."""
     return "".join(
         (f"<h3>{escape(name)}</h3>\n" if name else "") + _list(sentences)
         for name, sentences in groups.items()
@@ -98,17 +98,17 @@ def grouped(groups: Mapping[str, Sequence[str]]) -> str:
 
 
 def scroll(label: str, table: str) -> str:
-    """A table in a box of its own that scrolls sideways, by keyboard too."""
+    """A table in a box that scrolls horizontally, also by keyboard."""
     return f'<div class="scroll" role="region" aria-label="{escape(label)}" tabindex="0">\n{table}</div>\n'
 
 
 def closed(title: str, content: str) -> str:
-    """A part of the page that a click opens."""
+    """A collapsed part of the page, opened by a click."""
     return f"<details>\n<summary>{escape(title)}</summary>\n{content}</details>\n"
 
 
 def closed_pairs(title: str, pairs: Iterable[tuple[str, Any]]) -> str:
-    """Names with their values, which a click shows; nothing without pairs."""
+    """A collapsed table of names and values; empty without pairs."""
     rows = "".join(
         f'<tr><th scope="row">{escape(name)}</th><td>{escape(str(value))}</td></tr>\n' for name, value in pairs
     )
@@ -130,7 +130,7 @@ def _list(sentences: Iterable[str]) -> str:
 
 
 def _marked(sentence: str) -> str:
-    """A sentence in HTML; what stands between backticks is a command or the name of a file."""
+    """A sentence in HTML; text in backticks, a command or a file name, becomes code."""
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(sentence))
 
 
@@ -145,7 +145,7 @@ def _asset(name: str) -> str:
 
 
 def _script(source: str) -> str:
-    """The text of a script as the browser will see it, which turns every line break into a line feed."""
+    """The text of a script as the browser parses it, with line feeds only; its digest must match that of the policy."""
     return source.replace("\r\n", "\n").replace("\r", "\n").replace("</script", "<\\/script")
 
 
