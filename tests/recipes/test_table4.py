@@ -11,8 +11,7 @@ from mixln.cli import main
 from mixln.planning.vision import plan_vision
 from mixln.presets import vision_config
 from mixln.recipes import RECIPES
-from mixln.recipes.results import Reproduction
-from mixln.records import from_json
+from mixln.recipes.results import REPRODUCTION
 from mixln.report.wording import recipe_plan
 from mixln.report.wording import reproduction as words
 from tests.data.image_files import write_images
@@ -96,8 +95,8 @@ def test_a_small_run_stands_beside_what_was_published(tmp_path, monkeypatch, cap
     assert "67.34%" in said
     results = tmp_path / "out" / "table4-cpu" / "vit-tiny" / "results.json"
     assert json.loads(results.read_text())["task"] == "vision"
-    found = json.loads((tmp_path / "out" / "table4-cpu" / "reproduction.json").read_text())
-    assert words.tally(from_json(Reproduction, found)) in said
-    (claim,) = found["orderings"]
-    assert (claim["ahead"], claim["behind"]) == (["ViT-Tiny", "mix(0.25)"], ["ViT-Tiny", "pre"])
-    assert claim["difference"]["pairs"] == 2
+    reproduction = REPRODUCTION.read(tmp_path / "out" / "table4-cpu" / "reproduction.json")
+    assert words.tally(reproduction) in said
+    (ordering,) = reproduction.orderings
+    assert (ordering.ahead, ordering.behind) == (("ViT-Tiny", "mix(0.25)"), ("ViT-Tiny", "pre"))
+    assert ordering.difference.pairs == 2
