@@ -60,7 +60,7 @@ MISTAKES = [
     ("--placements pre --baseline post", "baseline must be one of the placements pre, got post"),
     ("--steps 0", "steps must be at least 1, got 0"),
     ("--steps -3", "steps must be at least 1, got -3"),
-    ("--steps 5 --tokens 500", "steps and tokens are two ways to say the same; give only one of them"),
+    ("--steps 5 --tokens 500", "steps and tokens both set the length of the training; give only one of them"),
     ("--steps five", "--steps cannot be 'five'"),
     ("--steps 1.5", "--steps cannot be '1.5'"),
     ("--steps", "--steps"),
