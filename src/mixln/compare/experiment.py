@@ -95,14 +95,17 @@ def _begin(prepared: PreparedComparison, *, own_workers: bool) -> tuple[dict[str
 
     :param own_workers: whether the caller provided the workers.
     """
-    store, whole = prepared.store, prepared.plan.folder_settings
+    store, folder_settings = prepared.store, prepared.plan.folder_settings
     sweep(store.folder)
     # The folder was planned before it was locked: another process may have extended it since.
-    if whole.with_grid(store.check(prepared.shared, prepared.plan.asked, extend=prepared.plan.extend)) != whole:
+    if (
+        folder_settings.with_grid(store.check(prepared.shared, prepared.plan.asked, extend=prepared.plan.extend))
+        != folder_settings
+    ):
         raise StoreError(
             f"out {store.folder} was extended by another mixln process in the meantime; run the same command again"
         )
-    grid = {"grid": whole.grid()}
+    grid = {"grid": folder_settings.grid()}
     present = store.read() or {**prepared.shared, **grid, "versions": provenance.versions(), "commit": None}
     changes: tuple[VersionChange, ...] = ()
     if prepared.missing:

@@ -127,9 +127,9 @@ def plan(settings: GridSettings, *, alone: bool) -> ComparisonPlan:
         raise StoreError(
             f"out {settings.out} holds no experiment to extend; omit --extend to start one, or correct --out"
         )
-    whole = settings.with_grid(store.check({"settings": settings.shared()}, asked, extend=extend))
+    folder_settings = settings.with_grid(store.check({"settings": settings.shared()}, asked, extend=extend))
     check_writable(settings.out)
-    settings = settings.with_grid(asked) if alone else whole
+    settings = settings.with_grid(asked) if alone else folder_settings
     config = TASKS[settings.task].config(settings)
     placements = {name: placement_for(config, name) for name in settings.placements}
     if settings.diagnose and (several := [name for name, built in placements.items() if built.streams != "single"]):
@@ -138,7 +138,7 @@ def plan(settings: GridSettings, *, alone: bool) -> ComparisonPlan:
         )
     planned = ComparisonPlan(
         settings=settings,
-        folder_settings=whole,
+        folder_settings=folder_settings,
         asked=asked,
         extend=extend,
         config=config,
