@@ -330,7 +330,7 @@ class ChainProgress:
         self.last = self.began = time.monotonic()
 
     def left(self, trials: int) -> str:
-        """Estimated time of the remaining trials, in words; empty before the first round of `workers` trials has ended."""
+        """Estimated time of the remaining trials, in words; empty in the last round of `workers` trials."""
         rounds = [math.ceil(count / self.workers) for count in (self.trials - trials, self.trials)]
         if rounds[0] == rounds[1]:
             return ""
