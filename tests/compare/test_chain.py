@@ -159,7 +159,7 @@ def test_mistakes(steps, words):
 def test_the_time_left_goes_by_rounds_of_the_workers(monkeypatch):
     now = [0.0]
     monkeypatch.setattr("mixln.compare.chain.time.monotonic", lambda: now[0])
-    clock = ChainProgress(print, trials=6, workers=2)
+    clock = ChainProgress(trials=6, workers=2)
     now[0] = 600.0
     assert clock.left(5) == clock.left(4) == ", about 20 min 00 s left"
     now[0] = 1200.0

@@ -42,7 +42,7 @@ def test_wrong_settings(settings, said):
 def test_options_of_an_executor():
     with pytest.raises(SettingsError, match="jobs must be at least 1, got 0"):
         ExecutorSettings(jobs=0)
-    with pytest.raises(SettingsError, match="ray-address, cpus-per-trial and gpus-per-trial are for --executor ray"):
+    with pytest.raises(SettingsError, match="ray-address, cpus-per-trial and gpus-per-trial apply only to"):
         ExecutorSettings(ray_address="auto")
 
 

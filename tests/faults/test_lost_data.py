@@ -171,9 +171,7 @@ def test_an_edited_step_costs_no_weights(store, step, known):
     if not known:
         (folder / SUMS).unlink()
     before = content(folder)
-    with pytest.raises(
-        StoreError, match=r"has changed since it was written|names checkpoint-9 as its model|is corrupt"
-    ):
+    with pytest.raises(StoreError, match=r"names checkpoint-9 as its model|is corrupt"):
         tidy(folder, read_result(folder))
     assert content(folder) == before
 
@@ -188,7 +186,7 @@ def test_weights_that_changed_keep_the_other_checkpoints(store):
     with pytest.raises(StoreError, match=r"the content of checkpoint-10/model.safetensors has changed: the other"):
         tidy(folder, trial)
     assert content(folder) == before
-    with pytest.raises(StoreError, match=r"checkpoint-10/model.safetensors has changed; put it back"):
+    with pytest.raises(StoreError, match=r"checkpoint-10/model.safetensors has changed"):
         find(str(folder), cache=Path("unused"))
 
 

@@ -282,7 +282,7 @@ def test_a_short_training_is_ended_by_a_file(files):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--trials", "5"], "trials must be at least 6, got 5: the first 5 are always the same"),
+        (["--trials", "5"], "trials must be at least 6, got 5: "),
         (["--finalists", "0"], "finalists must be at least 1, got 0"),
         (["--proxy", "0"], "proxy must lie in (0, 1] (a share of the steps), got 0.0"),
         (["--layers", "0"], "layers must be at least 1, got 0"),
