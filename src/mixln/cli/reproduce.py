@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
-from mixln.bounds import Range, Seed
+from mixln.bounds import Range, Seed, check_numbers
 from mixln.cli.terminal import Terminal
 from mixln.compare.settings import ExecutorSettings
 from mixln.errors import SettingsError, unknown
@@ -76,6 +76,7 @@ class Reproduce:
     text in a file beside it."""
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if not self.list and self.document is None and self.recipe not in RECIPES:
             if not self.recipe:
                 raise SettingsError(f"recipe must be one of {', '.join(RECIPES)}; see mixln reproduce --list")
