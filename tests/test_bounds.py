@@ -122,7 +122,7 @@ def test_every_number_has_bounds_that_are_checked(kind, name, number, several, b
         ("prune x --out y --layers 1-" + "9" * 5000, "layers must look like 3,7,21-24"),
         (
             "compare --tokens 1000000000000000 --batch-size 1 --sequence-length 2",
-            "tokens must come to at most 1,000,000,000 steps",
+            "tokens must make at most 1,000,000,000 steps",
         ),
         (f"tune --trials {LONG}", "trials must be at most"),
         (f"stress --depths {LONG}", "depths must be at most 1,024"),

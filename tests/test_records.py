@@ -455,6 +455,6 @@ def test_the_line_about_a_file_tells_a_newer_version_from_a_corrupt_file(tmp_pat
 
 
 def test_the_first_difference_of_two_requests():
-    there, here = {"model": {"size": 1, "name": "a"}}, {"model": {"size": 1, "name": "b"}}
-    assert difference(there, here) == "name there a, here b"
-    assert difference(there, there) == ""
+    before, now = {"model": {"size": 1, "name": "a"}}, {"model": {"size": 1, "name": "b"}}
+    assert difference(before, now) == "name was a, now b"
+    assert difference(before, before) == ""

@@ -5,9 +5,8 @@
     model.save_pretrained("folder")
     model = mixln.from_pretrained("folder")        # or AutoModelForCausalLM.from_pretrained("folder")
 
-Importing mixln makes the `Auto*` classes of transformers and the tables of PEFT and others know the placed models. It
-imports neither torch nor transformers by itself, so that the command line answers at once: what needs them is loaded when
-it is first used.
+Importing mixln registers the placed models with the `Auto*` classes of transformers and the tables of PEFT and other libraries.
+It imports neither torch nor transformers, so that the command line starts quickly; modules that need them load on first use.
 """
 
 import logging
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from mixln.nn.profiling import profile
 
 __version__ = version("mixln")
-logging.getLogger("mixln").addHandler(logging.NullHandler())  # silent, unless the program or the command line listens
+logging.getLogger("mixln").addHandler(logging.NullHandler())  # silent unless the application configures logging
 
 _LAZY = dict.fromkeys(("from_config", "from_pretrained", "placed_config"), "mixln.hosts") | {
     "profile": "mixln.nn.profiling"

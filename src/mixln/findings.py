@@ -1,4 +1,4 @@
-"""The root of all findings: what results show, as data. `mixln.report.wording` makes sentences of them."""
+"""Base class of findings: statements about results, as data. `mixln.report.wording` turns them into sentences."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One statement about a result: everything that a sentence needs, and no sentence."""
+    """One statement about a result, as data without text."""
 
     @property
     def kind(self) -> str:
-        """The name of its class in kebab case, which tells it from others in JSON: `runner-up`."""
+        """Class name in kebab case, for example `runner-up`; identifies the class in JSON."""
         return re.sub(r"(?<!^)(?=[A-Z])", "-", type(self).__name__).lower()

@@ -7,6 +7,7 @@ import ctypes
 TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8
 """Parameters of glibc's `mallopt`."""
 MOST = 2**31 - 1
+"""Largest value that `mallopt` takes, a C int."""
 
 
 def keep_freed_memory() -> bool:
@@ -20,6 +21,6 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):  # another system or C library
         return False
-    # MMAP_THRESHOLD in bytes (1 GiB): smaller blocks come from the heap, which is reused. One arena, because those of other threads
-    # return memory regardless.
+    # Blocks below MMAP_THRESHOLD (1 GiB) come from the heap, which is reused. One arena, because the arenas of other threads return
+    # memory to the system regardless of the threshold.
     return bool(mallopt(MMAP_THRESHOLD, 2**30) and mallopt(TRIM_THRESHOLD, MOST) and mallopt(ARENA_MAX, 1))

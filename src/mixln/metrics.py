@@ -1,4 +1,4 @@
-"""Metrics: a number of some record, how it is averaged, compared and printed. Nothing here needs torch."""
+"""Metrics: a number taken from a record, and how it is averaged, compared and printed. Nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Other = TypeVar("Other", contravariant=True)
 class Transform:
     """The relation between the number that is averaged and the one that is printed.
 
-    :param name: what the averaged number is of the printed one; stored beside means in result files.
+    :param name: relation of the averaged number to the printed one; stored beside means in result files.
     :param printed: averaged number → printed number; `averaged` is the inverse.
     """
 
@@ -28,7 +28,7 @@ class Transform:
 
 
 def _exp(value: float) -> float:
-    return math.exp(value) if value < 700 else math.inf  # a diverged loss overflows
+    return math.exp(value) if value < 700 else math.inf  # exp overflows float64 above 709, as for a diverged loss
 
 
 IDENTITY = Transform(name="itself", printed=float, averaged=float)
@@ -40,15 +40,15 @@ SHARE = Transform(name="hundredth", printed=lambda share: 100 * share, averaged=
 class Metric(Generic[Subject]):
     """One number of a subject, for example the perplexity of a trial.
 
-    Means, differences and intervals are taken of `value`; what is printed is `transform.printed` of it.
+    Means, differences and intervals are computed on `value`; `transform.printed` converts it for printing.
 
-    :param name: identifier, which result files store.
-    :param short: heading where space is scarce, with line breaks; left out, the name.
-    :param value: the number that is averaged; `None` if the subject has none.
-    :param unit: of the printed number, for axes; empty if it has none.
-    :param text: the printed number with its unit; `brief` with fewer digits.
-    :param change: a difference of `value`, with its sign and without the unit; `change_unit` follows the mean.
-    :param widest: width of a difference's interval beyond which its ends are not printed.
+    :param name: identifier in result files.
+    :param short: short heading, may contain line breaks; by default the name.
+    :param value: subject → the number that is averaged; `None` if it has none.
+    :param unit: unit of the printed number, for axes; may be empty.
+    :param text: formats the printed number with its unit; `brief` with fewer digits.
+    :param change: formats a difference of `value`, with sign and without unit; `change_unit` is appended to the mean.
+    :param widest: widest confidence interval of a difference whose ends are still printed.
     """
 
     name: str
@@ -64,18 +64,18 @@ class Metric(Generic[Subject]):
     widest: float = math.inf
 
     def of(self, value: Callable[[Other], float | None], name: str = "") -> Metric[Other]:
-        """The same metric of other subjects, under a name of its own if one is given."""
+        """The same metric for another kind of subject, optionally under another name."""
         mine: Any = self
         return replace(mine, value=value, name=name or self.name)
 
     @property
     def harm(self) -> int:
-        """The sign of a difference that is worse."""
+        """Sign of a difference for the worse."""
         return 1 if self.lower_is_better else -1
 
     @property
     def logarithmic(self) -> bool:
-        """True if means are taken of the logarithm, so that the printed number belongs on a logarithmic axis."""
+        """Whether means are taken over logarithms; the printed number then belongs on a logarithmic axis."""
         return self.transform is LOGARITHM
 
     def number(self, subject: Subject) -> float | None:
@@ -88,7 +88,7 @@ class Metric(Generic[Subject]):
         return self.say_value(self.value(subject))
 
     def say_value(self, value: float | None) -> str:
-        """A value, for example a mean of values, as text; `—` for none."""
+        """A value, or a mean of values, as text; `—` for `None`."""
         return formats.NOTHING if value is None else self.text(self.transform.printed(value))
 
     def say_briefly(self, value: float | None) -> str:
@@ -100,6 +100,6 @@ class Metric(Generic[Subject]):
         return f"{self.change(difference)}{self.change_unit}"
 
     def badness(self, subject: Subject) -> float:
-        """Sorts the best first; infinity without a number."""
+        """Sort key with the best first; infinity if the subject has no number."""
         value = self.value(subject)
         return math.inf if value is None else self.harm * value

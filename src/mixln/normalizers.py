@@ -70,9 +70,9 @@ def _growth(steps: list[dict[str, Any]]) -> float:
         if step["type"] in ("Replace", "Prepend")
         for text in (step.get("pattern", {}).get("String") or "a", step.get("content") or step.get("prepend") or "a")
     ]
-    wholes = ((0, text) for _, text in tried)
+    complete = ((0, text) for _, text in tried)
     # Repeated, because a pattern may match across the end of one copy and the start of the next.
-    return blind * max((_tried(steps[start:], text * REPEATED) for start, text in chain(tried, wholes)), default=1.0)
+    return blind * max((_tried(steps[start:], text * REPEATED) for start, text in chain(tried, complete)), default=1.0)
 
 
 def _largest(step: dict[str, Any]) -> int:

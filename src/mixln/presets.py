@@ -1,4 +1,4 @@
-"""Model sizes by name: those of the Mix-LN experiments (Llama and ViT shapes), and small ones that two cores train in minutes."""
+"""Model sizes by name: those of the Mix-LN experiments (Llama and ViT shapes), and small ones that two CPU cores train in minutes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 class Preset:
     """A shape: SiLU, no biases, untied embeddings, full multi-head attention, RoPE base 10,000, RMSNorm ε 1e-6.
 
-    :param intermediate_size: of the feed-forward, or of each expert.
-    :param vocabulary_size: tokens of the vocabulary, for the embedding and the head each.
+    :param intermediate_size: width of the feed-forward network, or of each expert.
+    :param vocabulary_size: rows of the embedding and of the head.
     :param family: `model_type` of the config.
-    :param more: what else the family's config needs.
+    :param more: other entries of the family's config.
     """
 
     hidden_size: int
@@ -38,7 +38,7 @@ _OLMO = {
     "rms_norm_eps": 1e-5,
     "max_position_embeddings": 4096,
 }
-"""What the dense models of the HybridNorm paper have in common (arXiv:2503.04598)."""
+"""Settings shared by the dense models of the HybridNorm paper (arXiv:2503.04598)."""
 
 PRESETS: dict[str, Preset] = {
     "tiny": Preset(hidden_size=96, intermediate_size=256, layers=12, heads=3, vocabulary_size=2048),
@@ -57,12 +57,12 @@ PRESETS: dict[str, Preset] = {
             "pad_token_id": None,
         },
     ),
-    # An eighth of the width (the last two a sixteenth and a sixty-fourth) of the sizes below, for two cores; tiny is that of 130m.
+    # 1/8 of the width of the sizes below, for two CPU cores; 1b-mini has 1/16 and 7b-mini 1/64. tiny corresponds to 130m.
     "71m-mini": Preset(hidden_size=64, intermediate_size=172, layers=12, heads=2, vocabulary_size=2048),
     "250m-mini": Preset(hidden_size=96, intermediate_size=320, layers=24, heads=3, vocabulary_size=2048),
     "1b-mini": Preset(hidden_size=128, intermediate_size=344, layers=24, heads=4, vocabulary_size=2048),
     "7b-mini": Preset(hidden_size=64, intermediate_size=172, layers=32, heads=2, vocabulary_size=2048),
-    # As many parameters in the layers as tiny, in half and in twice as many layers.
+    # The same number of parameters in the layers as tiny, in half and in twice as many layers.
     "tiny-6": Preset(hidden_size=128, intermediate_size=400, layers=6, heads=4, vocabulary_size=2048),
     "tiny-24": Preset(hidden_size=64, intermediate_size=200, layers=24, heads=2, vocabulary_size=2048),
     "9m": Preset(hidden_size=128, intermediate_size=352, layers=4, heads=4),
@@ -142,7 +142,7 @@ def model_config(
     """The stock config that `model` names.
 
     :param model: a preset's name, or the path of a `config.json` (or the folder that holds one).
-    :param layers: how many, in place of the model's.
+    :param layers: number of layers; by default the model's.
     :param vocabulary_size: tokens of the tokenizer in use. A preset takes this size; a config.json must be at least as large.
     :param sequence_length: tokens; a preset's `max_position_embeddings` is at least this.
     :raises SettingsError: if there is no such preset or file, or the file cannot be used.
@@ -187,9 +187,9 @@ def model_config(
 
 
 def _with_layers(model: str, config: PreTrainedConfig, layers: int) -> PreTrainedConfig:
-    """The same config with another number of layers, whose kinds go on as they began.
+    """The same config with another number of layers. Added layers continue the repeating pattern of `layer_types`.
 
-    :raises SettingsError: if the kinds of its layers do not repeat, so that it is not known how they go on.
+    :raises SettingsError: if layers are added and `layer_types` has no repeating pattern.
     """
     entries = config.to_dict()
     kinds = entries.get("layer_types")
@@ -240,13 +240,15 @@ def vision_config(
 
         if "image-classification" not in family(config).heads:
             raise SettingsError(
-                f"model {model} is a {config.model_type!r} config, a family without an image classifier; give a ViT's"
+                f"model {model} is a {config.model_type!r} config, a family without an image classifier; give a ViT config"
             )
     given = {"image_size": image_size, "patch_size": patch_size, "num_channels": num_channels}
     config.update({name: value for name, value in given.items() if value is not None})
     for name in ("image_size", "patch_size"):
         if not isinstance(getattr(config, name), int):
-            raise SettingsError(f"{name} of {model} must be one number, of square images, got {getattr(config, name)}")
+            raise SettingsError(
+                f"{name} of {model} must be one number, because images are square, got {getattr(config, name)}"
+            )
     if config.image_size % config.patch_size:
         raise SettingsError(
             f"image-size must be a multiple of the patch size {config.patch_size}, got {config.image_size}; "
@@ -256,9 +258,9 @@ def vision_config(
 
 
 def _divisor(size: int, near: int) -> int:
-    """The divisor of `size` that is nearest to a number, and leaves more than one patch where it can."""
-    divisors = [each for each in range(1, size) if size % each == 0] or [1]
-    return min(divisors, key=lambda each: abs(each - near))
+    """The divisor of `size` nearest to `near`, smaller than `size` so that an image has more than one patch."""
+    divisors = [number for number in range(1, size) if size % number == 0] or [1]
+    return min(divisors, key=lambda divisor: abs(divisor - near))
 
 
 def _read_config(model: str, presets: Iterable[str]) -> Any:
@@ -270,6 +272,6 @@ def _read_config(model: str, presets: Iterable[str]) -> Any:
 
     try:
         return read_config(path)
-    except Exception as error:  # transformers raises many kinds here, its own validation errors among them
+    except Exception as error:  # transformers raises many types here, including its own validation errors
         cause = error.__cause__ or error
         raise SettingsError(f"model {model} cannot be read as a transformers config: {first_line(cause)}") from error

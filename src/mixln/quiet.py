@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 def quiet() -> Iterator[None]:
     """Context in which other libraries print only errors, and no progress bars; datasets only if it is already imported.
 
-    What mixln logs stays as loud as it was.
+    The level of mixln's own loggers stays the same.
 
     The settings are global to the process, so two threads must not use it at the same time.
     """
@@ -38,7 +38,7 @@ def quiet() -> Iterator[None]:
 
 
 def _louder_than(level: int) -> Iterator[tuple[logging.Logger, int]]:
-    """Loggers whose level has to change, with the new one: the root's is inherited by loggers that are created later."""
+    """Loggers whose level must change, each with its new level. Loggers created later inherit that of the root."""
     mixln = logging.getLogger("mixln")
     yield mixln, mixln.getEffectiveLevel()
     yield logging.root, max(level, logging.root.level)

@@ -1,13 +1,13 @@
 """The codec between frozen records (keyword-only dataclasses) and JSON.
 
-Reading is strict. Every entry must have its field's type; an entry that the class does not know, and one that is missing, is refused by
-its path: `trial.learning_rate must be a finite number, got "x"`. What a file may lack is data, not a default value:
+Reading is strict. Every entry must have its field's type, and no entry may be missing or unknown; the error gives the entry's path:
+`trial.learning_rate must be a finite number, got "x"`. A default value alone does not make an entry optional; these do:
 
     OPTIONAL             metadata of a field whose entry may be missing, because earlier versions did not write it
-    Partial              a class in which every entry that has a default may be missing: settings
-    Sparse               a Partial that is also written without the entries that equal their defaults: placements
+    Partial              class in which every entry with a default may be missing: settings
+    Sparse               Partial that is also written without the entries that equal their defaults: placements
 
-Writing adds the properties marked :class:`derived`, which reading ignores.
+Writing adds the properties marked :class:`derived`; reading ignores them.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from mixln.errors import RecordError, UnknownEntry
 
 T = TypeVar("T")
 Reader = Callable[[Any], Any]
-"""Takes an entry as JSON has it and returns a field's value, or raises :class:`RecordError`."""
+"""Converts an entry of JSON types to a field's value, or raises :class:`RecordError`."""
 LARGEST = 2**28
-"""Bytes of the largest JSON file that is read; parsed, it takes about ten times as much memory."""
+"""Largest JSON file that is read, bytes (256 MiB). Parsed, it takes about ten times as much memory."""
 SHOWN = 200
-"""Characters of a value in an error message."""
+"""Largest number of characters of a value in an error message."""
 OPTIONAL: Mapping[str, bool] = {"optional": True}
-"""Metadata of a field whose entry a file may lack, because earlier versions did not write it; it then has its default."""
+"""Metadata of a field whose entry may be missing, because earlier versions did not write it; the field then has its default."""
 
 NEUTRAL = "neutral"
 """Annotation of a setting that changes no measured number: where files are, where trials run, what is reported, and the grid itself."""
@@ -45,15 +45,15 @@ class derived(property):
 
 
 class Partial:
-    """Base of records in whose JSON any entry that has a default may be missing."""
+    """Base of records whose JSON may lack any entry that has a default."""
 
 
 class Sparse(Partial):
-    """Base of records whose JSON leaves out the entries that equal their defaults."""
+    """Base of records whose JSON omits the entries that equal their defaults."""
 
 
 def to_json(value: Any) -> Any:
-    """A record, or a dict or list with records in it, as plain JSON types. A float that is not finite becomes `None`."""
+    """Converts a record, or a dict or list of records, to plain JSON types. A non-finite float becomes `None`."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
@@ -76,10 +76,10 @@ def decisive(settings: Any) -> dict[str, Any]:
 
 
 def from_json(kind: type[T], data: Any, path: str = "") -> T:
-    """Reads what :func:`to_json` wrote of a record. `None` becomes NaN where the type is `float`.
+    """Reads a record from the output of :func:`to_json`. `None` becomes NaN where the type is `float`.
 
     :param kind: the record's class.
-    :param path: of `data` in a larger whole, put before the path in an error.
+    :param path: prefix for the path in an error, if `data` is part of a larger object.
     :raises RecordError: for the first entry that is wrong, unknown (:class:`~mixln.errors.UnknownEntry`) or missing.
     """
     try:
@@ -92,10 +92,10 @@ def from_json(kind: type[T], data: Any, path: str = "") -> T:
 def read_json(path: Path) -> Any:
     """The content of a JSON file.
 
-    :raises ValueError: if it is no JSON, too large or nested too deeply; :class:`OSError` if it cannot be read.
+    :raises ValueError: if it is not JSON, too large or nested too deeply; :class:`OSError` if it cannot be read.
     """
     if (size := path.stat().st_size) > LARGEST:
-        raise ValueError(f"it has {size:,} bytes, more than the {LARGEST:,} that are read")
+        raise ValueError(f"it has {size:,} bytes, more than the limit of {LARGEST:,}")
     try:
         return json.loads(path.read_text("utf-8"))
     except RecursionError as error:
@@ -103,7 +103,7 @@ def read_json(path: Path) -> Any:
 
 
 def unreadable(path: Path, error: Exception, remedy: str) -> str:
-    """The line about a JSON file that could not be read into a record.
+    """Error message for a JSON file that could not be read into a record.
 
     :param remedy: for a corrupt file. A file of a newer version is not corrupt: the remedy is then to update mixln.
     """
@@ -112,23 +112,23 @@ def unreadable(path: Path, error: Exception, remedy: str) -> str:
     return f"{path} is corrupt ({error}); {remedy}"
 
 
-def difference(there: Any, here: dict[str, Any], path: str = "") -> str:
-    """The first entry of two nested dicts of JSON types that differs, in words; empty if none does."""
-    if not isinstance(there, dict):
-        return f"{path or 'it'} there {_short(there)}, here {_short(here)}"
-    for name in dict.fromkeys([*there, *here]):
+def difference(before: Any, now: dict[str, Any], path: str = "") -> str:
+    """Describes the first entry that differs between two nested dicts of JSON types: `steps was 300, now 400`; empty if none does."""
+    if not isinstance(before, dict):
+        return f"{path or 'it'} was {_short(before)}, now {_short(now)}"
+    for name in dict.fromkeys([*before, *now]):
         label = f"{path}{name.replace('_', '-')}"
-        a, b = there.get(name), here.get(name)
-        if isinstance(a, dict) and isinstance(b, dict):
-            if found := difference(a, b):
-                return found
-        elif a != b:
-            return f"{label} there {_short(a)}, here {_short(b)}"
+        old, new = before.get(name), now.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            if nested := difference(old, new):
+                return nested
+        elif old != new:
+            return f"{label} was {_short(old)}, now {_short(new)}"
     return ""
 
 
 def _short(value: Any) -> str:
-    """A value in words; of a hash, enough to tell it from another."""
+    """A value as text; a hash is abbreviated to eight digits."""
     text = str(value)
     if re.fullmatch(r"[0-9a-f]{40,}", text):
         return f"{text[:8]}…"
@@ -139,7 +139,7 @@ def _short(value: Any) -> str:
 
 
 def _written(record: Any) -> Iterable[str]:
-    """The names of the entries of a record."""
+    """Names of the entries that are written."""
     if issubclass(type(record), Sparse):
         return [item.name for item in fields(record) if getattr(record, item.name) != _default(item)]
     return (*(item.name for item in fields(record)), *_derived(type(record)))
@@ -154,7 +154,7 @@ def _derived(kind: type) -> tuple[str, ...]:
     return tuple(name for base in kind.__mro__ for name, value in vars(base).items() if isinstance(value, derived))
 
 
-# Reading: a reader for each type, made once. A reader that fails knows the rule; the containers around it put their steps before the path.
+# Reading: one cached reader per type. A failing reader states the rule; each enclosing container prepends its step to the path.
 
 
 @cache
@@ -238,8 +238,8 @@ def _literal_reader(values: tuple[Any, ...]) -> Reader:
 
 def _tuple_reader(inner: tuple[Any, ...]) -> Reader:
     if inner[-1] is Ellipsis:
-        each = _reader(inner[0])
-        return lambda data: _all_read(_checked((list, tuple), data), repeat(each))
+        read_entry = _reader(inner[0])
+        return lambda data: _all_read(_checked((list, tuple), data), repeat(read_entry))
     readers = tuple(map(_reader, inner))
 
     def read(data: Any) -> Any:
@@ -253,7 +253,7 @@ def _tuple_reader(inner: tuple[Any, ...]) -> Reader:
 def _all_read(data: Iterable[Any], readers: Iterable[Reader]) -> tuple[Any, ...]:
     values: list[Any] = []
     try:
-        for entry, read in zip(data, readers, strict=False):  # endless, or checked to be as many
+        for entry, read in zip(data, readers, strict=False):  # readers are endless, or checked to have the same length
             values.append(read(entry))
     except RecordError as error:
         error.path = f"[{len(values)}]{error.path}"

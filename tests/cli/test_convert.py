@@ -47,12 +47,12 @@ def test_checkpoint_of_the_mix_ln_authors(tmp_path, capsys):
 
 
 MISTAKES = [
-    (["llama", "--out", "llama"], "out llama exists already"),
+    (["llama", "--out", "llama"], "out llama already exists"),
     (["llama", "--placement", "mix(0.5)", "--out", "new"], "the weights of a stock llama cannot be given mix(0.5)"),
     (["llama", "--placement", "mixx", "--out", "new"], "placement 'mixx' is not known"),
     (["mix", "--out", "new"], "mix(0.5) has no stock layout: layer 1 of mix(0.5) is x ← N(x + A(x))"),
-    (["pre", "--placement", "pre", "--out", "new"], "placement is told by the checkpoint pre itself"),
-    (["theirs", "--out", "new"], "placement must be named for theirs, which the Mix-LN authors' code wrote"),
+    (["pre", "--placement", "pre", "--out", "new"], "placement is given by the checkpoint pre"),
+    (["theirs", "--out", "new"], "placement must be given for theirs"),
     (
         ["theirs", "--placement", "pre", "--out", "new"],
         "is not pre: norm model.layers.0.input_layernorm.weight is missing",

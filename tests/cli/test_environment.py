@@ -138,4 +138,4 @@ def test_two_amounts_are_told_apart():
 )
 def test_the_home_of_nobody_is_one_line(capsys, line):
     assert main(line) == 2
-    assert "begins with the home of a user that this machine does not know" in capsys.readouterr().err
+    assert "begins with the home of a user who is not known on this machine" in capsys.readouterr().err

@@ -170,13 +170,16 @@ def test_what_is_given(line, options):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("compare --evaluate.limit 3", "evaluate.limit is for --chain evaluate, which is not asked for; add it"),
-        ("compare --finetune.lora 3 --chain evaluate", "finetune.lora is for --chain finetune"),
-        ("compare --reward.steps 3 --chain finetune,evaluate", "reward.steps is for --chain rlhf"),
-        ("compare --rlhf.beta 3", "rlhf.beta is for --chain rlhf"),
-        ("compare --task vision --steps 3 --epochs 7", "steps and epochs are two ways to say the same"),
-        ("finetune x --steps 3 --epochs 1", "steps and epochs are two ways to say the same"),
-        ("compare --chain rlhf --reward.steps 3 --reward.epochs 1", "reward.steps and reward.epochs are two ways"),
+        ("compare --evaluate.limit 3", "evaluate.limit needs --chain evaluate, which is not given; add it"),
+        ("compare --finetune.lora 3 --chain evaluate", "finetune.lora needs --chain finetune"),
+        ("compare --reward.steps 3 --chain finetune,evaluate", "reward.steps needs --chain rlhf"),
+        ("compare --rlhf.beta 3", "rlhf.beta needs --chain rlhf"),
+        ("compare --task vision --steps 3 --epochs 7", "steps and epochs set the same quantity"),
+        ("finetune x --steps 3 --epochs 1", "steps and epochs set the same quantity"),
+        (
+            "compare --chain rlhf --reward.steps 3 --reward.epochs 1",
+            "reward.steps and reward.epochs set the same quantity",
+        ),
         *(
             (f"compare --{name} ''", f"--{name} cannot be ''")
             for name in ("data", "model", "cache", "init", "tokenizer")
@@ -216,4 +219,4 @@ def test_a_command_that_the_verdict_prints_works_as_it_is(tmp_path, monkeypatch,
     assert main(["compare", "--out", "my own", "--cache", "cache"]) == 0
     assert "trials: 5 of 5 done, nothing to run" in capsys.readouterr().out
     assert main(["compare", "--out", "my own", "--steps", "5"]) == 2
-    assert "steps there 4, here 5" in capsys.readouterr().err
+    assert "steps was 4, now 5" in capsys.readouterr().err

@@ -21,10 +21,10 @@ def test_it_says_everything(capsys):
     for part in (
         "9m, placement pre",
         "9.00M, without embeddings and head 803,968",
-        "64 × 128 tokens a step on 1 NVIDIA H100 SXM: 64 sequences × 1 on each",
+        "64 × 128 tokens per step on 1 NVIDIA H100 SXM: 64 sequences × 1 on each",
         "819,200 in 100 steps",
         "6·N + 12·L·h·T",
-        "at 40% of 989 TFLOP/s a device",
+        "at 40% of 989 TFLOP/s per device",
         "AdamW moments 0.07 0.07",
         "fits in 80 GB",
     ):

@@ -44,7 +44,7 @@ def test_the_whole_chain(folder, capsys, tmp_path):
     data = ("--data", folder / "examples.jsonl", *SMALL)
     assert run("finetune", folder / "base", *data, "--out", tmp_path / "ft", "--learning-rate", "1e-3") == 0
     said = capsys.readouterr().out
-    assert "to learn from; 6 held out" in said
+    assert "for training; 6 held out" in said
     assert FIGURES["loss"] in said
     assert f"model: {tmp_path / 'ft/model'}" in said
     assert run("reward", tmp_path / "ft/model", *data, "--out", tmp_path / "rm", "--lora", "2") == 0
@@ -59,9 +59,9 @@ def test_the_whole_chain(folder, capsys, tmp_path):
     assert FIGURES["kl"] in said
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "rl/model").config.placement["name"] == "mix(0.5)"
     assert run(*command) == 0
-    assert "done already: nothing to train" in capsys.readouterr().out
+    assert "already complete: nothing to train" in capsys.readouterr().out
     assert run(*command, "--seed", "1") == 2
-    assert "holds another training: seed there 0, here 1" in capsys.readouterr().err
+    assert "holds another training: seed was 0, now 1" in capsys.readouterr().err
 
 
 def test_prompts_longer_than_the_context(folder, capsys, tmp_path):
@@ -69,11 +69,11 @@ def test_prompts_longer_than_the_context(folder, capsys, tmp_path):
     long = [{**row, "prompt": f"one two {row['prompt']} " * 100} for row in ROWS]
     (tmp_path / "some.jsonl").write_text("\n".join(map(json.dumps, ROWS + long[:20])))
     assert run("finetune", folder / "base", "--data", tmp_path / "some.jsonl", *SMALL, "--out", tmp_path / "ft") == 0
-    assert "passed over: they are longer than the model's context" in capsys.readouterr().out
+    assert "skipped: longer than the model's context" in capsys.readouterr().out
     (tmp_path / "all.jsonl").write_text("\n".join(map(json.dumps, long)))
     for command in ("finetune", "reward"):
         assert run(command, folder / "base", "--data", tmp_path / "all.jsonl", *SMALL, "--out", tmp_path / "none") == 2
-        assert "for 36 are longer than the 256 tokens that there is room for" in capsys.readouterr().err
+        assert "36 are longer than 256 tokens" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
 
 
@@ -86,7 +86,7 @@ MISTAKES = [
     (("finetune", "nowhere/", "--data", "DATA"), "does not exist"),
     (
         ("rlhf", "BASE", "--reward-model", "BASE", "--data", "DATA"),
-        "is a PlacedLlamaForCausalLM and has no scalar head",
+        "is a PlacedLlamaForCausalLM, not a model with a scalar head",
     ),
     (
         ("rlhf", "BASE", "--reward-model", "BASE", "--batch-size", "10"),

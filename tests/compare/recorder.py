@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from mixln.compare.execution.runner import Progress
 from mixln.compare.results import RunWarning
@@ -21,6 +23,21 @@ class Recorder:
         self.watched: list[Progress] = []
         self.ended: list[TrialResult] = []
         self.ends = 0
+        self.logged: list[str] = []
+
+    @contextmanager
+    def listening(self) -> Iterator[Recorder]:
+        """Keeps what mixln logs within, too; for fixtures of a module, which cannot use `caplog`."""
+        logger, handler = logging.getLogger("mixln"), logging.Handler()
+        handler.emit = lambda record: self.logged.append(record.getMessage())  # type: ignore[method-assign]
+        before = logger.level
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        try:
+            yield self
+        finally:
+            logger.removeHandler(handler)
+            logger.setLevel(before)
 
     def warn(self, warning: RunWarning) -> None:
         self.warned.append(warning)

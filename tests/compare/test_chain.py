@@ -53,11 +53,12 @@ def chain(tmp_path_factory) -> ChainSettings:
 @pytest.fixture(scope="module")
 def done(settings_for, chain, tmp_path_factory) -> tuple[Path, Summary, Recorder]:
     out, display = tmp_path_factory.mktemp("done") / "out", Recorder()
-    return out, compare(settings_for(out, after=chain), display), display
+    with display.listening():
+        return out, compare(settings_for(out, after=chain), display), display
 
 
-def test_every_trial_has_gone_through_all_steps(done, chain, news):
-    out, summary, _ = done
+def test_every_trial_has_gone_through_all_steps(done, chain):
+    out, summary, display = done
     assert chain.chain == ("finetune", "evaluate", "rlhf")
     found = summary.chain
     assert [(r.trial.placement, r.trial.seed, r.status, r.interruption) for r in found.results] == [
@@ -69,7 +70,7 @@ def test_every_trial_has_gone_through_all_steps(done, chain, news):
         assert result.scores.scores[0].metrics[0].values == ()  # they lie in the trial's folder
         assert result.rlhf.before["kl"].value == 0
         assert result.judge == f"pre_lr0.02_seed{result.trial.seed}"
-    ends = [text for text in news.messages if re.match(r"chain: trial \d of 4: ", text)]
+    ends = [text for text in display.logged if re.match(r"chain: trial \d of 4: ", text)]
     assert [re.search(r"trial \d of 4", text)[0] for text in ends] == [
         f"trial {number} of 4" for number in (1, 2, 3, 4)
     ]
@@ -113,7 +114,7 @@ def timeless(result: ChainResult) -> ChainResult:
 def test_another_chain_is_refused_before_anything_is_trained(done, settings_for, chain):
     out, _, _ = done
     other = replace(chain, finetune=replace(chain.finetune, tuning=replace(chain.finetune.tuning, steps=5)))
-    with pytest.raises(StoreError, match=r"holds another chain: finetune steps there 4, here 5; choose another --out"):
+    with pytest.raises(StoreError, match=r"holds another chain: finetune steps was 4, now 5; choose another --out"):
         compare(settings_for(out, after=other), Recorder())
 
 
@@ -158,7 +159,7 @@ def test_mistakes(steps, words):
 def test_the_time_left_goes_by_rounds_of_the_workers(monkeypatch):
     now = [0.0]
     monkeypatch.setattr("mixln.compare.chain.time.monotonic", lambda: now[0])
-    clock = ChainProgress(print, trials=6, workers=2)
+    clock = ChainProgress(trials=6, workers=2)
     now[0] = 600.0
     assert clock.left(5) == clock.left(4) == ", about 20 min 00 s left"
     now[0] = 1200.0

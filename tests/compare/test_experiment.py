@@ -32,7 +32,8 @@ TRIALS = ["pre_lr0.02_seed0", "mix-0.5_lr0.02_seed0", "pre_lr0.02_seed1", "mix-0
 def done(settings_for, tmp_path_factory) -> tuple[Path, Summary, Recorder]:
     """The folder, the summary and the display of the comparison, run once; no test changes the folder."""
     out, display = tmp_path_factory.mktemp("done") / "out", Recorder()
-    return out, compare(settings_for(out), display), display
+    with display.listening():
+        return out, compare(settings_for(out), display), display
 
 
 def result_times(out: Path) -> dict[str, int]:
@@ -107,13 +108,13 @@ def test_experiment_json_says_what_is_needed_to_run_it_again(done, settings_for)
     assert "commit" in found
 
 
-def test_the_display_is_told_the_course(done, news):
+def test_the_display_is_told_the_course(done):
     _, _, display = done
     assert display.begun == [(4, 0, 40)]
     assert len(display.ended) == 4
     assert display.ends == 1
     assert {progress.job.folder.name for progress in display.watched} <= set(TRIALS)
-    assert any("training tokens" in line and "held out" in line for line in news.messages)
+    assert any("training tokens" in line and "held out" in line for line in display.logged)
 
 
 def test_the_summary_knows_text_model_and_machine(done, settings_for):
@@ -123,7 +124,7 @@ def test_the_summary_knows_text_model_and_machine(done, settings_for):
     assert summary.folder == str(out)
     assert summary.provenance.versions["torch"] == torch.__version__
     (hardware,) = summary.provenance.hardware
-    assert (hardware.trials, hardware.cores > 0) == (settings_for(out).jobs, True)
+    assert (hardware.trials, hardware.cores > 0) == (settings_for(out).execution.jobs, True)
 
 
 def test_the_machine_of_an_experiment_of_an_earlier_version_is_kept(done, settings_for, tmp_path):
@@ -209,7 +210,7 @@ def test_a_model_that_has_changed_is_another_experiment(done, settings_for, tmp_
 
 
 def test_a_grown_grid_needs_extend(done, settings_for):
-    refused(settings_for(done[0], seeds=(0, 1, 2)), "seeds there [0, 1], here [0, 1, 2]")
+    refused(settings_for(done[0], seeds=(0, 1, 2)), "seeds was [0, 1], now [0, 1, 2]")
 
 
 def test_what_another_version_adds_is_named(done, settings_for, tmp_path, monkeypatch):
@@ -224,7 +225,7 @@ def test_what_another_version_adds_is_named(done, settings_for, tmp_path, monkey
 
 
 def test_other_settings_are_refused(done, settings_for):
-    refused(settings_for(done[0], training={"steps": 50}), "steps there 40, here 50")
+    refused(settings_for(done[0], training={"steps": 50}), "steps was 40, now 50")
 
 
 def test_trials_of_another_experiment_are_refused(done, settings_for, tmp_path):
@@ -233,14 +234,14 @@ def test_trials_of_another_experiment_are_refused(done, settings_for, tmp_path):
     experiment = json.loads((copy / EXPERIMENT).read_text())
     experiment["settings"]["training"]["steps"] = 50
     (copy / EXPERIMENT).write_text(json.dumps(experiment))
-    refused(settings_for(copy, training={"steps": 50}), "belongs to another experiment: steps there 40, here 50")
+    refused(settings_for(copy, training={"steps": 50}), "belongs to another experiment: steps was 40, now 50")
 
 
 def test_an_edited_result_is_refused(done, settings_for, tmp_path):
     copy = shutil.copytree(done[0], tmp_path / "out")
     path = copy / TRIALS[1] / RESULT
     path.write_text(path.read_text().replace('"step": 40', '"step": 39'))
-    refused(settings_for(copy), "the content of result.json has changed; put it back")
+    refused(settings_for(copy), "the content of result.json has changed; restore it")
     assert (copy / TRIALS[1] / "checkpoint-40/model.safetensors").is_file()
 
 

@@ -152,6 +152,6 @@ def test_precision_is_settled_before_it_is_stored(settings_for, tmp_path):
     other = "float32" if resolve("auto") == "bfloat16" else "bfloat16"
     shared = replace(settings, training=replace(settings.training, precision=other)).shared()
     Store(settings.out).create({"settings": shared, "grid": settings.grid(), "text": {"fingerprint": "abc"}})
-    assert f"precision there {other}, here {resolve('auto')}" in refusal(settings, StoreError)
+    assert f"precision was {other}, now {resolve('auto')}" in refusal(settings, StoreError)
     assert json.loads((settings.out / EXPERIMENT).read_text())["settings"] == shared
     assert [path for path in Path(settings.out).iterdir() if path.name != EXPERIMENT] == []

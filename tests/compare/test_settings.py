@@ -42,7 +42,7 @@ def test_wrong_settings(settings, said):
 def test_options_of_an_executor():
     with pytest.raises(SettingsError, match="jobs must be at least 1, got 0"):
         ExecutorSettings(jobs=0)
-    with pytest.raises(SettingsError, match="ray-address, cpus-per-trial and gpus-per-trial are for --executor ray"):
+    with pytest.raises(SettingsError, match="ray-address, cpus-per-trial and gpus-per-trial apply only to"):
         ExecutorSettings(ray_address="auto")
 
 
@@ -153,5 +153,5 @@ def test_a_baseline_may_be_a_placement_that_the_experiment_has_already():
 def test_sharded_layers_are_not_compiled():
     engine = EngineSettings(compile="on")
     assert PretrainSettings(engine=engine).comparison().engine is engine
-    with pytest.raises(SettingsError, match="compile on goes with --parallel ddp only; leave it to --compile auto"):
+    with pytest.raises(SettingsError, match="compile on requires --parallel ddp; use --compile auto"):
         PretrainSettings(engine=engine, parallel="fsdp")

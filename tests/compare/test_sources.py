@@ -74,8 +74,8 @@ def test_experiment_stands_for_one_trial_a_placement(tmp_path, news):
     assert [Path(source.path).parent.name for source in found] == ["pre_lr0.001_seed1", "mix-0.5_lr0.01_seed2"]
     assert {source.name for source in found} == {str(tmp_path / "run")}
     assert news.messages == [
-        f"{tmp_path / 'run'}: post has no finished trial and is left out",
-        f"{tmp_path / 'run'}: not all placements are shown by the same seed, but by the lowest that trained: pre 1, mix(0.5) 2",
+        f"{tmp_path / 'run'}: post has no finished trial and is skipped",
+        f"{tmp_path / 'run'}: the seeds of the placements differ; each is the lowest that trained: pre 1, mix(0.5) 2",
     ]
 
 
@@ -106,15 +106,15 @@ def test_unfinished_trial_gives_its_latest_complete_checkpoint(tmp_path):
 
 def test_trial_without_a_checkpoint(tmp_path):
     store = experiment(tmp_path / "run")
-    assert "has no finished trial; run its mixln compare to the end first" in message(store.folder)
+    assert "has no finished trial; finish its mixln compare first" in message(store.folder)
     waiting = store.add(result("pre", 1.0).trial)
     said = message(waiting)
-    assert f"trial {waiting} has not finished and has no complete checkpoint; run its mixln compare" in said
+    assert f"trial {waiting} has not finished and has no complete checkpoint" in said
     diverged = replace(result("post", None), reason="the training loss is not finite")
     said = message(add(store, diverged, checkpoint=False))
-    assert "diverged and left no checkpoint: the training loss is not finite; name another trial" in said
+    assert "diverged and has no checkpoint: the training loss is not finite" in said
     gone = add(store, result("pre", 3.0, seed=7), checkpoint=False)
-    assert "has finished, but its checkpoint-10 is gone; name another trial" in message(gone)
+    assert "has finished, but its checkpoint-10 is missing" in message(gone)
     (gone / "result.json").write_text("{")
     assert "result.json is corrupt (" in message(gone)
     assert "delete its folder and run its mixln compare again" in message(gone)

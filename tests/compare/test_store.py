@@ -62,11 +62,11 @@ def test_the_same_settings_go_on(used, extend):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"model": "9m"}, "model there tiny, here 9m"),
-        ({"text": {"data": "sotu", "sequence_length": 64}}, "sequence-length there 128, here 64"),
-        ({"training": {"steps": 400, "warmup": 0.2}}, "steps there 300, here 400"),
-        ({"training": {"steps": 300, "warmup": 0.2}}, "warmup there 0.1, here 0.2"),
-        ({"init": "small"}, "init there None, here small"),
+        ({"model": "9m"}, "model was tiny, now 9m"),
+        ({"text": {"data": "sotu", "sequence_length": 64}}, "sequence-length was 128, now 64"),
+        ({"training": {"steps": 400, "warmup": 0.2}}, "steps was 300, now 400"),
+        ({"training": {"steps": 300, "warmup": 0.2}}, "warmup was 0.1, now 0.2"),
+        ({"init": "small"}, "init was None, now small"),
     ],
 )
 @pytest.mark.parametrize("extend", [True, False])
@@ -76,9 +76,9 @@ def test_another_setting_is_refused_and_named(used, change, said, extend):
 
 
 GROWN = [
-    ({"placements": ["pre", "post", "lns"]}, "placements there ['pre', 'post'], here ['pre', 'post', 'lns']"),
-    ({"learning_rates": [1e-3, 1e-2]}, "learning-rates there [0.001], here [0.001, 0.01]"),
-    ({"seeds": [0, 1, 2]}, "seeds there [0, 1], here [0, 1, 2]"),
+    ({"placements": ["pre", "post", "lns"]}, "placements was ['pre', 'post'], now ['pre', 'post', 'lns']"),
+    ({"learning_rates": [1e-3, 1e-2]}, "learning-rates was [0.001], now [0.001, 0.01]"),
+    ({"seeds": [0, 1, 2]}, "seeds was [0, 1], now [0, 1, 2]"),
 ]
 
 

@@ -65,7 +65,7 @@ def test_wrong_type_of_file(tmp_path, name, kind):
 def test_broken_json_names_its_line(tmp_path):
     said = message(tmp_path, write(tmp_path / "a.jsonl", '{"text": "one"}\n\n{"text": \n'))
     assert "a.jsonl line 3 is not JSON" in said
-    assert "mend or remove that line" in said
+    assert "correct or remove that line" in said
 
 
 @pytest.mark.parametrize(("row", "columns"), [('{"id": 1, "content": "one"}', "id, content"), ("{}", "none")])
@@ -126,7 +126,7 @@ def test_text_shorter_than_one_sequence(tmp_path, texts, part):
 )
 def test_hub_that_cannot_be_reached(tmp_path, name):
     said = message(tmp_path, name)
-    assert f"data {name!r} is no local path, and the hub did not give it: " in said
+    assert f"data {name!r} is not a local path and cannot be loaded from the hub: " in said
     assert "check the name and the network, or use --data sotu" in said
 
 
@@ -152,7 +152,7 @@ def test_tokenizer_without_an_end_of_sequence(tmp_path):
     tokenizer.eos_token = None
     tokenizer.save_pretrained(tmp_path / "tokenizer")
     said = message(tmp_path, tmp_path / "other" / "text", tokenizer=str(tmp_path / "tokenizer"))
-    assert "has no end-of-sequence token, which separates documents; name one that has" in said
+    assert "has no end-of-sequence token, which separates documents; name another" in said
 
 
 def test_half_a_surrogate_pair_is_read_or_explained(tmp_path):

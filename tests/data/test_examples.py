@@ -95,11 +95,13 @@ def test_the_tokenizers_own_template_and_no_second_beginning_of_text(tmp_path):
     assert {"prompt": "[user]Count.\n[assistant]", "completion": "One."} in found
     tokenizer.chat_template += "{% if add_generation_prompt %}<think>{% endif %}"
     with pytest.raises(
-        DataError, match=r"line 1: with the tokenizer's chat template the completion does not go on where"
+        DataError, match=r"line 1: with the tokenizer's chat template, prompt and completion together do not begin"
     ):
         one(tmp_path / "a.jsonl", "completions", tokenizer)
     tokenizer.chat_template = "{{ raise_exception('no users here') }}"
-    with pytest.raises(DataError, match=r"line 1 cannot be written with the tokenizer's chat template: no users here"):
+    with pytest.raises(
+        DataError, match=r"line 1 cannot be formatted with the tokenizer's chat template: no users here"
+    ):
         one(tmp_path / "a.jsonl", "completions", tokenizer)
 
 
@@ -111,9 +113,7 @@ def test_what_is_too_long_is_counted_and_left_out(tmp_path):
     same = [{"prompt": f"count {n}:", "completion": " one two"} for n in range(10)]
     size = max(len(decoders.tokenizer()(row["prompt"] + row["completion"])["input_ids"]) for row in same) + 1
     assert read(write(tmp_path / "b.jsonl", same), longest=size).too_long == 0
-    with pytest.raises(
-        DataError, match=r"are longer than the 3 tokens that there is room for; give more or shorter ones"
-    ):
+    with pytest.raises(DataError, match=r"are longer than 3 tokens; give more or shorter ones"):
         read(tmp_path / "b.jsonl", longest=3)
 
 
@@ -141,7 +141,7 @@ MISTAKES = [
         "line 1 has no column 'prompt'; it has: text; pairs need prompt . chosen . rejected or chosen",
     ),
     ([{"prompt": "a", "completion": 3}], "completions", "column 'completion' of data .*line 1 must be text, got int"),
-    (['["a"]'], "completions", "line 1 must be a JSON object, got list; mend or remove it"),
+    (['["a"]'], "completions", "line 1 must be a JSON object, got list; correct or remove it"),
     ([{"messages": []}], "completions", "column 'messages' of data .*line 1 must be text or a list of messages"),
     ([{"messages": TALK[:1]}], "completions", "line 1 must have a prompt and an answer, got one message"),
     ([{"chosen": TALK, "rejected": TALK[1:]}], "pairs", "line 1 must begin with the same message, the prompt"),
@@ -151,8 +151,8 @@ MISTAKES = [
         "pairs",
         "line 1 has no column 'prompt'; it has: chosen, rejected; pairs of texts",
     ),
-    ([], "completions", "holds no examples; name another --data"),
-    (COMPLETIONS[:2], "completions", "of 2 examples 0 are left to learn from and . of 2 to hold out; give more"),
+    ([], "completions", "has no examples; name another --data"),
+    (COMPLETIONS[:2], "completions", "2 examples leave 0 for training and . of 2 for evaluation; give more"),
 ]
 
 
@@ -169,7 +169,11 @@ def test_mistakes_are_one_line_and_name_the_place(tmp_path, rows, kind, words):
     [
         ("./none.jsonl", "completions", r"none.jsonl does not exist; give a .jsonl or .gz or .parquet file"),
         (".", "completions", r"data . is a folder"),
-        ("nobody/nothing", "pairs", r"'nobody/nothing' is no local file, and the hub did not give nobody/nothing"),
+        (
+            "nobody/nothing",
+            "pairs",
+            r"'nobody/nothing' is not a local file, and nobody/nothing cannot be loaded from the hub",
+        ),
         ("ultrafeedback", "completions", r"ultrafeedback has no completions on the hub"),
     ],
 )

@@ -81,8 +81,8 @@ def test_unreadable_and_truncated_images_are_left_out_counted_and_named(tmp_path
         images = prepared(folder, tmp_path, unreadable=0.1)
         assert images.info.unreadable == 2
         assert images.info.train_images + images.info.held_out_images == 28
-        line = next(line for line in news.messages if "cannot be read" in line)
-        assert "images: 2 cannot be read and are left out: " in line
+        line = next(line for line in news.messages if "unreadable" in line)
+        assert "images: skipped 2 unreadable: " in line
         assert "00.png" in line
         assert "01.png" in line
     with pytest.raises(DataError, match=r"more than the share of 0\.05"):
@@ -99,9 +99,7 @@ def test_other_channels_are_converted_and_said(tmp_path, channels, kind, mode, n
     images = prepared(folder, tmp_path, channels=channels)
     converted = 3 if channels == 3 else 27
     more = "; --num-channels 3 keeps colours" if channels == 1 else ""
-    assert (
-        f"images: {converted} had other channels than the model's {channels} and became {kind}{more}" in news.messages
-    )
+    assert f"images: converted {converted} to {kind}, as the model requires{more}" in news.messages
     assert images.train.picture(0).mode == mode
     assert len(images.info.mean) == channels
 
@@ -109,7 +107,7 @@ def test_other_channels_are_converted_and_said(tmp_path, channels, kind, mode, n
 def test_changed_files_are_not_taken_from_the_cache(tmp_path, news):
     folder = write_images(tmp_path / "data")
     first = prepared(folder, tmp_path)
-    assert news.messages == ["images: looking at 30"]
+    assert news.messages == ["images: reading 30"]
     news.clear()
     again = prepared(folder, tmp_path)
     assert (again.folder, news.messages) == (first.folder, [])
@@ -125,9 +123,10 @@ def test_what_cannot_be_used_is_one_line(tmp_path):
     shutil.rmtree(one / "blue")
     (tmp_path / "empty").mkdir()
     for data, rule in {
-        tmp_path / "missing": "is no folder of images; give a folder, a hub data set, or one of fashion-mnist, digits",
-        tmp_path / "one": "must have images of at least two classes to tell apart, got green",
-        tmp_path / "empty": "holds no images in subfolders that are their classes",
+        tmp_path
+        / "missing": "is not a folder of images; give a folder, a hub data set, or one of fashion-mnist, digits",
+        tmp_path / "one": "must have images of at least two classes, got green",
+        tmp_path / "empty": "has no images in subfolders named by class",
         tmp_path / "flat": "images",
     }.items():
         with pytest.raises(DataError, match=rule) as error:
@@ -141,7 +140,7 @@ def test_a_held_out_part_with_other_classes_is_refused(tmp_path):
     write_images(tmp_path / "data" / "train")
     write_images(tmp_path / "data" / "val")
     (tmp_path / "data" / "val" / "red").rename(tmp_path / "data" / "val" / "pink")
-    with pytest.raises(DataError, match="holds out images of pink and has none to train on"):
+    with pytest.raises(DataError, match="has held-out images of pink but no training images of it"):
         prepared(tmp_path / "data", tmp_path)
 
 
@@ -260,7 +259,7 @@ def test_an_image_that_is_a_trap_is_unreadable(tmp_path, trap, news):
     TRAPS[trap](folder / "red" / name)
     images = prepared(folder, tmp_path, unreadable=0.5)
     assert (images.info.unreadable, images.info.train_images + images.info.held_out_images) == (1, 30)
-    assert any("1 cannot be read and are left out: " in line and name in line for line in news.messages)
+    assert any("skipped 1 unreadable: " in line and name in line for line in news.messages)
     with pytest.raises(
         DataError, match=r"1 of 31 images cannot be read, more than the share of 0\.01 .*trap\."
     ) as caught:
@@ -288,8 +287,8 @@ def test_names_of_images_are_one_line_each_and_cost_no_image(tmp_path, name, new
         file.write(b"no image")
     images = prepared(folder, tmp_path, unreadable=0.5)
     assert images.info.unreadable == 1
-    line = next(line for line in news.messages if "cannot be read" in line)
-    assert line.startswith("images: 1 cannot be read and are left out: ")
+    line = next(line for line in news.messages if "unreadable" in line)
+    assert line.startswith("images: skipped 1 unreadable: ")
     assert line.isprintable()
     assert len((images.folder / "unreadable.txt").read_text("utf-8").splitlines()) == 1
 
@@ -308,7 +307,7 @@ def test_only_regular_images_inside_the_folder_are_read(tmp_path):
     outside = write_images(tmp_path / "other")
     wrong = {
         "x.png must be a regular file, got a named pipe": lambda: os.mkfifo(folder / "red" / "x.png"),
-        "x.png is a link that leads out of": lambda: (folder / "red" / "x.png").symlink_to(outside / "red" / "00.png"),
+        "x.png is a link to ": lambda: (folder / "red" / "x.png").symlink_to(outside / "red" / "00.png"),
         "x.png is a link, and links to folders": lambda: (folder / "x.png").symlink_to(outside),
     }
     for rule, make in wrong.items():

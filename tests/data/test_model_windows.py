@@ -250,7 +250,7 @@ def test_text_that_is_too_short(kind, encoder, tmp_path):
     assert "one.txt (local): the held-out part has " in said
     assert "fewer than two windows of 16; give more text or a smaller --sequence-length" in said
     said = message(lambda: cut(settings, encoder, kind=kind, tokens=500, held_out_only=False))
-    assert "tokens, fewer than the 500 asked for; give more text or a smaller --tokens" in said
+    assert "tokens, fewer than the 500 requested; give more text or a smaller --tokens" in said
 
 
 def test_tokenizer_that_lacks_what_is_needed(text, decoder):

@@ -16,10 +16,10 @@ WRONG = [
     ({"held_out": 0.0}, "held-out must lie between 0 and 0.5 (a share of the documents), got 0.0"),
     ({"held_out": 0.5}, "held-out must lie between 0 and 0.5 (a share of the documents), got 0.5"),
     ({"held_out": float("nan")}, "held-out must lie between 0 and 0.5 (a share of the documents), got nan"),
-    ({"vocabulary_size": 256}, "vocabulary-size must be at least 257 (the bytes and an end of text), got 256"),
+    ({"vocabulary_size": 256}, "vocabulary-size must be at least 257 (256 bytes and an end of text), got 256"),
     (
         {"vocabulary_size": 300, "tokenizer": "t5-small"},
-        "vocabulary-size is for a tokenizer that mixln trains; leave it out when --tokenizer names one",
+        "vocabulary-size is for a tokenizer that mixln trains; omit it or --tokenizer",
     ),
 ]
 

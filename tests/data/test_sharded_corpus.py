@@ -64,8 +64,7 @@ def write_jsonl(folder: Path, texts: list[str]) -> Path:
 def test_many_small_files_are_prepared_and_streamed_at_the_default_share(write, tmp_path):
     data = str(write(tmp_path / "data", small.documents(400, 20)))
     shards = prepare_shards(
-        PrepareSettings(data=data, out=tmp_path / "out", tokens=4096, sequence_length=16, vocabulary_size=300),
-        lambda _: None,
+        PrepareSettings(data=data, out=tmp_path / "out", tokens=4096, sequence_length=16, vocabulary_size=300)
     )
     assert shards.info.held_out_documents == pytest.approx(10, abs=2)
     streamed = streaming(data, tmp_path)
@@ -74,7 +73,7 @@ def test_many_small_files_are_prepared_and_streamed_at_the_default_share(write, 
 
 def test_of_a_single_document_nothing_is_left_to_train_on(tmp_path):
     data = small.write_folder(tmp_path / "data", small.documents(1))
-    with pytest.raises(DataError, match="has no document beside those held out; give more text"):
+    with pytest.raises(DataError, match="has no document except the held-out ones; give more text"):
         streaming(str(data), tmp_path)
 
 

@@ -129,7 +129,7 @@ def test_a_comparison_reads_it_by_its_folder(whole, tmp_path):
     ("change", "message"),
     [
         ({"sequence_length": 32}, "is packed to sequences of 16 tokens; use --sequence-length 16"),
-        ({"sequence_length": 16, "vocabulary_size": 400}, "has been tokenized already; leave out --tokenizer"),
+        ({"sequence_length": 16, "vocabulary_size": 400}, "is already tokenized; omit --tokenizer"),
     ],
 )
 def test_another_packing_is_refused(whole, tmp_path, change, message):
@@ -139,7 +139,7 @@ def test_another_packing_is_refused(whole, tmp_path, change, message):
 
 def test_another_request_does_not_mix_with_it(corpus, whole, tmp_path):
     here = settings(corpus, whole.folder)
-    with pytest.raises(StoreError, match=r"holds another prepared text: tokens there 100000, here 90000"):
+    with pytest.raises(StoreError, match=r"holds another prepared text: tokens was 100000, now 90000"):
         prepare_shards(replace(here, tokens=90_000))
     (tmp_path / "mine.txt").write_text("hands off")
     with pytest.raises(StoreError, match="is not empty and holds no prepared text"):
@@ -163,14 +163,14 @@ def test_hub_data_of_another_commit_does_not_mix_with_it(corpus, tmp_path, monke
     first = prepare_shards(wanted)
     assert prepare_shards(wanted) == first
     builder.hash = "a later commit"
-    with pytest.raises(StoreError, match="its files are others"):
+    with pytest.raises(StoreError, match="its files are different"):
         prepare_shards(wanted)
 
 
 def test_unfinished_text_is_not_trained_on(corpus, tmp_path):
     folder = prepare_shards(settings(corpus, tmp_path / "text")).folder
     (folder / "info.json").unlink()
-    with pytest.raises(DataError, match="is not prepared to its end; run its mixln data prepare again"):
+    with pytest.raises(DataError, match="is incomplete; run its mixln data prepare again"):
         prepare(TextSettings(data=str(folder), sequence_length=16), vocabulary_size=1, tokens=9, cache=tmp_path)
 
 
@@ -205,14 +205,14 @@ def test_a_file_that_is_mended_costs_no_other(whole, tmp_path):
     before = pieces()
     with (folder / "3.jsonl").open("a") as file:
         file.write('{"text": \n')
-    with pytest.raises(DataError, match=r"3\.jsonl line 41 is not JSON: .*; mend or remove that line"):
+    with pytest.raises(DataError, match=r"3\.jsonl line 41 is not JSON: .*; correct or remove that line"):
         prepare_shards(asked(tmp_path / "out"))
     (folder / "3.jsonl").write_text((folder / "3.jsonl").read_text().replace('{"text": \n', '{"text": "the end"}\n'))
     text = prepare_shards(asked(tmp_path / "out"))
     assert {name for name, at in pieces().items() if before[name] != at} == {"00003.arrow"}
     assert rows(text) == rows(prepare_shards(asked(tmp_path / "fresh")))
     (folder / "7.jsonl").write_text('{"text": "more"}')
-    with pytest.raises(StoreError, match="holds another prepared text: its files are others; choose another --out"):
+    with pytest.raises(StoreError, match="holds another prepared text: its files are different; choose another --out"):
         prepare_shards(asked(tmp_path / "out"))
 
 
@@ -245,7 +245,7 @@ def test_damage_is_one_line_and_mended_by_preparing_again(corpus, whole, tmp_pat
 
 
 def test_a_prepared_text_is_not_prepared_again(whole, tmp_path):
-    with pytest.raises(DataError, match="is prepared already"):
+    with pytest.raises(DataError, match="is already prepared"):
         prepare_shards(settings(whole.folder, tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
@@ -274,7 +274,7 @@ def refusals(corpus: Path, folder: Path) -> dict[str, tuple[str, dict]]:
         "line 41 is not JSON": (str(folder / "broken.jsonl"), {}),
         "must be text, got NoneType": (str(folder / "no text.jsonl"), {}),
         "has no column 'text'; it has: content": (str(folder / "other column.jsonl"), {}),
-        "has no document beside those held out": (str(folder / "one"), {}),
+        "has no document except the held-out ones": (str(folder / "one"), {}),
         "the held-out part has": (str(corpus), {"sequence_length": 8192}),
         "no file has as many tokens as one sequence": (str(corpus), {"sequence_length": 2500, "held_out": 0.49}),
     }
@@ -348,7 +348,7 @@ def test_equal_documents_in_both_parts_are_counted(tmp_path):
     )
     assert in_memory.info.equal_documents == in_memory.info.held_out_documents == 8
     assert in_memory.info.words.endswith(
-        "72 training and 8 held-out documents, 8 of which stand in the training part too"
+        "72 training and 8 held-out documents, 8 of which are also in the training part"
     )
     for text in (found, in_memory):  # as an older mixln wrote it
         entries = json.loads((text.folder / "info.json").read_text())

@@ -154,5 +154,5 @@ def test_mistake_in_the_data_is_one_line_whoever_finds_it(tmp_path, workers):
     settings = folder(tmp_path / "data", 1)
     with (tmp_path / "data" / "0.jsonl").open("a") as file:
         file.write("broken")
-    with pytest.raises(DataError, match=r"\Adata .*0.jsonl line 13 is not JSON: .*; mend or remove that line\Z"):
+    with pytest.raises(DataError, match=r"\Adata .*0.jsonl line 13 is not JSON: .*; correct or remove that line\Z"):
         read(settings, 100, workers=workers)

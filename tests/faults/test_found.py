@@ -204,7 +204,7 @@ def sparse(path: Path, begin: bytes = b"") -> Path:
 
 
 def test_a_json_file_is_bounded(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match=r"it has 1,099,511,627,776 bytes, more than the 268,435,456 that are read"):
+    with pytest.raises(ValueError, match=r"it has 1,099,511,627,776 bytes, more than the limit of 268,435,456"):
         read_json(sparse(tmp_path / "a.json"))
     monkeypatch.setattr(records, "LARGEST", 2)
     (tmp_path / "b.json").write_text("{}")
@@ -245,7 +245,7 @@ def test_the_aliases_of_a_task_file_are_bounded(tmp_path, content, said):
 
 def test_a_task_file_is_bounded(tmp_path):
     sparse(tmp_path / "a.yaml")
-    with pytest.raises(SettingsError, match="cannot be read as YAML: it has 1,099,511,627,776 bytes"):
+    with pytest.raises(SettingsError, match=r"cannot be read as YAML: .*1,099,511,627,776"):
         check_files(tmp_path)
 
 

@@ -21,7 +21,7 @@ import torch
 from safetensors import safe_open
 
 from mixln.cli import main
-from mixln.runs.checkpoints import damage, sealed
+from mixln.runs.checkpoints import corruption, sealed
 from mixln.runs.metrics import METRICS
 from mixln.runs.trials import RESULT
 from tests import small
@@ -192,7 +192,7 @@ class Torment:
                 assert path.read_bytes()[-8:-4] == b"IEND"
         for folder in {path.parent for path in out.glob("*/trial.json")}:
             for _, checkpoint in sealed(folder):
-                assert damage(checkpoint) == ""
+                assert corruption(checkpoint) == ""
             result = folder / RESULT
             if result.is_file():
                 fact = result.stat()

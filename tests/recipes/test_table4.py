@@ -69,7 +69,7 @@ def test_the_list_and_the_plan_train_nothing(tmp_path, monkeypatch, capsys):
     ("arguments", "said"),
     [
         (["table9"], "recipe 'table9' is not known; did you mean table8? known: table1, table2"),
-        ([], "recipe must be named: table1, table2"),
+        ([], "recipe must be one of table1, table2"),
     ],
 )
 def test_what_is_not_known(arguments, said, capsys):

@@ -94,7 +94,7 @@ def test_an_interrupted_comparison_resumes(here):
 def test_another_comparison_is_refused(here, capsys):
     unpack("store")
     assert main([*STORE, "--steps", "3", "--out", "store"]) == 2
-    assert "out store holds another experiment: steps there 2, here 3" in capsys.readouterr().err
+    assert "out store holds another experiment: steps was 2, now 3" in capsys.readouterr().err
 
 
 def test_a_checkpoint_is_resumed(tmp_path, news):
@@ -128,12 +128,12 @@ def test_a_fine_tuning_is_not_repeated(here, capsys):
     with_weights(tuned)
     before = times(tuned, "*.json")
     assert main([*TUNING["finetune"], "--out", "tuned"]) == 0
-    assert "this has been done already" in capsys.readouterr().out
+    assert "nothing to train" in capsys.readouterr().out
     assert times(tuned, "*.json") == before
     assert main([*TUNING["finetune"], "--steps", "2", "--out", "tuned"]) == 2
-    assert "out tuned holds another training: steps there 1, here 2" in capsys.readouterr().err
+    assert "out tuned holds another training: steps was 1, now 2" in capsys.readouterr().err
     (tuned / "model/model.safetensors").write_text("WEIGHTS")
-    with pytest.raises(StoreError, match=r"the content of model/model.safetensors has changed; put it back, or delete"):
+    with pytest.raises(StoreError, match=r"the content of model/model.safetensors has changed; restore it, or delete"):
         RunFolder(tuned, TUNING_RUN).result()
 
 
@@ -145,7 +145,7 @@ def test_a_chain_is_not_repeated(here, capsys):
     assert times(out, "*result.json") == before
     assert (out / "chain-request.json").is_file()
     assert main([*CHAINED, "--finetune.steps", "2", "--out", "chained"]) == 2
-    assert "out chained holds another chain: finetune steps there 1, here 2" in capsys.readouterr().err
+    assert "out chained holds another chain: finetune steps was 1, now 2" in capsys.readouterr().err
 
 
 def test_the_result_of_a_chain_is_read(here):

@@ -47,7 +47,7 @@ def test_another_is_refused_before_anything_is_written(tmp_path):
     once(tmp_path / "out", ASKING, Found, lambda: Found(value=0.5))
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     other = {**ASKING, "settings": {"steps": 4}}
-    with pytest.raises(StoreError, match=r"holds another training: steps there 3, here 4; choose another --out"):
+    with pytest.raises(StoreError, match=r"holds another training: steps was 3, now 4; choose another --out"):
         once(tmp_path / "out", other, Found, lambda: Found(value=1.0))
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
 

@@ -59,7 +59,7 @@ def test_a_file_of_version_1_is_read_under_its_former_name(tmp_path):
         ('{"schema": "trial/2", "n": 1}', RecordError, 'schema must be rows/2, got "trial/2"'),
         ('{"schema": 2, "n": 1}', RecordError, "schema must be rows/2, got 2"),
         ('{"schema": ["rows/2"], "n": 1}', RecordError, 'schema must be rows/2, got ["rows/2"]'),
-        ("[]", RecordError, "it has not the form of a rows"),
+        ("[]", RecordError, "it is not a valid rows"),
         ("{", ValueError, "Expecting property name"),
     ],
 )

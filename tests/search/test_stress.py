@@ -78,7 +78,7 @@ def test_a_stress_test_orders_placements_and_depths(files, capsys):
     assert "nothing to run" in capsys.readouterr().out
     assert json.loads((out / "stress.json").read_text())["limits"] == json.loads(before)["limits"]
     assert main([*command, *options(files), "--highest", "10"]) == 2
-    assert "holds another search: highest there 1000.0, here 10.0; choose another --out" in capsys.readouterr().err
+    assert "holds another search: highest was 1000.0, now 10.0; choose another --out" in capsys.readouterr().err
 
 
 def test_a_ramp_that_failed_is_no_seed_that_never_trained():

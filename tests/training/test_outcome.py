@@ -43,7 +43,7 @@ def test_a_few_steps_end_as_stalled(text, tmp_path):
     assert outcome.status == "stalled"
     assert outcome.loss > text.info.unigram_loss
     assert outcome.reason == (
-        f"held-out loss {outcome.loss:.3f} is not better than the unigram model's {text.info.unigram_loss:.3f} by 0.02 or more"
+        f"held-out loss {outcome.loss:.3f} is not below the unigram baseline {text.info.unigram_loss:.3f} by 0.02 or more"
     )
     assert outcome.step == 3
 
@@ -100,7 +100,9 @@ class Driven:
 def test_a_loss_that_stays_above_its_start_ends_the_training(losses, stops):
     driven = Driven(patience=3)
     assert driven.steps_until_stop(losses) == stops
-    assert driven.rule.reason == ("the training loss stayed above its start 5.000 for 3 records" if stops else "")
+    assert driven.rule.reason == (
+        "the training loss stayed above its initial value 5.000 for 3 records" if stops else ""
+    )
 
 
 def test_the_rule_waits_for_twenty_records_and_for_nothing_else():

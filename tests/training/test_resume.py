@@ -136,7 +136,7 @@ def test_a_damaged_checkpoint_is_said_and_passed_over(text, tmp_path, killed, un
     }
     said = "\n".join(news.messages)
     assert words.get(wrong, "") in said
-    assert said.count("is passed over") == {"no mark": 0, "all damaged": 2}.get(wrong, 1)
+    assert said.count("skipped corrupt checkpoint") == {"no mark": 0, "all damaged": 2}.get(wrong, 1)
 
 
 def test_a_terminated_training_saves_and_ends_the_same(text, tmp_path, uninterrupted, fed):
@@ -178,20 +178,19 @@ def test_sealed_checkpoints_are_found_in_the_order_of_their_steps(tmp_path, name
     assert [path.name for _, path in sealed(tmp_path)] == names
 
 
-def test_checkpoints_from_before_a_damaged_one_do_not_go_in_its_stead(tmp_path):
-    """Those that are passed over are newer than all that the training then writes."""
+def test_checkpoints_older_than_a_corrupt_one_are_kept(tmp_path, news):
+    """The corrupt ones that are skipped have higher steps than the checkpoints that the training then writes."""
     for step in (30, 40):
         written(tmp_path, step)
         (tmp_path / f"checkpoint-{step}" / "weights").write_text("damaged")
-    lines: list[str] = []
-    assert resumption(tmp_path, lines.append)[0] is None
-    assert [line.split(" is passed over: ")[1] for line in lines[:-1]] == [
-        f"weights has 7 of 2 bytes; it is checkpoint-{step}.passed-over now" for step in (40, 30)
+    assert resumption(tmp_path)[0] is None
+    assert [line.split(": ")[1] for line in news.messages[:-1]] == [
+        f"weights has 7 of 2 bytes; renamed to checkpoint-{step}.passed-over" for step in (40, 30)
     ]
     written(tmp_path, 10)
     written(tmp_path, 20)
     assert [step for step, _ in sealed(tmp_path)] == [10, 20]
-    found, metrics = resumption(tmp_path, lines.append)
+    found, metrics = resumption(tmp_path)
     assert found == tmp_path / "checkpoint-20"
     assert [row["step"] for row in metrics.rows] == [10, 20]
 

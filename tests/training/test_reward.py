@@ -66,7 +66,8 @@ def test_a_new_head_is_drawn_by_the_seed(tmp_path):
 
 def test_what_is_no_reward_model(tmp_path):
     with pytest.raises(
-        CheckpointError, match=r"model is a PlacedLlamaForCausalLM and has no scalar head; train one with mixln reward"
+        CheckpointError,
+        match=r"model is a PlacedLlamaForCausalLM, not a model with a scalar head; train one with mixln reward",
     ):
         check_reward(source(tmp_path))
     torch.manual_seed(0)
@@ -74,7 +75,7 @@ def test_what_is_no_reward_model(tmp_path):
 
     three = mixln.from_config(tiny.tiny_config(num_labels=3), placement="pre", head="sequence-classification")
     three.save_pretrained(tmp_path / "three")
-    with pytest.raises(CheckpointError, match=r"with 3 outputs and has no scalar head"):
+    with pytest.raises(CheckpointError, match=r"with 3 outputs, not a model with a scalar head"):
         check_reward(find_model(str(tmp_path / "three"), cache=tmp_path))
 
 

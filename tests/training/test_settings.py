@@ -10,7 +10,7 @@ from mixln.errors import SettingsError
 from mixln.training.settings import TrainSettings
 
 WRONG = [
-    ({"steps": 5, "tokens": 5}, "steps and tokens are two ways to say the same; give only one of them"),
+    ({"steps": 5, "tokens": 5}, "steps and tokens both set the length of the training; give only one of them"),
     ({"steps": 0}, "steps must be at least 1, got 0"),
     ({"tokens": 0}, "tokens must be at least 1, got 0"),
     ({"batch_size": 0}, "batch-size must be at least 1, got 0"),

@@ -1,4 +1,4 @@
-"""The command line: one small file a command. A mistake of the user's is one line on standard error and exit code 2."""
+"""The command line, one module per command. A user error prints one line on standard error and exits with code 2."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from mixln.errors import MixlnError, SettingsError, Stopped
 from mixln.launch import launched
 
 LONGEST = 1000
-"""Characters of a complaint."""
+"""Maximum characters of an error message; the middle of a longer one is omitted."""
 NARROWEST, WIDEST = 40, 10_000
-"""Columns in which help and tables are drawn, at least and at most."""
+"""Minimum and maximum width of help and tables, in columns."""
 Others = (
     Annotated[Data, tyro.conf.subcommand("data", prefix_name=False)]
     | Annotated[PlanCommand, tyro.conf.subcommand("plan", prefix_name=False)]
@@ -52,14 +52,15 @@ Others = (
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs `mixln` and returns its exit code: 0, 2 for a mistake of the user's, 130 for Ctrl-C.
+    """Runs `mixln` and returns its exit code: 0, 1 if a trial failed, 2 for a user error, 128 + n for signal n (130 for
+    Ctrl-C), 141 for a closed pipe.
 
-    :param arguments: what follows the command's name; `sys.argv` if left out.
+    :param arguments: arguments after the program's name; by default those of `sys.argv`.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a code page may lack the arrows of a formula
+            stream.reconfigure(errors="replace")  # the encoding of the terminal may lack the arrows of a formula
     if arguments == ["--version"]:
         from importlib.metadata import version
 
@@ -72,8 +73,8 @@ def main(arguments: list[str] | None = None) -> int:
         command = _parse(arguments or ["--help"])
         if launched()[1] > 1 and not getattr(command, "TOGETHER", False):
             raise SettingsError(
-                f"torchrun started {launched()[1]} processes, and only mixln pretrain and reproduce train one model on several devices; "
-                "start the others without it: mixln compare takes a GPU for each trial by itself"
+                f"torchrun started {launched()[1]} processes, but only mixln pretrain and reproduce train one model on several devices; "
+                "start other commands without torchrun: mixln compare assigns one GPU to each trial itself"
             )
         return command.run()
     except MixlnError as error:
@@ -85,8 +86,10 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         _complain(f"interrupted; {getattr(command, 'INTERRUPTED', 'nothing was written')}")
         return 130
-    except BrokenPipeError:  # as of `mixln … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python still flushes at its end
+    except BrokenPipeError:  # the reader has ended, as in `mixln … | head`
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # Python flushes standard output once more at exit
         return 141
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
@@ -95,23 +98,21 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _settle_environment() -> None:
-    """Makes harmless what variables say to libraries about the terminal and about windows, of which mixln opens none.
-
-    In a width of a few columns, or of none, tyro and rich do not end.
-    """
+    """Corrects the environment variables COLUMNS and MPLBACKEND, which libraries read."""
+    # tyro and rich loop forever at a width of a few columns, or of zero.
     columns = os.environ.get("COLUMNS", "")
     if not (columns.isascii() and columns.isdigit() and len(columns) < 10):
         os.environ.pop("COLUMNS", None)
     width = shutil.get_terminal_size().columns
     if not NARROWEST <= width <= WIDEST:
         os.environ["COLUMNS"] = str(min(max(width, NARROWEST), WIDEST))
-    os.environ["MPLBACKEND"] = "agg"
+    os.environ["MPLBACKEND"] = "agg"  # figures go to files, so no window system is needed
 
 
 def _complain(text: str) -> None:
-    """Prints one line, whatever there was in a name: no line break, nothing that a terminal obeys, no page of it.
+    """Prints an error message as one line of at most `LONGEST` characters, with control characters escaped.
 
-    Of several processes that make one mistake, one says it.
+    Of several processes, only rank 0 prints.
     """
     with suppress(SettingsError):
         if launched()[0] > 0:
@@ -122,7 +123,10 @@ def _complain(text: str) -> None:
 
 
 def _parse(arguments: list[str]) -> Any:
-    """:raises SettingsError: if the command line cannot be parsed."""
+    """Parses a command line.
+
+    :raises SettingsError: if it has a mistake.
+    """
     check_filled(arguments)
     command = parse(_commands(arguments), arguments)
     check_together(given(arguments), command)
@@ -130,7 +134,7 @@ def _parse(arguments: list[str]) -> Any:
 
 
 def _commands(arguments: list[str]) -> Any:
-    """The commands; options that a stored experiment stands for have its values as defaults."""
+    """The commands, as a union for tyro; the defaults of a stored experiment or training are its settings."""
     name = next(iter(arguments), "")
     kind, stored = command_of(arguments) if name == "compare" else (Compare, tyro.MISSING_NONPROP)
     compare = Annotated[kind, tyro.conf.subcommand("compare", prefix_name=False, default=stored)]  # type: ignore[misc]

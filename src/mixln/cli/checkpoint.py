@@ -1,4 +1,4 @@
-"""What the commands that make a checkpoint of another share."""
+"""Functions shared by the commands that derive a checkpoint from another."""
 
 from __future__ import annotations
 
@@ -17,45 +17,48 @@ if TYPE_CHECKING:
 
 
 def check_new(out: Path) -> None:
-    """Checks that a folder can be made for a checkpoint.
+    """Checks that the folder of a new checkpoint can be created.
 
-    :raises StoreError: if there is something, or no permission.
+    :raises StoreError: if it exists, or cannot be written.
     """
     if os.path.lexists(out):
-        raise StoreError(f"out {out} exists already; name a folder that does not")
+        raise StoreError(f"out {out} already exists; choose a folder that does not")
     check_writable(out)
 
 
 def one_source(model: str, cache: Path, *, pickled: bool = False) -> Source:
-    """Finds the model that a command was given.
+    """Finds the model given to a command.
 
-    :param pickled: take one whose weights are there as a pickle only, too.
-    :raises CheckpointError: if there is none; :class:`SettingsError` if it is a whole comparison.
+    :param pickled: also accept a model whose weights are only available as a pickle.
+    :raises CheckpointError: if there is no such model.
+    :raises SettingsError: if it is a comparison with several trials.
     """
     from mixln.compare.sources import find
 
     sources = find(model, cache=cache_folder(cache), pickled=pickled)
     if len(sources) > 1:
-        raise SettingsError(f"model {model} is a whole comparison; name one of its trials")
+        raise SettingsError(f"model {model} is a comparison with {len(sources)} trials; name one of its trials")
     return sources[0]
 
 
 def own_precision(source: Source) -> str:
-    """The number format of a checkpoint: its config's, or float32 where that says nothing and for GGUF files."""
+    """The number format of a checkpoint: that of its config, or float32 if it has none and for GGUF files."""
     return str((None if source.gguf else source.config.dtype) or "float32").removeprefix("torch.")
 
 
 def write(model: PreTrainedModel, source: Source, out: Path) -> None:
-    """Writes a checkpoint whole or not at all, with the tokenizer or image processor of the one that it was made of, if that has one.
+    """Writes a checkpoint atomically, with the tokenizer or image processor of its source, if that has one.
 
-    :raises DataError: if its tokenizer would give other tokens; see :func:`mixln.hosts.companions.write_companion`.
+    :raises DataError: if the written tokenizer would give other tokens; see :func:`mixln.hosts.companions.write_companion`.
     """
     from mixln.hosts.companions import write_companion
     from mixln.hosts.sources import image_processor_of, tokenizer_of
     from mixln.quiet import quiet
 
     def made_meanwhile(folder: Path) -> bool:
-        raise StoreError(f"out {folder} was made by another process meanwhile; name a folder that does not exist")
+        raise StoreError(
+            f"out {folder} was created by another process in the meantime; choose a folder that does not exist"
+        )
 
     with quiet(), folder_atomic(out, keeps=made_meanwhile) as folder:
         model.save_pretrained(folder)

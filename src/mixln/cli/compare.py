@@ -21,41 +21,43 @@ if TYPE_CHECKING:
 
 
 class CompareCommand:
-    """What `mixln compare` does, whatever the task."""
+    """`mixln compare` for any task."""
 
     SETTINGS: ClassVar[type[GridSettings]]
     out: Path
     INTERRUPTED: ClassVar[str] = (
-        "run the same command again to go on from the last checkpoints (one a minute, or as --checkpoint-seconds says)"
+        "run the same command again to resume from the last checkpoints (one per minute, or as set by --checkpoint-seconds)"
     )
 
     def run(self) -> int:
         """Compares, prints the table and the verdict, and writes the report."""
         announce(self.out)
-        own = {item.name: getattr(self, item.name) for item in fields(self.SETTINGS)}
+        settings = {item.name: getattr(self, item.name) for item in fields(self.SETTINGS)}
         return exit_code(
-            show(self.SETTINGS(**own))
-        )  # a worker can be sent these, and not this class, which has no module
+            show(self.SETTINGS(**settings))
+        )  # picklable for workers, unlike this class, which is created at run time
 
 
 def _command(settings: type[GridSettings]) -> type[CompareCommand]:
-    """The command of a task: its settings, and what is done with them."""
+    """The command of a task: a class of its settings with :meth:`CompareCommand.run`."""
     made = type(settings.__name__, (settings, CompareCommand), {"__doc__": settings.__doc__, "SETTINGS": settings})
     return dataclass(frozen=True, kw_only=True)(made)
 
 
 COMMANDS: dict[str, type[CompareCommand]] = {name: _command(task.settings) for name, task in TASKS.items()}
-"""Task → command: each has options of its own."""
+"""Task → its command, since each task has its own options."""
 Compare = COMMANDS[CompareSettings.task]
 
 
 def task_asked(arguments: list[str]) -> str:
-    """The `--task` among these arguments, or what it is without one."""
+    """The `--task` among these arguments, or the default."""
     return given(arguments).get("task", CompareSettings.task)
 
 
 def command_of(arguments: list[str]) -> tuple[type[CompareCommand], Any]:
-    """The command that `mixln compare` with these arguments is, and the settings that stand for options that are not given.
+    """The command for these arguments of `mixln compare`, and the default values of its options.
+
+    The defaults are the settings of the experiment in `--out`, if it holds one of this task.
 
     :raises SettingsError: if there is no such task.
     :raises StoreError: if `--out` holds a corrupt experiment.
@@ -65,24 +67,24 @@ def command_of(arguments: list[str]) -> tuple[type[CompareCommand], Any]:
         raise SettingsError(unknown("task", asked, COMMANDS))
     out = Path(options.get("out") or COMMANDS[asked].out)
     present = stored_in(out)
-    there = None if present is None else task_of(present).name
-    command = COMMANDS[there if there is not None and "task" not in options else asked]
+    stored_task = None if present is None else task_of(present).name
+    command = COMMANDS[asked if stored_task is None or "task" in options else stored_task]
     if present is None or COMMANDS[task_of(present).name] is not command:
         return command, tyro.MISSING_NONPROP
     return command, defaults(command, present, out, options)
 
 
 def announce(out: Path) -> None:
-    """Says that a folder's experiment is continued, whose settings stand for options that are not given."""
+    """Announces that the experiment in a folder is continued with its settings as defaults."""
     if stored_in(out) is not None:
-        Terminal().news(f"out {out} holds an experiment: options that are not given are as there")
+        Terminal().news(f"out {out} holds an experiment: options not given keep its settings")
 
 
 def show(settings: GridSettings, workers: Workers | None = None, *, report: Path | None = None) -> Summary:
-    """Runs a comparison, prints what it found, and writes its report.
+    """Runs a comparison, prints its results, and writes its report.
 
     :param workers: see :func:`mixln.compare.experiment.compare`.
-    :param report: of an experiment that several comparisons share, where the report of this one lies; it then has only its own trials.
+    :param report: folder of the report, if several comparisons share the experiment; it then has only the trials of this one.
     """
     from mixln.cli.progress import display
     from mixln.compare.experiment import compare
@@ -100,13 +102,12 @@ def show(settings: GridSettings, workers: Workers | None = None, *, report: Path
     from mixln.report.tables.chain import terminal_chain
     from mixln.report.tables.comparison import terminal_table
     from mixln.report.wording import chain, comparison, diagnosis
-    from mixln.report.wording.training import reason
 
     terminal.show(terminal_table(summary))
     for sentence in comparison.verdict(summary):
         terminal.note(sentence)
-    for each in summary.diagnoses:
-        terminal.note(f"{each.model}: {diagnosis.verdict(each)[0]}")
+    for model in summary.diagnoses:
+        terminal.note(f"{model.model}: {diagnosis.verdict(model)[0]}")
     if summary.chain is not None:
         terminal.line()
         terminal.show(terminal_chain(summary))
@@ -116,13 +117,11 @@ def show(settings: GridSettings, workers: Workers | None = None, *, report: Path
     terminal.line(f"\nreport: {page}")
     failed = [result for result in summary.trials if result.status == "failed"]
     for result in failed:
-        terminal.line(
-            f"failed: {result.trial.placement}, seed {result.trial.seed}: {reason(result.reason)}", style="red"
-        )
+        terminal.line(f"failed: {result.trial.placement}, seed {result.trial.seed}: {result.reason}", style="red")
     return summary
 
 
 def exit_code(summary: Summary) -> int:
-    """1 if a trial, or its chain, failed with an error, which is no result."""
+    """1 if a trial or its chain failed with an error, which is not a result; else 0."""
     chained = () if summary.chain is None else summary.chain.results
     return int(any(result.status == "failed" for result in (*summary.trials, *chained)))

@@ -15,10 +15,10 @@ from mixln.errors import SettingsError
 
 @dataclass(frozen=True, kw_only=True)
 class Convert:
-    """Turn a stock checkpoint into a placed one with the same outputs, or a placed one into a stock one, where that is exact.
+    """Convert a stock checkpoint to a placed one with the same outputs, or a placed one to a stock one if that is exact.
 
     For example: mixln convert HuggingFaceTB/SmolLM2-135M --out placed, and mixln convert placed --out stock.
-    Also reads what the Mix-LN authors' code wrote; name its placement then.
+    Also reads checkpoints of the Mix-LN authors' code, with --placement.
     """
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
@@ -26,8 +26,8 @@ class Convert:
     out: Path
     """Folder for the checkpoint; it must not exist yet."""
     placement: str | None = None
-    """Of a checkpoint of the Mix-LN authors, the placement that it was trained with, for example "mix(0.25)": their files do not
-    say. Of a stock model, what its family does; only stock, or its name in the zoo, is exact."""
+    """For a checkpoint of the Mix-LN authors, the placement with which it was trained, for example "mix(0.25)", which their files do not
+    contain. For a stock model, the placement of its family: only stock, or its name in the zoo, is exact."""
     cache: Path = field(default_factory=lambda: Path("~/.cache/mixln"))
     """Folder for converted GGUF files."""
 
@@ -40,21 +40,19 @@ class Convert:
         from mixln.quiet import quiet
 
         terminal = Terminal()
-        # A pickle of the authors is read without running code.
+        # The authors' checkpoints are pickles; they are read without executing code from them.
         source = one_source(self.model, self.cache, pickled=True)
         family(source.config)
         folder = Path(source.path)
         with quiet():
             if source.config.model_type.startswith("placed_"):
                 if self.placement is not None:
-                    raise SettingsError(
-                        f"placement is told by the checkpoint {self.model} itself; leave out --placement"
-                    )
+                    raise SettingsError(f"placement is given by the checkpoint {self.model}; remove --placement")
                 model = unplace(load(source, dtype=own_precision(source), whole=True))
             elif is_mix_ln(folder, source.config):
                 if self.placement is None:
                     raise SettingsError(
-                        f"placement must be named for {self.model}, which the Mix-LN authors' code wrote: its files do not say; "
+                        f"placement must be given for {self.model}, since files of the Mix-LN authors' code do not contain it; "
                         'for example --placement "mix(0.25)"'
                     )
                 model = from_mix_ln(folder, source.config, self.placement)

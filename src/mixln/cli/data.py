@@ -14,13 +14,13 @@ from mixln.data.settings import PrepareSettings
 @dataclass(frozen=True, kw_only=True)
 class Data(PrepareSettings):
     __doc__ = PrepareSettings.__doc__
-    INTERRUPTED: ClassVar[str] = "the files that are done stay; run the same command again to go on"
+    INTERRUPTED: ClassVar[str] = "finished files are kept; run the same command again to resume"
 
     action: Annotated[Literal["prepare"], tyro.conf.Positional]
-    """What to do."""
+    """The action: prepare."""
 
     def run(self) -> int:
-        """Prepares, and says what there is now."""
+        """Prepares the data, and prints their size."""
         from mixln.data.shards import prepare_shards
         from mixln.quiet import quiet
 

@@ -17,7 +17,7 @@ from mixln.runs.reports import ReportFolder
 @dataclass(frozen=True, kw_only=True)
 class Diagnose(DiagnoseSettings):
     __doc__ = DiagnoseSettings.__doc__
-    INTERRUPTED: ClassVar[str] = "the report has the models that were done"
+    INTERRUPTED: ClassVar[str] = "the report contains the models that were finished"
 
     def run(self) -> int:
         """Measures, prints a table and the verdict of each model, and writes the report."""
@@ -45,8 +45,8 @@ class Diagnose(DiagnoseSettings):
         def done(diagnosis: Diagnosis) -> None:
             nonlocal page
             models.append(diagnosis)
-            found = Diagnoses(settings=settings, models=tuple(models), provenance=here())
-            paths = reports.publish(lambda folder: write_diagnosis(found, folder))
+            diagnoses = Diagnoses(settings=settings, models=tuple(models), provenance=here())
+            paths = reports.publish(lambda folder: write_diagnosis(diagnoses, folder))
             page = next(path for path in paths if path.suffix == ".html")
             terminal.show(terminal_diagnosis(diagnosis))
             for sentence in wording.verdict(diagnosis):
@@ -59,7 +59,7 @@ class Diagnose(DiagnoseSettings):
 
 
 def _earlier(folder: Path) -> bool:
-    """True if a folder holds nothing but a diagnosis of mixln's first versions, which wrote no `asked.json`."""
+    """True if a folder holds only a diagnosis by an early version of mixln, which wrote no `asked.json`."""
     from mixln.diagnostics.results import DIAGNOSES
 
     DIAGNOSES.read(folder / DIAGNOSES.file)

@@ -1,4 +1,4 @@
-"""The zoo as a document, from the same entries that build the placements; nothing here needs torch."""
+"""The zoo as a Markdown document, from the entries that build the placements; torch is not needed."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from mixln.placement.records import LEGEND
 from mixln.placement.zoo import Entry
 
 LAYERS = 4
-"""Of the drawings."""
+"""Number of layers in the drawings."""
 INTRODUCTION = """# Placements
 
-Written by `mixln placements document`, from the entries that build the placements (`src/mixln/placement/zoo.py`). What is quoted for
-and against is what others published, with the source; none of it was measured by us. What we measured stands in
-[findings.md](findings.md), and which families carry which placement in [hosts.md](hosts.md).
+Written by `mixln placements document`, from the entries that build the placements (`src/mixln/placement/zoo.py`). The evidence for and
+against a placement is quoted from the given sources; none of it was measured by us. Our measurements are in [findings.md](findings.md),
+and the placements that each family supports in [hosts.md](hosts.md).
 
-Mixtures: `post*3,pre*9` is 3 layers, then 9; `hybrid**2,pre` is 2 layers of `hybrid*`, then `pre` for the rest. Every model keeps its
-final norm before the head. `stock` is drawn as it is for Llama.
+Mixtures: `post*3,pre*9` is 3 layers of `post`, then 9 of `pre`; `hybrid**2,pre` is 2 layers of `hybrid*`, then `pre` for the rest. Every
+model keeps its final norm before the head. `stock` is drawn for Llama.
 """
 
 
 def document() -> str:
-    """All placements, what can be put in front of them, and the initialisations, in Markdown."""
+    """All placements, modifiers and initialisations, in Markdown."""
     modifiers = [
         f"- `{entry.example}+…`: {entry.title}{f' ({entry.source})' if entry.source else ''}.{f' {entry.notes}' if entry.notes else ''}"
         for entry in MODIFIERS.values()
@@ -34,9 +34,9 @@ def document() -> str:
         INTRODUCTION,
         LEGEND + "\n",
         *map(_section, ZOO.values()),
-        "## In front of any of them\n\nFor example `qknorm+pre`, `gpas+mix(0.25)`, `norm(kv,full)+post`. "
-        "They are applied from right to left; where two of them set the same norm or gain, the left one has the last word. "
-        "In a mixture a modifier belongs to its own part.\n",
+        "## Modifiers\n\nA modifier is written in front of any placement, for example `qknorm+pre`, `gpas+mix(0.25)` or "
+        "`norm(kv,full)+post`. Modifiers are applied from right to left; if two set the same norm or gain, the left one takes effect. "
+        "In a mixture, a modifier applies to its own part only.\n",
         *modifiers,
         "\n## Initialisations\n\nd is the hidden size, L the number of layers. `--init` holds one fixed for all placements.\n",
         *inits,

@@ -18,10 +18,10 @@ from mixln.runs.reports import ReportFolder
 @dataclass(frozen=True, kw_only=True)
 class Evaluate(EvaluateSettings):
     __doc__ = EvaluateSettings.__doc__
-    INTERRUPTED: ClassVar[str] = "run the same command again to go on after the tasks that are done"
+    INTERRUPTED: ClassVar[str] = "run the same command again to resume after the finished tasks"
 
     def run(self) -> int:
-        """Asks, prints the table, and writes it."""
+        """Evaluates, prints the table, and writes it."""
         terminal = Terminal()
         reports = ReportFolder(self.out, "evaluation", _earlier)
         reports.check()
@@ -38,9 +38,7 @@ class Evaluate(EvaluateSettings):
         sources = [source for name in self.models for source in find(name, cache=cache)]
         exam = prepare_exam(sources, self.asking, self.text, cache=cache)
         if (self.out / "evaluation.json").exists():
-            terminal.news(
-                f"out {self.out} holds an evaluation: this one's table replaces its table, all answers are kept"
-            )
+            terminal.news(f"out {self.out} holds an evaluation: its table is replaced, all answers are kept")
         settings = {name: value for name, value in to_json(self).items() if name not in ("out", "cache")}
         models: list[Scores] = []
 
@@ -54,16 +52,16 @@ class Evaluate(EvaluateSettings):
         with undone_on(self.out, MixlnError):
             reports.claim()
             examine(exam, self.out, done=done)
-        found = so_far()
-        terminal.show(terminal_evaluation(found))
-        for note in notes(found):
+        result = so_far()
+        terminal.show(terminal_evaluation(result))
+        for note in notes(result):
             terminal.note(note)
         terminal.line(f"\ntable: {self.out / 'table.md'}")
         return 0
 
 
 def _earlier(folder: Path) -> bool:
-    """True if a folder holds nothing but an evaluation of mixln's first versions, which wrote no `asked.json`."""
+    """True if a folder holds only an evaluation by an early version of mixln, which wrote no `asked.json`."""
     from mixln.evaluation.results import EVALUATION
 
     names = {path.name for path in folder.iterdir()}

@@ -1,4 +1,4 @@
-"""Which options a command line gives: an option that is given is never taken for one that was left out, even with its default's value."""
+"""The options given on a command line. An option given with the value of its default still counts as given."""
 
 from __future__ import annotations
 
@@ -9,67 +9,69 @@ from typing import Any
 from mixln.errors import SettingsError
 
 ALTERNATIVES = (("steps", "tokens"), ("steps", "epochs"), ("tokenizer", "vocabulary-size"))
-"""Pairs of options that say the same in two ways."""
+"""Pairs of options that set the same quantity."""
 
 CHAINED = {"finetune": "finetune", "evaluate": "evaluate", "reward": "rlhf", "rlhf": "rlhf"}
 """Prefix of a `--chain` step's options → the step."""
 
 
 def given(arguments: Sequence[str]) -> dict[str, str]:
-    """Option → its first value, for all options of a command line; without dashes in front, and with dashes within.
+    """Option → its first value, for all options of a command line; names are without leading dashes, and with dashes for underscores.
 
-    tyro knows no abbreviations, and a value of its own does not begin with two dashes. Of an option that is repeated, the last counts.
+    tyro has no abbreviated options, and no value begins with two dashes. The last of several equal options counts.
     """
-    found: dict[str, str] = {}
+    options: dict[str, str] = {}
     for index, text in enumerate(arguments):
         if text.startswith("--"):
             name, equals, value = text[2:].partition("=")
-            found[name.replace("_", "-")] = value if equals else next(iter(arguments[index + 1 :]), "")
-    return found
+            options[name.replace("_", "-")] = value if equals else next(iter(arguments[index + 1 :]), "")
+    return options
 
 
 def alternatives(options: Collection[str]) -> set[str]:
-    """The options that say in another way what one of these says: they must not be taken from a stored experiment beside it."""
-    return {other for pair in ALTERNATIVES for mine, other in (pair, pair[::-1]) if mine in options}
+    """The options that set the same quantity as one of these: they must not be taken from a stored experiment as well."""
+    return {other for pair in ALTERNATIVES for option, other in (pair, pair[::-1]) if option in options}
 
 
 def check_filled(arguments: Sequence[str]) -> None:
-    """:raises SettingsError: if an option or an argument is an empty text: no file, model or number is called so."""
+    """Checks every argument as text.
+
+    :raises SettingsError: if one is empty, is not UTF-8, or begins with the home of an unknown user.
+    """
     before = ""
     for text in arguments:
+        # Python decodes arguments with surrogateescape: a byte that is not UTF-8 becomes a lone surrogate.
         if any("\ud800" <= sign <= "\udfff" for sign in text):
-            raise SettingsError(f"{text!a} is not UTF-8, and reports and JSON files could not name it; rename it")
+            raise SettingsError(f"{text!a} is not UTF-8, so reports and JSON files cannot contain it; rename it")
         name, equals, value = text.partition("=")
         path = value if equals and text.startswith("--") else text
         if path.startswith("~") and os.path.expanduser(path) == path:
             raise SettingsError(
-                f"{path} begins with the home of a user that this machine does not know; write the path in full"
+                f"{path} begins with the home of a user who is not known on this machine; give the full path"
             )
         if not text.strip():
-            what = before if before.startswith("--") and "=" not in before else "an argument"
+            empty = before if before.startswith("--") and "=" not in before else "an argument"
         elif text.startswith("--") and equals and not value.strip():
-            what = name
+            empty = name
         else:
             before = text
             continue
-        raise SettingsError(
-            f"{what} cannot be ''; see mixln {arguments[0]} --help for what it takes".replace("  ", " ")
-        )
+        raise SettingsError(f"{empty} cannot be ''; see mixln {arguments[0]} --help".replace("  ", " "))
 
 
 def check_together(options: Collection[str], command: Any) -> None:
-    """Refuses options of which one would be ignored beside another, or without the step that it is for.
+    """Refuses options that would be ignored: beside an alternative, or without their step of the chain.
 
-    :raises SettingsError: if there are any.
+    :raises SettingsError: if there is such an option.
     """
     for name in options:
-        step, _, own = name.rpartition(".")
+        step, _, option = name.rpartition(".")
         for pair in ALTERNATIVES:
             other = f"{step}.{pair[1]}".removeprefix(".")
-            if own == pair[0] and other in options:
-                raise SettingsError(f"{name} and {other} are two ways to say the same; give only one of them")
+            if option == pair[0] and other in options:
+                raise SettingsError(f"{name} and {other} set the same quantity; give only one of them")
     chain = getattr(getattr(command, "after", None), "chain", ())
     for name in options:
         step = CHAINED.get(name.partition(".")[0]) if "." in name else None
         if step is not None and step not in chain:
-            raise SettingsError(f"{name} is for --chain {step}, which is not asked for; add it, or leave out --{name}")
+            raise SettingsError(f"{name} needs --chain {step}, which is not given; add it, or remove --{name}")

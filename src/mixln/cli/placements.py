@@ -25,7 +25,7 @@ class List:
         for entry in ZOO.values():
             print(f"{entry.example:<16} {entry.title} ({entry.source}), init {entry.init}")
             print(f"{'':<16} {entry.formula}")
-        print("\nIn front of any of them, with a +, for example qknorm+pre or gpas+mix(0.25):\n")
+        print("\nModifiers, written in front of any placement, for example qknorm+pre or gpas+mix(0.25):\n")
         for modifier in MODIFIERS.values():
             print(f"{modifier.example:<20} {modifier.title}{f' ({modifier.source})' if modifier.source else ''}")
         print("\nInitialisations, for --init (each placement has its recommended one):\n")
@@ -34,9 +34,9 @@ class List:
         for init in INIT_MODIFIERS.values():
             print(f"{f'{init.name}{init.arguments}+…':<20} {init.rule} ({init.source})")
         print(
-            "\nMixtures: post*3,pre*9 is 3 layers, then 9; hybrid**2,pre is 2 layers of hybrid*, then pre for the rest.\n"
-            'Layer by layer, with what is known for and against it: mixln placements show "mix(0.25)" --layers 12\n'
-            "All of that in Markdown: mixln placements document"
+            "\nMixtures: post*3,pre*9 is 3 layers of post, then 9 of pre; hybrid**2,pre is 2 layers of hybrid*, then pre for the rest.\n"
+            'Layer by layer, with the published evidence: mixln placements show "mix(0.25)" --layers 12\n'
+            "All placements in Markdown: mixln placements document"
         )
         return 0
 
@@ -48,9 +48,9 @@ class Show:
     placement: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PLACEMENT")]
     """For example pre, "mix(0.25)", "hybrid*", "post*3,pre*9" or qknorm+pre."""
     layers: Layers = 12
-    """Layers of the model."""
+    """Number of layers of the model."""
     family: str = "llama"
-    """Family of the model, for example qwen3, whose own norms on q and k a placement keeps, or gemma3_text for stock."""
+    """Model family, for example qwen3, whose norms on q and k a placement keeps, or gemma3_text for stock."""
 
     def __post_init__(self) -> None:
         check_numbers(self)
@@ -65,14 +65,14 @@ class Show:
                 for heading, text in entry.facts.items():
                     print(f"{heading}: {text}")
         if "(" in built.name:
-            print("\nWhat is published is about the placement as its paper has it, not about every argument.")
+            print("\nPublished evidence refers to the arguments used in the paper.")
         print(f"\n{LEGEND}")
         for risk in risks(built, init=built.init):
             print(f"\nwarning: {risk.message}")
         return 0
 
     def _build(self) -> Placement:
-        if self.family == "llama":  # without torch, at once
+        if self.family == "llama":  # no import of torch, which takes seconds
             return placement(self.placement, self.layers)
         from mixln.hosts.families import HOSTS
 
@@ -85,7 +85,7 @@ class Show:
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """Prints everything about every placement in Markdown."""
+    """Prints all placements in Markdown."""
 
     def run(self) -> int:
         from mixln.cli.document import document

@@ -45,15 +45,15 @@ def _summary(plan: Plan) -> Table:
     rows = {
         "model": f"{settings.model}, placement {settings.placement}",
         "parameters": f"{_count(plan.parameters)}, without embeddings and head {_count(plan.without_embeddings)}; "
-        f"N = {_count(weights)} multiply each token",
-        "batch": f"{settings.batch_size} × {settings.sequence_length} tokens a step on {_devices(plan)}: "
+        f"N = {_count(weights)} in matrix products",
+        "batch": f"{settings.batch_size} × {settings.sequence_length} tokens per step on {_devices(plan)}: "
         f"{settings.micro_batch} sequences × {settings.accumulation} on each",
         "tokens": f"{_count(plan.tokens)} in {plan.steps:,} steps",
-        "FLOPs": f"{plan.model_flops:.2e}: 6·N + 12·L·h·T = {plan.flops.model:.2e} a token",
+        "FLOPs": f"{plan.model_flops:.2e}: 6·N + 12·L·h·T = {plan.flops.model:.2e} per token",
     }
     if settings.activation_checkpointing:
         rows["computed"] = f"{plan.executed_flops:.2e}, as checkpointing computes the layers' forward pass twice"
-    rows["time"] = f"{_duration(plan.seconds)} at {settings.utilisation:.0%} of {settings.peak:g} TFLOP/s a device"
+    rows["time"] = f"{_duration(plan.seconds)} at {settings.utilisation:.0%} of {settings.peak:g} TFLOP/s per device"
     if settings.trials > 1:
         rows[f"{settings.trials} trainings"] = (
             f"{_duration(settings.trials * plan.seconds)}, {settings.trials * plan.executed_flops:.2e} FLOPs"
@@ -68,24 +68,24 @@ def _memory(plan: Plan) -> Table:
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_footer=True)
-    table.add_column("memory of a device, GB", "total")
+    table.add_column("memory per device, GB", "total")
     table.add_column("at the peak", f"{plan.memory.total / 1e9:.2f}", justify="right")
-    table.add_column("most at any time", "", justify="right")
-    for name, (at_peak, most) in plan.memory.parts().items():
-        table.add_row(name, f"{at_peak / 1e9:.2f}", f"{most / 1e9:.2f}")
+    table.add_column("maximum", "", justify="right")
+    for name, (at_peak, maximum) in plan.memory.parts().items():
+        table.add_row(name, f"{at_peak / 1e9:.2f}", f"{maximum / 1e9:.2f}")
     return table
 
 
 def _notes(plan: Plan) -> list[str]:
     settings = plan.settings
-    has = f"{settings.memory / 1e9:g} GB"
-    needs = bytes_text(plan.memory.total)
+    available = f"{settings.memory / 1e9:g} GB"
+    required = bytes_text(plan.memory.total)
     if plan.fits:
-        return [f"fits in {has}: {needs}, and 1 GB for the driver's context"]
-    notes = [f"does not fit in {has}: {needs}, and 1 GB for the driver's context"]
+        return [f"fits in {available}: {required}, and 1 GB for the driver's context"]
+    notes = [f"does not fit in {available}: {required}, and 1 GB for the driver's context"]
     if plan.remedy is None:
         more = "more devices with --parallel fsdp, or devices with more memory"
-        return [*notes, f"no micro batch, sharding or checkpointing makes it fit; it takes {more}"]
+        return [*notes, f"no micro batch, sharding or checkpointing makes it fit; use {more}"]
     return [*notes, f"fits with {plan.remedy_options}"]
 
 

@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class PostTrainingCommand(ABC):
-    """A training of a model that exists, as a command."""
+    """A command that trains an existing model."""
 
     INTERRUPTED: ClassVar[str] = (
-        "run the same command again to go on from the last checkpoint, one a minute, else from the start"
+        "run the same command again to resume from the last checkpoint (one per minute), or else from the start"
     )
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """The decoder to start from: a hub id, a folder, a GGUF file, or a trial of mixln compare."""
     out: Path
-    """Folder of the training; the model that comes out of it is in its folder model."""
+    """Folder of the run; the trained model is in its folder model."""
     seed: Seed = 0
-    """Decides the order of the examples, new weights, and what is sampled."""
+    """Seed of the order of examples, of new weights, and of sampling."""
     cache: Path = field(default_factory=lambda: Path("~/.cache/mixln"))
     """Folder for converted GGUF files."""
     chosen: Annotated[ExampleSettings, tyro.conf.arg(name="")] = field(default_factory=ExampleSettings)
@@ -46,7 +46,7 @@ class PostTrainingCommand(ABC):
         """Trains, unless `out` holds the result."""
 
     def run(self) -> int:
-        """Trains, and prints what it changed on the held-out examples."""
+        """Trains, and prints the metrics on held-out examples before and after."""
         terminal = Terminal()
         check_writable(self.out)
         terminal.news("loading libraries")
@@ -54,14 +54,14 @@ class PostTrainingCommand(ABC):
         from mixln.memory import keep_freed_memory
         from mixln.quiet import quiet
         from mixln.report.tables.training import terminal_tuned
-        from mixln.report.wording.training import notes, reason
+        from mixln.report.wording.training import notes
         from mixln.training.post_training_run import MODEL
 
         keep_freed_memory()
         with quiet():
             tuned = self.train(one_source(self.model, self.cache))
         if tuned.status == "diverged":
-            terminal.line(f"diverged at step {tuned.step:,}: {reason(tuned.reason)}; no model was written")
+            terminal.line(f"diverged at step {tuned.step:,}: {tuned.reason}; no model was written")
             return 1
         terminal.show(terminal_tuned(tuned))
         for note in notes(tuned):
@@ -72,13 +72,13 @@ class PostTrainingCommand(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class FineTune(PostTrainingCommand):
-    """Fine-tune a decoder on prompts and completions; the loss is taken on the completions alone.
+    """Fine-tune a decoder on prompts and completions; the loss is on the completions only.
 
     For example: mixln finetune runs/default/pre_lr0.003_seed0 --examples 4000
     """
 
     out: Path = Path("runs/finetune")
-    """Folder of the training; the model that comes out of it is in its folder model."""
+    """Folder of the run; the trained model is in its folder model."""
     tuning: Annotated[PostTrainingSettings, tyro.conf.arg(name="")] = field(default_factory=PostTrainingSettings)
 
     def train(self, source: Source) -> PostTrainingOutcome:
@@ -89,13 +89,13 @@ class FineTune(PostTrainingCommand):
 
 @dataclass(frozen=True, kw_only=True)
 class Reward(PostTrainingCommand):
-    """Train a reward model on pairs of answers: a decoder's body with a head that scores.
+    """Train a reward model on pairs of answers: a decoder with a scalar head.
 
     For example: mixln reward runs/finetune/model --examples 2000
     """
 
     out: Path = Path("runs/reward")
-    """Folder of the training; the reward model that comes out of it is in its folder model."""
+    """Folder of the run; the trained reward model is in its folder model."""
     tuning: Annotated[PostTrainingSettings, tyro.conf.arg(name="")] = field(default_factory=PostTrainingSettings)
 
     def train(self, source: Source) -> PostTrainingOutcome:
@@ -106,13 +106,13 @@ class Reward(PostTrainingCommand):
 
 @dataclass(frozen=True, kw_only=True)
 class Rlhf(PostTrainingCommand):
-    """Train a decoder by a reward model, without going far from where it starts.
+    """Train a decoder with a reward model and a KL penalty towards its initial weights.
 
     For example: mixln rlhf runs/finetune/model --reward-model runs/reward/model --examples 1000
     """
 
     out: Path = Path("runs/rlhf")
-    """Folder of the training; the model that comes out of it is in its folder model."""
+    """Folder of the run; the trained model is in its folder model."""
     reward_model: str
     """A reward model: the folder model that mixln reward wrote, or another sequence classifier with one output."""
     tuning: Annotated[RlhfSettings, tyro.conf.arg(name="")] = field(default_factory=RlhfSettings)

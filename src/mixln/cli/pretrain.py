@@ -20,21 +20,19 @@ class Pretrain(PretrainSettings):
     __doc__ = PretrainSettings.__doc__
     TOGETHER: ClassVar[bool] = True
     INTERRUPTED: ClassVar[str] = (
-        "run the same command again to go on from the last checkpoint; with as many processes as you like"
+        "run the same command again to resume from the last checkpoint, with any number of processes"
     )
 
     def run(self) -> int:
-        """Trains, prints the result, and writes the report; of several processes, rank 0 prints and writes."""
+        """Trains, prints the result, and writes the report. Of several processes, rank 0 prints and writes."""
         from mixln.compare.execution.torchrun import on_all
 
         announce(self.out)
-        return on_all(
-            self.parallel, [self.training], lambda all_of_them: exit_code(show(self.comparison(), all_of_them))
-        )
+        return on_all(self.parallel, [self.training], lambda workers: exit_code(show(self.comparison(), workers)))
 
 
 def trained(arguments: list[str]) -> Any:
-    """The settings of the experiment in `--out`, which stand for options that are not given.
+    """The settings of the experiment in `--out`, as defaults of the options that are not given.
 
     :raises StoreError: if it is corrupt.
     """

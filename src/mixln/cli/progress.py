@@ -1,4 +1,4 @@
-"""The course of a comparison in the terminal: a live table, or plain lines where there is no terminal."""
+"""Progress of a comparison: a live table in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -18,25 +18,24 @@ from mixln.compare.results import RunWarning
 from mixln.compare.tasks import TASKS
 from mixln.formats import duration
 from mixln.report.wording.nouns import nouns
-from mixln.report.wording.training import reason
 from mixln.report.wording.warnings import sentence
 from mixln.runs.trials import Trial, TrialResult
 
 PLAIN_SECONDS = 30.0
-"""Time between two lines about the running trials where there is no terminal."""
+"""Seconds between two reports on the running trials without a terminal."""
 
 
 def display(console: Console, task: str, ended: Callable[[TrialResult], str] | None = None) -> Display:
     """The display that fits the console.
 
-    :param task: what the trials learn.
-    :param ended: what is said of a trial that has ended; left out, what it is measured by.
+    :param task: name of the task.
+    :param ended: makes the line on a trial that has ended; by default, its status and metric.
     """
     return (LiveDisplay if console.is_terminal else PlainDisplay)(console, task, ended)
 
 
 class ProgressEstimate:
-    """Counts what is done and estimates the time left from the optimizer steps since the start."""
+    """Counts finished trials and estimates the remaining time from the optimizer steps since the start."""
 
     def __init__(self, trials: int, done: int, steps: int) -> None:
         self.trials, self.done, self.steps = trials, done, steps
@@ -49,19 +48,19 @@ class ProgressEstimate:
         self.ended_steps += self.steps - self.at_start.pop(result.trial, 0)
 
     def left(self, running: Sequence[Progress]) -> str:
-        """Time left in words; empty before anything can be said."""
+        """The remaining time as text; empty until 10 steps and 10 seconds have passed, because the first steps are slow."""
         for progress in running:
             self.at_start.setdefault(progress.job.trial, progress.metrics.get("step", 0))
         now = sum(p.metrics.get("step", 0) - self.at_start[p.job.trial] for p in running)
-        moved, elapsed = self.ended_steps + now, time.monotonic() - self.began
-        if moved < 10 or elapsed < 10:
+        completed, elapsed = self.ended_steps + now, time.monotonic() - self.began
+        if completed < 10 or elapsed < 10:
             return ""
-        still = (self.trials - self.done) * self.steps - sum(p.metrics.get("step", 0) for p in running)
-        return f"{duration(elapsed * still / moved)} left"
+        remaining = (self.trials - self.done) * self.steps - sum(p.metrics.get("step", 0) for p in running)
+        return f"{duration(elapsed * remaining / completed)} left"
 
 
 class PlainDisplay:
-    """One line a trial that ends, and one now and then about those that run."""
+    """Prints one line per trial that ends, and every `PLAIN_SECONDS` one per running trial."""
 
     def __init__(self, console: Console, task: str, ended: Callable[[TrialResult], str] | None = None) -> None:
         self.console = console
@@ -99,7 +98,7 @@ class PlainDisplay:
 
 
 class LiveDisplay(PlainDisplay):
-    """A table of the running trials that redraws itself, below the lines of those that ended."""
+    """A live table of the running trials, below the lines of those that ended."""
 
     def begin(self, trials: int, done: int, steps: int) -> None:
         super().begin(trials, done, steps)
@@ -122,8 +121,8 @@ class LiveDisplay(PlainDisplay):
                 "" if speed is None else f"{speed:,.0f}",
             )
         left = course.left(running) if running else "workers are starting"
-        said = Text(f"{course.done} of {course.trials} trials done{', ' if left else ''}{left}")
-        self.live.update(Group(table, said) if running else said)
+        summary = Text(f"{course.done} of {course.trials} trials done{', ' if left else ''}{left}")
+        self.live.update(Group(table, summary) if running else summary)
 
     def end(self) -> None:
         self.live.stop()
@@ -131,19 +130,19 @@ class LiveDisplay(PlainDisplay):
 
 def _words(progress: Progress, steps: int, task: str) -> str:
     row = progress.metrics
-    said = f"{progress.job.trial.label}: step {row.get('step', 0)} of {steps}"
+    text = f"{progress.job.trial.label}: step {row.get('step', 0)} of {steps}"
     if "loss" in row:
-        said += f", loss {row['loss']:.3f}"
+        text += f", loss {row['loss']:.3f}"
     if row.get("tokens_per_second"):
-        said += f", {row['tokens_per_second']:,.0f} {nouns(task).units}/s"
-    return said
+        text += f", {row['tokens_per_second']:,.0f} {nouns(task).units}/s"
+    return text
 
 
 def _ended(result: TrialResult, task: str) -> str:
-    metric, why = TASKS[task].metrics.ranking, reason(result.reason)
-    said = f"{result.trial.label}: {result.status}"
+    metric = TASKS[task].metrics.ranking
+    text = f"{result.trial.label}: {result.status}"
     if (value := metric.value(result)) is not None:
-        said += f", {metric.name} {metric.say_briefly(value)}"
-    if why:
-        said += f" ({why})"
-    return f"{said}, {duration(result.seconds)}"
+        text += f", {metric.name} {metric.say_briefly(value)}"
+    if result.reason:
+        text += f" ({result.reason})"
+    return f"{text}, {duration(result.seconds)}"

@@ -17,7 +17,7 @@ from mixln.placement import MOST_LAYERS
 
 @dataclass(frozen=True, kw_only=True)
 class Prune:
-    """Write a smaller checkpoint without some of a model's layers; the others keep their weights and their placement.
+    """Remove layers from a model and write a smaller checkpoint; the other layers keep their weights and placement.
 
     For example: mixln prune HuggingFaceTB/SmolLM2-135M --layers 21-24 --out smaller
     """
@@ -29,9 +29,9 @@ class Prune:
     out: Path
     """Folder for the checkpoint; it must not exist yet."""
     precision: Literal["float32", "bfloat16", "float16"] | None = None
-    """Number format of the weights that are written. Left out, the model's own; of a GGUF file, float32."""
+    """Number format of the written weights. By default that of the model, or float32 for a GGUF file."""
     layer_list: str | None = None
-    """Name of the list of layers within the model, for example model.layers, where it is not found."""
+    """Name of the list of layers in the model, for example model.layers; needed only if it is not found."""
     cache: Path = field(default_factory=lambda: Path("~/.cache/mixln"))
     """Folder for converted GGUF files."""
 
@@ -39,7 +39,7 @@ class Prune:
         layer_numbers(self.layers)
 
     def run(self) -> int:
-        """Prunes the model, checks it against the whole one, and writes it."""
+        """Prunes the model, checks it against the complete one, and writes it."""
         removed = layer_numbers(self.layers)
         check_new(self.out)
         from mixln.diagnostics.prune import prune
@@ -54,22 +54,27 @@ class Prune:
         write(smaller, source, self.out)
         parameters = [sum(p.numel() for p in model.parameters()) for model in (stack.model, smaller)]
         terminal.line(
-            f"{len(stack)} layers became {len(stack) - len(removed)}, {parameters[0]:,} parameters {parameters[1]:,}: {self.out}"
+            f"{len(stack)} → {len(stack) - len(removed)} layers, {parameters[0]:,} → {parameters[1]:,} parameters: {self.out}"
         )
         return 0
 
 
 def layer_numbers(text: str) -> set[int]:
-    """Reads `3,7,21-24`.
+    """Parses layer numbers such as `3,7,21-24`.
 
-    :raises SettingsError: if it is written otherwise.
+    :raises SettingsError: if the text has another form.
     """
-    found: set[int] = set()
+    numbers: set[int] = set()
     for part in text.split(","):
-        read = re.fullmatch(r"\s*(\d{1,9})\s*(?:-\s*(\d{1,9})\s*)?", part)
-        if not read or int(read[2] or read[1]) < int(read[1]) or int(read[1]) < 1 or int(read[2] or 1) > MOST_LAYERS:
+        match = re.fullmatch(r"\s*(\d{1,9})\s*(?:-\s*(\d{1,9})\s*)?", part)
+        if (
+            not match
+            or int(match[2] or match[1]) < int(match[1])
+            or int(match[1]) < 1
+            or int(match[2] or 1) > MOST_LAYERS
+        ):
             raise SettingsError(
                 f"layers must look like 3,7,21-24, counted from 1 and up to {MOST_LAYERS}, got {text!r}"
             )
-        found |= set(range(int(read[1]), int(read[2] or read[1]) + 1))
-    return found
+        numbers |= set(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return numbers

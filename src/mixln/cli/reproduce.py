@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
-from mixln.bounds import Range, Seed
+from mixln.bounds import Range, Seed, check_numbers
 from mixln.cli.terminal import Terminal
 from mixln.compare.settings import ExecutorSettings
 from mixln.errors import SettingsError, unknown
@@ -31,61 +31,60 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Reproduce:
-    """Run what a paper published, and put its figures beside ours: mixln reproduce table4
+    """Reproduce a table or figure of a paper, and compare the published numbers with ours: mixln reproduce table4
 
-    Run the same command again to finish what was cut off; nothing is repeated.
+    Run the same command again to resume an interrupted run; finished work is not repeated.
     """
 
     TOGETHER: ClassVar[bool] = True
-    INTERRUPTED: ClassVar[str] = "run the same command again to go on from the last checkpoints"
+    INTERRUPTED: ClassVar[str] = "run the same command again to resume from the last checkpoints"
 
     recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")] = ""
-    """Which table or figure; --list names them."""
+    """Name of the table or figure; see --list."""
     list: bool = False
-    """Name all recipes, and what they are."""
+    """List all recipes with their titles."""
     scale: Scale = "cpu"
-    """cpu: made smaller by stated factors; paper: the sizes, data and steps of the paper, on GPUs."""
+    """cpu: scaled down by stated factors; paper: the sizes, data and steps of the paper, on GPUs."""
     plan: bool = False
-    """Only say what would be run, and what it takes."""
+    """Only print the plan: what would be run, and the compute that it needs."""
     only: tuple[str, ...] = ()
-    """Of several models only these, by the paper's names, for example LLaMA-71M."""
+    """Restrict the recipe to these models, by their names in the paper, for example LLaMA-71M."""
     as_published: tuple[str, ...] = ()
-    """Once more as the authors' code does and the paper does not say, each alone: for example embedding bfloat16 (--list names all), or
-    several at once: embedding+bfloat16. as-published.json has those that are named together, and says what each makes of every
-    difference. Of Mix-LN's language models."""
+    """Repeat the recipe with these deviations of the authors' code from the paper (see --list), each alone, as in embedding bfloat16, or
+    combined, as in embedding+bfloat16. as-published.json reports the effect of each on every difference. Only for the language models of
+    the Mix-LN paper."""
     data: str | None = None
-    """Where the data lie, if not where the recipe looks: for table4 at the paper's scale, the folder of ImageNet-1K."""
+    """Data to use instead of those of the recipe: for table4 at the paper's scale, the folder of ImageNet-1K."""
     out: Path = Path("runs/reproduce")
-    """Folder of all recipes: NAME-SCALE holds a recipe's report (with what else was asked for in its name: NAME-SCALE-seeds-0-1) and within
-    it that of each of its comparisons, and trainings what was trained. Recipes that have trainings in common share them."""
+    """Folder of all recipes. NAME-SCALE holds the report of a recipe and within it those of its comparisons; other options are appended to
+    its name, as in NAME-SCALE-seeds-0-1. The subfolder trainings holds the trials, which are shared between recipes."""
     cache: Path = field(default_factory=lambda: Path("~/.cache/mixln"))
     """Folder for prepared text and images."""
     seeds: tuple[Seed, ...] = ()
-    """Other seeds than the recipe's, for example 0 1 2 3 4 where three do not tell; what was trained before is kept."""
+    """Seeds to use instead of those of the recipe, for example 0 1 2 3 4 if three give too wide an interval; finished trials are kept."""
     micro_batch_size: Annotated[int, Range(least=0, most=10**7)] | None = None
-    """At most so many sequences or images per forward pass of the pre-training, to save memory. What was trained with more at a time is
-    trained again. Left out, what the recipe has for its scale."""
+    """Maximum number of sequences or images per forward pass of pre-training, to save memory. Trials that ran with more are repeated. By
+    default that of the recipe."""
     execution: Annotated[ExecutorSettings, tyro.conf.arg(name="")] = field(default_factory=ExecutorSettings)
     engine: Annotated[EngineSettings, tyro.conf.arg(name="")] = field(default_factory=EngineSettings)
     parallel: Parallel = "ddp"
-    """Under torchrun, all of whose processes train one model after the other: what each holds, the whole model (ddp), or a share of its
-    weights, gradients and optimizer (fsdp)."""
+    """Under torchrun, whose processes all train the same model: each holds the complete model (ddp), or a shard of its weights, gradients
+    and optimizer state (fsdp)."""
     document: Path | None = None
-    """Print what became of all recipes, in Markdown, and draw their figures: of the files of this folder, each the reproduction.json of a
-    recipe as NAME.json, or its as-published.json as NAME.as-published.json. The figures lie in the same folder, and what is printed
-    belongs into a file beside it."""
+    """Print the outcomes of all recipes in Markdown, and draw their figures, from the files in this folder: the reproduction.json of a
+    recipe as NAME.json, and its as-published.json as NAME.as-published.json. The figures are written to the same folder; save the printed
+    text in a file beside it."""
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if not self.list and self.document is None and self.recipe not in RECIPES:
             if not self.recipe:
-                raise SettingsError(
-                    f"recipe must be named: {', '.join(RECIPES)}; mixln reproduce --list says what they are"
-                )
+                raise SettingsError(f"recipe must be one of {', '.join(RECIPES)}; see mixln reproduce --list")
             raise SettingsError(unknown("recipe", self.recipe, RECIPES))
         self.engine.check(self.parallel)
 
     def run(self) -> int:
-        """Says what is run, runs it, and compares it with what was published."""
+        """Prints the plan, runs it, and compares the results with the published ones."""
         terminal = Terminal()
         if self.document is not None:
             print(_document(self.document), end="")
@@ -94,20 +93,20 @@ class Reproduce:
             for name, recipe in RECIPES.items():
                 terminal.line(f"{name:<20} {recipe.title} ({recipe.paper})")
             terminal.line("\nwith --as-published, where the authors' code differs:")
-            for each in DEVIATIONS.values():
-                terminal.line(f"{each.name:<20} {each.what}")
+            for deviation in DEVIATIONS.values():
+                terminal.line(f"{deviation.name:<20} {deviation.what}")
             return 0
         recipe, chosen = self._recipe(), variants(self.as_published)
         runs = recipe.runs(self.scale, self.data)
         if not runs and (given := self._of_trainings()):
-            raise SettingsError(f"{given[0]} is not asked for by {self.recipe}, which trains nothing; leave it out")
+            raise SettingsError(f"{given[0]} does not apply to {self.recipe}, which trains nothing; remove it")
         for variant in chosen:
             check(recipe, runs, variant)
         processes = launched()[1]
-        if processes > 1 and (refused := next((run.name for run in runs if run.settings.after.chain), None)):
+        if processes > 1 and (chained := next((run.name for run in runs if run.settings.after.chain), None)):
             raise SettingsError(
-                f"torchrun started {processes} processes, and what follows the pre-training of {refused} takes one device each; "
-                "start it without torchrun"
+                f"torchrun started {processes} processes, but the steps after the pre-training of {chained} run on one device each; "
+                "start the command without torchrun"
             )
         if not self.plan:
             if self.scale == "paper" and runs:
@@ -151,7 +150,7 @@ class Reproduce:
             codes.append(exit_code(summary))
             return summary
 
-        carrier = RecipeRunner(
+        runner = RecipeRunner(
             name=self.recipe,
             recipe=recipe,
             only=self.only,
@@ -162,7 +161,7 @@ class Reproduce:
             cache=cache_folder(self.cache),
             show=shown,
         )
-        plain = carrier.plain()
+        plain = runner.plain()
         reports.claim()
         paths = write_reproduction(plain.found, report)
         terminal.line()
@@ -172,7 +171,7 @@ class Reproduce:
             terminal.show(grid.terminal(reproduction.orders(plain.found)))
         terminal.note(tally(plain.found))
         beside = None
-        for beside in carrier.varied(chosen, plain):
+        for beside in runner.varied(chosen, plain):
             paths = write_reproduction(plain.found, report, beside)
         if beside is not None:
             for table in (reproduction.numbers_beside, reproduction.differences_beside, reproduction.changes_beside):
@@ -182,13 +181,13 @@ class Reproduce:
         return max(codes)
 
     def _of_trainings(self) -> tuple[str, ...]:
-        """The options that were given and are of trainings."""
+        """Names of the given options that apply to training only."""
         engine = [item.name for item in fields(EngineSettings) if getattr(self.engine, item.name) != item.default]
-        own = [name for name in ("data", "seeds", "micro_batch_size") if getattr(self, name) not in (None, ())]
-        return tuple(name.replace("_", "-") for name in (*own, *engine))
+        options = [name for name in ("data", "seeds", "micro_batch_size") if getattr(self, name) not in (None, ())]
+        return tuple(name.replace("_", "-") for name in (*options, *engine))
 
     def _recipe(self) -> Recipe:
-        """What of the recipe was asked for, and how."""
+        """The recipe, restricted to the requested models, with the requested seeds, micro batch and engine."""
         recipe = RECIPES[self.recipe]
         if self.only:
             recipe = recipe.only(self.only, self.scale)
@@ -196,8 +195,10 @@ class Reproduce:
         asked = replace(
             recipe, runs=lambda scale, data: tuple(replace(run, settings=self._asked(run)) for run in runs(scale, data))
         )
-        trials, own = (sum(run.trials for run in each.runs(self.scale, self.data)) for each in (asked, recipe))
-        return replace(asked, minutes=max(1, round(recipe.minutes * trials / own))) if own else asked
+        trials, default = (
+            sum(run.trials for run in version.runs(self.scale, self.data)) for version in (asked, recipe)
+        )
+        return replace(asked, minutes=max(1, round(recipe.minutes * trials / default))) if default else asked
 
     def _asked(self, run: Run) -> GridSettings:
         settings = run.settings
@@ -224,7 +225,7 @@ class Reproduce:
 
 
 def _earlier(folder: Path) -> bool:
-    """True if a folder holds a report of mixln's first versions, which wrote no `asked.json`, whole or as far as it is."""
+    """True if a folder holds a complete or partial report by an early version of mixln, which wrote no `asked.json`."""
     from mixln.recipes.results import REPRODUCTION
 
     if (path := folder / "reproduction.json").is_file():
@@ -237,29 +238,29 @@ def _document(folder: Path) -> str:
     from mixln.recipes.results import AS_PUBLISHED, REPRODUCTION, DeviationStudy, Reproduction
     from mixln.report.writing import reproductions
 
-    folder = folder.resolve()  # whose name the links have
-    found: dict[str, Reproduction] = {}
+    folder = folder.resolve()  # links contain its name, which "." lacks
+    outcomes: dict[str, Reproduction] = {}
     beside: dict[str, DeviationStudy] = {}
     for path in sorted(folder.glob("*.json")):
         name = path.name.partition(".")[0]
         if name not in RECIPES or path.name not in (f"{name}.json", f"{name}.as-published.json"):
             raise SettingsError(
-                f"document: {path} must be called as a recipe, {', '.join(RECIPES)}, with .json or .as-published.json"
+                f"document: {path} must be named after a recipe, with .json or .as-published.json; recipes: {', '.join(RECIPES)}"
             )
         try:
             if path.name == f"{name}.json":
-                record = found[name] = REPRODUCTION.read(path)
+                record = outcomes[name] = REPRODUCTION.read(path)
             else:
                 record = beside[name] = AS_PUBLISHED.read(path)
             if record.recipe != name:
-                raise ValueError(f"it is of {record.recipe}")
+                raise ValueError(f"its recipe is {record.recipe}")
         except (OSError, ValueError) as error:
             raise SettingsError(
-                f"document: {path} is none of the files that mixln reproduce writes ({error}); take it out of the folder"
+                f"document: {path} is not a file written by mixln reproduce ({error}); remove it from the folder"
             ) from error
-    if not found:
-        raise SettingsError(f"document: {folder} holds no NAME.json of a recipe that was run")
+    if not outcomes:
+        raise SettingsError(f"document: {folder} holds no NAME.json of a recipe; copy a reproduction.json there")
     try:
-        return reproductions(found, beside, folder)
+        return reproductions(outcomes, beside, folder)
     except KeyError as error:
-        raise SettingsError(f"document: {error} is not known to this mixln; run its recipe again") from error
+        raise SettingsError(f"document: {error} is not known to this version of mixln; run its recipe again") from error

@@ -1,4 +1,4 @@
-"""An experiment that exists, as the defaults of the command that is run on its folder again."""
+"""The settings of a stored experiment, as defaults of a command on the same folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SINGLE = {"placements": "placement", "learning_rates": "learning_rate", "seeds":
 
 
 def stored_in(out: Path) -> dict[str, Any] | None:
-    """The experiment in a folder; `None` without one. A folder with something else in it is refused later, by the command itself.
+    """The experiment in a folder; `None` without one. A folder with other files is refused later, by the command itself.
 
     :raises StoreError: if it is corrupt.
     """
@@ -26,11 +26,11 @@ def stored_in(out: Path) -> dict[str, Any] | None:
 
 
 def defaults(kind: type[Any], present: dict[str, Any], out: Path, options: Collection[str]) -> Any:
-    """The settings of an experiment, for every option that is not given.
+    """The settings of an experiment, as defaults of the options that are not given.
 
     :param kind: class of the settings.
-    :param options: those that are given; what says the same in another way is not taken from the experiment.
-    :raises StoreError: if the experiment holds what this mixln does not take.
+    :param options: names of the given options; the stored values of their alternatives are not used.
+    :raises StoreError: if this version of mixln does not accept the stored settings.
     """
     grid = present["grid"]
     axes = {**grid, **{one: grid[axis][0] for axis, one in SINGLE.items() if len(grid[axis]) == 1}}
@@ -38,10 +38,10 @@ def defaults(kind: type[Any], present: dict[str, Any], out: Path, options: Colle
         axes["baseline"] = present.get("baseline")
     names = {item.name for item in fields(kind)}  # a single training has no grid
     settings = {**present["settings"], **{name: value for name, value in axes.items() if name in names}}
-    left_out = {name.replace("-", "_") for name in alternatives(options)}
+    replaced = {name.replace("-", "_") for name in alternatives(options)}
     for part in ("text", "training"):
         if part in settings:
-            settings[part] = {name: value for name, value in settings[part].items() if name not in left_out}
+            settings[part] = {name: value for name, value in settings[part].items() if name not in replaced}
     try:
         made: ExperimentSettings = from_json(kind, settings, "settings")
     except MixlnError as error:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class StressCommand(StressSettings):
     __doc__ = StressSettings.__doc__
-    INTERRUPTED: ClassVar[str] = "run the same command again to go on from the last checkpoints"
+    INTERRUPTED: ClassVar[str] = "run the same command again to resume from the last checkpoints"
 
     def run(self) -> int:
         """Runs the ramps, prints the table and the verdict, and writes the report."""
@@ -27,12 +27,12 @@ class StressCommand(StressSettings):
         from mixln.search.stress import stress
 
         terminal = Terminal()
-        found = stress(self, display(terminal.console, "language", _ended))
-        paths = write_stress(found, self.out)
-        terminal.show(grid.terminal(table(found)))
-        for sentence in verdict(found):
+        result = stress(self, display(terminal.console, "language", _ended))
+        paths = write_stress(result, self.out)
+        terminal.show(grid.terminal(table(result)))
+        for sentence in verdict(result):
             terminal.note(sentence)
-        failed = [ramp for ramp in found.ramps if ramp.error]
+        failed = [ramp for ramp in result.ramps if ramp.error]
         for ramp in failed:
             terminal.line(f"failed: {ramp.placement}, seed {ramp.seed}: {ramp.error}", style="red")
         terminal.line(f"\nreport: {next(path for path in paths if path.suffix == '.html')}")
@@ -40,8 +40,8 @@ class StressCommand(StressSettings):
 
 
 def _ended(result: TrialResult) -> str:
-    """A ramp that has ended, in words."""
+    """The line on a ramp that has ended."""
     if result.status == "failed":
         return f"{result.trial.placement}, seed {result.trial.seed}: failed ({result.reason})"
-    end = f"diverged at step {result.step:,}" if result.status == "diverged" else "went through the ramp"
+    end = f"diverged at step {result.step:,}" if result.status == "diverged" else "completed the ramp"
     return f"{result.trial.placement}, seed {result.trial.seed}: {end}"

@@ -1,4 +1,4 @@
-"""What the commands print."""
+"""Terminal output of the commands."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from mixln.launch import launched
 
 
 def plain(text: str, keep: str = "") -> str:
-    """A text without anything that a terminal obeys: a control character is shown as its escape sequence.
+    """Replaces control characters by visible escape sequences, so that a name cannot control the terminal.
 
-    :param keep: characters that stay as they are, for example a line break.
+    :param keep: characters that are not replaced, for example a line feed.
     """
     return "".join(
         sign if sign.isprintable() or sign in keep else sign.encode("unicode_escape").decode() for sign in text
@@ -23,7 +23,7 @@ def plain(text: str, keep: str = "") -> str:
 
 
 class SafeConsole(Console):
-    """A console that writes control characters of its own alone: those of texts, such as names of files and models, are escaped."""
+    """A console that escapes control characters in texts, such as names of files and models, and writes only its own."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
         for segment in super().render(renderable, options):
@@ -31,10 +31,9 @@ class SafeConsole(Console):
 
 
 class Terminal:
-    """Tables and lines on standard output, as they are: nothing in a name is taken for markup, and none reaches the terminal as a
-    control sequence. Of several processes, only rank 0 prints.
+    """Prints tables and lines on standard output. Names are neither interpreted as markup nor as control sequences.
 
-    The newest terminal also prints what mixln logs.
+    Of several processes, only rank 0 prints. The most recent terminal also prints the log records of mixln.
     """
 
     def __init__(self) -> None:
@@ -47,15 +46,15 @@ class Terminal:
         self.console.print(table)
 
     def line(self, text: str = "", style: str | None = None) -> None:
-        """One line, which the terminal breaks and not we: a path in it can be copied."""
+        """Prints one line without inserting line breaks, so that a path in it can be copied."""
         self.console.print(plain(text, keep="\n"), highlight=False, markup=False, soft_wrap=True, style=style)
 
     def prose(self, text: str) -> None:
-        """Sentences, which are broken between words."""
+        """Prints sentences, wrapped between words."""
         self.console.print(plain(text, keep="\n"), highlight=False, markup=False)
 
     def note(self, text: str) -> None:
-        """A sentence about a result; a command in it, between backticks, stands on a line of its own that can be copied whole."""
+        """Prints a sentence about a result. A command in backticks is printed on its own line, so that it can be copied."""
         words, command, rest = re.fullmatch(r"(.*?)(?:`(mixln [^`]+)`(.*))?", text, re.DOTALL).groups("")  # type: ignore[union-attr]
         self.prose(f"• {words}".rstrip())
         if command:
@@ -64,12 +63,12 @@ class Terminal:
             self.prose(f"  {rest.strip()}")
 
     def news(self, text: str) -> None:
-        """What is going on, fainter than results."""
+        """Prints a message on the progress, dimmer than results."""
         self.line(text, style="dim")
 
 
 class LogLines(logging.Handler):
-    """Prints log records in a terminal, one line each."""
+    """Prints log records in a terminal, one per line."""
 
     def __init__(self, terminal: Terminal) -> None:
         super().__init__()

@@ -12,7 +12,7 @@ from mixln.search.settings import SearchSettings
 @dataclass(frozen=True, kw_only=True)
 class TuneCommand(SearchSettings):
     __doc__ = SearchSettings.__doc__
-    INTERRUPTED: ClassVar[str] = "run the same command again to go on with the search"
+    INTERRUPTED: ClassVar[str] = "run the same command again to resume the search"
 
     def run(self) -> int:
         """Searches, prints the choice with its evidence, and writes the report."""
@@ -24,10 +24,10 @@ class TuneCommand(SearchSettings):
         from mixln.search.tune import tune
 
         terminal = Terminal()
-        found = tune(self, display(terminal.console, "language"))
-        paths = write_search(found, self.out)
-        terminal.show(grid.terminal(finalists(found)))
-        for sentence in verdict(found):
+        result = tune(self, display(terminal.console, "language"))
+        paths = write_search(result, self.out)
+        terminal.show(grid.terminal(finalists(result)))
+        for sentence in verdict(result):
             terminal.note(sentence)
         terminal.line(f"\nreport: {next(path for path in paths if path.suffix == '.html')}")
-        return int(found.chosen is None)
+        return int(result.chosen is None)

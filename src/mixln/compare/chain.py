@@ -1,8 +1,8 @@
-"""Pre-trained trials through the same steps: fine-tuning, evaluation, reward model and reinforcement learning.
+"""The chain: the same steps after pre-training for every trial, namely fine-tuning, evaluation, reward model and RLHF.
 
-Each step lies in the trial's folder, under its name; `chain-result.json` there marks a trial that has been through all, and
-`chain-request.json` in the experiment's folder says what the steps are. One reward model judges all placements of a seed, that of the
-baseline: rewards of different reward models have no common scale.
+Each step has a subfolder of the trial's folder. `chain-result.json` there marks a trial that has completed all steps, and
+`chain-request.json` in the experiment's folder holds the request. The baseline's reward model judges all placements of a seed, because
+rewards of different reward models have no common scale.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ KEPT = Schema(
         "result": former.chain_result(kept["result"]),
     },
 )
-"""The file in a trial's folder that keeps the result of its steps."""
+"""File in a trial's folder with the result of its chain."""
 CHAIN_RUN = RunKind(
     noun="chain",
     request=Schema(kind="chain-request", file="chain-request.json", record=dict[str, Request], former="chain.json"),
@@ -59,10 +59,10 @@ CHAIN_RUN = RunKind(
 
 @dataclass(frozen=True, kw_only=True)
 class ChainJob(Job):
-    """One trial's steps as a worker's job.
+    """The chain of one trial as a worker's job.
 
-    :param asked: everything that its steps depend on.
-    :param judge: folder of the trial whose reward model judges; `None` where there is none.
+    :param asked: request of the chain: step → everything that it depends on.
+    :param judge: folder of the trial whose reward model judges; `None` if there is none.
     """
 
     chain: ChainSettings
@@ -71,7 +71,7 @@ class ChainJob(Job):
     judge: Path | None
 
     def work(self) -> ChainResult:
-        """An error ends the steps; what was done before it stays."""
+        """Takes the steps in order. An error ends them, and keeps the results so far."""
         from mixln.compare.sources import find
 
         result = ChainResult(trial=self.trial)
@@ -82,7 +82,7 @@ class ChainJob(Job):
                 if result.status != "finished":
                     return result
         except Exception as error:
-            if isinstance(error, Stopped) or no_room(error, self.folder):
+            if isinstance(error, Stopped) or no_room(error, self.folder):  # to be resumed: no result yet
                 raise
             write_error(self.folder)
             return replace(result, status="failed", interruption=_error(f"{type(error).__name__}: {first_line(error)}"))
@@ -94,12 +94,12 @@ class ChainJob(Job):
 
     @property
     def after(self) -> Path | None:
-        """Its judge, whose reward model it waits for."""
+        """The trial whose reward model judges, if that is another one."""
         return self.judge if "rlhf" in self.chain.chain and self.judge != self.folder else None
 
     @property
     def metrics(self) -> Path:
-        """That of the step that wrote last."""
+        """The metrics file of the current step: the one written last."""
         files = list(self.folder.glob(f"*/{CHECKPOINTS}/{METRICS}"))
         return max(files, key=lambda path: path.stat().st_mtime, default=self.folder / METRICS)
 
@@ -149,12 +149,12 @@ def _rlhf(job: ChainJob, source: Source, result: ChainResult) -> tuple[ChainResu
 def _after(
     job: ChainJob, source: Source, result: ChainResult, tuned: PostTrainingOutcome, name: str
 ) -> tuple[ChainResult, Source]:
-    """The model that a training leaves, with the text that its trial held out; a reason where it leaves none."""
+    """The result with the fine-tuned model, which keeps what is known of its trial's data; interrupted if the training diverged."""
     if tuned.status == "diverged":
         diverged = Interruption(kind="divergence", step=name, optimizer_step=tuned.step, reason=tuned.reason)
         return replace(result, status="stopped", interruption=diverged), source
-    found = find_model(str(job.folder / name / MODEL), cache=job.cache)
-    return result, replace(found, title=source.title, trial=source.trial, trial_tokens=source.trial_tokens)
+    model = find_model(str(job.folder / name / MODEL), cache=job.cache)
+    return result, replace(model, title=source.title, trial=source.trial, trial_tokens=source.trial_tokens)
 
 
 def _error(text: str) -> Interruption:
@@ -165,38 +165,40 @@ STEPS = {"finetune": _finetune, "evaluate": _evaluate, "reward": _reward, "rlhf"
 
 
 def steps(chain: ChainSettings) -> list[str]:
-    """The steps that are taken: reinforcement learning brings its reward model."""
+    """The steps to take; `rlhf` is preceded by its reward model."""
     return [inner for name in chain.chain for inner in (("reward", name) if name == "rlhf" else (name,))]
 
 
 def settings_of(chain: ChainSettings) -> dict[str, Any]:
-    """The settings of the steps that are taken, by their names, each with the trainings of the model before it."""
-    found: dict[str, Any] = {}
+    """Step → its settings, with the earlier steps that have trained its model."""
+    settings: dict[str, Any] = {}
     trained: list[str] = []
     for name in steps(chain):
-        found[name] = {"after": list(trained), **to_json(getattr(chain, name))}
-        found[name].pop("trust_task_code", None)  # which changes no answer
+        settings[name] = {"after": list(trained), **to_json(getattr(chain, name))}
+        settings[name].pop("trust_task_code", None)  # a permission, which changes no result
         if name in ("finetune", "rlhf"):
             trained.append(name)
-    return found
+    return settings
 
 
 def check_chain(
     store: Store, chain: ChainSettings, cache: Path, *, tokenizer: Any, configs: dict[str, Any]
 ) -> dict[str, Any]:
-    """Everything that can be wrong before the first trial: packages, tasks, examples, families, and another chain in the folder.
+    """Checks the chain before the first trial: packages, tasks, examples, model families, and the chain already in the folder.
 
-    :param tokenizer: of the comparison.
+    :param tokenizer: tokenizer of the comparison.
     :param configs: placement → config of its placed model.
-    :returns: everything that the steps depend on: their settings, and what their examples are.
-    :raises SettingsError: for a package or task; :class:`DataError` for questions and examples; :class:`CheckpointError` for the
-        family; :class:`StoreError` for the folder.
+    :returns: the request of the chain: step → its settings and the fingerprint of its examples.
+    :raises SettingsError: for a package or task.
+    :raises DataError: for questions or examples.
+    :raises CheckpointError: for a model family.
+    :raises StoreError: if the folder holds a different chain.
     """
     from mixln.evaluation.harness import Harness
     from mixln.training.post_training import check_classifier, check_possible, completions, pairs, rlhf_pairs
 
     asked = settings_of(chain)
-    _check_same(store, asked)
+    _check_same(store, asked)  # before the examples are read, which takes longer
     config = next(iter(configs.values()))
     if {"finetune", "rlhf"} & set(chain.chain):
         check_possible()
@@ -227,19 +229,19 @@ def check_chain(
 
 
 def _check_same(store: Store, asked: dict[str, Any]) -> None:
-    """:raises StoreError: if a step that has begun in the folder was another."""
-    there = _asked_before(store)
-    for name in there.keys() & asked.keys():
+    """:raises StoreError: if a step of the same name has begun in the folder with different settings."""
+    before = _asked_before(store)
+    for name in before.keys() & asked.keys():
         begun = any(store.folder.glob(f"*/{name}/{REQUEST.file}")) or any(store.folder.glob(f"*/{name}/*/*/*.json"))
-        known = {entry: value for entry, value in there[name].items() if entry in asked[name]}
-        if begun and (found := difference(known, asked[name])):
-            raise RunFolder(store.folder, CHAIN_RUN).another(f"{name} {found}")
+        known = {entry: value for entry, value in before[name].items() if entry in asked[name]}
+        if begun and (change := difference(known, asked[name])):
+            raise RunFolder(store.folder, CHAIN_RUN).another(f"{name} {change}")
 
 
 def _asked_before(store: Store) -> dict[str, Request]:
-    """The steps that were asked for in the folder, by name."""
-    there = CHAIN_RUN.request.path(store.folder).is_file()
-    return RunFolder(store.folder, CHAIN_RUN).request() if there else {}
+    """The request of the chain in the folder; empty if there is none."""
+    exists = CHAIN_RUN.request.path(store.folder).is_file()
+    return RunFolder(store.folder, CHAIN_RUN).request() if exists else {}
 
 
 def run_chain(
@@ -254,18 +256,18 @@ def run_chain(
     start: Callable[[int], Workers],
     at_a_time: int,
 ) -> Chain:
-    """Takes every trial that left a model through the steps, or what is missing of them, and returns what became of them.
+    """Takes every trial that has a model through the steps, or through those that are missing, and summarises the results.
 
-    :param asked: what :func:`check_chain` gave.
-    :param trials: of the pre-training.
-    :param placements: their summaries: they say which learning rate is whose best.
-    :param start: gives workers, `at_a_time` of them.
+    :param asked: request of the chain, see :func:`check_chain`.
+    :param trials: results of the pre-training.
+    :param placements: their summaries, with the best learning rate of each placement.
+    :param start: number of jobs → workers.
+    :param at_a_time: number of trials in parallel.
     """
     RunFolder(store.folder, CHAIN_RUN).begin({**_asked_before(store), **asked})
-    alive = {result.trial: result for result in trials if result.loss is not None}
+    alive = [result.trial for result in trials if result.loss is not None]
     results = {trial: _kept(store.trial_folder(trial), trial, asked) for trial in alive}
-    best = next(row.best.learning_rate for row in placements if row.placement == baseline)
-    judges = {t.seed: t for t in alive if (t.placement, t.learning_rate) == (baseline, best)}
+    judges = _judges(store, alive, placements, baseline)
     jobs = [
         ChainJob(
             trial=trial,
@@ -273,23 +275,38 @@ def run_chain(
             chain=chain,
             asked=asked,
             cache=cache,
-            judge=store.trial_folder(judges[trial.seed]) if trial.seed in judges else None,
+            judge=judges.get(trial.seed),
         )
-        for trial in alive
-        if results[trial] is None
+        for trial, kept in results.items()
+        if kept is None
     ]
     log.info(f"chain {', '.join(chain.chain)}: {len(alive) - len(jobs)} of {len(alive)} trials done")
     clock = ChainProgress(len(jobs), at_a_time)
 
     def finished(result: ChainResult) -> None:
         results[result.trial] = result
-        done = sum(each is not None for each in results.values())
-        why = f" ({result.interruption.reason})" if result.interruption and result.interruption.reason else ""
-        said = f"{result.trial.label}: {result.status}{why}{clock.left(len(alive) - done)}"
-        log.info(f"chain: trial {done} of {len(alive)}: {said}")
+        done = sum(stored is not None for stored in results.values())
+        reason = f" ({result.interruption.reason})" if result.interruption and result.interruption.reason else ""
+        left = clock.left(len(alive) - done)
+        log.info(f"chain: trial {done} of {len(alive)}: {result.trial.label}: {result.status}{reason}{left}")
 
+    # Judges first: the others wait for their reward models.
     run(sorted(jobs, key=lambda job: job.after is not None), start, finished=finished, watch=clock.watch)
-    dead = [
+    ended = [result for result in results.values() if result is not None]
+    return summarise_chain([*ended, *_untrained(trials)], placements, chain, baseline=baseline, settings=asked)
+
+
+def _judges(
+    store: Store, alive: Sequence[Trial], placements: Sequence[PlacementSummary], baseline: str
+) -> dict[int, Path]:
+    """Seed → folder of the baseline's trial at its best learning rate, whose reward model judges all placements."""
+    best = next(row.best.learning_rate for row in placements if row.placement == baseline)
+    return {t.seed: store.trial_folder(t) for t in alive if (t.placement, t.learning_rate) == (baseline, best)}
+
+
+def _untrained(trials: Sequence[TrialResult]) -> list[ChainResult]:
+    """The results of trials whose pre-training left no model."""
+    return [
         ChainResult(
             trial=result.trial,
             status="stopped",
@@ -298,14 +315,14 @@ def run_chain(
         for result in trials
         if result.loss is None
     ]
-    ended = [result for result in results.values() if result is not None]
-    return summarise_chain([*ended, *dead], placements, chain, baseline=baseline, settings=asked)
 
 
 class ChainProgress:
-    """Tells now and then where the running trials are.
+    """Logs the progress of the running trials, and estimates the remaining time.
 
-    :param trials: that are to go through; `workers` at a time.
+    :param trials: number of trials to run.
+    :param workers: number of trials in parallel.
+    :param seconds: minimum time between two messages.
     """
 
     def __init__(self, trials: int, workers: int, seconds: float = 30.0) -> None:
@@ -313,7 +330,7 @@ class ChainProgress:
         self.last = self.began = time.monotonic()
 
     def left(self, trials: int) -> str:
-        """About the time that so many trials more will take, in words: they go in rounds of as many as there are workers."""
+        """Estimated time of the remaining trials, in words; empty in the last round of `workers` trials."""
         rounds = [math.ceil(count / self.workers) for count in (self.trials - trials, self.trials)]
         if rounds[0] == rounds[1]:
             return ""
@@ -325,13 +342,13 @@ class ChainProgress:
         self.last = time.monotonic()
         for progress in running:
             row = progress.metrics
-            said = f", loss {row['loss']:.3f}" if "loss" in row else ""
+            loss = f", loss {row['loss']:.3f}" if "loss" in row else ""
             step = progress.job.metrics.parents[1].name
-            log.info(f"chain: {progress.job.trial.label}: {step}, step {row.get('step', 0)}{said}")
+            log.info(f"chain: {progress.job.trial.label}: {step}, step {row.get('step', 0)}{loss}")
 
 
 def _trained(folder: Path) -> str | None:
-    """A checksum of the model that a trial left, which its steps began with; `None` where it has none."""
+    """Checksum of the pre-trained model with which the chain begins; `None` if the trial has no checksums."""
     sums = read_sums(folder) or {}
     model = sorted((name, digest) for name, (_, digest) in sums.items() if "/" in name)
     return hashlib.sha256(json.dumps(model).encode()).hexdigest() if model else None
@@ -340,7 +357,7 @@ def _trained(folder: Path) -> str | None:
 def _request(asked: Request, model: str | None) -> Request:
     """Everything that the result of a trial's chain depends on.
 
-    :param model: checksum of the model that the trial left, see :func:`_trained`.
+    :param model: checksum of the pre-trained model, see :func:`_trained`.
     """
     return {"steps": asked, "model": model}
 

@@ -1,4 +1,4 @@
-"""What a chain shows, as data: differences after the last steps, and what makes them say little."""
+"""Findings of a chain, as data: differences after the last steps, and the limits of their significance."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from mixln.findings import Finding
 from mixln.runs.outcome import hacked
 
 REWARD = "rlhf reward"
+"""Name of the final reward in the figures of a chain."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskDifference(Finding):
-    """The difference of a placement's mean task accuracy from the baseline's, a share."""
+    """The difference of a placement's mean task accuracy, a share, from the baseline's."""
 
     subject: Subject
     baseline: Subject
@@ -35,7 +36,7 @@ class RewardDifference(Finding):
 
 @dataclass(frozen=True, kw_only=True)
 class PlacementsAtChance(Finding):
-    """Placements whose mean task accuracy is not significantly above chance level, a share."""
+    """Placements whose mean task accuracy is not significantly above chance level (`chance`, a share)."""
 
     subjects: tuple[Subject, ...]
     chance: float
@@ -43,7 +44,7 @@ class PlacementsAtChance(Finding):
 
 @dataclass(frozen=True, kw_only=True)
 class IdenticalAccuracy(Finding):
-    """Placements and tasks whose accuracy is the same at every seed, so that the interval has no width."""
+    """Placements and tasks with equal accuracy at every seed, so that the interval has no width."""
 
     accuracies: tuple[tuple[Subject, str], ...]
 
@@ -69,14 +70,14 @@ class SharedJudge(Finding):
 
 @dataclass(frozen=True, kw_only=True)
 class JudgesAtChance(Finding):
-    """Reward models that are not significantly above chance on held-out pairs: seed, accuracy and its standard error."""
+    """Reward models not significantly above chance level on held-out pairs: seed, accuracy and its standard error, shares."""
 
     judges: tuple[tuple[int, float, float], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class StalledBefore(Finding):
-    """Trials that stalled in the pre-training and went through all steps."""
+    """Trials that stalled in the pre-training and completed the chain."""
 
     trials: tuple[Trial, ...]
 
@@ -91,14 +92,14 @@ class RewardModelDiverged(Finding):
 
 @dataclass(frozen=True, kw_only=True)
 class ChainInterrupted(Finding):
-    """A trial that did not get to the end of the chain."""
+    """A trial that did not complete the chain."""
 
     trial: Trial
     interruption: Interruption
 
 
 def chain_findings(summary: Summary) -> tuple[Finding, ...]:
-    """What the chain of a comparison shows; empty without one. It is computed from the numbers, and not stored."""
+    """The findings of a comparison's chain; empty without one. They are computed from the numbers, and not stored."""
     chain = summary.chain
     if chain is None:
         return ()
@@ -130,8 +131,8 @@ def _differences(chain: Chain, baseline: ChainRow) -> Iterator[Finding]:
 def _accuracies(chain: Chain) -> Iterator[Finding]:
     chance = chain.chance[AVERAGE]
     means = [(row, row.figures[AVERAGE]) for row in chain.rows if AVERAGE in row.figures]
-    if blind := tuple(_subject(row) for row, mean in means if at_chance(mean.value, mean.low, chance)):
-        yield PlacementsAtChance(subjects=blind, chance=chance)
+    if at_chance_level := tuple(_subject(row) for row, mean in means if at_chance(mean.value, mean.low, chance)):
+        yield PlacementsAtChance(subjects=at_chance_level, chance=chance)
     same = tuple(
         (_subject(row), task)
         for row in chain.rows
@@ -145,29 +146,29 @@ def _accuracies(chain: Chain) -> Iterator[Finding]:
 
 
 def _rewards(chain: Chain, baseline: ChainRow) -> Iterator[Finding]:
-    if learnt := tuple(result.trial for result in chain.results if result.rlhf and hacked(result.rlhf)):
-        yield RewardHacking(trials=learnt)
+    if trials := tuple(result.trial for result in chain.results if result.rlhf and hacked(result.rlhf)):
+        yield RewardHacking(trials=trials)
     if "rlhf" not in chain.steps:
         return
     yield SharedJudge(baseline=_subject(baseline))
-    place = (baseline.placement, baseline.learning_rate)
-    judges = [r for r in chain.results if (r.trial.placement, r.trial.learning_rate) == place]
-    if blind := tuple(found for result in judges if (found := _at_chance(result))):
-        yield JudgesAtChance(judges=blind)
+    cell = (baseline.placement, baseline.learning_rate)
+    judges = [r for r in chain.results if (r.trial.placement, r.trial.learning_rate) == cell]
+    if at_chance_level := tuple(judge for result in judges if (judge := _at_chance(result))):
+        yield JudgesAtChance(judges=at_chance_level)
 
 
 def _at_chance(result: ChainResult) -> tuple[int, float, float] | None:
-    """Seed, accuracy and standard error of a reward model that is not significantly above one half on held-out pairs."""
+    """Seed, accuracy and standard error of a reward model, if the accuracy on held-out pairs is not significantly above one half."""
     pairs = result.reward.after.get("accuracy") if result.reward else None
-    if pairs is None or pairs.error is None or pairs.value - 0.5 > 1.96 * pairs.error:
+    if pairs is None or pairs.error is None or pairs.value - 0.5 > 1.96 * pairs.error:  # two-sided 95%, normal
         return None
     return result.trial.seed, pairs.value, pairs.error
 
 
 def _ends(chain: Chain, stalled: set[Trial]) -> Iterator[Finding]:
-    """How the trials got on, beside their numbers."""
-    if known := tuple(r.trial for r in chain.results if r.trial in stalled and r.status == "finished"):
-        yield StalledBefore(trials=known)
+    """Status of the trials."""
+    if completed := tuple(r.trial for r in chain.results if r.trial in stalled and r.status == "finished"):
+        yield StalledBefore(trials=completed)
     for result in chain.results:
         if result.reward is not None and result.reward.status == "diverged":
             yield RewardModelDiverged(trial=result.trial, step=result.reward.step)

@@ -1,4 +1,4 @@
-"""The settings of what trials go through after their pre-training; nothing here needs torch."""
+"""Settings of the chain: the steps that every trial takes after pre-training. Nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STEPS = ("finetune", "evaluate", "rlhf")
 
 @dataclass(frozen=True, kw_only=True)
 class ChainStepSettings:
-    """Examples, and how they are learnt."""
+    """Examples of a step, and its training."""
 
     chosen: Annotated[ExampleSettings, tyro.conf.arg(name="")] = field(default_factory=ExampleSettings)
     tuning: Annotated[PostTrainingSettings, tyro.conf.arg(name="")] = field(default_factory=PostTrainingSettings)
@@ -25,11 +25,11 @@ class ChainStepSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ChainSettings:
-    """Steps after the pre-training, the same for every trial. Each trial's own seed is that of its steps too."""
+    """Steps after pre-training, the same for every trial. Each trial uses its own seed in all of them."""
 
     chain: tuple[str, ...] = ()
-    """Take every trial on: finetune, evaluate, rlhf (which trains a reward model first), in this order of steps, for example
-    finetune,evaluate,rlhf. The settings of each step begin with its name."""
+    """Steps to take with every trial after pre-training, in the order given: finetune, evaluate, rlhf (which first trains a reward model),
+    for example finetune,evaluate,rlhf. The options of each step begin with its name."""
     finetune: ChainStepSettings = field(default_factory=ChainStepSettings)
     evaluate: TaskSettings = field(default_factory=TaskSettings)
     reward: ChainStepSettings = field(default_factory=ChainStepSettings)

@@ -1,4 +1,4 @@
-"""The statistics of a chain, over seeds."""
+"""Statistics of a chain over seeds."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def summarise_chain(
     baseline: str,
     settings: dict[str, Any],
 ) -> Chain:
-    """One row a placement, at its best learning rate of the pre-training; differences are paired with the baseline's by seed."""
+    """One row per placement, at its best learning rate of the pre-training. Differences from the baseline are paired by seed."""
     every = {
         row.placement: {
             result.trial.seed: figures_of(result)
@@ -64,41 +64,46 @@ def summarise_chain(
 
 
 def trainings_of(result: ChainResult) -> list[PostTrainingOutcome]:
-    """Those of its steps that trained something, as far as it came."""
-    return [tuned for of in TRAININGS.values() if (tuned := of(result))]
+    """The outcomes of the trainings that took place."""
+    return [tuned for outcome in TRAININGS.values() if (tuned := outcome(result))]
 
 
 def figures_of(result: ChainResult) -> Values:
-    """Everything that was measured of one trial, by name."""
-    found: Values = {}
+    """Name → value of everything that was measured of one trial."""
+    figures: Values = {}
     if result.scores:
         accuracies = {
             score.task: score.metrics[0].value for score in result.scores.scores if score.metrics[0].chance is not None
         }
-        found |= accuracies
-        found |= {score.task: score.metrics[-1].value for score in result.scores.scores if score.task not in accuracies}
+        figures |= accuracies
+        figures |= {
+            score.task: score.metrics[-1].value for score in result.scores.scores if score.task not in accuracies
+        }
         if accuracies:
-            found[AVERAGE] = mean(accuracies.values())
-    for step, of in TRAININGS.items():
-        if tuned := of(result):
-            found |= {f"{step} {name}": figure.value for name, figure in tuned.after.items()}
-            if tuned.after:  # of a seed that diverged neither: before and after are means over the same seeds
-                found |= {f"{step} {name} before": figure.value for name, figure in tuned.before.items()}
-    return found
+            figures[AVERAGE] = mean(accuracies.values())
+    for step, outcome in TRAININGS.items():
+        if tuned := outcome(result):
+            figures |= {f"{step} {name}": figure.value for name, figure in tuned.after.items()}
+            if tuned.after:  # neither for a seed that diverged, so that before and after are means over the same seeds
+                figures |= {f"{step} {name} before": figure.value for name, figure in tuned.before.items()}
+    return figures
 
 
 def _figures(by_seed: dict[int, Values], baseline: dict[int, Values] | None) -> dict[str, Mean]:
     names = dict.fromkeys(name for values in by_seed.values() for name in values)
-    found = {}
+    means = {}
     for name in names:
-        values = {seed: each[name] for seed, each in by_seed.items() if name in each}
+        values = _values(by_seed, name)
         difference: Interval | None = None
         if baseline is not None:
-            difference = paired_difference(
-                values, {seed: each[name] for seed, each in baseline.items() if name in each}
-            )
-        found[name] = _mean(list(values.values()), difference)
-    return found
+            difference = paired_difference(values, _values(baseline, name))
+        means[name] = _mean(list(values.values()), difference)
+    return means
+
+
+def _values(by_seed: dict[int, Values], name: str) -> dict[int, float]:
+    """Seed → value of one figure."""
+    return {seed: figures[name] for seed, figures in by_seed.items() if name in figures}
 
 
 def _mean(values: Sequence[float], difference: Interval | None) -> Mean:
@@ -109,6 +114,6 @@ def _mean(values: Sequence[float], difference: Interval | None) -> Mean:
 def at_chance(mean: float, low: float | None, chance: float) -> bool:
     """Whether a mean accuracy is not significantly above chance level.
 
-    :param low: lower end of its interval; `None` if it has none.
+    :param low: lower bound of its interval; `None` if it has none.
     """
     return (mean if low is None else low) <= chance

@@ -1,4 +1,4 @@
-"""What the classifiers of a comparison say of held-out images: how sure they are, and their mistakes."""
+"""Predictions of a comparison's classifiers on held-out images: reliability, and most confident errors."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
     from mixln.data.image_dataset import PreparedImages
 
 MOST = 8
-"""Mistakes that are shown of each placement."""
+"""Maximum number of errors to show per placement."""
 THUMBNAIL = 112
-"""Pixels of the longer side of an image that is shown, at most."""
+"""Maximum length of a thumbnail's longer side, pixels."""
 
 
 def classifier_predictions(
     store: Store, rows: Sequence[PlacementSummary], results: Sequence[TrialResult], images: PreparedImages
 ) -> tuple[PlacementPredictions, ...]:
-    """Of each placement, what its trials at its best learning rate say of all held-out images.
+    """For each placement, the predictions of its trials at its best learning rate on all held-out images.
 
-    Trials without answers (they diverged or failed) are left out, and so is a placement that has no other.
+    Trials without predictions (they diverged or failed) are skipped, and so are placements without any.
     """
-    found = []
+    predictions = []
     for row in rows:
         trained = [
             result
@@ -42,45 +42,46 @@ def classifier_predictions(
         ]
         trials = [result.trial for result in sorted(trained, key=lambda result: result.trial.seed)]
         held_out = images.info.held_out_images
-        by_seed = [answers for trial in trials if (answers := _read(store.trial_folder(trial), held_out)) is not None]
+        by_seed = [stored for trial in trials if (stored := _read(store.trial_folder(trial), held_out)) is not None]
         if by_seed:
             pooled = Predictions(
-                **{name: np.concatenate([getattr(each, name) for each in by_seed]) for name in vars(by_seed[0])}
+                **{name: np.concatenate([getattr(one, name) for one in by_seed]) for name in vars(by_seed[0])}
             )
             mistakes = tuple(_mistakes(by_seed[0], images))
-            found.append(
+            predictions.append(
                 PlacementPredictions(
                     placement=row.placement, reliability=tuple(pooled.reliability()), mistakes=mistakes
                 )
             )
-    return tuple(found)
+    return tuple(predictions)
 
 
 def _read(folder: Path, images: int) -> Predictions | None:
-    """The answers of a trial, if they are there and as they were written; its figures are in its result all the same."""
+    """The predictions of a trial; `None` if they are missing or corrupt, which affects no metric: those are in its result."""
     try:
         sums = read_sums(folder) or {}
         if PREDICTIONS in sums and difference_of(folder, {PREDICTIONS: sums[PREDICTIONS]}):
             return None
-        answers = Predictions.read(folder)
+        predictions = Predictions.read(folder)
     except (OSError, ValueError, KeyError):
         return None
-    return answers if len(answers.labels) == images else None
+    return predictions if len(predictions.labels) == images else None
 
 
-def _mistakes(answers: Predictions, images: PreparedImages) -> list[Misclassification]:
-    """The mistakes of which the model is surest."""
-    wrong = np.flatnonzero(~answers.right)
-    surest = wrong[np.argsort(-answers.confidence[wrong], kind="stable")][:MOST]
+def _mistakes(predictions: Predictions, images: PreparedImages) -> list[Misclassification]:
+    """The most confident errors."""
+    wrong = np.flatnonzero(~predictions.right)
+    # Stable, so that equal confidences keep the order of the images.
+    most_confident = wrong[np.argsort(-predictions.confidence[wrong], kind="stable")][:MOST]
     classes = images.info.classes
     return [
         Misclassification(
             image=_thumbnail(images, int(index)),
-            label=classes[answers.labels[index]],
-            predicted=classes[answers.predicted[index]],
-            confidence=float(answers.confidence[index]),
+            label=classes[predictions.labels[index]],
+            predicted=classes[predictions.predicted[index]],
+            confidence=float(predictions.confidence[index]),
         )
-        for index in surest
+        for index in most_confident
     ]
 
 

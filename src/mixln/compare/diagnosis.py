@@ -1,4 +1,4 @@
-"""Diagnoses of a comparison's trials, kept in their folders."""
+"""Diagnoses of a comparison's trials, stored in their folders."""
 
 from __future__ import annotations
 
@@ -25,19 +25,20 @@ KEPT = Schema(
     kind="trial-diagnosis",
     file="trial-diagnosis.json",
     record=Diagnosis,
-    former="diagnosis.json",  # the name of the file of `mixln diagnose`, too
+    former="diagnosis.json",  # also the file name of `mixln diagnose`
     upgrade=lambda kept: {"request": kept["settings"], "result": former.diagnosis(kept["diagnosis"])},
 )
-"""The file in a trial's folder that keeps its diagnosis."""
+"""File in a trial's folder with its diagnosis."""
 
 
 def diagnose_experiment(
     folder: Path, cache: Path, labels: dict[str, str], *, warn: Callable[[RunWarning], None]
 ) -> tuple[tuple[Diagnosis, ...], RunWarnings]:
-    """The diagnoses of a comparison: of each placement, its representative trial. Each is kept in the trial's folder.
+    """Diagnoses one trial of each placement, see :func:`~mixln.compare.sources.representatives`, and stores the result in its folder.
 
-    :param labels: placement → its label in the comparison; other placements are left out.
-    :param warn: told of each placement that could not be diagnosed, and of trials that do not all have the same seed.
+    :param labels: placement → its label in the comparison; other placements are skipped.
+    :param warn: called for each placement that could not be diagnosed, and if the trials have different seeds.
+    :returns: the diagnoses, and the warnings.
     """
     diagnoses: list[Diagnosis] = []
     failures: list[DiagnosisFailure] = []
@@ -47,20 +48,20 @@ def diagnose_experiment(
         warn(failures[-1])
 
     try:
-        found = representatives(str(folder), folder, cache)
+        chosen = representatives(str(folder), folder, cache)
     except MixlnError as error:
         failed(None, first_line(error))
         return (), RunWarnings(undiagnosed=tuple(failures))
     for placement, label in labels.items():
-        if placement not in found.sources:
-            failed(label, found.missing.get(placement, ""))
+        if placement not in chosen.sources:
+            failed(label, chosen.missing.get(placement, ""))
             continue
         try:
-            diagnosis = diagnose_trial(found.sources[placement], MeasureSettings(), cache=cache)
+            diagnosis = diagnose_trial(chosen.sources[placement], MeasureSettings(), cache=cache)
             diagnoses.append(replace(diagnosis, model=label))
-        except (MixlnError, RuntimeError, OSError) as error:
+        except (MixlnError, RuntimeError, OSError) as error:  # RuntimeError: for example out of GPU memory
             failed(label, first_line(error))
-    seeds = {placement: seed for placement, seed in found.seeds.items() if placement in labels}
+    seeds = {placement: seed for placement, seed in chosen.seeds.items() if placement in labels}
     unequal = UnequalSeeds(seeds=seeds) if len(set(seeds.values())) > 1 else None
     if unequal is not None:
         warn(unequal)
@@ -68,14 +69,15 @@ def diagnose_experiment(
 
 
 def diagnose_trial(source: Source, settings: MeasureSettings, *, cache: Path) -> Diagnosis:
-    """The diagnosis of one trial, measured or, where it has been measured before with the same settings, read from its folder."""
+    """The diagnosis of one trial; read from its folder if it was measured there before with the same settings and weights."""
     checkpoint = Path(source.path)
     trial = RunFolder(checkpoint.parent, TRIAL_RUN)
+    # Size and time identify the weights: a checksum would read them all each time.
     weights = [
         [file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in sorted(checkpoint.glob("*.safetensors"))
     ]
     asked = {"version": version("mixln"), "weights": weights, **to_json(settings)}
-    del asked["trust_task_code"]  # which changes no number
+    del asked["trust_task_code"]  # a permission, which changes no result
     if (diagnosis := trial.recall(KEPT, asked)) is None:
         prepared = prepare_models([source], NamedText(), settings, cache=cache)
         (diagnosis,) = diagnose_all(prepared, settings, cache=cache, done=lambda diagnosis: None)

@@ -1,4 +1,4 @@
-"""The interface of what shows the course of a comparison."""
+"""The interface of a comparison's progress display."""
 
 from __future__ import annotations
 
@@ -11,19 +11,24 @@ from mixln.runs.trials import TrialResult
 
 
 class Display(Protocol):
-    """What shows the course of a comparison."""
+    """Shows the progress of a comparison."""
 
     def warn(self, warning: RunWarning) -> None:
-        """What a reader of the results must know."""
+        """Shows a warning that a reader of the results must know."""
 
     def begin(self, trials: int, done: int, steps: int) -> None:
-        """:param trials: all of them; `done` have ended before; `steps` each."""
+        """Called before the first trial starts.
+
+        :param trials: number of all trials.
+        :param done: number of trials that ended in earlier runs.
+        :param steps: optimizer steps per trial.
+        """
 
     def watch(self, running: Sequence[Progress]) -> None:
-        """Called about twice a second."""
+        """Called about twice a second, with the running trials."""
 
     def finished(self, result: TrialResult) -> None:
         """A trial has ended."""
 
     def end(self) -> None:
-        """All have ended, or the comparison was cut off."""
+        """All trials have ended, or the comparison was interrupted."""

@@ -31,7 +31,7 @@ from mixln.runs.trials import Trial, TrialResult
 log = logging.getLogger(__name__)
 
 Results = dict[Trial, TrialResult | None]
-"""Trial → its result; `None` while it is missing."""
+"""Trial → its result; `None` if it has not ended."""
 
 
 def compare(
@@ -42,14 +42,15 @@ def compare(
     *,
     alone: bool = False,
 ) -> Summary:
-    """Runs a comparison, or what is missing of it, and returns its summary.
+    """Runs a comparison, or the trials that are missing, and returns its summary.
 
-    :param publish: called with the summary while the experiment's folder is still locked, and again with the diagnoses and the chain.
-    :param workers: run the trials; by default those that the settings ask for.
-    :param alone: in an experiment that has more placements, learning rates or seeds, use only those of the settings: others are neither
-        trained nor in the summary.
-    :raises SettingsError: if a setting cannot work; :class:`DataError` for the data; :class:`StoreError` for the folder.
-        Nothing has been written to the folder then.
+    :param publish: called with the summary once the trials have ended, and again after the diagnoses and the chain; the folder is locked.
+    :param workers: workers that run the trials; by default those of the settings.
+    :param alone: if the experiment has more placements, learning rates or seeds than the settings, neither train the others nor
+        include them in the summary.
+    :raises SettingsError: if a setting is invalid. Nothing has been written to the folder then, nor with the next two.
+    :raises DataError: if the data are unusable.
+    :raises StoreError: if the folder holds something else.
     """
     planned = plan(settings, alone=alone)
     warnings = planned.warnings()
@@ -74,7 +75,7 @@ def compare(
 
 
 def _executor(prepared: PreparedComparison) -> Callable[[int], Workers]:
-    """Starts workers where the settings say; a cluster is only contacted if there is work for it."""
+    """Number of jobs → the workers of the settings. A cluster is contacted only if there are jobs for it."""
     execution, machine = prepared.settings.execution, prepared.machine
     if execution.executor == "local":
         return lambda jobs: ProcessPool(machine, jobs)
@@ -84,21 +85,27 @@ def _executor(prepared: PreparedComparison) -> Callable[[int], Workers]:
 
     task = replace(machine, threads=execution.cpus_per_trial, gpus=execution.gpus_per_trial)
     if prepared.chain or prepared.missing:
-        # An unreachable cluster is refused before anything is written.
+        # Connect once now, so that an unreachable cluster is reported before anything is written.
         RayWorkers(task, execution.ray_address).close(kill=False)
     return lambda jobs: RayWorkers(task, execution.ray_address)
 
 
 def _begin(prepared: PreparedComparison, *, own_workers: bool) -> tuple[dict[str, Any], tuple[VersionChange, ...]]:
-    """Writes `experiment.json`, and returns its content with the packages whose version has changed since it was begun.
+    """Writes `experiment.json`; returns its content, and the packages whose version has changed since the experiment began.
 
-    :param own_workers: the caller gave the workers.
+    :param own_workers: whether the caller provided the workers.
     """
-    store, whole = prepared.store, prepared.plan.folder_settings
+    store, folder_settings = prepared.store, prepared.plan.folder_settings
     sweep(store.folder)
-    if whole.with_grid(store.check(prepared.shared, prepared.plan.asked, extend=prepared.plan.extend)) != whole:
-        raise StoreError(f"out {store.folder} has been extended by another mixln meanwhile; run this again")
-    grid = {"grid": whole.grid()}
+    # The folder was planned before it was locked: another process may have extended it since.
+    if (
+        folder_settings.with_grid(store.check(prepared.shared, prepared.plan.asked, extend=prepared.plan.extend))
+        != folder_settings
+    ):
+        raise StoreError(
+            f"out {store.folder} was extended by another mixln process in the meantime; run the same command again"
+        )
+    grid = {"grid": folder_settings.grid()}
     present = store.read() or {**prepared.shared, **grid, "versions": provenance.versions(), "commit": None}
     changes: tuple[VersionChange, ...] = ()
     if prepared.missing:
@@ -112,11 +119,11 @@ def _begin(prepared: PreparedComparison, *, own_workers: bool) -> tuple[dict[str
 
 
 def _run(prepared: PreparedComparison, start: Callable[[int], Workers], display: Display) -> list[TrialResult]:
-    """Trains the trials that are missing; returns the results of all."""
+    """Trains the missing trials; returns the results of all."""
     store, trials = prepared.store, prepared.trials
     results: Results = {trial: store.result(trial, prepared.shared) for trial in trials}
     for trial, result in results.items():
-        if result is not None:  # its worker may have been killed before it had cleared up
+        if result is not None:  # its worker may have been killed between the result and `tidy`
             tidy(store.trial_folder(trial), result)
     jobs = [_job(prepared, trial) for trial, result in results.items() if result is None]
     if not jobs:
@@ -142,7 +149,7 @@ def _job(prepared: PreparedComparison, trial: Trial) -> TrialJob:
         settings=prepared.settings,
         config=prepared.data.config.to_dict(),
         data=prepared.data.folder,
-        # Decides whether layers are compiled; counted from the plan with Ray too, so that the executor changes no number.
+        # Decides whether layers are compiled. With Ray too it is counted for this machine, so that results do not depend on the executor.
         together=max(1, len(prepared.trials) // prepared.machine.jobs),
     )
 
@@ -212,7 +219,7 @@ def _chained(
 
 
 def _version_changes(before: dict[str, str]) -> tuple[VersionChange, ...]:
-    """Packages whose version is another than when the experiment began."""
+    """Packages whose version has changed since the experiment began."""
     now = provenance.versions()
     return tuple(
         VersionChange(package=name, before=old, now=now.get(name))
@@ -222,14 +229,14 @@ def _version_changes(before: dict[str, str]) -> tuple[VersionChange, ...]:
 
 
 def _also(old: str | None, new: str | None) -> str | None:
-    """Both, where they differ."""
+    """Adds a commit to the list of commits, separated by semicolons, unless it is there."""
     if not old or new is None or new in old:
         return old or new
     return f"{old}; {new}"
 
 
 def _hardware(prepared: PreparedComparison, *, own_workers: bool) -> Hardware:
-    """The machine or cluster that trains now."""
+    """The machine or cluster of this run."""
     import torch
 
     from mixln.training import ranks

@@ -1,4 +1,4 @@
-"""What a comparison shows, as data: who leads, by how much, whether it is significant, and what limits the conclusion."""
+"""Findings of a comparison, as data: the best placement, its lead, whether that is significant, and the limits of the conclusion."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mixln.findings import Finding
 from mixln.metrics import Metric
 
 ENOUGH_SEEDS = 5
-"""Seeds from which on nothing is said about their number."""
+"""Number of seeds from which on there is no :class:`FewSeeds`. With 5 paired differences, t is 2.8; with 2, it is 12.7."""
 LeadJudgement = Literal[
     "single-seed",
     "no-rival",
@@ -35,7 +35,7 @@ BaselineJudgement = Literal[
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """A placement: its text and the field's name for it."""
+    """A placement: its specification, and its name in the literature."""
 
     placement: str
     title: str
@@ -45,8 +45,8 @@ class Subject:
 class PlacementMean:
     """A placement's mean at its best learning rate.
 
-    :param value: what the metric averages, for example the loss in nats per token; `None` without a trial that has it.
-    :param stalled: seeds that stalled beside those that trained, over which the mean is taken; 0 where all trained or none did.
+    :param value: mean of the metric, untransformed, for example loss in nats per token; `None` if no trial has it.
+    :param stalled: seeds that stalled and are excluded from the mean; 0 if all trained or none did.
     """
 
     subject: Subject
@@ -68,8 +68,8 @@ class Leader(Finding):
 
     :param of_survivors: whether a placement that trained at fewer seeds has a better mean.
     :param tuned: whether each placement is at its own best of several learning rates.
-    :param interval: of the difference from the baseline; `None` for the baseline itself and without a common seed.
-    :param unseparated: where the baseline leads, the placements that are not significantly worse.
+    :param interval: interval of the difference from the baseline; `None` for the baseline itself, or without a common seed.
+    :param unseparated: if the baseline leads, the placements that are not significantly worse.
     """
 
     leader: PlacementMean
@@ -83,7 +83,7 @@ class Leader(Finding):
 
 @dataclass(frozen=True, kw_only=True)
 class RunnerUp(Finding):
-    """The second placement that trained, and its difference from the leader."""
+    """The second-best placement that trained, and its difference from the leader."""
 
     runner_up: PlacementMean
     leader: Subject
@@ -95,8 +95,10 @@ class RunnerUp(Finding):
 class AgainstBaseline(Finding):
     """A placement compared with the baseline.
 
-    :param interval: best learning rate against the baseline's best; `common`: both at the common learning rate, where there are several.
-    :param seeds: of the placement; `stalled` how many of them stalled, `baseline_stalled` of the baseline's.
+    :param interval: best learning rate against the baseline's best.
+    :param common: both at the common learning rate; `None` with a single learning rate.
+    :param seeds: number of seeds of the placement; `stalled` of them stalled.
+    :param baseline_stalled: number of the baseline's seeds that stalled.
     """
 
     subject: Subject
@@ -125,9 +127,9 @@ class FailedTrials(Finding):
 
 @dataclass(frozen=True, kw_only=True)
 class StallRule(Finding):
-    """What stalled means here.
+    """The threshold below which a trial counts as stalled.
 
-    :param value: what the metric averages, of the simplest model.
+    :param value: metric of the frequency baseline, untransformed.
     """
 
     value: float
@@ -135,7 +137,7 @@ class StallRule(Finding):
 
 @dataclass(frozen=True, kw_only=True)
 class UncorrectedSelection(Finding):
-    """The leader was picked among several placements, and the intervals are not corrected for multiple comparisons."""
+    """The leader was selected among several placements, and the intervals are not corrected for multiple comparisons."""
 
     placements: int
 
@@ -154,7 +156,7 @@ class SingleLearningRate(Finding):
 
 @dataclass(frozen=True, kw_only=True)
 class TunedOnHeldOut(Finding):
-    """The best learning rate was selected on the held-out data that the results are of.
+    """The best learning rates were selected on the same held-out data that the results are computed on.
 
     :param at_edge: placements whose best learning rate is the lowest or highest of the grid.
     """
@@ -164,16 +166,16 @@ class TunedOnHeldOut(Finding):
 
 @dataclass(frozen=True, kw_only=True)
 class InitsDiffer(Finding):
-    """Placements have different initialisations: init → placements."""
+    """The placements have different initialisations: initialisation → placements."""
 
     inits: dict[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class FewSeeds(Finding):
-    """There are fewer seeds than give narrow intervals.
+    """There are too few seeds for narrow intervals.
 
-    :param proposed: the seeds of the experiment in `folder`, with some added.
+    :param proposed: the seeds of the experiment in `folder` and some more.
     """
 
     seeds: int
@@ -183,14 +185,14 @@ class FewSeeds(Finding):
 
 @dataclass(frozen=True, kw_only=True)
 class LengthCaveat(Finding):
-    """Each trial was trained for this length; with another one, or another size of model, the order may differ."""
+    """Each trial was trained for this length; with another length or model size, the order may differ."""
 
     length: TrialLength
 
 
 @dataclass(frozen=True, kw_only=True)
 class _FindingsContext:
-    """The rows of a summary with what they are judged by."""
+    """The rows of a summary, and the values that judge them."""
 
     summary: Summary
     rows: Sequence[PlacementSummary]
@@ -205,12 +207,12 @@ class _FindingsContext:
         return len(self.learning_rates) > 1
 
     def worse(self, interval: Interval | None) -> bool:
-        """Whether a difference is significant, and for the worse."""
+        """Whether a difference is significant and unfavourable."""
         return interval is not None and interval.excludes_zero and self.metric.harm * interval.mean > 0
 
 
 def findings(summary: Summary) -> tuple[Finding, ...]:
-    """What a comparison shows, the most important first. It is computed from the numbers, and not stored."""
+    """The findings of a comparison, the most important first. They are computed from the numbers, and not stored."""
     metric, rows = TASKS[summary.task].metrics.ranking, summary.placements
     trained = (row for row in rows if row.best.finished)
     judge = _FindingsContext(
@@ -222,8 +224,9 @@ def findings(summary: Summary) -> tuple[Finding, ...]:
         learning_rates=summary.learning_rates,
         seeds=tuple(sorted({result.trial.seed for result in summary.trials})),
     )
-    said_already = judge.lead if len(judge.seeds) > 1 and not judge.tuned else None
-    others = [row for row in rows if judge.lead and row is not judge.reference and row is not said_already]
+    # At a single learning rate, the finding about the leader already holds its difference from the baseline.
+    covered = judge.lead if len(judge.seeds) > 1 and not judge.tuned else None
+    others = [row for row in rows if judge.lead and row is not judge.reference and row is not covered]
     return (
         _leader(judge),
         *_second(judge),
@@ -255,7 +258,7 @@ def _leader(judge: _FindingsContext) -> Finding:
     lead, metric = judge.lead, judge.metric
     if lead is None:
         return NothingTrained()
-    found = Leader(
+    finding = Leader(
         leader=_standing(judge, lead),
         baseline=subject_of(judge.reference),
         of_survivors=any(metric.badness(row.best) < metric.badness(lead.best) for row in judge.rows),
@@ -264,18 +267,18 @@ def _leader(judge: _FindingsContext) -> Finding:
         judgement="single-seed",
     )
     if len(judge.seeds) == 1:
-        return found
+        return finding
     if lead is judge.reference:
-        return _leading_baseline(judge, found)
-    return replace(found, judgement=_lead_over_baseline(lead.best, judge.reference.best))
+        return _leading_baseline(judge, finding)
+    return replace(finding, judgement=_lead_over_baseline(lead.best, judge.reference.best))
 
 
-def _leading_baseline(judge: _FindingsContext, found: Leader) -> Leader:
+def _leading_baseline(judge: _FindingsContext, finding: Leader) -> Leader:
     rivals = [row for row in judge.rows if row is not judge.reference and row.best.finished]
     close = tuple(subject_of(row) for row in rivals if not judge.worse(row.best.difference))
     if not rivals:
-        return replace(found, judgement="no-rival")
-    return replace(found, unseparated=close, judgement="not-separated" if close else "separated-from-all")
+        return replace(finding, judgement="no-rival")
+    return replace(finding, unseparated=close, judgement="not-separated" if close else "separated-from-all")
 
 
 def _lead_over_baseline(lead: Cell, baseline: Cell) -> LeadJudgement:
@@ -295,11 +298,11 @@ def _lead_over_baseline(lead: Cell, baseline: Cell) -> LeadJudgement:
 
 
 def _second(judge: _FindingsContext) -> Iterator[Finding]:
-    """The distance of the second from the leader, unless it is a distance from the baseline."""
-    found = runner_up(judge.summary.trials, judge.rows, judge.metric)
-    if judge.lead is None or found is None or judge.reference in (judge.lead, found[0]):
+    """The difference of the runner-up from the leader, unless one of them is the baseline: that difference has its own finding."""
+    runner = runner_up(judge.summary.trials, judge.rows, judge.metric)
+    if judge.lead is None or runner is None or judge.reference in (judge.lead, runner[0]):
         return
-    second, interval = found
+    second, interval = runner
     behind = "behind" if judge.worse(interval) else "not-significant"
     yield RunnerUp(
         runner_up=_standing(judge, second),
@@ -377,11 +380,11 @@ def _limits(judge: _FindingsContext) -> Iterator[Finding]:
 
 
 def _around(rate: float) -> tuple[float, float, float]:
-    """A learning rate with one below and one above it, half a decade apart."""
+    """A learning rate, and one below and one above it by a factor of about 3 (half a decade)."""
     return float(f"{rate / 3:.1g}"), rate, float(f"{rate * 10 / 3:.1g}")
 
 
 def _more(seeds: Sequence[int]) -> tuple[int, ...]:
-    """The seeds and the lowest others, five in all."""
+    """The seeds and the lowest others, up to :data:`ENOUGH_SEEDS`."""
     others = [seed for seed in range(ENOUGH_SEEDS) if seed not in seeds]
     return (*seeds, *others)[:ENOUGH_SEEDS]

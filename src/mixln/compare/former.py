@@ -1,4 +1,4 @@
-"""Results of chains of version 1, which held reasons in words, in the form of today."""
+"""Converts chain results of version 1, which held reasons in words, to the current form."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ DIVERGED = re.compile(r"(?P<step>\w+) diverged at step (?P<optimizer_step>\d+): 
 
 
 def chain_result(entries: dict[str, Any]) -> dict[str, Any]:
-    """How far one trial went."""
-    kept = {name: entry for name, entry in entries.items() if name != "reason"}
+    """Converts the result of one trial."""
+    others = {name: entry for name, entry in entries.items() if name != "reason"}
     return {
-        **kept,
-        "scores": None if kept["scores"] is None else scores(kept["scores"]),
+        **others,
+        "scores": None if others["scores"] is None else scores(others["scores"]),
         "interruption": _interruption(entries["reason"]),
     }
 
@@ -23,14 +23,14 @@ def chain_result(entries: dict[str, Any]) -> dict[str, Any]:
 def _interruption(reason: str) -> dict[str, Any] | None:
     if not reason:
         return None
-    found = {"kind": "error", "step": "", "status": None, "optimizer_step": None, "reason": reason}
+    interruption = {"kind": "error", "step": "", "status": None, "optimizer_step": None, "reason": reason}
     if diverged := DIVERGED.fullmatch(reason):
         return {
-            **found,
+            **interruption,
             **diverged.groupdict(),
             "kind": "divergence",
             "optimizer_step": int(diverged["optimizer_step"]),
         }
     if "has no reward model at this seed" in reason:
-        return {**found, "kind": "no-reward-model", "step": "rlhf", "reason": ""}
-    return found
+        return {**interruption, "kind": "no-reward-model", "step": "rlhf", "reason": ""}
+    return interruption

@@ -1,4 +1,4 @@
-"""The metrics of a comparison's trials, and by which of them placements are ranked."""
+"""Metrics of a comparison's trials, and the ranking metric of each task."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mixln.runs.trials import TrialResult
 
 Measured = TrialResult | Cell | FrequencyBaseline
 Per = Literal["token", "image"]
-"""What a loss is the mean over."""
+"""Unit over which a loss is averaged."""
 
 
 def _figure(name: str) -> Callable[[Measured], float | None]:
@@ -66,8 +66,9 @@ CALIBRATION: Metric[Measured] = Metric(name="calibration error", short="ECE", va
 class TaskMetrics:
     """The metrics of one task.
 
-    :param ranking: by which placements are ranked; `beside`: those shown beside it.
-    :param per: what its loss is the mean over.
+    :param ranking: metric that orders the placements.
+    :param beside: further metrics that are shown.
+    :param per: unit over which the loss is averaged.
     """
 
     ranking: Metric[Measured]

@@ -1,4 +1,4 @@
-"""The first two phases of a comparison: check everything that can be checked without the data, then prepare the data."""
+"""The first two phases of a comparison: check everything that needs no data, then prepare the data."""
 
 from __future__ import annotations
 
@@ -34,12 +34,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonPlan:
-    """A comparison whose settings have been checked; nothing has been read or written yet.
+    """A comparison with checked settings; no data have been read, and nothing has been written.
 
-    :param settings: with the grid to run, the resolved precision and the absolute cache folder.
+    :param settings: settings with the grid to run, the resolved precision and the absolute cache folder.
     :param folder_settings: the same with the grid of the experiment's folder, which may be larger.
-    :param asked: the grid as it was given; empty axes of an extension are filled in `settings`.
-    :param placements: name → placement; `inits`: name → initialisation.
+    :param asked: the grid as given; with --extend, axes may be empty.
+    :param extend: whether --extend was given.
+    :param config: stock config of the models.
+    :param placements: name → placement.
+    :param inits: name → initialisation.
     """
 
     settings: GridSettings
@@ -61,20 +64,20 @@ class ComparisonPlan:
         return TASKS[self.settings.task]
 
     def warnings(self) -> RunWarnings:
-        """Known risks of the placements with these settings, and placements that are equal."""
+        """Known risks of the placements with these settings, and equal placements."""
         warm = self.task.warms_up(self.settings)
         known = (risks(built, init=self.inits[name], warms_up=warm) for name, built in self.placements.items())
         return RunWarnings(risks=tuple(chain.from_iterable(known)), duplicates=_duplicates(self.placements))
 
     def parameters(self, config: PreTrainedConfig) -> int:
-        """Builds every model without memory, so that an error shows now; returns the parameters of the largest."""
+        """Builds every model on the meta device, to find errors early; returns the parameters of the largest."""
         most = 0
         for name, built in self.placements.items():
             try:
                 count = count_parameters(config, placement=built, init=self.inits[name], head=self.task.head)
             except MixlnError:
                 raise
-            except Exception as error:  # transformers validates configs in many places, with many exceptions
+            except Exception as error:  # transformers validates configs in many places, with many types of exception
                 raise SettingsError(
                     f"model {self.settings.model} cannot be built: {type(error).__name__}: {first_line(error)}"
                 ) from error
@@ -86,9 +89,10 @@ class ComparisonPlan:
 class PreparedComparison:
     """A comparison that can run.
 
-    :param shared: what all trials share: settings, fingerprint of the data, model.
-    :param parameters: of the largest model.
-    :param chain: step of the chain → its checked settings; empty without a chain.
+    :param shared: the part of the request that all trials share: settings, fingerprint of the data, model.
+    :param parameters: parameters of the largest model.
+    :param trials: all trials; `missing` of them have no result yet.
+    :param chain: request of the chain, see :func:`mixln.compare.chain.check_chain`; empty without a chain.
     """
 
     plan: ComparisonPlan
@@ -121,20 +125,20 @@ def plan(settings: GridSettings, *, alone: bool) -> ComparisonPlan:
     store, asked = Store(settings.out), settings.grid()
     if extend and store.read() is None:
         raise StoreError(
-            f"out {settings.out} holds no experiment to extend; leave out --extend to start one, or correct --out"
+            f"out {settings.out} holds no experiment to extend; omit --extend to start one, or correct --out"
         )
-    whole = settings.with_grid(store.check({"settings": settings.shared()}, asked, extend=extend))
+    folder_settings = settings.with_grid(store.check({"settings": settings.shared()}, asked, extend=extend))
     check_writable(settings.out)
-    settings = settings.with_grid(asked) if alone else whole
+    settings = settings.with_grid(asked) if alone else folder_settings
     config = TASKS[settings.task].config(settings)
     placements = {name: placement_for(config, name) for name in settings.placements}
     if settings.diagnose and (several := [name for name, built in placements.items() if built.streams != "single"]):
         raise SettingsError(
-            f"diagnose supports one residual stream, and {several[0]} has several; leave out --diagnose or that placement"
+            f"diagnose supports a single residual stream, but {several[0]} has several; omit --diagnose or that placement"
         )
     planned = ComparisonPlan(
         settings=settings,
-        folder_settings=whole,
+        folder_settings=folder_settings,
         asked=asked,
         extend=extend,
         config=config,
@@ -150,14 +154,14 @@ def _resolved(settings: GridSettings) -> GridSettings:
     execution, training = settings.execution, settings.training
     if settings.engine.compile == "on" and execution.executor == "local" and (reason := obstacle(device())):
         raise no_compiler(reason)
-    # A cluster's trials with a GPU run on other machines than this one, whose processor says nothing about them.
+    # With GPUs on a cluster, trials run on other machines than this one, so this CPU does not decide the precision.
     elsewhere = execution.executor == "ray" and execution.gpus_per_trial > 0 and training.precision == "auto"
     training = replace(training, precision="bfloat16" if elsewhere else resolve(training.precision))
     return replace(settings, training=training, cache=cache_folder(settings.cache))
 
 
 def prepare(plan: ComparisonPlan) -> PreparedComparison:
-    """Prepares the data, and checks everything that depends on them.
+    """Prepares the data, and checks everything that depends on it.
 
     :raises MixlnError: as :func:`~mixln.compare.experiment.compare` does.
     """
@@ -180,7 +184,7 @@ def prepare(plan: ComparisonPlan) -> PreparedComparison:
         chain=_checked_chain(plan, data),
     )
     for trial in trials:
-        store.result(trial)  # reports a corrupt result before a difference in the experiment
+        store.result(trial)  # reports a corrupt result, rather than a difference of the experiment that follows from it
     store.check(prepared.shared, plan.asked, extend=plan.extend)
     prepared = replace(prepared, missing=sum(store.result(trial, prepared.shared) is None for trial in trials))
     _check_disk(prepared)
@@ -197,10 +201,11 @@ def _checked_chain(plan: ComparisonPlan, data: TaskData[Any]) -> dict[str, Any]:
 
 
 def _check_disk(prepared: PreparedComparison) -> None:
-    """:raises StoreError: if the disk has no room for the checkpoints of the trials that are missing."""
+    """:raises StoreError: if the disk has no space for the checkpoints of the missing trials."""
     store, trials = prepared.store, prepared.trials
     _check_folder_names(store, trials)
-    # A final checkpoint holds float32 weights (4 bytes each); two resumable ones overlap while one replaces the other.
+    # Bytes. A final checkpoint holds float32 weights (4 bytes each). Each running trial has up to two resumable checkpoints, because the
+    # old one is deleted only after the new one is complete.
     final = 4 * prepared.parameters * prepared.missing
     resumable = 2 * prepared.settings.training.state_bytes * prepared.parameters
     need = final + resumable * min(prepared.machine.jobs, prepared.missing)
@@ -208,19 +213,22 @@ def _check_disk(prepared: PreparedComparison) -> None:
     free = shutil.disk_usage(existing(store.folder)).free
     if free < need:
         needed, available = bytes_texts(need, free)
-        raise StoreError(f"out {store.folder} needs {needed} for checkpoints, and its disk has {available} free")
+        raise StoreError(
+            f"out {store.folder} needs {needed} for checkpoints, but its disk has {available} free; free some, or choose another --out"
+        )
 
 
 def _check_folder_names(store: Store, trials: Sequence[Trial]) -> None:
-    """:raises SettingsError: if two placements differ only in characters that a folder's name leaves out."""
+    """:raises SettingsError: if two placements differ only in characters that folder names omit."""
     if len({store.trial_folder(trial) for trial in trials}) < len(trials):
         raise SettingsError(
-            f"placements {', '.join({trial.placement for trial in trials})}: two of them need the same folder name"
+            f"placements must have distinct folder names, got {', '.join(dict.fromkeys(trial.placement for trial in trials))}; "
+            "compare those with the same name in separate folders"
         )
 
 
 def _duplicates(placements: dict[str, Placement]) -> tuple[DuplicatePlacement, ...]:
-    """Names of the same placement, such as `mix(0.25)` and `mix(3)` on 12 layers."""
+    """Pairs of names of the same placement, such as `mix(0.25)` and `mix(3)` on 12 layers."""
     seen: dict[Any, str] = {}
     firsts = {name: seen.setdefault(replace(built, name=""), name) for name, built in placements.items()}
     return tuple(DuplicatePlacement(first=first, second=name) for name, first in firsts.items() if first != name)

@@ -1,6 +1,6 @@
-"""Results of a comparison, as frozen records: `chain-result.json` holds a :class:`ChainResult`, `results.json` is one :class:`Summary`.
+"""Results of a comparison, as frozen records: `chain-result.json` holds a :class:`ChainResult`, `results.json` a :class:`Summary`.
 
-Losses are in nats per token, token-weighted means over the whole held-out set.
+Losses are in nats per token or image: token-weighted means over the complete held-out set.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from mixln.runs.schema import Schema
 from mixln.runs.trials import Trial, TrialResult
 
 AVERAGE = "average"
-"""Name of the mean over tasks among the figures of a chain."""
+"""Name of the mean over tasks in the figures of a chain."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
     """A mean of paired differences with a 95% confidence interval (Student's t).
 
-    :param mean: mean over pairs of what is compared (the loss in nats per token, where negative is better; or the accuracy as a
-        share, where positive is better) minus the baseline's at the same seed.
-    :param low: lower end; `None` with fewer than two pairs.
-    :param high: upper end.
+    :param mean: mean over pairs of the metric (loss in nats per token, where negative is better; or accuracy as a share, where positive
+        is better) minus the baseline's at the same seed.
+    :param low: lower bound; `None` with fewer than two pairs.
+    :param high: upper bound.
     :param pairs: number of seeds at which both trials have a loss.
     """
 
@@ -43,12 +43,12 @@ class Interval:
 
     @property
     def pointlike(self) -> bool:
-        """Whether all pairs differ by exactly as much, as accuracies on few held-out images can: that is no certainty."""
+        """Whether all paired differences are equal, which happens with accuracies on few held-out images; this is not evidence."""
         return self.low is not None and self.low == self.high
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether it tells the two apart; one without width does not."""
+        """Whether the difference is significant; never for an interval without width."""
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0) and not self.pointlike
 
 
@@ -56,11 +56,11 @@ class Interval:
 class Cell:
     """All seeds of one placement at one learning rate.
 
-    Means are taken over the seeds that trained, or where none did over those that stalled: see :func:`alike`.
+    Means are taken over the seeds that trained, or if none did, over those that stalled: see :func:`alike`.
 
-    :param loss: mean held-out loss, nats per token or image; `None` without any.
-    :param loss_deviation: standard deviation of that loss over seeds; `None` with fewer than two.
-    :param figures: means of what else the last evaluations found, see :class:`~mixln.runs.outcome.Outcome`.
+    :param loss: mean held-out loss, nats per token or image; `None` if no trial has one.
+    :param loss_deviation: standard deviation of the loss over seeds; `None` with fewer than two.
+    :param figures: means of the other metrics of the last evaluations, see :class:`~mixln.runs.outcome.Outcome`.
     :param difference: paired difference from the baseline placement at the baseline's learning rate of the same column
         (best against best, common against common); `None` for the baseline itself or without pairs.
     """
@@ -85,7 +85,7 @@ class Cell:
 
     @property
     def mixed(self) -> bool:
-        """True if some seeds trained and others stalled: no mean is near any of them."""
+        """True if some seeds trained and others stalled; a mean over both would describe neither."""
         return self.finished > 0 and self.stalled > 0
 
 
@@ -93,11 +93,11 @@ class Cell:
 class PlacementSummary:
     """One row of the table.
 
-    :param placement: its text, for example `mix(0.25)`.
-    :param title: the name of the field, for example `Mix-LN`.
-    :param best: its best learning rate, compared with the baseline's best.
-    :param common: the learning rate that all placements share in the table, compared with the baseline there.
-    :param cells: every learning rate, in ascending order.
+    :param placement: its specification, for example `mix(0.25)`.
+    :param title: its name in the literature, for example `Mix-LN`.
+    :param best: cell of its best learning rate, compared with the baseline's best.
+    :param common: cell of the learning rate that all placements share in the table, compared with the baseline's there.
+    :param cells: the cells of all learning rates, in ascending order.
     """
 
     placement: str
@@ -110,10 +110,10 @@ class PlacementSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class FrequencyBaseline:
-    """What a model gets on what is held out that learnt only how frequent each token, or each class, is in the training data.
+    """Held-out metrics of a model that knows only the frequency of each token (unigram baseline) or class in the training data.
 
-    :param loss: nats per token, or per image.
-    :param figures: of images, the `accuracy` of naming the most frequent class.
+    :param loss: nats per token or image.
+    :param figures: for images, the `accuracy` of always predicting the most frequent class.
     """
 
     loss: float
@@ -128,14 +128,14 @@ class FrequencyBaseline:
 
 @dataclass(frozen=True, kw_only=True)
 class Interruption:
-    """Why a chain ended before its last step.
+    """Reason why a chain ended before its last step.
 
-    :param kind: `pretraining`: the trial left no model; `divergence`: a step diverged; `no-reward-model`: the baseline has none at this
+    :param kind: `pretraining`: the trial has no model; `divergence`: a step diverged; `no-reward-model`: the baseline has none at this
         seed; `error`.
-    :param step: the step's name; empty for the pre-training and for an error.
-    :param status: how the pre-training ended.
-    :param optimizer_step: at which the step diverged.
-    :param reason: why, as the training says; of an error, its text.
+    :param step: name of the step; empty for the pre-training and for an error.
+    :param status: status of the pre-training.
+    :param optimizer_step: optimizer step at which the training diverged.
+    :param reason: reason of the divergence, or text of the error.
     """
 
     kind: Literal["pretraining", "divergence", "no-reward-model", "error"]
@@ -147,12 +147,13 @@ class Interruption:
 
 @dataclass(frozen=True, kw_only=True)
 class ChainResult:
-    """How far one trial went.
+    """Result of the chain for one trial.
 
-    :param status: `finished`; `stopped` where a training diverged, which is a result; `failed` for an error.
-    :param interruption: why it did not get to the end; `None` if it did.
-    :param scores: without the answers to single questions, which lie in the trial's folder.
-    :param judge: the trial whose reward model trained it: one for all placements of a seed.
+    :param status: `finished`; `stopped` if a training diverged, which is a result; `failed` after an error.
+    :param interruption: why it did not complete the chain; `None` if it did.
+    :param finetuned: outcome of the fine-tuning, as `reward` and `rlhf` are of theirs; `None` if it did not take place.
+    :param scores: task scores, without the answers to single questions, which are in the trial's folder.
+    :param judge: folder name of the trial whose reward model was used, the same for all placements of a seed.
     """
 
     trial: Trial
@@ -169,7 +170,8 @@ class ChainResult:
 class Mean:
     """A mean over seeds.
 
-    :param low: lower end of its 95% interval (Student's t); `None` with fewer than two seeds.
+    :param low: lower bound of its 95% interval (Student's t); `None` with fewer than two seeds.
+    :param high: upper bound.
     :param difference: paired difference from the baseline over seeds; `None` for the baseline itself, or without a pair.
     """
 
@@ -184,8 +186,8 @@ class Mean:
 class ChainRow:
     """One placement, at its best learning rate of the pre-training.
 
-    :param figures: name → mean over seeds. Of tasks, the accuracy, and `average` over them; of a training, for example
-        `finetune loss`, `reward accuracy`, `rlhf reward`; a name that ends in ` before` is that of its start.
+    :param figures: name → mean over seeds: the accuracy of each task and their `average`, and metrics of trainings such as
+        `finetune loss`, `reward accuracy`, `rlhf reward`; names that end in ` before` are values before the training.
     """
 
     placement: str
@@ -196,11 +198,12 @@ class ChainRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Chain:
-    """All trials after all steps.
+    """Results of the chain.
 
-    :param steps: their names.
-    :param tasks: that were asked, in their order; `chance` is their chance level, by task and for `average`.
-    :param question_limit: questions of each task that were asked; `None` for all.
+    :param steps: names of the steps.
+    :param tasks: names of the evaluated tasks.
+    :param chance: task → its chance level, a share; also for `average`.
+    :param question_limit: maximum number of questions per task; `None` for all.
     """
 
     steps: tuple[str, ...]
@@ -214,11 +217,12 @@ class Chain:
 
 @dataclass(frozen=True, kw_only=True)
 class Misclassification:
-    """A held-out image that a model gets wrong.
+    """A held-out image that a model misclassifies.
 
-    :param image: a small PNG of it, in base64.
-    :param label: the name of its class, `predicted` of the one that the model names.
-    :param confidence: probability that the model gives to that, in [0, 1].
+    :param image: thumbnail, as a PNG in base64.
+    :param label: name of its class.
+    :param predicted: name of the predicted class.
+    :param confidence: predicted probability of that class, in [0, 1].
     """
 
     image: str
@@ -229,11 +233,11 @@ class Misclassification:
 
 @dataclass(frozen=True, kw_only=True)
 class PlacementPredictions:
-    """What the classifiers of a placement, at its best learning rate, say of the held-out images.
+    """Predictions of a placement's classifiers, at its best learning rate, on the held-out images.
 
-    :param reliability: of each bin of confidence, over the seeds that trained (all where none did): mean confidence,
-        accuracy, and how many answers are in it.
-    :param mistakes: of its lowest seed, those of which it is surest.
+    :param reliability: for each confidence bin, over the seeds that trained (all if none did): mean confidence, accuracy and number
+        of predictions.
+    :param mistakes: the most confident errors of its lowest seed.
     """
 
     placement: str
@@ -243,10 +247,11 @@ class PlacementPredictions:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialLength:
-    """How long each trial was trained.
+    """Training length of each trial.
 
     :param steps: optimizer steps.
-    :param amount: tokens or images seen; `passes` over the training data, where they are counted.
+    :param amount: tokens or images seen.
+    :param passes: passes over the training data; `None` for text.
     :param predicted: share of the tokens that are predicted; `None` for all.
     """
 
@@ -258,7 +263,7 @@ class TrialLength:
 
 @dataclass(frozen=True, kw_only=True)
 class DuplicatePlacement:
-    """Two texts that name the same placement of this model, such as `mix(0.25)` and `mix(3)` on 12 layers."""
+    """Two specifications of the same placement of this model, such as `mix(0.25)` and `mix(3)` on 12 layers."""
 
     first: str
     second: str
@@ -266,7 +271,7 @@ class DuplicatePlacement:
 
 @dataclass(frozen=True, kw_only=True)
 class VersionChange:
-    """A package whose version is not the same for all trials."""
+    """A package whose version changed during the experiment."""
 
     package: str
     before: str
@@ -278,7 +283,7 @@ class DiagnosisFailure:
     """A placement that could not be diagnosed.
 
     :param model: its label; `None` if no placement could be diagnosed.
-    :param error: why; empty if it has no finished trial with a checkpoint.
+    :param error: the error; empty if the placement has no finished trial with a checkpoint.
     """
 
     model: str | None
@@ -287,16 +292,16 @@ class DiagnosisFailure:
 
 @dataclass(frozen=True, kw_only=True)
 class UnequalSeeds:
-    """Placement → seed of the trial that was diagnosed, where they are not all the same."""
+    """The diagnosed trials have different seeds: placement → seed."""
 
     seeds: dict[str, int]
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunWarnings:
-    """What a comparison warns of.
+    """Warnings of a comparison.
 
-    :param risks: what is known against training its placements, before it began.
+    :param risks: known problems of training its placements.
     """
 
     risks: tuple[PlacementRisk, ...] = ()
@@ -317,19 +322,20 @@ RunWarning = PlacementRisk | DuplicatePlacement | VersionChange | DiagnosisFailu
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """A whole comparison: everything that the table, the figures and the page show.
+    """A complete comparison: all data of the table, the figures and the page.
 
-    What it shows is computed from it: see :func:`mixln.compare.findings.findings`.
+    Its findings are computed from it and not stored: see :func:`mixln.compare.findings.findings`.
 
     :param task: a name in :data:`mixln.compare.tasks.TASKS`.
-    :param settings: the settings of the experiment, as `experiment.json` holds them.
-    :param folder: of the experiment.
-    :param parameters: of the largest model.
-    :param length: of each trial's training.
-    :param text: that language models were trained on; `images` of classifiers.
-    :param diagnoses: what each layer contributes, for the trials that were diagnosed.
-    :param chain: what became of the trials in the steps after the pre-training; `None` without any.
-    :param answered: of image classifiers, what they say of held-out images.
+    :param settings: the settings of the experiment, as in `experiment.json`.
+    :param folder: folder of the experiment.
+    :param parameters: parameters of the largest model.
+    :param length: training length of each trial.
+    :param text: training text of language models.
+    :param images: training images of classifiers.
+    :param diagnoses: diagnoses of the trials that were diagnosed.
+    :param chain: results of the chain; `None` without one.
+    :param answered: predictions of image classifiers on held-out images.
     """
 
     task: str = "language"
@@ -356,7 +362,7 @@ class Summary:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """A different name for each placement: its title where that is enough, else its text, else its text and init."""
+        """A unique label for each placement: its title if that is unique, else its specification, else specification and init."""
         titles = Counter(row.title for row in self.placements)
         texts = Counter(row.placement for row in self.placements)
 
@@ -377,6 +383,6 @@ SUMMARY = Schema(
 
 
 def alike(results: Sequence[TrialResult]) -> list[TrialResult]:
-    """The trials that a mean may be taken over: those that trained, or where none did all others, never both."""
+    """The trials to average over: those that trained, or all if none did. A mean over both would describe neither."""
     finished = [result for result in results if result.status == "finished"]
     return finished or list(results)

@@ -1,4 +1,4 @@
-"""The settings of a comparison; nothing here needs torch."""
+"""Settings of a comparison. Nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from mixln.runs.trials import Trial
 from mixln.training.settings import EngineSettings, Parallel, ScratchSettings, TrainSettings, VisionTrainSettings
 
 GRID = ("placements", "learning_rates", "seeds")
-"""The axes of a comparison."""
+"""Axes of a comparison."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,21 +38,21 @@ class ExecutorSettings:
     """Where trials run."""
 
     jobs: Processes | None = None
-    """Trials side by side. By default one per GPU; without a GPU, one per core for small models."""
+    """Trials to run in parallel. By default one per GPU; without a GPU, one per core for small models."""
     executor: Literal["local", "ray"] = "local"
-    """Where trials run: in processes of this machine, or as tasks of a Ray cluster whose machines share --out and --cache."""
+    """Run trials in processes on this machine (local), or as tasks on a Ray cluster whose machines share --out and --cache (ray)."""
     ray_address: str | None = None
-    """The cluster, for example auto or ray://head:10001. By default the one that this machine belongs to, else a new local one."""
+    """Address of the cluster, for example auto or ray://head:10001. By default this machine's cluster, or else a new local one."""
     cpus_per_trial: Processes = 1
-    """CPU cores of a trial on a Ray cluster."""
+    """CPU cores per trial on a Ray cluster."""
     gpus_per_trial: Annotated[int, Range(least=0, most=1, rule="must be 0 or 1", interval=True)] = 0
-    """GPUs of a trial on a Ray cluster: 0 or 1."""
+    """GPUs per trial on a Ray cluster: 0 or 1."""
 
     def __post_init__(self) -> None:
         check_numbers(self)
         if self.executor != "ray" and (self.ray_address, self.cpus_per_trial, self.gpus_per_trial) != (None, 1, 0):
             raise SettingsError(
-                "ray-address, cpus-per-trial and gpus-per-trial are for --executor ray; add it, or leave them out"
+                "ray-address, cpus-per-trial and gpus-per-trial apply only to --executor ray; add it, or omit them"
             )
 
 
@@ -62,11 +62,11 @@ class ExperimentSettings(Partial):
 
     init: str | None = None
     """Initialisation, for example normal, megatron or scaled-embed+normal; `mixln placements` lists them.
-    By default each placement has its recommended one."""
+    By default, the one recommended for each placement."""
     out: Annotated[Path, NEUTRAL] = Path("runs/default")
-    """Folder of the experiment: trials, figures, report.html. If it holds an experiment, options that are not given are taken from it."""
+    """Folder of the experiment: trials, figures, report.html. If it holds an experiment, options that are not given keep its values."""
     extend: Annotated[bool, NEUTRAL] = False
-    """Add placements, learning rates or seeds to the experiment in --out; its finished trials are kept."""
+    """Add placements, learning rates or seeds to the experiment in --out, and keep its finished trials."""
     cache: Annotated[Path, NEUTRAL] = field(default_factory=lambda: Path("~/.cache/mixln"))
     """Folder for prepared text and images, shared by all experiments."""
     engine: Annotated[EngineSettings, NEUTRAL, tyro.conf.arg(name="")] = field(default_factory=EngineSettings)
@@ -77,10 +77,10 @@ class LanguageSettings:
     """A language model, its text and its training."""
 
     model: str = "tiny"
-    """A preset (tiny, olmoe-tiny, 9m, 20m, 35m, 60m, 71m, 130m, 250m, 350m, 1b, 7b, and those of recipes) or the path of a config.json of
-    a family that can be placed: Llama, Mistral, Qwen3, OLMo 2, Gemma 3, GPT-2, and with experts OLMoE, Mixtral, Qwen3-MoE."""
+    """A preset (tiny, olmoe-tiny, 9m, 20m, 35m, 60m, 71m, 130m, 250m, 350m, 1b, 7b, and those of recipes), or the path of a config.json of
+    a supported family: Llama, Mistral, Qwen3, OLMo 2, Gemma 3, GPT-2, or with experts OLMoE, Mixtral, Qwen3-MoE."""
     layers: Layers | None = None
-    """Number of layers in place of the model's."""
+    """Number of layers; by default the model's."""
     text: Annotated[TextSettings, tyro.conf.arg(name="")] = field(default_factory=TextSettings)
     training: Annotated[TrainSettings, tyro.conf.arg(name="")] = field(default_factory=TrainSettings)
 
@@ -99,15 +99,15 @@ class GridSettings(ExperimentSettings, ABC):
     """Placements to compare; `mixln placements` lists them. Quote those with brackets or a star.
     Default: those of the experiment in --out, or pre post "mix(0.25)" "hybrid*"."""
     learning_rates: Annotated[tuple[Positive, ...], NEUTRAL] = ()
-    """Peak learning rates; each placement is trained at each.
+    """Peak learning rates; every placement is trained at each.
     Default: those of the experiment in --out, or 3e-3 (1e-3 for images)."""
     seeds: Annotated[tuple[Seed, ...], NEUTRAL] = ()
-    """Each seed decides initial weights and data order, the same for all placements.
+    """Seeds of the initial weights and the data order; every placement is trained with each.
     Default: those of the experiment in --out, or 0 1."""
     baseline: Annotated[str | None, NEUTRAL] = None
-    """The placement that the others are compared with; by default the first."""
+    """Placement that the others are compared with; by default the first."""
     diagnose: Annotated[bool, NEUTRAL] = False
-    """Also measure what each layer contributes, in the best trial of each placement; half a minute for a small model."""
+    """Also measure the contribution of each layer, in the best trial of each placement. Takes half a minute for a small model."""
     after: Annotated[ChainSettings, NEUTRAL, tyro.conf.Suppress] = field(default_factory=ChainSettings)
     execution: Annotated[ExecutorSettings, NEUTRAL, tyro.conf.arg(name="")] = field(default_factory=ExecutorSettings)
 
@@ -130,7 +130,7 @@ class GridSettings(ExperimentSettings, ABC):
             )
 
     def with_grid(self, grid: dict[str, list[Any]]) -> Self:
-        """The same settings on this grid; an axis that is still empty takes its default."""
+        """The same settings on this grid; an empty axis gets its default."""
         axes = {name: tuple(values) or self.DEFAULTS[name] for name, values in grid.items()}
         return dataclasses.replace(self, extend=False, **axes)
 
@@ -140,7 +140,7 @@ class GridSettings(ExperimentSettings, ABC):
         return self.placements[0] if self.baseline is None else self.baseline
 
     def trials(self, inits: dict[str, str]) -> list[Trial]:
-        """Every trial: seed by seed and learning rate by learning rate, so that an early look has all placements.
+        """Every trial, by seed, then learning rate, then placement, so that partial results cover all placements.
 
         :param inits: placement → name of its initialisation.
         """
@@ -152,7 +152,7 @@ class GridSettings(ExperimentSettings, ABC):
         ]
 
     def shared(self) -> dict[str, Any]:
-        """The settings that decide the numbers of every trial of the experiment, as JSON."""
+        """The settings that affect the results of every trial, as JSON."""
         return decisive(self)
 
     def grid(self) -> dict[str, list[Any]]:
@@ -162,10 +162,10 @@ class GridSettings(ExperimentSettings, ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class CompareSettings(LanguageSettings, GridSettings):
-    """Train placements × learning rates × seeds on equal terms and report which won, with intervals.
+    """Train placements × learning rates × seeds on equal terms, and report the best with confidence intervals.
 
-    Without arguments: four placements of a small 12-layer Llama, two seeds, on the text that comes with mixln, in a few
-    minutes on two cores. Run the same command again to finish what was cut off; nothing is repeated.
+    Without arguments: four placements of a small 12-layer Llama, two seeds, on the text included in mixln; takes a few
+    minutes on two cores. If it is interrupted, run the same command again: finished trials are kept, the others resume.
     """
 
     DEFAULTS: ClassVar[dict[str, tuple[Any, ...]]] = {
@@ -174,8 +174,8 @@ class CompareSettings(LanguageSettings, GridSettings):
         "seeds": (0, 1),
     }
     task: Annotated[str, NEUTRAL] = "language"
-    """The task: language (the next token), masked-lm (hidden tokens) or vision (the class of an image). The others have options of their
-    own: mixln compare --task vision --help."""
+    """Task: language (predict the next token), masked-lm (predict masked tokens) or vision (classify images). The options depend on the
+    task; see for example mixln compare --task vision --help."""
     training: Annotated[TrainSettings, tyro.conf.arg(name="")] = field(default_factory=TrainSettings)
     after: Annotated[ChainSettings, NEUTRAL, tyro.conf.arg(name="")] = field(default_factory=ChainSettings)
 
@@ -183,7 +183,7 @@ class CompareSettings(LanguageSettings, GridSettings):
         super().__post_init__()
         if self.steps > MOST_STEPS:
             raise SettingsError(
-                f"tokens must come to at most {MOST_STEPS:,} steps, got {self.steps:,}; lower them, or raise --batch-size"
+                f"tokens must make at most {MOST_STEPS:,} steps, got {self.steps:,}; lower --tokens, or raise --batch-size"
             )
 
     @property
@@ -197,35 +197,35 @@ class CompareSettings(LanguageSettings, GridSettings):
         return self.steps * self.training.batch_size * self.text.sequence_length
 
     def shared(self) -> dict[str, Any]:
-        """As above, with the steps that the tokens come to."""
+        """As in the base class, with `tokens` converted to optimizer steps: both ways of giving the length are one request."""
         shared = super().shared()
         return {**shared, "training": {**shared["training"], "steps": self.steps, "tokens": None}}
 
 
 @dataclass(frozen=True, kw_only=True)
 class VisionCompareSettings(GridSettings):
-    """Train image classifiers, placements × learning rates × seeds, on equal terms and report which won, with intervals.
+    """Train image classifiers, placements × learning rates × seeds, on equal terms, and report the best with confidence intervals.
 
-    Without arguments: four placements of a small 12-layer vision transformer, two seeds, on the 60,000 pieces of clothing of
-    Fashion-MNIST. Run the same command again to finish what was cut off; nothing is repeated.
+    Without arguments: four placements of a small 12-layer vision transformer, two seeds, on the 60,000 training images of
+    Fashion-MNIST. If it is interrupted, run the same command again: finished trials are kept, the others resume.
     """
 
     DEFAULTS: ClassVar[dict[str, tuple[Any, ...]]] = {**CompareSettings.DEFAULTS, "learning_rates": (1e-3,)}
     task: Annotated[str, NEUTRAL] = "vision"
-    """The task: language, masked-lm or vision. Each has options of its own: mixln compare --help."""
+    """Task: language, masked-lm or vision. The options depend on the task; see mixln compare --help."""
     out: Annotated[Path, NEUTRAL] = Path("runs/vision")
     """Folder of the experiment: trials, figures, report.html."""
     model: str = "vit-micro"
-    """A preset (vit-micro for small images; vit-tiny, vit-small, vit-base for 224 × 224) or the path of a ViT's config.json."""
+    """A preset (vit-micro for small images; vit-tiny, vit-small, vit-base for 224 × 224 pixels), or the path of a ViT's config.json."""
     image_size: Pixels | None = None
-    """Height and width that the model takes, pixels; images of other sizes are resized. Left out, the model's."""
+    """Height and width of the model's input, pixels; images of other sizes are resized. By default the model's."""
     patch_size: Pixels | None = None
-    """Height and width of a patch, pixels. Left out, the model's."""
+    """Height and width of a patch, pixels; by default the model's."""
     num_channels: Literal[1, 3] | None = None
-    """1 for grey images, 3 for colour; others are converted. Left out, the model's."""
+    """1 for grey images, 3 for colour; other images are converted. By default the model's."""
     stochastic_depth: Share = 0.0
-    """Probability that a branch of the last layer is left out for a sample while training; it rises to this in equal steps from 0
-    in the first layer (arXiv:1603.09382)."""
+    """Probability, during training, of dropping a branch of the last layer for a sample; it increases linearly over the layers, from 0
+    in the first (arXiv:1603.09382)."""
     images: Annotated[ImageSettings, tyro.conf.arg(name="")] = field(default_factory=ImageSettings)
     augment: Annotated[AugmentSettings, tyro.conf.arg(name="")] = field(default_factory=AugmentSettings)
     training: Annotated[VisionTrainSettings, tyro.conf.arg(name="")] = field(default_factory=VisionTrainSettings)
@@ -233,31 +233,31 @@ class VisionCompareSettings(GridSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.after.chain:
-            raise SettingsError(f"chain is for language models only; leave out {', '.join(self.after.chain)}")
+            raise SettingsError(f"chain is for --task language only; omit {', '.join(self.after.chain)}")
 
     @property
     def sizes(self) -> dict[str, int | None]:
-        """What is asked of the model's images, in place of its own."""
+        """Sizes of the model's images; `None` keeps the model's own."""
         return {"image_size": self.image_size, "patch_size": self.patch_size, "num_channels": self.num_channels}
 
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainSettings(LanguageSettings, ExperimentSettings):
-    """Train one model: one trial of `mixln compare`, with its settings and into such an experiment, on all devices together.
+    """Train one model on all devices: a single trial of `mixln compare`, with the same settings and the same kind of folder.
 
-    Several devices are started by torchrun or accelerate: torchrun --nproc-per-node 8 -m mixln pretrain …
+    For several devices, start it with torchrun or accelerate: torchrun --nproc-per-node 8 -m mixln pretrain …
     """
 
     out: Path = Path("runs/pretrain")
     """Folder of the experiment: trial, figures, report.html."""
     placement: str = "pre"
-    """Where the norms are; `mixln placements` lists what there is."""
+    """Placement of the norms; `mixln placements` lists them."""
     learning_rate: Positive = 3e-3
     """Peak learning rate."""
     seed: Seed = 0
-    """Decides initial weights and data order."""
+    """Seed of the initial weights and the data order."""
     parallel: Parallel = "ddp"
-    """What each of several processes holds: the whole model (ddp), or a share of its weights, gradients and optimizer (fsdp)."""
+    """With several processes: each holds the complete model (ddp), or a shard of the weights, gradients and optimizer state (fsdp)."""
 
     def __post_init__(self) -> None:
         check_numbers(self)
@@ -265,7 +265,7 @@ class PretrainSettings(LanguageSettings, ExperimentSettings):
         self.engine.check(self.parallel)
 
     def comparison(self) -> CompareSettings:
-        """The comparison that has only this trial."""
+        """The comparison with only this trial."""
         return CompareSettings(
             model=self.model,
             layers=self.layers,

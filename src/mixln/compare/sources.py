@@ -1,4 +1,4 @@
-"""Models by name, those of a comparison among them: a trial's folder, one of its checkpoints, or a whole experiment."""
+"""Finds models by name, including those of a comparison: a trial's folder, one of its checkpoints, or an experiment."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ log = logging.getLogger(__name__)
 
 
 def find(name: str, *, cache: Path, pickled: bool = False) -> list[Source]:
-    """Finds the models that a name stands for, without their weights.
+    """Finds the models of a name, without loading their weights.
 
-    :param name: an experiment's folder, which stands for one trial a placement: at its best learning rate, the lowest
-        seed; a trial's folder, or one of its checkpoints; or any name that :func:`mixln.hosts.sources.find_model` takes.
+    :param name: an experiment's folder, which gives one trial per placement, see :func:`representatives`; a trial's folder, or one of
+        its checkpoints; or any name that :func:`mixln.hosts.sources.find_model` accepts.
     :param cache: folder under which GGUF files are converted.
-    :param pickled: take a model whose weights are there as a pickle only, too.
-    :raises StoreError: if a trial has no checkpoint to look at; :class:`CheckpointError` if there is no such model.
+    :param pickled: also accept a model whose weights exist only as a pickle.
+    :raises StoreError: if a trial has no checkpoint.
+    :raises CheckpointError: if there is no such model.
     """
     folder = Path(os.path.expanduser(name)).absolute()
     if (folder / EXPERIMENT).is_file():
@@ -44,10 +45,11 @@ def find(name: str, *, cache: Path, pickled: bool = False) -> list[Source]:
 
 @dataclass(frozen=True, kw_only=True)
 class Representatives:
-    """The trials that stand for the placements of an experiment.
+    """One trial for each placement of an experiment.
 
-    :param sources: placement → the model of its trial; `seeds` are those of the trials.
-    :param missing: placement → why it has none; empty if it has no finished trial.
+    :param sources: placement → model of its trial.
+    :param seeds: placement → seed of its trial.
+    :param missing: placement without a trial → the reason; empty if none has finished.
     """
 
     sources: dict[str, Source]
@@ -58,14 +60,14 @@ class Representatives:
 def representatives(name: str, folder: Path, cache: Path) -> Representatives:
     """Finds, for each placement of an experiment, the trial at its best learning rate with the lowest seed.
 
-    :param name: as the experiment was named.
+    :param name: the name by which the user gave the experiment.
     :raises StoreError: if no placement has one.
     """
     placements = (Store(folder).read() or {})["grid"]["placements"]
     ended = {path.parent: _result(path.parent) for path in sorted(folder.glob(f"*/{TRIAL}"))}
-    trained = {result.trial: (place, result) for place, result in ended.items() if result and result.loss is not None}
+    trained = {result.trial: (path, result) for path, result in ended.items() if result and result.loss is not None}
     if not trained:
-        raise StoreError(f"experiment {name} has no finished trial; run its mixln compare to the end first")
+        raise StoreError(f"experiment {name} has no finished trial; finish its mixln compare first")
     sources: dict[str, Source] = {}
     seeds: dict[str, int] = {}
     missing: dict[str, str] = {}
@@ -82,26 +84,26 @@ def representatives(name: str, folder: Path, cache: Path) -> Representatives:
             missing[placement] = str(error)
     if not sources:
         raise StoreError(
-            f"experiment {name} has no trial with a checkpoint; run its mixln compare again in another folder"
+            f"experiment {name} has no trial with a checkpoint; run its mixln compare again in a new folder"
         )
     return Representatives(sources=sources, seeds=seeds, missing=missing)
 
 
 def _of_experiment(name: str, folder: Path, cache: Path) -> list[Source]:
-    found = representatives(name, folder, cache)
-    for placement, reason in found.missing.items():
+    chosen = representatives(name, folder, cache)
+    for placement, reason in chosen.missing.items():
         if reason:
-            log.info(f"{reason}; {placement} is left out")
+            log.info(f"{reason}; {placement} is skipped")
         else:
-            log.info(f"{name}: {placement} has no finished trial and is left out")
-    if len(set(found.seeds.values())) > 1:
-        which = ", ".join(f"{placement} {seed}" for placement, seed in found.seeds.items())
-        log.info(f"{name}: not all placements are shown by the same seed, but by the lowest that trained: {which}")
-    return list(found.sources.values())
+            log.info(f"{name}: {placement} has no finished trial and is skipped")
+    if len(set(chosen.seeds.values())) > 1:
+        seeds = ", ".join(f"{placement} {seed}" for placement, seed in chosen.seeds.items())
+        log.info(f"{name}: the seeds of the placements differ; each is the lowest that trained: {seeds}")
+    return list(chosen.sources.values())
 
 
 def _representative(results: list[TrialResult]) -> Trial:
-    """Of one placement's trials, the lowest finished seed at the learning rate with the most finished, then the lowest mean loss."""
+    """The lowest finished seed, at the learning rate with the most finished trials; among equals, the one with the lowest mean loss."""
     rates: dict[float, list[TrialResult]] = {}
     for result in results:
         rates.setdefault(result.trial.learning_rate, []).append(result)
@@ -117,21 +119,21 @@ def _of_trial(name: str, folder: Path, cache: Path) -> Source:
     if result is not None and result.loss is not None:
         checkpoint = folder / f"checkpoint-{result.step}"
         if not (checkpoint / "config.json").is_file():
-            raise StoreError(f"trial {folder} has finished, but its {checkpoint.name} is gone; name another trial")
+            raise StoreError(f"trial {folder} has finished, but its {checkpoint.name} is missing; choose another trial")
         return _of_checkpoint(name, checkpoint, cache)
-    if whole := sealed(folder):
-        return _of_checkpoint(name, whole[-1][1], cache)
+    if complete := sealed(folder):
+        return _of_checkpoint(name, complete[-1][1], cache)
     if result is None:
         raise StoreError(
-            f"trial {folder} has not finished and has no complete checkpoint; run its mixln compare to the end first"
+            f"trial {folder} has not finished and has no complete checkpoint; finish its mixln compare first"
         )
-    raise StoreError(f"trial {folder} {result.status} and left no checkpoint: {result.reason}; name another trial")
+    raise StoreError(f"trial {folder} {result.status} and has no checkpoint: {result.reason}; choose another trial")
 
 
 def _of_checkpoint(name: str, checkpoint: Path, cache: Path) -> Source:
     folder = checkpoint.parent
-    if found := changed(checkpoint):
-        raise StoreError(f"{checkpoint} is not as it was written: {found}; put it back, or name another trial")
+    if change := changed(checkpoint):
+        raise StoreError(f"{checkpoint} is corrupt: {change}; restore it, or choose another trial")
     trial, result = read_trial(folder), _result(folder)
     title = f"{trial.placement}, seed {trial.seed}"
     if result is None or checkpoint.name != f"checkpoint-{result.step}":
@@ -139,13 +141,13 @@ def _of_checkpoint(name: str, checkpoint: Path, cache: Path) -> Source:
     elif result.status != "finished":
         title += f", {result.status}"
     source = replace(find_model(str(checkpoint), cache=cache), name=name, title=title)
-    if not (folder.parent / EXPERIMENT).is_file():  # it was taken out of its experiment
+    if not (folder.parent / EXPERIMENT).is_file():  # the trial's folder was moved out of its experiment
         return source
     experiment = Store(folder.parent).read() or {}
     try:
         return task_of(experiment).trained_on(experiment, source)
     except (ValueError, KeyError) as error:
-        path, remedy = folder.parent / EXPERIMENT, "run its mixln compare again in another folder"
+        path, remedy = folder.parent / EXPERIMENT, "run its mixln compare again in a new folder"
         raise StoreError(unreadable(path, error, remedy)) from error
 
 

@@ -1,4 +1,4 @@
-"""The statistics of a comparison, over seeds: of losses, or of whatever its metric takes."""
+"""Statistics of a comparison over seeds, for any metric."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def paired_difference(values: dict[int, float], baseline: dict[int, float]) -> I
 
 def t_interval(values: Sequence[float]) -> tuple[float, float | None, float | None]:
     """The mean of n values with Student's t interval, mean ± t_{0.975, n−1} · s / √n; no interval of a single one."""
-    from scipy import stats  # which takes long to import, and is not needed to show stored results
+    from scipy import stats  # slow to import, and not needed to show stored results
 
     mean, count = float(np.mean(values)), len(values)
     if count < 2:
         return mean, None, None
-    if len(set(values)) == 1:  # of equal values, no rounding error
+    if len(set(values)) == 1:  # exact: np.mean and np.std of equal values may have rounding errors
         return values[0], values[0], values[0]
     reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1) * np.std(values, ddof=1) / math.sqrt(count))
     return mean, mean - reach, mean + reach
@@ -51,13 +51,13 @@ def summarise(
     baseline: str,
     titles: dict[str, str],
 ) -> tuple[PlacementSummary, ...]:
-    """One row a placement: its best learning rate against the baseline's best, and both at the common one.
+    """One row per placement: its best learning rate against the baseline's best, and both at the common learning rate.
 
-    The best learning rate is the one with the best mean (the lowest loss, the highest accuracy) among those with the most trials
-    that trained. The common one is the learning rate at which the most trials of all placements trained, and among those the one
-    with the best mean over placements: it is fair to none, and the same for all.
+    The best learning rate is the one with the most trials that trained and, among equals, the best mean (lowest loss or highest
+    accuracy). The common learning rate is the one at which the most trials of all placements trained and, among equals, the one with
+    the best mean over placements; it may suit some placements better than others.
 
-    :param titles: placement → name of the field.
+    :param titles: placement → its name in the literature.
     """
     rates = sorted(learning_rates)
     cells = {p: {rate: _cell(trials, p, rate) for rate in rates} for p in placements}
@@ -68,8 +68,8 @@ def summarise(
         cell = cells[placement][rate]
         if placement == baseline:
             return cell
-        mine, its = _values(trials, metric, placement, rate), _values(trials, metric, baseline, baseline_rate)
-        return replace(cell, difference=paired_difference(mine, its))
+        own, reference = _values(trials, metric, placement, rate), _values(trials, metric, baseline, baseline_rate)
+        return replace(cell, difference=paired_difference(own, reference))
 
     return tuple(
         PlacementSummary(
@@ -85,17 +85,17 @@ def summarise(
 
 
 def order(row: PlacementSummary, metric: Metric[Measured]) -> tuple[int, float]:
-    """Sorts placements, the first first: most seeds that trained, then the best mean. A mean over the seeds that survived must not
-    beat one over all of them."""
+    """Sort key of placements, best first: the most seeds that trained, then the best mean. Otherwise a mean over the seeds that survived
+    could beat a mean over all seeds."""
     return _rank(row.best, metric)
 
 
 def runner_up(
     trials: Sequence[TrialResult], rows: Sequence[PlacementSummary], metric: Metric[Measured]
 ) -> tuple[PlacementSummary, Interval] | None:
-    """The second placement that trained and its paired difference from the first, each at its best learning rate.
+    """The second-best placement that trained, and its paired difference from the best, each at its best learning rate.
 
-    :returns: `None` without two that trained at a common seed.
+    :returns: `None` if no two placements trained at a common seed.
     """
     trained = sorted((row for row in rows if row.best.finished), key=lambda row: order(row, metric))
     first, second = [*trained, None, None][:2]
@@ -107,13 +107,13 @@ def runner_up(
 
 
 def trials_of(trials: Sequence[TrialResult], placement: str, rate: float) -> list[TrialResult]:
-    """Those of one placement at one learning rate."""
+    """The trials of one placement at one learning rate."""
     return [r for r in trials if r.trial.placement == placement and r.trial.learning_rate == rate]
 
 
 def _values(trials: Sequence[TrialResult], metric: Metric[Measured], placement: str, rate: float) -> dict[int, float]:
-    found = {r.trial.seed: metric.value(r) for r in alike(trials_of(trials, placement, rate))}
-    return {seed: value for seed, value in found.items() if value is not None}
+    values = {r.trial.seed: metric.value(r) for r in alike(trials_of(trials, placement, rate))}
+    return {seed: value for seed, value in values.items() if value is not None}
 
 
 def _cell(trials: Sequence[TrialResult], placement: str, rate: float) -> Cell:

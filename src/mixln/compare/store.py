@@ -1,6 +1,6 @@
-"""The run store: one folder an experiment, one folder a trial in it, see :mod:`mixln.runs.trials`.
+"""The folder of an experiment, with a subfolder for each trial (see :mod:`mixln.runs.trials`).
 
-experiment.json      everything needed to run it again
+experiment.json      everything needed to run the experiment again
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ EXPERIMENT = "experiment.json"
 
 @dataclass(frozen=True, kw_only=True)
 class ExperimentGrid:
-    """The three axes."""
+    """The axes of an experiment."""
 
     placements: tuple[str, ...]
     learning_rates: tuple[float, ...]
@@ -30,7 +30,7 @@ class ExperimentGrid:
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """The form of `experiment.json`. It has a text or images."""
+    """The content of `experiment.json`. Either `text` or `images` is set, depending on the task."""
 
     settings: dict[str, Any]
     grid: ExperimentGrid
@@ -45,9 +45,9 @@ class Experiment:
 
 
 def _upgraded(entries: dict[str, Any]) -> dict[str, Any]:
-    """Version 1 had the hardware in words."""
-    kept = {name: entry for name, entry in entries.items() if name != "machine"}
-    return {**kept, "hardware": to_json(former_hardware(entries.get("machine", "")))}
+    """Version 1 described the hardware in words."""
+    others = {name: entry for name, entry in entries.items() if name != "machine"}
+    return {**others, "hardware": to_json(former_hardware(entries.get("machine", "")))}
 
 
 EXPERIMENT_RUN = RunKind(
@@ -59,7 +59,7 @@ EXPERIMENT_RUN = RunKind(
 def provenance_of(present: dict[str, Any]) -> Provenance:
     """The provenance of an experiment.
 
-    :param present: what its `experiment.json` holds.
+    :param present: content of its `experiment.json`.
     """
     experiment = from_json(Experiment, present)
     return Provenance(
@@ -72,14 +72,14 @@ def provenance_of(present: dict[str, Any]) -> Provenance:
 class Store:
     """The folder of one experiment.
 
-    :param folder: it need not exist yet.
+    :param folder: need not exist yet.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.run = folder, RunFolder(folder, EXPERIMENT_RUN)
 
     def read(self) -> dict[str, Any] | None:
-        """The experiment that lies here; `None` if the folder is free.
+        """The content of `experiment.json`; `None` if the folder is empty or does not exist.
 
         :raises StoreError: if the folder holds something else.
         """
@@ -87,49 +87,49 @@ class Store:
         return None if present is None else to_json(present)
 
     def check(self, shared: dict[str, Any], grid: dict[str, list[Any]], *, extend: bool) -> dict[str, list[Any]]:
-        """Compares an experiment with what lies here, and returns the grid to run.
+        """Compares a request with the experiment in the folder, and returns the grid to run.
 
-        :param shared: what all trials share, as far as it is known yet: settings, then text and model too.
+        :param shared: the part of the request that all trials share, as far as it is known: first settings, later also data and model.
         :param grid: axis → values.
-        :param extend: allow the grid to grow; an empty axis then stays as it is.
-        :raises StoreError: if another experiment lies here; it names the first difference.
+        :param extend: allow the grid to grow; an empty axis keeps its values.
+        :raises StoreError: if the folder holds a different experiment; names the first difference.
         """
         present = self.read()
         if present is None:
             return grid
         for part, words in PARTS.items():
-            here = to_json(shared.get(part, present.get(part)))
-            if found := difference(present.get(part) or {}, here or {}):
-                raise self.run.another(f"{words}{found}")
+            here = to_json(shared.get(part, present.get(part)))  # a part that is not known yet is not compared
+            if change := difference(present.get(part) or {}, here or {}):
+                raise self.run.another(f"{words}{change}")
         if present["grid"] == grid:
             return grid
         if not extend:
             axis = next(name for name in grid if present["grid"][name] != grid[name])
             raise self.run.another(
-                f"{axis.replace('_', '-')} there {present['grid'][axis]}, here {grid[axis]}",
+                f"{axis.replace('_', '-')} was {present['grid'][axis]}, now {grid[axis]}",
                 "choose another --out, or add --extend to add to it",
             )
         return {name: list(dict.fromkeys([*present["grid"][name], *values])) for name, values in grid.items()}
 
     def create(self, experiment: dict[str, Any]) -> None:
-        """Writes `experiment.json`, or its new grid."""
+        """Writes `experiment.json`."""
         self.run.begin(to_json(from_json(Experiment, to_json(experiment))))
 
     def trial_folder(self, trial: Trial) -> Path:
-        """Where a trial lies; the folder's name says what it is."""
+        """Folder of a trial, named after placement, learning rate and seed."""
         return self.folder / f"{slug(trial.placement)}_lr{trial.learning_rate!r}_seed{trial.seed}"
 
     def add(self, trial: Trial, shared: dict[str, Any] | None = None) -> Path:
-        """Makes a trial's folder with its `trial.json`, see :func:`~mixln.runs.trials.claim`."""
+        """Creates a trial's folder with its `trial.json`, see :func:`~mixln.runs.trials.claim`."""
         folder = self.trial_folder(trial)
         claim(folder, trial, shared)
         return folder
 
     def result(self, trial: Trial, shared: dict[str, Any] | None = None) -> TrialResult | None:
-        """The result of a trial; `None` if it has not ended, or failed and is to be tried again.
+        """The result of a trial; `None` if it has not ended, or failed and will be retried.
 
-        :param shared: what all trials of the experiment share.
-        :raises StoreError: if `result.json` is corrupt, or the folder holds another trial, or one of another experiment.
+        :param shared: the part of the request that all trials share.
+        :raises StoreError: if `result.json` is corrupt, or the folder holds another trial or belongs to another experiment.
         """
         folder = self.trial_folder(trial)
         result = read_result(folder, trial=trial)

@@ -1,7 +1,7 @@
-"""Images as a training sees them: in an order of their own each epoch, cropped, changed and mixed, as a function of seed and draw.
+"""Shuffling, cropping, augmentation and mixing of training images, as a function of the seed and the number of the draw.
 
-Whatever the placement, the number of processes or where the training was cut off: the k-th image drawn is the same, and so is
-what becomes of it. Shapes: B batch, C channels, S height and width, K classes.
+The k-th image drawn and its augmentation are the same for every placement and number of processes, and after a resumption.
+Shapes: B batch, C channels, S height and width, K classes.
 """
 
 from __future__ import annotations
@@ -26,22 +26,23 @@ from mixln.data.settings import AugmentSettings
 from mixln.errors import SettingsError
 
 RATIO = (3 / 4, 4 / 3)
-"""Width over height of a random crop, as torchvision and timm draw it."""
+"""Range of width / height of a random crop, as in torchvision and timm."""
 TRIES = 10
+"""Attempts to draw a crop that fits into the image, as in torchvision."""
 CENTRE = 0.875
-"""Share of the shorter side of an image of another size that an evaluation looks at, in its middle, as in the ConvNeXt recipe."""
+"""Centre crop for evaluation as a share of the shorter side, for images of another size than the model's; as in the ConvNeXt recipe."""
 OPERATIONS = 2
-"""Of RandAugment, on each image."""
+"""RandAugment operations per image."""
 Box = tuple[float, float, float, float]
-"""Left, top, right and bottom, pixels."""
+"""Left, top, right and bottom in pixels."""
 
 
 @dataclass(frozen=True)
 class ShuffledImages(Dataset[dict[str, Any]]):
-    """The training images in the order in which they are drawn: each once an epoch, less those of a last batch that is not full.
+    """Training images in shuffled order, each once per epoch. The last batch of an epoch is dropped if it is not full.
 
-    :param seed: decides the order and the crops.
-    :param draws: how many; more than there are images begin the next epoch.
+    :param seed: determines the order and the crops.
+    :param draws: number of images to draw, over any number of epochs.
     :param crop: smallest share of the area that a crop keeps.
     """
 
@@ -68,7 +69,7 @@ class ShuffledImages(Dataset[dict[str, Any]]):
 
 @dataclass(frozen=True)
 class CentreCrops(Dataset[dict[str, Any]]):
-    """Images as they are evaluated: as they are where they have the model's size, else their middles, resized."""
+    """Evaluation images: unchanged if they have the model's size, otherwise centre-cropped and resized."""
 
     pictures: ImageDataset
     size: int
@@ -90,7 +91,7 @@ def _order(count: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def _crop(size: tuple[int, int], least: float, draw: np.random.Generator) -> Box:
-    """A random box of at least this share of the area, of a ratio within :data:`RATIO`; the middle where none fits."""
+    """A random box with at least the share `least` of the area and a ratio within :data:`RATIO`; the centre square if none fits."""
     width, height = size
     low, high = map(math.log, RATIO)
     for _ in range(TRIES):
@@ -103,7 +104,7 @@ def _crop(size: tuple[int, int], least: float, draw: np.random.Generator) -> Box
 
 
 def _middle(size: tuple[int, int], share: float) -> Box:
-    """The square in the middle with this share of the shorter side."""
+    """The centre square with this share of the shorter side."""
     width, height = size
     side = share * min(width, height)
     left, top = (width - side) / 2, (height - side) / 2
@@ -121,15 +122,14 @@ def _channels_first(picture: Image.Image) -> Tensor:
 
 @dataclass(frozen=True)
 class ImageCollator:
-    """Makes a batch of what :class:`ShuffledImages` or :class:`CentreCrops` gives: normalised, and of the former flipped, changed,
-    blanked and mixed."""
+    """Collates and normalises images; those of :class:`ShuffledImages`, which have a `draw`, are augmented and mixed."""
 
     info: ImagesInfo
     augment: AugmentSettings
     seed: int
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-        """`pixel_values` (B, C, S, S) float32, and `labels`: (B,), or (B, K) where images were mixed."""
+        """`pixel_values` (B, C, S, S) float32, and `labels`: (B,), or (B, K) if images were mixed."""
         pixels = torch.stack([row["pixel_values"] for row in rows]).float() / 255
         labels = torch.tensor([row["labels"] for row in rows])
         if "draw" in rows[0]:
@@ -141,7 +141,7 @@ class ImageCollator:
                 if alphas:
                     mix = list(alphas)[int(torch.randint(len(alphas), ()))]
                     pixels, labels = mixed(mix, alphas[mix], pixels, labels, len(self.info.classes))
-        mean, deviation = (torch.tensor(each).view(1, -1, 1, 1) for each in (self.info.mean, self.info.deviation))
+        mean, deviation = (torch.tensor(values).view(1, -1, 1, 1) for values in (self.info.mean, self.info.deviation))
         return {"pixel_values": (pixels - mean) / deviation, "labels": labels}
 
     @cached_property
@@ -153,28 +153,28 @@ class ImageCollator:
         import kornia.augmentation as kornia
         from kornia.augmentation.auto import RandAugment
 
-        found: list[Any] = []
+        changes: list[Any] = []
         if chosen.flip:
-            found.append(kornia.RandomHorizontalFlip(p=chosen.flip))
+            changes.append(kornia.RandomHorizontalFlip(p=chosen.flip))
         if chosen.rand_augment:
             change = RandAugment(n=OPERATIONS, m=chosen.rand_augment)
-            # of a whole batch it would draw the same operations for all
-            # and it knows colour images only
-            found.append(lambda pixels: torch.cat([_in_colour(change, image[None]) for image in pixels]))
+            # Image by image: for a batch, kornia draws one set of operations for all. It supports colour images only.
+            changes.append(lambda pixels: torch.cat([_in_colour(change, image[None]) for image in pixels]))
         if chosen.erasing:
-            found.append(kornia.RandomErasing(p=chosen.erasing, scale=(0.02, 1 / 3), ratio=(0.3, 1 / 0.3)))
-        return found
+            # Scale and ratio as in timm.
+            changes.append(kornia.RandomErasing(p=chosen.erasing, scale=(0.02, 1 / 3), ratio=(0.3, 1 / 0.3)))
+        return changes
 
 
 def _in_colour(change: Any, pixels: Tensor) -> Tensor:
-    """A change of colour images; of grey ones (1, 1, S, S), of three equal channels, whose mean is taken afterwards."""
+    """Applies an augmentation for colour images. A grey image (1, 1, S, S) is expanded to three channels and averaged afterwards."""
     if pixels.shape[1] == 3:
         return change(pixels)
     return change(pixels.expand(-1, 3, -1, -1)).mean(1, keepdim=True)
 
 
 Mix = Callable[[Tensor, Tensor, float], tuple[Tensor, float]]
-"""(images, the images to mix in, share of the first) → mixed images (B, C, S, S) and the share that the first really have."""
+"""(images, images to mix in, share of the first) → mixed images (B, C, S, S) and the actual share of the first."""
 
 
 def blended(pixels: Tensor, others: Tensor, share: float) -> tuple[Tensor, float]:
@@ -183,19 +183,19 @@ def blended(pixels: Tensor, others: Tensor, share: float) -> tuple[Tensor, float
 
 
 def pasted(pixels: Tensor, others: Tensor, share: float) -> tuple[Tensor, float]:
-    """CutMix (arXiv:1905.04899): a rectangle of y on x, about (1 − share) of it, cut off at the edges."""
+    """CutMix (arXiv:1905.04899): pastes a rectangle of y, with about (1 − share) of the area, onto x, clipped at the edges."""
     size = pixels.shape[-1]
     half = size * math.sqrt(1 - share) / 2
     (top, bottom), (left, right) = (
         (max(0, round(centre - half)), min(size, round(centre + half))) for centre in (torch.rand(2) * size).tolist()
     )
-    found = pixels.clone()
-    found[..., top:bottom, left:right] = others[..., top:bottom, left:right]
-    return found, 1 - (bottom - top) * (right - left) / size**2
+    result = pixels.clone()
+    result[..., top:bottom, left:right] = others[..., top:bottom, left:right]
+    return result, 1 - (bottom - top) * (right - left) / size**2
 
 
 def mixed(mix: Mix, alpha: float, pixels: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """Each image mixed with another of its batch, by one share for all, drawn from Beta(α, α).
+    """Mixes each image with another one of its batch, all with the same share, drawn from Beta(α, α).
 
     :returns: images (B, C, S, S) and labels (B, K), float32.
     """
@@ -208,7 +208,7 @@ def mixed(mix: Mix, alpha: float, pixels: Tensor, labels: Tensor, classes: int) 
 
 @contextmanager
 def drawn(*numbers: int) -> Iterator[None]:
-    """Within it, torch's generator on the processor draws what these numbers say; afterwards it goes on where it was."""
+    """Context in which torch's CPU generator is seeded from these numbers; its state is restored afterwards."""
     before = torch.get_rng_state()
     torch.default_generator.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1))
     try:
@@ -218,7 +218,7 @@ def drawn(*numbers: int) -> Iterator[None]:
 
 
 def check_augmentation(settings: AugmentSettings) -> None:
-    """:raises SettingsError: if it needs kornia, and that is not installed."""
+    """:raises SettingsError: if the augmentation needs kornia, which is not installed."""
     if find_spec("kornia") is None and _needs_kornia(settings):
         raise SettingsError(
             'flip, rand-augment and erasing need the package kornia; run pip install "mixln[vision]", or set them to 0'

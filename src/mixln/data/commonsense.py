@@ -1,10 +1,10 @@
-"""The commonsense questions as examples to learn from: the composition of Commonsense-170K, and preference pairs.
+"""Commonsense questions as training examples: the composition of Commonsense-170K, and preference pairs.
 
-Commonsense-170K (LLM-Adapters, 2304.01933) joins the training sets of eight tasks, about 170,000 examples; the package has
-147,580 of them (of WinoGrande fewer). Two ways to write an example:
+Commonsense-170K (LLM-Adapters, arXiv:2304.01933) combines the training sets of eight tasks, about 170,000 examples. The package has
+147,580 of them, because its WinoGrande is smaller. Two formats:
 
-instruction   as there: the choices stand in the prompt, and the completion is `the correct answer is answer2`
-cloze         as lm-eval asks: the prompt is the question, and the completion is the text of the right choice
+instruction   as in Commonsense-170K: the prompt lists the choices, and the completion is `the correct answer is answer2`
+cloze         as in lm-eval: the prompt is the question, and the completion is the text of the right choice
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ PREFERENCES = ("hellaswag", "openbookqa", "piqa", "social_iqa")
 
 @dataclass(frozen=True, kw_only=True)
 class Decontamination:
-    """What was left out of the training questions.
+    """Training questions that were removed because an evaluation uses them.
 
-    :param by_source: data set → questions whose text is that of an evaluation question.
+    :param by_source: data set → number of questions with the text of an evaluation question.
     """
 
     by_source: dict[str, int]
@@ -40,11 +40,11 @@ class Decontamination:
 
 @dataclass(frozen=True, kw_only=True)
 class _QuestionFormat:
-    """How a data set is written.
+    """Format of a data set.
 
-    :param lead: begins the instruction.
-    :param cloze: prompt and completion for one choice of a question.
-    :param noun: what its choices are called, answer1 and so on; left out where true and false are the choices.
+    :param lead: beginning of the instruction.
+    :param cloze: (question, choice) → prompt and completion.
+    :param noun: noun for the choices: `answer` for answer1, answer2; `None` if the choices are true and false.
     """
 
     lead: str
@@ -52,7 +52,7 @@ class _QuestionFormat:
     noun: str | None = None
 
     def names(self, question: Question) -> list[str]:
-        """What the choices are called in the completion."""
+        """Names of the choices in the completion."""
         if self.noun is None:
             return ["true" if choice == "yes" else "false" for choice in question.choices]
         return [f"{self.noun}{number}" for number in range(1, len(question.choices) + 1)]
@@ -99,9 +99,9 @@ WORDINGS: dict[str, _QuestionFormat] = {
 
 
 def written(question: Question, choice: int, style: Style) -> tuple[str, str]:
-    """The prompt of a question and the completion that gives one of its choices.
+    """Prompt and completion for one choice of a question.
 
-    In the instruction style of BoolQ the passage is left out and the choices are true and false, as in Commonsense-170K.
+    In the instruction style, BoolQ has no passage and the choices true and false, as in Commonsense-170K.
     """
     wording = WORDINGS[question.source]
     if style == "cloze":
@@ -120,9 +120,9 @@ def written(question: Question, choice: int, style: Style) -> tuple[str, str]:
 def training_questions(
     sources: tuple[str, ...] = tuple(questions.TRAINING),
 ) -> tuple[tuple[Question, ...], Decontamination]:
-    """The training questions of the named data sets, without those whose text an evaluation asks, and how many those were.
+    """Training questions of these data sets, without those that an evaluation uses, and the number removed.
 
-    Texts are compared without case, punctuation, spaces and mark-up in brackets; of BoolQ and the like, without the passage.
+    Texts are compared without case, punctuation, spaces, mark-up in brackets, and passages.
 
     :raises DataError: if the package is not installed.
     """
@@ -130,9 +130,9 @@ def training_questions(
     kept: list[Question] = []
     removed: dict[str, int] = {}
     for source in sources:
-        every = list(questions.training(source))
-        clean = [question for question in every if _bare(_text(question)) not in asked]
-        removed[source] = len(every) - len(clean)
+        available = list(questions.training(source))
+        clean = [question for question in available if _bare(_text(question)) not in asked]
+        removed[source] = len(available) - len(clean)
         kept += clean
     return tuple(kept), Decontamination(by_source=removed)
 
@@ -144,7 +144,7 @@ def completions(chosen: Sequence[Question], style: Style) -> list[dict[str, str]
 
 
 def pairs(chosen: Sequence[Question], style: Style, *, seed: int) -> list[dict[str, str]]:
-    """Rows of `prompt`, `chosen` (the right answer) and `rejected` (a wrong one, drawn by the seed)."""
+    """Rows of `prompt`, `chosen` (the right answer) and `rejected` (a random wrong one)."""
     draw, rows = random.Random(seed), []
     for question in chosen:
         wrong = draw.choice([index for index in range(len(question.choices)) if index != question.answer])

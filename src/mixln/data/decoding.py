@@ -1,4 +1,4 @@
-"""Image files: which of a folder are read, and how."""
+"""Lists and decodes image files, which may be malformed or malicious."""
 
 from __future__ import annotations
 
@@ -15,37 +15,35 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MOST_BYTES = 2**29
-"""Bytes of an image file at most."""
+"""Largest image file that is read, bytes (512 MiB)."""
 PROGRAMS = ("EPS",)
-"""Formats that are programs: Pillow gives them to Ghostscript to run."""
+"""Formats that Pillow passes to Ghostscript, which executes them as programs."""
 
 
 def image_files(folder: Path, types: Collection[str]) -> list[Path]:
-    """The images in a folder and its subfolders, in the order of their paths; see :func:`mixln.data.listing.files_in`.
+    """The images in a folder and its subfolders, sorted by path; see :func:`mixln.data.listing.files_in`.
 
-    :param types: what their names end in, in small letters.
-    :raises DataError: if one is no regular file, or leads out of the folder, or a subfolder is a link.
+    :param types: file name suffixes in lower case.
+    :raises DataError: if one is not a regular file or links to a file outside the folder, or if a subfolder is a link.
     """
     if linked := next(iter(linked_folders(folder)), None):
-        raise DataError(
-            f"image folder {linked} is a link, and links to folders are not followed; put a copy in its place"
-        )
+        raise DataError(f"image folder {linked} is a link, and links to folders are not followed; replace it by a copy")
     return files_in(folder, lambda path: path.suffix.lower() in types, "image")
 
 
 def open_image(source: Path | bytes, *, upright: bool = True) -> Image:
-    """An image that is wholly read, so that a truncated one is found here.
+    """Reads an image completely, so that a truncated one is detected here.
 
-    Pillow knows the size before it takes memory for it: an image of more than `PIL.Image.MAX_IMAGE_PIXELS` (89 million) is not read.
+    Pillow knows the size before it allocates memory: an image with more than `PIL.Image.MAX_IMAGE_PIXELS` (89 million) is refused.
 
-    :param upright: turn it as its EXIF entry says.
-    :raises ValueError: whatever is wrong with it, on one line.
+    :param upright: whether to rotate it according to its EXIF orientation.
+    :raises ValueError: if it cannot be read, with a message of one line.
     """
     from PIL import Image, ImageOps
 
     try:
         if (size := len(source) if isinstance(source, bytes) else check_regular(source, "image")) > MOST_BYTES:
-            raise ValueError(f"it has {size:,} bytes, more than {MOST_BYTES:,}")
+            raise ValueError(f"it has {size:,} bytes, more than the limit of {MOST_BYTES:,}")
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
@@ -53,5 +51,5 @@ def open_image(source: Path | bytes, *, upright: bool = True) -> Image:
                     raise ValueError("it is a PostScript program")
                 image.load()
                 return ImageOps.exif_transpose(image) if upright else image.copy()
-    except Exception as error:  # Pillow's readers raise whatever they like for a damaged file
+    except Exception as error:  # Pillow's decoders raise many types for a corrupt file
         raise ValueError(first_line(error)) from error

@@ -1,4 +1,4 @@
-"""Where text comes from: the embedded addresses, local files, or a hub data set; split into training and held-out documents."""
+"""Text from the embedded addresses, local files, or a hub data set, split into training and held-out documents."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from mixln.quiet import quiet
 
 FILE_TYPES = (".txt", *READERS)
 HELD_OUT_TEXT, REQUEST = "held_out.jsonl", "request.json"
-"""Of a prepared text, the file of its held-out documents, and that of what was asked for."""
+"""Files of a prepared text: its held-out documents, and its request."""
 REMEDY = "; name one with --text-column"
 ROWS_AT_ONCE = 100
-"""Rows of a hub data set that are read at once."""
+"""Rows per batch read from a hub data set."""
 DOCUMENT = 2**30
-"""Bytes of a .txt at most, which is one document."""
+"""Largest .txt file, bytes (1 GiB): it is read as one document."""
 CHARACTERS_PER_TOKEN = 8
-"""A generous bound on how many characters of a streamed data set one token takes."""
+"""Characters of a streamed data set to read per token; English text has about 4, so this is a safe upper bound."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Corpus:
-    """Documents in two parts.
+    """Training and held-out documents.
 
-    :param description: what it is and whose licence it has, in words.
+    :param description: name and licence of the text, for reports.
     """
 
     description: str
@@ -42,7 +42,7 @@ class Corpus:
 
     @cached_property
     def equal_documents(self) -> int:
-        """Held-out documents that stand in the training part too."""
+        """Number of held-out documents that are also in the training part."""
         train = set(self.train)
         return sum(document in train for document in self.held_out)
 
@@ -59,9 +59,9 @@ class Corpus:
 
 
 def corpus(settings: CorpusSettings, *, tokens: int) -> Corpus:
-    """Reads the text that `settings` names; of one that is prepared already, what is held out.
+    """Reads the text that `settings` names; of a prepared text, only the held-out documents.
 
-    :param tokens: training tokens that will be needed; a hub data set is streamed up to about this amount.
+    :param tokens: training tokens needed; a hub data set is read up to about this number.
     :raises DataError: if the text cannot be read or is empty.
     """
     if settings.data == "sotu":
@@ -79,12 +79,12 @@ def corpus(settings: CorpusSettings, *, tokens: int) -> Corpus:
 
 
 def is_prepared(folder: Path) -> bool:
-    """Whether a folder holds a text that is being prepared, or is."""
+    """Whether a folder holds a prepared text, complete or not."""
     return (folder / REQUEST).is_file()
 
 
 def held_out_texts(folder: Path) -> list[str]:
-    """The held-out documents of a prepared text, however large they are.
+    """The held-out documents of a prepared text.
 
     :raises DataError: if they are corrupt.
     """
@@ -97,22 +97,22 @@ def held_out_texts(folder: Path) -> list[str]:
 
 
 def is_hub(settings: CorpusSettings) -> bool:
-    """Whether the text comes from the hub: it is then fetched once and taken from the cache afterwards."""
+    """Whether the text comes from the hub. It is then downloaded once and read from the cache afterwards."""
     return settings.data != "sotu" and not path_of(settings.data).exists()
 
 
 def path_of(data: str) -> Path:
-    """A local path that the user gave; it need not exist.
+    """A local path given by the user, with `~` expanded; it need not exist.
 
-    :raises DataError: if it names a home folder that does not exist, or may not be looked at.
+    :raises DataError: if the home folder does not exist, or the path cannot be accessed.
     """
     try:
         path = Path(data).expanduser()
-        path.exists()  # fails for a name that is too long, or in a folder of somebody else
+        path.exists()  # raises for a name that is too long, or a parent folder without permission
     except RuntimeError as error:
-        raise DataError(f"data {data} names a home folder that does not exist; give the whole path") from error
+        raise DataError(f"data {data} names a home folder that does not exist; give the full path") from error
     except OSError as error:
-        raise DataError(f"data {data[:100]} cannot be looked at: {error.strerror}; name another") from error
+        raise DataError(f"data {data[:100]} cannot be accessed: {error.strerror}; name another") from error
     return path
 
 
@@ -130,9 +130,9 @@ def _local(path: Path, column: str) -> list[str]:
 
 
 def files_of(path: Path) -> list[Path]:
-    """The files of text at a path that exists, in the order of their names; see :func:`mixln.data.listing.files_in`.
+    """The text files at an existing path, sorted; see :func:`mixln.data.listing.files_in`.
 
-    :raises DataError: if there are none, or one is of another type, or no regular file.
+    :raises DataError: if there are none, or one is of another type or not a regular file.
     """
     if path.is_dir():
         if files := files_in(path, lambda file: file.suffix in FILE_TYPES):
@@ -145,7 +145,7 @@ def files_of(path: Path) -> list[Path]:
 
 
 def texts_of_file(file: Path, column: str) -> Iterator[str]:
-    """The documents of a file: its rows, or all of a .txt.
+    """The documents of a file: its rows, or the complete .txt.
 
     :raises DataError: if it cannot be read, or a document is too large.
     """
@@ -167,29 +167,30 @@ def texts_of_file(file: Path, column: str) -> Iterator[str]:
 def texts_of_rows(streamed: Any, name: str, column: str) -> Iterator[str]:
     """The documents of a hub data set.
 
-    :param streamed: one of its splits, or a part of that.
-    :param name: of the data set, for what is said of a row.
+    :param streamed: one of its splits, or a shard of one.
+    :param name: name of the data set, for error messages about a row.
     """
-    batches = streamed.iter(batch_size=ROWS_AT_ONCE)  # row by row, a worker of torch would be given a part only
+    # In batches: row by row, datasets would give each worker of a torch DataLoader only a part.
+    batches = streamed.iter(batch_size=ROWS_AT_ONCE)
     rows = (dict(zip(batch, row, strict=True)) for batch in batches for row in zip(*batch.values(), strict=True))
     for number, row in enumerate(rows):
         yield text_of(row, column, f"{name} row {number}", REMEDY)
 
 
 def hub_splits(data: str) -> tuple[Any, str]:
-    """The splits of a hub data set, streamed, and the commit that they are of; one of them is `train`.
+    """The splits of a hub data set, streamed, and their commit; one of them is `train`.
 
     :param data: NAME or NAME:CONFIG.
-    :raises DataError: if the hub does not give it, or it has no such split.
+    :raises DataError: if it cannot be loaded from the hub, or has no such split.
     """
     import datasets
 
     name, _, config = data.partition(":")
     try:
-        with quiet():  # its client tells of every try
+        with quiet():  # the hub client logs every retry
             builder: Any = datasets.load_dataset_builder(name, config or None)
             splits = builder.as_streaming_dataset()
-    except Exception as error:  # the hub client raises many kinds: no network, no such data set, no permission
+    except Exception as error:  # the hub client raises many types: no network, no such data set, no permission
         raise hub_error(data, error) from error
     if "train" not in splits:
         raise DataError(f"hub data set {data} has no split 'train'; it has: {', '.join(splits)}")
@@ -208,14 +209,14 @@ def _hub(settings: CorpusSettings, tokens: int) -> Corpus:
         )
     except DataError:
         raise
-    except Exception as error:  # the hub client raises many kinds: no network, no such data set, no permission
+    except Exception as error:  # as above, while it is read
         raise hub_error(settings.data, error) from error
 
 
 def hub_error(data: str, error: Exception) -> DataError:
-    """What to say when the hub does not give a data set."""
+    """Error for a hub data set that cannot be loaded."""
     return DataError(
-        f"data {data!r} is no local path, and the hub did not give it: {first_line(error)}; "
+        f"data {data!r} is not a local path and cannot be loaded from the hub: {first_line(error)}; "
         "check the name and the network, or use --data sotu"
     )
 
@@ -224,14 +225,14 @@ def _take(streamed: Any, settings: CorpusSettings, characters: int) -> list[str]
     taken, seen = [], 0
     for text in texts_of_rows(streamed, settings.data, settings.text_column):
         taken.append(text)
-        seen += len(taken[-1])
+        seen += len(text)
         if seen >= characters:
             break
     return taken
 
 
 def _split(description: str, documents: list[str], share: float) -> Corpus:
-    """Holds out whole documents spread evenly over the data; of a single document, its end."""
+    """Holds out complete documents, spread evenly over the data; of a single document, its end."""
     documents = [document for document in documents if document.strip()]
     if not documents:
         raise DataError(f"data {description} is empty; name a file that holds text")

@@ -1,9 +1,9 @@
-"""Examples to fine-tune on and preference pairs, from the commonsense questions, a file, or the hub: plain strings in the end.
+"""Fine-tuning examples and preference pairs, from the commonsense questions, a file, or the hub, converted to plain strings.
 
-completions   `prompt` and `completion`; also `instruction`, `output` and perhaps `input`; or `messages`, the last the completion
-pairs         `prompt`, `chosen` and `rejected`; or conversations `chosen` and `rejected` that begin alike
+completions   `prompt` and `completion`; or `instruction`, `output` and optionally `input`; or `messages`, the last being the completion
+pairs         `prompt`, `chosen` and `rejected`; or conversations `chosen` and `rejected` with a common beginning, the prompt
 
-A conversation is a list of {role, content}; it is written with the tokenizer's chat template.
+A conversation is a list of {role, content}; it is formatted with the tokenizer's chat template.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from mixln.quiet import quiet
 
 Kind = Literal["completions", "pairs"]
 HUB = {"completions": "zwhe99/commonsense_170k", "pairs": "trl-lib/ultrafeedback_binarized"}
-"""What `commonsense` and `ultrafeedback` are on the hub."""
+"""Kind → hub data set behind `commonsense` and `ultrafeedback`."""
 TEMPLATE = (
     "{% for message in messages %}{{ message['role'] | capitalize }}: {{ message['content'] }}\n{% endfor %}"
     "{% if add_generation_prompt %}Assistant: {% endif %}"
 )
-"""How a conversation is written for a tokenizer that has no template of its own."""
+"""Chat template for tokenizers without one."""
 WRONG = 0
-"""Seed of which wrong answer a pair has."""
+"""Seed for choosing the rejected answers."""
 HELD_OUT = 1 / 16
-"""Share of the examples that no step learns from; more where that is too few to hold out."""
+"""Share of the examples reserved for evaluation in every stage of post-training; more if it contains too few examples."""
 COLUMNS: dict[Kind, tuple[str, ...]] = {
     "completions": ("prompt", "completion"),
     "pairs": ("prompt", "chosen", "rejected"),
@@ -42,11 +42,11 @@ COLUMNS: dict[Kind, tuple[str, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Examples:
-    """Examples in two parts, as rows of the columns in :data:`COLUMNS`.
+    """Training and held-out examples, as rows with the columns in :data:`COLUMNS`.
 
-    :param description: what they are and whose licence they have, in words.
-    :param removed: how many were left out because an evaluation asks them.
-    :param too_long: how many were left out because they do not fit the model's context.
+    :param description: name and licence of the examples, for reports.
+    :param removed: number of examples omitted because an evaluation uses them.
+    :param too_long: number of examples omitted because they do not fit the model's context.
     """
 
     kind: Kind
@@ -69,10 +69,10 @@ class Examples:
 
 @dataclass(frozen=True, kw_only=True)
 class ContextBudget:
-    """What an example must fit into.
+    """A context into which an example must fit.
 
-    :param columns: that stand one after the other; with them the end of text, as one token more.
-    :param tokens: as many as there may be.
+    :param columns: columns that are concatenated, followed by an end of text (one token).
+    :param tokens: largest number of tokens.
     """
 
     tokenizer: Any
@@ -81,7 +81,7 @@ class ContextBudget:
 
 
 def rooms(kind: Kind, tokenizer: Any, tokens: int) -> list[ContextBudget]:
-    """The prompt with each of the answers must fit."""
+    """Budgets for the prompt with each of the answers."""
     prompt, *others = COLUMNS[kind]
     return [ContextBudget(tokenizer=tokenizer, columns=(prompt, other), tokens=tokens) for other in others]
 
@@ -89,19 +89,19 @@ def rooms(kind: Kind, tokenizer: Any, tokens: int) -> list[ContextBudget]:
 def examples(
     settings: ExampleSettings, kind: Kind, tokenizer: Any, fit: Sequence[ContextBudget], *, most: int | None = None
 ) -> Examples:
-    """Reads the examples that `settings` names, leaves out those that are too long, and holds some out.
+    """Reads the examples that `settings` names, skips those that are too long, and holds some out.
 
-    The hash of its prompt decides where an example stands and whether it may be held out: what one step holds out, no other
-    learns from, whatever of it fits there.
+    The hash of the prompt determines an example's place in the order and whether it may be held out. An example held out in one stage
+    of post-training is therefore not trained on in another, even if the context sizes differ.
 
-    :param tokenizer: of the model; it writes conversations.
-    :param fit: every example that is used fits into all of these.
-    :param most: examples to learn from that are needed.
-    :raises DataError: if they cannot be read, a row is not as it must be, or too few are left.
+    :param tokenizer: the model's, to format conversations.
+    :param fit: budgets that every example must fit.
+    :param most: largest number of training examples needed.
+    :raises DataError: if they cannot be read, a row is invalid, or too few are left.
     """
     description, rows, removed = _read(settings, kind, tokenizer)
     if not rows:
-        raise DataError(f"data {settings.data} holds no examples; name another --data")
+        raise DataError(f"data {settings.data} has no examples; name another --data")
     numbered = sorted(((_number(row["prompt"]), row) for row in rows), key=lambda pair: pair[0])
     order = [row for _, row in numbered]
     reserved = sum(number < HELD_OUT for number, _ in numbered)
@@ -109,18 +109,14 @@ def examples(
     held_out, shorter = _fitting(order, fit, settings.held_out_examples)
     reserved = max(reserved, len(held_out) + shorter)
     while 0 < reserved < len(order) and order[reserved]["prompt"] == order[reserved - 1]["prompt"]:
-        reserved += 1  # the same prompt stands on one side only
+        reserved += 1  # examples with the same prompt must not be split between training and evaluation
     train, short = _fitting(order[reserved:], fit, wanted)
     too_long = shorter + short
     if not train or len(held_out) < settings.held_out_examples:
-        said = (
-            f", for {too_long:,} are longer than the {fit[0].tokens:,} tokens that there is room for"
-            if too_long
-            else ""
-        )
+        reason = f", because {too_long:,} are longer than {fit[0].tokens:,} tokens" if too_long else ""
         raise DataError(
-            f"data {settings.data}: of {len(rows):,} examples {len(train):,} are left to learn from and {len(held_out):,} of "
-            f"{settings.held_out_examples:,} to hold out{said}; give more{' or shorter ones' if too_long else ''}, "
+            f"data {settings.data}: {len(rows):,} examples leave {len(train):,} for training and {len(held_out):,} of "
+            f"{settings.held_out_examples:,} for evaluation{reason}; give more{' or shorter ones' if too_long else ''}, "
             "or a smaller --held-out-examples"
         )
     return Examples(
@@ -134,7 +130,7 @@ def _read(settings: ExampleSettings, kind: Kind, tokenizer: Any) -> tuple[str, l
             return _commonsense(settings, kind)
         if (settings.data == "commonsense") != (kind == "completions"):
             remedy = f"run {questions.INSTALL}, or " if settings.data == "commonsense" else ""
-            raise DataError(f"data {settings.data} has no {kind} on the hub; {remedy}name another --data")
+            raise DataError(f"data {settings.data} has no {kind} on the hub; {remedy}choose another --data")
         return _parsed(f"{HUB[kind]} (hub)", _hub(HUB[kind], settings.data), kind, tokenizer)
     path = path_of(settings.data)
     if path.exists() and not path.is_dir():
@@ -150,29 +146,30 @@ def _read(settings: ExampleSettings, kind: Kind, tokenizer: Any) -> tuple[str, l
 def _commonsense(settings: ExampleSettings, kind: Kind) -> tuple[str, list[Row], int]:
     sources = tuple(questions.TRAINING) if kind == "completions" else commonsense.PREFERENCES
     kept, removed = commonsense.training_questions(sources)
-    what = f"{', '.join(sources)} ({settings.style} style, package {questions.PACKAGE})"
+    description = f"{', '.join(sources)} ({settings.style} style, package {questions.PACKAGE})"
     written = {
         "pairs": lambda: commonsense.pairs(kept, settings.style, seed=WRONG),
         "completions": lambda: commonsense.completions(kept, settings.style),
     }
-    return what, list(written[kind]()), removed.total
+    return description, list(written[kind]()), removed.total
 
 
 def _parsed(description: str, rows: Iterator[Placed], kind: Kind, tokenizer: Any) -> tuple[str, list[Row], int]:
     return description, [_row(kind, row, where, tokenizer) for where, row in rows], 0
 
 
-def _hub(name: str, said: str) -> Iterator[Placed]:
+def _hub(name: str, data: str) -> Iterator[Placed]:
+    """:param data: the data set as the user named it."""
     import datasets
 
     place, _, config = name.partition(":")
     try:
-        with quiet():  # its client tells of every try
+        with quiet():  # the hub client logs every retry
             rows: Any = datasets.load_dataset(place, config or None, split="train")
-    except Exception as error:  # the hub client raises many kinds: no network, no such data set, no permission
-        remedy = f", or run {questions.INSTALL}" if said == "commonsense" else ""
+    except Exception as error:  # the hub client raises many types: no network, no such data set, no permission
+        remedy = f", or run {questions.INSTALL}" if data == "commonsense" else ""
         raise DataError(
-            f"data {said!r} is no local file, and the hub did not give {place}: {first_line(error)}; "
+            f"data {data!r} is not a local file, and {place} cannot be loaded from the hub: {first_line(error)}; "
             f"check the name and the network{remedy}"
         ) from error
     for number, row in enumerate(rows):
@@ -182,7 +179,7 @@ def _hub(name: str, said: str) -> Iterator[Placed]:
 def _row(kind: Kind, row: Row, where: str, tokenizer: Any) -> Row:
     """One example as plain strings.
 
-    :raises DataError: if a column is missing or holds something else; it names the first.
+    :raises DataError: if a column is missing or has another type.
     """
     for columns, read in FORMS[kind].items():
         if all(column in row for column in columns):
@@ -224,7 +221,7 @@ def _talk(row: Row, where: str, tokenizer: Any, columns: Mapping[str, str]) -> R
 
 
 def _alike(row: Row, where: str, tokenizer: Any) -> Row:
-    """Two conversations, whose common beginning is the prompt."""
+    """Reads two conversations with a common beginning, the prompt."""
     if isinstance(row["chosen"], str):
         raise DataError(no_column("prompt", where, row, "; pairs of texts need one"))
     chosen, rejected = (_conversation(row, name, where) for name in ("chosen", "rejected"))
@@ -245,56 +242,57 @@ FORMS: dict[Kind, dict[tuple[str, ...], Callable[[Row, str, Any], Row]]] = {
         ("chosen", "rejected"): _alike,
     },
 }
-"""Columns that an example may have → how it is read."""
+"""Kind → columns of a row → function that reads the row; the first match is used."""
 
 
 def _conversation(row: Row, column: str, where: str) -> list[dict[str, str]]:
     messages = row[column]
-    good = isinstance(messages, list) and messages
-    if not good or not all(isinstance(each, dict) and {"role", "content"} <= each.keys() for each in messages):
+    valid = isinstance(messages, list) and messages
+    if not valid or not all(isinstance(item, dict) and {"role", "content"} <= item.keys() for item in messages):
         raise DataError(f"column {column!r} of data {where} must be text or a list of messages with role and content")
-    return [{"role": text_of(each, "role", where), "content": text_of(each, "content", where)} for each in messages]
+    return [{"role": text_of(item, "role", where), "content": text_of(item, "content", where)} for item in messages]
 
 
 def _rendered(tokenizer: Any, prompt: list[dict[str, str]], others: dict[str, list[dict[str, str]]], where: str) -> Row:
-    """The prompt with the answer's beginning, and what each other list adds to it.
+    """The formatted prompt, up to the beginning of the answer, and each answer as the rest of the formatted conversation.
 
-    :raises DataError: if the tokenizer's template cannot write it so.
+    :raises DataError: if the tokenizer's template fails, or formats the prompt differently when an answer follows.
     """
     template = tokenizer.chat_template or TEMPLATE
     try:
         begun = tokenizer.apply_chat_template(
             prompt, chat_template=template, tokenize=False, add_generation_prompt=True
         )
-        wholes = {
+        complete = {
             name: tokenizer.apply_chat_template(prompt + messages, chat_template=template, tokenize=False)
             for name, messages in others.items()
         }
-    except Exception as error:  # a template may raise what it likes
+    except Exception as error:  # a template may raise any type
         raise DataError(
-            f"data {where} cannot be written with the tokenizer's chat template: {first_line(error)}"
+            f"data {where} cannot be formatted with the tokenizer's chat template: {first_line(error)}"
         ) from error
-    if odd := [name for name, whole in wholes.items() if not whole.startswith(begun)]:
+    if odd := [name for name, text in complete.items() if not text.startswith(begun)]:
         raise DataError(
-            f"data {where}: with the tokenizer's chat template the {odd[0]} does not go on where the prompt ends; "
-            "give the texts of prompt and answer instead of messages"
+            f"data {where}: with the tokenizer's chat template, prompt and {odd[0]} together do not begin with the prompt; "
+            "give prompt and answer as texts instead of messages"
         )
-    answers = {name: whole.removeprefix(begun).rstrip() for name, whole in wholes.items()}
-    return {"prompt": begun.removeprefix(tokenizer.bos_token or ""), **answers}  # the tokenizer puts its own in front
+    answers = {name: text.removeprefix(begun).rstrip() for name, text in complete.items()}
+    # Without the template's beginning-of-text token: the tokenizer adds its own.
+    return {"prompt": begun.removeprefix(tokenizer.bos_token or ""), **answers}
 
 
 def alike(one: Sequence[Any], other: Sequence[Any]) -> int:
-    """How many entries two sequences have in common at their beginning."""
+    """Length of the common beginning of two sequences."""
     return len(list(takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))))
 
 
 def _number(prompt: str) -> float:
-    """A number in [0, 1) that the prompt decides."""
+    """Maps a prompt to a number in [0, 1) by its hash, uniformly."""
     return int.from_bytes(hashlib.sha256(prompt.encode("utf-8")).digest()[:8], "big") / 2**64
 
 
 def _fitting(rows: Sequence[Row], fit: Sequence[ContextBudget], wanted: int | None) -> tuple[list[Row], int]:
-    """As many rows as are wanted that fit, and how many did not that came before the last of them."""
+    """The first `wanted` rows that fit, and the number of rows before the last of them that do not."""
     kept: list[Row] = []
     too_long = 0
     source = iter(rows)
@@ -303,9 +301,10 @@ def _fitting(rows: Sequence[Row], fit: Sequence[ContextBudget], wanted: int | No
         for room in fit:
             joined = ["".join(row[name] for name in room.columns) for row in chunk]
             ids = room.tokenizer(joined, verbose=False)["input_ids"]
-            fits = [good and len(each) < room.tokens for good, each in zip(fits, ids, strict=True)]
-        for row, good in zip(chunk, fits, strict=True):
-            if good:
+            # Less than, not equal: the end of text needs one token.
+            fits = [fit_so_far and len(row) < room.tokens for fit_so_far, row in zip(fits, ids, strict=True)]
+        for row, fits_all in zip(chunk, fits, strict=True):
+            if fits_all:
                 kept.append(row)
             else:
                 too_long += 1

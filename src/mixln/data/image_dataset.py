@@ -1,7 +1,7 @@
-"""Labelled images to train on: found, looked at once each, split, and cached by the hash of everything that goes into them.
+"""Labelled images for training: found, verified, split, and cached under the hash of all inputs.
 
 <cache>/images/<key>/train/       rows `image` (bytes or path) and `label`, as datasets' Arrow; likewise held_out/
-<cache>/images/<key>/train.npy    the same as pixels (N, S, S, C), where all images have the model's size already
+<cache>/images/<key>/train.npy    the decoded pixels (N, S, S, C), if all images have the model's size
 <cache>/images/<key>/images.json  written last
 """
 
@@ -43,35 +43,35 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FORMAT = 2
-"""Changes whenever the reading or the split does, so that an old cache is not taken for a new one."""
+"""Version of reading and splitting, part of the cache key; increase it whenever they change."""
 FASHION = Path("/usr/share/datasets/fashion-mnist")
-"""Where Debian's dataset-fashion-mnist puts its files."""
+"""Folder of Debian's package dataset-fashion-mnist."""
 FASHION_HUB = "zalando-datasets/fashion_mnist"
 IDX_BYTES = 2**26
-"""Bytes of an unpacked file of it at most; the largest has 47 million."""
+"""Largest unpacked IDX file, bytes (64 MiB); the largest of Fashion-MNIST has 47 million."""
 TRAIN, HELD_OUT = "train", "held_out"
 NAMED = 3
-"""Unreadable images whose names are said; the list of all is in unreadable.txt."""
+"""Number of unreadable images named in a message; unreadable.txt lists all."""
 SAMPLE = 10_000
-"""Images whose pixels the mean and the deviation are taken of."""
+"""Largest number of images from which mean and standard deviation are estimated."""
 AT_ONCE = 2**22
-"""Pixels whose squares are taken at once: 8 bytes for each channel."""
+"""Pixels squared at a time; limits memory to 32 MiB per channel in float64."""
 MODES = {1: "L", 3: "RGB"}
-"""Channels of the model → Pillow's name for such images."""
+"""Number of channels → Pillow's image mode."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImagesInfo:
-    """What is known of prepared images.
+    """Facts about prepared images.
 
-    :param fingerprint: hash of the images and of how they were prepared.
-    :param classes: their names, in the order of their labels.
-    :param size: height and width that the model takes, pixels.
-    :param mean: of the training pixels, of each channel, in [0, 1]; `deviation` likewise.
-    :param unreadable: images that could not be read and were left out.
-    :param converted: images with other channels than the model takes, which were converted.
-    :param majority: share of the held-out images that are of the most frequent training class: what a model gets that learnt only
-        frequencies; `frequency_loss` is its loss, nats per image.
+    :param fingerprint: hash of the images and of their preparation.
+    :param classes: class names in the order of their labels.
+    :param size: height and width of the model's input, pixels.
+    :param mean: mean of the training pixels per channel, in [0, 1]; `deviation` is the standard deviation.
+    :param unreadable: number of images that could not be read and were skipped.
+    :param converted: number of images converted to the model's channels.
+    :param majority: accuracy of always predicting the most frequent training class, as a share of the held-out images;
+        `frequency_loss` is the loss of predicting the class frequencies, nats per image.
     """
 
     description: str
@@ -90,19 +90,19 @@ class ImagesInfo:
 
     @property
     def words(self) -> str:
-        """What it is and how much, in words."""
+        """Description with the numbers of images and classes."""
         counted = f"{self.train_images:,} training and {self.held_out_images:,} held-out images"
         return f"{self.description}; {counted} of {len(self.classes)} classes"
 
 
 INFO = Schema(kind="images", file="images.json", record=ImagesInfo, former="info.json")
 CACHED = RunKind(noun="images", result=INFO)
-"""Images in the cache: the name of their folder is the hash of their request."""
+"""Images in the cache, in a folder named by the hash of their request."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedImages:
-    """Prepared images on the disk."""
+    """Prepared images on disk."""
 
     folder: Path
     info: ImagesInfo
@@ -130,10 +130,10 @@ class PreparedImages:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageDataset:
-    """One part of them.
+    """The training or the held-out part of prepared images.
 
-    :param rows: `image` and `label`.
-    :param pixels: (N, S, S, C) uint8 where they lie ready, mapped into memory.
+    :param rows: columns `image` and `label`.
+    :param pixels: memory-mapped pixels (N, S, S, C) uint8, if all images have the model's size; else `None`.
     """
 
     rows: Dataset
@@ -154,30 +154,31 @@ class ImageDataset:
         return len(self.rows)
 
     def picture(self, index: int) -> Image:
-        """One image, with the model's channels and the size that it has.
+        """One image in its original size, with the model's channels.
 
-        :raises DataError: if it cannot be read any more.
+        :raises DataError: if it can no longer be read.
         """
         from PIL import Image
 
         if self.pixels is not None:
-            found = self.pixels[index]
-            return Image.fromarray(found[..., 0] if self.mode == "L" else found)
+            array = self.pixels[index]
+            return Image.fromarray(array[..., 0] if self.mode == "L" else array)
         entry = self.rows[index]["image"]
         try:
             return _opened(entry).convert(self.mode)
         except (OSError, ValueError) as error:
             raise DataError(
-                f"image {_name(entry)} cannot be read any more: {first_line(error)}; put it back, or delete the cache"
+                f"image {_name(entry)} can no longer be read: {first_line(error)}; restore it, or delete the cache"
             ) from error
 
 
 def prepare_images(settings: ImageSettings, *, size: int, channels: int, cache: Path) -> PreparedImages:
-    """Finds the images that `settings` names, looks at each, and splits them; or finds all that in the cache.
+    """Finds, verifies and splits the images that `settings` names, or returns them from the cache.
 
-    :param size: height and width that the model takes, pixels; `channels` likewise, 1 or 3.
-    :param cache: folder of the cache; it is made if missing.
-    :raises DataError: if there are none, of one class only, or too many cannot be read.
+    :param size: height and width of the model's input, pixels.
+    :param channels: channels of the model's input, 1 or 3.
+    :param cache: folder of the cache, created if missing.
+    :raises DataError: if there are no images, fewer than two classes, or too many unreadable images.
     """
     import datasets  # before `quiet`, which silences it  # noqa: F401
 
@@ -199,19 +200,19 @@ def prepare_images(settings: ImageSettings, *, size: int, channels: int, cache: 
             return _prepare(source, settings, size, channels, key, target)
 
     RunFolder(folder, CACHED).fill(make)
-    found = PreparedImages.load(folder)
-    if found.info.unreadable:
+    images = PreparedImages.load(folder)
+    info = images.info
+    if info.unreadable:
         names = (folder / "unreadable.txt").read_text("utf-8").splitlines()
         more = f" and {len(names) - NAMED} more, see {folder / 'unreadable.txt'}" if len(names) > NAMED else ""
-        log.warning(f"images: {len(names)} cannot be read and are left out: {', '.join(names[:NAMED])}{more}")
-        _refuse_many(len(names), found.info.train_images + found.info.held_out_images + len(names), settings, names)
-    if found.info.converted:
+        log.warning(f"images: skipped {len(names)} unreadable: {', '.join(names[:NAMED])}{more}")
+        # Also for cached images: `unreadable` is not part of the cache key.
+        _refuse_many(len(names), info.train_images + info.held_out_images + len(names), settings, names)
+    if info.converted:
         kind = {"L": "grey", "RGB": "colour"}[MODES[channels]]
         keep = "; --num-channels 3 keeps colours" if channels == 1 else ""
-        log.info(
-            f"images: {found.info.converted:,} had other channels than the model's {channels} and became {kind}{keep}"
-        )
-    return found
+        log.info(f"images: converted {info.converted:,} to {kind}, as the model requires{keep}")
+    return images
 
 
 def same_images(
@@ -222,29 +223,29 @@ def same_images(
     channels: int,
     cache: Path,
 ) -> PreparedImages:
-    """Images that were prepared before: from the cache, wherever they lay, or prepared again.
+    """The images of an earlier run, from the cache or prepared again.
 
-    :param fingerprint: what they had then.
-    :raises DataError: if they are not in the cache, and other images lie in their place by now.
+    :param fingerprint: their fingerprint in that run.
+    :raises DataError: if they are not in the cache and have changed since.
     """
-    there = cache / "images" / fingerprint
-    if fingerprint and RunFolder(there, CACHED).has_result:
-        return PreparedImages.load(there)
-    found = prepare_images(settings, size=size, channels=channels, cache=cache)
-    if found.info.fingerprint != fingerprint:
+    cached = cache / "images" / fingerprint
+    if fingerprint and RunFolder(cached, CACHED).has_result:
+        return PreparedImages.load(cached)
+    images = prepare_images(settings, size=size, channels=channels, cache=cache)
+    if images.info.fingerprint != fingerprint:
         raise DataError(
-            f"data {settings.data} has changed since the model was trained on it: what was held out is not known; name other "
+            f"data {settings.data} has changed since the model was trained on it, so the held-out images are not known; name other "
             "images with --data"
         )
-    return found
+    return images
 
 
 @dataclass(frozen=True, kw_only=True)
 class _ImageSource:
-    """Where images come from.
+    """A source of images.
 
-    :param identity: changes with them.
-    :param read: part → rows `image` and `label`; a part that is held out where there is one.
+    :param identity: JSON value that changes when the images do; part of the cache key.
+    :param read: returns part → rows `image` and `label`; the held-out part only if the source has one.
     """
 
     description: str
@@ -260,7 +261,7 @@ def _find(settings: ImageSettings) -> _ImageSource:
         return _folder(path)
     if path.exists() or settings.data.startswith((".", "/", "~")):
         raise DataError(
-            f"data {settings.data} is no folder of images; give a folder, a hub data set, or one of {', '.join(EMBEDDED)}"
+            f"data {settings.data} is not a folder of images; give a folder, a hub data set, or one of {', '.join(EMBEDDED)}"
         )
     return _hub(settings.data)
 
@@ -289,15 +290,15 @@ def _digits() -> _ImageSource:
         raise DataError("data digits needs the package scikit-learn; run pip install scikit-learn") from error
 
     def read() -> dict[str, Dataset]:
-        found: Any = load_digits()
-        return {TRAIN: _encoded((found.images * (255 / 16)).astype(np.uint8), found.target, tuple("0123456789"))}
+        digits: Any = load_digits()  # pixel values 0 to 16
+        return {TRAIN: _encoded((digits.images * (255 / 16)).astype(np.uint8), digits.target, tuple("0123456789"))}
 
     described = f"handwritten digits (package scikit-learn {version('scikit-learn')}, BSD; images: UCI)"
     return _ImageSource(description=described, identity=["digits", version("scikit-learn")], read=read)
 
 
 EMBEDDED: dict[str, Callable[[], _ImageSource]] = {"fashion-mnist": _fashion, "digits": _digits}
-"""Images with a name of their own."""
+"""Name of a built-in data set → its source."""
 
 
 PARTS = {
@@ -305,11 +306,11 @@ PARTS = {
     "validation": ("validation", "valid", "dev", "val"),
     "test": ("test", "testing", "eval", "evaluation"),
 }
-"""Part of the data → words in the names of its folders, or of its files, as the datasets library has them."""
+"""Part of the data → words in the names of its folders or files, as in the datasets library."""
 
 
 def _folder(path: Path) -> _ImageSource:
-    """A folder with a subfolder for each class, or with train and val (or validation, or test) folders of such."""
+    """Source for a folder with one subfolder per class, or with train and val (or validation, or test) folders of this form."""
 
     def read() -> dict[str, Dataset]:
         import datasets
@@ -321,7 +322,7 @@ def _folder(path: Path) -> _ImageSource:
             if not any(part.startswith("__") for part in file.relative_to(path).parts)
         ]
         if not files:
-            raise DataError(f"data {path} holds no images in subfolders that are their classes; see docs/vision.md")
+            raise DataError(f"data {path} has no images in subfolders named by class; see docs/vision.md")
         parts = _parts_of(path, files)
         names = sorted({file.parent.name for part in parts.values() for file in part})
         labels = {name: label for label, name in enumerate(names)}
@@ -331,14 +332,14 @@ def _folder(path: Path) -> _ImageSource:
                 "label": datasets.ClassLabel(names=[printable(name) for name in names]),
             }
         )
-        found = {
+        rows = {
             part: datasets.Dataset.from_dict(
                 {"image": list(map(_entry, members)), "label": [labels[file.parent.name] for file in members]},
                 features=features,
             )
             for part, members in parts.items()
         }
-        return _parts(found, f"folder {path}")
+        return _parts(rows, f"folder {path}")
 
     listed = hashlib.sha256(
         "".join(
@@ -351,7 +352,7 @@ def _folder(path: Path) -> _ImageSource:
 
 
 def _entry(file: Path) -> dict[str, Any]:
-    """An image in a row. A name that is not UTF-8 cannot stand there: of such a file the bytes do."""
+    """The `image` entry of a row: its path, or its bytes if the path is not UTF-8, which Arrow cannot store."""
     name = os.path.abspath(file)
     try:
         name.encode("utf-8")
@@ -361,47 +362,52 @@ def _entry(file: Path) -> dict[str, Any]:
 
 
 def _parts_of(folder: Path, files: list[Path]) -> dict[str, list[Path]]:
-    """The files of each part, by the names of their folders, else by their own; all are to train on where none has such a name."""
+    """Assigns files to parts by the names of their folders, else by their own names; if neither matches, all are for training."""
 
     def members(names_of: Callable[[Path], tuple[str, ...]], words: tuple[str, ...]) -> list[Path]:
         ranks = {file: min((_rank(name, words) for name in names_of(file)), default=NO_RANK) for file in files}
         return sorted((file for file in files if ranks[file] < NO_RANK), key=lambda file: (ranks[file], str(file)))
 
     for names_of in (lambda file: file.relative_to(folder).parts[:-1], lambda file: (file.name,)):
-        found = {part: members(names_of, words) for part, words in PARTS.items()}
-        if any(found.values()):
-            return {part: chosen for part, chosen in found.items() if chosen}
+        parts = {part: members(names_of, words) for part, words in PARTS.items()}
+        if any(parts.values()):
+            return {part: chosen for part, chosen in parts.items() if chosen}
     return {TRAIN: sorted(files, key=str)}
 
 
 NO_RANK = (9, 9)
-"""For a name that contains none of the words."""
+"""Rank of a name that contains none of the words."""
 
 
 def _rank(name: str, words: tuple[str, ...]) -> tuple[int, int]:
-    """Which of the words stands in a name, and whether it is all of it, its beginning, its end, or within; the datasets library
-    takes files in this order."""
+    """Sort key of a name as in the datasets library: index of the word that it contains, and the word's position in the name
+    (complete, beginning, end, middle)."""
     forms = ("{}", "{}[-._ 0-9].*", ".*[-._ 0-9]{}", ".*[-._ 0-9]{}[-._ 0-9].*")
-    found = (
+    matches = (
         (number, form)
         for number, word in enumerate(words)
         for form, pattern in enumerate(forms)
         if word in name and re.fullmatch(pattern.format(word), name, re.DOTALL)
     )
-    return next(found, NO_RANK)
+    return next(matches, NO_RANK)
 
 
-def _hub(name: str, called: str = "", else_: str = "") -> _ImageSource:
+def _hub(name: str, alias: str = "", remedy: str = "") -> _ImageSource:
+    """Source for a hub data set.
+
+    :param alias: its name in `--data`, if different.
+    :param remedy: added to the remedy in the error message.
+    """
     import datasets
 
     try:
         with quiet():
             path, _, config = name.partition(":")
             builder: Any = datasets.load_dataset_builder(path, config or None)
-    except Exception as error:  # the hub client raises many kinds: no network, no such data set, no permission
+    except Exception as error:  # the hub client raises many types: no network, no such data set, no permission
         raise DataError(
-            f"data {called or name!r} is no local folder, and the hub did not give it: {first_line(error)}; "
-            f"check the name and the network{else_}"
+            f"data {alias or name!r} is not a local folder and cannot be loaded from the hub: {first_line(error)}; "
+            f"check the name and the network{remedy}"
         ) from error
 
     def read() -> dict[str, Dataset]:
@@ -411,26 +417,28 @@ def _hub(name: str, called: str = "", else_: str = "") -> _ImageSource:
     return _ImageSource(description=f"{printable(name)} (hub)", identity=["hub", name, builder.hash], read=read)
 
 
-def _parts(found: Any, where: str) -> dict[str, Dataset]:
-    """The training and the held-out rows of what datasets has read.
+def _parts(splits: Any, where: str) -> dict[str, Dataset]:
+    """The training and held-out rows, with columns `image` and `label`.
 
-    :raises DataError: if there is no column of images or of classes.
+    :param splits: name of a split → rows, as loaded by datasets.
+    :param where: subject of the error message.
+    :raises DataError: unless there is exactly one column of images and one of classes.
     """
     import datasets
 
-    if TRAIN not in found:
-        raise DataError(f"{where} has no part 'train'; it has: {', '.join(found)}")
-    features = found[TRAIN].features
+    if TRAIN not in splits:
+        raise DataError(f"{where} has no part 'train'; it has: {', '.join(splits)}")
+    features = splits[TRAIN].features
     columns = {
         "image": [name for name, kind in features.items() if isinstance(kind, datasets.Image)],
         "label": [name for name, kind in features.items() if isinstance(kind, datasets.ClassLabel)],
     }
-    for what, names in columns.items():
+    for column, names in columns.items():
         if len(names) != 1:
-            kind = {"image": "images", "label": "classes (a folder for each)"}[what]
+            kind = {"image": "images", "label": "classes (a folder for each)"}[column]
             raise DataError(f"{where} must have one column of {kind}, got {len(names)}; it has: {', '.join(features)}")
-    held_out = next((name for name in ("validation", "test") if name in found), None)
-    chosen = {TRAIN: found[TRAIN], **({HELD_OUT: found[held_out]} if held_out else {})}
+    held_out = next((name for name in ("validation", "test") if name in splits), None)
+    chosen = {TRAIN: splits[TRAIN], **({HELD_OUT: splits[held_out]} if held_out else {})}
     return {
         part: rows.select_columns([columns["image"][0], columns["label"][0]])
         .rename_columns({columns["image"][0]: "image", columns["label"][0]: "label"})
@@ -440,9 +448,11 @@ def _parts(found: Any, where: str) -> dict[str, Dataset]:
 
 
 def _idx(path: Path) -> np.ndarray:
-    """The array of unsigned bytes in a gzipped IDX file: two zero bytes, the type 8, the dimensions, and each one's size.
+    """The array of unsigned bytes in a gzipped IDX file.
 
-    :raises DataError: if it is another.
+    Header: two zero bytes, type 8 (unsigned byte), number of dimensions, and the size of each as a big-endian int32.
+
+    :raises DataError: if the file is corrupt or has another type.
     """
     try:
         with gzip.open(path) as file:
@@ -459,7 +469,7 @@ def _idx(path: Path) -> np.ndarray:
 
 
 def _encoded(pixels: np.ndarray, labels: Any, names: tuple[str, ...]) -> Dataset:
-    """Rows of grey images (N, H, W)."""
+    """Rows with PNGs of grey images (N, H, W) uint8."""
     import datasets
     from PIL import Image
 
@@ -486,31 +496,21 @@ def _prepare(
     parts = source.read()
     label: ClassLabel = parts[TRAIN].features["label"]
     classes = tuple(label.names)
-    log.info(f"images: looking at {sum(map(len, parts.values())):,}")
+    log.info(f"images: reading {sum(map(len, parts.values())):,}")
     bad, total, converted, ready = [], 0, 0, True
     for part, rows in parts.items():
-        seen = list(_looked_at(rows, MODES[channels]))
+        checked = list(_checked(rows, MODES[channels]))
         total += len(rows)
-        bad += [what for what, *_ in seen if what]
-        converted += sum(other for what, _, other in seen if not what)
-        ready = ready and all(shape == (size, size) for what, shape, _ in seen if not what)
-        if any(what for what, *_ in seen):
-            parts[part] = rows.select([index for index, (what, *_) in enumerate(seen) if not what])
+        bad += [fault for fault, *_ in checked if fault]
+        converted += sum(other for fault, _, other in checked if not fault)
+        ready = ready and all(shape == (size, size) for fault, shape, _ in checked if not fault)
+        if any(fault for fault, *_ in checked):
+            parts[part] = rows.select([index for index, (fault, *_) in enumerate(checked) if not fault])
     _refuse_many(len(bad), total, settings, bad)
     if HELD_OUT not in parts:
         parts = _split(parts[TRAIN], settings.held_out)
-    counts = Counter(parts[TRAIN]["label"])
-    if len(counts) < 2:
-        only = ", ".join(classes[index] for index in counts) or "none"
-        raise DataError(
-            f"data {settings.data} must have images of at least two classes to tell apart, got {only}; see docs/vision.md"
-        )
     held_out = parts[HELD_OUT]["label"]
-    if alone := sorted(set(held_out) - set(counts)):
-        names = ", ".join(classes[label] for label in alone)
-        raise DataError(
-            f"data {settings.data} holds out images of {names} and has none to train on; give both parts the same classes"
-        )
+    counts = _class_counts(parts[TRAIN]["label"], held_out, classes, settings.data)
     for part, rows in parts.items():
         rows.save_to_disk(str(folder / part))
         if ready:
@@ -535,29 +535,47 @@ def _prepare(
     )
 
 
+def _class_counts(train: list[int], held_out: list[int], classes: tuple[str, ...], data: str) -> Counter[int]:
+    """Number of training images of each class.
+
+    :param train: labels of the training images; `held_out` of the held-out images.
+    :raises DataError: if there are fewer than two classes, or held-out images of a class without training images.
+    """
+    counts = Counter(train)
+    if len(counts) < 2:
+        only = ", ".join(classes[index] for index in counts) or "none"
+        raise DataError(f"data {data} must have images of at least two classes, got {only}; see docs/vision.md")
+    if untrained := sorted(set(held_out) - set(counts)):
+        names = ", ".join(classes[label] for label in untrained)
+        raise DataError(
+            f"data {data} has held-out images of {names} but no training images of it; give both parts the same classes"
+        )
+    return counts
+
+
 def _refuse_many(bad: int, total: int, settings: ImageSettings, names: list[str]) -> None:
     if bad > settings.unreadable * total:
         raise DataError(
             f"data {settings.data}: {bad} of {total} images cannot be read, more than the share of {settings.unreadable:g} that "
-            f"--unreadable allows: {', '.join(names[:NAMED])}{', …' if bad > NAMED else ''}; mend or remove them"
+            f"--unreadable allows: {', '.join(names[:NAMED])}{', …' if bad > NAMED else ''}; correct or remove them"
         )
 
 
-def _looked_at(rows: Dataset, mode: str) -> Iterator[tuple[str, tuple[int, int], bool]]:
-    """Of each image: its name if it cannot be read, its height and width, and whether its channels are other ones."""
+def _checked(rows: Dataset, mode: str) -> Iterator[tuple[str, tuple[int, int], bool]]:
+    """For each image: its name and error if it cannot be read, else ""; its height and width; whether its mode differs."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    found = rows.map(
-        _look,
+    results = rows.map(
+        _check,
         fn_kwargs={"mode": mode},
         remove_columns=rows.column_names,
         load_from_cache_file=False,
-        num_proc=cores if len(rows) > SAMPLE else None,
+        num_proc=cores if len(rows) > SAMPLE else None,  # for few images, starting processes takes longer
     )
-    for row in found:
+    for row in results:
         yield row["bad"], (row["height"], row["width"]), row["other"]  # type: ignore[index,call-overload]
 
 
-def _look(row: dict[str, Any], mode: str) -> dict[str, Any]:
+def _check(row: dict[str, Any], mode: str) -> dict[str, Any]:
     try:
         image = _opened(row["image"])
     except ValueError as error:
@@ -566,7 +584,7 @@ def _look(row: dict[str, Any], mode: str) -> dict[str, Any]:
 
 
 def _opened(entry: dict[str, Any]) -> Image:
-    """:raises ValueError: whatever is wrong with it."""
+    """:raises ValueError: if it cannot be read."""
     return open_image(entry["bytes"] if entry["bytes"] is not None else Path(entry["path"]))
 
 
@@ -575,7 +593,7 @@ def _name(entry: dict[str, Any]) -> str:
 
 
 def _split(rows: Dataset, share: float) -> dict[str, Dataset]:
-    """Holds out a share of each class, spread evenly over its images, at least one."""
+    """Holds out a share of each class, spread evenly over its images, at least one image."""
     held: set[int] = set()
     labels = np.array(rows["label"])
     for label in np.unique(labels):
@@ -589,13 +607,13 @@ def _split(rows: Dataset, share: float) -> dict[str, Dataset]:
 
 
 def _pixels(rows: Dataset, mode: str, size: int) -> np.ndarray:
-    """(N, S, S, C) of images of this size."""
+    """Pixels (N, S, S, C) uint8 of images that all have this size."""
     images = [np.asarray(_opened(entry).convert(mode)) for entry in rows["image"]]
     return np.stack(images).reshape(len(images), size, size, -1)
 
 
 def _moments(rows: Dataset, mode: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of the pixels of each channel, in [0, 1], over some images spread evenly."""
+    """Mean and standard deviation of the pixels per channel, in [0, 1], over at most :data:`SAMPLE` evenly spread images."""
     count = min(len(rows), SAMPLE)
     total, squares, pixels = 0.0, 0.0, 0
     for number in range(count):
@@ -605,5 +623,6 @@ def _moments(rows: Dataset, mode: str) -> tuple[tuple[float, ...], tuple[float, 
             channels = values[start : start + AT_ONCE].astype(np.float64) / 255
             total, squares, pixels = total + channels.sum(0), squares + (channels**2).sum(0), pixels + len(channels)
     mean = np.asarray(total / pixels)
+    # At least 1e-6, because images are divided by it: a constant channel has 0, or less from rounding.
     deviation = np.sqrt(np.maximum(squares / pixels - mean**2, 1e-12))
     return tuple(mean.tolist()), tuple(deviation.tolist())

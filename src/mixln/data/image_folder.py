@@ -1,4 +1,4 @@
-"""Images from a folder for a given model."""
+"""Loads images for measuring a given model."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ FILE_TYPES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 def image_batches(
     data: str, processor: Any, config: Any, *, batch_size: int, tokens: int
 ) -> tuple[list[dict[str, Tensor]], ImageSample]:
-    """Images of a folder and its subfolders, spread evenly over their names, as the model's own processor prepares them.
+    """Images of a folder and its subfolders, spread evenly over the sorted names, prepared by the model's own processor.
 
-    :param data: the folder. Where every image lies in a subfolder named as one of the model's classes, that is its label.
+    :param data: the folder. If every image is in a subfolder with the name of one of the model's classes, that class is its label.
     :param processor: the model's image processor.
     :param config: the model's config, for the names of its classes and the size of an image.
-    :param tokens: patches wanted; as many images as reach it, or all there are.
-    :returns: batches of `pixel_values` (B, C, H, W) and, where there are labels, `labels` (B,); and what images they are.
+    :param tokens: number of patches wanted; determines the number of images, at most all.
+    :returns: batches of `pixel_values` (B, C, H, W) and, if there are labels, `labels` (B,); and a record of the images.
     :raises DataError: if there is no such folder, no image in it, or an image that cannot be read.
     """
     import torch
 
     folder = path_of(data)
     if not folder.is_dir():
-        raise DataError(f"data {data} is no folder, and the model takes images; name a folder of images with --data")
+        raise DataError(f"data {data} must be a folder of images, because the model takes images; name one with --data")
     paths = image_files(folder, FILE_TYPES)
     if not paths:
-        raise DataError(f"data {data} holds no images ({', '.join(FILE_TYPES)}); name a folder that does")
+        raise DataError(f"data {data} holds no images ({', '.join(FILE_TYPES)}); name one that does")
     size = (config.num_channels, *_pair(config.image_size))
     paths = [paths[index] for index in _spread(len(paths), config, tokens)]
     classes = {str(name): index for name, index in (config.label2id or {}).items()}
@@ -50,11 +50,11 @@ def image_batches(
             image = open_image(path, upright=False).convert("RGB")
             pixels.append(processor(images=image, return_tensors="pt")["pixel_values"][0])
         except (OSError, ValueError) as error:
-            raise DataError(f"image {path} cannot be read: {first_line(error)}; mend or remove it") from error
+            raise DataError(f"image {path} cannot be read: {first_line(error)}; correct or remove it") from error
         if tuple(pixels[-1].shape) != size:
             raise DataError(
-                f"data {data}: the model's processor makes images of {tuple(pixels[-1].shape)}, its config wants {size}; "
-                "mend size in preprocessor_config.json"
+                f"data {data}: the model's processor makes images of shape {tuple(pixels[-1].shape)}, but its config has {size}; "
+                "correct size in preprocessor_config.json"
             )
     batches = []
     for start in range(0, len(paths), batch_size):
@@ -75,10 +75,10 @@ def held_out_batches(
     tokens: int,
     cache: Path,
 ) -> tuple[list[dict[str, Tensor]], ImageSample]:
-    """The same of what a comparison of image classifiers held out, as it evaluates them.
+    """Batches of the held-out images of a comparison of image classifiers, prepared as in its evaluation.
 
-    :param settings: of its images; `fingerprint` is what they had.
-    :param config: of one of its models.
+    :param settings: the comparison's images; `fingerprint` is that of the prepared images.
+    :param config: config of one of its models.
     """
     import torch
 
@@ -88,20 +88,20 @@ def held_out_batches(
 
     size = config.image_size
     images = same_images(settings, fingerprint, size=size, channels=config.num_channels, cache=cache)
-    seen, made = CentreCrops(images.held_out, size), ImageCollator(images.info, AugmentSettings(), 0)
-    chosen = torch.tensor(_spread(len(seen), config, tokens)).split(batch_size)
-    batches = [made([seen[int(index)] for index in part]) for part in chosen]
+    rows, collate = CentreCrops(images.held_out, size), ImageCollator(images.info, AugmentSettings(), 0)
+    chosen = torch.tensor(_spread(len(rows), config, tokens)).split(batch_size)
+    batches = [collate([rows[int(index)] for index in part]) for part in chosen]
     count = sum(map(len, chosen))
     return batches, ImageSample(description=images.info.description, images=count, labelled=True, held_out=True)
 
 
 def _spread(count: int, config: Any, tokens: int) -> list[int]:
-    """Which of `count` images to look at, spread evenly: as many as have so many patches, or all."""
+    """Indices of evenly spread images, enough for `tokens` patches, at most `count`."""
     sides = zip(_pair(config.image_size), _pair(config.patch_size), strict=True)
     chosen = min(count, math.ceil(tokens / max(1, math.prod(side // patch for side, patch in sides))))
     return [index * count // chosen for index in range(chosen)]
 
 
 def _pair(size: Any) -> tuple[int, int]:
-    """Height and width, which some configs give as one number."""
+    """Height and width, which some configs give as a single number."""
     return (size, size) if isinstance(size, int) else tuple(size)

@@ -1,4 +1,4 @@
-"""The files that are data: regular ones, inside the folder that the user named, without hidden ones and those of mixln's own runs."""
+"""Lists data files: regular files inside the folder that the user named, without hidden files and mixln's own output."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ OURS: dict[str, frozenset[str]] = {
     "evaluation.json": frozenset({"settings", "models", "pairs"}),
     "reproduction.json": frozenset({"recipe", "orderings"}),
 }
-"""File that marks a folder as written by mixln → entries that it has, so that a user's file of that name marks none."""
+"""File that marks a folder as mixln's output → entries that it must have, so that a user's file of that name is not a mark."""
 MARK_BYTES = 2**26
-"""Bytes of such a file at most: a larger one is not looked into."""
+"""Largest such file that is read, bytes (64 MiB)."""
 KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a named pipe",
@@ -34,49 +34,50 @@ KINDS = {
 }
 
 
-def check_regular(path: Path, what: str = "data") -> int:
-    """Checks that reading a file will come to an end, and returns its bytes. Links are followed.
+def check_regular(path: Path, noun: str = "data") -> int:
+    """Checks that a file is regular, so that reading it terminates, and returns its size in bytes. Links are followed.
 
-    :param what: what the file is for, the first word of the message.
-    :raises DataError: if it is a pipe, a device, a socket or a folder, or is not there.
+    :param noun: purpose of the file, the first word of the error message.
+    :raises DataError: if it is a pipe, a device, a socket or a folder, or does not exist.
     """
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError as error:
-        raise DataError(f"{what} {path} cannot be read: {first_line(error)}; mend or remove it") from error
-    if not stat.S_ISREG(found.st_mode):
-        kind = KINDS.get(stat.S_IFMT(found.st_mode), "something else")
-        raise DataError(f"{what} {path} must be a regular file, got {kind}; name a file, or remove it from the folder")
-    return found.st_size
+        raise DataError(f"{noun} {path} cannot be read: {first_line(error)}; correct or remove it") from error
+    if not stat.S_ISREG(status.st_mode):
+        kind = KINDS.get(stat.S_IFMT(status.st_mode), "something else")
+        raise DataError(f"{noun} {path} must be a regular file, got {kind}; name a file, or remove it from the folder")
+    return status.st_size
 
 
-def files_in(folder: Path, is_wanted: Callable[[Path], bool], what: str = "data") -> list[Path]:
-    """The wanted files in a folder and its subfolders, in the order of their paths.
+def files_in(folder: Path, is_wanted: Callable[[Path], bool], noun: str = "data") -> list[Path]:
+    """The wanted files in a folder and its subfolders, sorted by path.
 
-    Hidden files and folders are left out, and folders that mixln wrote; links to folders are not followed.
+    Hidden files and folders are skipped, and folders that mixln wrote; links to folders are not followed.
 
-    :param is_wanted: decides by the name.
-    :param what: what the files are for, the first word of a message.
-    :raises DataError: if one is no regular file, or a link that leads out of the folder.
+    :param is_wanted: selects files by name.
+    :param noun: purpose of the files, the first word of an error message.
+    :raises DataError: if one is not a regular file, or links to a file outside the folder.
     """
-    found = [path for path in _walk(folder, hidden=False) if is_wanted(path)]
+    files = [path for path in _walk(folder, hidden=False) if is_wanted(path)]
     root = os.path.realpath(folder)
-    for path in found:
+    for path in files:
+        # A data set from elsewhere must not make mixln train on private files, or read a device that never ends.
         if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root):
             raise DataError(
-                f"{what} {path} is a link that leads out of {folder}, to {os.path.realpath(path)}; put a copy in its place"
+                f"{noun} {path} is a link to {os.path.realpath(path)}, outside {folder}; replace it by a copy"
             )
-        check_regular(path, what)
-    return sorted(found)
+        check_regular(path, noun)
+    return sorted(files)
 
 
 def all_files(folder: Path) -> list[Path]:
-    """Every file in a folder and its subfolders, hidden ones too, without those of mixln's own runs: what a change is seen by."""
+    """Every file in a folder and its subfolders, including hidden ones, without mixln's own output; used to detect changes."""
     return sorted(path for path in _walk(folder, hidden=True) if path.is_file())
 
 
 def linked_folders(folder: Path) -> Iterator[Path]:
-    """The links to folders in a folder and its subfolders that are not hidden."""
+    """The links to folders in a folder and its subfolders, without hidden ones."""
     for place, folders, _ in _folders(folder, hidden=False):
         yield from (path for path in (place / name for name in folders) if path.is_symlink())
 
@@ -87,7 +88,7 @@ def _walk(folder: Path, *, hidden: bool) -> Iterator[Path]:
 
 
 def _folders(folder: Path, *, hidden: bool) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """Each folder with the names of its folders and of its files."""
+    """Iterates over folders with the names of their subfolders and files."""
     for place, folders, names in os.walk(folder):
         here = Path(place)
         if here != folder and is_ours(here, names):
@@ -98,9 +99,9 @@ def _folders(folder: Path, *, hidden: bool) -> Iterator[tuple[Path, list[str], l
 
 
 def is_ours(folder: Path, names: Iterable[str]) -> bool:
-    """True if mixln wrote a folder: a run, a prepared text, or an entry of the cache.
+    """Whether mixln wrote a folder: a run, a prepared text, or an entry of the cache.
 
-    :param names: of the files in it.
+    :param names: names of its files.
     """
     return any(_has(folder / name, OURS[name]) for name in names if name in OURS)
 
@@ -109,19 +110,19 @@ def _has(path: Path, entries: frozenset[str]) -> bool:
     try:
         if check_regular(path) > MARK_BYTES:
             return False
-        held = json.loads(path.read_text("utf-8"))
+        content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
         return False
-    return isinstance(held, dict) and entries <= held.keys()
+    return isinstance(content, dict) and entries <= content.keys()
 
 
 def printable(name: str | Path) -> str:
-    r"""A file's name on one line: what cannot be printed is escaped, so `caf\xe9` for a name that is not UTF-8."""
+    r"""A file name on one line with unprintable characters escaped: `caf\xe9` for a name that is not UTF-8."""
     return "".join(letter if letter.isprintable() else _escaped(letter) for letter in str(name))
 
 
 def _escaped(letter: str) -> str:
     code = ord(letter)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8, as Python keeps it in a name
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8, as represented by Python's surrogateescape
         return f"\\x{code - 0xDC00:02x}"
     return letter.encode("unicode_escape").decode("ascii")

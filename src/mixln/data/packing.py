@@ -1,4 +1,4 @@
-"""Token ids to sequences of equal length, and held-out ids to windows that predict each token once."""
+"""Packs training tokens into sequences of equal length, and held-out tokens into windows that predict each token once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 IGNORED = -100
-"""Label of a position that no loss is taken at, as in torch's cross-entropy."""
+"""Label of positions without loss, as in torch's cross-entropy."""
 
 
 def stream(documents: list[str], tokenizer: Any) -> np.ndarray:
@@ -25,7 +25,7 @@ def stream(documents: list[str], tokenizer: Any) -> np.ndarray:
 def held_out_rows(documents: list[str], tokenizer: Any, length: int, description: str) -> Dataset:
     """The windows of held-out documents, see :func:`held_out_windows`.
 
-    :raises DataError: if they are shorter than one.
+    :raises DataError: if the documents are shorter than one window.
     """
     tokens = stream(documents, tokenizer)
     check_length(len(tokens), "held-out", length, description)
@@ -33,6 +33,7 @@ def held_out_rows(documents: list[str], tokenizer: Any, length: int, description
 
 
 def windows(stream: np.ndarray, length: int) -> Dataset:
+    """The windows of :func:`held_out_windows` as rows."""
     import datasets
     import numpy as np
 
@@ -52,7 +53,7 @@ def check_length(tokens: int, name: str, length: int, description: str) -> None:
 
 
 def held_out_windows(stream: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cuts a stream of n tokens into windows of `length` that overlap by one token, so that tokens 2..n are each a target once.
+    """Cuts a stream of n tokens into windows of `length` that overlap by one token, so that each of tokens 2..n is a target once.
 
     :returns: inputs and labels, both (windows, length). The last window is padded; a padded label is -100. The labels are
         not shifted: like transformers, the loss compares position t with label t + 1, and the first label of a window is unused.
@@ -70,7 +71,7 @@ def held_out_windows(stream: np.ndarray, length: int) -> tuple[np.ndarray, np.nd
 
 
 def unigram_loss(counts: np.ndarray, targets: np.ndarray) -> float:
-    """Mean −log p over the targets, nats, where p counts the training tokens with one added to every count."""
+    """Mean −log p of the targets under a unigram model of the training tokens with add-one smoothing, nats."""
     import numpy as np
 
     counts = counts + 1

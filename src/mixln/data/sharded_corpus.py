@@ -1,7 +1,8 @@
-"""Text that may be larger than memory: its files one by one, each read from its beginning.
+"""Text that may be larger than memory, read sequentially file by file.
 
-Of data without a split of its own for it, a share s is held out: document i of file f if a whole number lies in
-[i·s + f·φ, (i+1)·s + f·φ), φ the golden ratio. So they are evenly spaced in a file, and over the files where each has few.
+If the data has no validation split, a share s of the documents is held out: document i of file f if an integer lies in
+[i·s + f·φ, (i+1)·s + f·φ), where φ = (√5 − 1)/2. Held-out documents are thus evenly spaced within a file, and across files if each
+has few documents.
 """
 
 from __future__ import annotations
@@ -28,19 +29,19 @@ from mixln.data.windows import GOLDEN
 from mixln.errors import DataError
 
 LEAST_HELD_OUT, MOST_HELD_OUT = 100_000, 10_000_000
-"""Tokens of held-out text, however little and however much there is to train on."""
+"""Bounds for the held-out text, tokens, whatever the size of the training text."""
 
 Read = Callable[[], Iterator[str]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShardedCorpus:
-    """Documents in files.
+    """Documents in several files.
 
-    :param identity: changes when the data does.
-    :param files: each gives its documents, always in the same order.
-    :param validation: held-out documents, where the data has a split of its own.
-    :param share: else, the share of the documents that is held out.
+    :param identity: JSON values that change when the data does.
+    :param files: functions that iterate over the documents of one file each, always in the same order.
+    :param validation: the same for the validation split, if the data has one.
+    :param share: otherwise the share of the documents that is held out.
     """
 
     description: str
@@ -50,21 +51,22 @@ class ShardedCorpus:
     share: float
 
     def train(self, file: int) -> Iterator[str]:
-        """The documents of a file to train on, without empty ones."""
+        """The training documents of a file, without empty ones."""
         for index, text in enumerate(self.files[file]()):
             if text.strip() and not (self.validation is None and self._held_out(file, index)):
                 yield text
 
     def held_out(self, tokens: int) -> list[str]:
-        """Held-out documents, about so many tokens of them or all there are."""
+        """Held-out documents with about `tokens` tokens, or all of them."""
         taken, characters = [], 0
         for text in self._all_held_out():
             taken.append(text)
             characters += len(text)
+            # Half of the upper bound: about 4 characters per token, the average for English.
             if characters >= tokens * CHARACTERS_PER_TOKEN // 2:
                 break
         if not taken:
-            raise DataError(f"data {self.description} has no held-out document; give more text, or raise --held-out")
+            raise DataError(f"data {self.description} has no held-out document; give more text or a larger --held-out")
         return taken
 
     def _all_held_out(self) -> Iterator[str]:
@@ -80,7 +82,7 @@ class ShardedCorpus:
 
 
 def sharded_corpus(settings: CorpusSettings) -> ShardedCorpus:
-    """Finds the files that the settings name, without reading them.
+    """Lists the files that the settings name, without reading them.
 
     :raises DataError: if there are none.
     """
@@ -91,7 +93,7 @@ def sharded_corpus(settings: CorpusSettings) -> ShardedCorpus:
             or Path(settings.data).suffix in FILE_TYPES
             or settings.data.startswith((".", "/", "~"))
         ):
-            raise DataError(f"data {settings.data} is no file, folder or hub data set of many files; name one")
+            raise DataError(f"data {settings.data} is not a file, a folder or a hub data set; name one")
         return _hub(settings)
     files = files_of(path)
     return ShardedCorpus(

@@ -1,14 +1,14 @@
-"""Text prepared ahead of the training: tokenized and packed file by file into memory-mapped Arrow, by one process or several.
+"""Prepares a text before training: tokenizes and packs it file by file into memory-mapped Arrow, in one or more processes.
 
-<out>/request.json       what is being prepared: another request does not mix with it
-<out>/tokenizer/         and held_out/, and held_out.jsonl with its documents
-<out>/train/00012.arrow  the packed sequences of a file; the mark that it is done
-<out>/train/00012.npy    how often each token occurs in it
-<out>/train/00012.json   which held-out documents stand in it too
-<out>/info.json          written last: the text is whole
+<out>/request.json       the request; a different one is refused
+<out>/tokenizer/, held_out/, held_out.jsonl (the held-out documents)
+<out>/train/00012.arrow  the packed sequences of a source file; marks the file as done
+<out>/train/00012.npy    count of each token in it
+<out>/train/00012.json   the held-out documents that are also in it
+<out>/info.json          written last: the text is complete
 
-The files are taken in an order drawn from their number, so that a part of a large data set is a fair part of it, and used up
-to the one that reaches the tokens asked for. A file that was cut off is begun again; one that is done is not.
+Source files are processed in an order that is shuffled with their number as the seed, so that the part used of a large data set is
+representative, up to the file that reaches the requested number of tokens. After an interruption, unfinished files are repeated.
 """
 
 from __future__ import annotations
@@ -57,28 +57,28 @@ from mixln.runs.schema import Request, Schema
 log = logging.getLogger(__name__)
 
 FORMAT = 2
-"""Changes whenever the split or the packing does, so that a text begun with another is not gone on with."""
+"""Version of split and packing, part of the request: a text begun with another version is not resumed."""
 TRAIN, TOKENIZER = "train", "tokenizer/tokenizer.json"
 PREPARED = RunKind(noun="prepared text", request=Schema(kind="text-request", file=REQUEST, record=Request), result=INFO)
 VOCABULARY = 32_000
-"""Tokens of a tokenizer that is trained here, where the settings do not say."""
+"""Default vocabulary size of a tokenizer trained here."""
 OF_ROWS = re.compile(r"data-\d{5}-of-\d{5}\.arrow|dataset_info\.json|state\.json")
-"""Names of the files of a data set that was saved to the disk."""
+"""Names of the files that datasets' `save_to_disk` writes."""
 WAIT = -1.0
-"""Seconds to wait for a process that has a folder: for ever, as several may prepare one text together."""
+"""Seconds to wait for the lock of a folder; negative for no limit, because several processes may prepare one text."""
 AT_ONCE = 1000
-"""Documents tokenized at once."""
+"""Largest number of documents tokenized at a time."""
 SAMPLE = 20_000_000
-"""Characters of text that a tokenizer is trained on, and that are tokenized at once."""
+"""Characters of text to train a tokenizer on; also the largest number tokenized at a time."""
 NEWS = 5.0
-"""Seconds between two lines of news."""
+"""Seconds between two log lines."""
 PATIENCE = 2.0
-"""Seconds between two looks at what other processes are at."""
+"""Seconds between two checks whether other processes have finished a file."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DuplicateDocuments:
-    """The held-out documents that stand in a file too, by their digests."""
+    """Digests of the held-out documents that are also in a training file."""
 
     digests: tuple[str, ...]
 
@@ -89,24 +89,22 @@ EQUAL = Schema(
 
 
 def prepare_shards(settings: PrepareSettings) -> Text:
-    """Prepares a text in a folder, or what is missing of it; several processes may do so together.
+    """Prepares a text in a folder, or resumes its preparation; several processes may do so concurrently.
 
-    :raises DataError: if the text cannot be read or is too short; :class:`StoreError` if another lies in the folder.
+    :raises DataError: if the text cannot be read or is too short; :class:`StoreError` if the folder holds another text.
     """
     if is_prepared(path_of(settings.data)):
-        raise DataError(
-            f"data {settings.data} is prepared already; train with it, or prepare the text that it was made of"
-        )
+        raise DataError(f"data {settings.data} is already prepared; train with it, or prepare the original text")
     source, out = sharded_corpus(settings), settings.out
     entries = {item.name: getattr(settings, item.name) for item in fields(PrepareSettings) if item.name != "out"}
     if (path := path_of(settings.data)).exists():
-        entries["data"] = path.name  # from another folder or machine it has another path
-    request = json.loads(
-        json.dumps({"format": FORMAT, **entries, "of": source.identity})
-    )  # as the folder's file has it
+        entries["data"] = path.name  # without its folder, which may differ on another machine
+    # Tuples become lists, as in the stored request with which it is compared.
+    request = json.loads(json.dumps({"format": FORMAT, **entries, "of": source.identity}))
     check_writable(out)
-    next(source.files[0](), None)  # a column that is missing, or
-    named = _named(settings)  # a tokenizer, is found before anything is written
+    # A missing column or tokenizer is an error before anything is written.
+    next(source.files[0](), None)
+    named = _named(settings)
     with undone_on(out, MixlnError):
         return _prepared(out, source, settings, request, named)
 
@@ -118,46 +116,47 @@ def _prepared(out: Path, source: ShardedCorpus, settings: PrepareSettings, reque
         raise run.foreign()
     with run.locked(WAIT), undone_on(out, MixlnError):
         _claim(run, request)
-        if _is_whole(out):
+        if _is_complete(out):
             return Text.load(out)
         _begin(out, source, settings, tokens, named)
     tokenizer = Text.tokenizer_in(out)
-    kept_out = frozenset(held_out_texts(out))
+    held_out = frozenset(held_out_texts(out))
     order = list(range(len(source.files)))
     random.Random(len(order)).shuffle(order)
-    began = said = time.monotonic()
+    began = logged = time.monotonic()
     work, sizes = 0, {}
     while missing := _missing(out, order, tokens, sizes):
-        moved = False
+        progressed = False
+        # The first file that no other process holds; then `missing` is computed again, because others may have finished files.
         for file in missing:
             try:
                 if not (lock := _arrow(out, file).with_suffix(".lock")).exists():
                     note(lock)
                 with FileLock(lock, timeout=0):
                     if not _arrow(out, file).is_file():
-                        packed = _pack_file(out, source, file, tokenizer, settings.sequence_length, tokens, kept_out)
-                        work, moved = work + packed, True
+                        packed = _pack_file(out, source, file, tokenizer, settings.sequence_length, tokens, held_out)
+                        work, progressed = work + packed, True
                         if packed:
                             keep_new()
-            except Timeout:  # another process is at it
+            except Timeout:  # another process holds it
                 continue
-            if time.monotonic() - said >= NEWS:
-                said = time.monotonic()
-                log.info(_course(sum(sizes.values()), tokens, work / (said - began)))
+            if time.monotonic() - logged >= NEWS:
+                logged = time.monotonic()
+                log.info(_progress(sum(sizes.values()), tokens, work / (logged - began)))
             break
-        if not moved:
+        if not progressed:
             time.sleep(PATIENCE)
     with run.locked(WAIT):
-        if not _is_whole(out):
+        if not _is_complete(out):
             _finish(out, source, settings, _used(order, tokens, sizes), tokenizer, request)
     return Text.load(out)
 
 
 def prepare_stream(settings: TextSettings, *, vocabulary_size: int, tokens: int, cache: Path) -> Text:
-    """What a training on a stream needs beforehand: a tokenizer, what is held out, and the word frequencies of a sample.
+    """Prepares what training on a stream needs: a tokenizer, held-out text, and the token counts of a sample.
 
-    :param vocabulary_size: tokens of the BPE to train where `settings` names no tokenizer.
-    :param tokens: training tokens that will be seen, which decide how much is held out.
+    :param vocabulary_size: tokens of the BPE to train if `settings` names no tokenizer.
+    :param tokens: training tokens; they determine the amount of held-out text.
     """
     source = sharded_corpus(settings)
     request = {"format": FORMAT, **to_json(settings), "tokens": tokens, "of": source.identity, "bpe": vocabulary_size}
@@ -175,24 +174,24 @@ def prepare_stream(settings: TextSettings, *, vocabulary_size: int, tokens: int,
 
 
 def prepared(settings: PackSettings, folder: Path) -> Text:
-    """The text in a folder, if it fits the settings.
+    """The prepared text in a folder.
 
-    :raises DataError: if it is not whole, or was packed otherwise.
+    :raises DataError: if it is incomplete, or was packed with other settings.
     """
     if not (folder / INFO.file).is_file():
-        raise DataError(f"data {folder} is not prepared to its end; run its mixln data prepare again")
+        raise DataError(f"data {folder} is incomplete; run its mixln data prepare again")
     request = _request(folder)
     if (length := request.get("sequence_length")) != settings.sequence_length:
         raise DataError(
             f"data {folder} is packed to sequences of {length} tokens; use --sequence-length {length}, or prepare it again"
         )
     if settings.tokenizer not in (None, request.get("tokenizer")) or settings.vocabulary_size is not None:
-        raise DataError(f"data {folder} has been tokenized already; leave out --tokenizer and --vocabulary-size")
+        raise DataError(f"data {folder} is already tokenized; omit --tokenizer and --vocabulary-size")
     return Text.load(folder).open()
 
 
-def _is_whole(out: Path) -> bool:
-    """Whether a text is prepared to its end; pieces of another size than they had then are deleted, to be made again."""
+def _is_complete(out: Path) -> bool:
+    """Whether a text is completely prepared. Pieces whose size has changed are deleted, so that they are made again."""
     try:
         files = INFO.read(out / INFO.file).files
     except (OSError, ValueError):
@@ -204,29 +203,29 @@ def _is_whole(out: Path) -> bool:
     return pieces == files and not wrong and (out / TOKENIZER).is_file() and (out / HELD_OUT_ROWS).is_dir()
 
 
-def _course(ready: int, tokens: int, speed: float) -> str:
-    """How far it is; `speed` is that of this process alone, tokens a second."""
+def _progress(ready: int, tokens: int, speed: float) -> str:
+    """Log line on the progress; `speed` is that of this process alone, tokens per second."""
     left = f", at most {max(0, tokens - ready) / speed / 60 + 1:.0f} minutes left" if speed else ""
     return f"{ready:,} of {tokens:,} tokens, {speed:,.0f} tokens/s{left}"
 
 
 def _claim(run: RunFolder[TextInfo], request: Request) -> None:
-    """Makes the folder this request's, if it is free; it is locked."""
-    if (there := run.request()) is None:
+    """Claims a locked folder for a request if it is free, and compares the requests otherwise."""
+    if (present := run.request()) is None:
         run.begin(request)
         return
-    now, before = ({**entries, "of": None} for entries in (request, there))
-    if found := difference({name: before.get(name) for name in now}, now):
-        raise run.another(found)
-    if there.get("of") != request["of"]:
-        _renew(run, there.get("of"), request["of"])
+    now, before = ({**entries, "of": None} for entries in (request, present))
+    if changed := difference({name: before.get(name) for name in now}, now):
+        raise run.another(changed)
+    if present.get("of") != request["of"]:
+        _renew(run, present.get("of"), request["of"])
         run.begin(request)
 
 
 def _request(folder: Path) -> Request:
-    """What was asked for in a folder.
+    """The request of a prepared text.
 
-    :raises DataError: if that is corrupt.
+    :raises DataError: if it is corrupt.
     """
     try:
         return PREPARED.request.read(folder / REQUEST)
@@ -235,18 +234,20 @@ def _request(folder: Path) -> Request:
 
 
 def _renew(run: RunFolder[TextInfo], before: Any, now: list[Any]) -> None:
-    """Deletes what was made of files that have been mended since: their pieces, and what is held out.
+    """Deletes the pieces of source files that have been corrected since, and the held-out text.
 
-    :raises StoreError: if they are other files, or another process is at one. :class:`DataError` if the tokenizer is gone by which
-        the other pieces were packed.
+    :param before: identity of the source when the folder was begun; `now` its current one: name, size and time of each file.
+    :raises StoreError: if the files have other names, or another process holds one. :class:`DataError` if the tokenizer with which the
+        other pieces were packed is missing.
     """
     out = run.folder
     if any((out / TRAIN).glob("*.arrow")) and not (out / TOKENIZER).is_file():
         raise corrupt(out, f"{TOKENIZER} is missing, and the text has changed since")
+    # The identity of a hub data set has strings as entries.
     if not isinstance(before, list) or any(isinstance(entry, str) for entry in (*before, *now)):
-        raise run.another("its files are others", "choose another --out")
+        raise run.another("its files are different", "choose another --out")
     if [entry[0] for entry in before] != [entry[0] for entry in now]:
-        raise run.another("its files are others", "choose another --out")
+        raise run.another("its files are different", "choose another --out")
     for file in (number for number, (old, new) in enumerate(zip(before, now, strict=True)) if old != new):
         try:
             with FileLock(_arrow(out, file).with_suffix(".lock"), timeout=0):
@@ -255,14 +256,14 @@ def _renew(run: RunFolder[TextInfo], before: Any, now: list[Any]) -> None:
             raise StoreError(
                 f"out {out}: {now[file][0]} has changed while another process reads it; wait for it"
             ) from error
-    for counted in (out / TRAIN).glob("?????.json"):  # other documents are held out now
+    for counted in (out / TRAIN).glob("?????.json"):  # they refer to the previous held-out documents
         counted.unlink(missing_ok=True)
     (out / INFO.file).unlink(missing_ok=True)
     _clear_held_out(out / HELD_OUT_ROWS)
 
 
 def _clear_held_out(folder: Path) -> None:
-    """Deletes the held-out sequences; where something else lies among them too, the folder gets another name."""
+    """Deletes the held-out sequences; if the folder contains other files, it is set aside."""
     if folder.is_dir() and not folder.is_symlink():
         remove_written(folder, [path.name for path in folder.iterdir() if OF_ROWS.fullmatch(path.name)])
     if os.path.lexists(folder):
@@ -277,9 +278,9 @@ def _named(settings: PackSettings) -> Any:
 def _begin(
     out: Path, source: ShardedCorpus, settings: PackSettings, tokens: int, tokenizer: Any, vocabulary: int = VOCABULARY
 ) -> None:
-    """Writes the tokenizer and what is held out, once.
+    """Writes the tokenizer and the held-out text unless they exist.
 
-    :param tokenizer: the one to use; `None` to train one of so many tokens as the settings or `vocabulary` say.
+    :param tokenizer: `None` to train one with the vocabulary size of the settings, by default `vocabulary`.
     """
     if not (out / TOKENIZER).is_file():
         if tokenizer is None:
@@ -296,9 +297,9 @@ def _begin(
 
 
 def _sample(source: ShardedCorpus) -> Iterator[str]:
-    """The beginning of the text, to train a tokenizer on.
+    """Documents from the beginning of the text, about :data:`SAMPLE` characters.
 
-    :raises DataError: if all of it is held out.
+    :raises DataError: if all documents are held out.
     """
     seen = 0
     for file in range(len(source.files)):
@@ -308,15 +309,15 @@ def _sample(source: ShardedCorpus) -> Iterator[str]:
             if seen >= SAMPLE:
                 return
     if not seen:
-        raise DataError(f"data {source.description} has no document beside those held out; give more text")
+        raise DataError(f"data {source.description} has no document except the held-out ones; give more text")
 
 
 def _pack_file(
     out: Path, source: ShardedCorpus, file: int, tokenizer: Any, length: int, tokens: int, held_out: frozenset[str]
 ) -> int:
-    """Packs one file, at most `tokens` of it; returns its tokens. What remains of its last sequence is left out.
+    """Packs up to about `tokens` tokens of one file and returns their number. An incomplete last sequence is dropped.
 
-    :param held_out: documents that are held out: those that stand in the file too are noted.
+    :param held_out: held-out documents; the digests of those that are also in the file are stored.
     """
     import pyarrow as pa
 
@@ -328,6 +329,7 @@ def _pack_file(
     equal: set[str] = set()
 
     def noted(texts: Iterator[str]) -> Iterator[str]:
+        """The same texts; records which of them are held out."""
         for text in texts:
             if text in held_out:
                 equal.add(_digest(text))
@@ -336,19 +338,21 @@ def _pack_file(
     with pa.OSFile(str(unfinished), "wb") as stream, pa.ipc.new_stream(stream, schema) as writer:
         for ids in _encoded(noted(source.train(file)), tokenizer):
             rest = np.concatenate([rest, ids])
-            whole = min(len(rest) // length, (tokens - packed + length - 1) // length) * length
-            rows, rest = rest[:whole], rest[whole:]
-            if whole:
+            # Tokens of all complete sequences, but only as many sequences as are needed to reach `tokens`.
+            size = min(len(rest) // length, (tokens - packed + length - 1) // length) * length
+            rows, rest = rest[:size], rest[size:]
+            if size:
                 values = pa.array(rows.astype(np.int32))
-                offsets = pa.array(np.arange(0, whole + 1, length, dtype=np.int32))
+                offsets = pa.array(np.arange(0, size + 1, length, dtype=np.int32))
                 writer.write_batch(pa.record_batch([pa.ListArray.from_arrays(offsets, values)], schema=schema))
                 counts += np.bincount(rows, minlength=len(counts))
-                packed += whole
+                packed += size
             if packed >= tokens:
                 break
+    # The .arrow file marks the source file as done, so it is renamed last and everything else is on disk before.
     fsync(unfinished)
     write_atomic(target.with_suffix(".npy"), _npy(counts))
-    # Not flushed: it is no part of the text.
+    # Not flushed: without it, equal documents are merely not counted.
     note(target.with_suffix(".json"))
     target.with_suffix(".json").write_text(EQUAL.text(DuplicateDocuments(digests=tuple(sorted(equal)))))
     os.rename(unfinished, target)
@@ -358,7 +362,7 @@ def _pack_file(
 
 
 def _encoded(texts: Iterator[str], tokenizer: Any) -> Iterator[np.ndarray]:
-    """The tokens of many documents at a time, each with an end of text."""
+    """Tokenizes documents in batches; yields the concatenated tokens of each batch, with an end of text after each document."""
     documents, size = [], 0
     for text in texts:
         documents.append(text)
@@ -389,7 +393,7 @@ def _digest(text: str) -> str:
 
 
 def _equal(out: Path, files: list[int]) -> int | None:
-    """Held-out documents that stand in the training files too; `None` if a file was packed without counting them."""
+    """Number of held-out documents that are also in the training files; `None` if a file was packed without recording them."""
     try:
         digests = {digest for file in files for digest in EQUAL.read(_arrow(out, file).with_suffix(".json")).digests}
     except (OSError, ValueError):
@@ -398,9 +402,9 @@ def _equal(out: Path, files: list[int]) -> int | None:
 
 
 def _missing(out: Path, order: list[int], tokens: int, sizes: dict[int, int]) -> list[int]:
-    """The files that are to be done next, in their order; empty when there is enough, or no more.
+    """The files to process next, in order; empty if there are enough tokens or no more files.
 
-    :param sizes: file → tokens, of those that are known to be done; the others that are done are added.
+    :param sizes: file → tokens, for files known to be done; newly found ones are added.
     """
     for file in order:
         if file not in sizes and _arrow(out, file).is_file():
@@ -411,7 +415,7 @@ def _missing(out: Path, order: list[int], tokens: int, sizes: dict[int, int]) ->
 
 
 def _used(order: list[int], tokens: int, sizes: dict[int, int]) -> list[int]:
-    """The files, done one after the other from the first, that reach so many tokens or end before one that is not done."""
+    """The first files in the order that together reach `tokens`, or all before the first that is not done."""
     used, ready = [], 0
     for file in order:
         if ready >= tokens or file not in sizes:
@@ -447,9 +451,9 @@ def _finish(
 
 
 def _info(out: Path, source: ShardedCorpus, counts: Any, tokenizer: Any, fingerprint: str) -> TextInfo:
-    """What is known of a text whose held-out part lies in a folder.
+    """Facts about a text whose held-out part has been written into a folder.
 
-    :param counts: how often each token occurs in its training part, or in a sample of it.
+    :param counts: count of each token in its training part or a sample of it.
     """
     import datasets
 

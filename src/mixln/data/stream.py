@@ -1,10 +1,9 @@
-"""Text that is read, tokenized and packed while the training goes on.
+"""Reads, tokenizes and packs text during training.
 
-The order of the sequences follows from the data and the seed alone, neither from how many processes train nor from how many
-workers tokenize for each. Every document is taken once an epoch: the files are shuffled, and of a file `BLOCK` documents at a time.
-So that nobody need know how far the others are, each process packs the whole text and keeps its share of the sequences;
-its workers share out the tokenizing, which takes forty times as long as the reading.
-Each sequence says where the next ones begin, so that a training goes on where it was.
+The order of the sequences depends only on the data and the seed, not on the number of training processes or of workers that tokenize
+for each. Every document is used once per epoch: the order of the files is shuffled, and blocks of `BLOCK` documents within a file.
+To avoid communication, each process packs the complete text and keeps its share of the sequences; its workers share the tokenizing,
+which takes forty times as long as reading. Each sequence carries the position of the next one, from which training can resume.
 """
 
 from __future__ import annotations
@@ -24,22 +23,22 @@ from mixln.data.tokenizer import encoded
 from mixln.errors import DataError
 
 BLOCK = 4096
-"""Documents that are shuffled among themselves."""
+"""Documents in a block, which is read into memory and shuffled."""
 PARCEL = 32
 """Documents that a worker tokenizes at a time."""
 AHEAD = 16
-"""Parcels that each worker tokenizes before they are needed."""
+"""Parcels that each worker tokenizes in advance."""
 POSITION = "position"
-"""Name of the column that says where the next sequences begin."""
+"""Column with the position of the next sequence."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Position:
-    """Where a sequence begins.
+    """Position at which a sequence begins.
 
-    :param file: how many files have been read in this epoch; `block` how many blocks of the file.
-    :param document: place in the shuffled block.
-    :param token: tokens of that document, with its end of text, that have been used.
+    :param file: number of files read in this epoch; `block` of blocks read of the current file.
+    :param document: index in the shuffled block.
+    :param token: number of tokens used of that document, including its end of text.
     """
 
     epoch: int = 0
@@ -49,7 +48,7 @@ class Position:
     token: int = 0
 
     def to_tensor(self) -> Tensor:
-        """Its five numbers."""
+        """The five numbers as an int64 tensor (5)."""
         return torch.tensor(astuple(self))
 
     @classmethod
@@ -62,14 +61,15 @@ START = Position()
 
 
 class TokenStream(IterableDataset[dict[str, Tensor]]):
-    """Sequences without end: {input_ids (T), position (5)}. Of `size` sequences in a row each process has one; their position
-    is where the one after them begins, for all.
+    """Endless stream of sequences {input_ids (T), position (5)}.
 
-    :param tokenizer: a fast one, with an end of text.
-    :param length: T, tokens of a sequence.
-    :param rank: which of the processes that train this is, `size` how many there are.
-    :param workers: processes that tokenize for this one; 0 for none.
-    :param begin: where it goes on.
+    Of every `size` consecutive sequences each training process gets one. All of them carry the same position, that after the last.
+
+    :param tokenizer: a fast tokenizer with an end-of-text token.
+    :param length: T, tokens per sequence.
+    :param rank: rank of this training process, of `size` processes.
+    :param workers: number of processes that tokenize for this one; 0 to tokenize in this process.
+    :param begin: position to resume from.
     """
 
     def __init__(
@@ -90,12 +90,12 @@ class TokenStream(IterableDataset[dict[str, Tensor]]):
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         sequences = self._sequences()
         while True:
-            together = list(islice(sequences, self.size))
-            own, (_, position) = together[self.rank][0], together[-1]
-            yield {"input_ids": torch.from_numpy(own), POSITION: position.to_tensor()}
+            group = list(islice(sequences, self.size))
+            ids, (_, position) = group[self.rank][0], group[-1]
+            yield {"input_ids": torch.from_numpy(ids), POSITION: position.to_tensor()}
 
     def _sequences(self) -> Iterator[tuple[np.ndarray, Position]]:
-        """Every sequence, and where the next one begins."""
+        """All sequences, each with the position of the next one."""
         rest, skipped = np.empty(0, dtype=np.int64), self.documents.begin.token
         for ids, place in self._tokenized():
             used = skipped - len(rest)  # tokens of this document before the end of the last sequence
@@ -106,14 +106,14 @@ class TokenStream(IterableDataset[dict[str, Tensor]]):
                 yield sequence, replace(place, token=used)
 
     def _tokenized(self) -> Iterator[tuple[np.ndarray, Position]]:
-        """The tokens of document after document, each with an end of text, and where they begin."""
+        """The tokens of each document, with an end of text, and its position."""
         parcels = DataLoader(
             self.documents,
             batch_size=None,
             collate_fn=_unchanged,
             num_workers=self.workers,
             prefetch_factor=AHEAD if self.workers else None,
-            generator=torch.Generator(),  # else it would draw from the one that dropout does
+            generator=torch.Generator(),  # the default would advance the global generator, and so change dropout
         )
         for parcel in parcels:
             if isinstance(parcel, DataError):
@@ -124,10 +124,12 @@ class TokenStream(IterableDataset[dict[str, Tensor]]):
 
 
 class _Documents(IterableDataset[tuple[Position, list[np.ndarray]] | DataError]):
-    """Tokenized documents without end, a parcel at a time with where its first one begins. Of n workers each has every n-th parcel,
-    and torch's loader takes them in turn. A mistake in the data is handed on: raised in a worker it would become a traceback.
+    """Endless stream of parcels of tokenized documents, each with the position of its first document.
 
-    :param begin: the first document; it is given whole.
+    Each of n workers yields every n-th parcel, and torch's DataLoader takes them in turn. A :class:`DataError` is yielded instead of
+    raised, because the DataLoader would turn it into a traceback.
+
+    :param begin: position of the first document, which is yielded completely.
     """
 
     def __init__(self, source: ShardedCorpus, tokenizer: Any, *, seed: int, begin: Position) -> None:
@@ -163,7 +165,7 @@ class _Documents(IterableDataset[tuple[Position, list[np.ndarray]] | DataError])
             at = Position(epoch=at.epoch + 1)
 
     def _shuffled(self, count: int, *place: int) -> list[int]:
-        """The numbers below `count`, in an order that the seed and the place decide."""
+        """The numbers below `count`, shuffled by the seed and the place."""
         return np.random.default_rng([self.seed, *place]).permutation(count).tolist()
 
 
@@ -173,5 +175,5 @@ def _blocks(texts: Iterator[str]) -> Iterator[list[str]]:
 
 
 def _unchanged(parcel: Any) -> Any:
-    """Arrays stay arrays: they go through a pipe, and need no shared memory."""
+    """Collate function that keeps numpy arrays: they are sent through a pipe, whereas tensors would need shared memory."""
     return parcel

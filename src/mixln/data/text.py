@@ -1,4 +1,4 @@
-"""Text to packed sequences of tokens in memory-mapped Arrow, cached by the hash of everything that goes into them."""
+"""Prepared text: packed sequences of tokens in memory-mapped Arrow, the tokenizer, and facts about them."""
 
 from __future__ import annotations
 
@@ -23,23 +23,24 @@ if TYPE_CHECKING:
 HELD_OUT_ROWS = "held_out"
 """Name of the folder of held-out windows."""
 AGAIN = "run its mixln data prepare again, or delete it"
-"""The remedy for a prepared text that is corrupt."""
+"""Remedy for a corrupt prepared text."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextInfo:
-    """What is known of a prepared text.
+    """Facts about a prepared text.
 
     :param fingerprint: hash of the documents, the tokenizer and the packing.
     :param vocabulary_size: tokens of the tokenizer.
+    :param documents: number of training documents.
     :param train_tokens: tokens in the training sequences.
     :param held_out_tokens: held-out tokens that are predicted, each exactly once.
     :param held_out_bytes: bytes of the held-out documents in UTF-8.
     :param unigram_loss: held-out loss of a unigram model counted on the training tokens, nats per token.
-    :param equal_documents: held-out documents that stand in the training part too; `None` where they were not counted: in a
-        stream, and before mixln did.
-    :param files: of a text that was prepared file by file, those that hold its training sequences, and their bytes.
-    :param stream: of a text that is read while the training goes on, its settings. It has no training sequences yet.
+    :param equal_documents: held-out documents that are also in the training part; `None` if they were not counted, as in a stream
+        or by an earlier version.
+    :param files: for a text prepared file by file: name of a file with training sequences → its size in bytes.
+    :param stream: settings of a text that is read during training, which has no stored training sequences; else `None`.
     """
 
     description: str
@@ -61,26 +62,26 @@ class TextInfo:
 
     @property
     def words(self) -> str:
-        """What it is and how much, in words."""
+        """Description with the numbers of documents."""
         train = "streamed" if self.stream is not None else f"{self.documents} training"
         return f"{self.description}; {train} and {self.held_out_documents} held-out documents{self.equal_words}"
 
     @property
     def equal_words(self) -> str:
-        """The number of held-out documents that are also in the training part, in words; empty if it is not known or 0."""
-        return f", {self.equal_documents} of which stand in the training part too" if self.equal_documents else ""
+        """Clause on held-out documents that are also in the training part; empty if there are none or the number is not known."""
+        return f", {self.equal_documents} of which are also in the training part" if self.equal_documents else ""
 
 
 INFO = Schema(kind="text", file="info.json", record=TextInfo)
 CACHED = RunKind(noun="text", result=INFO)
-"""A text in the cache: the name of its folder is the hash of its request."""
+"""A text in the cache, in a folder named by the hash of its request."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Text:
-    """A prepared text on the disk.
+    """A prepared text on disk.
 
-    :param folder: holds `train` and `held_out` (Arrow), `tokenizer` and `info.json`.
+    :param folder: contains `train` and `held_out` (Arrow), `tokenizer` and `info.json`.
     """
 
     folder: Path
@@ -93,8 +94,8 @@ class Text:
 
         if not self.info.files:
             return self._part("train")
-        found = [datasets.Dataset.from_file(str(self.folder / "train" / name)) for name in self.info.files]
-        return datasets.concatenate_datasets(found).with_format("torch")
+        parts = [datasets.Dataset.from_file(str(self.folder / "train" / name)) for name in self.info.files]
+        return datasets.concatenate_datasets(parts).with_format("torch")
 
     @property
     def held_out(self) -> Dataset:
@@ -104,7 +105,7 @@ class Text:
     def streamed(self, *, seed: int, **share: Any) -> TokenStream:
         """The sequences of a stream.
 
-        :param share: what of them, and from where on, see :class:`~mixln.data.stream.TokenStream`; left out, all from the start.
+        :param share: rank, size, workers and begin of :class:`~mixln.data.stream.TokenStream`; by default all sequences from the start.
         """
         from mixln.data.sharded_corpus import sharded_corpus
         from mixln.data.stream import TokenStream
@@ -120,29 +121,29 @@ class Text:
 
     @staticmethod
     def tokenizer_in(folder: Path) -> PreTrainedTokenizerBase:
-        """The tokenizer of a text in a folder, whole or not.
+        """The tokenizer of a text in a folder, which may be incomplete.
 
         :raises DataError: if it is corrupt.
         """
         from transformers import AutoTokenizer
 
-        if not (folder / "tokenizer" / "tokenizer.json").is_file():  # which would be looked for on the hub
+        if not (folder / "tokenizer" / "tokenizer.json").is_file():  # transformers would search for it on the hub
             raise corrupt(folder, "tokenizer/tokenizer.json is missing")
         try:
             return AutoTokenizer.from_pretrained(folder / "tokenizer")
-        except Exception as error:  # transformers checks little of what its files hold
+        except Exception as error:  # transformers raises many types for corrupt files
             raise corrupt(folder, f"its tokenizer cannot be loaded ({first_line(error)})") from error
 
     def open(self) -> Self:
-        """Opens all parts, so that what is corrupt shows before anything is trained; returns itself.
+        """Opens all parts, so that a corrupt one is detected before training; returns itself.
 
-        :raises DataError: if one cannot be opened.
+        :raises DataError: if a part cannot be opened.
         """
         self.tokenizer()
         try:
             for part in (self.held_out, *([] if self.info.stream else [self.train])):
                 part[:1]
-        except Exception as error:  # of Arrow and datasets, each with its own
+        except Exception as error:  # Arrow and datasets raise many types
             raise corrupt(self.folder, f"its sequences cannot be read ({first_line(error)})") from error
         return self
 
@@ -153,20 +154,20 @@ class Text:
 
     @classmethod
     def load(cls, folder: Path) -> Text:
-        """Opens what :func:`prepare` wrote.
+        """Opens what :func:`~mixln.data.preparation.prepare` wrote. Only names and sizes of files are checked; see :meth:`open`.
 
-        :raises DataError: if it is corrupt, as far as names and sizes tell.
+        :raises DataError: if it is corrupt.
         """
         try:
             info = INFO.read(folder / INFO.file)
         except (OSError, ValueError) as error:
             raise DataError(unreadable(folder / INFO.file, error, AGAIN)) from error
         for name, size in info.files.items():
-            if found := wrong_size(folder / "train" / name, size):
-                raise corrupt(folder, f"train/{name} {found}")
+            if fault := wrong_size(folder / "train" / name, size):
+                raise corrupt(folder, f"train/{name} {fault}")
         return cls(folder=folder, info=info)
 
 
-def corrupt(folder: Path, what: str) -> DataError:
-    """The error of a prepared text that cannot be used, with its remedy."""
-    return DataError(f"data {folder} is corrupt: {what}; {AGAIN}")
+def corrupt(folder: Path, fault: str) -> DataError:
+    """Error for a corrupt prepared text, with its remedy."""
+    return DataError(f"data {folder} is corrupt: {fault}; {AGAIN}")

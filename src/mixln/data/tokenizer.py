@@ -1,4 +1,4 @@
-"""Tokenizers: loaded by name, or trained on the documents; and documents to token ids."""
+"""Loads a tokenizer or trains one on the documents, and tokenizes documents."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 END_OF_TEXT = "<|endoftext|>"
 WORD = 10_000
-"""Letters, digits or signs in a row that a tokenizer is trained on as one word, about; longer ones are cut."""
+"""Longest word in the training of a tokenizer, characters, approximately; longer ones are split. The time grows with its square."""
 
 
 def named_tokenizer(name: str) -> PreTrainedTokenizerFast:
-    """An existing tokenizer.
+    """Loads an existing tokenizer.
 
-    :raises DataError: if it cannot be loaded, has no fast version or no end of sequence, or blows texts up.
+    :raises DataError: if it cannot be loaded, has no fast version or no end of sequence, or its normalizer lengthens texts too much.
     """
     from transformers import AutoTokenizer
 
@@ -34,28 +34,25 @@ def named_tokenizer(name: str) -> PreTrainedTokenizerFast:
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
-            tokenizer.encode("A word.")  # entries of a wrong type raise only when they are used
-    except Exception as error:  # transformers raises OSError, ValueError and others for the same mistake
+            tokenizer.encode("A word.")  # entries of a wrong type raise only in use
+    except Exception as error:  # transformers raises OSError, ValueError and other types for the same problem
         raise DataError(
             f"tokenizer {name!r} cannot be loaded: {first_line(error)}; name a folder or a hub id that holds one"
         ) from error
     if not tokenizer.is_fast:
-        raise DataError(
-            f"tokenizer {name!r} has no fast version (tokenizer.json), which packing needs; name one that has"
-        )
+        raise DataError(f"tokenizer {name!r} has no fast version (tokenizer.json), which packing needs; name another")
     if tokenizer.eos_token_id is None:
-        raise DataError(
-            f"tokenizer {name!r} has no end-of-sequence token, which separates documents; name one that has"
-        )
+        raise DataError(f"tokenizer {name!r} has no end-of-sequence token, which separates documents; name another")
     check_normalizer(name, tokenizer)
     return tokenizer
 
 
 def _tokenizer_at(name: str) -> str:
-    """The folder of a tokenizer, or its hub id if the hub knows it. The hub is asked once: transformers would ask it for each file, and
-    again where there is no answer.
+    """The folder of a tokenizer, or its hub id if it exists on the hub.
 
-    :raises DataError: if it is a file, a path that does not exist, or no public model of the hub.
+    The hub is queried once: transformers would query it for each file, with retries if there is no network.
+
+    :raises DataError: if it is a file, a path that does not exist, or not a public model on the hub.
     """
     from huggingface_hub import HfApi, snapshot_download
 
@@ -71,7 +68,7 @@ def _tokenizer_at(name: str) -> str:
         raise DataError(f"tokenizer {name!r} does not exist; {remedy}")
     try:
         HfApi().model_info(name, timeout=HUB_SECONDS)
-    except Exception as error:  # no network, offline mode, no such model: what was fetched before will do
+    except Exception as error:  # no network, offline mode, no such model: use an earlier download
         try:
             return snapshot_download(name, local_files_only=True)
         except Exception:
@@ -108,7 +105,7 @@ def trained_tokenizer(documents: Iterable[str], size: int) -> PreTrainedTokenize
 
 
 def _short_words(documents: Iterable[str], pre_tokenizer: Any) -> Iterator[str]:
-    """The documents, those with words of many thousand letters cut within them: the time to learn from a word grows with its square."""
+    """The documents, split within words longer than :data:`WORD`."""
     for document in documents:
         begin = 0
         for start in range(0, len(document) - WORD + 1, WORD):
@@ -120,28 +117,28 @@ def _short_words(documents: Iterable[str], pre_tokenizer: Any) -> Iterator[str]:
 
 
 def encoded(documents: list[str], tokenizer: Any) -> list[np.ndarray]:
-    """The tokens of each document, an end of text after them.
+    """The tokens of each document, followed by an end of text.
 
-    :raises DataError: if the tokenizer fails on them.
+    :raises DataError: if the tokenizer fails.
     """
     import numpy as np
 
     if not documents:
         return []
     try:
-        found = tokenizer(documents, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+        rows = tokenizer(documents, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
     except BaseException as error:
-        if type(error).__name__ != "PanicException":  # a failed assertion of the library; its class cannot be imported
+        if type(error).__name__ != "PanicException":  # a Rust panic in the library; its class cannot be imported
             raise
         raise DataError(f"the tokenizer fails on this text: {first_line(error)}; use another --tokenizer") from error
-    return [np.array([*ids, tokenizer.eos_token_id], dtype=np.int64) for ids in found]
+    return [np.array([*ids, tokenizer.eos_token_id], dtype=np.int64) for ids in rows]
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, origin: str | None) -> None:
-    """Writes a tokenizer into a folder of its own.
+    """Writes a tokenizer into a folder.
 
-    :param origin: the folder or hub id that it was loaded from; `None` for one that was trained here.
-    :raises DataError: if what is written would give other tokens.
+    :param origin: folder or hub id from which it was loaded; `None` for one that was trained here.
+    :raises DataError: if the written tokenizer gives other tokens.
     """
     from mixln.hosts.companions import write_companion
 

@@ -1,4 +1,4 @@
-"""Real text for a given model, cut into windows. Shapes: N windows, T positions of a window."""
+"""Cuts text into windows for a given model. Shapes: N windows, T positions per window."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 Kind = Literal["causal-lm", "masked-lm", "none"]
 
 MASKED = 0.15
-"""Share of a window's tokens that a masked language model must guess (BERT, arXiv:1810.04805)."""
+"""Share of a window's tokens that are masked for a masked language model (BERT, arXiv:1810.04805)."""
 GOLDEN = (sqrt(5) - 1) / 2
-"""Of i·GOLDEN modulo 1 for i = 0, 1, 2 ..., those below any bound belong to evenly spaced i."""
+"""For any bound, the integers i with i·GOLDEN modulo 1 below it are evenly spaced (a low-discrepancy sequence)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +31,9 @@ class Windows:
 
     :param input_ids: token ids, (N, T).
     :param attention_mask: 1 where a position is text or a special token, 0 where it is padding, (N, T).
-    :param labels: what is to be predicted, (N, T); -100 where nothing is. Those of a decoder are not shifted: like
+    :param labels: token ids to predict, (N, T); -100 at positions without loss. Those of a decoder are not shifted: like
         transformers, the loss compares position t with label t + 1, and the first label of a window is unused.
-    :param sample: what text it is, and how much of it.
+    :param sample: record of the text.
     """
 
     input_ids: Tensor
@@ -44,7 +44,7 @@ class Windows:
     def batches(self, rows: int) -> Iterator[dict[str, Tensor]]:
         """Keyword arguments for the model, `rows` windows at a time; the last batch may have fewer.
 
-        Where nothing is to be predicted, `labels` is left out: a model without a head does not take it.
+        Without any label, `labels` is omitted, because a model without a head does not accept it.
         """
         labelled = bool((self.labels != IGNORED).any())
         for start in range(0, len(self.input_ids), rows):
@@ -54,7 +54,8 @@ class Windows:
 
 
 class _UnmaskedWindows(NamedTuple):
-    """Windows before anything is masked: all (N, T); `special` marks the special tokens, and `used` counts documents."""
+    """Windows before masking, all (N, T); `real` marks positions that are not padding, `special` special tokens; `used` is the number
+    of documents of each part."""
 
     inputs: Tensor
     real: Tensor
@@ -75,23 +76,46 @@ def text_windows(
 ) -> Windows:
     """Cuts the text that `settings` names into windows for a model, held-out documents first.
 
-    Where not all documents are needed, those taken are spread evenly over the data. Only they are tokenized.
+    If not all documents are needed, a subset spread evenly over the data is used, and only it is tokenized.
 
     A decoder's windows are cut from one stream with an end of text around each document, and overlap by one token, so that
-    each token is predicted once: all held-out documents give the same loss as `mixln compare`. Where the tokenizer begins
-    every sequence with a special token, that takes the place of the overlap. An encoder's windows are cut from each
+    each token is predicted once: all held-out documents give the same loss as `mixln compare`. If the tokenizer begins
+    every sequence with a special token, it replaces the overlapping token. An encoder's windows are cut from each
     document, with the special tokens that the tokenizer adds, and padded.
 
-    :param tokens: positions wanted, padding excluded. As many windows as reach it: less than one window more.
-    :param sequence_length: positions of a window, T.
-    :param held_out_only: take nothing but held-out documents, and what there is of them if that is less than `tokens`;
-        else a text of one or two documents is read from its beginning.
+    :param tokens: number of positions without padding; exceeded by less than one window.
+    :param sequence_length: positions per window, T.
+    :param held_out_only: use only held-out documents, even if they have fewer than `tokens`; otherwise a text of a single document is
+        read from its beginning.
     :param kind: `causal-lm`; `masked-lm`, where 15% of a window's tokens, at least one, are replaced by the mask token and
-        are its labels; or `none`, for the windows of an encoder as they are, without labels.
-    :param seed: chooses the masked tokens.
-    :param corpus_tokens: training tokens that a hub data set was streamed for, so that the same documents are held out.
+        are its labels; or `none`, for windows of an encoder without labels.
+    :param seed: seed for choosing the masked tokens.
+    :param corpus_tokens: number of training tokens for which a hub data set was streamed, so that the same documents are held out.
     :raises DataError: if the text cannot be read or is too short, or the tokenizer lacks what `kind` needs.
     """
+    _check_tokenizer(tokenizer, kind)
+    text = corpus(settings, tokens=corpus_tokens or tokens)
+    parts = _parts(text, held_out_only)
+    cut = (_stream_windows if kind == "causal-lm" else _document_windows)(parts, tokenizer, tokens, sequence_length)
+    taken = int(cut.real.sum())
+    _check(text.description, taken, tokens, len(cut.inputs), sequence_length, held_out_only)
+    inputs, labels = _labelled(cut, kind, tokenizer.mask_token_id, seed)
+    sample = TextSample(
+        description=text.description,
+        tokens=taken,
+        asked=tokens,
+        windows=len(inputs),
+        length=sequence_length,
+        held_out=cut.used[0],
+        held_out_documents=len(text.held_out),
+        others=sum(cut.used[1:]),
+        from_beginning=not held_out_only and len(parts) == 1,
+    )
+    return Windows(input_ids=inputs, attention_mask=cut.real.long(), labels=labels, sample=sample)
+
+
+def _check_tokenizer(tokenizer: PreTrainedTokenizerBase, kind: Kind) -> None:
+    """:raises DataError: if the tokenizer lacks what `kind` needs."""
     if kind != "causal-lm" and not tokenizer.is_fast:
         raise DataError(
             "tokenizer has no fast version (tokenizer.json), which an encoder's windows need; add that file"
@@ -100,33 +124,15 @@ def text_windows(
         raise DataError(
             "tokenizer has no mask token, which a masked language model needs; set mask_token in its config"
         )
-    found = corpus(settings, tokens=corpus_tokens or tokens)
-    parts = _parts(found, held_out_only)
-    cut = (_stream_windows if kind == "causal-lm" else _document_windows)(parts, tokenizer, tokens, sequence_length)
-    taken = int(cut.real.sum())
-    _check(found.description, taken, tokens, len(cut.inputs), sequence_length, held_out_only)
-    inputs, labels = _labelled(cut, kind, tokenizer.mask_token_id, seed)
-    sample = TextSample(
-        description=found.description,
-        tokens=taken,
-        asked=tokens,
-        windows=len(inputs),
-        length=sequence_length,
-        held_out=cut.used[0],
-        held_out_documents=len(found.held_out),
-        others=sum(cut.used[1:]),
-        from_beginning=not held_out_only and len(parts) == 1,
-    )
-    return Windows(input_ids=inputs, attention_mask=cut.real.long(), labels=labels, sample=sample)
 
 
-def _parts(found: Corpus, held_out_only: bool) -> list[list[str]]:
-    """The documents in the order in which they are to be used up."""
+def _parts(text: Corpus, held_out_only: bool) -> list[list[str]]:
+    """Groups of documents, to be used one after the other."""
     if held_out_only:
-        return [found.held_out]
-    if len(found.train) == len(found.held_out) == 1:  # of a single document, the end was held out
-        return [[found.train[0] + found.held_out[0]]]
-    return [found.held_out, found.train]
+        return [text.held_out]
+    if len(text.train) == len(text.held_out) == 1:  # a single document, whose end was held out
+        return [[text.train[0] + text.held_out[0]]]
+    return [text.held_out, text.train]
 
 
 def _check(description: str, taken: int, tokens: int, windows: int, length: int, held_out_only: bool) -> None:
@@ -138,7 +144,7 @@ def _check(description: str, taken: int, tokens: int, windows: int, length: int,
         )
     if not held_out_only and taken < tokens:
         raise DataError(
-            f"data {description}: it has {taken:,} tokens, fewer than the {tokens:,} asked for; "
+            f"data {description}: it has {taken:,} tokens, fewer than the {tokens:,} requested; "
             "give more text or a smaller --tokens"
         )
 
@@ -150,7 +156,7 @@ def _stream_windows(parts: list[list[str]], tokenizer: Any, tokens: int, length:
 
     begin = _beginning(tokenizer)
     separators = (tokenizer.eos_token_id, tokenizer.sep_token_id, tokenizer.bos_token_id)
-    end = [next(each for each in separators if each is not None)] if separators != (None, None, None) else []
+    end = [next(token for token in separators if token is not None)] if separators != (None, None, None) else []
     first = end or begin
 
     def encode(text: str, wanted: int) -> tuple[list[int], int]:
@@ -169,7 +175,7 @@ def _stream_windows(parts: list[list[str]], tokenizer: Any, tokens: int, length:
 
 
 def _document_windows(parts: list[list[str]], tokenizer: Any, tokens: int, length: int) -> _UnmaskedWindows:
-    """An encoder's windows, each with its special tokens."""
+    """An encoder's windows, each with special tokens."""
     import torch
 
     def windows(text: str) -> list[tuple[list[int], list[int]]]:
@@ -186,7 +192,7 @@ def _document_windows(parts: list[list[str]], tokenizer: Any, tokens: int, lengt
 
     def encode(text: str, wanted: int) -> tuple[list[tuple[list[int], list[int]]], int]:
         taken, size = [], 0
-        for window in _begun(text, wanted, windows, lambda found: sum(len(ids) for ids, _ in found)):
+        for window in _begun(text, wanted, windows, lambda cut: sum(len(ids) for ids, _ in cut)):
             if size >= wanted:
                 break
             taken.append(window)
@@ -195,7 +201,7 @@ def _document_windows(parts: list[list[str]], tokenizer: Any, tokens: int, lengt
 
     documents, used = _gather(parts, tokens, encode)
     rows = [window for document in documents for window in document]
-    pad = next((each for each in (tokenizer.pad_token_id, tokenizer.eos_token_id) if each is not None), 0)
+    pad = next((token for token in (tokenizer.pad_token_id, tokenizer.eos_token_id) if token is not None), 0)
     inputs = torch.full((len(rows), length), pad)
     real, special = torch.zeros_like(inputs, dtype=torch.bool), torch.zeros_like(inputs, dtype=torch.bool)
     for row, (ids, marks) in enumerate(rows):
@@ -210,28 +216,28 @@ def _gather(
 ) -> tuple[list[Any], list[int]]:
     """Encodes documents, one part after the other, until they have `wanted` tokens.
 
-    Of each part it takes documents that are spread evenly, and returns them in their own order; but last comes the one that
-    may have been cut short, so that what follows a document is always its end.
+    The documents of each part are spread evenly over it and returned in their original order, except that the last one encoded comes
+    last: it may be truncated, and all others must be followed by their end.
 
-    :param encode: (document, tokens wanted) → (its encoding, the tokens in that).
-    :returns: the encodings, and how many documents of each part they are.
+    :param encode: (document, tokens wanted) → (its encoding, number of tokens in it).
+    :returns: the encodings, and the number of documents used of each part.
     """
     encodings, used = [], []
     for documents in parts:
-        found = {}
+        chosen = {}
         for index in sorted(range(len(documents)), key=lambda i: i * GOLDEN % 1):
             if wanted <= 0:
                 break
-            found[index], size = encode(documents[index], wanted)
+            chosen[index], size = encode(documents[index], wanted)
             wanted -= size
-        used.append(len(found))
-        last = [found.popitem()[1]] if found and wanted <= 0 else []
-        encodings += [found[index] for index in sorted(found)] + last
+        used.append(len(chosen))
+        last = [chosen.popitem()[1]] if chosen and wanted <= 0 else []
+        encodings += [chosen[index] for index in sorted(chosen)] + last
     return encodings, used
 
 
 def _begun(text: str, wanted: int, encode: Callable[[str], Any], size: Callable[[Any], int] = len) -> Any:
-    """Encodes a text, or as much of its beginning as gives more than `wanted` tokens."""
+    """Encodes a text, or only a beginning of it with more than `wanted` tokens: a document may be far longer than needed."""
     characters = wanted * CHARACTERS_PER_TOKEN
     while True:
         encoded = encode(text[:characters])
@@ -241,13 +247,13 @@ def _begun(text: str, wanted: int, encode: Callable[[str], Any], size: Callable[
 
 
 def _beginning(tokenizer: Any) -> Sequence[int]:
-    """The special token that the tokenizer puts before every sequence; empty if it puts none."""
+    """The special token that the tokenizer puts before every sequence, as a list of one; empty if there is none."""
     added, plain = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (True, False))
     return added[:1] if added[:1] != plain[:1] else []
 
 
 def _labelled(cut: _UnmaskedWindows, kind: Kind, mask: Any, seed: int) -> tuple[Tensor, Tensor]:
-    """Inputs and labels, (N, T).
+    """Masks tokens as `kind` requires; returns inputs and labels, (N, T).
 
     :param mask: id of the mask token.
     """
@@ -257,8 +263,9 @@ def _labelled(cut: _UnmaskedWindows, kind: Kind, mask: Any, seed: int) -> tuple[
         return cut.inputs, cut.inputs.masked_fill(~cut.real, IGNORED)
     if kind == "none":
         return cut.inputs, torch.full_like(cut.inputs, IGNORED)
-    open_to = cut.real & ~cut.special
-    count = (MASKED * open_to.sum(1, keepdim=True)).round().clamp(min=1)
-    draw = torch.rand(cut.inputs.shape, generator=torch.Generator().manual_seed(seed)).masked_fill(~open_to, 2.0)
+    maskable = cut.real & ~cut.special
+    count = (MASKED * maskable.sum(1, keepdim=True)).round().clamp(min=1)
+    # Draws lie in [0, 1); 2 sorts all other positions behind them. A position is chosen if the rank of its draw is below the count.
+    draw = torch.rand(cut.inputs.shape, generator=torch.Generator().manual_seed(seed)).masked_fill(~maskable, 2.0)
     chosen = draw.argsort(dim=1).argsort(dim=1) < count
     return cut.inputs.masked_fill(chosen, mask), cut.inputs.masked_fill(~chosen, IGNORED)

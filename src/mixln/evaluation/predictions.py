@@ -1,4 +1,4 @@
-"""What a classifier says of held-out images, one answer an image, and the figures that follow; nothing here needs torch."""
+"""Predictions of a classifier on the held-out images, and the metrics computed from them; nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from mixln.files import write_atomic
 from mixln.runs.metrics import PREDICTIONS
 
 BINS = 15
-"""Of the expected calibration error (arXiv:1706.04599)."""
+"""Bins of the expected calibration error (arXiv:1706.04599)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Predictions:
-    """Of N images, in their order, arrays of length N.
+    """Predictions for N images, in the order of the images, as arrays of shape (N,).
 
-    :param labels: the true classes; `predicted` the most probable ones.
+    :param labels: true classes; `predicted`: most probable classes.
     :param confidence: probability of the predicted class, in [0, 1].
     :param top5: whether the true class is among the five most probable.
     :param losses: −log of the true class's probability, nats.
@@ -36,12 +36,15 @@ class Predictions:
 
     @property
     def right(self) -> np.ndarray:
-        """Which are right (N,)."""
+        """Whether each prediction is correct, (N,)."""
         return self.labels == self.predicted
 
     def figures(self) -> dict[str, float]:
-        """Means over the images: `loss` (nats), `accuracy` with its standard error, `top5`, and `calibration`, the expected
-        calibration error: the mean distance of confidence and accuracy over bins of equal width, each weighed by its images."""
+        """Means over the images: `loss` in nats, `accuracy` with its standard error, `top5`, and `calibration`.
+
+        `calibration` is the expected calibration error: the mean of |confidence − accuracy| over bins of equal width, weighted by their
+        numbers of images.
+        """
         count, accuracy = len(self.labels), float(self.right.mean())
         bins = self.reliability()
         return {
@@ -53,32 +56,33 @@ class Predictions:
         }
 
     def reliability(self) -> list[tuple[float, float, int]]:
-        """Of each of :data:`BINS` bins of confidence that has images: mean confidence, accuracy, and the number of images."""
-        place = np.minimum((self.confidence * BINS).astype(int), BINS - 1)
-        members = [place == each for each in range(BINS)]
+        """Mean confidence, accuracy and number of images of every bin that is not empty, out of :data:`BINS` bins of confidence."""
+        # A confidence of exactly 1 belongs to the last bin.
+        bins = np.minimum((self.confidence * BINS).astype(int), BINS - 1)
+        members = [bins == index for index in range(BINS)]
         return [
-            (float(self.confidence[chosen].mean()), float(self.right[chosen].mean()), int(chosen.sum()))
-            for chosen in members
-            if chosen.any()
+            (float(self.confidence[images].mean()), float(self.right[images].mean()), int(images.sum()))
+            for images in members
+            if images.any()
         ]
 
     def write(self, folder: Path) -> None:
-        """Writes them into a folder, in place of earlier ones."""
+        """Writes the file of a folder, in place of an earlier one."""
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **{item.name: getattr(self, item.name) for item in fields(self)})  # type: ignore[arg-type]
         write_atomic(folder / PREDICTIONS, buffer.getvalue())
 
     @classmethod
     def read(cls, folder: Path) -> Predictions:
-        """What :meth:`write` wrote.
+        """Reads what :meth:`write` wrote.
 
-        :raises OSError: if it is not there; :class:`ValueError` or :class:`KeyError` if it is damaged.
+        :raises OSError: if the file is missing; :class:`ValueError` or :class:`KeyError` if it is corrupt.
         """
         try:
             with np.load(io.BytesIO((folder / PREDICTIONS).read_bytes()), allow_pickle=False) as file:
-                found = cls(**{item.name: file[item.name] for item in fields(cls)})
+                predictions = cls(**{item.name: file[item.name] for item in fields(cls)})
         except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise ValueError(f"{folder / PREDICTIONS} is damaged: {error}") from error
-        if len({getattr(found, item.name).shape for item in fields(cls)}) != 1 or found.labels.ndim != 1:
-            raise ValueError(f"{folder / PREDICTIONS} is damaged: its columns are not of one length")
-        return found
+            raise ValueError(f"{folder / PREDICTIONS} is corrupt: {error}") from error
+        if len({getattr(predictions, item.name).shape for item in fields(cls)}) != 1 or predictions.labels.ndim != 1:
+            raise ValueError(f"{folder / PREDICTIONS} is corrupt: its arrays differ in length")
+        return predictions

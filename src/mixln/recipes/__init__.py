@@ -1,4 +1,4 @@
-"""What papers published, as comparisons to run: complete settings, at their scale and at one that a small machine holds."""
+"""Published tables and figures as comparisons to run, with complete settings at the paper's scale and at a small one."""
 
 from mixln.recipes import hybridnorm, mix_ln
 from mixln.recipes.records import Ordering, Place, Recipe, Run, Scale

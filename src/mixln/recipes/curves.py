@@ -1,4 +1,4 @@
-"""The lines of the papers' figures, by layer or by step, and the angular distance of all blocks of layers."""
+"""Curves of the papers' figures over layers or steps, and the angular distances of all blocks of layers."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """A line of a figure.
+    """A curve of a figure.
 
-    :param name: as a recipe names it, and its figure's file.
+    :param name: its name in recipes and in the file name of the figure.
     :param along: the horizontal axis.
-    :param of: (place on it, number) of one model; `None` if it has none. Numbers that are not finite are left out.
-    :param measure: what the number is of, and its unit, where that depends on the model.
-    :param logarithmic: whether the vertical axis is; means over seeds are then taken of the logarithms.
-    :param of_trained: whether it is drawn only of models that neither diverged nor stalled.
+    :param of: the (x, y) points of one model; `None` if it has none. Values that are not finite are omitted.
+    :param measure: name and unit of the vertical axis, if they depend on the model.
+    :param logarithmic: whether the vertical axis is logarithmic; means over seeds are then geometric.
+    :param of_trained: whether models that diverged or stalled are omitted.
     """
 
     name: str
@@ -48,8 +48,8 @@ def _course(evidence: Evidence) -> Points | None:
 
 
 def _drop_measure(evidence: Evidence) -> tuple[str, str]:
-    found = evidence.diagnosis.drops if evidence.diagnosis else None
-    return (found.measure, found.unit) if found else ("", "")
+    drops = evidence.diagnosis.drops if evidence.diagnosis else None
+    return (drops.measure, drops.unit) if drops else ("", "")
 
 
 CURVES: dict[str, Curve] = {
@@ -69,7 +69,7 @@ CURVES: dict[str, Curve] = {
 
 
 def lines(recipe: Recipe, known: EvidenceByPlace) -> Iterator[Line]:
-    """The recipe's curves of every model that was found."""
+    """The recipe's curves for every model."""
     for name in recipe.curves:
         curve = CURVES[name]
         for (run, placement), seeds in known.items():
@@ -89,17 +89,17 @@ def lines(recipe: Recipe, known: EvidenceByPlace) -> Iterator[Line]:
 
 
 def angular_distance_maps(recipe: Recipe, known: EvidenceByPlace) -> Iterator[AngularDistanceMap]:
-    """The angular distance of all blocks, mean over the seeds that trained, where the recipe draws it."""
+    """The angular distances of all blocks, averaged over the seeds that trained, if the recipe's figure shows them."""
     for (run, placement), seeds in known.items() if recipe.angles else ():
-        found = [evidence.diagnosis.angular for evidence in seeds.values() if evidence.diagnosis and evidence.trained]
-        if found:
-            yield AngularDistanceMap(run=run, placement=placement, seeds=len(found), angles=_mean(found))
+        angles = [evidence.diagnosis.angular for evidence in seeds.values() if evidence.diagnosis and evidence.trained]
+        if angles:
+            yield AngularDistanceMap(run=run, placement=placement, seeds=len(angles), angles=_mean(angles))
 
 
-def _mean(found: Sequence[Angular]) -> Angular:
-    rows = zip(*(each.distance for each in found), strict=True)
+def _mean(angles: Sequence[Angular]) -> Angular:
+    rows = zip(*(seed.distance for seed in angles), strict=True)
     return replace(
-        found[0],
+        angles[0],
         distance=tuple(tuple(map(mean, zip(*row, strict=True))) for row in rows),
-        influence=tuple(map(mean, zip(*(each.influence for each in found), strict=True))),
+        influence=tuple(map(mean, zip(*(seed.influence for seed in angles), strict=True))),
     )

@@ -1,4 +1,4 @@
-"""Where the published code of a paper does other than the paper says; nothing here needs torch."""
+"""Deviations of the published code from its paper. Nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from mixln.recipes.records import Recipe, Run
 from mixln.runs.trials import TrialResult
 
 LANGUAGE = "language"
-"""The task of the published code."""
+"""Task of the published code."""
 COUNTED = {"perplexity", "perplexity-over-course"}
-"""The quantities that are taken of a held-out loss."""
+"""Quantities that are computed from a held-out loss."""
 
 
 def _embedding(settings: CompareSettings) -> CompareSettings:
@@ -38,12 +38,12 @@ def _deepnorm(settings: CompareSettings) -> CompareSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Deviation:
-    """One.
+    """A deviation of the published code from its paper.
 
-    :param what: what the code does, and what is done without it.
-    :param apply: what of the settings it changes, if anything.
-    :param task: whose settings it changes.
-    :param counts: how a loss is counted; `None` for as it should.
+    :param what: description of the code's behaviour, and of the behaviour without the deviation.
+    :param apply: changes the settings.
+    :param task: the task whose settings it changes.
+    :param counts: maps a correct loss to the one that the code reports; `None` if it reports the correct one.
     """
 
     name: str
@@ -54,34 +54,36 @@ class Deviation:
 
 
 FIXED_DEEPNORM = "deepnorm(2.828)"
+"""α = (2 · 32)^(1/4), the value for 32 layers."""
 BATCHES = 600
-"""Of an evaluation of theirs, about: what makes a perplexity of 20 half a percent too low."""
+"""Approximate number of batches in an evaluation of the published code; dividing by n + 1 makes a perplexity of 20 0.5% too low."""
 DEVIATIONS: dict[str, Deviation] = {
-    each.name: each
-    for each in (
+    deviation.name: deviation
+    for deviation in (
         Deviation(
             name="embedding",
-            what="embeddings start with a standard deviation of 0.632, not 0.02; all placements then have one initialisation, DeepNorm too",
+            what="embeddings are initialised with a standard deviation of 0.632 instead of 0.02; all placements, including DeepNorm, have "
+            "the same initialisation",
             apply=_embedding,
         ),
         Deviation(
             name="bfloat16",
-            what="weights, gradients and Adam's moments are bfloat16, not float32",
+            what="weights, gradients and Adam's moments are bfloat16 instead of float32",
             apply=_bfloat16,
         ),
         Deviation(
             name="clipping",
-            what="gradients are not clipped, as the authors' scripts have it (--grad_clipping 0.0); clipped at 1 without it",
+            what="gradients are not clipped, as in the authors' scripts (--grad_clipping 0.0), instead of being clipped to norm 1",
             apply=_unclipped,
         ),
         Deviation(
             name="evaluation",
-            what=f"the loss over n batches, of which their evaluation has about {BATCHES}, is their sum over n + 1",
+            what=f"the evaluation divides the sum of the losses of n batches by n + 1 instead of n (n is about {BATCHES})",
             counts=lambda loss: loss * BATCHES / (BATCHES + 1),
         ),
         Deviation(
             name="deepnorm",
-            what="DeepNorm's α is 2.828, right for 32 layers, whatever the depth",
+            what="DeepNorm's α is 2.828, the value for 32 layers, at every depth",
             apply=_deepnorm,
         ),
     )
@@ -90,27 +92,27 @@ DEVIATIONS: dict[str, Deviation] = {
 
 @dataclass(frozen=True, kw_only=True)
 class RecipeVariant:
-    """A recipe with some deviations at once; with none, as the paper says."""
+    """A recipe with a combination of deviations; with none, the recipe as the paper describes it."""
 
     deviations: tuple[Deviation, ...] = ()
 
     @property
     def name(self) -> str:
-        """`embedding+bfloat16`; empty for what the paper says."""
-        return "+".join(each.name for each in self.deviations)
+        """For example `embedding+bfloat16`; empty without deviations."""
+        return "+".join(deviation.name for deviation in self.deviations)
 
     @property
     def what(self) -> str:
-        """What is done otherwise."""
-        return "; ".join(each.what for each in self.deviations)
+        """Description of the deviations."""
+        return "; ".join(deviation.what for deviation in self.deviations)
 
 
 def variants(texts: tuple[str, ...]) -> tuple[RecipeVariant, ...]:
-    """Of each text one: a deviation's name, or several that are joined by `+`.
+    """One variant for each text: the name of a deviation, or several joined by `+`.
 
-    :raises SettingsError: if one is not known, or named twice.
+    :raises SettingsError: if a name is not known or repeated.
     """
-    found: list[RecipeVariant] = []
+    combinations: list[RecipeVariant] = []
     words = " ".join(texts).replace(",", " ").split()
     if texts and not words:
         raise SettingsError(f"as-published must name one of {', '.join(DEVIATIONS)}, got {texts[0]!r}")
@@ -121,24 +123,24 @@ def variants(texts: tuple[str, ...]) -> tuple[RecipeVariant, ...]:
                 raise SettingsError(unknown("as-published", name, DEVIATIONS))
             if names.count(name) > 1:
                 raise SettingsError(f"as-published must not repeat, got {name} twice in {text}")
-        made = RecipeVariant(deviations=tuple(each for each in DEVIATIONS.values() if each.name in names))
-        if made in found:
-            raise SettingsError(f"as-published must not repeat, got {made.name} twice")
-        found.append(made)
-    return tuple(found)
+        variant = RecipeVariant(deviations=tuple(item for item in DEVIATIONS.values() if item.name in names))
+        if variant in combinations:
+            raise SettingsError(f"as-published must not repeat, got {variant.name} twice")
+        combinations.append(variant)
+    return tuple(combinations)
 
 
 def published_name(placement: str) -> str:
-    """The placement as the paper calls it, whatever the deviations made of it."""
+    """The paper's name of a placement that a deviation may have replaced."""
     return placement.replace(FIXED_DEEPNORM, "deepnorm")
 
 
 def recounted(result: TrialResult, variant: RecipeVariant) -> TrialResult:
-    """The result with its loss as the published code would count it."""
+    """The result with the losses that the published code would report."""
 
     def counted(loss: float) -> float:
-        for each in variant.deviations:
-            loss = each.counts(loss) if each.counts else loss
+        for deviation in variant.deviations:
+            loss = deviation.counts(loss) if deviation.counts else loss
         return loss
 
     curve = tuple((step, counted(loss)) for step, loss in result.eval_curve)
@@ -146,20 +148,22 @@ def recounted(result: TrialResult, variant: RecipeVariant) -> TrialResult:
 
 
 def changed(run: Run, variant: RecipeVariant) -> Run:
-    """The run as the published code would do it."""
+    """The run with the settings of the published code."""
     settings = run.settings
-    for each in variant.deviations:
-        if settings.task == each.task:
-            settings = each.apply(settings)
+    for deviation in variant.deviations:
+        if settings.task == deviation.task:
+            settings = deviation.apply(settings)
     return replace(run, settings=settings)
 
 
 def check(recipe: Recipe, runs: tuple[Run, ...], variant: RecipeVariant) -> None:
-    """:raises SettingsError: if one of the deviations would change nothing of a recipe."""
+    """:raises SettingsError: if a deviation would have no effect on the recipe."""
     if recipe.paper != "Mix-LN" or all(run.settings.task != LANGUAGE for run in runs):
-        raise SettingsError("as-published is of the code of the Mix-LN paper's language models; leave it out here")
-    judged = {claim.quantity for claim in recipe.orderings}
-    for each in variant.deviations:
-        trains = any(changed(run, RecipeVariant(deviations=(each,))) != run for run in runs)
-        if not trains and not (each.counts and judged & COUNTED):
-            raise SettingsError(f"as-published {each.name} would change nothing in this recipe; leave it out")
+        raise SettingsError(
+            "as-published applies only to the language models of the Mix-LN paper; omit it for this recipe"
+        )
+    judged = {ordering.quantity for ordering in recipe.orderings}
+    for deviation in variant.deviations:
+        trains = any(changed(run, RecipeVariant(deviations=(deviation,))) != run for run in runs)
+        if not trains and not (deviation.counts and judged & COUNTED):
+            raise SettingsError(f"as-published {deviation.name} has no effect on this recipe; omit it")

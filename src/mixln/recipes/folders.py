@@ -1,4 +1,4 @@
-"""Where what a recipe trains lies; nothing here needs torch."""
+"""Folders of a recipe's trainings. Nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from mixln.records import to_json
 from mixln.runs.trials import read_result
 
 TRAININGS = "trainings"
-"""The folder of the trainings of all recipes, in that of the recipes."""
+"""Subfolder for the trainings of all recipes."""
 
 
 def folder_of(name: str) -> str:
-    """A name as that of a folder: `LLaMA-1B` → `llama-1b`."""
+    """A name as a folder name: `LLaMA-1B` → `llama-1b`."""
     return re.sub(r"[^a-z0-9.]+", "-", name.lower())
 
 
 def seeds_of(seeds: Sequence[int]) -> str:
-    """Seeds as part of a folder's name: `seeds-0-1-2`, of many in a row `seeds-0-to-9`; of very many their number and a hash."""
+    """Seeds as part of a folder name: `seeds-0-1-2`; more than three consecutive ones `seeds-0-to-9`; long lists as a count and a hash."""
     runs: list[list[int]] = []
     for seed in seeds:
         if runs and seed == runs[-1][-1] + 1:
@@ -37,10 +37,10 @@ def seeds_of(seeds: Sequence[int]) -> str:
 
 
 def placed(run: Run, folder: Path, cache: Path) -> Run:
-    """The run where its trainings lie. All runs with the same settings share a folder, whatever recipe or deviation they are of:
-    to what one has trained, the next adds its placements, learning rates and seeds, or what follows the pre-training.
+    """The run with its output folder. Runs with the same shared settings have the same folder, across recipes and deviations, so that
+    each trains only the placements, learning rates, seeds and later steps that are missing.
 
-    :param folder: of all trainings.
+    :param folder: parent folder of all trainings.
     """
     settings = run.settings
     name = settings.model if re.fullmatch(r"[\w.-]+", settings.model) else Path(settings.model).stem
@@ -49,9 +49,11 @@ def placed(run: Run, folder: Path, cache: Path) -> Run:
 
 
 def ended(run: Run) -> int:
-    """How many of the trials of a run have ended, where it lies."""
+    """Number of trials of a run that have ended."""
     settings, store = run.settings, Store(run.settings.out)
-    trials = settings.trials(dict.fromkeys(settings.placements, ""))  # the folder's name is without the initialisation
+    trials = settings.trials(
+        dict.fromkeys(settings.placements, "")
+    )  # trial folders are named without the initialisation
     return sum(read_result(store.trial_folder(trial)) is not None for trial in trials)
 
 

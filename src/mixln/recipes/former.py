@@ -1,4 +1,4 @@
-"""Outcomes of version 1, which held texts where there are records now, in the form of today."""
+"""Upgrade of results of version 1, which stored texts in place of records."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CURVES = {
     "perplexity over the course": "course",
 }
 ALONE = re.compile(r"; (?P<names>[^;]+) alone$")
-"""End of the title of a recipe that was restricted to some models."""
+"""Suffix of the title of a recipe that was restricted to some models."""
 TRAINED = re.compile(
     r"(?P<run>.+?): (?P<model>[^;]+); (?P<placements>[^;]+); learning rates? (?P<rates>[^;]+); seeds (?P<seeds>[^;]+); "
     r"(?:(?P<steps>[\d,]+) steps of (?P<batch>\d+) × (?P<length>\d+) tokens|(?P<epochs>[\d.e+]+) epochs, (?P<images>\d+) images a step)"
@@ -42,47 +42,47 @@ OWN_INIT = "as each placement has it"
 
 
 def reproduction(entries: dict[str, Any]) -> dict[str, Any]:
-    """A recipe that was run."""
+    """A reproduction of version 1."""
     return {
         **_shared(entries),
         **_trained(entries),
         "seconds": entries["seconds"],
         "swept": entries.get("swept", []),
-        "lines": [_line(each) for each in entries.get("lines", ())],
+        "lines": [_line(line) for line in entries.get("lines", ())],
         "turned": entries.get("turned", []),
     }
 
 
 def as_published(entries: dict[str, Any]) -> dict[str, Any]:
-    """A recipe as the paper says, and as the authors' code does."""
-    return {**_shared(entries), "varied": [_varied(each) for each in entries["varied"]]}
+    """A deviation study of version 1."""
+    return {**_shared(entries), "varied": [_varied(variant) for variant in entries["varied"]]}
 
 
 def _shared(data: dict[str, Any]) -> dict[str, Any]:
-    """The recipe, and the numbers and orderings, which both kinds of outcomes have."""
-    alone = ALONE.search(data["title"])
+    """Recipe, numbers and orderings, common to both kinds of results."""
+    restricted = ALONE.search(data["title"])
     return {
         "recipe": data["recipe"],
         "scale": data["scale"],
-        "only": alone["names"].split(", ") if alone else [],
+        "only": restricted["names"].split(", ") if restricted else [],
         "command": data["command"],
-        "measured": [_measured(each) for each in data["measured"]],
-        "orderings": [_ordering(each) for each in data["orderings"]],
+        "measured": [_measured(number) for number in data["measured"]],
+        "orderings": [_ordering(ordering) for ordering in data["orderings"]],
     }
 
 
-def _varied(each: dict[str, Any]) -> dict[str, Any]:
+def _varied(variant: dict[str, Any]) -> dict[str, Any]:
     return {
-        "name": each["name"],
-        "seconds": each["seconds"],
-        "measured": [_measured(number) for number in each["measured"]],
-        "effects": [{**effect, "ordering": _ordering(effect["ordering"])} for effect in each["effects"]],
-        **_trained(each),
+        "name": variant["name"],
+        "seconds": variant["seconds"],
+        "measured": [_measured(number) for number in variant["measured"]],
+        "effects": [{**effect, "ordering": _ordering(effect["ordering"])} for effect in variant["effects"]],
+        **_trained(variant),
     }
 
 
 def _trained(data: dict[str, Any]) -> dict[str, Any]:
-    """What was trained, and what trained it."""
+    """The trained runs and their provenance."""
     provenance = former_provenance(data.get("facts") or {})
     return {
         "trained": [_run(line) for line in data["settings"]],
@@ -90,41 +90,41 @@ def _trained(data: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _measured(each: dict[str, Any]) -> dict[str, Any]:
-    return {"scale": "itself", **each, "quantity": _quantity(each["quantity"])}
+def _measured(number: dict[str, Any]) -> dict[str, Any]:
+    return {"scale": "itself", **number, "quantity": _quantity(number["quantity"])}
 
 
-def _ordering(each: dict[str, Any]) -> dict[str, Any]:
-    verdict = VERDICTS.get(each["verdict"], each["verdict"])
-    return {"ours": False, **each, "quantity": _quantity(each["quantity"]), "verdict": verdict}
+def _ordering(ordering: dict[str, Any]) -> dict[str, Any]:
+    verdict = VERDICTS.get(ordering["verdict"], ordering["verdict"])
+    return {"ours": False, **ordering, "quantity": _quantity(ordering["quantity"]), "verdict": verdict}
 
 
 def _quantity(name: str) -> str:
     return QUANTITIES.get(name, name.replace("accuracy of ", "accuracy-"))
 
 
-def _line(each: dict[str, Any]) -> dict[str, Any]:
-    curve = CURVES[each["curve"]]
-    measure, _, unit = each["label"].partition(", ") if curve == "drops" else ("", "", "")
-    kept = {name: value for name, value in each.items() if name != "label"}
+def _line(line: dict[str, Any]) -> dict[str, Any]:
+    curve = CURVES[line["curve"]]
+    measure, _, unit = line["label"].partition(", ") if curve == "drops" else ("", "", "")
+    kept = {name: value for name, value in line.items() if name != "label"}
     return {**kept, "curve": curve, "measure": measure, "unit": unit}
 
 
 def _run(line: str) -> dict[str, Any]:
-    """:raises ValueError: if the line is none that version 1 had."""
-    found = TRAINED.fullmatch(line)
-    if found is None:
+    """:raises ValueError: if the line does not have the format of version 1."""
+    match = TRAINED.fullmatch(line)
+    if match is None:
         raise ValueError(f"settings {line!r} cannot be read")
     return {
-        "run": found["run"],
-        "model": found["model"],
-        "placements": found["placements"].split(", "),
-        "learning_rates": list(map(float, found["rates"].split(", "))),
-        "seeds": list(map(int, found["seeds"].split(", "))),
-        "init": None if found["init"] == OWN_INIT else found["init"],
-        "batch_size": int(found["batch"] or found["images"]),
-        "micro_batch_size": int(found["micro"]) if found["micro"] else None,
-        "steps": int(found["steps"].replace(",", "")) if found["steps"] else None,
-        "sequence_length": int(found["length"]) if found["length"] else None,
-        "epochs": float(found["epochs"]) if found["epochs"] else None,
+        "run": match["run"],
+        "model": match["model"],
+        "placements": match["placements"].split(", "),
+        "learning_rates": list(map(float, match["rates"].split(", "))),
+        "seeds": list(map(int, match["seeds"].split(", "))),
+        "init": None if match["init"] == OWN_INIT else match["init"],
+        "batch_size": int(match["batch"] or match["images"]),
+        "micro_batch_size": int(match["micro"]) if match["micro"] else None,
+        "steps": int(match["steps"].replace(",", "")) if match["steps"] else None,
+        "sequence_length": int(match["length"]) if match["length"] else None,
+        "epochs": float(match["epochs"]) if match["epochs"] else None,
     }

@@ -1,4 +1,4 @@
-"""The HybridNorm paper (arXiv:2503.04598): its main comparisons, its initialisation and its ablation."""
+"""Recipes of the HybridNorm paper (arXiv:2503.04598): main comparisons, initialisation and ablation."""
 
 from __future__ import annotations
 
@@ -14,32 +14,31 @@ from mixln.training.settings import TrainSettings
 PAPER = "HybridNorm, arXiv:2503.04598"
 SEEDS = (0, 1, 2)
 STEP = 1024 * 4096
-"""Tokens of an optimizer step."""
+"""Tokens per optimizer step: 1,024 sequences of 4,096 tokens."""
 TOKENS = {"550M": 400e9, "1.2B": 200e9, "MoE-1B-7B": 500e9}
+"""Training tokens."""
 DENSE = TextSettings(
     data="allenai/olmo-mix-1124", tokenizer="allenai/dolma2-tokenizer", sequence_length=4096, streaming=True
 )
 MOE = TextSettings(
     data="allenai/OLMoE-mix-0924", tokenizer="allenai/gpt-neox-olmo-dolma-v1_5", sequence_length=4096, streaming=True
 )
+# Model → preset at the paper's scale, preset at the small scale, learning rate of the paper.
 PRESETS = {
     "550M": ("hybridnorm-550m", "tiny", 3e-4),
     "1.2B": ("hybridnorm-1.2b", "tiny", 3e-4),
     "MoE-1B-7B": ("olmoe-1b-7b", "olmoe-tiny", 4e-4),
 }
 MICRO = {"550M": 8, "1.2B": 4, "MoE-1B-7B": 1}
-"""Sequences of a forward pass at the paper's scale, so that 550M and 1.2B fit a GPU of 80 GB."""
+"""Sequences per forward pass at the paper's scale, with which 550M and 1.2B fit a GPU of 80 GB."""
 SCALED = (
-    "width 96, 12 layers and vocabulary 2,048 (with experts: 8 of which 2 are active, in place of 64 and 8), 0.3 million tokens of "
-    "State of the Union addresses in 300 steps of 8 × 128, learning rate 3e-3, warm-up 10%; what else its presets have: untied embeddings, "
-    "as many key and value heads as queries, RoPE base 10,000, ε 1e-6"
+    "width 96, 12 layers, vocabulary 2,048 (2 of 8 experts active, instead of 8 of 64); 0.3 million tokens of State of the Union "
+    "addresses in 300 steps of 8 × 128 tokens; learning rate 3e-3, warm-up 10%; the presets have untied embeddings, as many key/value "
+    "heads as query heads, RoPE base 10,000, ε 1e-6"
 )
-OWN_INIT = "Every placement has its own recommended initialisation, Megatron's for HybridNorm, as the paper does. "
-TERMS = (
-    "Weight decay 0.1 on matrices: the paper's is on norms too, and of the dense models not on embeddings. The "
-    "paper has one seed."
-)
-SHAPE = "The shape of the 550M model is ours (width 1536, feed-forward 4096, 16 layers, 4 key/value heads): it gives 550 million. "
+OWN_INIT = "Each placement has its recommended initialisation, Megatron's for HybridNorm, as in the paper. "
+TERMS = "Weight decay is 0.1 on matrices; the paper's is also on norms and, in dense models, not on embeddings. The paper has one seed."
+SHAPE = "The shape of the 550M model is our choice (width 1536, feed-forward 4096, 16 layers, 4 key/value heads: 550 million parameters). "
 
 
 def _settings(
@@ -102,7 +101,7 @@ TASKS = Recipe(
     title="Table 12: mean accuracy on tasks, dense 1.2B",
     source=f"{PAPER}, Table 12",
     terms=TERMS,
-    reading=f"{OWN_INIT}The seven tasks are those of Mix-LN's Table 2, so that the numbers beside each other are means over "
+    reading=f"{OWN_INIT}The seven tasks are those of Mix-LN's Table 2, so that measured and published numbers are means over "
     "different tasks.",
     scaled=f"{SCALED}; the first 200 questions of each task",
     minutes=16,
@@ -114,8 +113,8 @@ EXPERTS = Recipe(
     title="Main comparison with experts, MoE-1B-7B",
     source=f"{PAPER}, section on mixtures of experts",
     terms=TERMS,
-    reading=f"{OWN_INIT}The router's z-loss (0.001) is not part of transformers' OLMoE and left out. Its numbers are not at "
-    "hand: what is taken is that HybridNorm* is ahead of Pre-Norm.",
+    reading=f"{OWN_INIT}transformers' OLMoE has no router z-loss (0.001 in the paper), so it is omitted. We do not have the "
+    "paper's numbers; the claim judged is that HybridNorm* is ahead of Pre-Norm.",
     scaled=SCALED,
     minutes=8,
     runs=lambda scale, data: (
@@ -129,7 +128,7 @@ INIT = Recipe(
     title="Table 5: initialisation of Pre-Norm and HybridNorm",
     source=f"{PAPER}, Table 5",
     terms=TERMS,
-    reading=f"{SHAPE}Two of its numbers for HybridNorm and one for Pre-Norm are at hand.",
+    reading=f"{SHAPE}We have two of the paper's numbers for HybridNorm and one for Pre-Norm.",
     scaled=SCALED,
     minutes=10,
     runs=lambda scale, data: tuple(
@@ -158,8 +157,8 @@ ABLATION = Recipe(
     title="Ablation: which projections are normalized, and where the feed-forward is",
     source=f"{PAPER}, ablation tables",
     terms=TERMS,
-    reading=f"Megatron's initialisation for all. {SHAPE}The numbers are not at hand: what is taken is that the variant "
-    "which the paper chose, norms on queries, keys and values with Post-Norm in the feed-forward, is the best of them.",
+    reading=f"All variants have Megatron's initialisation. {SHAPE}We do not have the paper's numbers; the claim judged is "
+    "that the paper's choice, norms on queries, keys and values with Post-Norm in the feed-forward, is the best variant.",
     scaled=SCALED,
     minutes=10,
     runs=lambda scale, data: (

@@ -1,4 +1,4 @@
-"""Tables and figures of the Mix-LN paper (arXiv:2412.13795), but for Table 4."""
+"""Recipes of the Mix-LN paper (arXiv:2412.13795), except Table 4."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ C4 = TextSettings(data="allenai/c4:en", tokenizer="google-t5/t5-base", sequence_
 STEPS = {"LLaMA-71M": 10_000, "LLaMA-130M": 20_000, "LLaMA-250M": 40_000, "LLaMA-1B": 100_000, "LLaMA-7B": 13_000}
 ADAM = TrainSettings(warmup=0.1, final_learning_rate=0.1, beta1=0.9, beta2=0.999, weight_decay=0.0)
 RATES = {name: 5e-4 if name in ("LLaMA-1B", "LLaMA-7B") else 1e-3 for name in STEPS}
-"""Table 7."""
+"""Peak learning rates, Table 7."""
 MINI = {
     "LLaMA-71M": "71m-mini",
     "LLaMA-130M": "tiny",
@@ -27,23 +27,23 @@ MINI = {
     "LLaMA-7B": "7b-mini",
 }
 MINI_RATE = 3.0
-"""What the learning rates are multiplied by where the width is an eighth and less."""
+"""Factor on the learning rates for models whose width is an eighth of the paper's or less."""
 SCALED = (
-    "width an eighth (1B a sixteenth, 7B a sixty-fourth) at the same number of layers, vocabulary 2,048, 0.3 million tokens of State "
-    "of the Union addresses in 300 steps of 8 × 128, learning rates three times as high"
+    "width an eighth (1B a sixteenth, 7B a sixty-fourth) with the same number of layers, vocabulary 2,048; 0.3 million tokens of State "
+    "of the Union addresses in 300 steps of 8 × 128 tokens; learning rates three times as high"
 )
 TERMS = (
-    "Adam is run as AdamW without decay, gradients are clipped at 1 for all placements alike, documents are packed and not padded, "
-    "weights and moments are float32. Unless something else is said, DeepNorm has its own initialisation, and the others N(0, "
-    "0.02²). Steps are those of Table 7; steps × batch × sequence are more tokens than it says, 1.2 to 1.3 times as many up to 250M "
-    "and 2.6 times at 1B. The paper has one seed, or does not say."
+    "The optimizer is AdamW without weight decay, gradients are clipped to norm 1 for all placements, documents are packed instead of "
+    "padded, and weights and moments are float32. Unless stated otherwise, DeepNorm has its own initialisation and the others N(0, "
+    "0.02²). Steps are those of Table 7; steps × batch × sequence length give more tokens than the table, 1.2 to 1.3 times up to 250M "
+    "and 2.6 times at 1B. The paper has one seed or does not state the number."
 )
 
 
 def llama(
     name: str, scale: Scale, data: str | None, placements: tuple[str, ...], init: str | None = None
 ) -> CompareSettings:
-    """The comparison of one size of Table 7."""
+    """The comparison for one model size of Table 7."""
     if scale == "paper":
         text = replace(C4, data=data) if data else C4
         micro = 16 if name == "LLaMA-7B" else 64
@@ -85,8 +85,8 @@ TABLE1 = Recipe(
     title="Table 1: perplexity of four placements at four sizes",
     source=f"{PAPER}, Table 1",
     terms=TERMS,
-    reading="LLaMA-250M has hidden size 768, which gives 247 million parameters; Table 7 says 1024, which does not. Its "
-    "Pre-LN is 21.92 here and 23.39 in Table 6: this is Table 1.",
+    reading="LLaMA-250M has hidden size 768, which gives 247 million parameters; the 1024 of Table 7 does not. Its Pre-LN "
+    "perplexity is 21.92 in Table 1, used here, and 23.39 in Table 6.",
     scaled=SCALED,
     minutes=45,
     runs=lambda scale, data: tuple(
@@ -134,10 +134,9 @@ TABLE2 = Recipe(
     title="Table 2: accuracy on seven tasks after fine-tuning",
     source=f"{PAPER}, Table 2",
     terms=TERMS,
-    reading="The paper names Commonsense-170K and no setting of the fine-tuning: three epochs with LoRA of rank 32 at "
-    "3e-4, as is usual with that data (arXiv:2304.01933), at the paper's scale. Its average is the mean of seven tasks; the text "
-    "says eight.",
-    scaled=f"{SCALED}; LLaMA-250M alone, 1,000 examples without LoRA, the first 200 questions of each task",
+    reading="The paper names Commonsense-170K but no fine-tuning settings. At the paper's scale: three epochs of LoRA with rank "
+    "32 and learning rate 3e-4, common for these data (arXiv:2304.01933). Its average is over seven tasks; the text says eight.",
+    scaled=f"{SCALED}; LLaMA-250M only; 1,000 examples, no LoRA; the first 200 questions of each task",
     minutes=60,
     runs=_table2,
     judged=("mean-task-accuracy",),
@@ -178,10 +177,10 @@ TABLE3 = Recipe(
     title="Table 3: final reward of reinforcement learning from human feedback",
     source=f"{PAPER}, Table 3",
     terms=TERMS,
-    reading="The paper names InstructGPT's workflow and UltraFeedback, and neither the algorithm's settings nor the reward "
-    "model: leave-one-out REINFORCE here, one reward model for both placements of a seed.",
-    scaled=f"{SCALED}; the shape and learning rate of LLaMA-130M, half as many layers, in place of LLaMA-1B's; 1,000 examples, 1,000 pairs "
-    "made of right and wrong answers, 40 steps",
+    reading="The paper names InstructGPT's workflow and UltraFeedback, but neither the settings of the algorithm nor the reward "
+    "model. Here: leave-one-out REINFORCE, with one reward model per seed for both placements.",
+    scaled=f"{SCALED}; shape and learning rate of LLaMA-130M, with half as many layers, instead of LLaMA-1B's; 1,000 examples, 1,000 pairs "
+    "of right and wrong answers, 40 steps",
     minutes=50,
     runs=_table3,
     published={"final-reward": row("LLaMA-1B", {"pre": 0.75, "mix(0.25)": 1.32})},
@@ -196,7 +195,9 @@ def _table5(scale: Scale, data: str | None) -> tuple[Run, ...]:
     if scale == "paper":
         return (Run(name="LLaMA-1B", settings=llama("LLaMA-1B", scale, data, _ALPHAS)),)
     settings = replace(llama("LLaMA-130M", scale, data, _ALPHAS), learning_rates=(1e-3, 3e-3, 1e-2))
-    few = tuple(name for name in _ALPHAS if name not in ("mix(1/4)", "mix(5/12)"))  # ⌊6α⌋ is that of the one before
+    few = tuple(
+        name for name in _ALPHAS if name not in ("mix(1/4)", "mix(5/12)")
+    )  # same number of Post-LN layers, ⌊6α⌋, as the α before
     return tuple(
         Run(
             name=name,
@@ -210,9 +211,9 @@ TABLE5 = Recipe(
     title="Table 5: perplexity of LLaMA-1B by the share α of Post-LN layers",
     source=f"{PAPER}, Table 5",
     terms=TERMS,
-    reading="The text says that the sweep was made with LLaMA-250M, the table LLaMA-1B: this is LLaMA-1B. 41.7% is 5/12, "
-    "16.7% 1/6; 33.0% of 24 layers are 7, and 1/3 are 8: this is 1/3.",
-    scaled=f"{SCALED}; LLaMA-1B has the width of 64; beside it 6 and 12 layers with as many parameters, and three learning rates each",
+    reading="The text says that the sweep was run with LLaMA-250M, the table says LLaMA-1B, which is used here. 41.7% is 5/12 "
+    "and 16.7% is 1/6; 33.0% of 24 layers are 7 layers and 1/3 are 8; 1/3 is used here.",
+    scaled=f"{SCALED}; LLaMA-1B has width 64; additional models with 6 and 12 layers and as many parameters; three learning rates each",
     minutes=110,
     runs=_table5,
     published={"perplexity": row("LLaMA-1B", _TABLE_5)},
@@ -239,8 +240,8 @@ TABLE6 = Recipe(
     title="Table 6: perplexity of LLaMA-250M with other normalizations",
     source=f"{PAPER}, Table 6",
     terms=TERMS,
-    reading="Group-LN's groups are not given: 4. Its Pre-LN is 23.39 here and 21.92 in Table 1, so that these numbers "
-    "compare with each other alone.",
+    reading="The paper does not give the number of groups of Group-LN; 4 is used. Its Pre-LN perplexity is 23.39 here and 21.92 in "
+    "Table 1, so that these numbers are comparable only with each other.",
     scaled=SCALED,
     minutes=20,
     runs=_plain("LLaMA-250M", tuple(_TABLE_6)),
@@ -250,9 +251,9 @@ TABLE6 = Recipe(
 TABLE7 = Recipe(
     title="Table 7: sizes and hyperparameters",
     source=f"{PAPER}, Table 7",
-    reading="Counted from the shapes, with embeddings and head and a vocabulary of 32,000. LLaMA-250M with hidden size 768; the 1024 "
-    "of the table gives 355 million. Every other recipe of the paper takes its settings from this table.",
-    scaled="nothing: sizes are counted, and nothing is trained",
+    reading="Parameters are counted from the shapes, including embeddings and head, with a vocabulary of 32,000. LLaMA-250M has hidden "
+    "size 768; the 1024 of the table gives 355 million. All other recipes of the paper take their settings from this table.",
+    scaled="nothing; parameters are counted and nothing is trained",
     minutes=1,
     presets={name: name.removeprefix("LLaMA-").lower() for name in STEPS},
     published={
@@ -275,8 +276,8 @@ TABLE8 = Recipe(
     title="Table 8: perplexity of LLaMA-130M with Scaled Initialization and Scaled Embed",
     source=f"{PAPER}, Table 8 and appendix B",
     terms=TERMS,
-    reading="Appendix B's √(2/5d)/√(2N) for W₂ and W₀, with N the layers; Scaled Embed on top of it, as the text says. "
-    "Pre-LN is 32.18 here and 26.78 in Table 1, so that these numbers compare with each other alone.",
+    reading="Scaled Initialization is √(2/5d)/√(2N) for W₂ and W₀ (Appendix B), N the number of layers; Scaled Embed is added to it, as "
+    "the text says. Pre-LN is 32.18 here and 26.78 in Table 1, so that these numbers are comparable only with each other.",
     scaled=SCALED,
     minutes=10,
     runs=lambda scale, data: tuple(
@@ -306,15 +307,15 @@ _DEEP_DROP = "deep-drop"
 _GRADIENTS = "gradient-contrast"
 _UNEVEN = "gradient-unevenness"
 _BY_LOSS = (
-    "The paper's performance drop is ARC-e's accuracy after fine-tuning; ours is the held-out loss without it, because models of "
-    "this size are at chance level on the task. The figures give no numbers."
+    "The paper's performance drop is in ARC-e accuracy after fine-tuning; ours is in held-out loss without fine-tuning, because models "
+    "of this size are at chance level on ARC-e. The figures give no numbers."
 )
 FIGURE2 = Recipe(
     title="Figure 2: a Post-LN and a Pre-LN model, layer by layer",
     source=f"{PAPER}, Figure 2",
-    reading="The performance drop is that of the loss (of an encoder without a head, the turn of its sentence embedding) and not of "
-    "SQuAD and MMLU. One model of each kind: no seeds, and so no interval; the two differ in much else.",
-    scaled="all-MiniLM-L6-v2 (Post-LN, 6 layers) in place of BERT-Large, SmolLM2-135M (Pre-LN, 30 layers) in place of LLaMA2-7B",
+    reading="The performance drop is in the loss (for an encoder without a head, the angular change of its sentence embedding) instead of "
+    "SQuAD and MMLU. There is one model of each kind, hence no seeds and no interval; the two differ in many other respects.",
+    scaled="all-MiniLM-L6-v2 (Post-LN, 6 layers) instead of BERT-Large, SmolLM2-135M (Pre-LN, 30 layers) instead of LLaMA2-7B",
     minutes=28,
     models=lambda scale: (
         {"Post-LN": "google-bert/bert-large-uncased", "Pre-LN": "meta-llama/Llama-2-7b-hf"}
@@ -332,9 +333,9 @@ FIGURE3 = Recipe(
     title="Figure 3: Post-LN and Pre-LN, layer by layer",
     source=f"{PAPER}, Figure 3",
     terms=TERMS,
-    reading=f"{_BY_LOSS} What is taken from the figure: towards the end of Post-LN layers differ more, matter more and have "
-    "larger gradients than at its beginning, in Pre-LN it is the other way round. What is judged is the contrast of the two, a ratio of "
-    "ratios; whether either alone is above 1 stands beside it. Gradients are those of the first step.",
+    reading=f"{_BY_LOSS} The claim taken from the figure: in Post-LN, deeper layers differ more, matter more and have larger gradients "
+    "than earlier ones; in Pre-LN the opposite holds. The contrast of the two placements is judged, a ratio of ratios; the ratio of each "
+    "placement is reported as well. Gradients are those of the first step.",
     scaled=SCALED,
     minutes=10,
     runs=_plain(_SMALL, _THREE[:2], diagnosed=True),
@@ -349,9 +350,9 @@ FIGURE4 = Recipe(
     title="Figure 4: perplexity of LLaMA-7B during training",
     source=f"{PAPER}, Figure 4",
     terms=TERMS,
-    reading="α = 1/16, two of 32 layers (Table 7). The paper stopped at 13,000 steps of a longer schedule that it does not "
-    "give; here they are the whole schedule. The figure shows that Mix-LN is lower at every evaluation and gives no numbers; what is "
-    "compared is the mean of the loss over ten evaluations.",
+    reading="α = 1/16, two of 32 layers (Table 7). The paper stopped after 13,000 steps of a longer schedule that it does not "
+    "specify; here they are the complete schedule. The figure shows that Mix-LN is lower at every evaluation but gives no numbers; the "
+    "mean loss over ten evaluations is compared.",
     scaled=SCALED,
     minutes=10,
     runs=_plain("LLaMA-7B", ("pre", "mix(0.0625)"), evaluations=10),
@@ -368,8 +369,8 @@ FIGURE5 = Recipe(
     title="Figure 5: angular distance of Post-LN, Pre-LN and Mix-LN",
     source=f"{PAPER}, Figure 5",
     terms=TERMS,
-    reading="The figure gives no numbers. What is taken from it: Mix-LN's deeper layers but the last two turn the stream "
-    "further than Pre-LN's; Post-LN's earlier layers less than its deeper ones.",
+    reading="The figure gives no numbers. The claims taken from it: the deeper layers, except the last two, have larger angular "
+    "distances in Mix-LN than in Pre-LN; in Post-LN the earlier layers have smaller ones than the deeper layers.",
     scaled=SCALED,
     minutes=12,
     runs=_plain(_SMALL, _THREE, diagnosed=True),
@@ -383,8 +384,8 @@ FIGURE6 = Recipe(
     title="Figure 6: gradient norms at the start, and performance drop of each layer",
     source=f"{PAPER}, Figure 6",
     terms=TERMS,
-    reading=f"{_BY_LOSS} Gradients are those of the first step of the same models, LLaMA-130M; the paper's are LLaMA-250M's. "
-    "Unevenness is the standard deviation over layers of the norms' natural logarithms.",
+    reading=f"{_BY_LOSS} Gradients are those of the first step of the same LLaMA-130M models; the paper's are those of LLaMA-250M. "
+    "Unevenness is the standard deviation over layers of the natural logarithm of the gradient norm.",
     scaled=SCALED,
     minutes=12,
     runs=_plain(_SMALL, _THREE, diagnosed=True),

@@ -1,4 +1,4 @@
-"""The outcome of a recipe: our numbers beside the published ones, and whether the paper's order held."""
+"""The outcome of a recipe: measured numbers beside the published ones, and whether the paper's orderings held."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from mixln.recipes.results import Effect, MeasuredQuantity, OrderingResult, Verd
 
 Seeds = Mapping[int, Evidence]
 EvidenceByPlace = Mapping[Place, Seeds]
-"""All that was found."""
+"""All evidence of a recipe."""
 
 
 def measured(recipe: Recipe, evidence: EvidenceByPlace) -> tuple[MeasuredQuantity, ...]:
-    """Every quantity of the recipe in every place where something is published or known of it."""
-    asked = dict.fromkeys([*recipe.published, *(ordering.quantity for ordering in recipe.stated_orderings)])
-    found = []
-    for name in asked:
+    """Every quantity of the recipe in every place with a published or measured number."""
+    names = dict.fromkeys([*recipe.published, *(ordering.quantity for ordering in recipe.stated_orderings)])
+    rows = []
+    for name in names:
         quantity, numbers = QUANTITIES[name], recipe.published.get(name, {})
         for place in dict.fromkeys([*numbers, *evidence]):
             seeds = evidence.get(place, {})
@@ -28,7 +28,7 @@ def measured(recipe: Recipe, evidence: EvidenceByPlace) -> tuple[MeasuredQuantit
             if not values and numbers.get(place) is None:
                 continue
             mean, low, high = t_interval([*values.values()]) if values else (None, None, None)
-            found.append(
+            rows.append(
                 MeasuredQuantity(
                     quantity=name,
                     run=place[0],
@@ -42,11 +42,11 @@ def measured(recipe: Recipe, evidence: EvidenceByPlace) -> tuple[MeasuredQuantit
                     scale=quantity.metric.transform.name,
                 )
             )
-    return tuple(found)
+    return tuple(rows)
 
 
 def ordering_result(ordering: Ordering, recipe: Recipe, evidence: EvidenceByPlace) -> OrderingResult:
-    """Whether an ordering of the paper held."""
+    """The verdict on an ordering of the paper."""
     quantity = QUANTITIES[ordering.quantity]
     ahead, behind = (evidence.get(place, {}) for place in (ordering.ahead, ordering.behind))
     values, others = _values(quantity, ahead), _values(quantity, behind)
@@ -64,7 +64,7 @@ def ordering_result(ordering: Ordering, recipe: Recipe, evidence: EvidenceByPlac
 
 
 def effect(ordering: Ordering, recipe: Recipe, plain: EvidenceByPlace, varied: EvidenceByPlace) -> Effect:
-    """What becomes of an ordering as the authors' code has it, and by how much that is another than as the paper says."""
+    """An ordering with the deviations of the authors' code, and the change of the difference relative to the paper's settings."""
     quantity = QUANTITIES[ordering.quantity]
 
     def differences(evidence: EvidenceByPlace) -> dict[int, float]:
@@ -84,7 +84,7 @@ def _verdict(quantity: Quantity, ahead: Seeds, behind: Seeds, difference: Interv
         return "failed"
     counts = [(_trained(seeds), len(seeds)) for seeds in (ahead, behind)]
     if quantity.seeds == "survival" and any(trained < seeds for trained, seeds in counts):
-        # Those that survived must not stand for all; and one seed that did not train decides nothing.
+        # A mean over surviving seeds would be biased; and a single seed that did not train is no evidence.
         (first, seeds), (second, others) = counts
         if (first, second) == (seeds, 0) and seeds > 1:
             return "held"
@@ -104,7 +104,7 @@ def _verdict(quantity: Quantity, ahead: Seeds, behind: Seeds, difference: Interv
 
 
 def _known(quantity: Quantity, ahead: Seeds, behind: Seeds) -> int:
-    """The number of seeds for which both sides must have the number."""
+    """The number of seeds for which both sides must have a value."""
     if quantity.seeds == "survival":
         return min(len(ahead), len(behind))
     return len(_counted(quantity, ahead).keys() & _counted(quantity, behind).keys())
@@ -112,20 +112,20 @@ def _known(quantity: Quantity, ahead: Seeds, behind: Seeds) -> int:
 
 def _at_chance(quantity: Quantity, seeds: Seeds) -> bool:
     mean, low, _ = t_interval([*_values(quantity, seeds).values()])
-    chance = next((chance for each in seeds.values() if (chance := quantity.chance(each)) is not None), None)
+    chance = next((chance for seed in seeds.values() if (chance := quantity.chance(seed)) is not None), None)
     return chance is not None and at_chance(mean, low, chance)
 
 
 def _values(quantity: Quantity, seeds: Seeds) -> dict[int, float]:
-    found = {seed: quantity.metric.value(each) for seed, each in _counted(quantity, seeds).items()}
-    return {seed: value for seed, value in found.items() if value is not None}
+    values = {seed: quantity.metric.value(evidence) for seed, evidence in _counted(quantity, seeds).items()}
+    return {seed: value for seed, value in values.items() if value is not None}
 
 
 def _counted(quantity: Quantity, seeds: Seeds) -> Seeds:
-    """The seeds that a mean is taken over: never some that trained and some that did not."""
+    """The seeds to average over. Except for quantities at the start, trained and untrained seeds are never mixed."""
     if quantity.seeds == "start" or (quantity.seeds != "trained" and not _mixed(seeds)):
         return seeds
-    return {seed: each for seed, each in seeds.items() if each.trained}
+    return {seed: evidence for seed, evidence in seeds.items() if evidence.trained}
 
 
 def _mixed(seeds: Seeds) -> bool:
@@ -133,10 +133,10 @@ def _mixed(seeds: Seeds) -> bool:
 
 
 def _failed(seeds: Seeds) -> bool:
-    """Whether a training ended with an error, which is no result."""
-    return any(each.result is not None and each.result.status == "failed" for each in seeds.values())
+    """Whether a training ended with an error."""
+    return any(seed.result is not None and seed.result.status == "failed" for seed in seeds.values())
 
 
 def _trained(seeds: Seeds) -> int:
-    """Seeds that did not diverge or stall; of a model that exists, all."""
-    return sum(each.trained for each in seeds.values())
+    """Number of seeds that neither diverged nor stalled; all for existing models."""
+    return sum(seed.trained for seed in seeds.values())

@@ -1,4 +1,4 @@
-"""The trainings of a recipe and the resources that they take, before it is begun."""
+"""The trainings of a recipe and the resources that they need, known before it starts."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class RunNeeds:
-    """The resources that one run takes at the paper's scale.
+    """The resources that a run needs at the paper's scale.
 
-    :param memory: of a device, bytes, of `available`; `None` for models that always fit.
-    :param remedies: what to do if it does not fit.
+    :param memory: memory needed on each device, bytes; `None` for models that always fit.
+    :param available: memory of a device, bytes.
+    :param remedies: changes that make it fit.
     """
 
     estimate: Estimate
@@ -33,7 +34,7 @@ class RunNeeds:
 
 
 def trained_run(run: Run) -> TrainedRun:
-    """What one run trains, as a record."""
+    """The record of a run's trainings."""
     settings = run.settings
     schedule = TASKS[settings.task].schedule(settings)
     return TrainedRun(
@@ -52,10 +53,10 @@ def trained_run(run: Run) -> TrainedRun:
 
 
 def check_machine(runs: tuple[Run, ...], *, processes: int = 1, parallel: Parallel = "ddp") -> None:
-    """Whether runs at the paper's scale can go on here.
+    """Checks whether this machine can run a recipe at the paper's scale.
 
-    :param processes: that train one model together; `parallel` is what each holds of it.
-    :raises SettingsError: if not: it says what is needed and what is there.
+    :param processes: number of processes that train one model together, with the sharding `parallel`.
+    :raises SettingsError: if it cannot; states the required and the available resources.
     """
     import torch
 
@@ -64,64 +65,61 @@ def check_machine(runs: tuple[Run, ...], *, processes: int = 1, parallel: Parall
             raise SettingsError("scale paper needs a GPU for each training; add --gpus-per-trial 1")
         return
     if torch.cuda.is_available():
-        have = min(torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count()))
+        available = min(torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count()))
         for run in runs:
-            made = planned(run, processes=processes, parallel=parallel, memory=have)
-            if made is not None and not made.fits:
-                without = ["leave it out with --only"] if len(runs) > 1 else []
-                remedies = [*_remedies(run, made), *without, "run --scale cpu"]
+            plan = planned(run, processes=processes, parallel=parallel, memory=available)
+            if plan is not None and not plan.fits:
+                skip = ["skip it with --only"] if len(runs) > 1 else []
+                remedies = [*_remedies(run, plan), *skip, "run --scale cpu"]
                 raise SettingsError(
-                    f"scale paper needs {made.memory.total / 1e9:.0f} GB of a GPU for {run.name}, and 1 GB for its driver, and this "
-                    f"machine's have {have / 1e9:.0f} GB; {', or '.join(remedies)}"
+                    f"scale paper needs {plan.memory.total / 1e9:.0f} GB of GPU memory for {run.name} and 1 GB for the driver, but this "
+                    f"machine's GPUs have {available / 1e9:.0f} GB; {', or '.join(remedies)}"
                 )
         return
     cores = torch.get_num_threads()
     models = ", ".join(dict.fromkeys(run.settings.model for run in runs))
     raise SettingsError(
-        f"scale paper needs a GPU for each training ({models}), and this machine has none and "
-        f"{cores} cores; see it with --plan, or run --scale cpu"
+        f"scale paper needs a GPU for each training ({models}), but this machine has only {cores} CPU cores; "
+        "show the plan with --plan, or run --scale cpu"
     )
 
 
-def _remedies(run: Run, made: Plan) -> Iterator[str]:
-    """What to do with a model that does not fit a GPU; nothing where nothing helps.
-
-    :param made: its plan.
-    """
-    asked = made.settings
-    if made.remedy is not None:
-        yield f"add {made.remedy_options}"
-    alone = asked.devices == 1 and not followed(run)
-    if not alone:
+def _remedies(run: Run, plan: Plan) -> Iterator[str]:
+    """Changes that make a model fit a GPU; empty if there are none."""
+    if plan.remedy is not None:
+        yield f"add {plan.remedy_options}"
+    if plan.settings.devices > 1 or followed(run):  # later steps run in one process
         return
-    shared = planned(run, processes=8, parallel="fsdp", memory=asked.memory)
-    if shared is not None and shared.fits:
+    sharded = planned(run, processes=8, parallel="fsdp", memory=plan.settings.memory)
+    if sharded is not None and sharded.fits:
         yield "start it with torchrun on eight GPUs and --parallel fsdp"
 
 
-def beside(run: Run, made: Run) -> Run | None:
-    """What of a changed run is to be trained beside the run as it is."""
-    own = run.settings.placements if made.settings.shared() == run.settings.shared() else ()
-    placements = tuple(name for name in made.settings.placements if name not in own)
-    return replace(made, settings=replace(made.settings, placements=placements, baseline=None)) if placements else None
+def beside(run: Run, variant: Run) -> Run | None:
+    """The part of a changed run that the original run does not train; `None` if there is none."""
+    common = run.settings.placements if variant.settings.shared() == run.settings.shared() else ()
+    placements = tuple(name for name in variant.settings.placements if name not in common)
+    if not placements:
+        return None
+    return replace(variant, settings=replace(variant.settings, placements=placements, baseline=None))
 
 
 def followed(run: Run) -> bool:
-    """Whether its models are trained further or asked tasks."""
+    """Whether its models are post-trained or evaluated on tasks."""
     return bool(run.settings.after.chain)
 
 
 def needs(run: Run) -> RunNeeds:
-    """What one run takes at the paper's scale."""
-    estimate, made = TASKS[run.settings.task].estimate(run.settings, run.trials), planned(run)
-    if made is None:
+    """The resources that a run needs at the paper's scale."""
+    estimate, plan = TASKS[run.settings.task].estimate(run.settings, run.trials), planned(run)
+    if plan is None:
         return RunNeeds(estimate=estimate)
     return RunNeeds(
         estimate=estimate,
-        memory=made.memory.total,
-        available=made.settings.memory,
-        fits=made.fits,
-        remedies=() if made.fits else tuple(_remedies(run, made)),
+        memory=plan.memory.total,
+        available=plan.settings.memory,
+        fits=plan.fits,
+        remedies=() if plan.fits else tuple(_remedies(run, plan)),
     )
 
 

@@ -1,4 +1,4 @@
-"""The quantities that recipes measure: each is one number of a trial, of its diagnosis, or of its later steps."""
+"""The quantities that recipes compare: each is a number from a trial, its diagnosis, or its later steps."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """All that is known of one trained model, or of one that exists.
+    """All measurements of one model, trained here or existing.
 
-    :param figures: what the steps after its pre-training found, by name; `chance` is their chance level.
-    :param parameters: millions, of a preset that is only counted.
+    :param figures: results of the steps after pre-training, by name.
+    :param chance: chance levels of the `figures`.
+    :param parameters: number of parameters of a preset, millions.
     """
 
     result: TrialResult | None = None
@@ -35,22 +36,22 @@ class Evidence:
 
     @property
     def trained(self) -> bool:
-        """Whether it neither diverged nor stalled; a model that exists did not."""
+        """Whether the training neither diverged nor stalled; true for existing models."""
         return self.result is None or self.result.status == "finished"
 
 
 SeedPolicy = Literal["known", "survival", "trained", "start"]
-"""How seeds that diverged or stalled count. `survival`: a placement that trained at all seeds is ahead of one that trained at none, and
-anything between is undecided; `trained`: they are left out; `known`: they count where no seed trained, and nothing is decided where some
-did; `start`: the number was measured before the training, and all seeds count."""
+"""Treatment of seeds that diverged or stalled. `survival`: a placement that trained at all seeds is ahead of one that trained at none;
+anything between is undecided. `trained`: they are omitted. `known`: they count if no seed trained, and if only some trained the ordering
+is undecided. `start`: the quantity is measured at the start of the training, and all seeds count."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quantity:
-    """One number that a recipe compares.
+    """A quantity that a recipe compares.
 
-    :param metric: the number; means, differences and intervals over seeds are taken of its value.
-    :param chance: its chance level, as the metric averages it; `None` where it has none, or that is not known.
+    :param metric: the quantity; means, differences and intervals over seeds are computed from its value.
+    :param chance: its chance level on the metric's scale; `None` if there is none or it is unknown.
     """
 
     metric: Metric[Evidence]
@@ -66,7 +67,7 @@ def _course(evidence: Evidence) -> float | None:
     result = evidence.result
     if result is None or result.loss is None:
         return None
-    return mean(loss for _, loss in result.eval_curve)  # which --as-published recounts too
+    return mean(loss for _, loss in result.eval_curve)
 
 
 def _accuracy(evidence: Evidence) -> float | None:
@@ -90,17 +91,17 @@ def _early(values: Sequence[float]) -> Sequence[float]:
 
 
 def _deep_mean(values: Sequence[float] | None, last: int = 0) -> float | None:
-    """Mean of the deeper half, without the `last` ones."""
+    """Mean over the deeper half of the layers without the `last` ones."""
     return None if values is None else mean(_deep(values)[: len(_deep(values)) - last])
 
 
 def _angles(evidence: Evidence) -> list[float] | None:
-    """Of each layer, the angular distance between its input and its output."""
+    """The angular distance between input and output of each layer, fraction of π."""
     return None if evidence.diagnosis is None else [row[0] for row in evidence.diagnosis.angular.distance]
 
 
 def drops(evidence: Evidence) -> list[float] | None:
-    """Of each layer, how much worse the model is without it; of the loss in nats per token."""
+    """The deterioration of the model without each layer, for the loss in nats per token."""
     diagnosis = evidence.diagnosis
     if diagnosis is None or diagnosis.drops is None:
         return None
@@ -108,7 +109,7 @@ def drops(evidence: Evidence) -> list[float] | None:
 
 
 def gradients(evidence: Evidence) -> list[float] | None:
-    """Of each layer, the norm of its gradient at the first step, attention and feed-forward together."""
+    """The gradient norm of each layer (attention and feed-forward together) at the first step."""
     profiles: Sequence[LayerProfile] = evidence.result.gradient_norms if evidence.result else ()
     if not profiles:
         return None
@@ -117,7 +118,7 @@ def gradients(evidence: Evidence) -> list[float] | None:
 
 
 def _contrast(values: Sequence[float] | None) -> float | None:
-    """Natural logarithm of the mean of the deeper half over that of the earlier one."""
+    """ln(mean over the deeper half / mean over the earlier half); `None` if a mean is not positive."""
     if values is None or min(mean(_early(values)), mean(_deep(values))) <= 0:
         return None
     return math.log(mean(_deep(values)) / mean(_early(values)))
@@ -181,5 +182,5 @@ QUANTITIES: dict[str, Quantity] = {
         ),
     )
 }
-"""By name: of layers, `deep` means the mean over the deeper half of the layers (of angles but the last two), `contrast` the deeper half
-over the earlier half, `unevenness` the standard deviation of the natural logarithms over layers."""
+"""Quantities by name. `deep`: mean over the deeper half of the layers (for angles without the last two layers); `contrast`: ratio of the
+deeper to the earlier half; `unevenness`: standard deviation over layers of the natural logarithms."""

@@ -1,4 +1,4 @@
-"""The form of a recipe; nothing here needs torch."""
+"""Records of a recipe. Nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from mixln.errors import SettingsError, unknown
 
 Scale = Literal["cpu", "paper"]
 Place = tuple[str, str]
-"""A row or column of what was published: the name of a run, and a placement in it; of a model or preset, its name and nothing."""
+"""Run name and placement of a published number; for an existing model or a preset, its name and an empty string."""
 Published = Mapping[str, Mapping[Place, float]]
-"""Quantity → where → the published number, as it is printed."""
+"""Quantity → place → number as printed in the paper."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """One comparison of a recipe.
 
-    :param name: of the model or row, as the paper writes it. It is the same at both scales.
-    :param settings: complete, but for where it lies.
-    :param diagnosed: whether the layers of every trial are measured too.
+    :param name: name of the model or row in the paper; the same at both scales.
+    :param settings: complete settings except for the output folder.
+    :param diagnosed: whether every trial is also diagnosed.
     """
 
     name: str
@@ -31,17 +31,17 @@ class Run:
 
     @property
     def trials(self) -> int:
-        """How many trainings it is."""
+        """Number of trainings."""
         settings = self.settings
         return len(settings.placements) * len(settings.learning_rates) * len(settings.seeds)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ordering:
-    """That the paper has one model ahead of another.
+    """A claim that one model is ahead of another.
 
-    :param quantity: by what, see :data:`mixln.recipes.quantities.QUANTITIES`.
-    :param ours: that it is a question of ours, after the paper's pattern: it is answered, and not counted as the paper's.
+    :param quantity: the quantity compared, see :data:`mixln.recipes.quantities.QUANTITIES`.
+    :param ours: whether mixln, not the paper, poses the question; its verdict is not counted among the paper's.
     """
 
     quantity: str
@@ -52,21 +52,23 @@ class Ordering:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One table or figure.
+    """A table or figure of a paper as comparisons to run.
 
-    :param title: what it is.
-    :param source: paper and place.
-    :param reading: what of it is ours, where the paper leaves something open or contradicts itself.
-    :param terms: the same of what it has in common with others of the paper.
-    :param scaled: what the small scale makes smaller.
-    :param minutes: what the small scale took on two cores; of a part of a recipe its share by trainings.
-    :param runs: scale and where the data lie (`None`: where the recipe looks for itself) → the comparisons.
-    :param models: scale → name → checkpoints that exist, to be diagnosed.
-    :param presets: name → preset, whose sizes are counted.
-    :param published: the numbers.
-    :param curves: what its figure draws, see :data:`mixln.recipes.curves.CURVES`; with `angles`, the angular distance of all blocks too.
-    :param judged: the quantities whose orderings are judged; left out, all that are published. Of tasks beside their mean, the mean.
-    :param stated_orderings: orderings that do not follow from numbers of one run against its baseline.
+    :param title: title.
+    :param source: paper, and table or figure.
+    :param reading: choices made where the paper is silent or contradicts itself.
+    :param terms: such choices that are common to several recipes of the paper.
+    :param scaled: reductions at the small scale.
+    :param minutes: duration of the small scale on two cores; for a part of a recipe, in proportion to its trainings.
+    :param runs: scale and data (`None` for the recipe's default) → the comparisons.
+    :param models: scale → name → existing checkpoint to diagnose.
+    :param presets: name → preset whose parameters are counted.
+    :param published: the published numbers.
+    :param curves: curves of its figure, see :data:`mixln.recipes.curves.CURVES`.
+    :param angles: whether its figure shows the angular distance of all blocks.
+    :param judged: quantities whose orderings are judged; by default all published ones.
+    :param stated_orderings: orderings that do not follow from published numbers of one run and its baseline.
+    :param baseline: placement to which published numbers of a run are compared.
     """
 
     title: str
@@ -87,7 +89,7 @@ class Recipe:
 
     @property
     def whole_reading(self) -> str:
-        """Terms and reading."""
+        """Terms followed by the reading."""
         return f"{self.terms} {self.reading}".strip()
 
     @property
@@ -97,10 +99,10 @@ class Recipe:
 
     @property
     def orderings(self) -> tuple[Ordering, ...]:
-        """All orderings: of every published number which side of its run's baseline it is on, and those beside."""
+        """All orderings: every published number against the baseline of its run, followed by the stated orderings."""
         from mixln.recipes.quantities import QUANTITIES
 
-        found = []
+        orderings = []
         for quantity in self.judged or self.published:
             numbers = self.published[quantity]
             for (run, placement), value in numbers.items():
@@ -109,14 +111,14 @@ class Recipe:
                     continue
                 ahead = (value < reference) == QUANTITIES[quantity].metric.lower_is_better
                 pair = ((run, placement), (run, self.baseline))
-                found.append(Ordering(quantity=quantity, ahead=pair[not ahead], behind=pair[ahead]))
-        return (*found, *self.stated_orderings)
+                orderings.append(Ordering(quantity=quantity, ahead=pair[not ahead], behind=pair[ahead]))
+        return (*orderings, *self.stated_orderings)
 
     def only(self, names: tuple[str, ...], scale: Scale) -> Recipe:
-        """The same of some of its models alone.
+        """The recipe restricted to some of its models.
 
-        :param names: as the paper has them, see :class:`Run`.
-        :raises SettingsError: if it has none of a name.
+        :param names: names in the paper, see :class:`Run`.
+        :raises SettingsError: if a name is not known or repeated.
         """
         known = [*(run.name for run in self.runs(scale, None)), *self.models(scale), *self.presets]
         for name in names:
@@ -124,11 +126,11 @@ class Recipe:
                 raise SettingsError(unknown("only", name, known))
             if names.count(name) > 1:
                 raise SettingsError(f"only must not repeat, got {name} twice")
-        every = {**{run.name: run.trials for run in self.runs(scale, None)}, **dict.fromkeys(self.models(scale), 1)}
-        share = sum(count for name, count in every.items() if name in names) / max(1, sum(every.values()))
+        trainings = {**{run.name: run.trials for run in self.runs(scale, None)}, **dict.fromkeys(self.models(scale), 1)}
+        share = sum(count for name, count in trainings.items() if name in names) / max(1, sum(trainings.values()))
         return replace(
             self,
-            title=f"{self.title}; {', '.join(name for name in known if name in names)} alone",
+            title=f"{self.title}; {', '.join(name for name in known if name in names)} only",
             minutes=max(1, round(self.minutes * share)),
             runs=lambda scale, data: tuple(run for run in self.runs(scale, data) if run.name in names),
             models=lambda scale: {name: model for name, model in self.models(scale).items() if name in names},

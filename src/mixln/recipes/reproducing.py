@@ -1,4 +1,4 @@
-"""Carries out a recipe: trains what is missing, gathers what came out, and judges it; then the same as the authors' code has it."""
+"""Runs a recipe: trains the missing trials, collects the evidence and judges it; optionally with the authors' deviations."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from mixln.runs.trials import Trial
 log = logging.getLogger(__name__)
 
 Costs = Mapping[tuple[Path, Trial], float]
-"""Folder and trial → seconds that it trained, in its fine-tuning and reinforcement learning too."""
+"""Folder and trial → seconds of training, including fine-tuning and reinforcement learning."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PaperResult:
-    """What came out as the paper says.
+    """The result with the paper's settings.
 
-    :param summaries: run's name → its comparison.
+    :param summaries: name of a run → its comparison.
     """
 
     found: Reproduction
@@ -43,12 +43,13 @@ class PaperResult:
 
 @dataclass(frozen=True, kw_only=True)
 class RecipeRunner:
-    """One recipe, to be carried out.
+    """Runs one recipe.
 
-    :param recipe: what of it was asked for: `only` some models, if any are named. `name` is what it is called.
-    :param command: what was typed.
+    :param name: name of the recipe.
+    :param recipe: the recipe, restricted to the models in `only` if there are any.
+    :param command: the command line.
     :param out: folder of all recipes.
-    :param show: makes a comparison, or what is missing of it, and shows it under a name.
+    :param show: runs a comparison, or the missing part of it, and shows it under a name.
     """
 
     name: str
@@ -62,7 +63,7 @@ class RecipeRunner:
     show: Callable[[GridSettings, str], Summary]
 
     def plain(self) -> PaperResult:
-        """As the paper says."""
+        """Runs the recipe with the paper's settings."""
         runs = self._placed(RecipeVariant())
         summaries = {run.name: self._trained(run, run.name) for run in runs}
         costs = costs_of(runs, summaries)
@@ -71,25 +72,25 @@ class RecipeRunner:
         for run in runs:
             known.update(self._gathered(run, summaries[run.name], RecipeVariant()))
         orderings = [ordering_result(ordering, self.recipe, known) for ordering in self.recipe.orderings]
-        found = Reproduction(
+        reproduction = Reproduction(
             recipe=self.name,
             scale=self.scale,
             only=self.only,
             command=self.command,
             trained=tuple(map(trained_run, runs)),
             measured=measured(self.recipe, known),
-            orderings=tuple(each for each in orderings if each.verdict != "not-measured"),
+            orderings=tuple(ordering for ordering in orderings if ordering.verdict != "not-measured"),
             seconds=sum(costs.values()),
             lines=tuple(lines(self.recipe, known)),
             turned=tuple(angular_distance_maps(self.recipe, known)),
-            swept=tuple(each for run in runs for each in sweep_points(run, summaries[run.name])),
+            swept=tuple(point for run in runs for point in sweep_points(run, summaries[run.name])),
             provenance=_provenance(summaries.values()),
         )
-        return PaperResult(found=found, known=known, summaries=summaries, costs=costs)
+        return PaperResult(found=reproduction, known=known, summaries=summaries, costs=costs)
 
     def varied(self, variants: Iterable[RecipeVariant], plain: PaperResult) -> Iterator[DeviationStudy]:
-        """With each of the variants, as far as they have been tried. What they leave as it is, is not trained again."""
-        found = DeviationStudy(
+        """Runs the variants and yields the study after each. Runs that a variant does not change are not trained again."""
+        study = DeviationStudy(
             recipe=self.name,
             scale=self.scale,
             only=self.only,
@@ -100,19 +101,18 @@ class RecipeRunner:
         )
         for variant in variants:
             log.info(f"\nas published, {variant.name}: {variant.what}")
-            found = replace(found, varied=(*found.varied, self._varied(variant, plain)))
-            yield found
+            study = replace(study, varied=(*study.varied, self._varied(variant, plain)))
+            yield study
 
     def _varied(self, variant: RecipeVariant, plain: PaperResult) -> VariantResult:
         runs, known, summaries = self._placed(variant), dict(plain.known), dict(plain.summaries)
-        new = [
-            made for made, run in zip(runs, self._placed(RecipeVariant()), strict=True) if made.settings != run.settings
-        ]
+        originals = self._placed(RecipeVariant())
+        new = [run for run, original in zip(runs, originals, strict=True) if run.settings != original.settings]
         summaries.update((run.name, self._trained(run, f"{run.name}-{variant.name}")) for run in new)
         for run in runs:
             known.update(self._gathered(run, summaries[run.name], variant))
         costs = costs_of(new, summaries)
-        judged = {(each.quantity, each.ahead, each.behind) for each in plain.found.orderings}
+        judged = {(ordering.quantity, ordering.ahead, ordering.behind) for ordering in plain.found.orderings}
         orderings = [
             ordering
             for ordering in self.recipe.orderings
@@ -133,30 +133,31 @@ class RecipeRunner:
 
     def _trained(self, run: Run, name: str) -> Summary:
         log.info(f"\n{run.name}: {run.settings.model}; {', '.join(run.settings.placements)}")
-        there = Store(run.settings.out).read() is not None  # now, for another recipe may have made it meanwhile
-        return self.show(replace(run.settings, extend=there), name)
+        # Read here and not earlier, because another run of this recipe may have created the folder.
+        exists = Store(run.settings.out).read() is not None
+        return self.show(replace(run.settings, extend=exists), name)
 
     def _gathered(self, run: Run, summary: Summary, variant: RecipeVariant) -> EvidenceByPlace:
         return dict(of_run(run, summary, variant=variant, cache=self.cache))
 
 
 def costs_of(runs: Iterable[Run], summaries: Mapping[str, Summary]) -> Costs:
-    """Of each trial of the runs, how long it trained."""
-    found: dict[tuple[Path, Trial], float] = {}
+    """The training time of each trial of the runs."""
+    costs: dict[tuple[Path, Trial], float] = {}
     for run in runs:
         trained = [(result.trial, result.seconds) for result in summaries[run.name].trials]
         if chain := summaries[run.name].chain:
             trained += [(result.trial, tuned.seconds) for result in chain.results for tuned in trainings_of(result)]
         for trial, seconds in trained:
             if trial.placement in run.settings.placements:
-                found[run.settings.out, trial] = found.get((run.settings.out, trial), 0.0) + seconds
-    return found
+                costs[run.settings.out, trial] = costs.get((run.settings.out, trial), 0.0) + seconds
+    return costs
 
 
 def _provenance(summaries: Iterable[Summary]) -> tuple[Provenance, ...]:
-    """What trained them; of what was only counted or diagnosed, what did that."""
-    found: list[Provenance] = []
-    for each in [summary.provenance for summary in summaries] or [here()]:
-        if each not in found:
-            found.append(each)
-    return tuple(found)
+    """The distinct provenances of the comparisons; without any, that of this process."""
+    distinct: list[Provenance] = []
+    for provenance in [summary.provenance for summary in summaries] or [here()]:
+        if provenance not in distinct:
+            distinct.append(provenance)
+    return tuple(distinct)

@@ -1,4 +1,4 @@
-"""Outcomes of recipes as frozen records: `reproduction.json` is one :class:`Reproduction`."""
+"""Results of recipes as frozen records; `reproduction.json` is a :class:`Reproduction`."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from mixln.runs.provenance import Provenance
 from mixln.runs.schema import Schema
 
 Points = tuple[tuple[float, float], ...]
-"""(place on the horizontal axis, value), ascending."""
+"""(x, y) pairs in ascending order of x."""
 
 Verdict = Literal["held", "reversed", "undecided", "at-chance", "single-seed", "failed", "not-measured"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredQuantity:
-    """One quantity in one place.
+    """A quantity at one place of a table or figure.
 
-    :param published: what the paper has there, as printed.
-    :param value: mean over seeds, on the `scale`; `None` where no seed has it: those that diverged have not.
-    :param low: lower end of its 95% interval, `high` the upper one; `None` with fewer than two seeds.
-    :param scale: what `value` is of the number as it is printed: itself, its natural logarithm, or a hundredth of it.
+    :param published: the number printed in the paper.
+    :param value: mean over seeds, on the `scale`; `None` if no seed has a value, for example because all diverged.
+    :param low: lower end of the 95% interval; `None` for fewer than two seeds.
+    :param high: upper end of the 95% interval.
+    :param scale: scale of `value` relative to the printed number: itself, its natural logarithm, or a hundredth of it.
     """
 
     quantity: str
@@ -43,12 +44,12 @@ class MeasuredQuantity:
 
 @dataclass(frozen=True, kw_only=True)
 class OrderingResult:
-    """One ordering and what became of it.
+    """An ordering and its verdict.
 
-    :param difference: what is claimed to be ahead minus what is claimed to be behind, paired by seed.
-    :param verdict: `held` or `reversed` where the 95% interval excludes zero, or, of perplexity and accuracy, where one of the two trained
-        at all of several seeds and the other at none; `undecided` where neither; `at-chance` where neither side is significantly above
-        chance level; `single-seed` where there are no seeds to estimate noise from; `failed` where a training ended with an error.
+    :param difference: `ahead` minus `behind`, paired by seed.
+    :param verdict: `held` or `reversed` if the 95% interval excludes zero, or, for perplexity and accuracy, if one side trained at all of
+        several seeds and the other at none; `undecided` otherwise; `at-chance` if neither side is significantly above chance level;
+        `single-seed` if there is only one seed, which gives no estimate of the noise; `failed` if a training ended with an error.
     """
 
     quantity: str
@@ -62,10 +63,10 @@ class OrderingResult:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepPoint:
-    """All seeds of one placement at one learning rate, of a run with several.
+    """All seeds of a placement at one of several learning rates.
 
-    :param losses: held-out, nats per token; `None` where a training diverged.
-    :param trained: how many neither diverged nor stalled.
+    :param losses: held-out losses, nats per token; `None` for a training that diverged.
+    :param trained: number of seeds that neither diverged nor stalled.
     """
 
     run: str
@@ -76,19 +77,18 @@ class SweepPoint:
 
     @property
     def counted(self) -> tuple[float, ...]:
-        """The losses that a mean is taken over: those of seeds that trained; where none did, of those that stalled."""
-        known = sorted(
-            loss for loss in self.losses if loss is not None
-        )  # a stalled seed ends above every one that trained
-        return tuple(known[: self.trained] or known)
+        """The losses to average: those of the seeds that trained, or, if there are none, of those that stalled."""
+        # Sorted, because a stalled seed has a larger loss than every seed that trained.
+        losses = sorted(loss for loss in self.losses if loss is not None)
+        return tuple(losses[: self.trained] or losses)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One line of the paper's figure, of one model.
+    """A curve of one model in the paper's figure.
 
-    :param curve: which, see :data:`mixln.recipes.curves.CURVES`.
-    :param measure: of drops, what they are measured by, in this `unit`.
+    :param curve: name of the curve, see :data:`mixln.recipes.curves.CURVES`.
+    :param measure: measure of a performance drop, in `unit`.
     """
 
     curve: str
@@ -102,9 +102,9 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class AngularDistanceMap:
-    """How far each block of layers turns the stream.
+    """The angular distance of each block of layers.
 
-    :param angles: mean over seeds.
+    :param angles: means over seeds.
     """
 
     run: str
@@ -115,11 +115,11 @@ class AngularDistanceMap:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedRun:
-    """One comparison that was trained, as far as its settings differ between recipes.
+    """The settings of a comparison that differ between recipes.
 
-    :param init: for all placements; `None` if each has its own.
-    :param steps: of `batch_size` sequences of `sequence_length` tokens; of images, `epochs` of `batch_size` images a step.
-    :param micro_batch_size: sequences or images of a forward pass; `None` for the whole batch.
+    :param init: initialisation of all placements; `None` if each has its recommended one.
+    :param steps: optimizer steps of `batch_size` sequences of `sequence_length` tokens; `None` for images, which have `epochs`.
+    :param micro_batch_size: sequences or images per forward pass; `None` for the complete batch.
     """
 
     run: str
@@ -137,16 +137,17 @@ class TrainedRun:
 
 @dataclass(frozen=True, kw_only=True)
 class Reproduction:
-    """A recipe that was run; `reproduction.json`.
+    """The result of a recipe; `reproduction.json`.
 
-    :param recipe: its name; title, source, reading and factors are those of :data:`mixln.recipes.RECIPES`.
-    :param only: the models that it was restricted to; empty for all.
-    :param command: what was typed.
+    :param recipe: its name; title, source and reading are those of :data:`mixln.recipes.RECIPES`.
+    :param only: the models to which it was restricted; empty for all.
+    :param command: the command line.
     :param trained: its comparisons.
-    :param swept: of runs with several learning rates, every one of them; elsewhere each placement is at its best.
-    :param lines: of the paper's figure, and so is `turned`; empty of a table.
-    :param seconds: of all trainings, added up, those after the pre-training too; evaluations on tasks are none.
-    :param provenance: different ones of its comparisons.
+    :param seconds: total time of all trainings including post-training, without evaluations on tasks.
+    :param swept: all learning rates of runs with several; `measured` has each placement at its best learning rate.
+    :param lines: curves of the paper's figure; empty for a table.
+    :param turned: angular distances in the paper's figure; empty for a table.
+    :param provenance: the distinct provenances of its comparisons.
     """
 
     recipe: str
@@ -164,7 +165,7 @@ class Reproduction:
 
     @property
     def smaller(self) -> bool:
-        """Whether models were trained that are smaller than the paper's."""
+        """Whether the trained models are smaller than the paper's."""
         return self.scale == "cpu" and bool(self.trained)
 
 
@@ -173,10 +174,10 @@ REPRODUCTION = Schema(kind="reproduction", file="reproduction.json", record=Repr
 
 @dataclass(frozen=True, kw_only=True)
 class Effect:
-    """What the authors' code makes of one ordering.
+    """The effect of the authors' deviations on an ordering.
 
-    :param ordering: what became of it with their code.
-    :param change: by how much the difference is another than as the paper says, paired by seed.
+    :param ordering: the ordering with the deviations.
+    :param change: difference with the deviations minus difference with the paper's settings, paired by seed.
     """
 
     ordering: OrderingResult
@@ -185,10 +186,11 @@ class Effect:
 
 @dataclass(frozen=True, kw_only=True)
 class VariantResult:
-    """A recipe with some of what the authors' code does otherwise.
+    """A recipe with some deviations of the authors' code.
 
-    :param name: the deviations, joined by `+`; :data:`mixln.recipes.deviations.DEVIATIONS` explains them.
-    :param trained: the comparisons that were made for it; `seconds` are of all of them, added up.
+    :param name: the deviations, joined by `+`; see :data:`mixln.recipes.deviations.DEVIATIONS`.
+    :param trained: the comparisons that were trained for it.
+    :param seconds: total time of these trainings.
     """
 
     name: str
@@ -201,9 +203,11 @@ class VariantResult:
 
 @dataclass(frozen=True, kw_only=True)
 class DeviationStudy:
-    """A recipe as the paper says, and as the authors' code does; `as-published.json`.
+    """A recipe with the paper's settings and with the deviations of the authors' code; `as-published.json`.
 
-    :param measured: as the paper says, and so are the `orderings`.
+    :param measured: numbers with the paper's settings.
+    :param orderings: orderings with the paper's settings.
+    :param varied: results with the deviations.
     """
 
     recipe: str

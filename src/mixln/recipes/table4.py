@@ -1,4 +1,4 @@
-"""Mix-LN, Table 4: vision transformers on ImageNet-1K."""
+"""Recipe of Table 4 of the Mix-LN paper: vision transformers on ImageNet-1K."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PUBLISHED = {
 CONVNEXT = AugmentSettings(
     crop=0.08, flip=0.5, rand_augment=9, mixup=0.8, cutmix=1.0, erasing=0.25, label_smoothing=0.1
 )
-"""ConvNeXt (arXiv:2201.03545), Table 5, pre-training on ImageNet-1K; so is what follows."""
+"""Augmentation of ConvNeXt (arXiv:2201.03545), Table 5, pre-training on ImageNet-1K; `TRAINING` is from the same table."""
 TRAINING = VisionTrainSettings(
     epochs=EPOCHS,
     batch_size=4096,
@@ -62,14 +62,14 @@ TABLE_4 = Recipe(
     title="Table 4: top-1 accuracy of ViT-Tiny and ViT-Small on ImageNet-1K",
     source="Mix-LN, arXiv:2412.13795, Table 4 and section 4.5; ConvNeXt, arXiv:2201.03545, Table 5",
     reading=(
-        "The paper says 120 epochs, α = 0.25 and “the ConvNeXt configurations” and gives no more. At the paper's scale all of ConvNeXt's "
-        "pre-training settings are taken but the 300 epochs; its 20 epochs of warm-up are kept. The paper has one seed, or does not say. "
-        "Not taken: layer scale, which is no part of a ViT; and RandAugment's random magnitude (deviation 0.5)."
+        "The paper states only 120 epochs, α = 0.25 and “the ConvNeXt configurations”. At the paper's scale, all pre-training settings "
+        "of ConvNeXt are used except its 300 epochs, including its 20 epochs of warm-up. The paper has one seed or does not state the "
+        "number. Omitted are layer scale, which a ViT does not have, and RandAugment's random magnitude (standard deviation 0.5)."
     ),
     scaled=(
-        "vit-micro (1.3 million parameters in place of 5.7 and 22), Fashion-MNIST (60,000 images of 28 × 28 in place of 1.28 million of "
-        "224 × 224), 7 epochs in place of 120, 10% of them warm-up, batch 128, learning rate 1e-3, flips alone, gradients clipped at 1, "
-        "neither stochastic depth nor averaged weights"
+        "vit-micro (1.3 million parameters instead of 5.7 and 22 million), Fashion-MNIST (60,000 images of 28 × 28 instead of 1.28 "
+        "million of 224 × 224), 7 epochs instead of 120, 10% of them warm-up, batch 128, learning rate 1e-3, flips only, gradients clipped "
+        "to norm 1, neither stochastic depth nor EMA of the weights"
     ),
     minutes=50,
     runs=_runs,

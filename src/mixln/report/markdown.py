@@ -1,4 +1,4 @@
-"""Outcomes of recipes in GitHub's Markdown: one, the same with the authors' code, and all of them in one document."""
+"""Outcomes of recipes in GitHub's Markdown: one recipe, its deviation study, or all recipes in one document."""
 
 from __future__ import annotations
 
@@ -16,76 +16,76 @@ from mixln.report.wording.phrases import Pieces
 
 
 def outcome(
-    found: Reproduction,
+    result: Reproduction,
     name: str = "",
     figures: Mapping[str, str] | None = None,
     elsewhere: Collection[str] = (),
     *,
     terms: bool = True,
 ) -> str:
-    """One outcome; `reproduction.md`.
+    """The outcome of one recipe, `reproduction.md`.
 
-    :param name: of the recipe, if several outcomes follow each other.
+    :param name: name of the recipe, if the document has several outcomes.
     :param figures: file → its title.
-    :param elsewhere: captions that stand elsewhere and are left out.
-    :param terms: whether what the recipe has in common with others is said here.
+    :param elsewhere: captions to omit, because they are elsewhere in the document.
+    :param terms: whether to include the terms that the recipe shares with others.
     """
-    recipe = words.recipe_of(found)
-    grids = (replace(each, caption="") if each.caption in elsewhere else each for each in tables(found))
-    time = words.all_trainings(formats.duration(found.seconds)) if found.trained else ""
+    recipe = words.recipe_of(result)
+    grids = (replace(grid, caption="") if grid.caption in elsewhere else grid for grid in tables(result))
+    time = words.all_trainings(formats.duration(result.seconds)) if result.trained else ""
     lines = [
         f"## {f'`{name}`: ' if name else ''}{recipe.title}",
         f"{recipe.source}. {recipe.whole_reading if terms else recipe.reading}",
-        words.smaller(recipe) if found.scale == "cpu" else "",
-        f"```sh\n{found.command}\n```",
-        "\n".join(f"- {words.trained(run)}" for run in found.trained),
-        f"{words.tally(found)}{time}",
-        *(markdown(each).rstrip() for each in grids),
+        words.smaller(recipe) if result.scale == "cpu" else "",
+        f"```sh\n{result.command}\n```",
+        "\n".join(f"- {words.trained(run)}" for run in result.trained),
+        f"{words.tally(result)}{time}",
+        *(markdown(grid).rstrip() for grid in grids),
         *(f"![{escaped(title)}]({path})" for path, title in (figures or {}).items()),
     ]
     return "\n\n".join(filter(None, lines)) + "\n"
 
 
-def as_published(found: DeviationStudy, name: str = "") -> str:
-    """One outcome with the authors' code; `as-published.md`.
+def as_published(study: DeviationStudy, name: str = "") -> str:
+    """The outcome of one recipe with the authors' code, `as-published.md`.
 
-    :param name: of the recipe, if this follows the recipe's own outcome.
+    :param name: name of the recipe, if this follows its outcome.
     """
-    recipe = words.recipe_of(found)
-    trained = [f"- {each.name}: {words.trained(run)}" for each in found.varied for run in each.trained]
-    time = formats.duration(sum(each.seconds for each in found.varied))
+    recipe = words.recipe_of(study)
+    trained = [f"- {variant.name}: {words.trained(run)}" for variant in study.varied for run in variant.trained]
+    time = formats.duration(sum(variant.seconds for variant in study.varied))
     parts = [
         words.beside_heading(recipe.title, name),
         "" if name else f"{recipe.source}.",
-        words.smaller(recipe) if found.scale == "cpu" else "",
-        f"```sh\n{found.command}\n```",
+        words.smaller(recipe) if study.scale == "cpu" else "",
+        f"```sh\n{study.command}\n```",
         "\n".join(trained),
         words.cost_beside(time, any_trained=bool(trained)),
-        *(markdown(table(found)).rstrip() for table in (numbers_beside, differences_beside, changes_beside)),
+        *(markdown(table(study)).rstrip() for table in (numbers_beside, differences_beside, changes_beside)),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def document(
-    found: Mapping[str, Reproduction],
+    outcomes: Mapping[str, Reproduction],
     beside: Mapping[str, DeviationStudy],
     figures: Mapping[str, Mapping[str, str]],
 ) -> str:
-    """All recipes with their outcomes; `docs/papers.md`.
+    """All recipes with their outcomes, `docs/papers.md`.
 
-    :param found: recipe's name → its outcome, of those that were run.
-    :param beside: recipe's name → that with the authors' code.
-    :param figures: recipe's name → file → its title.
-    :raises KeyError: if an outcome names a quantity, a curve or a deviation that is not known.
+    :param outcomes: name of a recipe → its outcome, for those that were run.
+    :param beside: name of a recipe → its deviation study.
+    :param figures: name of a recipe → file → its title.
+    :raises KeyError: if a record names an unknown quantity, curve or deviation.
     """
-    captions = Counter(table.caption for each in found.values() for table in tables(each))
+    captions = Counter(table.caption for result in outcomes.values() for table in tables(result))
     shared = [caption for caption, times in captions.items() if caption and times > 1]
     terms: dict[str, list[str]] = {}
     parts = []
-    for name in (name for name in RECIPES if name in found):
+    for name in (name for name in RECIPES if name in outcomes):
         if recipe_terms := RECIPES[name].terms:
             terms.setdefault(recipe_terms, []).append(f"`{name}`")
-        parts.append(outcome(found[name], name, figures.get(name), shared, terms=False))
+        parts.append(outcome(outcomes[name], name, figures.get(name), shared, terms=False))
         if name in beside:
             parts.append(as_published(beside[name], name))
     notes = [
@@ -93,22 +93,22 @@ def document(
         *(f"- {caption}" for caption in shared),
     ]
     common = [f"## {words.COMMON}\n", "\n".join(notes), ""] if notes else []
-    return "\n".join([words.INTRODUCTION, markdown(_overview(found)), *common, *parts])
+    return "\n".join([words.INTRODUCTION, markdown(_overview(outcomes)), *common, *parts])
 
 
-def _overview(found: Mapping[str, Reproduction]) -> TableGrid:
+def _overview(outcomes: Mapping[str, Reproduction]) -> TableGrid:
     rows = []
     for name, recipe in RECIPES.items():
-        title = words.recipe_of(found[name]).title if name in found else recipe.title
-        rows.append(((name,), (title,), *_counts(found.get(name))))
+        title = words.recipe_of(outcomes[name]).title if name in outcomes else recipe.title
+        rows.append(((name,), (title,), *_counts(outcomes.get(name))))
     return TableGrid(head=words.OVERVIEW, rows=tuple(rows), words=2, caption=words.OVERVIEW_CAPTION)
 
 
-def _counts(found: Reproduction | None) -> tuple[Pieces, ...]:
-    if found is None:
+def _counts(result: Reproduction | None) -> tuple[Pieces, ...]:
+    if result is None:
         return ((formats.NOTHING,),) * 3 + ((words.NOT_RUN,),)
-    verdicts = [each.verdict for each in found.orderings if not each.ours]
-    held, turned = verdicts.count("held"), verdicts.count("reversed")
-    counts = (held, turned, len(verdicts) - held - turned)
-    time = formats.duration(found.seconds) if found.trained else words.NOTHING_TRAINED
+    verdicts = [ordering.verdict for ordering in result.orderings if not ordering.ours]
+    held, reversed_ = verdicts.count("held"), verdicts.count("reversed")
+    counts = (held, reversed_, len(verdicts) - held - reversed_)
+    time = formats.duration(result.seconds) if result.trained else words.NOTHING_TRAINED
     return (*((str(count),) for count in counts), (time,))

@@ -1,4 +1,4 @@
-"""Names of placements and models as they can be shown: printable, short, and different from each other."""
+"""Display names of placements and models: printable, short and unique."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from mixln.diagnostics.results import Diagnosis
 
 
 def plain(text: str) -> str:
-    """A name without line breaks, escape sequences and other characters that do not print."""
+    """Replaces line breaks, escape characters and other unprintable characters by spaces."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def short(name: str, most: int = 28) -> str:
-    """A name cut to `most` characters."""
+    """Truncates a name to `most` characters."""
     return name if len(name) <= most else name[: most - 1] + "…"
 
 
@@ -25,7 +25,7 @@ def placements(summary: Summary) -> tuple[str, ...]:
 
 
 def models(diagnoses: Sequence[Diagnosis]) -> tuple[str, ...]:
-    """The names of diagnosed models, cut where they stay different."""
+    """The names of diagnosed models, truncated if they stay unique."""
     full = [plain(diagnosis.model) for diagnosis in diagnoses]
     cut = Counter(map(short, full))
     return tuple(name if cut[short(name)] > 1 else short(name) for name in full)

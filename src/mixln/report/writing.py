@@ -1,4 +1,4 @@
-"""Writes reports into folders: JSON, tables, figures and one HTML page. It reads records and measures nothing."""
+"""Writes reports to folders: JSON, tables, figures and one HTML page, all from records."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ from mixln.search.results import SEARCH, STRESS, Search, Stress
 
 
 def write(summary: Summary, folder: Path) -> list[Path]:
-    """Writes `results.json`, `table.md`, PNG figures and `report.html` into a folder, which is made if it is missing.
+    """Writes `results.json`, `table.md`, PNG figures and `report.html` to a folder, which is created if missing.
 
-    Each file is replaced as a whole or not at all; a later call replaces them. The figures are the four of the training, and
-    those of the diagnoses, whose names begin with `diagnosis-`; of image classifiers also their calibration and mistakes.
+    Existing files are replaced, each atomically. There are four figures of the training, those of the diagnoses, with the prefix
+    `diagnosis-`, and for image classifiers also the calibration and the most confident errors.
 
     :returns: the paths, in that order.
     """
@@ -54,7 +54,7 @@ def write(summary: Summary, folder: Path) -> list[Path]:
         summary,
         findings=comparison_findings(summary),
         chain_findings=chain_findings(summary),
-        diagnosis_findings={each.model: diagnosis_findings(each) for each in summary.diagnoses},
+        diagnosis_findings={model.model: diagnosis_findings(model) for model in summary.diagnoses},
     )
     return _write(
         folder,
@@ -66,16 +66,15 @@ def write(summary: Summary, folder: Path) -> list[Path]:
 
 
 def write_diagnosis(diagnoses: Diagnoses, folder: Path) -> list[Path]:
-    """Writes `diagnosis.json`, a PNG for each figure and `report.html` into a folder, which is made if it is missing.
+    """Writes `diagnosis.json`, a PNG for each figure and `report.html` to a folder, which is created if missing.
 
-    Each file is replaced as a whole or not at all; a later call replaces them, and removes figures of an earlier one that it does
-    not have.
+    Existing files are replaced, each atomically. Figures of an earlier report that this one does not have are removed.
 
     :returns: the paths, in that order.
     """
     figures = _pngs(charts_of(diagnoses.models))
     earlier = _earlier(folder / "diagnosis.json")
-    findings = {each.model: diagnosis_findings(each) for each in diagnoses.models}
+    findings = {model.model: diagnosis_findings(model) for model in diagnoses.models}
     paths = _write(
         folder,
         {"diagnosis.json": _json(DIAGNOSES, diagnoses, findings=findings)}
@@ -88,7 +87,7 @@ def write_diagnosis(diagnoses: Diagnoses, folder: Path) -> list[Path]:
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path) -> list[Path]:
-    """Writes `evaluation.json`, with the answer to every question, and `table.md` into a folder, which is made if it is missing."""
+    """Writes `evaluation.json`, with the answer to every question, and `table.md` to a folder, which is created if missing."""
     return _write(
         folder,
         {
@@ -98,63 +97,63 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> list[Path]:
     )
 
 
-def write_stress(found: Stress, folder: Path) -> list[Path]:
-    """Writes `stress.json`, `stress.md`, PNG figures and `report.html` into a folder."""
+def write_stress(result: Stress, folder: Path) -> list[Path]:
+    """Writes `stress.json`, `stress.md`, PNG figures and `report.html` to a folder."""
     return _write(
         folder,
-        {"stress.json": _json(STRESS, found, findings=stress_findings(found)), "stress.md": markdown(table(found))}
-        | _pngs(chart for chart in stress.charts(found) if chart.panels)
-        | {"report.html": stress_page.render(found)},
+        {"stress.json": _json(STRESS, result, findings=stress_findings(result)), "stress.md": markdown(table(result))}
+        | _pngs(chart for chart in stress.charts(result) if chart.panels)
+        | {"report.html": stress_page.render(result)},
     )
 
 
-def write_search(found: Search, folder: Path) -> list[Path]:
-    """Writes `tune.json`, `tune.md`, a PNG figure and `report.html` into a folder."""
-    tables = "\n".join(markdown(each) for each in (finalists(found), rates(found), proxies(found)))
+def write_search(result: Search, folder: Path) -> list[Path]:
+    """Writes `tune.json`, `tune.md`, a PNG figure and `report.html` to a folder."""
+    tables = "\n".join(markdown(grid) for grid in (finalists(result), rates(result), proxies(result)))
     return _write(
         folder,
-        {"tune.json": _json(SEARCH, found, findings=search_findings(found)), "tune.md": tables}
-        | _pngs(chart for chart in (search.chart(found),) if chart.panels)
-        | {"report.html": search_page.render(found)},
+        {"tune.json": _json(SEARCH, result, findings=search_findings(result)), "tune.md": tables}
+        | _pngs(chart for chart in (search.chart(result),) if chart.panels)
+        | {"report.html": search_page.render(result)},
     )
 
 
-def write_reproduction(found: Reproduction, folder: Path, beside: DeviationStudy | None = None) -> list[Path]:
-    """Writes `reproduction.json`, `reproduction.md`, a PNG for each figure and `report.html` into a folder.
+def write_reproduction(outcome: Reproduction, folder: Path, beside: DeviationStudy | None = None) -> list[Path]:
+    """Writes `reproduction.json`, `reproduction.md`, a PNG for each figure and `report.html` to a folder.
 
-    :param beside: the same as the authors' code does: `as-published.json` and `as-published.md`.
+    :param beside: the deviation study, written to `as-published.json` and `as-published.md`.
     """
-    charts = reproduction.charts(found)
-    shown = documents.outcome(found, figures={f"{chart.name}.png": chart.title for chart in charts})
-    texts: dict[str, str | bytes] = {"reproduction.json": _json(REPRODUCTION, found), "reproduction.md": shown}
+    charts = reproduction.charts(outcome)
+    shown = documents.outcome(outcome, figures={f"{chart.name}.png": chart.title for chart in charts})
+    texts: dict[str, str | bytes] = {"reproduction.json": _json(REPRODUCTION, outcome), "reproduction.md": shown}
     if beside is not None:
         texts |= {"as-published.json": _json(AS_PUBLISHED, beside), "as-published.md": documents.as_published(beside)}
     return _write(
         folder,
-        texts | _pngs(charts) | {"report.html": reproduction_page.render(found, beside)},
+        texts | _pngs(charts) | {"report.html": reproduction_page.render(outcome, beside)},
     )
 
 
-def reproductions(found: Mapping[str, Reproduction], beside: Mapping[str, DeviationStudy], folder: Path) -> str:
-    """What became of all recipes, in GitHub's Markdown, for a file beside the folder, into which their figures are drawn.
+def reproductions(outcomes: Mapping[str, Reproduction], beside: Mapping[str, DeviationStudy], folder: Path) -> str:
+    """The outcomes of all recipes in GitHub's Markdown, for a file beside `folder`, to which their figures are written.
 
-    :param found: recipe's name → its outcome, of those that were run.
-    :param beside: recipe's name → that as the authors' code does.
-    :raises KeyError: if a record names a quantity or a curve that is not known.
+    :param outcomes: name of a recipe → its outcome, for those that were run.
+    :param beside: name of a recipe → its deviation study.
+    :raises KeyError: if a record names an unknown quantity or curve.
     """
-    charts = {name: reproduction.charts(each) for name, each in found.items()}
+    charts = {name: reproduction.charts(outcome) for name, outcome in outcomes.items()}
     figures = {
         name: {f"{folder.name}/{name}-{chart.name}.png": chart.title for chart in drawn}
         for name, drawn in charts.items()
     }
-    text = documents.document(found, beside, figures)
+    text = documents.document(outcomes, beside, figures)
     for name, drawn in charts.items():
         _write(folder, {f"{name}-{file}": content for file, content in _pngs(drawn).items()})
     return text
 
 
 def _earlier(path: Path) -> set[Path]:
-    """The figures that belong to a diagnosis that was written before; none where it cannot be read."""
+    """The figures of an earlier diagnosis; none if it cannot be read."""
     try:
         models = DIAGNOSES.read(path).models
         return {path.parent / f"{chart.name}.png" for chart in charts_of(models)}
@@ -163,15 +162,15 @@ def _earlier(path: Path) -> set[Path]:
 
 
 def _json(schema: Schema[Any], record: Any, **computed: Sequence[Finding] | Mapping[str, Sequence[Finding]]) -> str:
-    """A record as JSON, followed by what is computed from it."""
-    added = {name: _listed(each) for name, each in computed.items() if each}
+    """A record as JSON, followed by its computed entries."""
+    added = {name: _listed(findings) for name, findings in computed.items() if findings}
     assert set(added) <= set(schema.computed)
     return json.dumps({**schema.marked(record), **added}, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def _listed(findings: Sequence[Finding] | Mapping[str, Sequence[Finding]]) -> Any:
     if isinstance(findings, Mapping):
-        return {name: _listed(each) for name, each in findings.items()}
+        return {name: _listed(entry) for name, entry in findings.items()}
     return [{"kind": finding.kind, **to_json(finding)} for finding in findings]
 
 

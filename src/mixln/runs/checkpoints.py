@@ -1,7 +1,7 @@
-"""Resumable checkpoints, written atomically, sealed with SHA-256 and verified before use; and the model that a training leaves.
+"""Resumable checkpoints, written atomically, sealed with SHA-256 and verified before use; and the final model of a training run.
 
-checkpoint-<step>/checksums.json   every file with its length and SHA-256; the mark of a checkpoint that is wholly written
-checkpoint-<step>/rows.json        length and SHA-256 of the part of metrics.jsonl that belongs to it
+checkpoint-<step>/checksums.json   length and SHA-256 of every file; marks a checkpoint as complete
+checkpoint-<step>/rows.json        length and SHA-256 of the part of metrics.jsonl that precedes it
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class MetricsPrefix:
-    """The part of `metrics.jsonl` that belongs to a checkpoint, from its beginning.
+    """The rows of `metrics.jsonl` up to a checkpoint, from the beginning of the file.
 
     :param size: bytes.
     """
@@ -43,25 +43,25 @@ ROWS = Schema(
     upgrade=lambda rows: {"size": rows[0], "sha256": rows[1]},
 )
 DISCARDED = "discarded.json"
-"""What :data:`SUMS` is called from when the deletion of its checkpoint begins."""
+"""Name of :data:`SUMS` while its checkpoint is being deleted."""
 KEPT = 2
-"""Checkpoints that stay: one may turn out to be corrupt."""
+"""Number of checkpoints to keep: two, because the last may be corrupt."""
 UNFINISHED = ".saving"
-"""Folder in which a checkpoint is written before it takes its name."""
+"""Folder in which a checkpoint is written before it is renamed into place."""
 CHECKPOINT = re.compile(r"checkpoint-\d+")
 OURS = re.compile(r"checkpoint-\d+(\.passed-over(-\d+)?)?")
-"""Names of checkpoints, and of those that were found to be corrupt."""
+"""Names of checkpoints, including corrupt ones that were set aside."""
 
 
 def seal(folder: Path) -> None:
-    """Flushes every file of a checkpoint to the disk and writes down its length and checksum."""
+    """Flushes every file of a checkpoint to disk and records its length and checksum."""
     settle(folder)
     write_sums(folder, sums_of(folder))
     fsync(folder)
 
 
-def damage(folder: Path) -> str:
-    """What is wrong with a sealed checkpoint, in words; empty if it is as it was written."""
+def corruption(folder: Path) -> str:
+    """Describes how a sealed checkpoint is corrupt; empty if it is unchanged."""
     try:
         sums = read_sums(folder)
     except ValueError as error:
@@ -70,14 +70,15 @@ def damage(folder: Path) -> str:
 
 
 def publish(unfinished: Path, folder: Path) -> None:
-    """Seals a checkpoint and flushes the rows before it, gives it its name in `folder`, and deletes all but the last :data:`KEPT` there."""
+    """Seals a checkpoint, moves it to `folder` atomically, and deletes all but the last :data:`KEPT` checkpoints there."""
     if (metrics := folder / METRICS).exists():
-        fsync(metrics)  # without the rows up to it, it could not be gone on from
+        # Before the checkpoint: resuming from it needs the rows up to its step.
+        fsync(metrics)
         size, sha256 = sums_of(folder, METRICS)[METRICS]
         ROWS.write(unfinished, MetricsPrefix(size=size, sha256=sha256))
     seal(unfinished)
     target = folder / unfinished.name
-    make_way(target)  # of a training that was here before, and has been corrupted since
+    make_way(target)  # an earlier checkpoint of this step, which was corrupt
     os.rename(unfinished, target)
     fsync(folder)
     keep_new()
@@ -86,13 +87,13 @@ def publish(unfinished: Path, folder: Path) -> None:
 
 
 def discard(checkpoint: Path) -> None:
-    """Deletes a sealed checkpoint, its mark first: what is half deleted must not have it.
+    """Deletes a sealed checkpoint. Its mark goes first, so that a partly deleted checkpoint does not count as complete.
 
     Only the files that its :data:`SUMS` lists are deleted, and nothing through a symbolic link.
     """
     if checkpoint.is_symlink():
         return
-    with contextlib.suppress(OSError, ValueError):  # without its list nobody knows what was written
+    with contextlib.suppress(OSError, ValueError):  # without a readable list it is unknown which files mixln wrote
         names = read_sums(checkpoint)
         if names is None:
             names = read_sums(checkpoint, DISCARDED) or {}
@@ -102,7 +103,7 @@ def discard(checkpoint: Path) -> None:
 
 
 def clear(folder: Path, *, keep: str = "") -> None:
-    """Deletes the checkpoints that were written into a folder, but for the one of that name, and the one that was being written."""
+    """Deletes the checkpoints in a folder except the one named `keep`, and unfinished ones."""
     for checkpoint in written_in(folder):
         if checkpoint.name != keep:
             discard(checkpoint)
@@ -110,50 +111,48 @@ def clear(folder: Path, *, keep: str = "") -> None:
 
 
 def _clear_unfinished(folder: Path) -> None:
-    """Deletes checkpoints that were being written when their process was killed; what else lies among them stays."""
+    """Deletes checkpoints whose process was killed while it wrote them; other files stay."""
     place = folder / UNFINISHED
     if place.is_symlink() or not place.is_dir():
         return
     for path in place.iterdir():
         if CHECKPOINT.fullmatch(path.name) and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
-    with contextlib.suppress(OSError):  # something else lies in it
+    with contextlib.suppress(OSError):  # it contains other files
         place.rmdir()
 
 
 def written_in(folder: Path) -> list[Path]:
-    """The folders with names of checkpoints, whole or not."""
+    """Folders with the names of checkpoints, complete or not."""
     return [path for path in folder.glob("checkpoint-*") if OURS.fullmatch(path.name) and path.is_dir()]
 
 
 @contextmanager
 def final_folder(path: Path) -> Iterator[Path]:
-    """Yields an empty folder for what a training leaves, as :func:`~mixln.files.folder_atomic`, and lists it in :data:`SUMS` beside it.
+    """Yields an empty folder for a final model, as :func:`~mixln.files.folder_atomic`, and lists its files in :data:`SUMS` next to it.
 
-    What stands there already does not stay, see :func:`make_way`.
-
+    An existing folder of that name is replaced, see :func:`make_way`.
     """
-    with folder_atomic(path, keeps=lambda there: False) as target:
+    with folder_atomic(path, keeps=lambda existing: False) as target:
         yield target
         made = {f"{path.name}/{name}": entry for name, entry in sums_of(target).items()}
         make_way(path)
-        # Before the folder has its name, so that what has the name is known to have been written here.
+        # Before the rename, so that a folder of that name written by mixln is always listed.
         write_sums(path.parent, {**_listed(path.parent, but=path.name), **made})
 
 
 def make_way(path: Path) -> None:
-    """Frees the name of a folder that is to be written.
+    """Frees the name of a folder before it is written: deletes unchanged files of mixln, and sets the rest aside.
 
-    What was written there before, and is unchanged, is deleted; everything else is renamed, see :func:`~mixln.files.set_aside`.
-
+    See :func:`~mixln.files.set_aside`.
     """
     remove(path)
     if os.path.lexists(path):
-        log.warning(f"{path} holds files that were not written here: it is {set_aside(path).name} now")
+        log.warning(f"{path} holds files that mixln did not write; it was renamed to {set_aside(path).name}")
 
 
 def remove(path: Path) -> None:
-    """Deletes what a training has left in a folder, resumable or final, as far as it is known and unchanged."""
+    """Deletes a resumable checkpoint, or a final model whose files are listed and unchanged."""
     if CHECKPOINT.fullmatch(path.name):
         discard(path)
     listed = {name: entry for name, entry in _listed(path.parent).items() if name.startswith(f"{path.name}/")}
@@ -162,9 +161,9 @@ def remove(path: Path) -> None:
 
 
 def changed(checkpoint: Path) -> str:
-    """Describes how a checkpoint differs from what was written; empty if it does not, or has no checksums."""
+    """Describes how a checkpoint differs from its checksums; empty if it does not, or if it has none."""
     if (checkpoint / SUMS).is_file():
-        return damage(checkpoint)
+        return corruption(checkpoint)
     return difference_of(
         checkpoint.parent,
         {name: entry for name, entry in _listed(checkpoint.parent).items() if name.startswith(f"{checkpoint.name}/")},
@@ -181,39 +180,38 @@ def _listed(folder: Path, *, but: str = "") -> dict[str, tuple[int, str]]:
 
 
 def sealed(folder: Path) -> list[tuple[int, Path]]:
-    """The checkpoints in a folder that were wholly written: optimizer steps and folder, in their order."""
-    found = (path.parent for path in folder.glob(f"checkpoint-*/{SUMS}") if CHECKPOINT.fullmatch(path.parent.name))
-    return sorted((int(path.name.removeprefix("checkpoint-")), path) for path in found)
+    """The complete checkpoints in a folder as (optimizer steps, folder), in order of steps."""
+    paths = (path.parent for path in folder.glob(f"checkpoint-*/{SUMS}") if CHECKPOINT.fullmatch(path.parent.name))
+    return sorted((int(path.name.removeprefix("checkpoint-")), path) for path in paths)
 
 
 def last_usable(folder: Path) -> tuple[Path | None, MetricsFile]:
-    """The checkpoint from which a training in `folder` resumes, `None` for its start, and its rows up to there.
+    """The checkpoint from which a training in `folder` resumes, `None` for its start, and the metrics rows up to it.
 
-    A corrupt checkpoint is renamed and skipped in favour of the one before it.
-
+    A corrupt checkpoint is renamed and skipped in favour of the previous one.
     """
     _clear_unfinished(folder)
     if (folder / UNFINISHED).is_symlink():
-        set_aside(folder / UNFINISHED)  # else checkpoints would be written where it leads
-    for step, checkpoint in reversed(there := sealed(folder)):
-        found, size = damage(checkpoint), None
-        if not found:
-            found, size = _rows(checkpoint, folder / METRICS)
-        if not found and not any(row["step"] == step for row in read_metrics(folder / METRICS, size=size)):
-            found = f"{METRICS} does not reach step {step}"
-        if not found:
+        set_aside(folder / UNFINISHED)  # otherwise new checkpoints would be written through the link
+    for step, checkpoint in reversed(checkpoints := sealed(folder)):
+        fault, size = corruption(checkpoint), None
+        if not fault:
+            fault, size = _rows(checkpoint, folder / METRICS)
+        if not fault and not any(row["step"] == step for row in read_metrics(folder / METRICS, size=size)):
+            fault = f"{METRICS} does not reach step {step}"
+        if not fault:
             return checkpoint, MetricsFile(folder / METRICS, resume_step=step, size=size)
-        # Else it would count as one of the last, and those that are written from here on would go in its stead.
-        log.warning(f"checkpoint {checkpoint} is passed over: {found}; it is {set_aside(checkpoint).name} now")
-    if there:
-        log.warning(f"{folder} has no checkpoint that can be used: its training starts again at step 0")
+        # Renamed, so that it does not count as one of the last KEPT and displace a newer valid one.
+        log.warning(f"skipped corrupt checkpoint {checkpoint}: {fault}; renamed to {set_aside(checkpoint).name}")
+    if checkpoints:
+        log.warning(f"{folder} has no usable checkpoint; training restarts at step 0")
     return None, MetricsFile(folder / METRICS, resume_step=0)
 
 
 def _rows(checkpoint: Path, metrics: Path) -> tuple[str, int | None]:
-    """Describes what is wrong with the metrics rows of a checkpoint, and gives their size in bytes.
+    """Describes how the metrics rows of a checkpoint are corrupt, empty if they are not, and returns their size in bytes.
 
-    The size is `None` where the checkpoint does not say how many rows it has.
+    The size is `None` for a checkpoint without :data:`ROWS`, written by an earlier version, or with a corrupt one.
     """
     if not (checkpoint / ROWS.file).is_file():
         return "", None
@@ -222,7 +220,7 @@ def _rows(checkpoint: Path, metrics: Path) -> tuple[str, int | None]:
         with metrics.open("rb") as file:
             rows = file.read(listed.size)
     except (OSError, ValueError) as error:
-        return f"its rows cannot be read ({error})", None
+        return f"its metrics rows cannot be read ({error})", None
     if len(rows) < listed.size:
         return f"{METRICS} ends before it", listed.size
     same = hashlib.sha256(rows).hexdigest() == listed.sha256

@@ -1,6 +1,6 @@
-"""Checksums of what was written into a folder: path within it → bytes and SHA-256.
+"""Checksums of the files that mixln wrote into a folder: relative path → length in bytes and SHA-256.
 
-They stand in its `checksums.json`, and tell what was written here, and is unchanged, from everything else.
+They are stored in the folder's `checksums.json` and identify the files that mixln wrote and that are unchanged.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SUMS = CHECKSUMS.file
 def sums_of(folder: Path, *names: str) -> dict[str, tuple[int, str]]:
     """Length and SHA-256 of files in a folder.
 
-    :param names: of the files, and of folders, which stand for all files within; left out, everything.
+    :param names: files, or folders for all files in them; by default everything.
     """
     places = [folder / name for name in names] or [folder]
     files = [path for place in places for path in ([place] if place.is_file() else sorted(place.rglob("*")))]
@@ -33,43 +33,44 @@ def sums_of(folder: Path, *names: str) -> dict[str, tuple[int, str]]:
 
 
 def sum_of(content: str) -> tuple[int, str]:
-    """Length and SHA-256 of a text's UTF-8."""
+    """Length and SHA-256 of a text in UTF-8."""
     data = content.encode("utf-8")
     return len(data), hashlib.sha256(data).hexdigest()
 
 
 def write_sums(folder: Path, sums: Sums) -> None:
-    """Lists what was written into a folder, or is about to be."""
+    """Writes the list of files that were written into a folder, or are about to be."""
     CHECKSUMS.write(folder, sums)
 
 
 def read_sums(folder: Path, name: str = SUMS) -> dict[str, tuple[int, str]] | None:
     """The list that :func:`write_sums` wrote; `None` if there is none, as in folders of the first versions of mixln.
 
-    :param name: of the list.
+    :param name: file name of the list.
     :raises ValueError: if it is corrupt; :class:`~mixln.errors.UnknownEntry` if a newer mixln wrote it.
     """
     if not (folder / name).is_file():
         return None
     try:
-        found = CHECKSUMS.read(folder / name)
+        sums = CHECKSUMS.read(folder / name)
     except UnknownEntry:
         raise
     except (OSError, ValueError) as error:
         raise ValueError(f"{name} cannot be read ({error})") from error
-    if outside := [path for path in found if path.startswith("/") or ".." in Path(path).parts]:
+    # A list from another source must not lead to files outside the folder, which would be deleted.
+    if outside := [path for path in sums if path.startswith("/") or ".." in Path(path).parts]:
         raise ValueError(f"{name} lists {outside[0]!r}, which is outside the folder")
-    return found
+    return sums
 
 
 def difference_of(folder: Path, sums: Sums, *, content: bool = True) -> str:
-    """Describes how the listed files of a folder differ from what was written; empty if they do not. Other files are ignored.
+    """Describes how the listed files of a folder differ from their checksums; empty if they do not. Other files are ignored.
 
-    :param content: compare checksums too, not lengths alone.
+    :param content: whether to compare the SHA-256 too, not only the length.
     """
     for name, (size, digest) in sums.items():
-        if found := wrong_size(folder / name, size):
-            return f"{name} {found}"
+        if fault := wrong_size(folder / name, size):
+            return f"{name} {fault}"
         if content and _sha256(folder / name) != digest:
             return f"the content of {name} has changed"
     return ""

@@ -1,4 +1,4 @@
-"""A folder in which one job is done once: its result is returned if it is there, an interrupted job resumes, another is refused."""
+"""Idempotent, resumable job in a folder: returns a finished result, resumes an interrupted job, refuses a different request."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ LOCK = ".lock"
 R = TypeVar("R")
 K = TypeVar("K")
 REQUEST = Schema(kind="request", file="asked.json", record=Request)
-"""The request of a job that has no form of its own: its entry `kind` names the job."""
+"""Generic request; its entry `kind` names the job."""
 
 
 class State(Enum):
-    """What a folder holds, as far as the names of its files tell. A file that is corrupt is found when it is read."""
+    """Content of a folder according to its file names. Corrupt files are detected when they are read."""
 
-    FREE = "nothing, or what a job leaves that was killed before it had begun"
+    FREE = "nothing, or the lock and temporary files of a job that was killed before it began"
     BEGUN = "a job that has not finished"
     FINISHED = "a job with its result"
     FOREIGN = "something else"
@@ -37,10 +37,10 @@ class State(Enum):
 class RunKind(Generic[R]):
     """A kind of job that has a folder to itself.
 
-    :param noun: what error messages call it.
-    :param remedy: for a corrupt request.
-    :param result: what it leaves; `None` where no single file marks it as finished.
-    :param again: what to do to have it done again, an infinitive.
+    :param noun: name of the job in error messages.
+    :param remedy: remedy for a corrupt request.
+    :param result: schema of the result; `None` if no single file marks the job as finished.
+    :param again: infinitive that completes "delete it to …" in error messages.
     :param changed: describes how the files that belong to a result differ from their checksums; empty if they do not.
     """
 
@@ -53,14 +53,14 @@ class RunKind(Generic[R]):
 
 
 class RunFolder(Generic[R]):
-    """The folder of one job. Its files, of which the job names the first two:
+    """The folder of one job. The names of the first two files depend on the kind of job:
 
-    asked.json       the request: everything that the result depends on; written first, it makes the folder this job's
+    asked.json       the request: everything that the result depends on; written first, it claims the folder
     result.json      written last: the job is finished
-    checksums.json   bytes and SHA-256 of both, and of what belongs to the result
+    checksums.json   length and SHA-256 of both, and of the files that belong to the result
     .lock            held by the process that works in the folder
 
-    Each is written as a whole or not at all, so that a process may be killed at any time. A refusal changes nothing in the folder.
+    Each is written atomically, so that the process may be killed at any time. A refusal changes nothing in the folder.
     """
 
     def __init__(self, folder: Path, kind: RunKind[R]) -> None:
@@ -69,7 +69,7 @@ class RunFolder(Generic[R]):
     @property
     def state(self) -> State:
         """What the folder holds."""
-        # In this order: whatever another process puts there meanwhile, its request is there before it.
+        # The order matters: a concurrent process writes its request first, so if other files are seen here, the request is seen below.
         free = not self.folder.exists() or (self.folder.is_dir() and all(map(_ours, self.folder.iterdir())))
         if self.kind.request.path(self.folder).is_file():
             return State.FINISHED if self.has_result else State.BEGUN
@@ -83,7 +83,7 @@ class RunFolder(Generic[R]):
     # The request
 
     def request(self) -> Any:
-        """What was asked for here; `None` if the folder is free.
+        """The request in the folder; `None` if the folder is free.
 
         :raises StoreError: if it holds something else, or the request is corrupt.
         """
@@ -104,32 +104,32 @@ class RunFolder(Generic[R]):
         :raises StoreError: as :meth:`request`; also if it holds another job, or cannot be written.
         """
         check_writable(self.folder)
-        there = self.request()
-        if there is not None and (found := difference(there, to_json(asked))):
-            raise self.another(found)
+        present = self.request()
+        if present is not None and (changed := difference(present, to_json(asked))):
+            raise self.another(changed)
 
     def foreign(self) -> StoreError:
-        """The error about a folder that holds something else."""
+        """Error for a folder that holds something other than this kind of job."""
         return StoreError(f"out {self.folder} is not empty and holds no {self.kind.noun}; choose another --out")
 
     def another(self, difference: str, remedy: str = "choose another --out, or the same settings") -> StoreError:
-        """The error about a folder that holds another job.
+        """Error for a folder that holds a job with a different request.
 
-        :param difference: in which entry of its request.
+        :param difference: the first entry that differs, see :func:`~mixln.records.difference`.
         """
         return StoreError(f"out {self.folder} holds another {self.kind.noun}: {difference}; {remedy}")
 
     def begin(self, asked: Request) -> None:
-        """Makes the folder this job's."""
+        """Claims the folder for this job by writing its request."""
         make_folder(self.folder)
         self.kind.request.write(self.folder, asked)
 
     @contextmanager
     def locked(self, timeout: float = 0.0) -> Iterator[None]:
-        """Keeps other processes out; the folder is made if it is missing.
+        """Locks the folder against other processes, and creates it if it is missing.
 
-        :param timeout: seconds to wait for another process; negative to wait for ever.
-        :raises StoreError: if one is still there.
+        :param timeout: seconds to wait for another process; negative to wait without limit.
+        :raises StoreError: if another process still holds the lock.
         """
         make_folder(self.folder)
         if not (lock := self.folder / LOCK).exists():
@@ -146,11 +146,11 @@ class RunFolder(Generic[R]):
     # The result
 
     def result(self, belongs: Callable[[R], Sequence[str]] = lambda result: (), *, remedy: str = "") -> R | None:
-        """The result, if it and what belongs to it are as they were written; `None` if the job is not finished.
+        """The verified result; `None` if the job is not finished.
 
-        :param belongs: files and folders that must be there.
-        :param remedy: for a corrupt result, where deleting it is none.
-        :raises StoreError: if they are not.
+        :param belongs: result → files and folders that must exist.
+        :param remedy: remedy for a corrupt result; by default to delete it.
+        :raises StoreError: if the result or a file that belongs to it is missing, corrupt or changed.
         """
         if self.kind.result is None or not self.has_result:
             return None
@@ -159,21 +159,21 @@ class RunFolder(Generic[R]):
             result = self.kind.result.read(path)
         except (OSError, ValueError) as error:
             raise StoreError(unreadable(path, error, remedy or f"delete it to {again}")) from error
-        back = f"put it back, or delete {path} to {again}"
+        restore = f"restore it, or delete {path} to {again}"
         if missing := [name for name in belongs(result) if not (self.folder / name).exists()]:
-            raise StoreError(f"{self.folder / missing[0]} is missing, which belongs to {path}; {back}")
+            raise StoreError(f"{self.folder / missing[0]} is missing, which belongs to {path}; {restore}")
         try:
             sums = read_sums(self.folder) or {}
         except ValueError as error:
-            raise StoreError(unreadable(self.folder / SUMS, error, back)) from error
-        if found := self.kind.changed(self.folder, sums):
-            raise StoreError(f"{self.kind.noun} {self.folder} is not as it was written: {found}; {back}")
+            raise StoreError(unreadable(self.folder / SUMS, error, restore)) from error
+        if changed := self.kind.changed(self.folder, sums):
+            raise StoreError(f"{self.kind.noun} {self.folder} has changed since it was written: {changed}; {restore}")
         return result
 
     def finish(self, result: R, belongs: Sequence[str] = ()) -> None:
-        """Writes the checksums of the result and of what belongs to it, then the result.
+        """Writes the checksums of the result and of the files that belong to it, then the result, which marks the job as finished.
 
-        :param belongs: files and folders; those that are not there are left out.
+        :param belongs: files and folders; missing ones are skipped.
         """
         assert self.kind.result is not None
         schema, request = self.kind.result, self.kind.request.file
@@ -184,30 +184,30 @@ class RunFolder(Generic[R]):
     def once(
         self, asked: Request, work: Callable[[], R], belongs: Callable[[R], Sequence[str]] = lambda result: ()
     ) -> tuple[R, bool]:
-        """Does the job, unless its result is there. Of a job that is refused nothing stays that it has written.
+        """Runs the job unless it is finished. If it raises a :class:`MixlnError`, its new files are removed.
 
-        :param work: resumes from what it left in the folder, if it was interrupted.
-        :param belongs: files and folders that belong to a result.
-        :returns: the result, and whether it was there already.
+        :param work: runs the job, or resumes it from its files in the folder.
+        :param belongs: result → files and folders that belong to it.
+        :returns: the result, and whether it existed before.
         :raises StoreError: as :meth:`check`, :meth:`locked` and :meth:`result`.
         """
         self.check(asked)
-        # The lock is removed too, and what was written by this job before the lock is released.
+        # Twice: the inner context removes this job's files before the lock is released, the outer one then removes the lock.
         with undone_on(self.folder, MixlnError), self.locked(), undone_on(self.folder, MixlnError):
             self.check(asked)
-            if (there := self.result(belongs)) is not None:
-                return there, True
+            if (finished := self.result(belongs)) is not None:
+                return finished, True
             self.begin(asked)
             result = work()
             self.finish(result, belongs(result))
             return result, False
 
-    # More results in the same folder
+    # Further results in the same folder
 
     def recall(self, schema: Schema[K], asked: Request, name: str = "") -> K | None:
-        """A result that :meth:`keep` wrote; `None` if there is none that answers the same request, or it is corrupt.
+        """A result that :meth:`keep` wrote; `None` if there is none for this request, or it is corrupt.
 
-        :param name: of the file, where that is not the kind's.
+        :param name: file name; by default that of the schema.
         :raises StoreError: if a newer mixln wrote it.
         """
         path = self.folder / name if name else schema.path(self.folder)
@@ -223,7 +223,7 @@ class RunFolder(Generic[R]):
             return None
 
     def keep(self, schema: Schema[K], asked: Request, result: K, name: str = "") -> None:
-        """Keeps a result that was computed from what the folder holds, with the request that it answers."""
+        """Stores a result that was derived from the content of the folder, together with its request."""
         path = self.folder / (name or schema.file)
         make_folder(path.parent)
         schema.write(path.parent, {"request": asked, "result": result}, path.name)
@@ -231,7 +231,7 @@ class RunFolder(Generic[R]):
     # A folder whose name is its request
 
     def fill(self, make: Callable[[Path], R]) -> None:
-        """Makes the whole folder, unless its result is there, as for a cache: as a whole or not at all.
+        """Creates the folder atomically unless it has a result, as for a cache.
 
         :param make: fills an empty folder and returns the result.
         """
@@ -239,11 +239,12 @@ class RunFolder(Generic[R]):
         assert schema is not None
         if self.has_result:
             return
-        whole = folder_atomic(self.folder, keeps=lambda there: RunFolder(there, self.kind).has_result)
-        with undone_on(self.folder, MixlnError), whole as target:
+        # Another process may have created it meanwhile; its result is kept.
+        created = folder_atomic(self.folder, keeps=lambda existing: RunFolder(existing, self.kind).has_result)
+        with undone_on(self.folder, MixlnError), created as target:
             schema.write(target, make(target))
 
 
 def _ours(path: Path) -> bool:
-    """Whether a file may be there before a job has begun."""
+    """Whether a file may exist before a job has begun."""
     return path.name == LOCK or TEMPORARY.fullmatch(path.name) is not None

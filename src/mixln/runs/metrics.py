@@ -1,4 +1,4 @@
-"""The rows that a training writes while it runs: one JSON object a line."""
+"""Metrics that a training run logs as it goes: one JSON object per line."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from mixln.files import free_name, write_atomic
 from mixln.runs.profile import LayerProfile
 
 METRICS, PREDICTIONS = "metrics.jsonl", "answers.npz"
-"""Names of the file, and of the one with a classifier's answers beside it, see :mod:`mixln.evaluation.predictions`."""
+"""Names of the metrics file and of the file with a classifier's predictions, see :mod:`mixln.evaluation.predictions`."""
 
 LONGEST = 2**24
-"""Bytes of a row that is read; one of a model of a thousand layers has a hundred thousand."""
+"""Longest row that is read, bytes (16 MiB); a row of a model with 1,000 layers has about 100 kB."""
 
 
 class MetricsFile:
-    """The rows of `metrics.jsonl`, written as they come.
+    """The rows of `metrics.jsonl`, appended one by one.
 
-    A number that is not finite is written as null, which every JSON reader takes.
+    A non-finite number is written as null, because NaN is not valid JSON.
 
-    :param resume_step: rows after this step are dropped, for they will be written again; 0 to begin anew.
-    :param size: bytes of the rows to keep, where that is known.
-    :param writes: whether this process writes them: of several that train one model, one does.
+    :param resume_step: optimizer step to resume from. Later rows are dropped because they will be written again; 0 drops all.
+    :param size: bytes of the rows to keep; by default the complete file.
+    :param writes: whether this process writes the file; only one of several processes that train a model does.
     """
 
     def __init__(self, path: Path, *, resume_step: int, size: int | None = None, writes: bool = True) -> None:
@@ -44,11 +44,11 @@ class MetricsFile:
             file.write(json.dumps(self.rows[-1], allow_nan=False) + "\n")
 
     def curve(self, name: str) -> tuple[tuple[int, float], ...]:
-        """One figure over the training: (step, value)."""
+        """One metric over the training run: (step, value)."""
         return tuple((row["step"], row[name]) for row in self.rows if row.get(name) is not None)
 
     def profiles(self, name: str) -> tuple[LayerProfile, ...]:
-        """The first and the last record of a figure that every sublayer has."""
+        """The first and the last record of a per-sublayer metric, without records that contain non-finite values."""
         rows = [row for row in self.rows if name in row and None not in chain(*row[name].values())]
         return tuple(
             LayerProfile(
@@ -61,9 +61,9 @@ class MetricsFile:
 
 
 def read_metrics(path: Path, *, size: int | None = None) -> list[dict[str, Any]]:
-    """The rows of a metrics file, in order, up to a line that is half written or corrupt.
+    """The rows of a metrics file, in order, up to the first truncated or corrupt line.
 
-    :param size: bytes of it to read; left out, all.
+    :param size: bytes to read; by default the complete file.
     """
     if not path.is_file():
         return []
@@ -82,7 +82,7 @@ def read_metrics(path: Path, *, size: int | None = None) -> list[dict[str, Any]]
 
 
 def _finite(value: Any) -> Any:
-    """The same with `None` in place of every number that is not finite."""
+    """Replaces every non-finite number by `None`."""
     if isinstance(value, dict):
         return {name: _finite(entry) for name, entry in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Names of folders that say what is in them."""
+"""Descriptive folder names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import re
 
 LONGEST = 120
-"""Characters of a placement in a folder's name."""
+"""Largest number of characters of a placement in a folder name; most file systems allow 255 bytes for the whole name."""
 
 
 def slug(placement: str) -> str:

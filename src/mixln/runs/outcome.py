@@ -1,4 +1,4 @@
-"""How a training ended, as a record; nothing here needs torch."""
+"""Results of training runs as records; nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ Status = Literal["finished", "diverged", "stalled", "failed"]
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How one training ended.
+    """Result of one training run.
 
-    :param status: `finished`; `diverged` (non-finite, or long above its start); `stalled` (ends no better than a unigram model);
-        `failed` (an error, not a result).
-    :param reason: why, in words; empty for `finished`.
-    :param step: optimizer steps done.
+    :param status: `finished`; `diverged` (non-finite loss, or above its initial value for long); `stalled` (no better than a unigram
+        model at the end); `failed` (an error).
+    :param reason: reason for the status as text; empty for `finished`.
+    :param step: optimizer steps completed.
     :param tokens: training tokens seen.
-    :param loss: held-out loss at the end, nats per token; `None` where there is none.
+    :param loss: held-out loss at the end, nats per token; `None` if it was not measured.
     :param bits_per_byte: held-out loss per byte of text, bits.
     :param tokens_per_second: training tokens per second of training steps; evaluation and the first step excluded.
-    :param seconds: wall time, evaluation included; of the last part where the training was resumed.
-    :param figures: what else the last evaluation found, by name: of images `accuracy`, `top5` and `calibration`.
-    :param first_step_seconds: of the first step in the process that ended it; compiling layers is part of it.
-    :param compiled: whether the process that ended it had the layers compiled, which changes roundings; `None` where that is not known.
-    :param train_curve: (step, mean training loss since the row before).
+    :param seconds: wall time including evaluation; after a resumption, that of the last process only.
+    :param figures: other metrics of the last evaluation, by name: for images `accuracy`, `top5` and `calibration`.
+    :param first_step_seconds: wall time of the first step of the last process, including the compilation of layers.
+    :param compiled: whether the last process compiled the layers, which changes rounding; `None` if not known.
+    :param train_curve: (step, mean training loss since the previous row).
     :param eval_curve: (step, held-out loss).
     :param gradient_norms: L2 norm of the gradient of each sublayer's weights before clipping, first and last record.
     :param residual_variance: variance of the residual stream leaving each sublayer, first and last evaluation.
@@ -52,13 +52,13 @@ class Outcome:
 
     @derived
     def perplexity(self) -> float | None:
-        """exp(loss); infinite where that is too large to represent."""
+        """exp(loss); infinity on overflow."""
         return perplexity(self.loss)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ValueWithError:
-    """A number with its standard error, `None` where it has none."""
+    """A number with its standard error, `None` if not known."""
 
     value: float
     error: float | None = None
@@ -66,15 +66,15 @@ class ValueWithError:
 
 @dataclass(frozen=True, kw_only=True)
 class PostTrainingOutcome:
-    """How a training of a model that exists ended.
+    """Result of post-training (fine-tuning, reward modelling or RL).
 
-    :param reason: why it diverged; empty if it did not.
-    :param step: optimizer steps done.
-    :param examples: that it learnt from; `held_out` that it was evaluated on.
-    :param removed: left out because an evaluation asks them; `too_long` because they do not fit the context.
-    :param before: what the evaluation found at the start, by name; `after` at the end; empty if it diverged.
-    :param curves: of the training, name → (step, value); what an evaluation found begins with `eval_`.
-    :param seconds: wall time; of the last part where the training was resumed.
+    :param reason: reason for a divergence as text; empty for `finished`.
+    :param step: optimizer steps completed.
+    :param examples: number of training examples; `held_out` of evaluation examples.
+    :param removed: examples omitted because an evaluation uses them; `too_long` because they do not fit the context.
+    :param before: metrics of the evaluation before training, by name; `after` at the end; empty if it diverged.
+    :param curves: metric → (step, value); names of evaluation metrics begin with `eval_`.
+    :param seconds: wall time; after a resumption, that of the last process only.
     """
 
     status: Literal["finished", "diverged"]
@@ -92,8 +92,10 @@ class PostTrainingOutcome:
 
 
 def hacked(tuned: PostTrainingOutcome) -> bool:
-    """Whether the reward rose while the policy itself got worse at telling chosen answers from rejected ones, both by more than
-    1.96 standard errors of the change (as of independent samples: on the same prompts it is less)."""
+    """Whether the policy shows reward hacking: the reward rose while its accuracy at preferring chosen to rejected answers fell.
+
+    Both changes must exceed 1.96 standard errors, those of independent samples; on the same prompts the true error is smaller.
+    """
     if not {"reward", "accuracy"} <= tuned.before.keys() & tuned.after.keys():
         return False
 
@@ -110,7 +112,7 @@ def perplexity(loss: float) -> float: ...
 @overload
 def perplexity(loss: None) -> None: ...
 def perplexity(loss: float | None) -> float | None:
-    """exp(loss) for a loss in nats per token; `None` for none, infinity where it overflows."""
+    """exp(loss) for a loss in nats per token; `None` for `None`, infinity on overflow."""
     if loss is None:
         return None
-    return math.exp(loss) if loss < 700 else math.inf
+    return math.exp(loss) if loss < 700 else math.inf  # exp overflows float64 above 709

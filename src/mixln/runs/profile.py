@@ -1,4 +1,4 @@
-"""One figure a layer, attention and feed-forward apart."""
+"""One number per layer, for attention and feed-forward separately."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """One figure a sublayer, first layer first.
+    """One number per sublayer, first layer first.
 
-    :param attention: the attention's figure in each layer; empty where the model's branches are not known.
-    :param feed_forward: the feed-forward's figure in each layer.
+    :param attention: number for the attention of each layer; empty if the model's branches are not known.
+    :param feed_forward: number for the feed-forward of each layer.
     """
 
     attention: tuple[float, ...]
@@ -19,9 +19,9 @@ class Profile:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerProfile(Profile):
-    """A profile at one step of the training.
+    """A profile at one step of a training run.
 
-    :param step: optimizer steps done when it was measured.
+    :param step: optimizer steps completed when it was measured.
     """
 
     step: int

@@ -1,4 +1,4 @@
-"""Provenance of results as records: versions, commits and hardware that made them, and the models they are of."""
+"""Provenance of results as records: versions, commits, hardware and models."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Hardware:
     """The machine or cluster that trained, and how trials shared it.
 
     :param gpus: names of the GPUs in use.
-    :param cores: processor cores of the machine; on a cluster, of a trial. 0 if not known.
-    :param gpus_per_trial: on a cluster; `None` on a single machine.
-    :param trials: trained side by side, with `threads` each.
-    :param processes: that train one trial together.
+    :param cores: CPU cores of the machine; on a cluster, per trial. 0 if not known.
+    :param gpus_per_trial: GPUs per trial on a cluster; `None` on a single machine.
+    :param trials: number of trials trained concurrently, with `threads` CPU threads each.
+    :param processes: number of processes that train one trial together.
     """
 
     gpus: tuple[str, ...] = ()
@@ -37,11 +37,11 @@ class Hardware:
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """What made a result.
+    """Software and hardware that produced a result.
 
-    :param versions: package → version; of torch with its build, for example `2.13.0+cpu`.
-    :param commits: of mixln's own source, where it ran from a git checkout.
-    :param hardware: everything that trained a part of it.
+    :param versions: package → version; for torch including the build, for example `2.13.0+cpu`.
+    :param commits: commits of mixln, if it ran from a git checkout.
+    :param hardware: all hardware that trained a part of it.
     """
 
     versions: dict[str, str] = field(default_factory=dict)
@@ -53,10 +53,10 @@ class Provenance:
 class ModelFacts:
     """A model that was measured.
 
-    :param source: the path or hub id that was named.
+    :param source: path or hub id as given by the user.
     :param family: transformers' `model_type`.
-    :param placement: of a placed model, its placement.
-    :param precision: number format that it was loaded in.
+    :param placement: placement of a placed model; `None` for a stock model.
+    :param precision: dtype in which it was loaded.
     """
 
     source: str
@@ -67,17 +67,21 @@ class ModelFacts:
 
 
 def here() -> Provenance:
-    """The provenance of what runs now, without its hardware."""
-    own = commit()
-    return Provenance(versions=versions(), commits=(own,) if own else ())
+    """The provenance of the running process, without hardware."""
+    current = commit()
+    return Provenance(versions=versions(), commits=(current,) if current else ())
 
 
 def versions() -> dict[str, str]:
-    """The installed versions of the packages that decide numbers."""
+    """Installed versions of the packages that affect numerical results."""
     import torch
 
     installed = {name: version(name) for name in VERSIONED}
-    return {"python": platform.python_version(), **installed, "torch": torch.__version__}  # with the build
+    return {
+        "python": platform.python_version(),
+        **installed,
+        "torch": torch.__version__,
+    }  # with the build, which the package metadata omits
 
 
 def commit() -> str | None:
@@ -93,7 +97,7 @@ def commit() -> str | None:
 
 
 def model_facts(source: Source, *, parameters: int | None = None, precision: str | None = None) -> ModelFacts:
-    """The facts of a model that was found."""
+    """The facts about a model."""
     from mixln.hosts.configs import is_placed
 
     return ModelFacts(
@@ -110,16 +114,16 @@ FORMER = re.compile(
     r"|(?:(?P<gpus>[^;]+?), )?(?P<cores>\d+) processor cores; (?:(?P<trials>\d+) trials side by side, (?P<threads>\d+) threads each"
     r"|one trial at a time(?:, on (?P<processes>\d+) processes together)?)"
 )
-"""Hardware as mixln 0.1 wrote it into its files, one after the other, separated by semicolons."""
+"""Hardware descriptions in files of mixln 0.1, separated by semicolons."""
 
 
 def former_hardware(text: str) -> tuple[Hardware, ...]:
-    """Reads hardware in the words of mixln 0.1."""
+    """Parses the hardware descriptions of mixln 0.1."""
     return tuple(map(_former, FORMER.finditer(text)))
 
 
 def former_provenance(facts: dict[str, str]) -> Provenance:
-    """Reads the facts about a run in the words of mixln 0.1."""
+    """Parses the facts about a run that mixln 0.1 stored as text."""
     versions = [part.strip() for part in re.split("[,;]", facts.get("versions", ""))]
     return Provenance(
         versions=dict(part.rsplit(" ", 1) for part in versions if " " in part),
@@ -128,13 +132,13 @@ def former_provenance(facts: dict[str, str]) -> Provenance:
     )
 
 
-def _former(found: re.Match[str]) -> Hardware:
-    if found["cluster"]:
-        return Hardware(cores=float(found["share"]), gpus_per_trial=float(found["gpus_each"]))
+def _former(match: re.Match[str]) -> Hardware:
+    if match["cluster"]:
+        return Hardware(cores=float(match["share"]), gpus_per_trial=float(match["gpus_each"]))
     return Hardware(
-        gpus=tuple(found["gpus"].split(", ")) if found["gpus"] else (),
-        cores=int(found["cores"]),
-        trials=int(found["trials"] or 1),
-        threads=int(found["threads"]) if found["threads"] else None,
-        processes=int(found["processes"] or 1),
+        gpus=tuple(match["gpus"].split(", ")) if match["gpus"] else (),
+        cores=int(match["cores"]),
+        trials=int(match["trials"] or 1),
+        threads=int(match["threads"]) if match["threads"] else None,
+        processes=int(match["processes"] or 1),
     )

@@ -1,4 +1,4 @@
-"""Folders of reports: a command writes its report there, and may write another in its place."""
+"""Folders into which a command writes a report, replacing its previous one."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ log = logging.getLogger(__name__)
 
 
 class ReportFolder:
-    """A folder into which one command writes a report, and may write another in its place.
+    """A folder into which a command writes a report, replacing its previous one.
 
-    :param kind: what the command makes, one word; `asked.json` says it.
-    :param earlier: whether a folder without `asked.json` holds what the first versions of mixln wrote there.
+    :param kind: kind of report in one word; stored in `asked.json`.
+    :param earlier: folder without `asked.json` → whether it holds a report of the first versions of mixln.
     """
 
     def __init__(self, folder: Path, kind: str, earlier: Callable[[Path], bool] = lambda folder: False) -> None:
@@ -43,15 +43,15 @@ class ReportFolder:
             return False
 
     def claim(self) -> None:
-        """Makes the folder one for reports of this kind."""
+        """Claims the folder for reports of this kind."""
         if self.run.state is not State.BEGUN:
             self.run.begin({"kind": self.kind})
 
     def publish(self, write: Callable[[Path], Sequence[Path]]) -> list[Path]:
-        """Puts a report into the folder, in place of the one before it. Files of others that have the names of its files are renamed.
+        """Replaces the report in the folder. Files of other origin with the same names are renamed.
 
-        :param write: writes the report into an empty folder, and returns the paths of its files.
-        :returns: the paths, in the same order.
+        :param write: writes the report into an empty folder and returns the paths of its files.
+        :returns: the paths in `folder`, in the same order.
         """
         self.claim()
         try:
@@ -64,7 +64,8 @@ class ReportFolder:
             settle(made)
             for path in (self.folder / name for name in names if name not in mine):
                 if os.path.lexists(path):
-                    log.warning(f"{path} was not written by this command: it is {set_aside(path).name} now")
+                    log.warning(f"{path} was not written by this command; it was renamed to {set_aside(path).name}")
+            # The checksums come first: if the process is killed between two renames, the next run recognizes its own files.
             write_sums(self.folder, {**{name: listed[name] for name in mine}, **sums_of(made)})
             for name in names:
                 os.replace(made / name, self.folder / name)

@@ -1,6 +1,6 @@
-"""The kinds of JSON files that mixln stores. Each names its kind and the version of its form: `"schema": "trial-result/2"`.
+"""Schemas of the stored JSON files. Each file names its kind and schema version: `"schema": "trial-result/2"`.
 
-Files of version 1 do not; some of them had another name, which two kinds shared, and some another form.
+Files of version 1 have no such entry; some had another name, shared by two kinds, or another structure.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from mixln.records import from_json, read_json, to_json
 T = TypeVar("T")
 KEY = "schema"
 Request = dict[str, Any]
-"""Everything that a result depends on, as JSON has it: two requests are compared entry by entry."""
+"""Everything that a result depends on, in JSON types. Requests are compared entry by entry."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schema(Generic[T]):
     """A kind of stored JSON file. One file name has one schema.
 
-    :param kind: written into the file.
-    :param file: its name in a folder; a file of a kind of which a folder holds several has a name of its own.
+    :param kind: name of the kind, stored in the file.
+    :param file: file name; where a folder holds several files of a kind, each is given its own name.
     :param record: class of the content.
-    :param former: name in version 1, where that was another.
-    :param upgrade: turns what a file of version 1 holds into the form of today.
-    :param computed: entries that are written beside those of the record, because they follow from them; they are not read.
+    :param former: file name in version 1, if it was different.
+    :param upgrade: converts the content of a version 1 file to the current version.
+    :param computed: entries that are derived from the record; written for readers of the file, ignored when it is read.
     """
 
     kind: str
@@ -45,16 +45,16 @@ class Schema(Generic[T]):
 
     @property
     def mark(self) -> str:
-        """Kind and version, as the file has them."""
+        """Kind and version as stored in the file: `trial-result/2`."""
         return f"{self.kind}/{self.version}"
 
     def path(self, folder: Path) -> Path:
-        """Where the file lies in a folder; where it will lie, if it is not there."""
+        """Path of the file in a folder, whether or not it exists."""
         path, former = folder / self.file, folder / self.former
         return former if self.former and not os.path.lexists(path) and former.is_file() else path
 
     def entries(self, path: Path) -> Any:
-        """The content of a file as JSON has it, in the form of today and without its mark.
+        """The content of a file in JSON types, upgraded to the current version and without its mark.
 
         :raises ValueError: if it is corrupt; :class:`~mixln.errors.UnknownEntry` if a newer mixln wrote it; :class:`OSError` if it
             cannot be read.
@@ -64,7 +64,7 @@ class Schema(Generic[T]):
             try:
                 return self.upgrade(data)
             except (AttributeError, IndexError, KeyError, TypeError) as error:
-                raise RecordError(f"has not the form of a {self.kind}") from error
+                raise RecordError(f"is not a valid {self.kind}") from error
         return {name: entry for name, entry in data.items() if name not in self.computed}
 
     def read(self, path: Path) -> T:
@@ -72,7 +72,7 @@ class Schema(Generic[T]):
         return from_json(self.record, self.entries(path))
 
     def marked(self, content: Any) -> dict[str, Any]:
-        """A record, or a dict, as JSON has it, with kind and version."""
+        """A record, or a dict, in JSON types, with kind and version."""
         return {KEY: self.mark, **to_json(content)}
 
     def text(self, content: Any) -> str:
@@ -80,9 +80,9 @@ class Schema(Generic[T]):
         return json.dumps(self.marked(content), indent=1, allow_nan=False)
 
     def write(self, folder: Path, content: Any, name: str = "") -> None:
-        """Writes the file into a folder as a whole or not at all; a folder or link that has its name is set aside.
+        """Writes the file into a folder atomically; a folder or link of that name is set aside.
 
-        :param name: of the file, where that is not the kind's.
+        :param name: file name; by default :attr:`file`.
         """
         path = folder / (name or self.file)
         free_name(path)

@@ -1,9 +1,9 @@
 """One trial of a comparison as records, and its folder.
 
-trial.json           what the trial is, and of which experiment
+trial.json           the trial and its experiment
 metrics.jsonl, checkpoint-*/
-result.json          written once, atomically: the only mark of a finished trial
-checksums.json       length and SHA-256 of all of these, of the last checkpoint too: what has changed since is found when it is read
+result.json          written once, atomically; it alone marks the trial as finished
+checksums.json       length and SHA-256 of all of these, including the last checkpoint; verified when the result is read
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PARTS = {
     "images": "its images have changed since: ",
     "model": "its model has changed since: ",
 }
-"""What all trials of an experiment share, and how a difference in it is announced."""
+"""Part of the request that all trials of an experiment share → prefix of the message about a difference."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,36 +41,36 @@ class Trial:
 
     @property
     def label(self) -> str:
-        """What a line of news calls it."""
+        """Name of the trial in log lines."""
         return f"{self.placement}, lr {self.learning_rate:g}, seed {self.seed}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredTrial(Trial):
-    """The form of `trial.json`.
+    """Content of `trial.json`.
 
-    :param experiment: what all trials of its experiment share; `None` where that is not known.
+    :param experiment: the request that all trials of its experiment share; `None` if not known.
     """
 
     experiment: dict[str, Any] | None = field(default=None, metadata=OPTIONAL)
 
     @property
     def trial(self) -> Trial:
-        """The trial alone."""
+        """The trial without its experiment."""
         return Trial(**{item.name: getattr(self, item.name) for item in fields(Trial)})
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialResult(Outcome):
-    """How one trial ended: the outcome of its training, and which trial it was."""
+    """Outcome of the training of one trial, and the trial itself."""
 
     trial: Trial
 
 
 def _changed(folder: Path, sums: Sums) -> str:
-    """Compares lengths alone of weights, which are large; a whole checkpoint may be gone."""
+    """Describes the first changed file. Of the checkpoint, which is large, only lengths are compared, and it may be deleted."""
     weights = {name: entry for name, entry in sums.items() if "/" in name and (folder / name).parent.is_dir()}
-    # Without the answers, the figures are in the result all the same.
+    # The predictions may be deleted too: the metrics made from them are in the result.
     small = {name: entry for name, entry in sums.items() if "/" not in name and name != PREDICTIONS}
     return difference_of(folder, small) or difference_of(folder, weights, content=False)
 
@@ -85,40 +85,40 @@ TRIAL_RUN = RunKind(
 
 
 def claim(folder: Path, trial: Trial, shared: dict[str, Any] | None = None) -> None:
-    """Makes a folder that of a trial: writes `trial.json`, or checks the one that is there.
+    """Claims a folder for a trial: writes `trial.json`, or checks the existing one.
 
-    :param shared: what all trials of the experiment share; left out, it is neither written nor checked.
-    :raises StoreError: if another trial lies there.
+    :param shared: the request that all trials of the experiment share; if `None`, it is neither written nor checked.
+    :raises StoreError: if the folder belongs to another trial.
     """
     if not check_claim(folder, trial, shared):
         RunFolder(folder, TRIAL_RUN).begin(to_json(StoredTrial(**vars(trial), experiment=shared)))
 
 
 def check_claim(folder: Path, trial: Trial, shared: dict[str, Any] | None = None) -> bool:
-    """True if the folder of a trial has its `trial.json`.
+    """Whether the folder of a trial has its `trial.json`.
 
-    :raises StoreError: if that is corrupt, or names another trial or, where it says which, another experiment.
+    :raises StoreError: if the file is corrupt, or names another trial or another experiment.
     """
     path = folder / TRIAL
     if not path.is_file():
         return False
-    there = _read_stored(folder)
-    if found := difference(to_json(there.trial), to_json(trial)):
-        raise StoreError(f"{path} is not of this trial: {found}; put it back, or move {folder} away to run this one")
-    if (of := there.experiment) is None or shared is None:
+    stored = _read_stored(folder)
+    if changed := difference(to_json(stored.trial), to_json(trial)):
+        raise StoreError(f"{path} is not of this trial: {changed}; restore it, or move {folder} away to run this one")
+    if (experiment := stored.experiment) is None or shared is None:
         return True
-    here = to_json(shared)
-    for part in dict.fromkeys([*here, *of]):
-        words = PARTS.get(part, "").replace("its", "its experiment's").replace("has changed since", "is another one")
-        if found := difference(of.get(part) or {}, here.get(part) or {}):
+    now = to_json(shared)
+    for part in dict.fromkeys([*now, *experiment]):
+        words = PARTS.get(part, "").replace("its", "its experiment's").replace("has changed since", "is different")
+        if changed := difference(experiment.get(part) or {}, now.get(part) or {}):
             raise StoreError(
-                f"{folder} belongs to another experiment: {words}{found}; move it away to run this trial here"
+                f"{folder} belongs to another experiment: {words}{changed}; move it away to run this trial here"
             )
     return True
 
 
 def read_trial(folder: Path) -> Trial:
-    """Which trial a folder holds.
+    """The trial whose folder this is.
 
     :raises StoreError: if its `trial.json` is corrupt.
     """
@@ -137,25 +137,26 @@ def _read_stored(folder: Path) -> StoredTrial:
 def read_result(folder: Path, remedy: str = "", *, trial: Trial | None = None) -> TrialResult | None:
     """The result in a trial's folder, `None` if there is none.
 
-    :param remedy: what to do with a corrupt one, where deleting it is no remedy.
-    :param trial: that it must be of.
-    :raises StoreError: if it is corrupt, or what belongs to it has changed.
+    :param remedy: remedy for a corrupt result; by default to delete it.
+    :param trial: the trial to which it must belong.
+    :raises StoreError: if it is corrupt, or a file that belongs to it has changed.
     """
     path = folder / RESULT
     if (result := RunFolder(folder, TRIAL_RUN).result(remedy=remedy)) is None:
         return None
+    # 2**53: JSON readers that use float64 lose integers above it.
     if not 0 <= result.step < 2**53:
-        error = ValueError(f"step {str(result.step)[:20]} is none")
+        error = ValueError(f"step must lie in [0, 2⁵³), got {str(result.step)[:20]}")
         raise StoreError(unreadable(path, error, remedy or f"delete it to {TRIAL_RUN.again}"))
     if trial is not None and result.trial != trial:
         raise StoreError(f"{path} belongs to another trial; delete it to run this one")
-    if (folder / TRIAL).is_file() and (found := difference(to_json(read_trial(folder)), to_json(result.trial))):
+    if (folder / TRIAL).is_file() and (changed := difference(to_json(read_trial(folder)), to_json(result.trial))):
         raise StoreError(
-            f"{path} belongs to another trial than {TRIAL} beside it: {found}; put back the one that changed"
+            f"{path} belongs to another trial than {TRIAL} in its folder: {changed}; restore the one that changed"
         )
     return result
 
 
 def finish(folder: Path, result: TrialResult) -> None:
-    """Marks the trial in `folder` as ended, and binds it to what it leaves by checksums."""
+    """Marks the trial in `folder` as finished, and seals its files with checksums."""
     RunFolder(folder, TRIAL_RUN).finish(result, (METRICS, PREDICTIONS, f"checkpoint-{result.step}"))

@@ -1,1 +1,1 @@
-"""Searches over the settings of a training: where it breaks, and which placement and learning rate to take."""
+"""Searches over training settings: stability limits of placements, and the best placement and learning rate."""

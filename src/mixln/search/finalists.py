@@ -1,4 +1,4 @@
-"""The full trainings of a search: each candidate's learning rate is tuned at the full length, then the best ones get all seeds."""
+"""The full-length trainings of a search: each candidate's learning rate is tuned with one seed, then the best get all seeds."""
 
 from __future__ import annotations
 
@@ -19,22 +19,24 @@ from mixln.search.results import Proxy
 log = logging.getLogger(__name__)
 
 STEP = 1.6
-"""Ratio of a learning rate to the one below it."""
+"""Ratio of consecutive learning rates; about five per decade."""
 TRIES = 4
-"""Learning rates of a candidate that are tried at the full length, at most."""
+"""Maximum number of learning rates per candidate at the full length."""
 RETREATS = 2
-"""Times that a candidate which does not train at all seeds goes one learning rate down, at most."""
+"""Maximum number of times that a candidate's learning rate is lowered because a seed did not train."""
 JobOf = Callable[[Proxy, float, int], TrialJob]
-"""Candidate, learning rate and seed → its training."""
+"""Candidate, learning rate and seed → training job."""
 
 
 @dataclass(eq=False, kw_only=True)
 class LearningRateSearch:
-    """The learning rates of one candidate: upwards as long as that is better, else downwards.
+    """The search for one candidate's learning rate: upwards while the loss improves, then downwards.
 
-    :param tried: number of the learning rate, 0 for that of the short training → seed → what became of it.
-    :param seed: by which they are tuned.
-    :param settled: the number of the one that is taken.
+    Learning rates are numbered n = 0, ±1, …: the rate of the proxy trial times `STEP`ⁿ.
+
+    :param seed: seed for tuning the learning rate.
+    :param tried: n → seed → result.
+    :param settled: the n that was chosen.
     """
 
     proxy: Proxy
@@ -43,35 +45,35 @@ class LearningRateSearch:
     settled: int = 0
 
     def rate(self, number: int) -> float:
-        """The learning rate of that number."""
+        """The learning rate with this number."""
         return rounded(self.proxy.learning_rate * STEP**number)
 
     @property
     def best(self) -> int:
-        """The number of the one with the least loss; of several that diverge, the lowest."""
+        """The n with the lowest loss; if all diverged, the lowest n."""
         return min(self.tried, key=lambda number: (self.loss(number), number))
 
     def loss(self, number: int) -> float:
-        """At the seed by which they are tuned, nats per token; infinite where it diverged or was not trained."""
+        """The loss at the tuning seed, nats per token; infinite if it diverged or was not trained."""
         result = self.tried[number].get(self.seed)
         if result is None or result.loss is None or result.status not in ("finished", "stalled"):
             return math.inf
         return result.loss
 
     def following(self) -> int | None:
-        """The number of the next one to try; `None` where the best lies between two that are worse, or enough have been tried."""
+        """The next n to try; `None` if both neighbours of the best are worse, or `TRIES` have been tried."""
         if not self.tried:
             return 0
-        beside = (self.best + 1, self.best - 1)
-        return next((n for n in beside if n not in self.tried), None) if len(self.tried) < TRIES else None
+        neighbours = (self.best + 1, self.best - 1)
+        return next((n for n in neighbours if n not in self.tried), None) if len(self.tried) < TRIES else None
 
     @property
     def edge(self) -> bool:
-        """Whether the one that is taken has no other beyond it."""
+        """Whether the chosen learning rate is the highest or lowest that was tried."""
         return not {self.settled - 1, self.settled + 1} <= self.tried.keys()
 
-    def whole(self, seeds: Sequence[int]) -> bool:
-        """Whether the one that is taken trained at all these seeds."""
+    def complete(self, seeds: Sequence[int]) -> bool:
+        """Whether all these seeds trained at the chosen learning rate."""
         results = self.tried[self.settled]
         return all(seed in results and results[seed].status == "finished" for seed in seeds)
 
@@ -79,35 +81,35 @@ class LearningRateSearch:
 def tune_learning_rates(
     candidates: Sequence[Proxy], seed: int, job_of: JobOf, workers: PersistentPool, display: Display, steps: int
 ) -> list[LearningRateSearch]:
-    """Tunes every candidate's learning rate at the full length with one seed; as one training ends, its candidate's next begins."""
+    """Tunes every candidate's learning rate at the full length with one seed. Candidates are trained in parallel."""
     searches = [LearningRateSearch(proxy=proxy, seed=seed) for proxy in candidates]
     running: dict[Path, tuple[LearningRateSearch, int]] = {}
 
-    def following(each: LearningRateSearch) -> list[TrialJob]:
-        """Its next training that has no result yet, if any."""
-        while (number := each.following()) is not None:
-            job = job_of(each.proxy, each.rate(number), seed)
+    def following(search: LearningRateSearch) -> list[TrialJob]:
+        """The next training without a result, if any. Results of an interrupted run are used again."""
+        while (number := search.following()) is not None:
+            job = job_of(search.proxy, search.rate(number), seed)
             if (result := read_result(job.folder)) is None:
-                running[job.folder] = (each, number)
+                running[job.folder] = (search, number)
                 return [job]
-            each.tried[number] = {seed: result}
+            search.tried[number] = {seed: result}
         return []
 
     def more(folder: Path, result: TrialResult) -> list[TrialJob]:
-        each, number = running.pop(folder)
-        each.tried[number] = {seed: sound(result)}
-        return following(each)
+        search, number = running.pop(folder)
+        search.tried[number] = {seed: sound(result)}
+        return following(search)
 
     names = ", ".join(proxy.placement for proxy in candidates)
-    log.info(f"full trainings: the learning rate of {names}, at most {TRIES} of each")
-    first = [job for each in searches for job in following(each)]
-    display.begin(TRIES * len(searches), sum(len(each.tried) for each in searches), steps)
+    log.info(f"full-length trainings: tuning the learning rate of {names}, at most {TRIES} values each")
+    first = [job for search in searches for job in following(search)]
+    display.begin(TRIES * len(searches), sum(len(search.tried) for search in searches), steps)
     try:
         train(first, workers, display, more=more)
     finally:
         display.end()
-    for each in searches:
-        each.settled = each.best
+    for search in searches:
+        search.settled = search.best
     return searches
 
 
@@ -119,36 +121,40 @@ def seeded(
     display: Display,
     steps: int,
 ) -> None:
-    """Trains with all seeds; who does not train at all of them goes a learning rate down, which all then get."""
+    """Trains all seeds at the chosen learning rates. If a seed does not train, the candidate is repeated one learning rate lower."""
     pending = list(searches)
     for _ in range(RETREATS + 1):
-        jobs = [(each, seed, job_of(each.proxy, each.rate(each.settled), seed)) for each in pending for seed in seeds]
-        log.info(f"full trainings: all seeds of {', '.join(_named(each) for each in pending)}")
+        jobs = [
+            (search, seed, job_of(search.proxy, search.rate(search.settled), seed))
+            for search in pending
+            for seed in seeds
+        ]
+        log.info(f"full-length trainings: all seeds of {', '.join(map(_named, pending))}")
         display.begin(len(jobs), sum(read_result(job.folder) is not None for _, _, job in jobs), steps)
         try:
             results = train([job for _, _, job in jobs], workers, display)
         finally:
             display.end()
-        for each, seed, job in jobs:
-            each.tried.setdefault(each.settled, {})[seed] = sound(results[job.folder])
-        pending = [each for each in pending if not each.whole(seeds)]
+        for search, seed, job in jobs:
+            search.tried.setdefault(search.settled, {})[seed] = sound(results[job.folder])
+        pending = [search for search in pending if not search.complete(seeds)]
         if not pending:
             return
-        for each in pending:
-            each.settled -= 1
-    for each in pending:
-        each.settled += 1  # the last that was tried
+        for search in pending:
+            search.settled -= 1
+    for search in pending:
+        search.settled += 1  # back to the last learning rate that was tried
 
 
 def sound(result: TrialResult) -> TrialResult:
-    """A result that is one.
+    """The result, if the training did not fail.
 
-    :raises MixlnError: if the training ended with an error: a smaller learning rate would be no answer to that.
+    :raises MixlnError: if the training ended with an error, which a lower learning rate would not correct.
     """
     if result.status == "failed":
-        raise MixlnError(f"a full training failed: {result.reason}; run the same command again to try it once more")
+        raise MixlnError(f"a full training failed: {result.reason}; run the same command again to retry it")
     return result
 
 
-def _named(each: LearningRateSearch) -> str:
-    return f"{each.proxy.placement} at {each.rate(each.settled):g}"
+def _named(search: LearningRateSearch) -> str:
+    return f"{search.proxy.placement} at {search.rate(search.settled):g}"

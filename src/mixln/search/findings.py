@@ -1,4 +1,4 @@
-"""What a stress test and a search show, as data."""
+"""Findings of a stress test and of a search, as data."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class StabilityLimit(Finding):
     """The highest learning rate at which one placement trains.
 
     :param state: `known`; `failed`: ramps ended with an error; `never-learnt`: no seed came below the unigram baseline; `partly`: some did.
-    :param steps: of the ramp.
-    :param baseline: title of the placement that the ratio is to; `None` without a ratio.
+    :param steps: steps of the ramp.
+    :param baseline: title of the placement in the denominator of the ratio; `None` without a ratio.
     """
 
     limit: LearningRateLimit
@@ -28,12 +28,12 @@ class StabilityLimit(Finding):
 
 @dataclass(frozen=True, kw_only=True)
 class RampEndedFirst(Finding):
-    """Some trainings did not break before the ramp ended, so that their limit is higher than stated."""
+    """Some trainings were stable to the end of the ramp, so that their limit is higher than stated."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RampCaveat(Finding):
-    """A ramp of so many steps is no training at one learning rate."""
+    """A ramp is not a training at a constant learning rate: it spends few steps at each."""
 
     steps: int
 
@@ -47,7 +47,8 @@ class SingleRampSeed(Finding):
 class NothingChosen(Finding):
     """No candidate trained at all seeds.
 
-    :param without_post: whether none with Post-LN layers was trained in full, because no proxy trial came below the unigram baseline.
+    :param without_post: whether no candidate with Post-LN layers was trained at full length, because none of their proxy trials came
+        below the unigram baseline.
     """
 
     without_post: bool
@@ -55,7 +56,7 @@ class NothingChosen(Finding):
 
 @dataclass(frozen=True, kw_only=True)
 class Choice(Finding):
-    """The candidate with the lowest loss of those that trained at all seeds."""
+    """The candidate with the lowest loss among those that trained at all seeds."""
 
     chosen: Finalist
     layers: int
@@ -63,10 +64,10 @@ class Choice(Finding):
 
 @dataclass(frozen=True, kw_only=True)
 class NotChosen(Finding):
-    """Another candidate.
+    """A candidate that was not chosen.
 
-    :param interval: of its loss's difference from the chosen one.
-    :param ended: how its seeds ended, where not all trained.
+    :param interval: its loss minus that of the chosen one.
+    :param ended: how its seeds ended, if not all trained.
     """
 
     placement: str
@@ -78,21 +79,21 @@ class NotChosen(Finding):
 
 @dataclass(frozen=True, kw_only=True)
 class TuningEffort(Finding):
-    """How many learning rates each candidate was tuned over: placement, proxy trials, full trainings."""
+    """Number of learning rates over which each candidate was tuned: (placement, proxy trials, full trainings)."""
 
     tried: tuple[tuple[str, int, int], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class RateAtEdge(Finding):
-    """Placements whose learning rate is the last that was tried in its direction."""
+    """Placements whose learning rate is the highest or lowest that was tried."""
 
     placements: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TriedCounts(Finding):
-    """The numbers of Post-LN layers that proxy trials had, of so many layers."""
+    """The numbers of Post-LN layers in the proxy trials, out of `layers`."""
 
     counts: tuple[int, ...]
     layers: int
@@ -100,16 +101,17 @@ class TriedCounts(Finding):
 
 @dataclass(frozen=True, kw_only=True)
 class UnknownLimits(Finding):
-    """Numbers of Post-LN layers whose stability limit the ramps did not show."""
+    """Numbers of Post-LN layers whose stability limit the ramps did not determine."""
 
     counts: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchCost(Finding):
-    """What the search cost, in full trainings, and what an exhaustive sweep would.
+    """Cost of the search and of an exhaustive sweep, in full trainings.
 
-    :param proxies: proxy trials, of which `pruned` were ended early.
+    :param proxies: number of proxy trials.
+    :param pruned: number of proxy trials that were stopped early.
     """
 
     cost: float
@@ -120,45 +122,45 @@ class SearchCost(Finding):
 
 @dataclass(frozen=True, kw_only=True)
 class ProxyBias(Finding):
-    """Short proxy trials prefer what learns fast."""
+    """Short proxy trials favour placements that learn fast."""
 
 
-def stress_findings(found: Stress) -> tuple[Finding, ...]:
-    """What the ramps show. It is computed from the numbers, and not stored."""
-    titles = {limit.placement: limit.title for limit in found.limits}
-    limits = sorted(found.limits, key=lambda limit: (limit.layers, -(limit.rate or 0)))
-    seeds = {ramp.seed for ramp in found.ramps}
+def stress_findings(result: Stress) -> tuple[Finding, ...]:
+    """The findings of a stress test; computed from its numbers, not stored."""
+    titles = {limit.placement: limit.title for limit in result.limits}
+    limits = sorted(result.limits, key=lambda limit: (limit.layers, -(limit.rate or 0)))
+    seeds = {ramp.seed for ramp in result.ramps}
     return (
         *(
             StabilityLimit(
                 limit=limit,
                 state=_state(limit),
-                steps=found.steps,
-                baseline=None if limit.ratio is None else titles[found.baseline],
+                steps=result.steps,
+                baseline=None if limit.ratio is None else titles[result.baseline],
             )
             for limit in limits
         ),
         *([RampEndedFirst()] if any(limit.censored for limit in limits) else []),
-        *([RampCaveat(steps=found.steps)] if any(limit.rate for limit in limits) else []),
+        *([RampCaveat(steps=result.steps)] if any(limit.rate for limit in limits) else []),
         *([SingleRampSeed()] if len(seeds) == 1 else []),
     )
 
 
-def search_findings(found: Search) -> tuple[Finding, ...]:
-    """The choice, and what limits it. It is computed from the numbers, and not stored."""
-    if found.chosen is None:
-        return (NothingChosen(without_post=not any(each.post_layers for each in found.finalists)),)
+def search_findings(search: Search) -> tuple[Finding, ...]:
+    """The choice and its limitations; computed from the numbers, not stored."""
+    if search.chosen is None:
+        return (NothingChosen(without_post=not any(finalist.post_layers for finalist in search.finalists)),)
     return (
-        Choice(chosen=found.chosen, layers=found.layers),
-        *(_rejected(each) for each in found.finalists if each != found.chosen),
-        *_effort(found),
-        TriedCounts(counts=tuple(sorted({proxy.post_layers for proxy in found.proxies})), layers=found.layers),
-        *([UnknownLimits(counts=found.unknown)] if found.unknown else []),
+        Choice(chosen=search.chosen, layers=search.layers),
+        *(_rejected(finalist) for finalist in search.finalists if finalist != search.chosen),
+        *_effort(search),
+        TriedCounts(counts=tuple(sorted({proxy.post_layers for proxy in search.proxies})), layers=search.layers),
+        *([UnknownLimits(counts=search.unknown)] if search.unknown else []),
         SearchCost(
-            cost=found.cost,
-            proxies=len(found.proxies),
-            pruned=sum(proxy.ended == "pruned" for proxy in found.proxies),
-            sweep=found.sweep,
+            cost=search.cost,
+            proxies=len(search.proxies),
+            pruned=sum(proxy.ended == "pruned" for proxy in search.proxies),
+            sweep=search.sweep,
         ),
         ProxyBias(),
     )
@@ -172,21 +174,21 @@ def _state(limit: LearningRateLimit) -> Literal["known", "failed", "never-learnt
     return "partly" if limit.rate is None else "known"
 
 
-def _rejected(each: Finalist) -> NotChosen:
+def _rejected(finalist: Finalist) -> NotChosen:
     return NotChosen(
-        placement=each.placement,
-        learning_rate=each.learning_rate,
-        interval=each.difference,
-        ended=each.ended,
-        judgement=_judgement(each),
+        placement=finalist.placement,
+        learning_rate=finalist.learning_rate,
+        interval=finalist.difference,
+        ended=finalist.ended,
+        judgement=_judgement(finalist),
     )
 
 
 def _judgement(
-    each: Finalist,
+    finalist: Finalist,
 ) -> Literal["behind-in-tuning", "some-untrained", "single-seed", "worse", "not-significant"]:
-    gap = each.difference
-    if not each.seeds:
+    gap = finalist.difference
+    if not finalist.seeds:
         return "behind-in-tuning"
     if gap is None:
         return "some-untrained"
@@ -195,12 +197,16 @@ def _judgement(
     return "worse" if gap.excludes_zero else "not-significant"
 
 
-def _effort(found: Search) -> Iterator[Finding]:
+def _effort(search: Search) -> Iterator[Finding]:
     yield TuningEffort(
         tried=tuple(
-            (each.placement, sum(proxy.post_layers == each.post_layers for proxy in found.proxies), len(each.tried))
-            for each in found.finalists
+            (
+                finalist.placement,
+                sum(proxy.post_layers == finalist.post_layers for proxy in search.proxies),
+                len(finalist.tried),
+            )
+            for finalist in search.finalists
         )
     )
-    if edge := tuple(each.placement for each in found.finalists if each.edge):
+    if edge := tuple(finalist.placement for finalist in search.finalists if finalist.edge):
         yield RateAtEdge(placements=edge)

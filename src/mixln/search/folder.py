@@ -1,4 +1,4 @@
-"""The folder of a search."""
+"""The run folder of a search."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ SEARCH_RUN = RunKind(noun="search", request=Schema(kind="search", file="search.j
 
 
 def named(settings: StressSettings | SearchSettings) -> dict[str, Any]:
-    """What is searched for, as JSON has it."""
+    """The request of a search, as JSON: its command and the settings that affect its results."""
     command = "stress" if isinstance(settings, StressSettings) else "tune"
     return {"command": command, **decisive(settings)}
 
 
 def folder_of(settings: StressSettings | SearchSettings) -> RunFolder[Any]:
-    """Its folder, if that is free or holds the same search.
+    """The run folder of a search, which is new or holds the same search.
 
-    :raises StoreError: if it holds another, or something else.
+    :raises StoreError: if it holds a different search, or something else.
     """
     run = RunFolder(settings.out, SEARCH_RUN)
     run.check(named(settings))

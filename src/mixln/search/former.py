@@ -1,4 +1,4 @@
-"""Stress tests and searches of version 1, which held sentences and facts in words, in the form of today."""
+"""Upgrade of stress tests and searches of version 1, which stored sentences."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from mixln.runs.provenance import former_provenance
 
 
 def stress(entries: dict[str, Any]) -> dict[str, Any]:
-    """All ramps."""
-    return {**_kept(entries), **_found(entries)}
+    """A stress test of version 1."""
+    return {**_kept(entries), **_records(entries)}
 
 
 def search(entries: dict[str, Any]) -> dict[str, Any]:
-    """A choice with its evidence."""
+    """A search of version 1."""
     kept, chosen = _kept(entries), entries["chosen"]
     return {
         **kept,
         "finalists": list(map(_finalist, kept["finalists"])),
         "chosen": None if chosen is None else _finalist(chosen),
-        **_found(entries),
+        **_records(entries),
     }
 
 
@@ -28,8 +28,8 @@ def _kept(entries: dict[str, Any]) -> dict[str, Any]:
     return {name: entry for name, entry in entries.items() if name not in ("facts", "verdict")}
 
 
-def _found(entries: dict[str, Any]) -> dict[str, Any]:
-    """The text was words alone, and is lost."""
+def _records(entries: dict[str, Any]) -> dict[str, Any]:
+    """The provenance; the description of the text was a sentence and cannot be converted."""
     return {"text": None, "provenance": to_json(former_provenance(entries["facts"]))}
 
 

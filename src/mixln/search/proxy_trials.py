@@ -1,6 +1,6 @@
-"""The short trainings of a search: what Optuna proposes is trained, side by side, and ended early where it falls behind.
+"""The proxy trials of a search: short trainings that Optuna proposes, run in parallel and stopped early if they fall behind.
 
-Optuna's study lives in memory and is made anew from the folders of the trainings, so that there is one store and nothing to repair.
+Optuna's study is kept in memory and rebuilt from the trial folders on resuming, so that there is no second store to keep consistent.
 """
 
 from __future__ import annotations
@@ -32,21 +32,22 @@ if TYPE_CHECKING:
     import optuna
 
 STOP = "stop"
-"""File in a short training's folder: that it is to end."""
+"""Marker file in a proxy trial's folder that requests it to stop."""
 DEEPEST = 1 / 128
-"""The least learning rate that is tried, as a share of the highest that trains."""
+"""The lowest learning rate that is tried, as a fraction of the stability limit."""
 STARTS = ((0.25, 1 / 4), (0.5, 1 / 4))
-"""What is tried first: share of Post-LN layers, and learning rate as a share of the highest that trains."""
+"""The first proposals: share of Post-LN layers, and learning rate as a fraction of the stability limit."""
 PRE_STARTS = (1.0, 0.5, 2.0)
-"""Then Pre-LN, so that what the others are compared with has been tuned too: its learning rate as a multiple of the first of those. It
-bears learning rates far above those at which it learns best, so that a share of what it bears says little."""
+"""The next proposals, so that Pre-LN, the baseline, is tuned too: its learning rate as a multiple of the first of `STARTS`. Pre-LN stays
+stable far above its optimal learning rate, so a fraction of its stability limit is a poor initial guess."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Proposal:
-    """What Optuna proposed for a short training.
+    """Optuna's proposal for a proxy trial.
 
-    :param number: of the proposal, from 0.
+    :param number: index of the proposal, from 0.
+    :param params: `post_layers`, the number of Post-LN layers, and `part`, the learning rate as a fraction of the stability limit.
     """
 
     number: int
@@ -57,7 +58,7 @@ PROPOSAL = Schema(kind="proposal", file="proposal.json", record=Proposal)
 
 
 class StopOnFile(TrainerCallback):
-    """Ends a training when a file appears in its folder, once it has been evaluated."""
+    """Stops a training if a file exists, but not before its first evaluation, so that it has a loss."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -69,7 +70,7 @@ class StopOnFile(TrainerCallback):
 
 @dataclass(frozen=True, kw_only=True)
 class ProxyJob(TrialJob):
-    """A short training, which the search may end."""
+    """A proxy trial, which the search may stop early."""
 
     @property
     def watchers(self) -> Sequence[TrainerCallback]:
@@ -83,9 +84,10 @@ def train(
     watch: Callable[[Sequence[Progress]], None] | None = None,
     more: Callable[[Path, TrialResult], Sequence[TrialJob]] = lambda folder, result: (),
 ) -> dict[Path, TrialResult]:
-    """Trains what has no result yet; folder → result.
+    """Runs the jobs that have no result yet.
 
-    :param more: folder and result → what is to be trained because of it.
+    :param more: folder and result of a finished job → jobs to add.
+    :returns: folder → result.
     """
     results = {job.folder: result for job in jobs if (result := read_result(job.folder)) is not None}
     for job in jobs:
@@ -96,7 +98,7 @@ def train(
         for job in jobs:
             folders[job.trial] = job.folder
             claim(job.folder, job.trial, job.shared)
-            (job.folder / STOP).unlink(missing_ok=True)  # of a training that was killed: it begins anew
+            (job.folder / STOP).unlink(missing_ok=True)  # from a killed process, whose job is run again
         return jobs
 
     def finished(result: TrialResult) -> None:
@@ -115,24 +117,23 @@ def train(
 
 
 def limit_at(limits: Sequence[tuple[int, float]], count: int) -> float:
-    """The highest learning rate that trains with so many Post-LN layers: between two that were tested, on a straight line of its
-    logarithm."""
+    """The stability limit for `count` Post-LN layers, interpolated linearly in the logarithm of the learning rate."""
     return float(np.exp(np.interp(count, [count for count, _ in limits], [math.log(rate) for _, rate in limits])))
 
 
 def rounded(rate: float) -> float:
-    """Two significant digits, so that settings can be typed and meet again."""
+    """Rounded to two significant digits, so that it is easy to type and equal proposals share a folder."""
     return float(f"{rate:.1e}")
 
 
 class ProxyTrials:
-    """The short trainings of one search.
+    """The proxy trials of a search.
 
-    :param template: a job with everything but trial and folder.
-    :param layers: of the model.
-    :param seed: of all short trainings, which no full one has.
-    :param limits: number of Post-LN layers → highest learning rate that trains.
-    :param worst: the loss that counts for a training that diverged, nats per token.
+    :param template: a job without trial and folder.
+    :param layers: number of layers of the model.
+    :param seed: seed of all proxy trials; must not be one of the final seeds, whose results would then be biased by the selection.
+    :param limits: (number of Post-LN layers, stability limit).
+    :param worst: loss that counts for a training that diverged, nats per token.
     """
 
     def __init__(
@@ -150,7 +151,7 @@ class ProxyTrials:
         self.folder = settings.out / "short"
 
     def search(self, workers: PersistentPool, display: Display) -> tuple[Proxy, ...]:
-        """Trains what is missing of them, so many at a time as there are workers: as one ends, the next is proposed."""
+        """Runs the missing proxy trials, one per worker at a time; when one ends, the next is proposed."""
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -159,7 +160,7 @@ class ProxyTrials:
         running: dict[Path, list[optuna.Trial]] = {}
 
         def proposed(count: int) -> list[ProxyJob]:
-            """The next so many that have not been trained. What was proposed before is told again, and not trained."""
+            """The next `count` jobs without a result. The result of a repeated proposal is reported again without training."""
             jobs: list[ProxyJob] = []
             while len(jobs) < count and len(done) + len(running) < self.settings.trials:
                 trial = study.ask()
@@ -176,18 +177,18 @@ class ProxyTrials:
         def more(folder: Path, result: TrialResult) -> list[ProxyJob]:
             for trial in running.pop(folder):
                 done[folder] = self._tell(study, trial, folder, result)
-            for checkpoint in written_in(folder):  # nobody asks for the weights of a short training
+            for checkpoint in written_in(folder):  # only the loss of a proxy trial is used
                 remove(checkpoint)
             return proposed(1)
 
         def watch(progress: Sequence[Progress]) -> None:
             display.watch(progress)
-            for each in progress:
-                trial = running[each.job.folder][0]
-                report(trial, each.job.folder)
-                # Pre-LN is not measured against the others, which learn faster: its own best is what they are compared with.
+            for item in progress:
+                trial = running[item.job.folder][0]
+                report(trial, item.job.folder)
+                # Pre-LN is never pruned: others learn faster at first, and it is the baseline that must be tuned.
                 if trial.params["post_layers"] and trial.should_prune():
-                    (each.job.folder / STOP).touch()
+                    (item.job.folder / STOP).touch()
 
         display.begin(self.settings.trials, len(done), self.settings.proxy_steps)
         try:
@@ -197,14 +198,14 @@ class ProxyTrials:
         return tuple(done[folder] for folder in sorted(done, key=lambda folder: self._proposal(folder).number))
 
     def _study(self) -> optuna.Study:
-        """What Optuna would know, from the trainings that have ended; those that were cut off are proposed again."""
+        """The study, rebuilt from the results of finished trials; interrupted ones are proposed again."""
         import optuna
 
         ended = self._ended()
         starts = self._starts()
         startup = len(starts)
         study = optuna.create_study(
-            # Another seed each time, or what was drawn before would be drawn again.
+            # A seed that differs after every resumption, because the same one would repeat earlier proposals.
             sampler=optuna.samplers.TPESampler(
                 seed=len(ended), n_startup_trials=startup, multivariate=True, constant_liar=True
             ),
@@ -235,7 +236,7 @@ class ProxyTrials:
         return study
 
     def _starts(self) -> list[dict[str, Any]]:
-        """What is proposed first."""
+        """The first proposals."""
         starts = [{"post_layers": max(1, int(share * self.layers)), "part": part} for share, part in STARTS]
         first = limit_at(self.limits, starts[0]["post_layers"]) * starts[0]["part"]
         for multiple in PRE_STARTS:
@@ -244,13 +245,13 @@ class ProxyTrials:
         return starts
 
     def _ended(self) -> list[tuple[Path, dict[str, Any], Proxy]]:
-        """In the order in which they were proposed."""
-        found = []
+        """Folder, parameters and result of every finished proxy trial, in the order of the proposals."""
+        finished = []
         for path in self.folder.glob(f"*/{PROPOSAL.file}"):
             if (result := read_result(path.parent)) is not None:
                 proposal = self._proposal(path.parent)
-                found.append((proposal.number, path.parent, proposal.params, self._proxy(result, proposal.params)))
-        return [(folder, params, proxy) for _, folder, params, proxy in sorted(found, key=lambda entry: entry[0])]
+                finished.append((proposal.number, path.parent, proposal.params, self._proxy(result, proposal.params)))
+        return [(folder, params, proxy) for _, folder, params, proxy in sorted(finished, key=lambda entry: entry[0])]
 
     @staticmethod
     def _proposal(folder: Path) -> Proposal:
@@ -261,7 +262,7 @@ class ProxyTrials:
             raise StoreError(unreadable(path, error, "delete its folder to train it again")) from error
 
     def _job(self, trial: optuna.Trial) -> ProxyJob:
-        """What is to be trained for a proposal, which is written down."""
+        """The job of a proposal, which is written to its folder."""
         count = trial.suggest_int("post_layers", 0, self.layers)
         part = trial.suggest_float("part", DEEPEST, 1.0, log=True)
         rate = rounded(limit_at(self.limits, count) * part)
@@ -302,7 +303,7 @@ class ProxyTrials:
 
 
 def report(trial: optuna.Trial, folder: Path) -> None:
-    """Tells the pruner of the evaluations so far."""
+    """Reports the evaluations so far to the pruner."""
     known = trial.study.trials[trial.number].intermediate_values
     for step, loss in evaluations(folder):
         if step not in known:
@@ -310,6 +311,6 @@ def report(trial: optuna.Trial, folder: Path) -> None:
 
 
 def evaluations(folder: Path) -> list[tuple[int, float]]:
-    """(step, held-out loss) of a training, as far as it is."""
+    """(step, held-out loss in nats per token) of the evaluations so far."""
     rows = read_metrics(folder / METRICS)
     return [(row["step"], row["eval_loss"]) for row in rows if row.get("eval_loss") is not None]

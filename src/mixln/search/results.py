@@ -1,4 +1,4 @@
-"""The results of searches as frozen records: `stress.json` is one :class:`Stress`, `tune.json` one :class:`Search`."""
+"""Results of searches as frozen records; `stress.json` is a :class:`Stress`, `tune.json` a :class:`Search`."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from mixln.runs.schema import Schema
 from mixln.search import former
 
 Failure = Literal["none", "worsens", "stalls", "diverges"]
-"""How a ramp ended: it still trained at its last learning rate; it lost part of what it had learnt; it came to know no more than the
-frequency of tokens, or never knew more; its loss overflowed or rose above its start."""
+"""How a ramp ended. `none`: still stable at the last learning rate; `worsens`: the loss rose again; `stalls`: the loss is not below the
+unigram baseline; `diverges`: the loss is not finite or above its initial value."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RampOutcome:
-    """Where one ramp broke, see :func:`mixln.search.stability_limit.ramp_outcome`.
+    """The stability limit in one ramp, see :func:`mixln.search.stability_limit.ramp_outcome`.
 
-    :param rate: the highest learning rate that trains; `None` if none did. With `failure` `none` it is at least this.
-    :param failure: what happened above it.
-    :param spikes: times that the loss rose out of bounds below it and came back; `first_spike` is the learning rate of the first.
-    :param least: the least smoothed training loss, nats per token, reached at `best_rate`.
+    :param rate: highest stable learning rate; `None` if there is none. A lower bound if `failure` is `none`.
+    :param failure: how the training failed above `rate`.
+    :param spikes: number of loss spikes below `rate` from which the training recovered.
+    :param first_spike: learning rate of the first spike.
+    :param least: lowest smoothed training loss, nats per token.
+    :param best_rate: learning rate at which `least` was reached.
     """
 
     rate: float | None
@@ -38,10 +40,11 @@ class RampOutcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Ramp:
-    """One ramp.
+    """A ramp of the learning rate.
 
-    :param curve: (learning rate, training loss in nats per token); a loss that is not finite is `None`.
-    :param error: what went wrong with it, which is no result; empty if nothing did.
+    :param breaking: its stability limit; `None` if the training ended with an error.
+    :param curve: (learning rate, training loss in nats per token); the loss is `None` if it is not finite.
+    :param error: the error that ended the training; empty if there was none.
     """
 
     placement: str
@@ -54,20 +57,23 @@ class Ramp:
 
     @property
     def rate(self) -> float | None:
-        """The highest learning rate that trains, as far as there is one."""
+        """The highest stable learning rate; `None` if there is none."""
         return self.breaking.rate if self.breaking else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class LearningRateLimit:
-    """All ramps of one placement at one depth with one init.
+    """All ramps of a placement at one depth with one initialisation.
 
-    :param rate: geometric mean over seeds of the highest learning rate that trains; `None` if one of them never trained.
-    :param low: lower end of its 95% interval (Student's t of the logarithms); `None` with fewer than two seeds.
-    :param trained: seeds that trained at some learning rate: whose loss came below the unigram baseline's while it was sound.
-    :param censored: seeds that trained up to the end of the ramp, so that `rate` is too low.
-    :param failures: how each ramp ended, in the order of the seeds, but for the `failed` ones, which ended with an error.
-    :param ratio: of the baseline's rate with the same depth: natural logarithm, paired by seed; `None` for the baseline itself.
+    :param rate: geometric mean over seeds of the highest stable learning rate; `None` if a seed has none.
+    :param low: lower end of the 95% interval (Student's t of the logarithms); `None` for fewer than two seeds.
+    :param high: upper end of the 95% interval.
+    :param trained: number of seeds with a stable learning rate, whose loss came below the unigram baseline.
+    :param censored: number of seeds that were stable to the end of the ramp, so that `rate` is a lower bound.
+    :param failures: how the ramps ended, ordered by seed, without those that ended with an error.
+    :param spiked: number of seeds with loss spikes.
+    :param failed: number of ramps that ended with an error.
+    :param ratio: ln(rate / rate of the baseline at the same depth), paired by seed; `None` for the baseline itself.
     """
 
     placement: str
@@ -87,12 +93,12 @@ class LearningRateLimit:
 
 @dataclass(frozen=True, kw_only=True)
 class Stress:
-    """All ramps.
+    """The result of a stress test; `stress.json`.
 
     :param settings: name → value.
     :param rates: first and last learning rate.
     :param floor: loss of the unigram baseline, nats per token.
-    :param text: that was trained on.
+    :param text: the training text.
     """
 
     settings: dict[str, object]
@@ -111,11 +117,11 @@ STRESS = Schema(kind="stress", file="stress.json", record=Stress, upgrade=former
 
 @dataclass(frozen=True, kw_only=True)
 class Proxy:
-    """One short training of the search.
+    """A proxy trial of the search.
 
-    :param post_layers: how many of the first layers are Post-LN.
-    :param loss: its last held-out loss, nats per token; `None` if it diverged.
-    :param steps: optimizer steps that it came to.
+    :param post_layers: number of Post-LN layers, which are the first ones.
+    :param loss: last held-out loss, nats per token; `None` if it diverged.
+    :param steps: number of completed optimizer steps.
     """
 
     placement: str
@@ -128,10 +134,10 @@ class Proxy:
 
 @dataclass(frozen=True, kw_only=True)
 class RateResult:
-    """One learning rate of a candidate at the full length.
+    """The full trainings of a candidate at one learning rate.
 
-    :param seeds: the one that learning rates are tuned with, and those of the results, as far as they were trained.
-    :param losses: held-out loss of each of the seeds, nats per token; `None` where a training diverged or stalled.
+    :param seeds: the seeds that were trained, including the one for tuning the learning rate.
+    :param losses: held-out loss of each seed, nats per token; `None` for a training that diverged or stalled.
     """
 
     learning_rate: float
@@ -141,7 +147,7 @@ class RateResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Termination:
-    """How one training ended, and why; the reason is empty if it finished."""
+    """Status of a training and its reason; the reason is empty for `finished`."""
 
     status: Status
     reason: str = ""
@@ -149,15 +155,17 @@ class Termination:
 
 @dataclass(frozen=True, kw_only=True)
 class Finalist:
-    """One candidate at the full length, at the learning rate that is best for it.
+    """A candidate at the full length, at its best learning rate.
 
-    :param seeds: all of them; none of those that fell behind while learning rates were tuned.
-    :param losses: held-out loss of each seed, nats per token; `None` where a training diverged or stalled.
-    :param ended: how each ended.
-    :param loss: their mean, with its 95% interval (Student's t); `None` unless all trained.
-    :param difference: of the loss from that of the chosen one, paired by seed; `None` for the chosen one itself.
+    :param seeds: the seeds that were trained; empty if the candidate fell behind while learning rates were tuned.
+    :param losses: held-out loss of each seed, nats per token; `None` for a training that diverged or stalled.
+    :param ended: status of each seed.
+    :param loss: mean loss; `None` unless all seeds trained.
+    :param low: lower end of the 95% interval of the mean (Student's t).
+    :param high: upper end of the 95% interval.
+    :param difference: loss minus that of the chosen candidate, paired by seed; `None` for the chosen candidate itself.
     :param tried: every learning rate that was tried, ascending.
-    :param edge: whether the one that was taken is the last that was tried in its direction, and a further one may be better.
+    :param edge: whether the chosen learning rate is the highest or lowest that was tried, so that one beyond it may be better.
     """
 
     placement: str
@@ -177,14 +185,16 @@ class Finalist:
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """A choice with its evidence; `tune.json`.
+    """The result of a search; `tune.json`.
 
-    :param chosen: the finalist with the least loss of those with all seeds; `None` if none trained at all of them.
-    :param limits: what the ramps found, by number of Post-LN layers: the highest learning rate that trains, or, of those that `unknown`
-        names, that of the least loss, because the ramp never came below the unigram baseline.
-    :param cost: optimizer steps of everything, as a number of full trainings; `sweep` is that of trying every share of Table 5 of the
-        Mix-LN paper at three learning rates with the same seeds.
-    :param text: that was trained on.
+    :param limits: (number of Post-LN layers, stability limit from the ramps).
+    :param unknown: numbers of Post-LN layers whose ramp never came below the unigram baseline; `limits` then has the learning rate with
+        the lowest loss.
+    :param chosen: the finalist with the lowest loss among those that trained at all seeds; `None` if there is none.
+    :param cost: optimizer steps of the complete search, in units of a full training.
+    :param sweep: number of full trainings of an exhaustive sweep: all shares of Table 5 of the Mix-LN paper at three learning rates, with
+        the same seeds.
+    :param text: the training text.
     """
 
     settings: dict[str, object]

@@ -1,4 +1,4 @@
-"""The settings of searches; nothing here needs torch."""
+"""Settings of `mixln stress` and `mixln tune`. Nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from mixln.records import NEUTRAL
 from mixln.training.settings import EngineSettings, RampSettings, TrainSettings
 
 LEAST_STEPS = 20
-"""Of a ramp: with fewer, each step would be a leap."""
+"""Minimum steps of a learning-rate ramp. Over four decades, 20 steps raise the rate by 1.6× each; fewer are too coarse."""
 LEAST_TRIALS = 6
-"""Short trainings of a search: one more than those that begin every search (`STARTS` and `PRE_STARTS` of
+"""Minimum proxy trials of a search: one more than the fixed ones that begin every search (`STARTS` and `PRE_STARTS` of
 :mod:`mixln.search.proxy_trials`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchBaseSettings:
-    """What is trained, and where, whatever is searched for."""
+    """Settings that both searches share: the model, its data and its training."""
 
     model: str = "tiny"
     """A preset, or the path of a config.json, as for mixln compare."""
     cache: Annotated[Path, NEUTRAL] = field(default_factory=lambda: Path("~/.cache/mixln"))
     """Folder for prepared text."""
     jobs: Annotated[Processes | None, NEUTRAL] = None
-    """Trainings side by side. By default one per GPU; without a GPU, one per core for small models."""
+    """Trials to run in parallel. By default one per GPU; without a GPU, one per core for small models."""
     text: Annotated[TextSettings, tyro.conf.arg(name="")] = field(default_factory=TextSettings)
     engine: Annotated[EngineSettings, NEUTRAL, tyro.conf.arg(name="")] = field(default_factory=EngineSettings)
     training: TrainSettings
 
     @property
     def steps(self) -> int:
-        """Optimizer steps of one training: of a ramp, or in full."""
+        """Optimizer steps of one trial: a ramp, or a full-length training."""
         return self.training.total_steps(self.text.sequence_length)
 
     def _comparison(self, **grid: Any) -> CompareSettings:
@@ -57,25 +57,25 @@ class SearchBaseSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class StressSettings(SearchBaseSettings):
-    """Raise the learning rate from small to breaking, and say up to which one each placement trains.
+    """Find the highest learning rate at which each placement trains, by a learning-rate ramp.
 
-    Each training takes ever larger steps until its loss breaks: it overflows, or falls back to what word frequencies alone give.
-    Without arguments: four placements of a small 12-layer Llama, two seeds, in a few minutes on two cores. Run the same command
-    again to finish what was cut off; nothing is repeated.
+    Each trial increases its learning rate until training fails: the loss overflows, or returns to the unigram baseline.
+    Without arguments: four placements of a small 12-layer Llama, two seeds; takes a few minutes on two cores. If it is
+    interrupted, run the same command again: finished trials are kept, the others resume.
     """
 
     placements: tuple[str, ...] = ("pre", "post", "mix(0.25)", "hybrid*")
-    """Placements; `mixln placements` lists them. Quote those with brackets or a star. The first is what the others are compared with."""
+    """Placements; `mixln placements` lists them. Quote those with brackets or a star. The others are compared with the first."""
     depths: tuple[Layers, ...] = ()
-    """Numbers of layers. Left out, the model's own."""
+    """Numbers of layers; by default the model's."""
     inits: tuple[str, ...] = ()
-    """Initialisations, for example normal megatron. Left out, each placement has its recommended one."""
+    """Initialisations, for example normal megatron. By default, the one recommended for each placement."""
     seeds: tuple[Seed, ...] = (0, 1)
-    """Each seed decides initial weights and data order, the same for all placements."""
+    """Seeds of the initial weights and the data order; every placement is trained with each."""
     highest: Annotated[float, Range(least=0, above=True, most=10**6, rule="must be above 0 and finite")] = 1.0
     """The learning rate at which the ramp ends."""
     out: Annotated[Path, NEUTRAL] = Path("runs/stress")
-    """Folder of the trainings and of stress.json, report.html and figures."""
+    """Folder of the trials, stress.json, report.html and figures."""
     training: Annotated[RampSettings, tyro.conf.arg(name="")] = field(default_factory=RampSettings)
 
     def __post_init__(self) -> None:
@@ -83,7 +83,7 @@ class StressSettings(SearchBaseSettings):
         object.__setattr__(self, "placements", tuple(canonical(text) for text in self.placements))
         for name in ("placements", "seeds"):
             if not getattr(self, name):
-                raise SettingsError(f"{name} must name at least one")
+                raise SettingsError(f"{name} must name at least one, got none")
         for name in ("placements", "depths", "inits", "seeds"):
             values = getattr(self, name)
             if doubled := [value for value in values if values.count(value) > 1]:
@@ -98,7 +98,7 @@ class StressSettings(SearchBaseSettings):
         return self.highest * self.training.share(0, steps=2, warmup_steps=0)
 
     def comparison(self, depth: int | None, init: str | None) -> CompareSettings:
-        """The trainings of one depth and one init; `None` for the model's and the placements' own."""
+        """The trials of one depth and one initialisation; `None` for the model's depth and the recommended initialisations."""
         words = [*([f"{depth}-layers"] if depth else []), *([init] if init else [])]
         return self._comparison(
             layers=depth,
@@ -112,61 +112,61 @@ class StressSettings(SearchBaseSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSettings(SearchBaseSettings):
-    """Choose the share of Post-LN layers and the learning rate for a model, a text and a budget, with the evidence.
+    """Tune the share of Post-LN layers and the learning rate for a model, a text and a budget, and compare the result with Pre-LN.
 
-    A learning-rate ramp says how far the learning rate may go, a search over short trainings (Optuna's TPE, those that fall behind
-    are ended early) finds candidates, whose learning rates are tuned further in full trainings, as is that of Pre-LN; the best of
-    them and Pre-LN are trained over several seeds. Without arguments: for a small 12-layer Llama, in about twenty minutes on two
-    cores. Run the same command again to finish what was cut off.
+    A learning-rate ramp bounds the learning rate. A search over short trials (Optuna's TPE, with pruning of poor ones) finds
+    candidates. Their learning rates, and that of Pre-LN, are tuned further at full length. The best candidate and Pre-LN are then
+    trained with several seeds. Without arguments: a small 12-layer Llama, about twenty minutes on two cores. If it is interrupted,
+    run the same command again to resume.
     """
 
     layers: Layers | None = None
-    """Number of layers in place of the model's."""
+    """Number of layers; by default the model's."""
     trials: Count = 16
-    """Short trainings of the search."""
+    """Short trials of the search."""
     proxy: Annotated[
         float, Range(least=0, above=True, most=1, rule="must lie in (0, 1] (a share of the steps)", interval=True)
     ] = 0.33
-    """Length of a short training, as a share of the full one."""
+    """Length of a short trial, as a share of the full length."""
     finalists: Count = 2
-    """Candidates that are trained in full, with another seed than those below; Pre-LN is one more, if it is not among them."""
+    """Candidates to train at full length, with a seed that is not one of --seeds; Pre-LN is added if it is not among them."""
     seeds: tuple[Seed, ...] = (0, 1, 2)
-    """Of the full trainings of the best candidate and of Pre-LN."""
+    """Seeds of the final trials of the best candidate and of Pre-LN."""
     highest: Annotated[float, Range(least=0, above=True, most=10**6, rule="must be above 0 and finite")] = 1.0
     """The learning rate at which the ramp ends."""
     init: str = "normal"
-    """Initialisation of all."""
+    """Initialisation of all trials."""
     out: Annotated[Path, NEUTRAL] = Path("runs/tune")
-    """Folder of the trainings, of the search's storage and of tune.json, report.html and figures."""
+    """Folder of the trials, the search's storage, tune.json, report.html and figures."""
     training: Annotated[TrainSettings, tyro.conf.arg(name="")] = field(default_factory=TrainSettings)
 
     def __post_init__(self) -> None:
         check_numbers(self)
         if self.trials < LEAST_TRIALS:
             raise SettingsError(
-                f"trials must be at least {LEAST_TRIALS}, got {self.trials}: the first {LEAST_TRIALS - 1} are always the same"
+                f"trials must be at least {LEAST_TRIALS}, got {self.trials}: the first {LEAST_TRIALS - 1} are fixed"
             )
         if not self.seeds:
-            raise SettingsError("seeds must name at least one")
+            raise SettingsError("seeds must name at least one, got none")
         self.comparison()
         self.stress((0,), 4)
 
     @property
     def proxy_steps(self) -> int:
-        """Optimizer steps of a short one."""
+        """Optimizer steps of a short trial."""
         return max(4, round(self.proxy * self.steps))
 
     @property
     def ramp_steps(self) -> int:
-        """Optimizer steps of a ramp, which has to learn something on its way."""
+        """Optimizer steps of a ramp: half of the full length, so that the model learns before the rate is too high."""
         return max(LEAST_STEPS, round(self.steps / 2))
 
     def comparison(self) -> CompareSettings:
-        """What the full trainings have in common."""
+        """The settings that the full-length trials share."""
         return self._comparison(layers=self.layers, init=self.init, placements=("pre",), seeds=self.seeds, out=self.out)
 
     def stress(self, counts: tuple[int, ...], layers: int) -> StressSettings:
-        """The ramps of some numbers of Post-LN layers."""
+        """The ramps of these numbers of Post-LN layers."""
         return StressSettings(
             model=self.model,
             cache=self.cache,

@@ -1,4 +1,4 @@
-"""Where a training whose learning rate rises breaks, and how: a pure function of its curve."""
+"""The highest stable learning rate in a ramp, and how the training fails above it: a pure function of the loss curve."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from statistics import median
 from mixln.search.results import Failure, RampOutcome
 
 WINDOW = 5
-"""Records over which the loss is smoothed, by their median."""
+"""Number of records in the running median that smooths the loss."""
 IN_A_ROW = 3
-"""Sound records after which a training counts as one that trains: one alone may be luck."""
+"""Consecutive sound records required for stability; a single one may be a fluctuation."""
 TOLERANCE = 0.1
-"""Of what has been learnt, the share that may be lost again while a training still counts as one that trains."""
+"""Share of the decrease of the loss that may be lost again in a sound record."""
 MARGIN = 0.02
-"""Below the unigram baseline by less than this is no better than it, nats per token."""
+"""A loss counts as below the unigram baseline only by more than this, nats per token."""
 
 
 def ramp_outcome(rates: Sequence[float], losses: Sequence[float | None], *, floor: float) -> RampOutcome:
-    """Reads the ramp of one training.
+    """Determines the stability limit from a ramp.
 
-    With s the loss smoothed over the last `WINDOW` records, m the least s so far and s₀ the first, a record is sound where
-    s ≤ m + `TOLERANCE` · (s₀ − min(m, floor)), and, once m was below `floor`, s is too. The highest rate that trains is that of the
-    last of `IN_A_ROW` sound records, if the model had come below `floor` by then. A stretch that is not sound, and is followed by so
-    many that are, is a spike that was recovered from.
+    Let s be the loss smoothed over the last `WINDOW` records, m the lowest s so far and s₀ the first s. A record is sound if
+    s ≤ m + `TOLERANCE` · (s₀ − min(m, floor)) and, once m has been below `floor`, s is below it too. The highest stable learning rate
+    is that of the last `IN_A_ROW` consecutive sound records, if the loss has been below `floor` by then. Unsound records that are
+    followed by `IN_A_ROW` sound ones are a loss spike with recovery.
 
     :param rates: learning rate of each record, ascending.
-    :param losses: training loss of each record, nats per token; `None` or not finite where it overflowed. It may be shorter than
-        `rates`: then the training was ended there, because it diverged.
-    :param floor: the loss of a model that has learnt frequencies only.
+    :param losses: training loss of each record, nats per token; `None` or not finite if it overflowed. Shorter than `rates` if the
+        training was stopped because it diverged.
+    :param floor: loss of the unigram baseline, nats per token.
     """
     finite = [loss if loss is not None and math.isfinite(loss) else math.inf for loss in losses]
     smooth = smoothed(finite)
@@ -44,11 +44,11 @@ def ramp_outcome(rates: Sequence[float], losses: Sequence[float | None], *, floo
     )
     learnt = last >= 0 and min(smooth[: last + 1]) < floor - MARGIN
     spikes = [index for index in range(1, last + 1) if sound[index - 1] and not sound[index]]
-    # What broke in the very last records has not moved their median yet.
+    # A failure in the last few records has not changed their median yet, so the raw losses are checked too.
     bound = least + TOLERANCE * (start - min(least, floor))
     broken = last < len(rates) - 1 or min(finite[-(WINDOW // 2) :]) > bound or math.isinf(finite[-1])
     return RampOutcome(
-        # The median of the last records is that of their middle.
+        # The running median lags by half a window.
         rate=(rates[max(0, last - WINDOW // 2)] if broken else rates[last]) if learnt else None,
         failure=_failure(smooth, finite, floor, cut=len(losses) < len(rates)) if broken or not learnt else "none",
         spikes=len(spikes) if learnt else 0,
@@ -59,12 +59,15 @@ def ramp_outcome(rates: Sequence[float], losses: Sequence[float | None], *, floo
 
 
 def smoothed(losses: Sequence[float]) -> list[float]:
-    """Of each record the median of the last `WINDOW`, itself among them; of the first ones, of those there are."""
+    """The running median over the last `WINDOW` records, over fewer at the start."""
     return [median(losses[max(0, index - WINDOW + 1) : index + 1]) for index in range(len(losses))]
 
 
 def _failure(smooth: Sequence[float], losses: Sequence[float], floor: float, *, cut: bool) -> Failure:
-    """How it ended."""
+    """How a ramp failed.
+
+    :param cut: whether the training was stopped before the end of the ramp.
+    """
     if cut or math.isinf(losses[-1]) or smooth[-1] > smooth[0]:
         return "diverges"
     return "stalls" if smooth[-1] >= floor - MARGIN else "worsens"

@@ -1,4 +1,4 @@
-"""Learning-rate ramps of placements × depths × inits × seeds: which learning rate each stands."""
+"""Learning-rate ramps over placements × depths × initialisations × seeds, to find the stability limit of each."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ log = logging.getLogger(__name__)
 
 
 def stress(settings: StressSettings, display: Display) -> Stress:
-    """Runs the ramps, or what is missing of them, and says where each broke.
+    """Runs the missing ramps and determines the stability limits.
 
-    :raises SettingsError: if a setting cannot work; :class:`DataError` for the data; :class:`StoreError` for the folder.
+    :raises SettingsError: if a setting is invalid; :class:`DataError` for the data; :class:`StoreError` for the folder.
     """
 
     def layers(depth: int | None) -> int:
@@ -39,23 +39,23 @@ def stress(settings: StressSettings, display: Display) -> Stress:
 
     groups = [(depth, init) for depth in settings.depths or (None,) for init in settings.inits or (None,)]
     comparisons = [settings.comparison(depth, init) for depth, init in groups]
-    found = [layers(depth) for depth, _ in groups]
-    for comparison in comparisons:  # whatever is wrong with one, before anything is written
+    counts = [layers(depth) for depth, _ in groups]
+    for comparison in comparisons:  # all of them before anything is written
         _check(comparison)
     run = folder_of(settings)
     first = replace(comparisons[0], cache=cache_folder(settings.cache))
     task = TASKS[first.task]
     task.prepare(first, task.config(first))
     log.info(
-        f"learning rate from {settings.lowest:g} to {settings.highest:g} in {settings.steps:,} steps: every training is to break"
+        f"learning rate from {settings.lowest:g} to {settings.highest:g} in {settings.steps:,} steps; trainings are expected to diverge"
     )
     with run.locked():
         run.begin(named(settings))
         summaries = [_compared(comparison, display, several=len(groups) > 1) for comparison in comparisons]
-    compared = summaries[0]
+    reference = summaries[0]
     ramps = [
-        [_ramp(result, settings, compared.floor.loss, depth) for result in summary.trials]
-        for summary, depth in zip(summaries, found, strict=True)
+        [_ramp(result, settings, reference.floor.loss, depth) for result in summary.trials]
+        for summary, depth in zip(summaries, counts, strict=True)
     ]
     limits = [limit for group in ramps for limit in _limits(group, settings.placements[0])]
     return Stress(
@@ -63,11 +63,11 @@ def stress(settings: StressSettings, display: Display) -> Stress:
         baseline=settings.placements[0],
         rates=(settings.lowest, settings.highest),
         steps=settings.steps,
-        floor=compared.floor.loss,
+        floor=reference.floor.loss,
         limits=tuple(limits),
         ramps=tuple(ramp for group in ramps for ramp in group),
-        text=compared.text,
-        provenance=compared.provenance,
+        text=reference.text,
+        provenance=reference.provenance,
     )
 
 
@@ -79,7 +79,7 @@ def _compared(comparison: CompareSettings, display: Display, *, several: bool) -
 
 
 def _check(comparison: CompareSettings) -> None:
-    """:raises SettingsError: if a placement, an init or a model cannot be."""
+    """:raises SettingsError: if a placement, an initialisation or the model is invalid."""
     config = model_config(comparison.model, layers=comparison.layers, sequence_length=comparison.text.sequence_length)
     for name in comparison.placements:
         placement_for(config, name)
@@ -94,9 +94,9 @@ def _ramp(result: TrialResult, settings: StressSettings, floor: float, layers: i
         return settings.highest * settings.training.share(step - 1, steps=steps, warmup_steps=0)
 
     curve = [(rate(step), loss) for step, loss in result.train_curve]
-    rates = [at for at, _ in curve]
-    if result.status == "diverged":  # so that the curve is shorter than the ramp
-        rates += [settings.highest]
+    rates = [step_rate for step_rate, _ in curve]
+    if result.status == "diverged":
+        rates += [settings.highest]  # more rates than losses tell ramp_outcome that the training was stopped
     failed = result.status == "failed" or not curve
     return Ramp(
         placement=result.trial.placement,
@@ -110,7 +110,7 @@ def _ramp(result: TrialResult, settings: StressSettings, floor: float, layers: i
 
 
 def _limits(ramps: Sequence[Ramp], baseline: str) -> Iterator[LearningRateLimit]:
-    """One a placement, of ramps with one depth and one wish for the init."""
+    """The stability limit of each placement, from ramps with one depth and one setting of the initialisation."""
 
     def rates(members: Sequence[Ramp]) -> dict[int, float]:
         return {ramp.seed: math.log(ramp.rate) for ramp in members if ramp.rate}
@@ -118,10 +118,10 @@ def _limits(ramps: Sequence[Ramp], baseline: str) -> Iterator[LearningRateLimit]
     reference = [ramp for ramp in ramps if ramp.placement == baseline]
     for placement in dict.fromkeys(ramp.placement for ramp in ramps):
         members = sorted((ramp for ramp in ramps if ramp.placement == placement), key=lambda ramp: ramp.seed)
-        broken = [ramp.breaking for ramp in members if ramp.breaking]
+        outcomes = [ramp.breaking for ramp in members if ramp.breaking]
         logs = rates(members)
-        mean, low, high = t_interval([*logs.values()]) if _whole(members) else (None, None, None)
-        comparable = placement != baseline and _whole(members) and _whole(reference)
+        mean, low, high = t_interval([*logs.values()]) if _all_stable(members) else (None, None, None)
+        comparable = placement != baseline and _all_stable(members) and _all_stable(reference)
         yield LearningRateLimit(
             placement=placement,
             title=title(placement),
@@ -130,17 +130,17 @@ def _limits(ramps: Sequence[Ramp], baseline: str) -> Iterator[LearningRateLimit]
             rate=_exp(mean),
             low=_exp(low),
             high=_exp(high),
-            trained=sum(each.rate is not None for each in broken),
-            censored=sum(each.failure == "none" for each in broken),
-            failures=tuple(each.failure for each in broken),
-            spiked=sum(each.spikes > 0 for each in broken),
-            failed=len(members) - len(broken),
+            trained=sum(outcome.rate is not None for outcome in outcomes),
+            censored=sum(outcome.failure == "none" for outcome in outcomes),
+            failures=tuple(outcome.failure for outcome in outcomes),
+            spiked=sum(outcome.spikes > 0 for outcome in outcomes),
+            failed=len(members) - len(outcomes),
             ratio=paired_difference(logs, rates(reference)) if comparable else None,
         )
 
 
-def _whole(ramps: Sequence[Ramp]) -> bool:
-    """Whether all of them trained at some learning rate."""
+def _all_stable(ramps: Sequence[Ramp]) -> bool:
+    """Whether every ramp has a stable learning rate."""
     return all(ramp.rate is not None for ramp in ramps)
 
 

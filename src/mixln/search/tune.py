@@ -1,4 +1,4 @@
-"""The search for a share of Post-LN layers and a learning rate: ramps, then short trainings, then full ones over seeds."""
+"""The search for a share of Post-LN layers and a learning rate: ramps, then proxy trials, then full trainings over seeds."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ from mixln.training.settings import TrainSettings
 log = logging.getLogger(__name__)
 
 SWEEP = 7 * 3
-"""Settings of an exhaustive sweep: the shares of Table 5 of the Mix-LN paper, at three learning rates."""
+"""Number of settings in an exhaustive sweep: the seven shares of Table 5 of the Mix-LN paper at three learning rates."""
 
 
 def tune(settings: SearchSettings, display: Display) -> Search:
-    """Searches, or goes on with a search that was cut off.
+    """Runs a search, or resumes an interrupted one.
 
-    :raises SettingsError: if a setting cannot work, or Optuna is missing; :class:`StoreError` if the folder holds something else;
+    :raises SettingsError: if a setting is invalid or Optuna is missing; :class:`StoreError` if the folder holds something else;
         :class:`MixlnError` if a ramp or a full training failed.
     """
     if find_spec("optuna") is None:
@@ -64,18 +64,9 @@ def tune(settings: SearchSettings, display: Display) -> Search:
         plan = machine(settings.jobs, parameters=count_parameters(data.config), trials=settings.trials)
         workers = PersistentPool(plan)
         try:
-            short = dataclasses.replace(settings.training, steps=settings.proxy_steps, tokens=None)
-            template = ProxyJob(**_job(settings, data, short, settings.trials // plan.jobs))
-            seed = max(settings.seeds) + 1
-            worst = data.floor.loss + 1
-            search = ProxyTrials(settings, template, layers=layers, seed=seed, limits=limits, worst=worst)
-            proxies = search.search(workers, display)
-            chosen = candidates(proxies, settings.finalists)
-            if all(proxy.post_layers for proxy in chosen):  # so that there is something to compare with
-                rate = rounded(limit_at(limits, 0) / 64)
-                chosen.append(
-                    Proxy(placement="pre", post_layers=0, learning_rate=rate, loss=None, steps=0, ended="finished")
-                )
+            seed = max(settings.seeds) + 1  # the final seeds take no part in the selection
+            proxies = _proxies(settings, data, limits, seed, workers, display)
+            chosen = _with_baseline(candidates(proxies, settings.finalists), limits)
             searches = _finals(settings, data, chosen, seed, workers, display)
         finally:
             workers.end()
@@ -83,7 +74,7 @@ def tune(settings: SearchSettings, display: Display) -> Search:
     steps = (
         len(counts) * settings.ramp_steps
         + sum(proxy.steps for proxy in proxies)
-        + sum(result.step for each in searches for results in each.tried.values() for result in results.values())
+        + sum(result.step for search in searches for results in search.tried.values() for result in results.values())
     )
     return Search(
         settings=named(settings),
@@ -105,25 +96,28 @@ def tune(settings: SearchSettings, display: Display) -> Search:
 def _limits(
     settings: SearchSettings, counts: tuple[int, ...], layers: int, display: Display
 ) -> tuple[tuple[tuple[int, float], ...], tuple[int, ...]]:
-    """Number of Post-LN layers → highest learning rate that trains; and the numbers of which it is not known."""
+    """(Number of Post-LN layers, stability limit), and the numbers of Post-LN layers whose limit is unknown."""
     log.info(f"ramps: {', '.join(placement_with(count, layers) for count in counts)}")
     ramps = stress(settings.stress(counts, layers), display).ramps
     if errors := [ramp.error for ramp in ramps if ramp.breaking is None]:
-        raise MixlnError(f"a ramp failed: {errors[0]}; run the same command again to try it once more")
-    # What was never better than word frequencies in so short a ramp may yet be; the search finds out.
-    found = {ramp.placement: ramp.rate or ramp.breaking.best_rate for ramp in ramps if ramp.breaking}
+        raise MixlnError(f"a ramp failed: {errors[0]}; run the same command again to retry it")
+    # A placement that stays above the unigram baseline in a short ramp may still learn in a longer training, so it is kept.
+    rates = {ramp.placement: ramp.rate or ramp.breaking.best_rate for ramp in ramps if ramp.breaking}
     known = {ramp.placement for ramp in ramps if ramp.rate}
     by_count = {count: placement_with(count, layers) for count in counts}
-    limits = tuple((count, found[placement]) for count, placement in by_count.items())
+    limits = tuple((count, rates[placement]) for count, placement in by_count.items())
     return limits, tuple(count for count, placement in by_count.items() if placement not in known)
 
 
 def _job(settings: SearchSettings, data: TaskData[Any], training: TrainSettings, together: int) -> dict[str, Any]:
-    """What all trainings of a search have in common; trial and folder are still to come."""
+    """The fields common to all jobs of a search, with placeholders for trial and folder.
+
+    :param together: approximate number of trainings per worker, which share compiled graphs.
+    """
     comparison = settings.comparison()
-    nothing = Trial(placement="pre", init=settings.init, learning_rate=1.0, seed=0)
+    placeholder = Trial(placement="pre", init=settings.init, learning_rate=1.0, seed=0)
     return {
-        "trial": nothing,
+        "trial": placeholder,
         "folder": settings.out,
         "config": data.config.to_dict(),
         "settings": dataclasses.replace(comparison, training=training),
@@ -133,9 +127,43 @@ def _job(settings: SearchSettings, data: TaskData[Any], training: TrainSettings,
     }
 
 
+def _proxies(
+    settings: SearchSettings,
+    data: TaskData[Any],
+    limits: Sequence[tuple[int, float]],
+    seed: int,
+    workers: PersistentPool,
+    display: Display,
+) -> tuple[Proxy, ...]:
+    """Runs the proxy trials."""
+    training = dataclasses.replace(settings.training, steps=settings.proxy_steps, tokens=None)
+    trials = ProxyTrials(
+        settings,
+        ProxyJob(**_job(settings, data, training, settings.trials // workers.plan.jobs)),
+        layers=int(data.config.num_hidden_layers),
+        seed=seed,
+        limits=limits,
+        worst=data.floor.loss + 1,  # 1 nat above the unigram baseline
+    )
+    return trials.search(workers, display)
+
+
+def _with_baseline(chosen: list[Proxy], limits: Sequence[tuple[int, float]]) -> list[Proxy]:
+    """The candidates, with Pre-LN added if it is not among them, at a fraction of its stability limit."""
+    if not all(proxy.post_layers for proxy in chosen):
+        return chosen
+    rate = rounded(limit_at(limits, 0) / 64)
+    return [
+        *chosen,
+        Proxy(placement="pre", post_layers=0, learning_rate=rate, loss=None, steps=0, ended="finished"),
+    ]
+
+
 def candidates(proxies: Sequence[Proxy], count: int) -> list[Proxy]:
-    """The best short trainings, of each number of Post-LN layers the best, and that of Pre-LN whatever it was: so short a training
-    may not bring it below the unigram baseline at its best learning rate either."""
+    """The best proxy trials, at most one for each number of Post-LN layers, and the best one of Pre-LN in any case.
+
+    Pre-LN is the baseline, and a short training may not bring it below the unigram baseline even at its best learning rate.
+    """
     best: dict[int, Proxy] = {}
     trained = [proxy for proxy in proxies if proxy.loss is not None and proxy.ended in ("finished", "stalled")]
     for proxy in sorted(trained, key=lambda proxy: (proxy.ended == "stalled", proxy.loss)):
@@ -153,9 +181,9 @@ def _finals(
     workers: PersistentPool,
     display: Display,
 ) -> list[LearningRateSearch]:
-    """The candidates with what became of their full trainings.
+    """The candidates with the results of their full trainings.
 
-    :param seed: by which learning rates are tuned; it is none of those that the results are taken of.
+    :param seed: seed for tuning the learning rates; must not be one of the final seeds.
     """
     template = TrialJob(**_job(settings, data, settings.training, (TRIES + len(settings.seeds)) * len(chosen)))
 
@@ -165,29 +193,31 @@ def _finals(
         return dataclasses.replace(template, trial=trial, folder=folder)
 
     searches = tune_learning_rates(chosen, seed, job_of, workers, display, settings.steps)
-    pre = [each for each in searches if not each.proxy.post_layers]
-    for each in sorted((each for each in searches if each.proxy.post_layers), key=lambda each: each.loss(each.settled)):
-        seeded([each, *pre], settings.seeds, job_of, workers, display, settings.steps)
-        if each.whole(settings.seeds):  # else the next one has its turn
+    baseline = [search for search in searches if not search.proxy.post_layers]
+    others = [search for search in searches if search.proxy.post_layers]
+    # All seeds only for the best one and the baseline; the next best follows if the best does not train at all seeds.
+    for search in sorted(others, key=lambda search: search.loss(search.settled)):
+        seeded([search, *baseline], settings.seeds, job_of, workers, display, settings.steps)
+        if search.complete(settings.seeds):
             break
     return searches
 
 
 def ranked(searches: Sequence[LearningRateSearch], seeds: tuple[int, ...]) -> tuple[Finalist, ...]:
-    """The finalists, the best one first: those that trained at all seeds, those at some, and those that fell behind before."""
+    """The finalists, ordered by the number of seeds that trained, then by loss."""
 
-    def rank(each: LearningRateSearch) -> tuple[int, float]:
-        losses = _losses(each, seeds)
-        return -len(losses), float(np.mean([*losses.values()])) if losses else each.loss(each.settled)
+    def rank(search: LearningRateSearch) -> tuple[int, float]:
+        losses = _losses(search, seeds)
+        return -len(losses), float(np.mean([*losses.values()])) if losses else search.loss(search.settled)
 
     ordered = sorted(searches, key=rank)
     best = _losses(ordered[0], seeds)
-    return tuple(_finalist(each, best if index else None, seeds) for index, each in enumerate(ordered))
+    return tuple(_finalist(search, best if index else None, seeds) for index, search in enumerate(ordered))
 
 
-def _losses(each: LearningRateSearch, seeds: Sequence[int]) -> dict[int, float]:
-    """At the learning rate that was taken, of the seeds that trained."""
-    results = each.tried[each.settled]
+def _losses(search: LearningRateSearch, seeds: Sequence[int]) -> dict[int, float]:
+    """Seed → loss at the chosen learning rate, for the seeds that trained."""
+    results = search.tried[search.settled]
     return {
         seed: result.loss
         for seed in seeds
@@ -195,16 +225,21 @@ def _losses(each: LearningRateSearch, seeds: Sequence[int]) -> dict[int, float]:
     }
 
 
-def _finalist(each: LearningRateSearch, best: dict[int, float] | None, order: tuple[int, ...]) -> Finalist:
-    results, losses = each.tried[each.settled], _losses(each, order)
+def _finalist(search: LearningRateSearch, best: dict[int, float] | None, order: tuple[int, ...]) -> Finalist:
+    """The record of a candidate.
+
+    :param best: losses of the chosen candidate by seed; `None` for the chosen candidate itself.
+    :param order: the seeds in their order.
+    """
+    results, losses = search.tried[search.settled], _losses(search, order)
     seeds = tuple(seed for seed in order if seed in results)
     complete = bool(seeds) and len(losses) == len(seeds)
     mean, low, high = t_interval([*losses.values()]) if complete else (None, None, None)
     return Finalist(
-        placement=each.proxy.placement,
-        title=title(each.proxy.placement),
-        post_layers=each.proxy.post_layers,
-        learning_rate=each.rate(each.settled),
+        placement=search.proxy.placement,
+        title=title(search.proxy.placement),
+        post_layers=search.proxy.post_layers,
+        learning_rate=search.rate(search.settled),
         seeds=seeds,
         losses=tuple(losses.get(seed) for seed in seeds),
         ended=tuple(Termination(status=results[seed].status, reason=results[seed].reason) for seed in seeds),
@@ -212,12 +247,12 @@ def _finalist(each: LearningRateSearch, best: dict[int, float] | None, order: tu
         low=low,
         high=high,
         difference=None if best is None or not complete else paired_difference(losses, best),
-        tried=tuple(_tried(each, number) for number in sorted(each.tried)),
-        edge=each.edge,
+        tried=tuple(_tried(search, number) for number in sorted(search.tried)),
+        edge=search.edge,
     )
 
 
-def _tried(each: LearningRateSearch, number: int) -> RateResult:
-    results = each.tried[number]
+def _tried(search: LearningRateSearch, number: int) -> RateResult:
+    results = search.tried[number]
     losses = (result.loss if result.status == "finished" else None for result in results.values())
-    return RateResult(learning_rate=each.rate(number), seeds=tuple(results), losses=tuple(losses))
+    return RateResult(learning_rate=search.rate(number), seeds=tuple(results), losses=tuple(losses))

@@ -1,4 +1,4 @@
-"""The exponential moving average of a model's weights over a training."""
+"""Exponential moving average (EMA) of a model's weights."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 AVERAGE = "average.safetensors"
-"""Name of the file in a checkpoint."""
+"""File with the EMA in a checkpoint."""
 
 
 class Averaging(TrainerCallback):
-    """After every step, average ← d · average + (1 − d) · weights, beginning with the weights at the start.
+    """EMA of the weights: after every step, average ← d · average + (1 − d) · weights, starting at the initial weights.
 
-    :param model: whose weights are averaged; evaluations look at the average within :meth:`swapped`.
-    :param decay: d; no more than (1 + step) / (10 + step), so that the start is soon forgotten.
+    :param model: the model to average; within :meth:`swapped` it has the averaged weights.
+    :param decay: d; capped at (1 + step) / (10 + step), so that the initial weights are soon forgotten.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -37,7 +37,7 @@ class Averaging(TrainerCallback):
 
     @contextmanager
     def swapped(self) -> Iterator[None]:
-        """Within it, the model has the averaged weights."""
+        """Context in which the model has the averaged weights."""
         self._swap()
         try:
             yield
@@ -45,16 +45,16 @@ class Averaging(TrainerCallback):
             self._swap()
 
     def save(self, folder: Path) -> None:
-        """Writes the average into a checkpoint."""
+        """Writes the EMA to a checkpoint."""
         save_file({name: value.contiguous() for name, value in self.average.items()}, folder / AVERAGE)
 
     def load(self, folder: Path) -> None:
-        """Goes on from what :meth:`save` wrote."""
+        """Reads the EMA that :meth:`save` wrote."""
         for name, value in load_file(folder / AVERAGE).items():
             self.average[name].copy_(value)
 
     def _swap(self) -> None:
         for name, weight in self.weights.items():
-            held: Tensor = weight.data
+            current: Tensor = weight.data  # exchanges storages: a copy would need a third set of weights in memory
             weight.data = self.average[name]
-            self.average[name] = held
+            self.average[name] = current

@@ -1,4 +1,4 @@
-"""Callbacks for any `transformers.Trainer`. What they measure goes to a function that takes one row (a dict)."""
+"""Callbacks for any `transformers.Trainer`. Measurements are passed to a function that takes one row (a dict)."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ TRAINED = {
     "completions/mean_length": "length",
     "accuracy": "accuracy",
 }
-"""What the Trainer logs of a training → what it is called in a row."""
+"""Name in the Trainer's logs → name in a row."""
 
 
 class Metrics(TrainerCallback):
-    """Passes on what the Trainer logs, with the training speed.
+    """Records the Trainer's logs and the training speed.
 
-    Rows: {step, loss, learning_rate, gradient_norm, …, tokens_per_second} and {step, eval_loss, …}: all that an evaluation finds.
+    Rows: {step, loss, learning_rate, gradient_norm, …, tokens_per_second} and {step, eval_loss, …} with all figures of an evaluation.
 
-    `first_step` are the seconds of the first step in this process: layers are compiled in it, and libraries warm up.
+    `first_step` is the duration in seconds of this process's first step, which includes compilation and warm-up of the libraries.
 
-    :param tokens_per_step: training tokens of one optimizer step.
+    :param tokens_per_step: training tokens per optimizer step.
     """
 
     def __init__(self, record: Record, tokens_per_step: float) -> None:
@@ -56,7 +56,7 @@ class Metrics(TrainerCallback):
         self.first_step: float | None = None
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        # A window ends when the Trainer logs: only then has an asynchronous device finished the steps in it.
+        # A timing window ends when the Trainer logs: reading the loss waits for the asynchronous device.
         if self.window is None:
             self.window = time.perf_counter(), state.global_step
 
@@ -84,27 +84,27 @@ class Metrics(TrainerCallback):
                 self.window = None
             row = {name: logs[logged] for logged, name in TRAINED.items() if logged in logs}
             self.record({"step": state.global_step, **row, "tokens_per_second": self.tokens_per_second})
-        elif found := {name: value for name, value in logs.items() if name.startswith("eval_")}:
-            self.record({"step": state.global_step, **found})
+        elif evaluated := {name: value for name, value in logs.items() if name.startswith("eval_")}:
+            self.record({"step": state.global_step, **evaluated})
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Training tokens per second of training steps in this process; evaluations, checkpoints and the first step excluded."""
+        """Training tokens per second in this process, excluding evaluations, checkpoints and the first step."""
         return self.steps * self.tokens_per_step / self.seconds if self.seconds else None
 
 
 class GradientNorms(TrainerCallback):
-    """L2 norm of the gradient of every sublayer's weights before clipping, whenever the Trainer logs.
+    """L2 norm of the gradient of every sublayer's weights before clipping, at every step that the Trainer logs.
 
-    Row: {step, gradient_norms: {attention: [L], feed_forward: [L]}}. The sublayer's own norms belong to its weights; weights that
-    are not trained have no gradient. Of a stock model whose branches are not known there are no rows.
-    The Trainer clips before callbacks see the gradients, by one factor for all; the total norm that it logs undoes that.
+    Row: {step, gradient_norms: {attention: [L], feed_forward: [L]}}. A sublayer's norms count among its weights; frozen weights
+    have no gradient. There are no rows for a stock model whose branches are unknown.
+    The Trainer clips all gradients by one factor before callbacks see them; the total norm that it logs serves to undo that.
     """
 
     def __init__(self, record: Record) -> None:
         self.record = record
         self.weights: dict[str, list[list[nn.Parameter]]] = {}
-        self.shares: dict[str, list[Tensor]] | None = None
+        self.norms: dict[str, list[Tensor]] | None = None
         self.total: Tensor | None = None
 
     def on_train_begin(
@@ -119,29 +119,29 @@ class GradientNorms(TrainerCallback):
         if step % state.logging_steps and not (args.logging_first_step and step == 1):
             return
         if self.weights:
-            self.shares = {name: [_norm(share) for share in shares] for name, shares in self.weights.items()}
+            self.norms = {name: [_norm(part) for part in parts] for name, parts in self.weights.items()}
             self.total = _norm(model.parameters())
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *, logs: dict[str, Any], **_: Any
     ) -> None:
-        if self.shares is None or self.total is None or "grad_norm" not in logs:
+        if self.norms is None or self.total is None or "grad_norm" not in logs:
             return
-        # Read from the device at once; of weights that have no gradients the norm is a 0 on the processor.
-        norms = [norm.to(self.total.device) for norm in (self.total, *chain(*self.shares.values()))]
-        total, *shares = torch.stack(norms).tolist()
+        # One transfer from the device for all norms. Weights without gradients have a norm of 0 on the CPU, hence `to`.
+        norms = [norm.to(self.total.device) for norm in (self.total, *chain(*self.norms.values()))]
+        total, *clipped = torch.stack(norms).tolist()
         unclip = logs["grad_norm"] / total if total > 0 else 1.0
-        each = iter(shares)
-        found = {name: [next(each) * unclip for _ in parts] for name, parts in self.shares.items()}
-        self.record({"step": state.global_step, "gradient_norms": found})
-        self.shares = self.total = None
+        remaining = iter(clipped)
+        row = {name: [next(remaining) * unclip for _ in parts] for name, parts in self.norms.items()}
+        self.record({"step": state.global_step, "gradient_norms": row})
+        self.norms = self.total = None
 
 
 def sublayer_weights(model: nn.Module) -> dict[str, list[list[nn.Parameter]]]:
-    """The weights of every layer's attention and feed-forward, of a placed model or a stock one, adapters included.
+    """The weights of every layer's attention and feed-forward in a placed or stock model, including adapters.
 
-    :param model: also one that PEFT has wrapped.
-    :returns: empty where the branches of the family are not known.
+    :param model: may be wrapped by PEFT.
+    :returns: empty if the branches of the family are unknown.
     """
     if layers := list(placed_layers(model)):
         parts = [
@@ -172,11 +172,11 @@ def _norm(weights: Iterable[nn.Parameter]) -> Tensor:
 
 
 class ResidualVariance(TrainerCallback):
-    """Variance of the residual stream after every sublayer, before the training and at every evaluation.
+    """Variance of the residual stream after every sublayer, at step 0 and at every evaluation.
 
     Row: {step, residual_variance: {attention: [L], feed_forward: [L]}}, see :func:`mixln.diagnostics.residual.residual_variance`.
 
-    :param batch: the inputs that it is measured on, held out and always the same.
+    :param batch: held-out inputs, the same for every measurement.
     """
 
     def __init__(self, record: Record, batch: Mapping[str, Any]) -> None:
@@ -204,12 +204,13 @@ class ResidualVariance(TrainerCallback):
 
 
 class Divergence(TrainerCallback):
-    """Ends a training that diverges: its loss is not finite, or stays above where it started for long.
+    """Stops a training that diverges: its loss is not finite, or stays above its initial value for too long.
 
-    It looks only at the losses that the Trainer has logged, so a resumed training ends where an uninterrupted one would.
+    Only logged losses are considered, so that a resumed training stops at the same step as an uninterrupted one.
 
-    :param patience: logged losses in a row above the start that count as long; `None` where the loss says nothing.
-    :param start: the loss at the start; left out, the first one that is logged, that of one batch.
+    :param patience: number of consecutive logged losses above the initial loss that stop the training; `None` if the loss is
+        not informative.
+    :param start: the initial loss; by default the first logged one, which is that of a single batch.
     """
 
     def __init__(self, patience: int | None = 20, start: float | None = None) -> None:
@@ -226,16 +227,18 @@ class Divergence(TrainerCallback):
         if self.patience is not None and len(losses) > self.patience:
             start = losses[0] if self.start is None else self.start
             if min(losses[-self.patience :]) > start:
-                self.reason = f"the training loss stayed above its start {start:.3f} for {self.patience} records"
+                self.reason = (
+                    f"the training loss stayed above its initial value {start:.3f} for {self.patience} records"
+                )
         if self.reason:
             control.should_training_stop = True
             control.should_evaluate = False
 
 
 class Evaluations(TrainerCallback):
-    """Asks for evaluations spread evenly over the training, the last one at its end.
+    """Requests evaluations at even intervals, the last one at the last step.
 
-    :param count: how many.
+    :param count: number of evaluations.
     """
 
     def __init__(self, count: int) -> None:
@@ -248,15 +251,17 @@ class Evaluations(TrainerCallback):
 
 
 class ProgressLog(TrainerCallback):
-    """Logs where the training is, every `seconds`."""
+    """Logs the progress of the training every `seconds`."""
 
     def __init__(self, seconds: float = 15.0) -> None:
         self.seconds = seconds
         self.last = time.monotonic()
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        gone = f"going on from step {state.global_step:,} of" if state.global_step else "training,"
-        log.info(f"{gone} {state.max_steps:,} steps")
+        done = state.global_step
+        log.info(
+            f"resuming from step {done:,} of {state.max_steps:,}" if done else f"training for {state.max_steps:,} steps"
+        )
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *, logs: dict[str, Any], **_: Any
@@ -267,10 +272,10 @@ class ProgressLog(TrainerCallback):
 
 
 class Checkpoints(TrainerCallback):
-    """Asks for a checkpoint when the last one is `seconds` old, or the process was told to stop, which ends the training.
+    """Requests a checkpoint when the last one is `seconds` old, or when the process was told to stop; then the training ends.
 
-    It waits for a step that is logged: then nothing that the Trainer keeps between two records is lost. Of several processes one
-    is enough to want it.
+    Checkpoints are written only at logged steps, because the Trainer does not save the loss that it accumulates between two logs.
+    With several processes, the request of one is enough.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -281,8 +286,9 @@ class Checkpoints(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if state.global_step % state.logging_steps or state.global_step >= state.max_steps:
             return
-        wanted = torch.tensor([time.monotonic() - self.last >= self.seconds, asked()], device=args.device)
-        due, stop = (wish > 0 for wish in ranks.total(wanted.int()).tolist())
+        # Summed over processes: clocks and signals differ between them, but all must save and stop at the same step.
+        requests = torch.tensor([time.monotonic() - self.last >= self.seconds, asked()], device=args.device)
+        due, stop = (count > 0 for count in ranks.total(requests.int()).tolist())
         if due or stop:
             control.should_save = True
         if stop:
@@ -292,6 +298,6 @@ class Checkpoints(TrainerCallback):
         self.last = time.monotonic()
 
     def check(self) -> None:
-        """:raises Stopped: if the training was ended before its last step."""
+        """:raises Stopped: if the training was stopped before its last step."""
         if self.stopped:
             raise stopped()

@@ -1,4 +1,4 @@
-"""torch.compile of the layers, where it pays: one graph for all layers of a kind, which all trials of a process share."""
+"""torch.compile of the layers where it saves time: one graph per kind of layer, shared by all trials of a process."""
 
 from __future__ import annotations
 
@@ -17,60 +17,62 @@ from mixln.nn.residual import placed_layers
 
 Compile = Literal["auto", "on", "off"]
 LEAST_STEPS = {"cpu": 800, "cuda": 2000}
-"""Type of device → optimizer steps of one process from which on compiled layers save more time than compiling them takes. On processors
-that was measured (docs/performance.md), on GPUs it is a guess; on others nothing is compiled unless asked for."""
+"""Device type → least optimizer steps of a process for which compilation saves more time than it takes. The number for CPUs was
+measured (docs/performance.md), that for GPUs is an estimate; on other devices `auto` compiles nothing."""
 KINDS = 64
-"""Kinds of layers that one process may compile; torch's own limit of 8 is soon reached by the trials of a comparison."""
+"""Limit on the kinds of layers that one process compiles. The trials of a comparison soon reach torch's default of 8."""
 
 
-def compile_layers(model: PreTrainedModel, wish: Compile, *, device: str, steps: int, sharded: bool) -> bool:
-    """Has the layers compiled when they are first trained. In float32 no number changes beyond rounding; in bfloat16 they change within
-    its rounding, for what compiled code keeps between two operations is not rounded to it. Dropout draws what it draws uncompiled.
+def compile_layers(model: PreTrainedModel, mode: Compile, *, device: str, steps: int, sharded: bool) -> bool:
+    """Marks the layers for compilation at their first forward pass.
 
-    :param device: type of the one that it will be trained on.
-    :param steps: of this training and of the others that its process will do: they share graphs.
-    :param sharded: by FSDP2: they are not compiled then.
-    :returns: whether they will be.
-    :raises SettingsError: if that is wished for and torch's compiler does not work.
+    Results agree with uncompiled layers up to rounding: that of float32, or of bfloat16, where compiled code keeps intermediate values
+    in higher precision. Dropout masks are the same.
+
+    :param device: type of the device to train on.
+    :param steps: optimizer steps of all trainings of this process, which share the graphs.
+    :param sharded: whether the model is sharded by FSDP2; its layers are then not compiled.
+    :returns: whether the layers will be compiled.
+    :raises SettingsError: if `mode` is `on` and torch's compiler does not work.
     """
     layers = list(placed_layers(model))
-    one_kind_each = any(layer.states == "many" for layer in layers)  # a graph for each layer takes minutes
-    if wish == "off" or sharded or (wish == "auto" and (steps < LEAST_STEPS.get(device, math.inf) or one_kind_each)):
+    one_kind_each = any(layer.states == "many" for layer in layers)  # compiling a graph per layer takes minutes
+    if mode == "off" or sharded or (mode == "auto" and (steps < LEAST_STEPS.get(device, math.inf) or one_kind_each)):
         return False
     if reason := obstacle(device):
-        if wish == "on":
+        if mode == "on":
             raise no_compiler(reason)
         return False
     import torch._dynamo
 
     torch._dynamo.config.recompile_limit = KINDS  # type: ignore[assignment]
     for layer in layers:
-        layer.compile(options={"fallback_random": True})  # its own would draw other dropout masks
+        layer.compile(options={"fallback_random": True})  # inductor's own generator would draw other dropout masks
     return True
 
 
 def no_compiler(reason: str) -> SettingsError:
-    """The error where compiling is wished for and does not work."""
+    """The error for `compile on` where torch's compiler does not work."""
     return SettingsError(f"compile on: torch.compile does not work here ({reason}); use --compile auto")
 
 
 @cache
 def obstacle(device: str) -> str:
-    """Why torch.compile does not work on this machine; empty if it does. It needs a C++ compiler, or triton."""
+    """The error of torch.compile on this machine; empty if it works. It needs a C++ compiler, on GPUs triton."""
 
     def probe(x: Tensor) -> Tensor:
         return x.sin() + 1
 
     try:
-        with warnings.catch_warnings(action="ignore"):  # it imports what torch itself has deprecated
+        with warnings.catch_warnings(action="ignore"):  # it imports modules that torch has deprecated
             torch.compile(probe)(torch.ones(8, device=device))
-    except Exception as error:  # of torch's compiler, of the machine's, of the operating system
+    except Exception as error:  # raised by torch's compiler, the C++ compiler or the operating system
         return type(error.__cause__ or error).__name__
     return ""
 
 
 def eagerly(model: nn.Module) -> AbstractContextManager[Any]:
-    """Within it compiled layers run as they are written: what is measured now and then is not worth another graph."""
+    """Context in which compiled layers run in eager mode: occasional measurements are not worth another graph."""
     if any(layer._compiled_call_impl is not None for layer in placed_layers(model)):
         return torch.compiler.set_stance("force_eager")
     return nullcontext()

@@ -1,4 +1,4 @@
-"""Held-out loss, exactly. Shapes: B batch, T tokens, V vocabulary."""
+"""Exact held-out loss. Shapes: B batch, T tokens, V vocabulary."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from mixln.training import ranks
 class HeldOutLoss:
     """A held-out loss.
 
-    :param loss: Σ −log p / tokens over every predicted token of the set, nats per token.
-    :param tokens: predicted tokens.
+    :param loss: Σ −log p / tokens over all predicted tokens, nats per token.
+    :param tokens: number of predicted tokens.
     """
 
     loss: float
@@ -29,13 +29,13 @@ class HeldOutLoss:
 
 @torch.no_grad()
 def evaluate(model: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> HeldOutLoss:
-    """The token-weighted mean loss over all batches: every token counts the same, whatever the batches' sizes or padding.
+    """The token-weighted mean loss over all batches: every token has the same weight, regardless of batch size and padding.
 
-    Of several processes each brings batches of its own, equally many, and all get the mean over those of all.
+    With several processes, each passes the same number of batches of its own, and all receive the mean over all processes.
 
-    :param model: a causal language model; it is run in evaluation mode and left in the mode it was in.
+    :param model: a causal language model; run in evaluation mode, then returned to its previous mode.
     :param batches: `input_ids` and `labels` (B, T); label −100 marks a position that is not predicted. Position t predicts label
-        t + 1, but where there are `shift_labels` (B, T), label t of these.
+        t + 1, or label t of `shift_labels` (B, T) if these are given.
     """
     sums: list[Tensor] = []
     counts: list[Tensor] = []
@@ -46,17 +46,16 @@ def evaluate(model: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> HeldO
             sums.append(_summed_loss(model, batch) if able else _from_logits(model, batch))
             counts.append((_targets(batch) != IGNORED).sum())
     model.train(was_training)
-    # Read from the device at the end, and added up in float64, which not every device has.
-    found = torch.stack([torch.stack(part).cpu().double().sum() for part in (sums, counts)])
-    loss, count = ranks.total(found.to(_reducible(model))).tolist()
+    # Transferred once at the end, and summed in float64 on the CPU, because not every device supports it.
+    sums_and_counts = torch.stack([torch.stack(part).cpu().double().sum() for part in (sums, counts)])
+    loss, count = ranks.total(sums_and_counts.to(_reducible(model))).tolist()
     return HeldOutLoss(loss=loss / count, tokens=int(count))
 
 
 def _summed_loss(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
     config: Any = model.config
-    more = (
-        {"output_router_logits": False} if hasattr(config, "output_router_logits") else {}
-    )  # else the balance is added
+    # With router logits, the loss would include the load-balancing term.
+    more = {"output_router_logits": False} if hasattr(config, "output_router_logits") else {}
     inputs = {name: batch[name] for name in ("input_ids", "labels", "shift_labels") if name in batch}
     return model(**inputs, use_cache=False, num_items_in_batch=1, **more).loss
 
@@ -74,6 +73,6 @@ def _targets(batch: Mapping[str, Tensor]) -> Tensor:
 
 
 def _reducible(model: nn.Module) -> torch.device:
-    """Where a sum over processes can be taken: on their GPUs, or else the processors, which have float64 always."""
+    """The device for a float64 sum over processes: the GPU under NCCL, else the CPU, which always supports float64."""
     device = next(model.parameters()).device
     return device if device.type == "cuda" else torch.device("cpu")

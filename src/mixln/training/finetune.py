@@ -17,12 +17,12 @@ from mixln.training.trainers import FairTrainer
 
 
 class FineTuner(FairTrainer, SFTTrainer):
-    """TRL's trainer of completions, on equal terms."""
+    """TRL's `SFTTrainer` with the schedule, weight decay and evaluation of :class:`FairTrainer`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuningRun(PostTrainingRun[PostTrainingSettings]):
-    """Trains a causal language model on completions: the loss is taken on them alone, their end of text included.
+    """Trains a causal language model on completions. The loss covers the completion and its end-of-text token, not the prompt.
 
     Its examples are of the kind `completions`.
     """
@@ -39,10 +39,11 @@ class FinetuningRun(PostTrainingRun[PostTrainingSettings]):
 
     def trainer(self, parts: TrainerParts) -> FineTuner:
         model = load(self.source, dtype="float32", whole=True).train()
-        own = {"max_length": None, "completion_only_loss": True, "gradient_checkpointing": False}
+        # No max_length: examples that exceed the context were skipped when they were read, and nothing is to be truncated.
+        options = {"max_length": None, "completion_only_loss": True, "gradient_checkpointing": False}
         return FineTuner(
             model=model,
-            args=SFTConfig(**parts.arguments, **own),
+            args=SFTConfig(**parts.arguments, **options),
             processing_class=self.tokenizer,
             train_dataset=Dataset.from_list(self.examples.train),
             eval_dataset=Dataset.from_list(self.examples.held_out),

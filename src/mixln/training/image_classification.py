@@ -28,18 +28,18 @@ from mixln.training.pretraining import Assessment, Objective, ScratchTrainer, Tr
 from mixln.training.settings import VisionTrainSettings
 
 STALL_SHARE = 0.02
-"""A trial that is right on less than this share of what naming the most frequent class gets wrong, beyond that, is `stalled`."""
+"""A trial is `stalled` if it corrects less than this share of the errors of the majority-class baseline."""
 EVALUATED = 256
-"""Images of one forward pass of an evaluation, at least."""
+"""Least number of images per forward pass of an evaluation."""
 WATCHED = 8
-"""Held-out images that the residual stream is measured on."""
+"""Number of held-out images on which the residual stream is measured."""
 
 
 class VisionTrainer(ScratchTrainer):
-    """Cross-entropy with smoothed or mixed labels, on images in the order in which they are drawn.
+    """Cross-entropy with smoothed or mixed labels, on images in a given order.
 
     :param smoothing: share of each label that is spread evenly over all classes.
-    :param averaged: decay of the average of the weights that is evaluated and saved; 0: none.
+    :param averaged: decay of the EMA of the weights, which is evaluated and saved in place of the weights; 0 for no EMA.
     """
 
     def __init__(self, *, smoothing: float, averaged: float, **kwargs: Any) -> None:
@@ -48,7 +48,7 @@ class VisionTrainer(ScratchTrainer):
         self.average = Averaging(self.bare, averaged) if averaged else None
         if self.average:
             self.add_callback(self.average)
-        self.model_accepts_loss_kwargs = False  # each part of a batch gives its own mean
+        self.model_accepts_loss_kwargs = False  # compute_loss returns the mean over each micro-batch
 
     def compute_loss(
         self,
@@ -63,20 +63,21 @@ class VisionTrainer(ScratchTrainer):
 
     @torch.no_grad()
     def measure(self) -> dict[str, float]:
-        """Figures of all held-out images, their labels neither smoothed nor mixed, see
-        :class:`~mixln.evaluation.predictions.Predictions`; the predictions are left in the training's folder. With an average
-        of the weights, it is the average's."""
+        """Figures over all held-out images, with labels neither smoothed nor mixed, see
+        :class:`~mixln.evaluation.predictions.Predictions`. Writes the predictions to the training's folder. If there is an EMA of
+        the weights, it is evaluated."""
         with self.final():
-            answers = self._answers()
+            predictions = self._predictions()
         if ranks.first():
-            answers.write(Path(self.args.output_dir or "."))
-        return answers.figures()
+            predictions.write(Path(self.args.output_dir or "."))
+        return predictions.figures()
 
-    def _answers(self) -> Predictions:
-        """Each process looks at every k-th image, the last one's share filled up with first ones; all have the answers to all."""
+    def _predictions(self) -> Predictions:
+        """The predictions for all images, in every process. Of k processes, each evaluates every k-th image; shares are padded to
+        equal length with the first images."""
         images: Any = self.eval_dataset
         count, processes = len(images), ranks.size()
-        share = [place % count for place in range(ranks.rank(), processes * math.ceil(count / processes), processes)]
+        share = [index % count for index in range(ranks.rank(), processes * math.ceil(count / processes), processes)]
         loader = DataLoader(
             Subset(images, share),
             batch_size=max(EVALUATED, self.args.per_device_eval_batch_size),
@@ -86,8 +87,9 @@ class VisionTrainer(ScratchTrainer):
         model: Any = self.model
         was_training = model.training
         model.eval()
-        rows = torch.cat([self._answer(model, self._prepare_inputs(batch)) for batch in loader])
+        rows = torch.cat([self._predict(model, self._prepare_inputs(batch)) for batch in loader])
         model.train(was_training)
+        # dim=1 interleaves the processes, which restores the order of the images; the padding at the end is cut off.
         columns = torch.stack(ranks.gathered(rows.cpu()), dim=1).flatten(0, 1)[:count].double().numpy().T
         labels, predicted, confidence, top5, losses = columns
         return Predictions(
@@ -99,8 +101,8 @@ class VisionTrainer(ScratchTrainer):
         )
 
     @staticmethod
-    def _answer(model: nn.Module, batch: Any) -> Tensor:
-        """Of each image: label, predicted class, its probability, whether the label is among the first five, and loss (B, 5)."""
+    def _predict(model: nn.Module, batch: Any) -> Tensor:
+        """Label, predicted class, its probability, whether the label is among the top 5, and loss of each image (B, 5)."""
         logits_BK, labels_B = model(pixel_values=batch["pixel_values"]).logits.float(), batch["labels"]
         probability_B, predicted_B = logits_BK.softmax(-1).max(-1)
         top5_B = (logits_BK.topk(min(5, logits_BK.shape[-1])).indices == labels_B[:, None]).any(-1)
@@ -123,7 +125,7 @@ class VisionTrainer(ScratchTrainer):
 
 @dataclass(frozen=True)
 class ImageObjective(Objective[VisionTrainSettings]):
-    """Prepared images, and how they are changed for training."""
+    """Image classification: prepared images with their augmentation."""
 
     images: PreparedImages
     augment: AugmentSettings
@@ -131,12 +133,12 @@ class ImageObjective(Objective[VisionTrainSettings]):
 
     @cached_property
     def companion(self) -> Any:
-        info, grey = self.images.info, self.images.info.channels == 1
+        info = self.images.info
         return ViTImageProcessorPil(
             size={"height": info.size, "width": info.size},
             image_mean=list(info.mean),
             image_std=list(info.deviation),
-            do_convert_rgb=not grey,
+            do_convert_rgb=info.channels != 1,
         )
 
     def fitted(self, config: PreTrainedConfig) -> PreTrainedConfig:
@@ -149,27 +151,28 @@ class ImageObjective(Objective[VisionTrainSettings]):
         return settings.total_steps(self.images.info.train_images), settings.batch_size
 
     def beginning(self, settings: VisionTrainSettings, seed: int) -> dict[str, Tensor]:
-        drawn = self._drawn(settings, seed)
+        images = self._shuffled(settings, seed)
         count = settings.micro_batch_size or settings.batch_size
-        return self._batches(seed)([drawn[draw] for draw in range(count)])
+        return self._collator(seed)([images[index] for index in range(count)])
 
     def watched(self) -> dict[str, Any]:
-        seen = CentreCrops(self.images.held_out, self.images.info.size)
-        rows = [seen[index * len(seen) // WATCHED] for index in range(min(WATCHED, len(seen)))]
-        return {"pixel_values": self._batches(0)(rows)["pixel_values"]}
+        # Evenly spaced, because a dataset may be ordered by class.
+        images = CentreCrops(self.images.held_out, self.images.info.size)
+        rows = [images[index * len(images) // WATCHED] for index in range(min(WATCHED, len(images)))]
+        return {"pixel_values": self._collator(0)(rows)["pixel_values"]}
 
     def trainer(self, setup: TrainerSetup[VisionTrainSettings]) -> VisionTrainer:
         return VisionTrainer(
             args=TrainingArguments(
                 **setup.parts.arguments,
                 dataloader_num_workers=setup.engine.data_workers,
-                train_sampling_strategy="sequential",  # the images are in their order already
+                train_sampling_strategy="sequential",  # the dataset is already shuffled
             ),
             smoothing=self.augment.label_smoothing,
             averaged=setup.settings.average,
-            train_dataset=self._drawn(setup.settings, setup.seed),
+            train_dataset=self._shuffled(setup.settings, setup.seed),
             eval_dataset=CentreCrops(self.images.held_out, self.images.info.size),
-            data_collator=self._batches(setup.seed),
+            data_collator=self._collator(setup.seed),
             model=setup.model,
             settings=setup.settings,
             warmup_steps=setup.parts.warmup_steps,
@@ -178,23 +181,23 @@ class ImageObjective(Objective[VisionTrainSettings]):
 
     def judge(self, metrics: MetricsFile) -> Assessment:
         info = self.images.info
-        named = [name for name in FIGURES if name != "top5" or len(info.classes) > 5]
-        last = {name: curve[-1][1] for name in named if (curve := metrics.curve(f"eval_{name}"))}
+        names = [name for name in FIGURES if name != "top5" or len(info.classes) > 5]
+        last = {name: curve[-1][1] for name in names if (curve := metrics.curve(f"eval_{name}"))}
         stalled = last["accuracy"] < info.majority + STALL_SHARE * (1 - info.majority)
         reason = (
-            f"held-out accuracy {last['accuracy']:.1%} is no better than the most frequent class's {info.majority:.1%}, or by less "
-            f"than {STALL_SHARE:.0%} of what that gets wrong"
+            f"held-out accuracy {last['accuracy']:.1%} does not exceed the majority-class baseline {info.majority:.1%} by "
+            f"{STALL_SHARE:.0%} of the baseline's errors or more"
         )
         return Assessment(status="stalled" if stalled else "finished", reason=reason if stalled else "", figures=last)
 
-    def _batches(self, seed: int) -> ImageCollator:
+    def _collator(self, seed: int) -> ImageCollator:
         return ImageCollator(self.images.info, self.augment, seed)
 
-    def _drawn(self, settings: VisionTrainSettings, seed: int) -> ShuffledImages:
+    def _shuffled(self, settings: VisionTrainSettings, seed: int) -> ShuffledImages:
         draws = settings.batch_size * self.steps(settings)[0]
         size, crop = self.images.info.size, self.augment.crop
         return ShuffledImages(self.images.train, seed, draws, settings.batch_size, size, crop)
 
 
 FIGURES = ("accuracy", "top5", "calibration")
-"""What an evaluation finds beside the loss; among five classes and fewer, all are the first five."""
+"""Figures of an evaluation besides the loss; `top5` is omitted for five classes or fewer, where it is always 1."""

@@ -1,4 +1,4 @@
-"""Training language models from initial values on a prepared text."""
+"""Training language models from initial weights on a prepared text."""
 
 from __future__ import annotations
 
@@ -32,16 +32,17 @@ from mixln.training.settings import TrainSettings
 from mixln.training.trainers import per_process
 
 PLACE = Schema(kind="stream-position", file="position.json", record=Position)
-"""Of a checkpoint, where a stream goes on."""
+"""The position in a checkpoint at which a stream resumes."""
 
 STALL_MARGIN = 0.02
-"""A trial whose held-out loss is less than this below the unigram model's is `stalled`, nats per token."""
+"""A trial is `stalled` if its held-out loss is not below the unigram baseline by at least this, nats per token."""
 
 
 class PlacementTrainer(ScratchTrainer):
-    """Trains language models: with experts, their balance is part of the loss; a stream resumes where it was.
+    """Trains language models. The loss of a mixture of experts includes the load-balancing loss; a stream resumes at its position.
 
-    :param position: where it begins in a stream.
+    :param target: the tokens to predict; by default the next ones.
+    :param position: start position in a stream.
     """
 
     def __init__(self, *, target: Target | None = None, position: Position = START, **kwargs: Any) -> None:
@@ -49,24 +50,24 @@ class PlacementTrainer(ScratchTrainer):
         self.target, self.position = target or NextToken(), position
         self.balance: float = getattr(self.model.config, "router_aux_loss_coef", 0.0)  # type: ignore[union-attr]
         if self.balance:
-            self.model.router_aux_loss_coef = 0.0  # type: ignore[union-attr] # added by compute_loss, once an update
+            self.model.router_aux_loss_coef = 0.0  # type: ignore[union-attr] # added by compute_loss instead
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         if not isinstance(self.train_dataset, TokenStream):
             return super().get_train_dataloader()
-        # As it is: accelerate would deal it out once more.
+        # Not through accelerate, which would shard the stream a second time.
         return DataLoader(
             self.train_dataset,
             batch_size=self.args.per_device_train_batch_size,
             collate_fn=collate,
             pin_memory=self.args.dataloader_pin_memory,
-            generator=torch.Generator(),  # else it would draw from the one that dropout does
+            generator=torch.Generator(),  # else it would consume the global generator, which dropout uses
         )
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], Tensor | int | None]:
-        """The batches of one optimizer step, with their labels: Trainer counts these to weigh every token the same."""
+        """The batches of one optimizer step with their labels, which the Trainer counts to give every token the same weight."""
         rows = self.args.per_device_train_batch_size * ranks.size()
 
         def labelled() -> Iterator[Any]:
@@ -92,27 +93,27 @@ class PlacementTrainer(ScratchTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, Any]:
-        """The language model's loss; with experts, their load-balancing loss times its coefficient on top, as their papers train them."""
+        """The language-modelling loss, plus the load-balancing loss times its coefficient for a mixture of experts."""
         more = {"output_router_logits": True} if self.balance else {}
         with without_logits(self.bare), each_row_one_sequence():
-            found: Any = super().compute_loss(model, {**inputs, **more}, True, num_items_in_batch)
-        loss, outputs = found
+            result: Any = super().compute_loss(model, {**inputs, **more}, True, num_items_in_batch)
+        loss, outputs = result
         if self.balance:
-            # Trainer divides the language model's loss by the tokens of the whole update; the balance is a mean over its parts.
+            # The Trainer divides the summed loss by the tokens of the complete update; the balance is averaged over micro-batches.
             loss = loss + self.balance * outputs.aux_loss / self.args.gradient_accumulation_steps
         return (loss, outputs) if return_outputs else loss
 
 
 def collate(rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Stacks rows; where there are no labels, every token is one."""
+    """Stacks rows into columns (B, T). Without labels, the input tokens are the labels."""
     columns = {name: torch.stack([row[name] for row in rows]).long() for name in rows[0]}
     return {"labels": columns["input_ids"], **columns}
 
 
 class Target(Protocol):
-    """What of a sequence a language model predicts. It may be written without importing torch.
+    """The tokens of a sequence that a language model predicts. An implementation need not import torch.
 
-    `whole`: whether every held-out token is predicted once, so that the loss is that of the text and converts to bits per byte.
+    `whole`: whether every held-out token is predicted exactly once, so that the loss converts to bits per byte.
     """
 
     whole: ClassVar[bool]
@@ -120,18 +121,18 @@ class Target(Protocol):
     def training(self, batch: dict[str, Tensor], *, seed: int, step: int, row: int) -> dict[str, Tensor]:
         """A training batch with its labels.
 
-        :param step: optimizer steps done.
-        :param row: sequences of the same step before this batch, on all processes.
+        :param step: number of completed optimizer steps.
+        :param row: number of sequences before this batch in the same step, over all processes.
         """
         ...
 
     def held_out(self, rows: Any) -> Any:
-        """The held-out sequences with their labels, always the same."""
+        """The held-out sequences with their labels, the same at every evaluation."""
         ...
 
 
 class NextToken:
-    """Every token from those before it: a causal language model."""
+    """Causal language modelling: every token is predicted from the previous ones."""
 
     whole: ClassVar[bool] = True
 
@@ -144,9 +145,9 @@ class NextToken:
 
 @dataclass(frozen=True)
 class LanguageObjective(Objective[TrainSettings]):
-    """A prepared text, and what of it is predicted.
+    """Language modelling: a prepared text and the tokens to predict.
 
-    :param tokenizer: the text's own if left out.
+    :param tokenizer: by default that of the text.
     """
 
     text: Text
@@ -205,9 +206,7 @@ class LanguageObjective(Objective[TrainSettings]):
     def judge(self, metrics: MetricsFile) -> Assessment:
         loss, floor = metrics.curve("eval_loss")[-1][1], self.text.info.unigram_loss
         stalled = loss >= floor - STALL_MARGIN
-        reason = (
-            f"held-out loss {loss:.3f} is not better than the unigram model's {floor:.3f} by {STALL_MARGIN:g} or more"
-        )
+        reason = f"held-out loss {loss:.3f} is not below the unigram baseline {floor:.3f} by {STALL_MARGIN:g} or more"
         return Assessment(
             status="stalled" if stalled else "finished",
             reason=reason if stalled else "",
@@ -217,12 +216,12 @@ class LanguageObjective(Objective[TrainSettings]):
     def _train(self, batch: int, seed: int, **share: Any) -> Any:
         """The training sequences.
 
-        :param share: of a stream, what of it this process has, see :class:`TokenStream`; left out, all.
+        :param share: this process's share of a stream, see :class:`TokenStream`; by default all of it.
         """
         if self.text.info.stream is not None:
             return self.text.streamed(seed=seed, **share)
         train = self.text.train
-        return train.select(range(len(train) // batch * batch))  # every update sees the same number of sequences
+        return train.select(range(len(train) // batch * batch))  # drops the incomplete last batch
 
 
 def _position(checkpoint: Path) -> Position:
@@ -234,7 +233,7 @@ def _position(checkpoint: Path) -> Position:
 
 
 def shared_out(rows: Dataset, multiple: int) -> Dataset:
-    """The rows with blank ones behind them, so that all processes have equally many and none is counted twice."""
+    """The rows, padded with rows without labels to the same number for every process, so that no row is counted twice."""
     missing = -len(rows) % multiple if ranks.size() > 1 else 0
     if not missing:
         return rows

@@ -1,4 +1,4 @@
-"""Low-rank adapters (LoRA, arXiv:2106.09685) on the right weights of any model, placed or stock."""
+"""Low-rank adapters (LoRA, arXiv:2106.09685) for placed and stock models."""
 
 from __future__ import annotations
 
@@ -18,35 +18,37 @@ if TYPE_CHECKING:
     from peft import LoraConfig
 
 ROUTERS = {"router", "gate"}
-"""What families call the module that chooses experts."""
+"""Names that model families use for the router of a mixture of experts."""
 
 
 def targets(model: PreTrainedModel) -> list[str]:
-    """The full names of every matrix within the layers: attention and feed-forward, before any norm on their outputs.
+    """The full names of all matrices in the attention and feed-forward of the layers.
 
-    With a norm on a projection, y = N(Wx), the adapter becomes part of W: y = N(Wx + BAx). Routers of experts, embeddings
-    and heads are left as they are; so are experts that lie in one tensor.
+    With a norm on a projection, y = N(Wx), the adapter acts before the norm: y = N(Wx + BAx). Routers, embeddings, heads, and experts
+    stored in one tensor have no adapters.
 
-    :raises SettingsError: if there is none.
+    :raises SettingsError: if the layers have no such matrix.
     """
     within = {id(module) for layer in _layers(model) for module in layer.modules()}
-    found = [
+    names = [
         name
         for name, module in model.named_modules()
         if id(module) in within and isinstance(module, nn.Linear | Conv1D) and not ROUTERS & set(name.split("."))
     ]
-    if not found:
-        raise SettingsError(f"a {model.config.model_type} has no matrix in its layers that LoRA could adapt")
-    return found
+    if not names:
+        raise SettingsError(
+            f"lora needs linear layers to adapt, and the layers of a {model.config.model_type} have none; omit --lora"
+        )
+    return names
 
 
 def lora(
     model: PreTrainedModel, settings: PostTrainingSettings, *, task: str, head: str | None = None
 ) -> LoraConfig | None:
-    """PEFT's config; `None` where all weights are trained.
+    """PEFT's config; `None` if all weights are trained.
 
     :param task: PEFT's name of the task, for example `CAUSAL_LM`.
-    :param head: a head that is trained whole, because it is new.
+    :param head: a newly initialised head, all of whose weights are trained.
     """
     if settings.lora is None:
         return None
@@ -67,10 +69,10 @@ def lora(
 
 
 def _taken_for_experts(config: LoraConfig, model: PreTrainedModel) -> list[str]:
-    """Matrices of dense layers that PEFT would drop, and adapt all experts of the other layers in their place.
+    """Matrices of dense layers that PEFT would mistake for experts, dropping them and adapting the experts of other layers instead.
 
-    It reads `gate_proj`, `up_proj` and `down_proj` of a family with experts as those of transformers 4, one for every
-    expert. Adapted as parameters they are what they are.
+    In a mixture-of-experts family, PEFT takes `gate_proj`, `up_proj` and `down_proj` for the names that transformers 4 gave to the
+    matrices of single experts. Names under `target_parameters` are not converted.
     """
     from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
 

@@ -1,4 +1,4 @@
-"""Fine-tuning, reward model and reinforcement learning as steps: from a model that was found to a result in a folder, once."""
+"""Fine-tuning, reward modelling and reinforcement learning as idempotent steps: from a source model to a result in a folder."""
 
 from __future__ import annotations
 
@@ -35,16 +35,17 @@ def finetune_step(
 ) -> PostTrainingOutcome:
     """Fine-tunes a model on completions, unless `folder` holds the result; see :class:`~mixln.training.finetune.FinetuningRun`.
 
-    :raises SettingsError: if it is no decoder; :class:`DataError` for its tokenizer or the examples; :class:`StoreError` for the folder.
+    :raises SettingsError: if the model is not a decoder; :class:`DataError` for its tokenizer or the examples; :class:`StoreError`
+        for the folder.
     """
     settings = _ready(source, settings)
     from mixln.training.finetune import FinetuningRun
 
     tokenizer = with_padding(tokenizer_of(source))
     log.info(f"examples: reading {data.data}")
-    found = completions(data, settings, tokenizer, source.config)
+    texts = completions(data, settings, tokenizer, source.config)
     training = FinetuningRun(
-        source=source, tokenizer=tokenizer, examples=found, settings=settings, folder=folder, seed=seed
+        source=source, tokenizer=tokenizer, examples=texts, settings=settings, folder=folder, seed=seed
     )
     return _once(training)
 
@@ -54,7 +55,7 @@ def reward_step(
 ) -> PostTrainingOutcome:
     """Trains a reward model on pairs, unless `folder` holds the result; see :class:`~mixln.training.reward.RewardRun`.
 
-    :raises CheckpointError: if the family has no sequence classifier; the others as :func:`finetune_step`.
+    :raises CheckpointError: if the family has no sequence classifier; otherwise as for :func:`finetune_step`.
     """
     settings = _ready(source, settings)
     from mixln.training.reward import RewardRun
@@ -62,9 +63,9 @@ def reward_step(
     check_classifier(source.config, f"model {source.name}")
     tokenizer = with_padding(tokenizer_of(source))
     log.info(f"examples: reading {data.data}")
-    found = pairs(data, settings, tokenizer, source.config)
+    texts = pairs(data, settings, tokenizer, source.config)
     training = RewardRun(
-        source=source, tokenizer=tokenizer, examples=found, settings=settings, folder=folder, seed=seed
+        source=source, tokenizer=tokenizer, examples=texts, settings=settings, folder=folder, seed=seed
     )
     return _once(training)
 
@@ -78,23 +79,23 @@ def rlhf_step(
     *,
     seed: int,
 ) -> PostTrainingOutcome:
-    """Trains a model by a reward model, unless `folder` holds the result; see :class:`~mixln.training.rlhf.RlhfRun`.
+    """Trains a model with a reward model, unless `folder` holds the result; see :class:`~mixln.training.rlhf.RlhfRun`.
 
     :param reward: the reward model.
-    :raises CheckpointError: if `reward` has no scalar head; the others as :func:`finetune_step`.
+    :raises CheckpointError: if `reward` has no scalar head; otherwise as for :func:`finetune_step`.
     """
     settings = _ready(source, settings)
     from mixln.training.reward import check_reward
     from mixln.training.rlhf import RlhfRun
 
     check_reward(reward)
-    tokenizer, judge = (with_padding(tokenizer_of(each)) for each in (source, reward))
+    tokenizer, judge = (with_padding(tokenizer_of(model)) for model in (source, reward))
     log.info(f"examples: reading {data.data}")
-    found = rlhf_pairs(data, settings, tokenizer, source.config, judge, reward.config)
+    texts = rlhf_pairs(data, settings, tokenizer, source.config, judge, reward.config)
     training = RlhfRun(
         source=source,
         tokenizer=tokenizer,
-        examples=found,
+        examples=texts,
         settings=settings,
         folder=folder,
         seed=seed,
@@ -107,13 +108,13 @@ def rlhf_step(
 def completions(
     data: ExampleSettings, settings: PostTrainingSettings, tokenizer: Any, config: PreTrainedConfig
 ) -> Examples:
-    """What fine-tuning learns from."""
+    """The completions for fine-tuning."""
     fit = rooms("completions", tokenizer, room(config))
     return examples(data, "completions", tokenizer, fit, most=_needed(settings))
 
 
 def pairs(data: ExampleSettings, settings: PostTrainingSettings, tokenizer: Any, config: PreTrainedConfig) -> Examples:
-    """What a reward model learns from."""
+    """The preference pairs for a reward model."""
     return examples(data, "pairs", tokenizer, rooms("pairs", tokenizer, room(config)), most=_needed(settings))
 
 
@@ -125,9 +126,9 @@ def rlhf_pairs(
     judge: Any,
     judge_config: PreTrainedConfig,
 ) -> Examples:
-    """What reinforcement learning takes prompts from: they leave room for a completion, in the policy and in its judge.
+    """The preference pairs whose prompts reinforcement learning uses, short enough for a completion in policy and reward model.
 
-    :raises SettingsError: if there is room for no prompt.
+    :raises SettingsError: if `new_tokens` leaves no room for a prompt.
     """
     limits = [(tokenizer, room(config)), (judge, room(judge_config))]
     if settings.new_tokens + 1 >= min(tokens for _, tokens in limits):
@@ -137,63 +138,63 @@ def rlhf_pairs(
         )
     fit = [
         need
-        for each, tokens in limits
+        for encoder, tokens in limits
         for need in (
-            ContextBudget(tokenizer=each, columns=("prompt",), tokens=tokens - settings.new_tokens),
-            *rooms("pairs", each, tokens),
+            ContextBudget(tokenizer=encoder, columns=("prompt",), tokens=tokens - settings.new_tokens),
+            *rooms("pairs", encoder, tokens),
         )
     ]
-    needed = _needed(settings)
+    needed = _needed(settings)  # completions, of which each prompt gets `generations`
     return examples(data, "pairs", tokenizer, fit, most=needed and needed // settings.generations)
 
 
 def _needed(settings: PostTrainingSettings) -> int | None:
-    """Examples that a training of so many steps sees; `None` where its steps follow from the examples."""
+    """Number of examples that `settings.steps` steps use; `None` if the number of steps depends on the examples."""
     return settings.steps and settings.steps * settings.batch_size
 
 
 def check_classifier(config: PreTrainedConfig, name: str) -> None:
-    """:raises CheckpointError: if the family has no sequence classifier, which a reward model is."""
+    """:raises CheckpointError: if transformers has no sequence classifier of the family, which a reward model requires."""
     if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
         raise CheckpointError(
-            f"{name}: transformers has no sequence classifier of the family {config.model_type!r}, which a reward model needs; "
-            "name a model of another"
+            f"{name}: transformers has no sequence classifier for the family {config.model_type!r}, which a reward model needs; "
+            "name a model of another family"
         )
 
 
 def check_possible() -> None:
-    """:raises SettingsError: if the packages of these steps are not installed, or this is one of several processes."""
+    """:raises SettingsError: if a required package is not installed, or this is one of several processes."""
     if launched()[1] > 1:
-        raise SettingsError("this trains in one process; start it without torchrun or accelerate launch")
+        raise SettingsError("post-training runs in one process; start it without torchrun or accelerate launch")
     if missing := [name for name in ("trl", "peft") if find_spec(name) is None]:
-        raise SettingsError(f'{" and ".join(missing)} must be installed for this; run pip install "mixln[tune]"')
+        raise SettingsError(f'post-training needs {" and ".join(missing)}; run pip install "mixln[tune]"')
 
 
 def _ready(source: Source, settings: T) -> T:
-    """The settings with nothing left to this machine's choice, of a model that can be trained here."""
+    """The settings with the precision resolved for this machine, after checking that the model can be trained here."""
     check_possible()
     if source.task != "causal-lm":
-        raise SettingsError(f"model {source.name} is no decoder with a language-model head; name one that is")
+        raise SettingsError(f"model {source.name} is not a decoder with a language-modelling head; name one that is")
     ranks.check_one_gpu()
     return replace(settings, precision=resolve(settings.precision))
 
 
 def _once(training: PostTrainingRun[Any]) -> PostTrainingOutcome:
-    """Trains, unless the folder holds the result."""
-    _tell(training.examples)
+    """Trains, or returns the result that the folder already holds."""
+    _log_counts(training.examples)
     work = partial(run, training)
-    result, was_there = RunFolder(training.folder, TUNING_RUN).once(training.asked(), work, training.leaves)
-    if was_there:
-        remedy = "" if result.status == "finished" else "; to try again, change a setting and --out"
-        log.info(f"this has been done already: nothing to train{remedy}")
-    clear(training.folder / CHECKPOINTS)  # there is nothing to go on with any more
+    result, existed = RunFolder(training.folder, TUNING_RUN).once(training.asked(), work, training.leaves)
+    if existed:
+        remedy = "" if result.status == "finished" else "; to train again, change a setting and --out"
+        log.info(f"already complete: nothing to train{remedy}")
+    clear(training.folder / CHECKPOINTS)  # the result is final; nothing resumes from them
     return result
 
 
-def _tell(found: Examples) -> None:
-    parts = [f"{len(found.train):,} to learn from", f"{len(found.held_out):,} held out"]
-    if found.too_long:
-        parts.append(f"{found.too_long:,} passed over: they are longer than the model's context")
-    if found.removed:
-        parts.append(f"{found.removed:,} of the whole set left out: the evaluation asks them")
-    log.info(f"examples: {found.description}; {'; '.join(parts)}")
+def _log_counts(texts: Examples) -> None:
+    parts = [f"{len(texts.train):,} for training", f"{len(texts.held_out):,} held out"]
+    if texts.too_long:
+        parts.append(f"{texts.too_long:,} skipped: longer than the model's context")
+    if texts.removed:
+        parts.append(f"{texts.removed:,} removed from the complete set: they are evaluation questions")
+    log.info(f"examples: {texts.description}; {'; '.join(parts)}")

@@ -1,4 +1,4 @@
-"""What fine-tuning, reward models and reinforcement learning share: one folder with metrics, checkpoints, the model and a result."""
+"""The common part of fine-tuning, reward modelling and RL: a folder with metrics, checkpoints, the model and the result."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ TUNING_RUN = RunKind(
     result=Schema(kind="tuning-result", file="tuning-result.json", record=PostTrainingOutcome, former="result.json"),
 )
 MODEL, ADAPTER, CHECKPOINTS = "model", "adapter", "checkpoints"
-"""Folders of a training: the model that came out of it, the adapter before it was merged, and where it can go on."""
+"""Subfolders of a training: the trained model, the unmerged adapter, and the checkpoints for resuming."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PostTrainingRun(TrainingRun[FairTrainer, PostTrainingOutcome], Generic[S]):
-    """A training of a model that exists: what fine-tuning, reward models and reinforcement learning have in common.
+    """Post-training of an existing model: the base of fine-tuning, reward modelling and reinforcement learning.
 
-    :param source: the model, a causal language model.
-    :param tokenizer: the model's, with a token to pad with.
-    :param folder: where everything of this training lies; the model that comes out of it in `model`.
-    :param seed: decides the order of the examples, new weights, and what is sampled.
+    :param source: a causal language model.
+    :param tokenizer: the model's, with a padding token.
+    :param folder: folder of this training; the trained model is written to its subfolder `model`.
+    :param seed: determines the order of the examples, the values of new weights, and sampling.
     :param checkpoint_seconds: time between two checkpoints, seconds.
     """
 
@@ -61,7 +61,7 @@ class PostTrainingRun(TrainingRun[FairTrainer, PostTrainingOutcome], Generic[S])
     checkpoint_seconds: float = 60.0
 
     def asked(self) -> dict[str, Any]:
-        """Everything that its outcome depends on, to tell it from another in the same folder."""
+        """Everything that the outcome depends on, to detect another request in the same folder."""
         return {
             "kind": self.kind,
             "settings": to_json(self.settings),
@@ -71,21 +71,21 @@ class PostTrainingRun(TrainingRun[FairTrainer, PostTrainingOutcome], Generic[S])
         }
 
     def leaves(self, result: PostTrainingOutcome) -> tuple[str, ...]:
-        """Names of what belongs to its result, for :meth:`~mixln.runs.folder.RunFolder.once`."""
+        """Names of the files and folders of the result, for :meth:`~mixln.runs.folder.RunFolder.once`."""
         models = () if result.status == "diverged" else (MODEL, *([ADAPTER] if self.settings.lora else []))
         return (f"{CHECKPOINTS}/{METRICS}", *models)
 
     @abstractmethod
     def steps(self) -> int:
-        """Optimizer steps."""
+        """Number of optimizer steps."""
 
     @property
     def tokens_per_step(self) -> float:
-        """Tokens of one optimizer step, about; 0 where that is not known."""
+        """Approximate tokens per optimizer step; 0 if unknown."""
         return 0.0
 
     def begin(self) -> None:
-        """Writes the tokenizer once: one that cannot be written shows before the training, not after it."""
+        """Writes the tokenizer to a temporary folder, so that one that cannot be saved fails before the training, not after it."""
         with quiet(), TemporaryDirectory() as trial:
             write_companion(self.tokenizer, Path(trial), origin=self.source.path, config=self.source.config)
 
@@ -107,13 +107,13 @@ class PostTrainingRun(TrainingRun[FairTrainer, PostTrainingOutcome], Generic[S])
         return [ProgressLog()]
 
     def save(self, trainer: FairTrainer) -> None:
-        """Writes the adapter, if there is one, and the whole model."""
+        """Writes the adapter, if there is one, and the complete model."""
         model: Any = trainer.accelerator.unwrap_model(trainer.model)
         with quiet():
             if not isinstance(model, PreTrainedModel):
                 with final_folder(self.folder / ADAPTER) as target:
                     model.save_pretrained(target)
-                    (target / "README.md").unlink(missing_ok=True)  # PEFT's, a form to fill in
+                    (target / "README.md").unlink(missing_ok=True)  # PEFT's template of a model card
                 model = model.merge_and_unload()
             with final_folder(self.folder / MODEL) as target:
                 model.save_pretrained(target)
@@ -139,14 +139,14 @@ class PostTrainingRun(TrainingRun[FairTrainer, PostTrainingOutcome], Generic[S])
 
 
 def room(model_config: Any) -> int:
-    """Tokens that a sequence may have."""
+    """Maximum sequence length, tokens; 2³¹ if the model has no limit."""
     return positions(model_config) or 2**31
 
 
 def with_padding(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """The tokenizer with a token to pad with, its end of text if it has none of its own.
+    """The tokenizer with a padding token: the end-of-text token if it has none.
 
-    :raises DataError: if it has no end of text, which an answer must learn to end with.
+    :raises DataError: if it has no end-of-text token, with which every trained completion ends.
     """
     if tokenizer.eos_token is None:
         raise DataError(
@@ -158,27 +158,27 @@ def with_padding(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
 
 
 def share(right: float, count: int) -> dict[str, float]:
-    """A share of `count` with its standard error, as an evaluation's `accuracy`."""
+    """The accuracy `right / count` with its binomial standard error √(p(1 − p)/n)."""
     value = right / count
     return {"accuracy": value, "accuracy_error": math.sqrt(value * (1 - value) / count)}
 
 
 def mean(name: str, values: torch.Tensor) -> dict[str, float]:
-    """The mean of values (N,) with its standard error, by its name."""
+    """The mean of values (N,) with its standard error, under `name` and `name_error`."""
     error = values.std().item() / math.sqrt(len(values)) if len(values) > 1 else 0.0
     return {name: values.mean().item(), f"{name}_error": error}
 
 
 def _figures(row: dict[str, Any]) -> dict[str, ValueWithError]:
-    found = {name.removeprefix("eval_"): value for name, value in row.items() if name.startswith("eval_")}
+    figures = {name.removeprefix("eval_"): value for name, value in row.items() if name.startswith("eval_")}
     return {
-        name: ValueWithError(value=value, error=found.get(f"{name}_error"))
-        for name, value in found.items()
+        name: ValueWithError(value=value, error=figures.get(f"{name}_error"))
+        for name, value in figures.items()
         if not name.endswith("_error") and value is not None
     }
 
 
 def _curves(metrics: MetricsFile) -> dict[str, tuple[tuple[int, float], ...]]:
     names = dict.fromkeys(name for row in metrics.rows for name, value in row.items() if isinstance(value, float))
-    left_out = ("learning_rate", "tokens_per_second")
-    return {name: metrics.curve(name) for name in names if name not in left_out and not name.endswith("_error")}
+    omitted = ("learning_rate", "tokens_per_second")
+    return {name: metrics.curve(name) for name in names if name not in omitted and not name.endswith("_error")}

@@ -1,4 +1,4 @@
-"""Trains one placed model from its initial values, or resumes such a training, whatever the task."""
+"""Trains a placed model from its initial weights, or resumes such a training, for any task."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ log = logging.getLogger(__name__)
 
 
 class ScratchTrainer(FairTrainer, ResumableTrainer):
-    """Saves and loads what a training goes on from in a form that any number of processes, with DDP or FSDP2, can read."""
+    """Writes checkpoints that can be resumed with any number of processes, with DDP or FSDP2."""
 
     compiled: bool = False
-    """Whether its layers are compiled."""
+    """Whether the layers are compiled."""
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         if output_dir is not None and sharded(self.bare):
@@ -66,23 +66,24 @@ class ScratchTrainer(FairTrainer, ResumableTrainer):
     def load_state_from(self, checkpoint: Path) -> None:
         load_optimizer(self.bare, self.adamw, checkpoint)
         self.lr_scheduler.load_state_dict(torch.load(checkpoint / SCHEDULER_NAME, weights_only=True))
+        # load_optimizer restores tensors only, and LambdaLR sets the rates at its next step: after the first resumed update.
         for group, rate in zip(self.adamw.param_groups, self.lr_scheduler.get_last_lr(), strict=True):
             group["lr"] = rate
 
     @property
     def bare(self) -> PreTrainedModel:
-        """The model without what wraps it."""
+        """The model without its wrappers."""
         assert isinstance(self.model, PreTrainedModel)
         return self.model
 
     @property
     def adamw(self) -> torch.optim.Optimizer:
-        """The optimizer without what wraps it."""
+        """The optimizer without its wrapper."""
         assert isinstance(self.optimizer, AcceleratedOptimizer)
         return self.optimizer.optimizer
 
     def final(self) -> AbstractContextManager[None]:
-        """Within it, the model is what this training makes of it: for most, what it is."""
+        """Context in which the model has the weights to save: the current ones, unless a subclass averages them."""
         return nullcontext()
 
 
@@ -92,14 +93,14 @@ C = TypeVar("C", bound=ScratchSettings, covariant=True)
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainingConfig(Generic[C]):
-    """Everything that decides the numbers of one training from initial values, but for its data; and how it runs.
+    """Everything besides the data that determines the results of a training from initial weights, and how it runs.
 
     :param model: stock config.
     :param learning_rate: peak learning rate.
-    :param seed: decides the initial weights and the order of the data.
-    :param parallel: of several processes, whether each holds the whole model (DDP) or a share of it (FSDP2).
+    :param seed: determines the initial weights and the order of the data.
+    :param parallel: whether each of several processes holds the complete model (DDP) or a shard of it (FSDP2).
     :param stochastic_depth: see :func:`mixln.from_config`.
-    :param trainings: about how many trainings this process does, this one among them: they share compiled graphs.
+    :param trainings: approximate number of trainings in this process, including this one; they share compiled graphs.
     """
 
     model: PreTrainedConfig
@@ -116,9 +117,9 @@ class PretrainingConfig(Generic[C]):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerSetup(Generic[C]):
-    """What every trainer of a training from initial values is made of, whatever the data.
+    """Arguments of a trainer from initial weights, for any task.
 
-    :param parts: what every trainer here is made of.
+    :param parts: arguments common to all trainers.
     """
 
     model: PreTrainedModel
@@ -130,9 +131,9 @@ class TrainerSetup(Generic[C]):
 
 @dataclass(frozen=True, kw_only=True)
 class Assessment:
-    """How a training that did not diverge ended.
+    """Assessment of a training that did not diverge.
 
-    :param reason: why it is `stalled`; empty for `finished`.
+    :param reason: the reason for `stalled`; empty for `finished`.
     :param figures: see :class:`~mixln.runs.outcome.Outcome`.
     """
 
@@ -143,29 +144,29 @@ class Assessment:
 
 
 class Objective(ABC, Generic[S]):
-    """Data with the trainer and the evaluation that belong to them: what differs between one task and another in a training."""
+    """The part of a training that depends on the task: data, trainer and evaluation."""
 
     head: ClassVar[str]
-    """The model's, see :func:`mixln.from_config`."""
+    """Head of the model, see :func:`mixln.from_config`."""
 
     companion: Any
-    """Saved beside the model: a tokenizer or an image processor."""
+    """The tokenizer or image processor that is saved with the model."""
 
     @abstractmethod
     def fitted(self, config: PreTrainedConfig) -> PreTrainedConfig:
-        """A copy of a stock config, with the entries that the data decide."""
+        """A copy of a stock config with the entries that depend on the data."""
 
     @abstractmethod
     def steps(self, settings: S) -> tuple[int, int]:
-        """Optimizer steps, and the tokens or images of one step."""
+        """Number of optimizer steps, and tokens or images per step."""
 
     @abstractmethod
     def beginning(self, settings: S, seed: int) -> dict[str, Tensor]:
-        """The first batch, or the part of it that one forward pass sees."""
+        """The first micro-batch of the training."""
 
     @abstractmethod
     def watched(self) -> dict[str, Any]:
-        """Held-out inputs, always the same, on which the residual stream is measured."""
+        """Held-out inputs for measuring the residual stream, the same at every measurement."""
 
     @abstractmethod
     def trainer(self, setup: TrainerSetup[S]) -> ScratchTrainer:
@@ -173,16 +174,16 @@ class Objective(ABC, Generic[S]):
 
     @abstractmethod
     def judge(self, metrics: MetricsFile) -> Assessment:
-        """Tells from its evaluations how a training that did not diverge ended."""
+        """Assesses a training that did not diverge by its evaluations."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainingRun(TrainingRun[ScratchTrainer, Outcome], Generic[S]):
-    """Trains one model from its initial values, and leaves in `folder` its metrics (`metrics.jsonl`) and its final checkpoint.
+    """Trains a model from its initial weights; writes its metrics (`metrics.jsonl`) and final checkpoint to `folder`.
 
-    Several processes that torchrun started train one model together, if all run the same.
+    Under torchrun, all processes must run this with the same arguments; they then train one model together.
 
-    :param extra: callbacks beside those that record; one may end the training.
+    :param extra: additional callbacks; one may stop the training.
     """
 
     objective: Objective[S]
@@ -212,18 +213,18 @@ class PretrainingRun(TrainingRun[ScratchTrainer, Outcome], Generic[S]):
     def trainer(self, parts: TrainerParts) -> ScratchTrainer:
         config, engine = self.config, self.config.engine
         if parts.resume is not None and ranks.first():
-            log.info(f"going on from {parts.resume}")
+            log.info(f"resuming from {parts.resume}")
         model = _model(self.objective, config)
         steps = config.trainings * self.objective.steps(config.settings)[0]
         compiled = compile_layers(model, engine.compile, device=device().type, steps=steps, sharded=sharded(model))
-        own = {"remove_unused_columns": False, "activation_checkpointing": engine.activation_checkpointing}
+        options = {"remove_unused_columns": False, "activation_checkpointing": engine.activation_checkpointing}
         trainer = self.objective.trainer(
             TrainerSetup(
                 model=model,
                 settings=config.settings,
                 engine=engine,
                 seed=config.seed,
-                parts=replace(parts, arguments=parts.arguments | own),
+                parts=replace(parts, arguments=parts.arguments | options),
             )
         )
         trainer.compiled = compiled
@@ -236,13 +237,13 @@ class PretrainingRun(TrainingRun[ScratchTrainer, Outcome], Generic[S]):
         return list(self.extra)
 
     def save(self, trainer: ScratchTrainer) -> None:
-        """Of several processes, rank 0 writes the model with its companion."""
+        """Rank 0 writes the model with its tokenizer or image processor."""
         model, companion = trainer.bare, self.objective.companion
-        whole = whole_weights(model) if sharded(model) else None
+        weights = whole_weights(model) if sharded(model) else None  # a collective: every rank must call it
         if ranks.first():
             path = self.folder / f"checkpoint-{trainer.state.global_step}"
             with trainer.final(), final_folder(path) as final:
-                model.save_pretrained(final, state_dict=whole)
+                model.save_pretrained(final, state_dict=weights)
                 write_companion(companion, final, origin=getattr(companion, "name_or_path", ""))
         ranks.wait()
 
@@ -270,10 +271,10 @@ class PretrainingRun(TrainingRun[ScratchTrainer, Outcome], Generic[S]):
 
 
 def _model(objective: Objective[S], config: PretrainingConfig[S]) -> PreTrainedModel:
-    """The model at its start, sharded if that is asked for; whatever the number of processes, its weights are the same."""
+    """The initial model, sharded if requested. Its weights do not depend on the number of processes."""
     sharing = config.parallel == "fsdp" and ranks.size() > 1
     profiled = placement_for(config.model, config.placement).profiled
-    # Whatever the config's dtype: weights and moments in bfloat16 would leave norm gains at 1.
+    # Not in the config's dtype: in bfloat16, updates of norm gains below 0.002 would round to nothing at 1.
     with torch.device("meta") if sharing and not profiled else nullcontext():
         model = build(
             objective.fitted(config.model),
@@ -291,9 +292,9 @@ def _model(objective: Objective[S], config: PretrainingConfig[S]) -> PreTrainedM
 
 
 def device() -> torch.device:
-    """Where this process trains."""
+    """The device on which this process trains."""
     from accelerate import PartialState
 
-    found = PartialState(cpu=ranks.on_processors()).device
-    assert isinstance(found, torch.device)
-    return found
+    assigned = PartialState(cpu=ranks.on_processors()).device
+    assert isinstance(assigned, torch.device)
+    return assigned

@@ -1,16 +1,16 @@
-"""Every override of what transformers keeps private: each calls a method without an underscore, which trainers define.
+"""All overrides of private methods of transformers. Each calls a public method that trainers define.
 
-Checked on transformers 5.23, trl 1.16 and accelerate 1.15; `tests/libraries/test_signatures.py` fails where a method is gone or takes other
-arguments. For none of these is there a public way:
+Checked with transformers 5.23, trl 1.16 and accelerate 1.15; `tests/libraries/test_signatures.py` fails if a method disappears or takes
+other arguments. No public API exists for any of these:
 
-    _get_output_dir, _save_checkpoint     a checkpoint is written under another name and takes its own when it is whole. `on_save` comes
-                                          too late: a process that is killed before it leaves half a checkpoint with a whole one's name
-    _save_optimizer_and_scheduler,        one form for DDP and FSDP2, that any number of processes reads. Trainer's differs between
-    _load_optimizer_and_scheduler,        them, and pickles the optimizer
+    _get_output_dir, _save_checkpoint     a checkpoint is written under a temporary name and renamed when it is complete. `on_save` is
+                                          too late: a process killed before it leaves an incomplete checkpoint under the final name
+    _save_optimizer_and_scheduler,        one format for DDP and FSDP2, readable by any number of processes. The Trainer's differs
+    _load_optimizer_and_scheduler,        between them and pickles the optimizer
     _load_from_checkpoint
-    _save_rng_state                       a stream's position belongs to the same step as the random state
-    _defer_fsdp_gradient_reduction        no argument turns it off
-    masking_utils.find_packed_sequence_   called in every forward pass without an attention mask; it reads from the device
+    _save_rng_state                       a stream's position must be of the same step as the random state
+    _defer_fsdp_gradient_reduction        no argument switches it off
+    masking_utils.find_packed_sequence_   called in every forward pass without an attention mask; it synchronizes with the device
     indices
 """
 
@@ -27,16 +27,16 @@ from transformers import Trainer, masking_utils
 
 
 class HookedTrainer(Trainer):
-    """A Trainer whose private steps call public ones."""
+    """A Trainer whose private steps call public methods."""
 
     unfinished: str
-    """Folder, within that of the training, in which a checkpoint is written before it has its name."""
+    """Subfolder of the training's folder in which a checkpoint is written before it is renamed."""
 
     def checkpoint_written(self) -> None:
-        """Called by every process when the checkpoint of this step lies in :attr:`unfinished`."""
+        """Called in every process when the checkpoint of this step is complete in :attr:`unfinished`."""
 
     def _get_output_dir(self, trial: Any) -> str:
-        return os.path.join(super()._get_output_dir(trial), self.unfinished)  # `_save_checkpoint` alone asks
+        return os.path.join(super()._get_output_dir(trial), self.unfinished)  # only `_save_checkpoint` calls this
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
@@ -44,14 +44,14 @@ class HookedTrainer(Trainer):
 
 
 class ResumableTrainer(HookedTrainer):
-    """A Trainer that saves and loads its state in a form of its own."""
+    """A Trainer with its own checkpoint format."""
 
     def save_state_in(self, checkpoint: Path) -> None:
-        """Writes optimizer and learning-rate schedule."""
+        """Writes the state of the optimizer and the learning-rate schedule."""
         raise NotImplementedError
 
     def load_state_from(self, checkpoint: Path) -> None:
-        """Reads them."""
+        """Reads the state that :meth:`save_state_in` wrote."""
         raise NotImplementedError
 
     def load_weights_from(self, checkpoint: Path) -> None:
@@ -59,7 +59,7 @@ class ResumableTrainer(HookedTrainer):
         raise NotImplementedError
 
     def random_state_saved(self, checkpoint: Path) -> None:
-        """Called by every process when its random state is in a checkpoint."""
+        """Called in every process after its random state was written to a checkpoint."""
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         self.save_state_in(Path(output_dir))
@@ -76,17 +76,19 @@ class ResumableTrainer(HookedTrainer):
         self.random_state_saved(Path(output_dir))
 
     def _defer_fsdp_gradient_reduction(self) -> Any:
-        """Defers nothing: until the last part of the batch each process would keep whole gradients."""
+        """Defers nothing: otherwise each process would keep unsharded gradients until the last micro-batch."""
         return nullcontext()
 
 
 @contextmanager
 def each_row_one_sequence() -> Iterator[None]:
-    """Within it transformers does not wait for the device to see whether a row holds several sequences, which it otherwise does in
-    every forward pass: it looks for positions that begin anew, and here the model itself counts them."""
-    look = masking_utils.find_packed_sequence_indices
+    """Context in which transformers does not search the position ids for several sequences packed into a row.
+
+    The search synchronizes with the device in every forward pass, and finds nothing if the model counts the positions itself.
+    """
+    search = masking_utils.find_packed_sequence_indices
     masking_utils.find_packed_sequence_indices = lambda position_ids: None
     try:
         yield
     finally:
-        masking_utils.find_packed_sequence_indices = look
+        masking_utils.find_packed_sequence_indices = search

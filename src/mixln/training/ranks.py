@@ -1,6 +1,6 @@
-"""The processes that train one model together, as torchrun and accelerate start them; most often there is one.
+"""The processes that train one model together, started by torchrun or accelerate; usually there is only one.
 
-A process's rank counts from 0; the one of rank 0 alone writes and speaks.
+Ranks count from 0. Only rank 0 writes files and logs.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from mixln.errors import SettingsError
 from mixln.launch import launched
 
 PATIENCE = timedelta(hours=2)
-"""How long processes wait for each other: as long as rank 0 may take to prepare the text."""
+"""Timeout of collectives; must cover the time that rank 0 takes to prepare the text while the others wait."""
 
 
 def meet() -> None:
-    """Connects the processes that were started together; alone, does nothing."""
+    """Connects the processes that were started together; does nothing in a single process."""
     if launched()[1] > 1 and not distributed.is_initialized():
         from accelerate import PartialState
 
@@ -27,7 +27,7 @@ def meet() -> None:
 
 
 def part() -> None:
-    """Ends the connection."""
+    """Disconnects from the other processes."""
     if met():
         distributed.destroy_process_group()
 
@@ -38,15 +38,15 @@ def met() -> bool:
 
 
 def on_processors() -> bool:
-    """Whether there is nothing but processors to train on."""
+    """Whether this machine has only CPUs to train on."""
     return not (torch.cuda.is_available() or torch.backends.mps.is_available())
 
 
 def check_one_gpu(*, shareable: bool = False) -> None:
-    """Several GPUs are for several processes: to one, transformers' Trainer would give a batch as many times larger.
+    """Refuses several GPUs in one process, where transformers' Trainer would multiply the batch by their number.
 
-    :param shareable: several processes can do this together.
-    :raises SettingsError: if this process was started alone and sees several.
+    :param shareable: whether several processes can run this task together.
+    :raises SettingsError: if this is a single process and several GPUs are visible.
     """
     count = torch.cuda.device_count()
     if launched()[1] == 1 and count > 1:
@@ -65,12 +65,12 @@ def size() -> int:
 
 
 def first() -> bool:
-    """Whether this is the process that writes and speaks."""
+    """Whether this is rank 0, which writes files and logs."""
     return rank() == 0
 
 
 def agreed(value: Any) -> Any:
-    """What rank 0 has for this value; every process must ask."""
+    """The value of rank 0. A collective: every process must call it."""
     if size() == 1:
         return value
     box = [value]
@@ -79,22 +79,22 @@ def agreed(value: Any) -> Any:
 
 
 def total(values: Tensor) -> Tensor:
-    """The sum over all processes, in place."""
+    """The sum over all processes, computed in place."""
     if size() > 1:
         distributed.all_reduce(values)
     return values
 
 
 def gathered(value: Tensor) -> list[Tensor]:
-    """What each process has for this value, on the processor, in the order of their ranks."""
+    """The values of all processes on the CPU, ordered by rank."""
     if size() == 1:
         return [value]
-    found: list[Any] = [None] * size()
-    distributed.all_gather_object(found, value)
-    return found
+    values: list[Any] = [None] * size()
+    distributed.all_gather_object(values, value)
+    return values
 
 
 def wait() -> None:
-    """Returns when all processes are here."""
+    """Waits until all processes have called it."""
     if size() > 1:
         distributed.barrier()

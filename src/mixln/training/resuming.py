@@ -1,4 +1,4 @@
-"""Where a training resumes, the same for all of its processes."""
+"""The checkpoint from which all processes of a training resume."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from mixln.training import ranks
 
 
 def resumption(folder: Path) -> tuple[Path | None, MetricsFile]:
-    """The checkpoint from which a training in `folder` goes on, `None` for its start, and its rows up to there.
+    """The checkpoint from which a training in `folder` resumes (`None` to start), and its metrics up to that step.
 
     See :func:`~mixln.runs.checkpoints.last_usable`. Rank 0 decides and broadcasts.
-
     """
     if ranks.first():
         checkpoint, metrics = last_usable(folder)

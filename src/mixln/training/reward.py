@@ -1,4 +1,4 @@
-"""Reward models on preference pairs, by TRL's `RewardTrainer`; and the scores that they give."""
+"""Reward models: training on preference pairs with TRL's `RewardTrainer`, loading, and scoring."""
 
 from __future__ import annotations
 
@@ -37,27 +37,27 @@ from mixln.training.settings import PostTrainingSettings
 from mixln.training.trainers import FairTrainer
 
 HEAD = "score"
-"""What transformers calls the head of a sequence classifier."""
+"""Name of the head of a sequence classifier in transformers."""
 
 
 class RewardTuner(FairTrainer, RewardTrainer):
-    """TRL's trainer of reward models, on equal terms."""
+    """TRL's `RewardTrainer` with the schedule, weight decay and evaluation of :class:`FairTrainer`."""
 
     @torch.no_grad()
     def measure(self) -> dict[str, float]:
-        """On the held-out pairs: the loss −log σ(margin), the share whose chosen answer scores higher, and the mean margin."""
+        """On the held-out pairs: the loss −log σ(margin), the accuracy (the chosen answer scores higher), and the mean margin."""
         self.model.eval()  # type: ignore[union-attr]
-        found = []
+        differences = []
         for batch in self.get_eval_dataloader():
             inputs = self._prepare_inputs(batch)
             scores = self.model(  # type: ignore[operator,misc]
                 input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
             ).logits[:, 0]
-            chosen, rejected = scores.float().cpu().chunk(2)
-            found.append(chosen - rejected)
+            chosen, rejected = scores.float().cpu().chunk(2)  # TRL's collator puts all chosen answers first
+            differences.append(chosen - rejected)
         self.model.train()  # type: ignore[union-attr]
-        margins = torch.cat(found).double()
-        right = (margins > 0).sum().item() + (margins == 0).sum().item() / 2
+        margins = torch.cat(differences).double()
+        right = (margins > 0).sum().item() + (margins == 0).sum().item() / 2  # a tie counts as half
         return {
             "loss": -F.logsigmoid(margins).mean().item(),
             **share(right, len(margins)),
@@ -67,7 +67,7 @@ class RewardTuner(FairTrainer, RewardTrainer):
 
 @dataclass(frozen=True, kw_only=True)
 class RewardRun(PostTrainingRun[PostTrainingSettings]):
-    """Trains a model with a scalar head in place of its language-model head to score chosen answers above rejected ones.
+    """Replaces the language-modelling head by a scalar head and trains it to score chosen answers above rejected ones.
 
     Its examples are of the kind `pairs`.
     """
@@ -93,9 +93,9 @@ class RewardRun(PostTrainingRun[PostTrainingSettings]):
 
 
 def with_scalar_head(source: Source, *, seed: int) -> PreTrainedModel:
-    """A causal language model's body with a new head of one output.
+    """The body of a causal language model with a new scalar head.
 
-    :raises CheckpointError: if the checkpoint cannot be loaded whole.
+    :raises CheckpointError: if the checkpoint cannot be loaded completely.
     """
     prepare(source)
     set_seed(seed)
@@ -106,9 +106,9 @@ def with_scalar_head(source: Source, *, seed: int) -> PreTrainedModel:
 
 
 def _classifier(source: Source, name: str, **changes: Any) -> tuple[Any, dict[str, Any]]:
-    """The checkpoint as a sequence classifier, and what transformers says of its loading.
+    """The checkpoint as a sequence classifier, and transformers' loading info.
 
-    :param changes: entries of its config.
+    :param changes: config entries to override.
     """
     refuse_pickle(source)
     where = stored_at(source)
@@ -128,37 +128,39 @@ def _classifier(source: Source, name: str, **changes: Any) -> tuple[Any, dict[st
             )
         except MixlnError:
             raise
-        except Exception as error:  # transformers raises many kinds for a damaged checkpoint
-            raise CheckpointError(f"{name} cannot be loaded: {first_line(error)}; mend or fetch it again") from error
+        except Exception as error:  # transformers raises many types for a corrupt checkpoint
+            raise CheckpointError(
+                f"{name} cannot be loaded: {first_line(error)}; repair or download it again"
+            ) from error
 
 
 def load_reward(source: Source, *, device: str = "cpu") -> PreTrainedModel:
     """Loads a reward model in evaluation mode.
 
-    :raises CheckpointError: if the checkpoint has no scalar head, or cannot be loaded whole.
+    :raises CheckpointError: if the checkpoint has no scalar head or is incomplete.
     """
     check_reward(source)
     model, info = _classifier(source, f"reward-model {source.name}")
     if info["missing_keys"]:
         raise CheckpointError(
-            f"reward-model {source.name} cannot be loaded whole: weight {min(info['missing_keys'])} is missing"
+            f"reward-model {source.name} is incomplete: weight {min(info['missing_keys'])} is missing; save or download it again"
         )
     return model.to(device).eval()
 
 
 def check_reward(source: Source) -> None:
-    """:raises CheckpointError: if a checkpoint was not saved with a scalar head."""
+    """:raises CheckpointError: if the checkpoint was not saved with a scalar head."""
     architecture = (source.config.architectures or [""])[0]
     if not architecture.endswith("ForSequenceClassification") or source.config.num_labels != 1:
         outputs = f" with {source.config.num_labels} outputs" if "Classification" in architecture else ""
         raise CheckpointError(
-            f"reward-model {source.name} is a {architecture or 'model without a head'}{outputs} and has no scalar head; "
+            f"reward-model {source.name} is a {architecture or 'model without a head'}{outputs}, not a model with a scalar head; "
             "train one with mixln reward"
         )
 
 
 class Scorer:
-    """What a reward model gives for texts, each with its end of text, as it was trained."""
+    """Scores of a reward model. An end-of-text token is appended to each text, as in its training."""
 
     __name__ = "reward"
 
@@ -169,21 +171,21 @@ class Scorer:
         model.config.pad_token_id = tokenizer.pad_token_id
 
     def __call__(self, prompts: Sequence[str], completions: Sequence[str], **_: Any) -> list[float]:
-        """One score a text; TRL calls it with more than it needs."""
+        """One score per text, in the signature of TRL's reward functions."""
         return self.scores([a + b for a, b in zip(prompts, completions, strict=True)]).tolist()
 
     @torch.no_grad()
     def scores(self, texts: Sequence[str]) -> Tensor:
         """:returns: (N,), float64."""
         end = str(self.tokenizer.eos_token)
-        found = []
+        scores = []
         for start in range(0, len(texts), self.batch_size):
-            chosen = [text if text.endswith(end) else text + end for text in texts[start : start + self.batch_size]]
-            inputs = self.tokenizer(chosen, return_tensors="pt", padding=True, padding_side="right").to(
+            batch = [text if text.endswith(end) else text + end for text in texts[start : start + self.batch_size]]
+            inputs = self.tokenizer(batch, return_tensors="pt", padding=True, padding_side="right").to(
                 self.model.device
             )
             logits = self.model(
                 input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
             ).logits
-            found.append(logits[:, 0].double().cpu())
-        return torch.cat(found)
+            scores.append(logits[:, 0].double().cpu())
+        return torch.cat(scores)

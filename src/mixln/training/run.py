@@ -1,4 +1,4 @@
-"""The one loop of every training: from initial values, fine-tuning, reward models and reinforcement learning."""
+"""The training loop of pre-training, fine-tuning, reward models and reinforcement learning."""
 
 from __future__ import annotations
 
@@ -26,12 +26,13 @@ T = TypeVar("T", bound=FairTrainer)
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """How long a training is, and how often it is evaluated and saved.
+    """Length of a training, and frequency of its evaluations and checkpoints.
 
-    :param folder: of its checkpoints and metrics.
+    :param folder: folder of the checkpoints and metrics.
+    :param warmup: share of the steps.
     :param steps: optimizer steps.
-    :param per_step: tokens or images of one step; 0 where that is not known.
-    :param evaluations: evenly spread, the last one at the end.
+    :param per_step: tokens or images per step; 0 if unknown.
+    :param evaluations: number of evaluations at even intervals, the last one at the last step.
     :param checkpoint_seconds: time between two checkpoints, seconds.
     """
 
@@ -48,10 +49,10 @@ class Schedule:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerParts:
-    """What every trainer here is made of, whatever the model and the data.
+    """Arguments of a trainer that depend on neither the model nor the data.
 
     :param arguments: entries of transformers' `TrainingArguments`.
-    :param resume: checkpoint from which the training resumes; `None` at its start.
+    :param resume: checkpoint to resume from; `None` at the start.
     """
 
     arguments: dict[str, Any]
@@ -62,12 +63,12 @@ class TrainerParts:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSummary:
-    """A training that ran to its end, or diverged.
+    """A training that was completed or diverged.
 
-    :param step: optimizer steps done.
-    :param diverged: why it diverged; empty if it did not.
-    :param speed: of its steps, tokens or images per second.
-    :param seconds: wall time, evaluation included; of the last part where the training was resumed.
+    :param step: number of completed optimizer steps.
+    :param diverged: the reason for divergence; empty if it did not diverge.
+    :param speed: training speed, tokens or images per second.
+    :param seconds: wall time including evaluations; of a resumed training, since it was last resumed.
     """
 
     step: int
@@ -78,24 +79,24 @@ class TrainingSummary:
 
 
 class TrainingRun(ABC, Generic[T, R]):
-    """One training with its trainer T and its result R."""
+    """A training with trainer T and result R."""
 
     patience: ClassVar[int | None] = 20
     """See :class:`~mixln.training.callbacks.Divergence`."""
     evaluates_first: ClassVar[bool] = False
-    """Whether the model is evaluated before the first step; its loss is then the start that divergence is judged by."""
+    """Whether the model is evaluated before the first step; divergence is then judged by that loss."""
 
     @abstractmethod
     def begin(self) -> None:
-        """Checks what can go wrong and settles randomness, before anything is written."""
+        """Checks the preconditions and seeds the generators, before anything is written."""
 
     @abstractmethod
     def schedule(self) -> Schedule:
-        """How long it is."""
+        """Length of the training, and frequency of its evaluations."""
 
     @abstractmethod
     def trainer(self, parts: TrainerParts) -> T:
-        """The trainer, with the model at its start and the data."""
+        """The trainer with the initial model and the data."""
 
     @abstractmethod
     def save(self, trainer: T) -> None:
@@ -106,18 +107,18 @@ class TrainingRun(ABC, Generic[T, R]):
         """The result."""
 
     def measured(self, metrics: MetricsFile) -> list[TrainerCallback]:
-        """Callbacks that record what only this kind of training records."""
+        """Additional callbacks that record metrics."""
         return []
 
     def watchers(self) -> list[TrainerCallback]:
-        """Callbacks after all others; one may end the training."""
+        """Callbacks that run after all others; one may stop the training."""
         return []
 
 
 def run(training: TrainingRun[T, R]) -> R:
-    """Trains, and leaves metrics, checkpoints and the model; an interrupted training resumes from its last checkpoint.
+    """Trains a model and writes metrics, checkpoints and the model. An interrupted training resumes from its last checkpoint.
 
-    :raises Stopped: if SIGTERM ended it before its end; it has a checkpoint then.
+    :raises Stopped: if SIGTERM or Ctrl-C stopped the training; a checkpoint has been written.
     """
     started = time.perf_counter()
     training.begin()
@@ -148,7 +149,7 @@ def run(training: TrainingRun[T, R]) -> R:
         if resume is None:
             trainer.evaluate()
         divergence.start = next((row["eval_loss"] for row in metrics.rows if "eval_loss" in row), None)
-    if ranks.rank():  # dropout of its own; rank 0 has what a process alone has
+    if ranks.rank():  # other dropout masks than rank 0, which keeps the seed of a single process
         torch.manual_seed(int(torch.randint(2**32, (ranks.rank(),))[-1]))
     with listening():
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)

@@ -1,4 +1,4 @@
-"""The learning-rate schedules: linear warm-up, then cosine; and a ramp."""
+"""Learning-rate schedules: linear warm-up with cosine decay, and an exponential ramp."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import math
 
 
 def factor(update: int, *, steps: int, warmup_steps: int, final: float) -> float:
-    """Learning rate of one update as a share of the peak.
+    """Learning rate of an update as a share of the peak.
 
     With w warm-up steps and N steps, update s = 0 … N−1 has
 
         s < w:   (s + 1) / w                                       the first is 1/w, not 0; update w − 1 is at the peak
         s ≥ w:   final + (1 − final) (1 + cos(π t)) / 2,   t = (s − w + 1) / (N − w)      the last is exactly `final`
 
-    :param update: s, optimizer updates done before this one.
+    :param update: s, number of updates before this one.
     :param final: share of the peak at the last update.
     """
     if update < warmup_steps:
@@ -23,8 +23,8 @@ def factor(update: int, *, steps: int, warmup_steps: int, final: float) -> float
 
 
 def ramp(update: int, *, steps: int, decades: float) -> float:
-    """Learning rate of one update as a share of the last: 10^(−decades) at the first, 1 at the last, the same factor between any two.
+    """Learning rate of an update as a share of the last one: a geometric sequence from 10^(−decades) to 1.
 
-    :param update: optimizer updates done before this one.
+    :param update: number of updates before this one.
     """
     return float(10 ** (-decades * (1 - update / max(1, steps - 1))))

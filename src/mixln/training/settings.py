@@ -1,4 +1,4 @@
-"""The settings of a training; nothing here needs torch."""
+"""Settings of a training. Nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from mixln.records import Partial
 from mixln.training.schedule import factor, ramp
 
 Parallel = Literal["ddp", "fsdp"]
-"""What the processes that train one model hold of it: all of it, or a share (FSDP2)."""
+"""Whether each process holds the complete model (DDP) or a shard of it (FSDP2)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,21 +37,21 @@ class OptimizerSettings(Partial):
     batch_size: Batch = 8
     """Sequences per optimizer step."""
     micro_batch_size: Batch | None = None
-    """Sequences per forward pass, to save memory: gradients are accumulated to --batch-size. Left out, all at once."""
+    """Sequences per forward pass; smaller values save memory. Gradients are accumulated to --batch-size, which is the default."""
     warmup: Share = 0.1
     """Share of the steps over which the learning rate rises linearly to its peak."""
     final_learning_rate: Share = 0.1
-    """Where the cosine ends, as a share of the peak."""
+    """Learning rate at the end of the cosine, as a share of the peak."""
     beta1: Share = 0.9
     """β₁ of AdamW."""
     beta2: Share = 0.95
     """β₂ of AdamW."""
     weight_decay: NotNegative = 0.1
-    """Decoupled weight decay, on matrices only: norm gains and biases have none."""
+    """Decoupled weight decay, applied to matrices only, not to norm gains and biases."""
     max_gradient_norm: NotNegative = 1.0
-    """Gradients are scaled down to this global L2 norm; 0 switches clipping off."""
+    """Global L2 norm to which gradients are clipped; 0 for no clipping."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the forward and backward pass; weights and optimizer stay float32. `auto`: bfloat16 on a GPU that has it and on processors
+    """dtype of the forward and backward pass; weights and optimizer stay float32. `auto`: bfloat16 on GPUs that support it and on CPUs
     with AMX, float32 elsewhere."""
 
     def __post_init__(self) -> None:
@@ -62,23 +62,23 @@ class OptimizerSettings(Partial):
             )
 
     def share(self, update: int, *, steps: int, warmup_steps: int) -> float:
-        """Learning rate of one update as a share of the peak, see :func:`~mixln.training.schedule.factor`."""
+        """Learning rate of an update as a share of the peak, see :func:`~mixln.training.schedule.factor`."""
         return factor(update, steps=steps, warmup_steps=warmup_steps, final=self.final_learning_rate)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScratchSettings(OptimizerSettings):
-    """Training from initial values, the same for every trial."""
+    """Training from initial weights, the same for every trial."""
 
     evaluations: Count = 4
-    """Evaluations on all that is held out, evenly spread, the last one at the end."""
+    """Number of evaluations on all held-out data, at even intervals; the last one is at the end."""
     weights: Literal["float32", "bfloat16"] = "float32"
-    """Number format of weights, gradients and moments. bfloat16 is for comparisons with code that does so, as the Mix-LN authors' does:
-    small steps are lost, and norm gains hardly leave 1."""
+    """dtype of weights, gradients and Adam's moments. bfloat16 is only for comparison with code that uses it, such as that of the Mix-LN
+    authors: small updates are rounded away, and norm gains hardly move from 1."""
 
     @property
     def state_bytes(self) -> int:
-        """Of a checkpoint to go on from, for each parameter: the float32 weight and two moments of AdamW."""
+        """Bytes per parameter of a checkpoint: the float32 weight and the two moments of AdamW."""
         return 12
 
 
@@ -93,30 +93,30 @@ class VisionTrainSettings(ScratchSettings):
     steps: Steps | None = None
     """Optimizer steps, instead of --epochs."""
     final_learning_rate: Share = 0.0
-    """Where the cosine ends, as a share of the peak."""
+    """Learning rate at the end of the cosine, as a share of the peak."""
     beta2: Share = 0.999
     """β₂ of AdamW."""
     weight_decay: NotNegative = 0.05
-    """Decoupled weight decay, on matrices only: norm gains and biases have none."""
+    """Decoupled weight decay, applied to matrices only, not to norm gains and biases."""
     average: Share = 0.0
-    """Decay of an exponential moving average of the weights, for example 0.9999, which is then evaluated and saved in place of
-    the weights themselves; 0: none."""
+    """Decay of an exponential moving average (EMA) of the weights, for example 0.9999; the EMA is evaluated and saved in place of
+    the weights. 0 for no EMA."""
     micro_batch_size: Batch | None = None
-    """Images per forward pass, to save memory: gradients are accumulated to --batch-size. Left out, all at once."""
+    """Images per forward pass; smaller values save memory. Gradients are accumulated to --batch-size, which is the default."""
 
     def __post_init__(self) -> None:
         check_numbers(self)
         if self.steps is not None and self.epochs != type(self).epochs:
-            raise SettingsError("steps and epochs are two ways to say the same; give only one of them")
+            raise SettingsError("steps and epochs both set the length of the training; give only one of them")
         super().__post_init__()
 
     @property
     def state_bytes(self) -> int:
-        """The same, with the average where there is one."""
+        """As above, plus the float32 EMA if there is one."""
         return super().state_bytes + 4 * bool(self.average)
 
     def total_steps(self, images: int) -> int:
-        """Optimizer steps over so many images; of a last batch that is not full, none."""
+        """Optimizer steps for this many images; an incomplete last batch is dropped."""
         return self.steps or max(1, round(self.epochs * (images // self.batch_size)))
 
 
@@ -125,13 +125,13 @@ class TrainSettings(ScratchSettings):
     """Pre-training, the same for every trial."""
 
     steps: Steps | None = None
-    """Optimizer steps. Left out, what --tokens asks for, or 300."""
+    """Optimizer steps. By default computed from --tokens, or 300."""
     tokens: Tokens | None = None
     """Training tokens, instead of --steps; rounded up to whole steps."""
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.tokens is not None:
-            raise SettingsError("steps and tokens are two ways to say the same; give only one of them")
+            raise SettingsError("steps and tokens both set the length of the training; give only one of them")
         super().__post_init__()
 
     def total_steps(self, sequence_length: int) -> int:
@@ -141,18 +141,18 @@ class TrainSettings(ScratchSettings):
         return 300 if self.steps is None else self.steps
 
     def warmup_steps(self, sequence_length: int) -> int:
-        """Optimizer steps of warm-up, rounded to the nearest."""
+        """Optimizer steps of warm-up, rounded to the nearest integer."""
         return round(self.warmup * self.total_steps(sequence_length))
 
 
 @dataclass(frozen=True, kw_only=True)
 class RampSettings(TrainSettings):
-    """A training whose learning rate rises by the same factor every step, until it breaks."""
+    """A training whose learning rate rises by the same factor at every step, until it becomes unstable."""
 
     decades: Annotated[
         float, Range(least=0, above=True, most=12, rule="must lie in (0, 12] (powers of ten)", interval=True)
     ] = 4.0
-    """From the first learning rate to the last, powers of ten."""
+    """Powers of ten between the first and the last learning rate."""
     warmup: Annotated[Share, tyro.conf.Suppress] = 0.0
     final_learning_rate: Annotated[Share, tyro.conf.Suppress] = 0.0
     evaluations: Annotated[Count, tyro.conf.Suppress] = 1
@@ -170,40 +170,40 @@ class RampSettings(TrainSettings):
         )
 
     def share(self, update: int, *, steps: int, warmup_steps: int) -> float:
-        """The same share for all learning rates, see :func:`~mixln.training.schedule.ramp`."""
+        """Learning rate of an update as a share of the last one, see :func:`~mixln.training.schedule.ramp`."""
         return ramp(update, steps=steps, decades=self.decades)
 
     def warmup_steps(self, sequence_length: int) -> int:
-        """All: nothing but a warm-up."""
+        """All steps: a ramp is warm-up only."""
         return self.total_steps(sequence_length)
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineSettings:
-    """How a pre-training runs; none of it changes what is computed, beyond rounding."""
+    """Execution of a pre-training. None of these settings changes the results beyond rounding."""
 
     activation_checkpointing: bool = False
-    """Keep only what enters each layer and compute the rest again for the backward pass: less memory, about a third more time."""
+    """Keep only the inputs of the layers and recompute the rest in the backward pass: less memory, about a third more time."""
     checkpoint_seconds: Seconds = 60.0
     """Time between two checkpoints of a trial, seconds."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """Compile the layers with torch.compile: faster steps and less memory, after some seconds of compiling. `auto`: where one process
-    has 800 steps or more to do in all its trials (2,000 on a GPU), there is a C++ compiler (triton on a GPU), and without FSDP2."""
+    """Compile the layers with torch.compile: faster steps and less memory, after some seconds of compilation. `auto`: if a process has
+    at least 800 steps in all its trials (2,000 on a GPU), a C++ compiler is available (triton on a GPU), and FSDP2 is not used."""
     data_workers: Annotated[int, Range(least=0, most=1024)] = 0
-    """Processes beside each that trains, which read a stream and share out its tokenizing."""
+    """Additional processes for each training process that read and tokenize a stream, or load and augment images."""
 
     def __post_init__(self) -> None:
         check_numbers(self)
 
     def check(self, parallel: Parallel) -> None:
-        """:raises SettingsError: if models that are held so cannot run so."""
+        """:raises SettingsError: if these settings cannot be combined with `parallel`."""
         if self.compile == "on" and parallel == "fsdp":
-            raise SettingsError("compile on goes with --parallel ddp only; leave it to --compile auto")
+            raise SettingsError("compile on requires --parallel ddp; use --compile auto")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PostTrainingSettings(OptimizerSettings):
-    """Training of a model that exists, on examples."""
+    """Training of an existing model on examples."""
 
     epochs: Epochs = 1.0
     """Passes over the examples."""
@@ -218,14 +218,14 @@ class PostTrainingSettings(OptimizerSettings):
     beta2: Share = 0.999
     """β₂ of AdamW."""
     weight_decay: NotNegative = 0.0
-    """Decoupled weight decay, on matrices only."""
+    """Decoupled weight decay, applied to matrices only."""
     evaluations: Count = 4
-    """Evaluations on the held-out examples, evenly spread, the last one at the end; there is one at the start too."""
+    """Number of evaluations on the held-out examples, at even intervals, the last one at the end; one more precedes the training."""
     lora: Rank | None = None
     """Rank of LoRA adapters on the matrices of attention and feed-forward, merged into the model at the end.
-    Left out, all weights are trained."""
+    By default, all weights are trained."""
     lora_alpha: Rank | None = None
-    """The adapters are scaled by α/rank. Left out, α is twice the rank."""
+    """α of LoRA: adapters are scaled by α/rank. Twice the rank by default."""
 
     def __post_init__(self) -> None:
         check_numbers(self)
@@ -234,7 +234,7 @@ class PostTrainingSettings(OptimizerSettings):
         super().__post_init__()
 
     def total_steps(self, examples: int) -> int:
-        """Optimizer steps over so many examples; of a last batch that is not full, none."""
+        """Optimizer steps for this many examples; an incomplete last batch is dropped."""
         return self.steps or max(1, int(self.epochs * examples) // self.batch_size)
 
 
@@ -249,13 +249,13 @@ class RlhfSettings(PostTrainingSettings):
     learning_rate: Positive = 1e-5
     """Peak learning rate."""
     generations: Annotated[int, Range(least=2, most=10**6)] = 4
-    """Completions sampled of each prompt."""
+    """Completions sampled for each prompt."""
     new_tokens: Annotated[int, Range(least=1, most=10**7)] = 32
-    """Most tokens of a completion."""
+    """Maximum number of tokens in a completion."""
     temperature: Positive = 1.0
-    """Of the sampling."""
+    """Sampling temperature."""
     beta: NotNegative = 0.05
-    """Weight of the KL divergence from the model that the training starts from."""
+    """Weight of the KL divergence from the initial model."""
 
     def __post_init__(self) -> None:
         check_numbers(self)

@@ -1,10 +1,10 @@
-"""A model's parameters, gradients and optimizer spread over processes by FSDP2, and training states that any number of them reads.
+"""Sharding of parameters, gradients and optimizer states by FSDP2, and checkpoints that any number of processes can read.
 
-state of a checkpoint
-    *.safetensors             the weights, whole or in the pieces that each process had
+Files of a checkpoint:
+    *.safetensors             the weights, complete or one shard per process
     optimizer/*.safetensors   AdamW's moments, under the names of their parameters
 
-torch's distributed checkpoints put them together again, whatever wrote them: one process or many, with FSDP2 or DDP.
+torch's distributed checkpointing reshards them on loading, so that the number of processes and FSDP2 or DDP may change.
 """
 
 from __future__ import annotations
@@ -37,21 +37,20 @@ from mixln.training import ranks
 OPTIMIZER = "optimizer"
 FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
 STATE = "state."
-"""What the names of the optimizer's tensors begin with; the others are its settings."""
+"""Prefix of the names of the optimizer's tensors; other entries are its settings."""
 
 
 def shard(model: PreTrainedModel, device: torch.device, *, bfloat16: bool, mesh: DeviceMesh | None = None) -> None:
-    """Shards a model over all processes: each layer is a unit, and within it the matrices of its attention and of its feed-forward
-    are (arXiv:2304.11277).
+    """Shards a model over all processes (FSDP, arXiv:2304.11277). Each layer is a unit, as are its attention and feed-forward matrices.
 
-    One that is on the meta device is only now given memory, a share in each process, and its initial values, which are those
-    that it has without sharding. All processes must have the same state of torch's random generator.
+    For a model on the meta device, each process allocates its shard here and initializes it with the same values as without sharding.
+    All processes must have the same state of torch's random generator.
 
-    :param bfloat16: gather what autocast casts to it in attention and feed-forward in this format: else it would keep such a copy
-        of all of them. Norms, those inside them too, experts, embeddings and the residual stream stay float32, as without sharding.
-    :param mesh: the devices that share; all processes, if left out.
+    :param bfloat16: gather the weights that autocast casts in bfloat16, because autocast would cache a cast copy of all of them.
+        Norms (also within sublayers), experts, embeddings and the residual stream stay float32, as without sharding.
+    :param mesh: the devices; by default all processes.
     """
-    halved = MixedPrecisionPolicy(
+    mixed = MixedPrecisionPolicy(
         param_dtype=torch.bfloat16 if bfloat16 else None, reduce_dtype=torch.float32, cast_forward_inputs=False
     )
     for layer in placed_layers(model):
@@ -60,12 +59,12 @@ def shard(model: PreTrainedModel, device: torch.device, *, bfloat16: bool, mesh:
             fully_shard(module, mesh=mesh)
         fully_shard(layer, mesh=mesh, ignored_params=matrices)
         for function in layer.functions:
-            fully_shard(function, mesh=mesh, mp_policy=halved, ignored_params=set(function.parameters()) - matrices)
+            fully_shard(function, mesh=mesh, mp_policy=mixed, ignored_params=set(function.parameters()) - matrices)
     embedding: Any = model.get_input_embeddings()
     if not model.all_tied_weights_keys:
         fully_shard(embedding, mesh=mesh)
     fully_shard(model, mesh=mesh)
-    # As transformers marks a model that it sharded itself: its Trainer then neither wraps nor shards it again.
+    # The flags of a model that transformers sharded, so that its Trainer neither wraps nor shards it again.
     model._is_distributed_loading_by_transformers = model._is_fsdp_managed_module = True  # type: ignore[assignment]
     if model.device.type == "meta":
         model.to_empty(device=device)
@@ -74,11 +73,11 @@ def shard(model: PreTrainedModel, device: torch.device, *, bfloat16: bool, mesh:
 
 
 def _cast(function: nn.Module) -> Iterator[nn.Parameter]:
-    """What autocast casts: matrices and their biases; not the vectors of norms, nor what holds the matrices of all experts."""
+    """The parameters that autocast casts: matrices and their biases, but neither norm gains (1-D) nor stacked experts (3-D)."""
     for module in function.modules():
-        own = list(module.parameters(recurse=False))
-        if any(parameter.ndim == 2 for parameter in own):
-            yield from own
+        parameters = list(module.parameters(recurse=False))
+        if any(parameter.ndim == 2 for parameter in parameters):
+            yield from parameters
 
 
 def sharded(model: nn.Module) -> bool:
@@ -86,22 +85,22 @@ def sharded(model: nn.Module) -> bool:
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
-    """The parameters by name, tied ones once; of a sharded model, the share of this process."""
+    """The parameters by name, tied ones once; for a sharded model, the shard of this process."""
     return _once(model, get_model_state_dict(model))
 
 
 def whole_weights(model: nn.Module) -> dict[str, Tensor]:
-    """All parameters of a sharded model, tied ones once, in rank 0's memory; empty elsewhere."""
+    """All parameters of a sharded model, tied ones once, in the CPU memory of rank 0; empty on other ranks. A collective."""
     return _once(model, get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True)))
 
 
-def _once(model: nn.Module, found: dict[str, Any]) -> dict[str, Tensor]:
-    names = {name for name, _ in model.named_parameters()}  # where a tied one is listed once
-    return {name: value for name, value in found.items() if name in names}
+def _once(model: nn.Module, state: dict[str, Any]) -> dict[str, Tensor]:
+    names = {name for name, _ in model.named_parameters()}  # lists a tied parameter once
+    return {name: value for name, value in state.items() if name in names}
 
 
 def save_weights(model: PreTrainedModel, folder: Path) -> None:
-    """Writes the share of every process, with the config."""
+    """Writes the config and the shard of every process. A collective."""
     if ranks.first():
         folder.mkdir(parents=True, exist_ok=True)
         model.config.save_pretrained(folder)
@@ -110,20 +109,20 @@ def save_weights(model: PreTrainedModel, folder: Path) -> None:
 
 
 def load_weights(model: nn.Module, folder: Path) -> None:
-    """Reads weights into the parameters of a model, sharded or not, whole or in pieces on the disk."""
+    """Reads weights, stored complete or in shards, into the parameters of a model, sharded or not."""
     _load(weights(model), folder, former_names(model))
 
 
 def save_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path) -> None:
-    """Writes the optimizer's tensors, each process its share."""
-    found: dict[str, Any] = get_optimizer_state_dict(model, optimizer, options=FLAT)
-    _save({name: value for name, value in found.items() if name.startswith(STATE)}, folder / OPTIMIZER)
+    """Writes the optimizer's tensors, each process its shard. A collective."""
+    state: dict[str, Any] = get_optimizer_state_dict(model, optimizer, options=FLAT)
+    _save({name: value for name, value in state.items() if name.startswith(STATE)}, folder / OPTIMIZER)
 
 
 def load_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path) -> None:
-    """Reads what :func:`save_optimizer` wrote; settings, as the learning rate, stay as they are."""
-    found: dict[str, Any] = get_optimizer_state_dict(model, optimizer, options=FLAT)
-    tensors = {name: value for name, value in found.items() if name.startswith(STATE)}
+    """Reads the tensors that :func:`save_optimizer` wrote; settings such as the learning rate keep their values."""
+    state: dict[str, Any] = get_optimizer_state_dict(model, optimizer, options=FLAT)
+    tensors = {name: value for name, value in state.items() if name.startswith(STATE)}
     former = {
         name: name.replace(f"{STATE}{new}.", f"{STATE}{old}.")
         for new, old in former_names(model).items()
@@ -131,31 +130,31 @@ def load_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, folder: P
         if name.startswith(f"{STATE}{new}.")
     }
     _load(tensors, folder / OPTIMIZER, former)
-    set_optimizer_state_dict(model, optimizer, {**found, **tensors}, options=FLAT)
+    set_optimizer_state_dict(model, optimizer, {**state, **tensors}, options=FLAT)
 
 
 def _save(tensors: dict[str, Tensor], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
-    with _alone() as no_dist:
+    with _single_process() as no_dist:
         save(tensors, storage_writer=writer, no_dist=no_dist)
 
 
 def _load(tensors: dict[str, Tensor], folder: Path, former: dict[str, str]) -> None:
     """Reads in place.
 
-    :param former: name of a tensor → its name in files that an earlier mixln wrote.
+    :param former: name of a tensor → its name in files of an earlier version of mixln.
     """
     reader = HuggingFaceStorageReader(str(folder))
     stored = reader.read_metadata().state_dict_metadata
     named = {name if name in stored else former.get(name, name): tensor for name, tensor in tensors.items()}
-    with _alone() as no_dist:
+    with _single_process() as no_dist:
         load(named, storage_reader=reader, no_dist=no_dist)
 
 
 @contextmanager
-def _alone() -> Iterator[bool]:
-    """Whether there is but one process, of which torch would warn."""
+def _single_process() -> Iterator[bool]:
+    """Yields whether there is only one process, and suppresses torch's warning about it."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
         yield ranks.size() == 1

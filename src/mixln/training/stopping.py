@@ -1,4 +1,4 @@
-"""SIGTERM, by which a preemptible machine says that it goes, and Ctrl-C: the training is saved at its next record and ended."""
+"""SIGTERM, sent when a machine is preempted, and Ctrl-C: the training writes a checkpoint at its next logged step and stops."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mixln.errors import Stopped
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _asked: int | None = None
-"""The signal that was sent."""
+"""The signal that was received; `None` if there was none."""
 
 
 def asked() -> bool:
@@ -22,23 +22,24 @@ def asked() -> bool:
 
 
 def stopped(*late: str) -> Stopped:
-    """What to raise when all is saved.
+    """The exception to raise after the checkpoint was written.
 
-    :param late: what was not, in words.
+    :param late: descriptions of what was not saved.
     """
     return Stopped(_asked or signal.SIGTERM, *late)
 
 
 def listen() -> None:
-    """From now on SIGTERM is only taken note of, and Ctrl-C nothing: in a worker, which its driver ends."""
+    """For a worker: SIGTERM is recorded from now on, and Ctrl-C is ignored, because the driver stops its workers."""
     signal.signal(signal.SIGTERM, _note)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager
 def listening() -> Iterator[None]:
-    """Within it both are only taken note of; a second Ctrl-C interrupts. In a thread that is not the main one it changes nothing."""
+    """Context in which both signals are recorded; a second Ctrl-C interrupts. Has no effect outside the main thread."""
     global _asked
+    # Python allows signal handlers only in the main thread; a worker that called `listen` keeps its handlers.
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is _note:
         yield
         return
@@ -56,5 +57,6 @@ def _note(number: int, _: Any) -> None:
     if number == signal.SIGINT:
         if _asked is not None:
             raise KeyboardInterrupt
-        os.write(2, b"saving at the next record; Ctrl-C once more ends it at once\n")
+        # os.write is safe in a signal handler; print and logging are not.
+        os.write(2, b"saving at the next logged step; press Ctrl-C again to stop at once\n")
     _asked = number

@@ -1,4 +1,4 @@
-"""What every trainer here shares, transformers' own and TRL's alike: the schedule, the decay, and exact evaluation."""
+"""The common base of all trainers, transformers' and TRL's: schedule, weight decay, checkpoints and exact evaluation."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from mixln.training.private_methods import HookedTrainer
 from mixln.training.settings import OptimizerSettings
 
 RECORDS, LONGEST = 100, 10
-"""Rows of the training loss that one training logs, at least about; and the most steps between two, at which it can be stopped."""
+"""Target for the number of logged losses, and upper limit on the steps between two. A training can stop only at a logged step."""
 
 
 class FairTrainer(HookedTrainer):
-    """A schedule whose first update is not lost, decay on matrices only, and evaluation that weighs every token the same.
+    """A schedule whose first update is not 0, weight decay on matrices only, and evaluation with equal weight for every token.
 
-    TRL's trainers are transformers' `Trainer` too: it stands in front of them.
+    A mix-in for transformers' `Trainer` and TRL's subclasses of it; it must precede them in the bases.
     """
 
     unfinished = UNFINISHED
@@ -52,48 +52,49 @@ class FairTrainer(HookedTrainer):
         return self.lr_scheduler  # type: ignore[return-value]
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
-        """Matrices; neither norm gains nor biases."""
+        """The names of the matrices, without norm gains and biases."""
         return [name for name, parameter in model.named_parameters() if parameter.ndim >= 2]
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
-        """Writes none: TRL's would name paths of this machine and say nothing of the placement."""
+        """Writes no model card: TRL's would contain local paths and omit the placement."""
 
     def checkpoint_written(self) -> None:
-        """Gives the checkpoint its name: one that bears it is whole."""
-        ranks.wait()
+        """Renames a complete checkpoint to its final name, so that a folder with this name is never incomplete."""
+        ranks.wait()  # until every process has written its shard
         if self.args.should_save:
             folder = Path(self.args.output_dir or ".")
             unfinished = folder / UNFINISHED / f"checkpoint-{self.state.global_step}"
-            (unfinished / TRAINING_ARGS_NAME).unlink(missing_ok=True)  # a pickle that nothing here reads
+            (unfinished / TRAINING_ARGS_NAME).unlink(missing_ok=True)  # a pickle that mixln does not read
             publish(unfinished, folder)
         ranks.wait()
 
     def measure(self) -> dict[str, float]:
-        """What an evaluation finds: the token-weighted held-out loss, nats per token. Where a figure has a standard error, it is
-        called after it, with `_error`."""
+        """The figures of an evaluation; here the token-weighted held-out loss, nats per token. The standard error of a figure has its
+        name with the suffix `_error`."""
         batches = (self._prepare_inputs(batch) for batch in self.get_eval_dataloader())
         return {"loss": evaluate(self.model, batches).loss}  # type: ignore[arg-type]
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """What :meth:`measure` finds, as `eval_loss` and so on."""
-        with eagerly(self.model), self.accelerator.autocast():  # type: ignore[arg-type] # before the training the model is not wrapped in it yet
+        """The figures of :meth:`measure`, named `eval_loss` and so on; `eval_dataset` and `ignore_keys` have no effect."""
+        # The model is not wrapped in autocast before the training.
+        with eagerly(self.model), self.accelerator.autocast():  # type: ignore[arg-type]
             metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.measure().items()}
-        Trainer.log(self, metrics)  # TRL's would add what it has gathered of the training since its last row
+        Trainer.log(self, metrics)  # TRL's `log` would add its training metrics since the last row
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
 
 def per_process(settings: OptimizerSettings, processes: int) -> int:
-    """Sequences of one forward pass of one process: `micro_batch_size`, or its whole share of the batch.
+    """Sequences per forward pass of one process: `micro_batch_size`, or by default its complete share of the batch.
 
-    :raises SettingsError: if the batch cannot be shared out evenly.
+    :raises SettingsError: if the batch cannot be divided evenly over the processes.
     """
     micro = settings.micro_batch_size or max(1, settings.batch_size // processes)
     if settings.batch_size % (micro * processes):
         raise SettingsError(
-            f"batch-size must be a multiple of {micro * processes}, {processes} processes with {micro} sequences a pass, "
+            f"batch-size must be a multiple of {micro * processes} ({processes} processes with {micro} sequences per pass), "
             f"got {settings.batch_size}"
         )
     return micro
@@ -102,13 +103,13 @@ def per_process(settings: OptimizerSettings, processes: int) -> int:
 def arguments(
     settings: OptimizerSettings, *, steps: int, learning_rate: float, seed: int, folder: Path
 ) -> dict[str, Any]:
-    """The arguments that every trainer here is given. The batch is that of all processes together.
+    """The `TrainingArguments` common to all trainers. The batch size is that of all processes together.
 
-    :param folder: where its checkpoints lie.
-    :raises SettingsError: if the batch cannot be shared out over the processes.
+    :param folder: folder of the checkpoints.
+    :raises SettingsError: if the batch cannot be divided evenly over the processes.
     """
     micro = per_process(settings, ranks.size())
-    # From accelerate launch; transformers would heed it where `bf16` is False.
+    # Set by accelerate launch; transformers would read it if `bf16` is False, and override the setting.
     os.environ.pop("ACCELERATE_MIXED_PRECISION", None)
     return {
         "output_dir": str(folder),
@@ -129,8 +130,8 @@ def arguments(
         "data_seed": seed,
         "logging_steps": min(max(1, steps // RECORDS), LONGEST),
         "logging_first_step": True,
-        "logging_nan_inf_filter": False,
-        "eval_strategy": "no",
+        "logging_nan_inf_filter": False,  # a loss that is not finite must reach Divergence
+        "eval_strategy": "no",  # the callbacks Evaluations and Checkpoints decide
         "save_strategy": "no",
         "dataloader_pin_memory": torch.cuda.is_available(),
         "disable_tqdm": True,

@@ -84,7 +84,7 @@ def driver(settings) -> None:
 
 def test_what_no_machine_of_the_cluster_has_is_one_line_and_nothing_is_written(settings_for, tmp_path):
     settings = settings_for(tmp_path / "out", execution=ExecutorSettings(executor="ray", cpus_per_trial=10_000))
-    with pytest.raises(SettingsError, match="a trial needs 10000 processors and 0 GPUs of one machine"):
+    with pytest.raises(SettingsError, match="cpus-per-trial 10000 and gpus-per-trial 0 must fit on one machine"):
         compare(settings, Recorder())
     assert not settings.out.exists()
 

@@ -325,7 +325,7 @@ def test_of_several_trainings_none_is_begun_after_one_that_was_stopped(tmp_path)
     )
     with pytest.raises(Stopped):
         first.result()
-    with pytest.raises(StoreError, match="was not begun, because the training before it failed"):
+    with pytest.raises(StoreError, match="the trial before it failed"):
         second.result()
     assert [(folder / "begun").exists() for folder in folders] == [True, False]
     workers.close(kill=True)  # nothing is under way that would have to be killed

@@ -193,7 +193,7 @@ def test_a_trial_is_diagnosed_on_hidden_tokens_and_asked_no_questions(files, don
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (("--mask-share", "0.3"), "holds another experiment: mask-share there 0.15, here 0.3"),
+        (("--mask-share", "0.3"), "holds another experiment: mask-share was 0.15, now 0.3"),
         (("--mask-share", "1"), "mask-share must lie in (0, 0.9]"),
         (("--task", "masked"), "task 'masked' is not known; did you mean"),
         (("--task", "language"), "holds another experiment"),

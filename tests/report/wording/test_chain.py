@@ -61,33 +61,35 @@ def difference(interval: Interval) -> TaskDifference:
         ),
         (
             PlacementsAtChance(subjects=(PRE, POST), chance=0.25),
-            "The mean task accuracy of Pre-LN, Post-LN is not significantly above chance level (25.0%): differences between models at "
-            "chance level say nothing about their layers.",
+            "The mean task accuracy of Pre-LN, Post-LN is not significantly above chance level (25.0%): differences between "
+            "models at "
+            "chance level are not evidence about their layers.",
         ),
         (
             IdenticalAccuracy(accuracies=((PRE, "a"), (POST, "b"))),
-            "All seeds of Pre-LN (a), Post-LN (b) have exactly the same accuracy, as models do that give the same answer to every "
-            "question: the interval over seeds has no width there and understates the error.",
+            "All seeds of Pre-LN (a), Post-LN (b) have exactly the same accuracy, which is typical of models that give the same "
+            "answer to every question; the interval over seeds then has zero width and understates the error.",
         ),
         (SingleChainSeed(), "With a single seed there is no confidence interval, and no claim can be made."),
         (
             RewardHacking(trials=(TRIAL,)),
-            "The reward of post, lr 0.001, seed 1 rose while the policy itself judged fewer held-out pairs correctly: a sign of reward "
+            "The reward of post, lr 0.001, seed 1 rose while the policy itself ranked fewer held-out pairs correctly: a sign of "
+            "reward "
             "hacking (over-optimisation of the reward model).",
         ),
         (
             SharedJudge(baseline=PRE),
-            "All placements of a seed were judged by one reward model, that of Pre-LN: rewards of different reward models are not on the "
-            "same scale. For the same reason only paired differences compare placements across seeds.",
+            "All placements of a seed were scored by the same reward model, that of Pre-LN, because rewards of different reward "
+            "models are not on the same scale. For the same reason, only paired differences are comparable across seeds.",
         ),
         (
             JudgesAtChance(judges=((0, 0.52, 0.03), (1, 0.5, 0.03))),
-            "The reward model of seed 0 (52.0 ± 3.0% correct), seed 1 (50.0 ± 3.0% correct) is not significantly above chance on held-out "
-            "pairs of chosen and rejected answers: its rewards mean little.",
+            "The reward model of seed 0 (52.0 ± 3.0% correct), seed 1 (50.0 ± 3.0% correct) is not significantly above chance "
+            "level on held-out pairs of chosen and rejected answers, so its rewards are not informative.",
         ),
         (
             StalledBefore(trials=(TRIAL,)),
-            "Stalled in the pre-training, but taken through all steps: post, lr 0.001, seed 1.",
+            "Stalled in pre-training, but trained in all later steps: post, lr 0.001, seed 1.",
         ),
         (
             RewardModelDiverged(trial=TRIAL, step=1070),
@@ -95,7 +97,7 @@ def difference(interval: Interval) -> TaskDifference:
         ),
         (
             ChainInterrupted(trial=TRIAL, interruption=Interruption(kind="pretraining", status="diverged")),
-            "Post, lr 0.001, seed 1: the pre-training diverged.",
+            "Post, lr 0.001, seed 1: pre-training diverged.",
         ),
     ],
 )
@@ -106,10 +108,10 @@ def test_each_finding_has_its_sentence(finding: Finding, text: str) -> None:
 @pytest.mark.parametrize(
     ("found", "text"),
     [
-        (Interruption(kind="pretraining", status="failed"), "the pre-training failed"),
+        (Interruption(kind="pretraining", status="failed"), "pre-training failed"),
         (
             Interruption(kind="no-reward-model", step="rlhf"),
-            "rlhf: the baseline has no reward model at this seed to judge all placements by",
+            "rlhf: the baseline has no reward model for this seed, and all placements are scored with it",
         ),
         (Interruption(kind="divergence", step="finetune", optimizer_step=1234), "finetune diverged at step 1,234"),
         (
@@ -127,6 +129,6 @@ def test_notes_are_the_sentences_of_all_findings() -> None:
     compared = chained([ended("pre", 0, {"a": 0.5}), ended("post", 0, {"a": 0.6})], tasks=("a",), limit=100)
     assert notes(compared) == tuple(map(sentence, chain_findings(compared)))
     assert (
-        "Only the first questions of each task were asked (--evaluate.limit 100): do not compare with published scores."
-        in notes(compared)
+        "Only the first 100 questions of each task were evaluated (--evaluate.limit): scores are not comparable with published "
+        "ones." in notes(compared)
     )

@@ -32,7 +32,8 @@ def drops(*every: Drops, shared: bool = True, circles: bool = False, crosses: bo
         ),
         (
             [("a", 0.01), ("b", 0.0), ("c", 2.0)],
-            " In “a” the vertical axis is linear between −0.01 and 0.01, and logarithmic beyond. In “c” the vertical axis is linear "
+            " In “a” the vertical axis is linear between −0.01 and 0.01, and logarithmic beyond. In “c” the vertical axis is "
+            "linear "
             "between −2 and 2, and logarithmic beyond.",
         ),
     ],
@@ -47,7 +48,7 @@ def test_the_caption_states_the_sign_of_harm() -> None:
     both = drops(LOSS, ACCURACY, shared=False)
     assert "Where lower P is better, above zero the layer is needed" in both
     assert "Where higher P is better, below zero the layer is needed" in both
-    assert both.endswith("The models are measured differently: do not compare heights between them.")
+    assert both.endswith("The models have different measures: do not compare bars between them.")
     assert "✕" not in both
     assert "✕: not finite." in drops(LOSS, crosses=True)
     assert "Circles: the layer's branches set to zero" in drops(LOSS, circles=True)
@@ -76,18 +77,19 @@ def test_a_depth(place: float, text: str) -> None:
 
 
 def test_the_angles_of_blocks() -> None:
-    assert diagnosis_charts.block_angle(3, 1, 0.05) == "layer 3: the stream turns by 0.050 π"
+    assert diagnosis_charts.block_angle(3, 1, 0.05) == "layer 3: angle 0.050 π"
     cell = diagnosis_charts.block_angle(2, 2, 0.2)
-    assert cell == "layers 2 to 3: the stream turns by 0.200 π"
-    assert diagnosis_charts.least_angle(cell, 2) == f"{cell}, the least of all 2"
-    assert diagnosis_charts.angular(["all"], [("a", 3)]).description.endswith("a turns it least in layer 3.")
+    assert cell == "layers 2 to 3: angle 0.200 π"
+    assert diagnosis_charts.least_angle(cell, 2) == f"{cell}, the smallest of 2"
+    assert diagnosis_charts.angular(["all"], [("a", 3)]).description.endswith("a has its smallest angle in layer 3.")
 
 
 def test_the_charts_of_a_comparison_name_its_task() -> None:
     ends = [("Pre-LN", "5.320", 0), ("Post-LN", "4.500", 1)]
     loss = comparison_charts.loss("language", ends, "7.050", diverged=False)
     assert loss.description == (
-        "Line chart of the loss against steps. Held-out loss at the end, nats per token: Pre-LN 5.320; Post-LN 4.500 / stalled; unigram "
+        "Line chart of the loss against steps. Held-out loss at the end, nats per token: Pre-LN 5.320; Post-LN 4.500 / stalled; "
+        "unigram "
         "baseline 7.050."
     )
     assert "diverged" not in loss.caption
@@ -108,7 +110,8 @@ def test_a_panel_of_profiles(steps: list[int], text: str) -> None:
 def test_the_caption_of_a_comparison() -> None:
     assert tables.comparison("language", "Pre-LN", tuned=False) == (
         "Difference: percent of perplexity against Pre-LN, paired by seed, with its 95% confidence interval; negative is better. "
-        "Perplexity and difference are over the seeds that trained, where some did. Ended: trials that finished, and how the others ended."
+        "Perplexity and difference are over the seeds that trained, if some did. Ended: trials that finished, and how the others "
+        "ended."
     )
     tuned_caption = tables.comparison("vision", "Pre-LN", tuned=True)
     assert "percentage points of accuracy against Pre-LN" in tuned_caption
@@ -131,7 +134,7 @@ def test_headings_are_full_where_they_stand_alone() -> None:
 def test_the_caption_of_scores_explains_what_there_is() -> None:
     assert tables.scores(shares=False, errors=False, chance=False, pairs=False) == ""
     assert tables.scores(shares=True, errors=False, chance=True, pairs=False) == (
-        "Accuracies in percent. Chance level: expected of a random choice."
+        "Accuracies in percent. Chance level: expected accuracy of a random choice."
     )
 
 
@@ -150,6 +153,6 @@ def test_the_notes_of_a_training() -> None:
     plain = tuned(reward=0.5)
     assert training.notes(plain) == ()
     (note,) = training.notes(dataclasses.replace(plain, after={"kl": ValueWithError(value=-0.1)}))
-    assert note.startswith("A KL divergence below zero is estimation noise")
+    assert note.startswith("A negative KL estimate is sampling noise")
     (hacking,) = training.notes(tuned(reward=2.0, accuracy=0.9))
     assert "a sign of reward hacking" in hacking

@@ -46,48 +46,59 @@ SURVIVED = [*results("pre", [5.0, 5.01, 5.02]), *results("post", [4.9, None, 4.9
     [
         (
             CLEAR,
-            "Title of mix(0.25) (mix(0.25)) has the lowest held-out perplexity, 18.4, at learning rate 0.001: −9.5% [−11.7, −7.2] against "
-            "the baseline Title of pre. The 95% interval excludes zero. On this model and this text, at this training length and learning "
+            "Title of mix(0.25) (mix(0.25)) has the lowest held-out perplexity, 18.4, at learning rate 0.001: −9.5% [−11.7, −7.2] "
+            "against "
+            "the baseline Title of pre. The 95% interval excludes zero. On this model and this text, at this training length and "
+            "learning "
             "rate, the difference is larger than the variation between seeds.",
         ),
         (
             grid(1e-3),
-            "Title of post has the lowest held-out perplexity, 16.6, each at its best learning rate: −17.9% [−19.0, −16.7] against the "
-            "baseline Title of pre. The 95% interval excludes zero. On this model and this text, at this training length, the difference "
+            "Title of post has the lowest held-out perplexity, 16.6, each at its best learning rate: −17.9% [−19.0, −16.7] "
+            "against the "
+            "baseline Title of pre. The 95% interval excludes zero. On this model and this text, at this training length, the "
+            "difference "
             "is larger than the variation between seeds.",
         ),
         (
             [*results("pre", [3.00, 3.10]), *results("post", [2.90, 3.15])],
-            "Title of post has the lowest held-out perplexity, 20.6, at learning rate 0.001: −2.5% [−62.4, +152.9] against the baseline "
+            "Title of post has the lowest held-out perplexity, 20.6, at learning rate 0.001: −2.5% [−62.4, +152.9] against the "
+            "baseline "
             "Title of pre. The 95% interval includes zero: the difference is not significant over these seeds.",
         ),
         (
             [*results("pre", [2.90, 2.91, 2.92]), *results("post", [3.00, 3.02, 3.01])],
-            "The baseline Title of pre has the lowest held-out perplexity, 18.4, at learning rate 0.001; its difference from every other "
+            "The baseline Title of pre has the lowest held-out perplexity, 18.4, at learning rate 0.001; its difference from "
+            "every other "
             "placement that trained is significant (95% interval excludes zero).",
         ),
         (
             [*results("pre", [3.0, 3.0]), *results("post", [3.0, 3.2])],
-            "The baseline Title of pre has the lowest held-out perplexity, 20.1, at learning rate 0.001, but its difference from post is "
+            "The baseline Title of pre has the lowest held-out perplexity, 20.1, at learning rate 0.001, but its difference from "
+            "post is "
             "not significant over these seeds.",
         ),
         (
             SURVIVED,
-            "The baseline Title of pre has the lowest held-out perplexity of the placements that trained at 3 of 3 seeds, 149.9, at "
+            "The baseline Title of pre has the lowest held-out perplexity of the placements that trained at 3 of 3 seeds, 149.9, "
+            "at "
             "learning rate 0.001, but its difference from post is not significant over these seeds.",
         ),
         (
             [*results("pre", [3.0, 3.1]), *results("post", [None, None])],
-            "The baseline Title of pre has the lowest held-out perplexity, 21.1, at learning rate 0.001; no other placement trained.",
+            "The baseline Title of pre has the lowest held-out perplexity, 21.1, at learning rate 0.001; no other placement "
+            "trained.",
         ),
         (
             [result("pre", 3.0), result("post", 2.0)],
-            "Title of post has the lowest held-out perplexity, 7.4, at learning rate 0.001. With a single seed there is no confidence "
+            "Title of post has the lowest held-out perplexity, 7.4, at learning rate 0.001. With a single seed there is no "
+            "confidence "
             "interval, and no claim can be made.",
         ),
         (
             [*results("pre", [3.0, None]), *results("post", [2.5, 2.6])],
-            "Title of post has the lowest held-out perplexity, 12.8, at learning rate 0.001: −39.3% (n = 1, no interval) against the "
+            "Title of post has the lowest held-out perplexity, 12.8, at learning rate 0.001: −39.3% (n = 1, no interval) against "
+            "the "
             "baseline Title of pre. Only one seed is common to both: there is no confidence interval, and no claim can be made.",
         ),
         (
@@ -129,12 +140,14 @@ def test_identical_differences_support_no_claim() -> None:
     [
         (
             [4.81, 4.80, 4.82],
-            "The runner-up, Title of lns, has perplexity 122.7: +0.7% [−3.1, +4.6] against Title of mix(0.25) (mix(0.25)), not significant "
+            "The runner-up, Title of lns, has perplexity 122.7: +0.7% [−3.1, +4.6] against Title of mix(0.25) (mix(0.25)), not "
+            "significant "
             "over these seeds.",
         ),
         (
             [4.9, 4.91, 4.92],
-            "The runner-up, Title of lns, has perplexity 135.6: +11.3% [+8.1, +14.5] against Title of mix(0.25) (mix(0.25)), significantly "
+            "The runner-up, Title of lns, has perplexity 135.6: +11.3% [+8.1, +14.5] against Title of mix(0.25) (mix(0.25)), "
+            "significantly "
             "worse.",
         ),
     ],
@@ -153,7 +166,8 @@ def test_the_runner_up(losses: list[float], text: str) -> None:
         ),
         (
             grid(1e-3),
-            "Title of post against Title of pre: −17.9% [−19.0, −16.7] in perplexity, each at its best learning rate; −25.7% [−26.7, "
+            "Title of post against Title of pre: −17.9% [−19.0, −16.7] in perplexity, each at its best learning rate; −25.7% "
+            "[−26.7, "
             "−24.6] at the common learning rate 0.001: significantly better than the baseline.",
         ),
         (
@@ -162,11 +176,13 @@ def test_the_runner_up(losses: list[float], text: str) -> None:
         ),
         (
             SURVIVED,
-            "Title of post against Title of pre: −10.0% [−15.5, −4.1] in perplexity, over the 2 of 3 seeds for which both have a value.",
+            "Title of post against Title of pre: −10.0% [−15.5, −4.1] in perplexity, over the 2 of 3 seeds for which both have a "
+            "value.",
         ),
         (
             [*results("pre", [3.0, 3.2]), result("post", 2.5), result("post", 6.2, seed=1, status="stalled")],
-            "Title of post against Title of pre: −39.3% (n = 1, no interval) in perplexity, over the 1 of 2 seeds at which both trained; "
+            "Title of post against Title of pre: −39.3% (n = 1, no interval) in perplexity, over the 1 of 2 seeds at which both "
+            "trained; "
             "Title of post stalled at 1, Title of pre at 0.",
         ),
         (
@@ -175,7 +191,8 @@ def test_the_runner_up(losses: list[float], text: str) -> None:
         ),
         (
             [*results("pre", [4.0, 4.01]), *results("post", [6.0, 6.02], status="stalled")],
-            "Title of post against Title of pre: +642.6% [+596.9, +691.3] in perplexity; Title of post stalled at every seed, so this does "
+            "Title of post against Title of pre: +642.6% [+596.9, +691.3] in perplexity; Title of post stalled at every seed, so "
+            "this does "
             "not compare two trained models.",
         ),
         (
@@ -207,7 +224,8 @@ def test_trials_that_did_not_train() -> None:
 def test_what_stalled_means_for_a_classifier() -> None:
     trials = [*classifiers("pre", [0.9, 0.9]), *classifiers("post", [0.1, 0.101], status="stalled")]
     assert said(StallRule, trials, "vision") == (
-        "Stalled: the accuracy is no better than that of always predicting the most frequent class (10.00%), or reduces its error by less "
+        "Stalled: the accuracy is no better than that of always predicting the most frequent class (10.00%), or reduces its error "
+        "by less "
         "than 2%."
     )
 
@@ -221,44 +239,46 @@ def test_nothing_trained() -> None:
 def test_the_best_of_several_was_selected() -> None:
     trials = [*results("pre", [5.0, 5.01]), *results("post", [4.8, 4.81]), *results("lns", [4.9, 4.92])]
     assert said(UncorrectedSelection, trials) == (
-        "The leader was selected among 3 placements, and the intervals are not corrected for multiple comparisons: if no placement "
-        "differed from another, the chance that at least one looked significant would exceed 5%."
+        "The leader was selected among 3 placements, and the intervals are not corrected for multiple comparisons: if all "
+        "placements were equal, the probability of at least one significant difference would exceed 5%."
     )
 
 
 def test_the_command_to_run_next_is_complete() -> None:
     assert said(SingleLearningRate, CLEAR) == (
-        "A single learning rate (0.001) does not rank placements: each has its own optimum, and the order may reverse at another. Add "
-        "some: `mixln compare --out 'runs/own words' --learning-rates 0.0003 0.001 0.003 --extend`."
+        "A single learning rate (0.001) does not rank placements: each has its own optimum, and the order may reverse at another. "
+        "Add learning rates: `mixln compare --out 'runs/own words' --learning-rates 0.0003 0.001 0.003 --extend`."
     )
     assert said(FewSeeds, CLEAR) == (
-        "3 seeds give wide intervals; add some: `mixln compare --out 'runs/own words' --seeds 0 1 2 3 4 --extend`."
+        "3 seeds give wide intervals; add seeds: `mixln compare --out 'runs/own words' --seeds 0 1 2 3 4 --extend`."
     )
     assert said(FewSeeds, [result("pre", 3.0), result("post", 2.0)]).startswith("A single seed gives no interval; add")
 
 
 def test_a_best_learning_rate_at_the_edge() -> None:
     bias = (
-        "The best learning rate was selected on the same held-out text and seeds, so every result is slightly optimistic "
-        "(selection bias)."
+        "The best learning rate was selected on the held-out text and seeds that are reported, so every result is slightly "
+        "optimistically biased."
     )
     assert said(TunedOnHeldOut, grid(1e-2)) == bias
     assert said(TunedOnHeldOut, grid(1e-3)) == (
-        f"{bias} It is at the edge of the grid for post: a wider grid may contain a better one."
+        f"{bias} That of post is at the edge of the grid: a wider grid may contain a better one."
     )
 
 
 def test_different_inits() -> None:
     trials = [*results("pre", [3.0, 3.1]), *results("hybrid*", [2.0, 2.1], init="megatron")]
     assert said(InitsDiffer, trials) == (
-        "The placements have different initialisations (megatron: hybrid*; normal: pre), as their authors recommend; part of a difference "
+        "The placements have different initialisations (megatron: hybrid*; normal: pre), as their authors recommend; part of a "
+        "difference "
         "may be due to the initialisation. Use --init to hold it fixed."
     )
 
 
 def test_the_length_of_the_training() -> None:
     assert said(LengthCaveat, CLEAR) == (
-        "Each trial was trained on 640 tokens in 10 steps. With longer training or a larger model the order may differ, as it does between "
+        "Each trial was trained on 640 tokens in 10 steps. With longer training or a larger model the order may differ, as it "
+        "does between "
         "published comparisons."
     )
     images = TrialLength(steps=300, amount=307_200, passes=2.5)

@@ -39,7 +39,7 @@ from tests.diagnostics.by_hand import (
 )
 
 EMBEDDING = drops((0.3, 0.1, 0.2, 0.4, 0.5, 0.6), measure="embedding change", unit="1 − cosine", original=0.0)
-SIMULTANEOUS = "; the 95% interval is simultaneous over all layers and blocks that were tried."
+SIMULTANEOUS = "; the 95% interval is simultaneous over all layers and blocks tried."
 
 
 def said(kind: type[Finding], measured: Drops | None, **more) -> str:
@@ -57,12 +57,14 @@ def test_sentences_stand_in_the_order_of_the_findings() -> None:
     [
         (
             drops((2, 0.5, 0.4, 0.005, 0.006, 0.1), blocks=[drop(3, 0.02, last=5)]),
-            "Layers 3 to 5 can be removed: the loss changes by +0.67% [+0.62, +0.71], from 3.000 to 3.020 nats per token (perplexity "
+            "Layers 3 to 5 can be removed: the loss changes by +0.67% [+0.62, +0.71], from 3.000 to 3.020 nats per token "
+            "(perplexity "
             "+2.0%)",
         ),
         (
             drops((2, 0.5, 0.4, 0.01, 0.3, 0.4), half=0.03),
-            "No layer can be removed with certainty for less than 1% of the loss. The cheapest is layer 4: the loss changes by +0.33% "
+            "No layer can be removed with a loss increase significantly below 1%. The cheapest is layer 4: the loss changes by "
+            "+0.33% "
             "[−1.0, +1.7], from 3.000 to 3.010 nats per token (perplexity +1.0%)",
         ),
         (
@@ -71,7 +73,8 @@ def test_sentences_stand_in_the_order_of_the_findings() -> None:
         ),
         (
             drops(FALLING, unit="nats per image"),
-            "No layer can be removed with certainty for less than 1% of the loss. The cheapest is layer 6: the loss changes by +3.3% "
+            "No layer can be removed with a loss increase significantly below 1%. The cheapest is layer 6: the loss changes by "
+            "+3.3% "
             "[+3.3, +3.4], from 3.000 to 3.100 nats per image",
         ),
     ],
@@ -89,12 +92,14 @@ def test_a_perplexity_beyond_all_bounds() -> None:
     [
         (
             drops(FALLING),
-            "Layer 1 matters most: without it the loss is 5.00 nats per token instead of 3.00; the median drop of the other layers is "
+            "Layer 1 matters most: without it the loss is 5.00 nats per token instead of 3.00; the median drop of the other "
+            "layers is "
             "+0.300.",
         ),
         (
             accuracies(),
-            "Layer 1 matters most: without it the accuracy is 2.50 instead of 0.800; the median drop of the other layers is −0.200.",
+            "Layer 1 matters most: without it the accuracy is 2.50 instead of 0.800; the median drop of the other layers is "
+            "−0.200.",
         ),
         (
             drops((2.0, 1.999, 0.4, 0.3)),
@@ -115,17 +120,20 @@ def test_what_is_needed_most(measured: Drops, text: str) -> None:
     [
         (
             FALLING,
-            "Deeper layers matter less (Spearman's ρ of drop and depth −1.00, p = 0.003; median drop 0.500 in the first half of the "
+            "Deeper layers matter less (Spearman's ρ of drop and depth −1.00, p = 0.003; median drop 0.500 in the first half of "
+            "the "
             "layers, 0.200 in the second).",
         ),
         (
             FALLING[::-1],
-            "Deeper layers matter more (Spearman's ρ of drop and depth +1.00, p = 0.003; median drop 0.200 in the first half of the "
+            "Deeper layers matter more (Spearman's ρ of drop and depth +1.00, p = 0.003; median drop 0.200 in the first half of "
+            "the "
             "layers, 0.500 in the second).",
         ),
         (
             UNORDERED,
-            "The drop has no significant trend with depth (Spearman's ρ −0.31, p = 0.564; median drop 0.400 in the first half of the "
+            "The drop has no significant trend with depth (Spearman's ρ −0.31, p = 0.564; median drop 0.400 in the first half of "
+            "the "
             "layers, 0.300 in the second).",
         ),
     ],
@@ -153,18 +161,22 @@ def test_a_measure_that_is_no_loss() -> None:
 
 
 def test_the_angles() -> None:
-    text = "The residual stream turns most in layer 6 (angular distance 0.15 π) and least in layer 1 (0.100 π)."
+    text = "The residual stream changes direction most in layer 6 (angular distance 0.15 π) and least in layer 1 (0.100 π)."
     assert said(StreamTurning, None) == text
 
 
 @pytest.mark.parametrize(
     ("estimates", "unit", "text"),
     [
-        (FALLING, "token", "10 tokens, ranks the layers usably here (Spearman's ρ with the exact drop +1.00)."),
+        (
+            FALLING,
+            "token",
+            "10 tokens, is a usable proxy for the exact drop here (Spearman's ρ between the two +1.00).",
+        ),
         (
             FALLING[::-1],
             "image",
-            "10 images, does not replace the exact drop here (Spearman's ρ with the exact drop −1.00).",
+            "10 images, is not a usable proxy for the exact drop here (Spearman's ρ between the two −1.00).",
         ),
     ],
 )
@@ -176,7 +188,7 @@ def test_the_first_order_estimate(estimates: tuple[float, ...], unit: str, text:
 def test_two_definitions_that_differ() -> None:
     measured = drops(FALLING[:2])
     zeroed = tuple(replace(each, change=each.change * 1.5) for each in measured.skipped)
-    both = "In layers 1, 2 the drop depends on whether the norms on the stream are removed with the layer: read both columns."
+    both = "In layers 1, 2 the drop depends on whether the norms on the stream are removed with the layer: compare both columns."
     assert said(DefinitionsDiffer, replace(measured, zeroed=zeroed)) == both
     assert said(DefinitionsDiffer, replace(measured, zeroed=zeroed[:1])).startswith("In layer 1 the drop")
 
@@ -186,22 +198,22 @@ def test_two_definitions_that_differ() -> None:
     [
         (
             FALLING,
-            "The layers approach an identity map with depth (Spearman's ρ −1.00, p = 0.003); layer 6 is nearest, ‖J − I‖ in a random "
-            "direction 0.10, from 8 tokens.",
+            "The layers approach an identity map with depth (Spearman's ρ −1.00, p = 0.003); layer 6 is nearest (‖J − I‖ in a "
+            "random direction 0.10, over 8 tokens).",
         ),
         (
             FALLING[::-1],
-            "The layers move away from an identity map with depth (Spearman's ρ +1.00, p = 0.003); layer 1 is nearest, ‖J − I‖ in a "
-            "random direction 0.10, from 8 tokens.",
+            "The layers move away from an identity map with depth (Spearman's ρ +1.00, p = 0.003); layer 1 is nearest (‖J − I‖ in "
+            "a random direction 0.10, over 8 tokens).",
         ),
         (
             UNORDERED,
-            "The layers' distance from an identity map has no significant trend with depth (Spearman's ρ −0.31, p = 0.564); layer 3 is "
-            "nearest, ‖J − I‖ in a random direction 0.10, from 8 tokens.",
+            "The layers' distance from an identity map has no significant trend with depth (Spearman's ρ −0.31, p = 0.564); layer "
+            "3 is nearest (‖J − I‖ in a random direction 0.10, over 8 tokens).",
         ),
         (
             (0.2, 0.1),
-            "To an identity map, layer 2 is nearest, ‖J − I‖ in a random direction 0.10, from 8 tokens.",
+            "Layer 2 is nearest to an identity map (‖J − I‖ in a random direction 0.10, over 8 tokens).",
         ),
     ],
 )
@@ -218,7 +230,7 @@ def test_what_was_not_measured() -> None:
     )
     made = diagnosis(None, gradients=broken, initial=broken, omitted=omitted)
     assert not_measured(made) == (
-        "Gradients and gates: this model has no loss on this data.",
+        "Gradients and gates: this model computes no loss on this data.",
         "Attention and feed-forward separately, zeroed branches, gradients and gates: the branches of a 'unheard-of' layer are not "
         "known; mixln.diagnostics.anatomy.FAMILIES lists the known ones.",
         "The gradients of the model as loaded are not finite in layer 2.",

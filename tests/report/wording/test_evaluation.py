@@ -14,11 +14,11 @@ from mixln.report.wording.evaluation import sentence
     [
         (
             TruncatedQuestions(model="m", task="boolq", truncated=7, questions=3270),
-            "m, boolq: 7 of 3,270 questions are longer than the context; lm-eval cuts off their beginning.",
+            "m, boolq: 7 of 3,270 questions are longer than the context; lm-eval truncates their beginning.",
         ),
         (
             LimitedQuestions(limit=1000, option="--limit"),
-            "Only the first questions of each task were asked (--limit 1,000): do not compare with published scores.",
+            "Only the first 1,000 questions of each task were evaluated (--limit): scores are not comparable with published ones.",
         ),
         (
             ModelAtChance(model="m", tasks=("boolq", "piqa")),

@@ -36,7 +36,7 @@ def test_a_text_that_is_streamed_or_repeats_itself() -> None:
     streamed = dataclasses.replace(samples.TEXT, stream={}, equal_documents=2)
     summary = dataclasses.replace(samples.usual(), text=streamed)
     assert dict(facts.comparison(summary))["text"] == (
-        "corpus.txt; streamed and 10 held-out documents, of which 2 are in the training part too"
+        "corpus.txt; streamed and 10 held-out documents, of which 2 are also in the training split"
     )
 
 
@@ -60,7 +60,7 @@ def test_the_facts_of_images() -> None:
     assert found["images"] == "digits; 1,500 training and 297 held-out images of 25 classes"
     assert found["classes"] == f"{', '.join(map(str, range(20)))} …"
     assert found["size"] == "8 × 8 pixels, 1 channels"
-    assert found["left out"] == "2 unreadable images; 1 were converted"
+    assert (found["skipped"], found["converted"]) == ("2 unreadable images", "1 image")
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,8 @@ def test_several_machines_and_none() -> None:
         (SAMPLE, "corpus.txt, 3 of its 10 held-out documents, 4,096 tokens in 32 windows of 128"),
         (
             dataclasses.replace(SAMPLE, others=7, asked=10_000, windows=1, held_out_documents=1),
-            "corpus.txt, 3 of its 1 held-out document and 7 others, 4,096 tokens in 1 window of 128, fewer than the 10,000 asked for",
+            "corpus.txt, 3 of its 1 held-out document and 7 others, 4,096 tokens in 1 window of 128, fewer than the 10,000 "
+            "requested",
         ),
         (
             dataclasses.replace(SAMPLE, from_beginning=True),

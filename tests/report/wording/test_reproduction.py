@@ -1,4 +1,4 @@
-"""The words around the outcome of a recipe."""
+"""The wording of the outcome of a recipe."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_everything_that_recipes_name_has_a_name_here() -> None:
         ),
         (
             outcome("single-seed", "single-seed", "failed"),
-            "3 orderings of the paper: 2 without seeds to estimate noise from, 1 failed.",
+            "3 orderings of the paper: 2 without an interval over seeds, 1 failed.",
         ),
         (outcome("not-measured"), "The paper claims no ordering here."),
         (outcome("held", ours=True), "The paper claims no ordering here."),
@@ -91,12 +91,13 @@ def test_the_outcome_of_one_ordering() -> None:
     [
         (
             RUN,
-            "LLaMA-130M: tiny; post, pre; learning rate 0.003; seeds 0, 1, 2; 1,300 steps of 8 × 128 tokens, 4 at a time; init as "
+            "LLaMA-130M: tiny; post, pre; learning rate 0.003; seeds 0, 1, 2; 1,300 steps of 8 × 128 tokens, micro batch 4; init "
+            "as "
             "recommended for each placement",
         ),
         (
             IMAGES,
-            "ViT: vit-tiny; pre; learning rates 0.001, 0.003; seeds 0; 1.5 epochs, 64 images a step; init megatron",
+            "ViT: vit-tiny; pre; learning rates 0.001, 0.003; seeds 0; 1.5 epochs, 64 images per step; init megatron",
         ),
     ],
 )

@@ -44,30 +44,32 @@ DIFFERENCE = Interval(mean=0.3, low=0.1, high=0.5, pairs=2)
         (
             limit(),
             None,
-            "never fell below the unigram baseline (2 of 2 stalled): either 20 steps are too few to find its stability limit, or it does "
-            "not train; increase --steps, in another --out.",
+            "never fell below the unigram baseline (2 of 2 stalled): either 20 steps are too few to find its stability limit, or "
+            "it does "
+            "not train; increase --steps, in a new --out.",
         ),
         (
             limit(trained=1),
             None,
-            "fell below the unigram baseline at only 1 of 2 seeds (2 of 2 stalled): its stability limit is unknown; increase --steps, in "
-            "another --out.",
+            "fell below the unigram baseline at only 1 of 2 seeds (2 of 2 stalled): its stability limit is unknown; increase "
+            "--steps, in a new --out.",
         ),
         (
             KNOWN,
             None,
-            "trains up to learning rate 0.052 [0.02, 0.13]; then 1 of 2 diverged, 1 of 2 worsened.",
+            "trains up to learning rate 0.052 [0.02, 0.13]; ramps: 1 of 2 diverged, 1 of 2 worsened.",
         ),
         (
             replace(KNOWN, low=0.0523, high=0.0523, censored=1, spiked=1, failures=("none", "none")),
             None,
-            "trains up to learning rate at least 0.052; then 2 of 2 still trained at the end of the ramp; the loss of 1 spiked on the way "
-            "and recovered.",
+            "trains up to learning rate at least 0.052; ramps: 2 of 2 still trained at the end of the ramp; 1 had a loss spike "
+            "below the limit and recovered.",
         ),
         (
             replace(KNOWN, ratio=Interval(mean=-0.693, low=-1.386, high=0.0, pairs=2)),
             "Pre-LN",
-            "trains up to learning rate 0.052 [0.02, 0.13]; then 1 of 2 diverged, 1 of 2 worsened; 0.5 [0.25, 1] times Pre-LN's.",
+            "trains up to learning rate 0.052 [0.02, 0.13]; ramps: 1 of 2 diverged, 1 of 2 worsened; 0.5 [0.25, 1] times "
+            "Pre-LN's.",
         ),
     ],
 )
@@ -82,13 +84,13 @@ def test_a_stability_limit(found: LearningRateLimit, baseline: str | None, text:
     [
         (
             RampEndedFirst(),
-            "Where a ramp ended before training broke, the limit is a lower bound, and ratios with it are unreliable; raise --highest, in "
-            "another --out.",
+            "Where a ramp ended before training became unstable, the limit is a lower bound and ratios with it are unreliable; "
+            "raise --highest, in a new --out.",
         ),
         (
             RampCaveat(steps=1500),
-            "A ramp of 1,500 steps is short, and warms up by itself: a full training at a constant learning rate may break earlier or "
-            "later. The ramp orders placements, and bounds the learning rates worth trying.",
+            "A ramp of 1,500 steps is short and acts as its own warmup: a full training at a constant learning rate may become "
+            "unstable at a lower or a higher one. The ramp ranks placements and bounds the learning rates worth trying.",
         ),
         (SingleRampSeed(), "With a single seed there is no confidence interval, and no claim can be made."),
     ],
@@ -122,12 +124,13 @@ CHOSEN = finalist(1, 2e-3, (4.0, 4.1))
     [
         (
             NothingChosen(without_post=False),
-            "No candidate trained at all seeds: nothing can be chosen. Search again with more --trials or --steps, in another --out.",
+            "No candidate trained at all seeds: nothing can be chosen. Search again with more --trials or --steps, in a new --out.",
         ),
         (
             NothingChosen(without_post=True),
-            "No proxy trial with Post-LN layers fell below the unigram baseline, so none was trained in full: nothing can be chosen. "
-            "Search again with more --trials or --steps, in another --out.",
+            "No proxy trial with Post-LN layers fell below the unigram baseline, so none was trained in full: nothing can be "
+            "chosen. "
+            "Search again with more --trials or --steps, in a new --out.",
         ),
         (
             Choice(chosen=CHOSEN, layers=4),
@@ -139,30 +142,32 @@ CHOSEN = finalist(1, 2e-3, (4.0, 4.1))
         ),
         (
             TuningEffort(tried=(("mix(1/4)", 5, 3), ("pre", 3, 2))),
-            "Learning rates tried (proxy trials + full trainings): mix(1/4) 5 + 3, pre 3 + 2. Placements tuned over more settings have an "
+            "Learning rates tried (proxy trials + full trainings): mix(1/4) 5 + 3, pre 3 + 2. Placements tuned over more settings "
+            "have an "
             "advantage, and the selected best is optimistically biased (winner's curse).",
         ),
         (
             RateAtEdge(placements=("mix(1/4)", "pre")),
-            "The learning rate of mix(1/4), pre is the last that was tried in its direction: a better one may lie beyond.",
+            "The best learning rate of mix(1/4), pre is at the edge of the range tried: a better one may lie beyond.",
         ),
         (
             TriedCounts(counts=(0, 1, 3), layers=12),
-            "Proxy trials had 0, 1, 3 of 12 layers Post-LN; no other numbers were tried.",
+            "Proxy trials had 0, 1, 3 of 12 layers Post-LN; no other counts were tried.",
         ),
         (
             UnknownLimits(counts=(4, 6)),
-            "The stability limit with 4, 6 Post-LN layers is unknown: so short a ramp never fell below the unigram baseline, and the "
-            "learning rates tried there are guesses. Increase --steps, in another --out.",
+            "The stability limit with 4, 6 Post-LN layers is unknown: the loss of so short a ramp never fell below the unigram "
+            "baseline, so the learning rates tried there are guesses. Increase --steps, in a new --out.",
         ),
         (
             SearchCost(cost=8.25, proxies=30, pruned=12, sweep=42),
-            "The search took as many steps as 8.2 full trainings (30 proxy trials, of which 12 were pruned); a sweep over the seven shares "
-            "of Table 5 of the Mix-LN paper at three learning rates, with as many seeds, would take 42.",
+            "The search took as many steps as 8.2 full trainings (30 proxy trials, of which 12 were pruned); a sweep over the "
+            "seven shares "
+            "of Table 5 of the Mix-LN paper at three learning rates, with the same seeds, would take 42.",
         ),
         (
             ProxyBias(),
-            "Proxy trials favour settings that learn fast; for a longer training or a larger model another setting may be best.",
+            "Proxy trials favour settings that learn fast; in longer training or for a larger model another setting may be best.",
         ),
     ],
 )
@@ -176,7 +181,7 @@ def test_the_findings_of_a_search(finding: Finding, text: str) -> None:
         (
             "behind-in-tuning",
             None,
-            "pre at 0.001 was behind when learning rates were tuned with one seed, and was not trained further.",
+            "pre at 0.001 was worse when learning rates were tuned with one seed, and was not trained further.",
         ),
         (
             "some-untrained",
@@ -186,14 +191,19 @@ def test_the_findings_of_a_search(finding: Finding, text: str) -> None:
         (
             "single-seed",
             Interval(mean=0.3, low=None, high=None, pairs=1),
-            "pre at 0.001 has a perplexity +35.0% (n = 1, no interval) from it. With a single seed there is no confidence interval, and no "
+            "pre at 0.001: perplexity +35.0% (n = 1, no interval) against the choice. With a single seed there is no confidence "
+            "interval, and no "
             "claim can be made.",
         ),
-        ("worse", DIFFERENCE, "pre at 0.001 has a perplexity +35.0% [+10.5, +64.9] from it: significantly worse."),
+        (
+            "worse",
+            DIFFERENCE,
+            "pre at 0.001: perplexity +35.0% [+10.5, +64.9] against the choice, significantly worse.",
+        ),
         (
             "not-significant",
             replace(DIFFERENCE, low=-0.1),
-            "pre at 0.001 has a perplexity +35.0% [−9.5, +64.9] from it: not significant over these seeds.",
+            "pre at 0.001: perplexity +35.0% [−9.5, +64.9] against the choice, not significant over these seeds.",
         ),
     ],
 )

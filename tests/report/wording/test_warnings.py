@@ -1,4 +1,4 @@
-"""What a comparison warns of, in sentences."""
+"""The sentences on the warnings of a comparison."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ from mixln.report.wording.warnings import sentence, sentences
         (RISK, RISK.message),
         (
             DuplicatePlacement(first="mix(0.25)", second="mix(3)"),
-            "mix(0.25) and mix(3) are the same placement of this model",
+            "mix(0.25) and mix(3) are the same placement in this model",
         ),
         (
             VersionChange(package="torch", before="2.12.0", now="2.13.0"),
-            "the trials of this experiment do not all have the same version of torch: 2.12.0, now 2.13.0",
+            "the trials of this experiment ran with different versions of torch: 2.12.0, now 2.13.0",
         ),
         (
             VersionChange(package="accelerate", before="1.15.0", now=None),
-            "the trials of this experiment do not all have the same version of accelerate: 1.15.0, now not installed",
+            "the trials of this experiment ran with different versions of accelerate: 1.15.0, now not installed",
         ),
         (DiagnosisFailure(model="Pre-LN", error="out of memory"), "Pre-LN could not be diagnosed: out of memory"),
         (
             DiagnosisFailure(model="Pre-LN"),
             "Pre-LN could not be diagnosed: no finished trial with a readable checkpoint",
         ),
-        (DiagnosisFailure(model=None, error="no config.json"), "nothing could be diagnosed: no config.json"),
+        (DiagnosisFailure(model=None, error="no config.json"), "no model could be diagnosed: no config.json"),
         (
             UnequalSeeds(seeds={"pre": 0, "post": 1}),
-            "the diagnosed trials do not all have the same seed, but the lowest that trained: pre 0, post 1",
+            "the diagnosed trials have different seeds, each the lowest that trained: pre 0, post 1",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""Workers as processes of this machine."""
+"""Workers as processes on this machine."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from mixln.training.stopping import listen
 
 
 class ProcessPool:
-    """As many as the machine is to have, each with its threads and perhaps its GPU.
+    """Worker processes, each with its share of the threads and, where there are several, one GPU.
 
-    When one dies, all do.
+    If one dies, all end: `ProcessPoolExecutor` cannot tell which job was lost.
 
-    :param jobs: the most that there is to do.
+    :param jobs: number of jobs, the maximum number of workers.
     """
 
     def __init__(self, machine: Machine, jobs: int) -> None:
+        # Not fork: neither CUDA nor the threads of torch survive one.
         context = multiprocessing.get_context("spawn")
         self.pool = ProcessPoolExecutor(
             max_workers=min(machine.jobs, jobs),
@@ -37,12 +38,12 @@ class ProcessPool:
 
     @property
     def broken(self) -> bool:
-        """Whether one has died, and so all have."""
+        """Whether a worker has died."""
         return bool(self.pool._broken)
 
     def stop(self) -> None:
         for process in self._processes():
-            process.terminate()  # which a worker only takes note of
+            process.terminate()  # SIGTERM, on which the worker saves its trial, see `listen`
 
     def close(self, *, kill: bool) -> None:
         for process in self._processes() if kill else ():
@@ -54,7 +55,7 @@ class ProcessPool:
 
 
 class PersistentPool:
-    """Workers that stay for the next jobs: starting one takes longer than a short training."""
+    """A process pool that is kept between comparisons: starting a worker takes longer than a short trial."""
 
     def __init__(self, plan: Machine) -> None:
         self.plan = plan
@@ -68,7 +69,7 @@ class PersistentPool:
             self.workers = ProcessPool(self.plan, self.plan.jobs)
         try:
             return self.workers.submit(job)
-        except BrokenExecutor:  # one has died: the next try finds new ones
+        except BrokenExecutor:  # a worker has died: the next attempt starts a new pool
             self.end()
             raise
 
@@ -77,12 +78,12 @@ class PersistentPool:
             self.workers.stop()
 
     def close(self, *, kill: bool) -> None:
-        """Ends them only where they are to be killed, or one has died."""
+        """Ends the workers only if they are to be killed, or one has died."""
         if self.workers and (kill or self.workers.broken):
             self.end(kill=kill)
 
     def end(self, *, kill: bool = False) -> None:
-        """Ends them."""
+        """Ends the workers."""
         if self.workers:
             self.workers.close(kill=kill)
         self.workers = None
@@ -97,16 +98,16 @@ def _start(machine: Machine, counter: Any) -> None:
         devices = [name for name in visible if name] or [str(number) for number in range(machine.gpus)]
         os.environ["CUDA_VISIBLE_DEVICES"] = devices[index % len(devices)]
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    listen()  # Ctrl-C reaches the driver, which tells the workers
+    listen()  # Ctrl-C reaches every process of the terminal; only the driver acts on it, and stops the workers
     keep_freed_memory()
-    logging.getLogger("mixln").addHandler(logging.StreamHandler())  # warnings only; the driver tells the course
+    logging.getLogger("mixln").addHandler(logging.StreamHandler())  # warnings only; the driver reports the progress
     import torch
 
     torch.set_num_threads(machine.threads)
 
 
 def _die_with_parent() -> None:
-    """Ends this worker when the process that started it is gone: two must not train one trial."""
+    """Ends this worker when its driver is gone: a restarted driver must not train the same trial twice."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         multiprocessing.connection.wait([parent.sentinel])

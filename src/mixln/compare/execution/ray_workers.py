@@ -1,4 +1,4 @@
-"""Workers as tasks of a Ray cluster, whose machines share a file system. Ray retries a task whose worker or machine is lost."""
+"""Workers as tasks on a Ray cluster whose machines share a file system. Ray retries a task whose worker or machine is lost."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from mixln.errors import SettingsError, first_line
 from mixln.training.stopping import SIGNALS
 
 PATIENCE = 10.0
-"""Seconds in which a cluster must answer."""
+"""Seconds to wait for a connection to the cluster."""
 
 
 class RayWorkers:
-    """Tasks on the cluster that `address` names, each with so many processors and GPUs.
+    """Tasks on a Ray cluster.
 
-    :param machine: its threads are the processors of a task, its GPUs those of a task.
-    :param address: of the cluster; `None` for the one that this machine belongs to, or else one on this machine alone.
-    :raises SettingsError: if there is no such cluster.
+    :param machine: its threads are the CPU cores per task, its GPUs the GPUs per task.
+    :param address: address of the cluster; `None` for the one that this machine belongs to, or else a new one on this machine.
+    :raises SettingsError: if the cluster does not answer, or none of its machines has the resources for one task.
     """
 
     def __init__(self, machine: Machine, address: str | None) -> None:
         try:
-            _knock(address)
+            _check_connection(address)
             with _handlers():
                 _join(address)
-        except Exception as error:  # Ray raises many kinds
+        except Exception as error:  # Ray raises errors of many types
             raise SettingsError(
                 f"ray-address {address or 'auto'}: no cluster answers: {first_line(error)}; start one with ray start --head"
             ) from error
-        _check_room(machine)
+        _check_resources(machine)
         self.task = ray.remote(
             num_cpus=machine.threads, num_gpus=min(machine.gpus, 1), max_retries=DEATHS - 1, retry_exceptions=False
         )(_work)
@@ -51,7 +51,7 @@ class RayWorkers:
     def submit(self, job: Job) -> Future[Any]:
         task: Any = self.task.remote(job, self.threads)
         answer: Future[Any] = Future()
-        answer.set_running_or_notify_cancel()  # what Ray has begun, only Ray can cancel
+        answer.set_running_or_notify_cancel()  # from here on, only Ray can cancel the task
 
         def ended(future: Future[Any]) -> None:
             try:
@@ -77,9 +77,9 @@ class RayWorkers:
 
 
 def _join(address: str | None) -> None:
-    """Joins a cluster; where none is named or there, starts one that only this machine can reach.
+    """Joins a cluster; without an address and a running cluster, starts one that only this machine can reach.
 
-    :raises ConnectionError: if there is none of that address.
+    :raises ConnectionError: if there is no cluster at the address.
     """
     init = partial(
         ray.init, ignore_reinit_error=True, include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL
@@ -96,9 +96,9 @@ def _join(address: str | None) -> None:
 
 @contextmanager
 def _loopback() -> Iterator[None]:
-    """A cluster that is started within it listens on 127.0.0.1 alone: Ray's tasks run code, and its ports ask nobody who they are.
+    """Makes a cluster that is started within it listen on 127.0.0.1 only: Ray's ports run code without authentication.
 
-    Ray does so by itself on Windows and macOS; elsewhere it takes the machine's outer address, even where it is given 127.0.0.1.
+    Ray does so by default on Windows and macOS. On Linux it uses the machine's external address, even if it is given 127.0.0.1.
     """
     before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
     try:
@@ -109,7 +109,7 @@ def _loopback() -> Iterator[None]:
 
 @contextmanager
 def _handlers() -> Iterator[None]:
-    """Keeps who listens to which signal: Ray would have SIGTERM for itself."""
+    """Restores the signal handlers, because Ray replaces that of SIGTERM."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
     yield
     if threading.current_thread() is threading.main_thread():
@@ -117,23 +117,26 @@ def _handlers() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _check_room(machine: Machine) -> None:
-    """:raises SettingsError: if no machine of the cluster has what one trial needs: Ray would wait for one."""
+def _check_resources(machine: Machine) -> None:
+    """Ray itself would wait for a machine with enough resources.
+
+    :raises SettingsError: if no machine of the cluster has the resources for one trial.
+    """
     need = {"CPU": machine.threads, "GPU": min(machine.gpus, 1)}
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if not any(all(node.get(kind, 0) >= count for kind, count in need.items()) for node in nodes):
         most = {kind: f"{max(node.get(kind, 0) for node in nodes):.0f}" for kind in need}
         ray.shutdown()
         raise SettingsError(
-            f"a trial needs {need['CPU']} processors and {need['GPU']} GPUs of one machine, and the cluster's have at most "
-            f"{most['CPU']} and {most['GPU']}; lower --cpus-per-trial or --gpus-per-trial"
+            f"cpus-per-trial {need['CPU']} and gpus-per-trial {need['GPU']} must fit on one machine of the cluster, which have at most "
+            f"{most['CPU']} cores and {most['GPU']} GPUs; lower them"
         )
 
 
-def _knock(address: str | None) -> None:
-    """Sees that somebody answers there: Ray itself would wait for minutes.
+def _check_connection(address: str | None) -> None:
+    """Connects to the address once; Ray itself would wait for minutes.
 
-    :raises OSError: if nobody does.
+    :raises OSError: if nothing answers within :data:`PATIENCE`.
     """
     host, _, port = (address or "").removeprefix("ray://").rpartition(":")
     if host and port.isdigit():

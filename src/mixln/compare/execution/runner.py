@@ -1,4 +1,4 @@
-"""Runs trials in workers, side by side, and tells of their progress; what the workers are is another's business."""
+"""Runs trials in parallel on workers of any kind, and reports their progress."""
 
 from __future__ import annotations
 
@@ -29,26 +29,27 @@ from mixln.training.stopping import asked, listening, stopped
 log = logging.getLogger(__name__)
 
 SMALL_MODEL = 20_000_000
-"""Parameters up to which trials side by side, one thread each, train more tokens per second than one on all cores."""
+"""Parameters of a model up to which parallel trials on one thread each train more tokens per second than one trial on all cores."""
 ERROR = "error.txt"
-"""Name of the file in a trial's folder that holds the traceback of its error."""
+"""File in a trial's folder with the traceback of its error."""
 DEATHS = 3
-"""Times that a trial's worker may be killed before the trial counts as failed."""
+"""A trial has failed once its worker was killed this many times."""
 GRACE = 600.0
-"""Seconds that workers have to save their trials after SIGTERM or Ctrl-C. Who gives less time ends them himself, or by a second Ctrl-C."""
-LATE = "stopped; {} trials were not saved within {:.0f} s and go on from their last checkpoints"
-"""What is said of workers that did not end within :data:`GRACE`: how many, and the seconds."""
+"""Seconds that workers have to save their trials after SIGTERM or Ctrl-C. A second Ctrl-C ends them at once."""
+LATE = "stopped; trials not saved within {1:.0f} s: {0}; they will resume from their last checkpoints"
+"""Message about workers that did not end within :data:`GRACE`: their number, and the seconds."""
 LOCKED = 300.0
-"""Seconds to wait for a trial that another process is still at: longer than a file server keeps the lock of a machine that is gone."""
+"""Seconds to wait for a trial that another process has locked: longer than a file server keeps the lock of a machine that is gone."""
 PAUSES = (5.0, 600.0)
-"""Seconds to wait when the disk was full, for the first time and at most: each time twice as long, for a quota shows no free bytes."""
+"""Seconds to wait after the disk was full: the first time, and the maximum. The wait doubles each time, because the free space of a
+quota cannot be queried."""
 ROOM = 64 * 2**20
-"""Bytes that a disk must have free again before what it had no room for is tried again."""
+"""Bytes that must be free on a full disk before a retry."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job(ABC):
-    """What a worker is given: everything that one trial, or one trial's chain of steps, needs.
+    """The work of one worker on one trial, or on its chain: everything that it needs, since it is pickled.
 
     :param folder: the trial's folder.
     """
@@ -58,28 +59,28 @@ class Job(ABC):
 
     @abstractmethod
     def work(self) -> Any:
-        """Does it, in the worker, and returns its result."""
+        """Does the work, in the worker, and returns the result."""
 
     @abstractmethod
     def failure(self, reason: str) -> Any:
-        """The result where it could not be done."""
+        """The result of a job that failed for this reason."""
 
     @property
     def after(self) -> Path | None:
-        """Folder of the job that must have ended, well or not, before this one begins."""
+        """Folder of the job that must have ended, successfully or not, before this one begins; `None` if there is none."""
         return None
 
     @property
     def metrics(self) -> Path:
-        """The file of its rows while it runs."""
+        """File of its metrics while it runs."""
         return self.folder / METRICS
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far one trial is.
+    """Progress of one trial.
 
-    :param metrics: the last row of its metrics with a training loss; empty before the first.
+    :param metrics: last row of its metrics with a training loss; empty if there is none yet.
     """
 
     job: Job
@@ -88,10 +89,10 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """How trials are spread over this machine.
+    """Distribution of trials over this machine.
 
     :param jobs: worker processes.
-    :param threads: threads of each.
+    :param threads: threads per worker.
     :param gpus: visible GPUs; worker k takes GPU k modulo this number.
     """
 
@@ -101,11 +102,11 @@ class Machine:
 
 
 def machine(jobs: int | None, *, parameters: int, trials: int) -> Machine:
-    """Chooses worker processes and threads: one worker a GPU; without a GPU one a core for small models, else one for all.
+    """Chooses worker processes and threads: one worker per GPU; without a GPU, one per core for small models, else a single one.
 
-    :param jobs: the user's choice; `None` to choose here.
+    :param jobs: the user's choice; `None` for the default.
     :param parameters: of one model.
-    :param trials: of the whole experiment: more workers have nothing to do.
+    :param trials: of the experiment, the maximum number of workers.
     """
     import torch
 
@@ -118,24 +119,24 @@ def machine(jobs: int | None, *, parameters: int, trials: int) -> Machine:
 
 
 class Workers(Protocol):
-    """Processes that do jobs, on this machine or on others that share its file system."""
+    """Processes that run jobs, on this machine or on others that share its file system."""
 
     def submit(self, job: Job) -> Future[Any]:
-        """Has a job done by :func:`work`, now or when one is free."""
+        """Runs :func:`work` on a job as soon as a worker is free."""
         ...
 
     def stop(self) -> None:
-        """Tells the workers to save what they are at, and to end."""
+        """Tells the workers to save their trials and to end."""
 
     def close(self, *, kill: bool) -> None:
-        """Ends the workers, at once or after what they are at."""
+        """Ends the workers, at once if `kill`, else after their current jobs."""
 
 
 class NoResult(Enum):
     """Why a job has no result yet."""
 
     KILLED = "its worker died"
-    NOT_BEGUN = "it has not begun, or was stopped"
+    NOT_BEGUN = "it was not started, or was stopped"
     NO_ROOM = "the disk was full"
 
 
@@ -148,126 +149,144 @@ def run(
     more: Callable[[Any], Sequence[Job]] = lambda result: (),
     interval: float = 0.5,
 ) -> None:
-    """Runs every job and returns when all have ended; Ctrl-C ends the workers at once, and their trials can go on later.
+    """Runs every job and returns when all have ended. Ctrl-C stops the workers; their trials can be resumed later.
 
-    A trial whose worker was killed goes on from its last checkpoint in a new one, up to `DEATHS` times; one that found the disk
-    full goes on when there is room.
+    A trial whose worker was killed resumes from its last checkpoint in a new worker, up to `DEATHS` times. A trial that filled the
+    disk resumes when there is space.
 
-    :param start: gives workers for so many jobs.
-    :param finished: called with each result as it comes.
-    :param watch: called about every `interval` seconds with the trials that are running.
-    :param more: result → jobs that are to be done because of it.
-    :raises Stopped: after SIGTERM, when the workers have saved their trials.
+    :param start: number of jobs → workers.
+    :param finished: called with each result.
+    :param watch: called about every `interval` seconds with the running trials.
+    :param more: result → further jobs that it requires.
+    :raises Stopped: after SIGTERM, once the workers have saved their trials.
     """
     waiting, deaths, pause = list(jobs), Counter[Path](), PAUSES[0]
     with listening():
         while waiting:
-            # One of those that ran when a worker died has killed it: alone, it cannot take the others with it.
+            # One of the jobs that ran when a worker died has killed it. Each of them runs alone, so that it cannot end the others too.
             suspects = [job for job in waiting if deaths[job.folder]]
             part = suspects[:1] or list(waiting)
-            known = len(part)
-            lost = _run_part(part, start(known), finished, watch, more, interval)
-            waiting += part[known:]
+            attempt = _Attempt(part, start(len(part)), finished, watch, more)
+            lost = attempt.run(interval)
+            waiting += attempt.jobs[len(part) :]
             new: list[Job] = []
             deaths.update(folder for folder, loss in lost.items() if loss is NoResult.KILLED)
-            for job in part:
+            for job in attempt.jobs:
                 if deaths[job.folder] == DEATHS:
                     del lost[job.folder]
                     failure = job.failure(f"its worker was killed {DEATHS} times, as happens when memory runs out")
                     finished(failure)
                     new += more(failure)
-            waiting = [job for job in waiting if job not in part or job.folder in lost] + new
+            waiting = [job for job in waiting if job not in attempt.jobs or job.folder in lost] + new
             if NoResult.NO_ROOM in lost.values():
                 _wait_for_room(jobs[0].folder, pause)
                 pause = min(2 * pause, PAUSES[1])
 
 
-def _run_part(
-    jobs: list[Job],
-    workers: Workers,
-    finished: Callable[[Any], None],
-    watch: Callable[[Sequence[Progress]], None],
-    more: Callable[[Any], Sequence[Job]],
-    interval: float,
-) -> dict[Path, NoResult]:
-    """Runs jobs until all have ended, a worker dies or the disk is full; returns the folders of those without a result.
+class _Attempt:
+    """Runs jobs on one set of workers, until all have ended, a worker dies or the disk is full.
 
-    What comes of their results is added to them.
+    :param jobs: the jobs; those that their results require are appended.
     """
-    began = time.time()
-    running: set[Path] = set()
-    lost: dict[Path, NoResult] = {}
-    blocked = list(jobs)
-    pending: dict[Future[Any], Job] = {}
 
-    def submit() -> None:
-        unended = {job.folder for job in (*blocked, *pending.values())}
-        for job in [job for job in blocked if job.after not in unended]:
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        workers: Workers,
+        finished: Callable[[Any], None],
+        watch: Callable[[Sequence[Progress]], None],
+        more: Callable[[Any], Sequence[Job]],
+    ) -> None:
+        self.jobs, self.blocked = list(jobs), list(jobs)
+        self.workers, self.finished, self.watch, self.more = workers, finished, watch, more
+        self.pending: dict[Future[Any], Job] = {}
+        self.running: set[Path] = set()
+        self.lost: dict[Path, NoResult] = {}
+        self.began = time.time()
+
+    def run(self, interval: float) -> dict[Path, NoResult]:
+        """Runs the jobs; returns the folders of those without a result."""
+        clean = False
+        try:
+            self._submit()
+            if self.blocked and not self.pending:
+                raise ValueError(
+                    f"the jobs in {', '.join(str(job.folder) for job in self.blocked)} wait for each other"
+                )
+            while self.pending:
+                for future in wait(self.pending, timeout=interval, return_when="FIRST_COMPLETED").done:
+                    self._collect(future)
+                if asked():
+                    late = self._stop()
+                    clean = not late  # workers that have saved end by themselves
+                    raise stopped(*[LATE.format(len(late), GRACE)] if late else ())
+                if not self.lost:
+                    self._submit()
+                self.running = {job.folder for future, job in self.pending.items() if future.running()}
+                rows = (_progress(job, self.began) for job in self.pending.values())
+                self.watch([progress for progress in rows if progress is not None])
+            clean = True
+        finally:
+            self.workers.close(kill=not clean)
+        return self.lost | {job.folder: NoResult.NOT_BEGUN for job in self.blocked}
+
+    def _submit(self) -> None:
+        """Submits the jobs that wait for no other."""
+        unended = {job.folder for job in (*self.blocked, *self.pending.values())}
+        for job in [job for job in self.blocked if job.after not in unended]:
             try:
-                pending[workers.submit(job)] = job
-            except BrokenExecutor:  # a worker has died just now: those that are pending will say so
+                self.pending[self.workers.submit(job)] = job
+            except BrokenExecutor:  # a worker has just died, which the pending futures will report
                 return
-            blocked.remove(job)
+            self.blocked.remove(job)
 
-    whole = False
-    try:
-        submit()
-        if blocked and not pending:
-            raise ValueError(f"the jobs in {', '.join(str(job.folder) for job in blocked)} wait for each other")
-        while pending:
-            for future in wait(pending, timeout=interval, return_when="FIRST_COMPLETED").done:
-                job = pending.pop(future)
-                try:
-                    result = future.result()
-                except BrokenExecutor:
-                    result = NoResult.KILLED if job.folder in running else NoResult.NOT_BEGUN
-                except Stopped:
-                    result = NoResult.NOT_BEGUN
-                if isinstance(result, NoResult):
-                    lost[job.folder] = result
-                else:
-                    finished(result)
-                    new = more(result)
-                    jobs += new
-                    blocked += new
-            if asked():
-                for future in pending:
-                    future.cancel()
-                workers.stop()
-                late = wait(pending, timeout=GRACE).not_done
-                whole = not late  # those that have saved end by themselves, and leave nothing behind
-                raise stopped(*[LATE.format(len(late), GRACE)] if late else ())
-            if not lost:
-                submit()
-            running = {job.folder for future, job in pending.items() if future.running()}
-            watch([progress for job in pending.values() if (progress := _progress(job, began)) is not None])
-        whole = True
-    finally:
-        workers.close(kill=not whole)
-    return lost | {job.folder: NoResult.NOT_BEGUN for job in blocked}
+    def _collect(self, future: Future[Any]) -> None:
+        """Takes the result of a future that is done."""
+        job = self.pending.pop(future)
+        try:
+            result = future.result()
+        except BrokenExecutor:
+            # A dead worker breaks every future of its pool: only a job that ran can have killed it.
+            result = NoResult.KILLED if job.folder in self.running else NoResult.NOT_BEGUN
+        except Stopped:
+            result = NoResult.NOT_BEGUN
+        if isinstance(result, NoResult):
+            self.lost[job.folder] = result
+            return
+        self.finished(result)
+        new = self.more(result)
+        self.jobs += new
+        self.blocked += new
+
+    def _stop(self) -> set[Future[Any]]:
+        """Stops the workers, and returns the futures that have not ended within :data:`GRACE`."""
+        for future in self.pending:
+            future.cancel()
+        self.workers.stop()
+        return wait(self.pending, timeout=GRACE).not_done
 
 
 def _wait_for_room(folder: Path, pause: float) -> None:
-    """Waits so many seconds, and until the disk has room again."""
+    """Waits until the disk has space again, and at least `pause` seconds."""
     until = time.monotonic() + pause
     log.info(
-        f"paused: the disk of {folder.parent} is full; free at least {ROOM >> 20} MB and it goes on by itself, or end it with Ctrl-C: "
+        f"paused: the disk of {folder.parent} is full; free at least {ROOM >> 20} MB to resume, or stop with Ctrl-C: "
         "no finished trial is lost"
     )
     while shutil.disk_usage(folder).free < ROOM or time.monotonic() < until:
         if asked():
             raise stopped()
-        time.sleep(min(1.0, pause))
-    log.info("the disk has room again: going on")
+        time.sleep(min(1.0, pause))  # at most 1 s, so that Ctrl-C is answered soon
+    log.info("the disk has space again: resuming")
 
 
 def _progress(job: Job, since: float) -> Progress | None:
-    """Reads the end of a running trial's metrics; `None` if it has written none since this time (seconds of the epoch)."""
+    """The last metrics of a running trial; `None` if it has written none since this time (Unix time, seconds)."""
     with contextlib.suppress(OSError), job.metrics.open("rb") as file:
-        facts = os.fstat(file.fileno())
-        if facts.st_mtime < since:
+        status = os.fstat(file.fileno())
+        if status.st_mtime < since:  # metrics of an earlier run
             return None
-        file.seek(max(0, facts.st_size - 20_000))
+        file.seek(max(0, status.st_size - 20_000))  # about a hundred rows; the first and the last may be incomplete
         for line in reversed(file.read().decode("utf-8", "replace").splitlines()):
             with contextlib.suppress(json.JSONDecodeError):
                 row = json.loads(line)
@@ -278,7 +297,7 @@ def _progress(job: Job, since: float) -> Progress | None:
 
 
 def write_error(folder: Path) -> None:
-    """Keeps the traceback of the error that is being handled."""
+    """Writes the traceback of the current exception to `error.txt`."""
     with contextlib.suppress(OSError):
         if os.path.lexists(folder / ERROR):
             set_aside(folder / ERROR)
@@ -286,7 +305,7 @@ def write_error(folder: Path) -> None:
 
 
 def clear_error(folder: Path) -> None:
-    """Deletes the traceback of an earlier try; a file of the user's that is called so stays."""
+    """Deletes the traceback of an earlier attempt, but not a user's file of the same name."""
     path = folder / ERROR
     with contextlib.suppress(OSError):
         if path.is_file() and not path.is_symlink():
@@ -297,16 +316,16 @@ def clear_error(folder: Path) -> None:
 
 
 def work(job: Job) -> Any:
-    """Does a job in the process that it is called in; an error is a result too, with its traceback in `error.txt`.
+    """Runs a job in this process. An error gives the job's failure, with the traceback in `error.txt`.
 
     :returns: the job's result, or :attr:`NoResult.NO_ROOM`.
-    :raises Stopped: if SIGTERM ended it before its end, or had come before its beginning.
+    :raises Stopped: if SIGTERM came before the job ended.
     """
     if asked():
         raise stopped()
     clear_error(job.folder)
     try:
-        # Of a driver that died, a worker elsewhere may still be at it.
+        # A worker on another machine, whose driver died, may still run this job.
         with RunFolder(job.folder, TRIAL_RUN).locked(timeout=LOCKED), quiet():
             return job.work()
     except Exception as error:

@@ -1,4 +1,4 @@
-"""A worker that is this process itself, with those that torchrun started beside it: one trial on many devices."""
+"""A single worker that consists of all processes of torchrun: one trial on several devices."""
 
 from __future__ import annotations
 
@@ -23,36 +23,36 @@ from mixln.training.trainers import per_process
 
 
 class TorchrunWorkers:
-    """What rank 0 has, to hand one job after the other to all processes; it does them too, in a thread.
+    """The worker as rank 0 sees it: hands one job after the other to all ranks, and runs it itself in a thread.
 
-    :param parallel: what each process holds of the model.
+    :param parallel: distribution of the model over the ranks.
     """
 
     def __init__(self, parallel: Parallel) -> None:
         self.parallel = parallel
         self.thread = ThreadPoolExecutor(max_workers=1)
-        self.busy, self.sound = False, True
+        self.busy, self.in_step = False, True
 
     def submit(self, job: Job) -> Future[Any]:
         assert isinstance(job, TrialJob)
         return self.thread.submit(self._do, replace(job, parallel=self.parallel))
 
     def _do(self, job: Job) -> Any:
-        """:raises StoreError: after a job that did not end as it should: the other processes may still be at it, or gone."""
-        if not self.sound:
+        """:raises StoreError: if the job before failed: the other ranks may still be running it, or be gone."""
+        if not self.in_step:
             raise StoreError(
-                f"{job.folder} was not begun, because the training before it failed; run the same command again"
+                f"{job.folder} was not started, because the trial before it failed; run the same command again"
             )
-        self.busy, self.sound = True, False
+        self.busy, self.in_step = True, False
         try:
             result = _work(job)
-            self.sound = ranks.size() == 1 or getattr(result, "status", "failed") != "failed"
+            self.in_step = ranks.size() == 1 or getattr(result, "status", "failed") != "failed"
             return result
         finally:
             self.busy = False
 
     def stop(self) -> None:
-        """Nothing to do: a signal to one process is heard by all when they next agree on a checkpoint."""
+        """Nothing to do: the ranks share a signal when they next agree on a checkpoint."""
 
     def close(self, *, kill: bool) -> None:
         if kill and self.busy:
@@ -61,14 +61,14 @@ class TorchrunWorkers:
             os._exit(128 + stopped().args[0] if asked() else 1)  # a thread cannot be killed
 
     def dismiss(self) -> None:
-        """Tells the other processes that there is nothing more to do; not when a job failed, for they may still be at it."""
-        if self.sound:
+        """Tells the other ranks that there are no more jobs; not after a failure, when they may still be running one."""
+        if self.in_step:
             ranks.agreed(None)
             ranks.part()
 
 
 def _work(job: Job) -> Any:
-    """:raises StoreError: if the disk is full and others wait for this process: they cannot go on together."""
+    """:raises StoreError: if the disk is full and there are other ranks, which cannot wait and resume together."""
     result = work(job)
     if result is NoResult.NO_ROOM and ranks.size() > 1:
         raise _full(job)
@@ -77,17 +77,17 @@ def _work(job: Job) -> Any:
 
 def _full(job: Job) -> StoreError:
     return StoreError(
-        f"the disk of {job.folder} is full; make room and run the same command again: it goes on from its last checkpoint"
+        f"the disk of {job.folder} is full; free some space and run the same command again to resume from the last checkpoint"
     )
 
 
 def on_all(
     parallel: Parallel, trainings: Iterable[OptimizerSettings], hand_out: Callable[[TorchrunWorkers], int]
 ) -> int:
-    """Joins the processes that were started together; one alone is enough. Returns the exit code.
+    """Joins the processes that torchrun started, or this one alone, and runs jobs on all of them. Returns the exit code.
 
-    :param trainings: what will be trained, whose batches must go round.
-    :param hand_out: what rank 0 does, with the worker that all of them are.
+    :param trainings: the trainings to come, whose batches must be divisible among the ranks.
+    :param hand_out: runs on rank 0, with the worker; returns the exit code.
     """
     for training in trainings:
         per_process(training, launched()[1])
@@ -105,7 +105,7 @@ def on_all(
 
 
 def follow() -> int:
-    """What the other processes do: every job that rank 0 hands out, until there is none; returns the exit code."""
+    """Runs the jobs that rank 0 hands out, on the other ranks, until there are no more; returns the exit code."""
     with listening(), quiet():
         while (job := ranks.agreed(None)) is not None:
             try:

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 class TrialJob(Job):
     """Trains one trial.
 
-    :param settings: of its comparison.
+    :param settings: settings of its comparison.
     :param config: the stock model's config as a dict.
     :param data: folder of the prepared data.
-    :param shared: what all trials of its experiment share, for `trial.json`.
-    :param parallel: what each of several processes holds of the model.
-    :param together: about how many trials its process does: they share what is compiled.
+    :param shared: the part of `trial.json` that all trials of the experiment share.
+    :param parallel: distribution of the model over several processes.
+    :param together: approximate number of trials in the same process, which share compiled layers.
     """
 
     settings: GridSettings
@@ -41,20 +41,20 @@ class TrialJob(Job):
     together: int = 1
 
     def work(self) -> TrialResult:
-        """Trains it, together with the processes that torchrun started beside this one, unless its result is there by now."""
-        if (there := read_result(self.folder)) is not None:
-            tidy(self.folder, there)
-            return there
+        """Trains the trial on all ranks, unless another worker has finished it in the meantime."""
+        if (result := read_result(self.folder)) is not None:
+            tidy(self.folder, result)
+            return result
         ranks.agreed(self)
         return self.train()
 
     @property
     def watchers(self) -> Sequence[TrainerCallback]:
-        """Callbacks of the trainer beside those that record."""
+        """Additional callbacks of the trainer."""
         return ()
 
     def train(self) -> TrialResult:
-        """Trains it in each of the processes."""
+        """Trains the trial; called on every rank."""
         from transformers import AutoConfig
 
         from mixln.training.pretraining import PretrainingConfig, PretrainingRun
@@ -82,7 +82,7 @@ class TrialJob(Job):
         result = TrialResult(trial=self.trial, **vars(outcome))
         if not ranks.first():
             return result
-        finish(self.folder, result)
+        finish(self.folder, result)  # before `tidy`: until the result is on disk, a resumed run needs the checkpoints
         tidy(self.folder, result)
         return result
 
@@ -101,17 +101,17 @@ class TrialJob(Job):
 
 
 def tidy(folder: Path, result: TrialResult) -> None:
-    """Deletes what an ended trial needs no more: the checkpoints before its last, and what a worker that was killed left.
+    """Deletes the earlier checkpoints of a trial that has ended, and the temporary files of a killed worker.
 
-    :raises StoreError: if the last one is not there, or not as it was written, and there are others.
+    :raises StoreError: if the last checkpoint is missing or corrupt and there are others, which are kept.
     """
     sweep(folder)
     last = folder / f"checkpoint-{result.step}"
     if result.loss is not None and any(path.name != last.name for path in written_in(folder)):
-        found = changed(last) if (last / "config.json").is_file() else "it is missing"
-        if found:
+        problem = changed(last) if (last / "config.json").is_file() else "it is missing"
+        if problem:
             raise StoreError(
-                f"{folder / RESULT} names {last.name} as its model, and {found}: the other checkpoints in {folder} are kept; put it "
-                f"back, or delete {folder / RESULT} to run this trial again"
+                f"{folder / RESULT} names {last.name} as its model, but {problem}: the other checkpoints in {folder} are kept; restore "
+                f"it, or delete {folder / RESULT} to run this trial again"
             )
     clear(folder, keep=last.name)

@@ -1,4 +1,4 @@
-"""The tasks of comparisons, one file each: every module of this package that has a `TASK`. Importing it imports no torch."""
+"""The tasks of comparisons: every module of this package with a `TASK`. Importing it does not import torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mixln.compare.tasks.task import Task
 from mixln.errors import StoreError, unknown
 
 _FIRST = ("language", "vision")
-"""Order of the oldest tasks; the others follow by name."""
+"""The original tasks, which come first; the others follow by name."""
 
 
 def _found() -> dict[str, Task[Any, Any]]:
@@ -24,15 +24,14 @@ TASKS = _found()
 
 
 def task_of(experiment: dict[str, Any]) -> Task[Any, Any]:
-    """The task of an experiment, as `experiment.json` holds it.
+    """The task of an experiment.
 
-    :raises StoreError: if this mixln has no such task.
+    :param experiment: content of `experiment.json`.
+    :raises StoreError: if this version of mixln has no such task.
     """
     if name := experiment.get("task"):
         if name not in TASKS:
-            raise StoreError(
-                f"the experiment is of {unknown('task', name, TASKS)}; use a newer mixln, or another --out"
-            )
+            raise StoreError(f"the experiment's {unknown('task', name, TASKS)}; update mixln, or choose another --out")
         return TASKS[name]
-    # Before there were three, the file did not name it: the data told the two apart.
+    # Files of experiments before masked-lm do not name the task; the kind of data distinguishes the other two.
     return next(TASKS[name] for name in _FIRST if TASKS[name].entry in experiment["settings"])

@@ -1,4 +1,4 @@
-"""Language modelling: the next token of a text."""
+"""Language modelling: predict the next token of a text."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ L = TypeVar("L", bound=CompareSettings)
 
 
 class LanguageTask(Task[L, Text], Generic[L]):
-    """Every token from those before it."""
+    """Predict every token from the tokens before it."""
 
     name, entry, head = "language", "text", "causal-lm"
     settings, metrics = CompareSettings, LANGUAGE
@@ -118,8 +118,8 @@ class LanguageTask(Task[L, Text], Generic[L]):
 def prepared_text(settings: CompareSettings, vocabulary_size: int) -> Text:
     """Prepares the text of a comparison.
 
-    :param vocabulary_size: tokens of the BPE to train, where the settings name neither a tokenizer nor a size.
-    :raises DataError: if it has fewer sequences than one batch.
+    :param vocabulary_size: tokens of the BPE to train, if the settings give neither a tokenizer nor a size.
+    :raises DataError: if the text has fewer sequences than one batch.
     """
     log.info(f"text: preparing {settings.text.data}")
     text = prepare(settings.text, vocabulary_size=vocabulary_size, tokens=settings.tokens, cache=settings.cache)
@@ -132,11 +132,11 @@ def prepared_text(settings: CompareSettings, vocabulary_size: int) -> Text:
     if sequences < batch:
         raise DataError(
             f"data {info.description}: {sequences} training sequences are fewer than one batch of {batch}; "
-            "give more text, or a smaller --batch-size or --sequence-length"
+            "give more text, or lower --batch-size or --sequence-length"
         )
     passes = settings.tokens / (sequences // batch * batch * length)
     log.info(
-        f"text: {info.description}; {info.train_tokens:,} training tokens ({passes:.2g} passes will be seen), "
+        f"text: {info.description}; {info.train_tokens:,} training tokens ({passes:.2g} epochs), "
         f"{info.held_out_tokens:,} held out in {info.held_out_documents} documents{info.equal_words}"
     )
     return text
@@ -145,7 +145,7 @@ def prepared_text(settings: CompareSettings, vocabulary_size: int) -> Text:
 def config_of(settings: CompareSettings, vocabulary_size: int | None = None) -> PreTrainedConfig:
     """The stock config of a comparison of language models.
 
-    :param vocabulary_size: of the tokenizer, once it is known.
+    :param vocabulary_size: vocabulary size of the tokenizer; `None` while it is not known.
     """
     return model_config(
         settings.model,

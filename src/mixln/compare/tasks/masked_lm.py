@@ -1,7 +1,7 @@
-"""Masked language modelling (BERT, arXiv:1810.04805): tokens that are hidden, from those on both sides.
+"""Masked language modelling (BERT, arXiv:1810.04805): predict masked tokens from the tokens on both sides.
 
-The models are decoders whose attention is not causal (`is_causal: false` in their config): every placed family of language models can
-be one, so that placements are compared on the architecture of today's encoders (rotary embedding, SwiGLU) without a family of their own.
+The models are decoders without the causal mask (`is_causal: false` in their config). Every placed family of language models can be one,
+so placements are compared on the architecture of current encoders (rotary embedding, SwiGLU) without a family of their own.
 """
 
 from __future__ import annotations
@@ -33,46 +33,46 @@ if TYPE_CHECKING:
     from mixln.training.language_modelling import LanguageObjective
 
 MASK = "<|mask|>"
-"""The mask token of a tokenizer that has none."""
+"""Mask token that is added to a tokenizer without one."""
 HIDDEN, RANDOM = 0.8, 0.1
-"""Shares of the predicted tokens that are replaced by the mask token and by a random token; the rest are unchanged."""
+"""Shares of the predicted tokens that are replaced by the mask token and by a random token, as in BERT; the rest are unchanged."""
 HELD_OUT = 2**64 - 1
-"""In place of a seed and a step, the key of the held-out masks: the same for all trials. No training has such a seed."""
+"""Key of the held-out masks, in place of seed and step: the same for all trials, and above the largest seed of a training."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaskedCompareSettings(CompareSettings):
-    """Train masked language models, placements × learning rates × seeds, on equal terms and report which won, with intervals.
+    """Train masked language models, placements × learning rates × seeds, on equal terms, and report the best with intervals.
 
-    Without arguments: four placements of a small 12-layer Llama that sees both sides of each token, two seeds, on the text that comes
-    with mixln. Run the same command again to finish what was cut off; nothing is repeated.
+    Without arguments: four placements of a small 12-layer bidirectional Llama, two seeds, on the text included in mixln.
+    If it is interrupted, run the same command again: finished trials are kept, the others resume.
     """
 
     task: Annotated[str, NEUTRAL] = "masked-lm"
-    """The task: language, masked-lm or vision. Each has options of its own: mixln compare --task vision --help."""
+    """Task: language, masked-lm or vision. The options depend on the task; see for example mixln compare --task vision --help."""
     out: Annotated[Path, NEUTRAL] = Path("runs/masked-lm")
     """Folder of the experiment: trials, figures, report.html."""
     mask_share: Annotated[
         float, Range(least=0, above=True, most=0.9, rule="must lie in (0, 0.9] (a share of the tokens)", interval=True)
     ] = 0.15
-    """Share of each sequence's tokens that are predicted, at least one. 80% of these are replaced by the mask token, 10% by a random
-    token, and 10% stay as they are."""
+    """Share of each sequence's tokens to predict, at least one token. 80% of these are replaced by the mask token, 10% by a random token,
+    and 10% are unchanged."""
     after: Annotated[ChainSettings, NEUTRAL, tyro.conf.Suppress] = field(default_factory=ChainSettings)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.after.chain:
-            raise SettingsError(f"chain is for task language only; leave out {', '.join(self.after.chain)}")
+            raise SettingsError(f"chain is for --task language only; omit {', '.join(self.after.chain)}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaskedTokens:
-    """Hides tokens, as a function of seed, step and sequence alone: a resumed training sees the same masks.
+    """Masks tokens. The masks depend only on seed, step and sequence, so that a resumed run sees the same ones.
 
     :param mask: id of the mask token.
     :param special: ids of tokens that are never predicted.
     :param vocabulary: number of tokens.
-    :param share: of each sequence's tokens that are predicted.
+    :param share: share of each sequence's tokens to predict.
     """
 
     mask: int
@@ -99,19 +99,21 @@ class MaskedTokens:
     def hide(
         self, ids: np.ndarray, candidates: np.ndarray, *, key: tuple[int, int], row: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Inputs and labels of one sequence, (T,).
+        """Masks one sequence; returns inputs and labels, (T,) each.
 
-        :param candidates: which tokens may be predicted, beside the special ones.
-        :param key: seed and step; `row` is the sequence's number among those of the step.
+        :param candidates: (T,), true for tokens that may be predicted; special tokens never are.
+        :param key: seed and step.
+        :param row: index of the sequence within the step.
         """
         import numpy as np
 
         candidates = candidates & ~np.isin(ids, self.special)
-        # Philox is counter-based: its numbers are a function of key and counter, whatever was drawn before.
+        # Philox is counter-based: its numbers depend only on key and counter, not on what was drawn before.
         random = np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, row]))
         order, kind, other = random.random((3, len(ids)))
         count = min(int(candidates.sum()), max(1, round(self.share * int(candidates.sum()))))
         chosen = np.zeros(ids.shape, dtype=bool)
+        # `order` lies in [0, 1): with 2.0, tokens that are not candidates sort last.
         chosen[np.where(candidates, order, 2.0).argsort()[:count]] = True
         inputs = np.where(chosen & (kind < HIDDEN), self.mask, ids)
         replaced = chosen & (kind >= HIDDEN) & (kind < HIDDEN + RANDOM)
@@ -120,7 +122,7 @@ class MaskedTokens:
 
 
 class MaskedRows(Sequence[dict[str, "Tensor"]]):
-    """Held-out sequences with their masks, always the same. Neighbours share a token: it is no candidate in the second of them."""
+    """Held-out sequences with fixed masks. Consecutive sequences share one token, which is a candidate only in the first of the two."""
 
     def __init__(self, tokens: MaskedTokens, rows: Any) -> None:
         self.tokens, self.rows = tokens, rows
@@ -143,7 +145,7 @@ class MaskedRows(Sequence[dict[str, "Tensor"]]):
 
 
 class MaskedTask(LanguageTask[MaskedCompareSettings]):
-    """Hidden tokens from those on both sides."""
+    """Predict masked tokens from the tokens on both sides."""
 
     name, settings = "masked-lm", MaskedCompareSettings
     metrics = replace(LANGUAGE, ranking=replace(PERPLEXITY, name="masked perplexity"), beside=())
@@ -152,7 +154,7 @@ class MaskedTask(LanguageTask[MaskedCompareSettings]):
         return _both_ways(config_of(settings))
 
     def prepare(self, settings: MaskedCompareSettings, config: PreTrainedConfig) -> TaskData[Text]:
-        # One less than the model has, for the mask token: a config.json says how many there may be.
+        # One token fewer than the model's vocabulary, which leaves room for the mask token.
         text = prepared_text(settings, config.vocab_size - 1)
         info, tokenizer = text.info, with_mask(text.tokenizer())
         return TaskData(
@@ -180,7 +182,7 @@ class MaskedTask(LanguageTask[MaskedCompareSettings]):
 
 
 def with_mask(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """The tokenizer with a mask token, after its last token if it has none of its own."""
+    """The tokenizer with a mask token; if it has none, one is appended to its vocabulary."""
     if tokenizer.mask_token is None:
         tokenizer.add_special_tokens({"mask_token": MASK})
     return tokenizer

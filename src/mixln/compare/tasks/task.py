@@ -1,6 +1,6 @@
-"""The tasks of a comparison: everything that differs between language models, image classifiers and others.
+"""The interface of a task: everything that differs between language models, image classifiers and others.
 
-Nothing here needs torch: the methods of a task import what trains and plans when they are called.
+Nothing here needs torch: the methods of a task import training and planning when they are called.
 """
 
 from __future__ import annotations
@@ -33,14 +33,15 @@ D = TypeVar("D")
 
 @dataclass(frozen=True, kw_only=True)
 class TaskData(Generic[D]):
-    """Prepared data, with what is known of a comparison once they are there.
+    """Prepared data, and the values of a comparison that depend on it.
 
-    :param source: the data themselves; they lie in `folder`.
-    :param fingerprint: a hash of them.
-    :param config: the stock config that fits them.
-    :param length: of one trial's training.
-    :param floor: the result of a model that knows nothing but frequencies.
-    :param text: what is known of a text, `images` of images.
+    :param source: the data, which is stored in `folder`.
+    :param fingerprint: hash of the data.
+    :param config: stock config that fits the data.
+    :param length: training length of one trial.
+    :param floor: metrics of a model that knows only frequencies.
+    :param text: description of a text.
+    :param images: description of images.
     """
 
     source: D
@@ -54,43 +55,47 @@ class TaskData(Generic[D]):
 
 
 class Task(ABC, Generic[S, D]):
-    """One task."""
+    """A task of comparisons.
+
+    `S` is the class of its settings, `D` that of its prepared data.
+    """
 
     name: ClassVar[str]
     """Value of `--task`."""
     settings: ClassVar[type[GridSettings]]
-    """Class of its settings, S."""
+    """Class of its settings."""
     entry: ClassVar[str]
-    """Entry of its settings that names the data, and of `experiment.json` that holds their fingerprint."""
+    """Entry of its settings with the data, and of `experiment.json` with the fingerprint of the data."""
     head: ClassVar[str]
-    """The head of its models, see :func:`mixln.from_config`."""
+    """Head of its models, see :func:`mixln.from_config`."""
     metrics: ClassVar[TaskMetrics]
     """Metrics of its trials; `ranking` orders its placements."""
 
     @abstractmethod
     def config(self, settings: S) -> PreTrainedConfig:
-        """The stock config of its models, before the data are known."""
+        """The stock config of its models, before the data is known."""
 
     @abstractmethod
     def warms_up(self, settings: S) -> bool:
-        """True if the learning rate warms up."""
+        """Whether the learning rate warms up."""
 
     @abstractmethod
     def prepare(self, settings: S, config: PreTrainedConfig) -> TaskData[D]:
-        """Prepares the data, or finds them in the cache.
+        """Prepares the data, or finds it in the cache.
 
-        :param config: what :meth:`config` gave.
+        :param config: result of :meth:`config`.
         """
 
     @abstractmethod
     def objective(self, settings: S, folder: Path) -> Objective[Any]:
-        """The prepared data in a folder, with their trainer and evaluation."""
+        """The prepared data in a folder, with its trainer and evaluation."""
 
     @abstractmethod
     def trained_on(self, experiment: dict[str, Any], source: Source) -> Source:
-        """The model of a trial, which then knows the data of its experiment: what it was trained on is not measured on.
+        """Adds the data of the experiment to the model of a trial, so that the model is not evaluated on its training data.
 
-        :raises ValueError: or `KeyError`, if the experiment is corrupt.
+        :raises ValueError: if the experiment is corrupt.
+        :raises KeyError: likewise.
         """
 
     @abstractmethod
@@ -99,25 +104,26 @@ class Task(ABC, Generic[S, D]):
 
     @abstractmethod
     def estimate(self, settings: S, trials: int) -> Estimate:
-        """Estimated cost of a comparison; its data are not read."""
+        """Estimated cost of a comparison; its data is not read."""
 
     def plan(
         self, settings: S, trials: int, *, processes: int = 1, parallel: Parallel = "ddp", memory: float | None = None
     ) -> Plan | None:
-        """The plan of a comparison, with the memory of a device; `None` where models are small enough to need none.
+        """The plan of a comparison, with the memory per device; `None` if the models are small enough to need no plan.
 
-        :param processes: devices that train one model together; `parallel` is what each holds of it.
-        :param memory: of a device, bytes; left out, that of the one which times are estimated for.
+        :param processes: number of devices that train one model.
+        :param parallel: distribution of the model over them.
+        :param memory: memory per device, bytes; by default that of the device for which times are estimated.
         """
         return None
 
     def stochastic_depth(self, settings: S) -> float:
-        """See :func:`mixln.from_config`."""
+        """Maximum drop probability of a branch, see :func:`mixln.from_config`."""
         return 0.0
 
     def tokenizer(self, data: TaskData[D]) -> PreTrainedTokenizerBase:
-        """The tokenizer of its data, with which trials go on to later steps."""
-        raise NotImplementedError(f"{self.name} has no steps after the pre-training, which its settings refuse")
+        """The tokenizer of its data, for the chain."""
+        raise NotImplementedError(f"task {self.name} has no chain; its settings refuse one")
 
     def answers(
         self, store: Store, rows: Sequence[PlacementSummary], results: Sequence[TrialResult], data: TaskData[D]
@@ -128,7 +134,7 @@ class Task(ABC, Generic[S, D]):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingLength:
-    """How long a training is by its settings: `steps` of sequences of `sequence_length` tokens, or `epochs`."""
+    """Training length given by the settings: `steps` of sequences of `sequence_length` tokens, or `epochs`."""
 
     steps: int | None = None
     sequence_length: int | None = None
@@ -137,11 +143,14 @@ class TrainingLength:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """Cost of a comparison.
+    """Estimated cost of a comparison.
 
-    :param parameters: of a model.
-    :param flops: operations of all trials, which take `hours` of one device.
-    :param tokens: of a trial; of images instead `steps` of so many `images`, of `per_image` operations each.
+    :param parameters: parameters of a model.
+    :param flops: floating-point operations of all trials.
+    :param hours: time of all trials on one device.
+    :param tokens: tokens per trial, for text.
+    :param steps: optimizer steps per trial, for images; each of `images` images.
+    :param per_image: training operations per image.
     """
 
     parameters: int

@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LONG = 1000
-"""Steps that a training of so many epochs is taken to have before its images are counted."""
+"""Assumed steps of a training whose length is given in epochs, until its images are counted: enough to tell whether it warms up."""
 IMAGENET_SIZE = (1_281_167, 1000)
 """Training images and classes of ImageNet-1K (arXiv:1409.0575)."""
 
 
 class VisionTask(Task[VisionCompareSettings, "PreparedImages"]):
-    """The class of an image."""
+    """Predict the class of an image."""
 
     name, entry, head = "vision", "images", "image-classification"
     settings, metrics = VisionCompareSettings, VISION
@@ -61,11 +61,11 @@ class VisionTask(Task[VisionCompareSettings, "PreparedImages"]):
         if info.train_images < batch:
             raise DataError(
                 f"data {info.description}: {info.train_images} training images are fewer than one batch of {batch}; "
-                "give more images, or a smaller --batch-size"
+                "give more images, or lower --batch-size"
             )
         steps = settings.training.total_steps(info.train_images)
         passes = steps / (info.train_images // batch)
-        log.info(f"images: {info.words} ({passes:.3g} passes will be seen)")
+        log.info(f"images: {info.words} ({passes:.3g} epochs)")
         return TaskData(
             source=images,
             folder=images.folder,

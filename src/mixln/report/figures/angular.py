@@ -1,9 +1,9 @@
-"""The angular distance between any two depths of a model, as a triangle of coloured cells."""
+"""The angular distance between any two depths of a model, as a triangular heat map."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from mixln.diagnostics.results import Angular
@@ -18,7 +18,7 @@ from mixln.report.wording import diagnosis_charts as texts
 class Triangle:
     """The angles of one model.
 
-    :param key: fixes its colour in the figures that it shares a page with.
+    :param key: index of its style, the same in all figures of a page.
     """
 
     key: int
@@ -27,41 +27,39 @@ class Triangle:
 
 
 def angular(models: Models) -> Chart:
-    """A triangle for each model, all with the same colours."""
+    """A triangle for each model, all with the same colour scale."""
     return triangles([Triangle(key=model.key, name=model.name, angles=model.diagnosis.angular) for model in models])
 
 
 def triangles(every: Iterable[Triangle]) -> Chart:
-    """The chart of those that have layers."""
-    members = [each for each in every if each.angles.distance]
-    values = [value for each in members for row in each.angles.distance for value in row]
+    """The chart of the triangles that are not empty."""
+    members = [triangle for triangle in every if triangle.angles.distance]
+    values = [value for triangle in members for row in triangle.angles.distance for value in row]
     scale = axes.from_zero(texts.ANGLE_SCALE, filter(math.isfinite, values))
-    turned = ((each.name, int(layer)) for each in members for layer, _ in least(by_length(each.angles)[:1]))
+    turned = ((triangle.name, int(layer)) for triangle in members for layer, _ in least(by_length(triangle.angles)[:1]))
     return Chart(
         name="angular",
-        text=texts.angular((each.angles.convention for each in members), turned),
+        text=texts.angular((triangle.angles.convention for triangle in members), turned),
         keys=(),
-        panels=tuple(_panel(each, scale) for each in members),
+        panels=tuple(_panel(triangle, scale) for triangle in members),
         across=min(2, len(members)),
     )
 
 
 def by_length(angles: Angular) -> tuple[tuple[float, ...], ...]:
-    """Row n − 1 holds the blocks of n layers, by their first layer: the distances with their two places exchanged."""
+    """The transposed distances: row n − 1 holds the blocks of n layers, by their first layer."""
     depth = len(angles.distance)
     return tuple(tuple(row[n] for row in angles.distance[: depth - n]) for n in range(depth))
 
 
 def least(rows: Sequence[Sequence[float]]) -> Points:
-    """The smallest finite cell (first layer, layers) of each row that has one; the first of several."""
-
-    def found() -> Iterator[tuple[float, float]]:
-        for n, row in enumerate(rows, start=1):
-            cells = [(value, layer) for layer, value in enumerate(row, start=1) if math.isfinite(value)]
-            if cells:
-                yield float(min(cells)[1]), float(n)
-
-    return tuple(found())
+    """The cell (first layer, number of layers) with the smallest finite value of each row; of equal cells the first."""
+    points = []
+    for n, row in enumerate(rows, start=1):
+        cells = [(value, layer) for layer, value in enumerate(row, start=1) if math.isfinite(value)]
+        if cells:
+            points.append((float(min(cells)[1]), float(n)))
+    return tuple(points)
 
 
 def _panel(triangle: Triangle, scale: Axis) -> Panel:

@@ -1,4 +1,4 @@
-"""Axes with their range and ticks, chosen once for both drawing libraries."""
+"""Ranges and ticks of axes, the same for both plotting libraries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Ticks = tuple[tuple[float, str], ...]
 
 _MANTISSAS = ((1.0,), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
 _SQUEEZED = 25.0
-"""How many times the middle value the largest may be before a linear axis no longer shows the middle one."""
+"""Largest ratio of the maximum to the median at which a linear axis still resolves the median."""
 _LAYER_STEPS = (1, 2, 4, 5, 8, 10, 16, 20, 32, 40, 50, 64, 80, 100)
 
 
@@ -22,11 +22,11 @@ class Axis:
     """One axis.
 
     :param label: the quantity and its unit.
-    :param low: lower end, in the unit of the data also where the axis is logarithmic.
+    :param low: lower end, in the unit of the data even if the axis is logarithmic.
     :param high: upper end.
-    :param bend: where it is not zero, the axis is linear between −bend and bend and logarithmic beyond: a value v stands at
+    :param bend: if not zero, the axis is linear between −bend and bend and logarithmic beyond: a value v is drawn at
         asinh(v / bend).
-    :param ticks: (value, text); empty: the drawing library chooses.
+    :param ticks: (value, text); if empty, the plotting library chooses them.
     """
 
     label: str
@@ -37,20 +37,20 @@ class Axis:
     ticks: Ticks = ()
 
     def holds(self, value: float) -> bool:
-        """Whether the value lies in the range."""
+        """Whether the value is in the range."""
         return self.low <= value <= self.high
 
     def drawn(self, value: float) -> float:
-        """The value as the drawing libraries get it: they know linear and logarithmic axes, but not the same bent one."""
+        """The value as passed to the plotting libraries: transformed for a bent axis, which they do not have in common."""
         return math.asinh(value / self.bend) if self.bend else value
 
     def share(self, value: float) -> float:
-        """Where the value lies between the lower end (0) and the upper one (1)."""
+        """The position of the value between the lower end (0) and the upper end (1)."""
         low, place, high = (math.log(v) if self.log else self.drawn(v) for v in (self.low, value, self.high))
         return (place - low) / (high - low)
 
     def inside(self, value: float | None) -> float:
-        """The value moved into the range, a little away from its ends; close to the upper end for none."""
+        """The value clipped to the range with a margin of 3.5% of it, so that its marker is visible; `None` is at the upper end."""
         if self.log:
             inner = replace(self, log=False, low=math.log(self.low), high=math.log(self.high))
             return math.exp(inner.inside(math.log(value) if value else None))
@@ -59,9 +59,9 @@ class Axis:
 
 
 def linear(label: str, values: Iterable[float], pad: float = 0.04) -> Axis:
-    """An axis that holds all values.
+    """A linear axis that contains all values.
 
-    :param pad: room at both ends, as a share of the range.
+    :param pad: margin at both ends, as a fraction of the range.
     """
     low, high = _range(values, (0.0, 1.0))
     room = pad * (high - low) or 0.5
@@ -69,9 +69,9 @@ def linear(label: str, values: Iterable[float], pad: float = 0.04) -> Axis:
 
 
 def logarithmic(label: str, values: Iterable[float], pad: float = 0.06) -> Axis:
-    """A logarithmic axis that holds all positive values.
+    """A logarithmic axis that contains all positive values.
 
-    :param pad: room at both ends, as a share of the range of the logarithms.
+    :param pad: margin at both ends, as a fraction of the range of the logarithms.
     """
     low, high = _range((value for value in values if value > 0), (1.0, 10.0))
     room = (high / low) ** pad if high > low else 1.25
@@ -80,9 +80,9 @@ def logarithmic(label: str, values: Iterable[float], pad: float = 0.06) -> Axis:
 
 
 def spread(label: str, values: Iterable[float], pad: float = 0.05) -> Axis:
-    """An axis that holds zero and all values of either sign; bent where the largest would squeeze most of them to nothing.
+    """An axis that contains zero and all values; bent if the largest values would make the median invisible.
 
-    :param pad: room beyond the values that are not zero, as a share of the range as it is drawn.
+    :param pad: margin beyond nonzero ends, as a fraction of the range as drawn.
     """
     low, high = _range(values := [0.0, *values], (0.0, 0.0))
     if low == high:
@@ -91,6 +91,7 @@ def spread(label: str, values: Iterable[float], pad: float = 0.05) -> Axis:
     typical = sizes[(len(sizes) - 1) // 2]
     bend = 0.0
     if sizes[-1] > _SQUEEZED * typical:
+        # At most three decades below the largest value, so that tiny values do not fill the axis.
         bend = 10.0 ** math.floor(math.log10(max(typical, sizes[-1] / 1000)))
     axis = Axis(label=label, low=low, high=high, bend=bend)
     room = pad * (axis.drawn(high) - axis.drawn(low))
@@ -126,9 +127,9 @@ def log_ticks(low: float, high: float) -> Ticks:
 
 
 def layers(count: int, *, halves: bool = False) -> Axis:
-    """The layers of a model, 1 first.
+    """The layers of a model, from 1.
 
-    :param halves: with room for what lies half a layer further.
+    :param halves: leaves room for points half a layer after the last.
     """
     step = next((step for step in _LAYER_STEPS if count / step <= 12), _LAYER_STEPS[-1])
     ticks = tuple((float(layer), str(layer)) for layer in range(step, count + 1, step))
@@ -136,7 +137,7 @@ def layers(count: int, *, halves: bool = False) -> Axis:
 
 
 def _bent_ticks(low: float, high: float, bend: float) -> Ticks:
-    """Zero, and round numbers from the bend on to both ends."""
+    """Zero, and round numbers from the bend to both ends."""
     decades = range(math.ceil(math.log10(max(-low, high) / bend)) + 1)
     for mantissas in ((1,), (1, 3)):
         sizes = [float(f"{m * bend * 10.0**e:.6g}") for e in decades for m in mantissas]
@@ -147,7 +148,7 @@ def _bent_ticks(low: float, high: float, bend: float) -> Ticks:
 
 
 def _steps(low: float, high: float) -> list[float]:
-    """Four to eight round numbers at equal distance, for a range too narrow for decades."""
+    """Four to eight equidistant round numbers, for a range too narrow for decades."""
     exact = (high - low) / 4
     scale = 10.0 ** math.floor(math.log10(exact))
     step = scale * max(m for m in (1, 2, 2.5, 5) if m * scale <= exact)

@@ -9,11 +9,11 @@ from mixln.report.figures.series import Chart, Panel, Reference, Trace
 from mixln.report.wording import comparison_charts as texts
 
 FEWEST = 20
-"""Predictions of a bin of confidence from which it is shown."""
+"""Minimum number of predictions of a bin that is shown: below it, the accuracy of the bin is mostly noise."""
 
 
 def calibration(summary: Summary) -> tuple[Chart, ...]:
-    """Accuracy minus confidence against confidence; no chart without predictions."""
+    """Accuracy minus confidence against confidence; empty without predictions."""
     if not summary.answered:
         return ()
     traces = [_trace(key, name, answers) for key, name, answers in predicted(summary)]
@@ -41,7 +41,7 @@ def calibration(summary: Summary) -> tuple[Chart, ...]:
 
 
 def predicted(summary: Summary) -> list[tuple[int, str, PlacementPredictions]]:
-    """Key, label and predictions of each placement that has some."""
+    """Key, label and predictions of each placement with predictions."""
     by_placement = {answers.placement: answers for answers in summary.answered}
     names = zip(naming.placements(summary), summary.placements, strict=True)
     return [
@@ -52,7 +52,7 @@ def predicted(summary: Summary) -> list[tuple[int, str, PlacementPredictions]]:
 
 
 def _trace(key: int, name: str, answers: PlacementPredictions) -> Trace:
-    bins = [each for each in answers.reliability if each[2] >= FEWEST]
+    bins = [entry for entry in answers.reliability if entry[2] >= FEWEST]
     return Trace(
         key=key,
         role="mean",

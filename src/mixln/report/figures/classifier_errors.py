@@ -1,4 +1,4 @@
-"""The most confident errors of image classifiers, as one picture."""
+"""The most confident errors of image classifiers, as one image."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ NAME = "mistakes.png"
 
 
 def errors(summary: Summary) -> list[tuple[str, tuple[Misclassification, ...]]]:
-    """Label and errors of each placement that makes some."""
+    """Label and errors of each placement with errors."""
     return [(name, answers.mistakes) for _, name, answers in predicted(summary) if answers.mistakes]
 
 
 def errors_png(summary: Summary) -> dict[str, str | bytes]:
-    """The picture, by its file name; none without errors."""
+    """File name → image; empty without errors."""
     groups = errors(summary)
     if not groups:
         return {}
@@ -36,8 +36,8 @@ def errors_png(summary: Summary) -> dict[str, str | bytes]:
         for panel, mistake in zip(row, mistakes, strict=False):
             image = _opened(mistake)
             panel.imshow(image, cmap="gray" if image.mode == "L" else None, vmin=0, vmax=255)
-            said = f"{mistake.label}\n→ {mistake.predicted}\n{mistake.confidence:.0%}".replace("$", r"\$")
-            panel.set_title(said, fontsize=7, color=INK)
+            text = f"{mistake.label}\n→ {mistake.predicted}\n{mistake.confidence:.0%}".replace("$", r"\$")
+            panel.set_title(text, fontsize=7, color=INK)
         row[0].text(
             -0.12, 0.5, name, transform=row[0].transAxes, rotation=90, ha="right", va="center", fontsize=10, color=INK
         )

@@ -25,7 +25,7 @@ from mixln.runs.trials import TrialResult
 
 
 def prepare(summary: Summary) -> tuple[Chart, ...]:
-    """All figures, in the order in which they are shown."""
+    """All figures, in display order."""
     return (loss(summary), ranking(summary), *calibration(summary), gradients(summary), residual(summary))
 
 
@@ -103,7 +103,7 @@ def _named(summary: Summary) -> Iterable[tuple[str, PlacementSummary]]:
 
 
 def _stalled(row: PlacementSummary) -> int:
-    """Seeds that stalled beside those that trained."""
+    """Number of stalled seeds, if others trained."""
     return row.best.stalled if row.best.mixed else 0
 
 
@@ -127,7 +127,7 @@ def _seed(name: str, result: TrialResult) -> str:
 
 
 def _loss_axes(summary: Summary) -> tuple[axes.Axis, axes.Axis]:
-    """One pair for all panels; curves of diverged trials may leave at the top, unless there are no others."""
+    """The axes of all panels. Curves of diverged trials may leave the range at the top, unless there are no others."""
     steps = [0.0, *(float(result.step) for result in summary.trials)]
     sound = [result for result in summary.trials if result.status != "diverged"]
     curves = [
@@ -153,11 +153,11 @@ def _loss_traces(names: Sequence[str], trials: Sequence[tuple[TrialResult, ...]]
         for result, curve in zip(results, curves, strict=True):
             if result.status == "diverged":
                 strong.append(_trace(key, "ended", _ended(name, result), (_end(result, y),)))
-            if mixed:  # a mean would lie where no seed is
+            if mixed:  # a mean of stalled and trained seeds is near none of them
                 faint.append(_trace(key, "training", texts.training(_seed(name, result)), _training(result)))
                 strong.append(_trace(key, "mean", texts.ended(_seed(name, result), result.status), curve))
             elif len(results) > 1:
-                if result.status == "diverged":  # its last stretch, which the mean may leave out
+                if result.status == "diverged":  # the mean ends with the first curve that ends
                     faint.append(_trace(key, "training", texts.training(_seed(name, result)), _training(result)))
                 thin.append(_trace(key, "seed", _seed(name, result), curve))
         if not mixed:
@@ -170,19 +170,19 @@ def _training(result: TrialResult) -> Points:
 
 
 def _end(result: TrialResult, y: axes.Axis) -> tuple[float, float]:
-    """Where the cross of a diverged trial stands: at its last training loss, or at the upper edge."""
+    """The position of the cross of a diverged trial: its last loss, or the upper edge without one."""
     last = max((*_training(result), *series.finite(result.eval_curve)), default=None)
     return float(result.step), y.inside(last[1] if last else None)
 
 
 def _settled(metric: Metric[Measured], result: TrialResult) -> float | None:
-    """The number of a trial that did not diverge, if it has a finite one."""
+    """The metric of a trial that did not diverge, if it is finite."""
     value = metric.number(result)
     return value if value is not None and math.isfinite(value) and result.status != "diverged" else None
 
 
 def _scale(summary: Summary) -> axes.Axis:
-    """From the best seed to the worst that did not diverge; the simplest model only where a trial comes near it."""
+    """From the best seed to the worst that did not diverge; includes the trivial model only if a trial is near it."""
     metric = TASKS[summary.task].metrics.ranking
     values = [value for result in summary.trials if (value := _settled(metric, result)) is not None]
     values += [v for row in summary.placements if (v := metric.number(row.best)) is not None and math.isfinite(v)]
@@ -194,13 +194,13 @@ def _scale(summary: Summary) -> axes.Axis:
 
 
 def _edge(metric: Metric[Measured], scale: axes.Axis, result: TrialResult) -> float:
-    """Where the cross of a diverged trial stands: at its number, or at the worse end of the scale."""
+    """The position of the cross of a diverged trial: its metric, or the worse end of the scale without one."""
     value = metric.number(result)
     return scale.inside(-math.inf if value is None and not metric.lower_is_better else value)
 
 
 def _by_placement(summary: Summary, names: Sequence[str], title: str) -> Panel:
-    """A row for each placement: the mean with its value, below it the seeds; where some stalled, the seeds in the place of the mean."""
+    """A row for each placement: the mean with its value, and the seeds below it, or in its place if some stalled."""
     metric, scale = TASKS[summary.task].metrics.ranking, _scale(summary)
     traces: list[Trace] = []
     for key, (name, row) in enumerate(zip(names, summary.placements, strict=True)):
@@ -237,19 +237,21 @@ def _by_placement(summary: Summary, names: Sequence[str], title: str) -> Panel:
 
 
 def _by_learning_rate(summary: Summary, names: Sequence[str]) -> Panel:
-    """The mean against the learning rate; crosses stand beside each other, for they have the same place."""
+    """The mean against the learning rate. Crosses of different placements are shifted, since they would coincide."""
     metric, scale, rates = TASKS[summary.task].metrics.ranking, _scale(summary), summary.learning_rates
     traces: list[Trace] = []
     for key, (name, row) in enumerate(zip(names, summary.placements, strict=True)):
         points = [(cell.learning_rate, v, cell.mixed) for cell in row.cells if (v := metric.number(cell)) is not None]
-        # Where some seeds trained and others stalled, the line has a gap and the dots are all there is.
+        # Where some seeds trained and others stalled, a mean is meaningless: the line has a gap, and only dots are drawn.
         line = tuple((rate, math.nan if mixed else value) for rate, value, mixed in points if math.isfinite(value))
         for cell in row.cells:
-            beside = cell.learning_rate * (rates[-1] / rates[0]) ** (0.025 * (key - (len(names) - 1) / 2))
+            shifted = cell.learning_rate * (rates[-1] / rates[0]) ** (0.025 * (key - (len(names) - 1) / 2))
             for result in series.trials_at(summary, row, cell.learning_rate):
                 value = _settled(metric, result)
                 if result.status == "diverged":
-                    traces.append(_trace(key, "ended", _ended(name, result), ((beside, _edge(metric, scale, result)),)))
+                    traces.append(
+                        _trace(key, "ended", _ended(name, result), ((shifted, _edge(metric, scale, result)),))
+                    )
                 elif value is not None:
                     traces.append(_trace(key, "dot", _seed(name, result), ((cell.learning_rate, value),)))
         traces.append(_trace(key, "mean", words.mean(name), line))
@@ -270,7 +272,7 @@ def _profile_panels(
     label: str,
     halves: bool = False,
 ) -> tuple[Panel, ...]:
-    """A row of panels for each part, start left and end right, all with the same range."""
+    """A row of panels for each part, start on the left and end on the right, all with the same axes."""
     names = naming.placements(summary)
     trials = [series.trials_at(summary, row, row.best.learning_rate) for row in summary.placements]
     chosen = [[profiles_of(result) for result in alike(results)] for results in trials]
@@ -278,7 +280,7 @@ def _profile_panels(
         (texts.START, [series.first_profiles(group) for group in chosen]),
         (texts.END, [series.last_profiles(group) for group in chosen]),
     )
-    found: list[tuple[str, tuple[Trace, ...]]] = []
+    drawn: list[tuple[str, tuple[Trace, ...]]] = []
     depth = 0
     for part, values_of in parts:
         for time, groups in times:
@@ -289,12 +291,12 @@ def _profile_panels(
                 if mean
             )
             depth = max([depth, *(len(mean) // (2 if halves else 1) for mean in means)])
-            found.append((texts.profile(part, time, _steps(groups)), traces))
-    if not any(traces for _, traces in found):
+            drawn.append((texts.profile(part, time, _steps(groups)), traces))
+    if not any(traces for _, traces in drawn):
         return ()
     x = axes.layers(depth, halves=halves)
-    y = axes.logarithmic(label, [value for _, traces in found for trace in traces for value in trace.y])
-    return tuple(Panel(title=title, x=x, y=y, traces=traces) for title, traces in found)
+    y = axes.logarithmic(label, [value for _, traces in drawn for trace in traces for value in trace.y])
+    return tuple(Panel(title=title, x=x, y=y, traces=traces) for title, traces in drawn)
 
 
 def _steps(groups: Sequence[Sequence[LayerProfile]]) -> list[int]:

@@ -1,4 +1,4 @@
-"""The figures of a diagnosis: the contribution of each layer of one or several models. Charts without data are left out."""
+"""The figures of a diagnosis: the contribution of each layer of one or several models. Charts without data are omitted."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from mixln.report.wording import diagnosis_charts as texts
 from mixln.runs.profile import Profile
 
 MOST_NORMS = 6
+"""Maximum number of norms with a panel each; the caption states how many are omitted."""
 PartOf = Callable[[Profile], tuple[float, ...]]
 
 
@@ -29,10 +30,10 @@ PartOf = Callable[[Profile], tuple[float, ...]]
 class LayerPanel:
     """One panel with a line for each model, against its layers.
 
-    :param label: of the vertical axis.
-    :param points: by layer; empty for a model without them.
+    :param label: label of the vertical axis.
+    :param points: makes the points of a model, by layer; empty if it has none.
     :param axis: makes the vertical axis from the label and the values.
-    :param halves: whether points lie between layers: layer l's attention at l, its end at l + ½, the entry at ½.
+    :param halves: whether points are between layers: the attention of layer l at l, its output at l + ½, the input of layer 1 at ½.
     """
 
     title: str
@@ -43,9 +44,9 @@ class LayerPanel:
 
 
 def charts_of(diagnoses: Sequence[Diagnosis], names: Sequence[str] = ()) -> tuple[Chart, ...]:
-    """All figures, in the order in which they are shown.
+    """All figures, in display order.
 
-    :param names: the names of a legend that stands on the same page: a model of that name gets its colour and marker.
+    :param names: names in another legend of the page: a model with such a name gets the same style.
     """
     models = models_of(diagnoses, names)
     makers = (angular, influence, performance_drops, task_drops, gates, gradients, residual, gains, jacobian)
@@ -54,13 +55,13 @@ def charts_of(diagnoses: Sequence[Diagnosis], names: Sequence[str] = ()) -> tupl
 
 
 def of_summary(summary: Summary) -> tuple[Chart, ...]:
-    """The figures of a comparison's diagnoses, named apart from those of its training; a placement keeps its colour."""
+    """The figures of a comparison's diagnoses, with unique names on the page and the styles of the placements."""
     charts = charts_of(summary.diagnoses, naming.placements(summary))
     return tuple(replace(chart, name=f"diagnosis-{chart.name}") for chart in charts)
 
 
 def influence(models: Models) -> Chart:
-    """How much each layer changes the stream: by cosine and by angle."""
+    """The change of the stream by layer: cosine and angle."""
     panels = _panels(
         models,
         (
@@ -82,7 +83,7 @@ def influence(models: Models) -> Chart:
 
 
 def gradients(models: Models) -> Chart:
-    """The gradient norm of each layer, of the models as they are and re-initialised."""
+    """The gradient norm of each layer, for the models as loaded and re-initialised."""
     states: tuple[tuple[str, Callable[[Diagnosis], Gradients | None]], ...] = (
         (texts.AS_LOADED, lambda diagnosis: diagnosis.gradients),
         (texts.INITIAL, lambda diagnosis: diagnosis.initial),
@@ -168,7 +169,7 @@ def gains(models: Models) -> Chart:
 
 
 def jacobian(models: Models) -> Chart:
-    """How far each layer is from an identity map."""
+    """The distance of each layer from an identity map."""
     kinds: tuple[tuple[tuple[str, str], Callable[[Jacobian], tuple[float, ...]]], ...] = (
         (texts.LARGEST, lambda jacobian: jacobian.largest),
         (texts.DISTANCE, lambda jacobian: jacobian.distance),
@@ -189,12 +190,12 @@ def jacobian(models: Models) -> Chart:
 
 
 def by_layer(values: Sequence[float | None]) -> Points:
-    """One point a layer; NaN where there is no value."""
+    """One point per layer; NaN for a missing value."""
     return tuple((float(layer), math.nan if y is None else y) for layer, y in enumerate(values, start=1))
 
 
 def by_depth(entry: float, profile: Profile) -> Points:
-    """The entry at ½, the attention of layer l at l where it is known, and the end of layer l at l + ½."""
+    """The input of layer 1 at ½, the attention of layer l at l if it is known, and the output of layer l at l + ½."""
     ends = [(x + 0.5, y) for x, y in by_layer(profile.feed_forward)]
     return tuple(sorted([(0.5, entry), *by_layer(profile.attention), *ends]))
 
@@ -208,12 +209,12 @@ def _bends(panels: Sequence[Panel]) -> list[tuple[str, float]]:
 
 
 def _norms(of: Callable[[Diagnosis], Gradients | None], part: PartOf, diagnosis: Diagnosis) -> Points:
-    found = of(diagnosis)
-    return by_layer(part(found.norm)) if found else ()
+    gradients = of(diagnosis)
+    return by_layer(part(gradients.norm)) if gradients else ()
 
 
 def _branches(profiles: Sequence[Profile]) -> tuple[tuple[PartOf, str], ...]:
-    """The parts of a profile that are known of some model, with the names that they have in titles."""
+    """The parts of a profile that some model has, with their names in titles."""
     whole = not any(profile.attention for profile in profiles)
     name = texts.WHOLE_LAYER if whole else words.FEED_FORWARD
     second: tuple[PartOf, str] = (lambda profile: profile.feed_forward, name)
@@ -221,9 +222,9 @@ def _branches(profiles: Sequence[Profile]) -> tuple[tuple[PartOf, str], ...]:
 
 
 def _panels(models: Models, lines: Iterable[LayerPanel], *, shared: bool = False) -> tuple[Panel, ...]:
-    """The panels that some model has points for.
+    """The panels for which some model has points.
 
-    :param shared: whether all have the same vertical axis.
+    :param shared: whether all panels have the same vertical axis.
     """
     drawn = [(line, traces) for line in lines if (traces := _lines(models, line))]
     everything = [y for _, traces in drawn for trace in traces for y in trace.y]
@@ -237,7 +238,7 @@ def _panels(models: Models, lines: Iterable[LayerPanel], *, shared: bool = False
 
 
 def _lines(models: Models, line: LayerPanel) -> tuple[Trace, ...]:
-    found = ((model, line.points(model.diagnosis)) for model in models)
+    lines = ((model, line.points(model.diagnosis)) for model in models)
     return tuple(
         Trace(
             key=model.key,
@@ -246,11 +247,11 @@ def _lines(models: Models, line: LayerPanel) -> tuple[Trace, ...]:
             points=points,
             texts=tuple(texts.depth(x, y) for x, y in points) if line.halves else (),
         )
-        for model, points in found
+        for model, points in lines
         if any(math.isfinite(y) for _, y in points)
     )
 
 
 def _fit(trace: Trace, y: Axis) -> Trace:
-    """Gaps where a logarithmic axis has no place for a value."""
+    """Replaces values that a logarithmic axis cannot show by gaps."""
     return replace(trace, points=tuple((x, v if v > 0 or not y.log else math.nan) for x, v in trace.points))

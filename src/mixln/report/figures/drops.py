@@ -1,4 +1,4 @@
-"""The drop without each layer, by every measure that was taken, and its first-order estimate."""
+"""The performance drop without each layer, by every measure, and its first-order estimate."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ Measured = Sequence[tuple[Model, Drops]]
 
 
 def performance_drops(models: Models) -> Chart:
-    """By each model's own measure."""
+    """Drops by the measure of each model's own loss or task."""
     measured = [(model, model.diagnosis.drops) for model in models if model.diagnosis.drops]
     return _chart("drops", "", measured)
 
 
 def task_drops(models: Models) -> Iterator[Chart]:
-    """The same for each task."""
+    """Drops by each evaluation task."""
     tasks = dict.fromkeys((drops.measure, drops.task) for model in models for drops in model.diagnosis.tasks)
     every = [(model, drops) for model in models for drops in model.diagnosis.tasks]
     groups = [[(model, drops) for model, drops in every if (drops.measure, drops.task) == task] for task in tasks]
@@ -99,7 +99,7 @@ def _panel(model: Model, title: str, y: Axis, traces: Iterable[Trace]) -> Panel:
 
 
 def _bars(model: Model, drops: Drops, chosen: Sequence[Drop], y: Axis) -> tuple[Trace, ...]:
-    """Bars with their intervals; a cross at the end of harm where the measure is not finite."""
+    """Bars with intervals; a cross at the harmful end of the axis if the measure is not finite."""
     finite = [drop for drop in chosen if math.isfinite(drop.change)]
     lost = [drop for drop in chosen if not math.isfinite(drop.change)]
     known = [(float(d.first), d.low, d.high) for d in finite if d.low is not None and d.high is not None]
@@ -115,7 +115,7 @@ def _bars(model: Model, drops: Drops, chosen: Sequence[Drop], y: Axis) -> tuple[
 def _changes(
     model: Model, drops: Drops, chosen: Sequence[Drop], role: Role, label: str, edge: float | None = None
 ) -> Trace:
-    """One point for each drop, at its change or at the edge of the axis."""
+    """One point per drop, at its change or at the edge of the axis."""
     return Trace(
         key=model.key,
         role=role,
@@ -131,13 +131,13 @@ def _axis(every: Sequence[Drops]) -> Axis:
 
 
 def _ends(drops: Drops) -> Iterator[float]:
-    """Everything that a chart of these drops has to hold."""
+    """All values that the axis must contain."""
     for drop in (*drops.skipped, *drops.zeroed):
         yield from (value for value in (drop.change, drop.low, drop.high) if value is not None)
 
 
 def _slugs(texts: Iterable[str]) -> Iterator[str]:
-    """A different file name for each text; none ends in a hyphen and a number, as the names of panels do."""
+    """A unique file name for each text. None ends in a hyphen and a number, which identify panels."""
     used: set[str] = set()
     for text in texts:
         slug = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")[:60]

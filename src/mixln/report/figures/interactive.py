@@ -1,4 +1,4 @@
-"""Draws prepared panels with plotly, for the page. Legends, titles and captions are the page's."""
+"""Draws prepared panels with plotly, for the page, which adds legends, titles and captions."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, s
 INK = "#1f2328"
 MUTED = "#57606a"
 GRID = "#e6e8eb"
-GAP = "&nbsp;&nbsp;"  # between a point and its text; plotly cuts plain blanks off
+GAP = "&nbsp;&nbsp;"  # between a point and its text; plotly strips plain spaces
 
 
 def plotly_figure(panel: Panel) -> go.Figure:
-    """One panel; each trace's `meta` is the index of its placement or model, so that the page's legend can hide it."""
+    """One panel; each trace's `meta` is the index of its placement or model, so that the page's legend can toggle it."""
     figure = go.Figure(
         data=[_bars(trace, panel) if trace.role == "bar" else _trace(trace, panel) for trace in panel.traces]
     )
@@ -81,7 +81,7 @@ def _trace(trace: Trace, panel: Panel) -> go.Scatter:
             mode, opacity = "markers", 1.0
             marker |= {"symbol": "x-thin", "size": 10, "line": {"width": 3, "color": look.colour}}
         case "bar":
-            raise AssertionError("bars are no scatter")
+            raise AssertionError("bars are drawn by _bars")
     return go.Scatter(
         **_places(trace, panel),
         mode=mode,
@@ -97,7 +97,7 @@ def _trace(trace: Trace, panel: Panel) -> go.Scatter:
 
 
 def _dot(panel: Panel) -> float:
-    """A size that leaves the colour of the cell around it in sight."""
+    """A marker size in pixels that leaves the colour of the cell visible."""
     return min(6.0, 120 / panel.heat.columns) if panel.heat else 6.0
 
 
@@ -108,7 +108,7 @@ def _bars(trace: Trace, panel: Panel) -> go.Bar:
 
 
 def _places(trace: Trace, panel: Panel) -> dict[str, list[float | None]]:
-    """The points where they are drawn; a gap where a value is not finite."""
+    """The points as drawn, with gaps for values that are not finite."""
     return {
         "x": [panel.x.drawn(x) for x in trace.x],
         "y": [_finite(panel.y.drawn(y)) for y in trace.y],
@@ -116,7 +116,7 @@ def _places(trace: Trace, panel: Panel) -> dict[str, list[float | None]]:
 
 
 def _finite(value: float) -> float | None:
-    """JSON knows no other numbers."""
+    """The value, or `None` (null) if JSON cannot represent it."""
     return value if math.isfinite(value) else None
 
 
@@ -139,7 +139,7 @@ def _heat(heat: Heatmap) -> go.Heatmap:
 
 
 def _hover(trace: Trace, panel: Panel) -> dict[str, Any]:
-    """What a point says: its own text, or its coordinates; a bent axis knows them only as it draws them."""
+    """The hover text of a point: its own text, or its coordinates. Those of a bent axis are stored, since plotly has only asinh values."""
     name = f"<b>{_plain(trace.label)}</b>"
     if trace.texts:
         return {"hovertext": [*map(_plain, trace.texts)], "hovertemplate": f"{name}<br>%{{hovertext}}<extra></extra>"}
@@ -153,7 +153,7 @@ def _hover(trace: Trace, panel: Panel) -> dict[str, Any]:
 
 
 def _reference(reference: Reference, panel: Panel) -> go.Scatter:
-    """The line and its label: at the right end of a horizontal one, at the lower end of a vertical one."""
+    """The line and its label, at the right end of a horizontal and the lower end of a vertical line."""
     horizontal = reference.along == "y"
     axis = panel.y if horizontal else panel.x
     shown = axis.holds(reference.value)
@@ -201,5 +201,5 @@ def _axis(axis: Axis) -> dict[str, Any]:
 
 
 def _plain(text: str) -> str:
-    """A name as it is: plotly would read tags in it, and formulas between dollar signs."""
+    """Escapes a name, in which plotly would interpret HTML tags, and formulas between dollar signs."""
     return html.escape(text, quote=False).replace("$", "&#36;")

@@ -1,4 +1,4 @@
-"""The models of a diagnosis as the charts know them: each with the key that fixes its colour, marker and dash."""
+"""The models of a diagnosis for the charts, each with the key of its style."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mixln.report import names as naming
 class Model:
     """One model.
 
-    :param key: the index of its name among those of all.
+    :param key: index of its name in :attr:`Models.names`, which determines its style.
     """
 
     key: int
@@ -23,9 +23,9 @@ class Model:
 
 @dataclass(frozen=True, kw_only=True)
 class Models:
-    """All models that a report shows.
+    """All models of a report.
 
-    :param names: of the models with a diagnosis, and of those without that share a legend with them.
+    :param names: names of the models with a diagnosis, and of others in the same legend.
     """
 
     names: tuple[str, ...]
@@ -35,7 +35,7 @@ class Models:
         return iter(self.members)
 
     def where(self, known: Callable[[Diagnosis], object]) -> tuple[Model, ...]:
-        """Those of which something is known."""
+        """The models for which `known` returns a true value."""
         return tuple(model for model in self.members if known(model.diagnosis))
 
     @property
@@ -45,9 +45,9 @@ class Models:
 
 
 def models_of(diagnoses: Sequence[Diagnosis], names: Sequence[str] = ()) -> Models:
-    """The models in their order.
+    """The models, in the order of the diagnoses.
 
-    :param names: the names of a legend that stands on the same page: a model of that name gets its key.
+    :param names: names in another legend of the page: a model with such a name gets the same key.
     """
     known = list(names)
     members = []

@@ -1,4 +1,4 @@
-"""Draws prepared charts with matplotlib, for files."""
+"""Draws prepared charts with matplotlib, for PNG files."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def png(chart: Chart) -> bytes:
 
 
 def matplotlib_figure(chart: Chart) -> Figure:
-    """The chart as a matplotlib figure, with its panels beside and below each other and one legend above them."""
+    """The chart as a matplotlib figure: a grid of panels with one legend above."""
     if not chart.panels:
         return _empty(chart)
     down = math.ceil(len(chart.panels) / chart.across)
     legend_rows = math.ceil(len(chart.keys) / _legend_columns(chart))
     height = 0.9 + 0.28 * legend_rows + down * _panel_height(chart)
-    layout = "compressed" if chart.heat_scale else "constrained"  # squares leave room beside them
+    layout = "compressed" if chart.heat_scale else "constrained"  # closes the gaps beside square panels
     figure = Figure(figsize=(WIDTH_INCHES, height), dpi=DOTS_PER_INCH, facecolor="white", layout=layout)
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12, wspace=0.02, hspace=0.03)  # type: ignore[union-attr]
     grid = figure.subplots(down, chart.across, squeeze=False)
@@ -55,7 +55,9 @@ def matplotlib_figure(chart: Chart) -> Figure:
         _colour_bar(figure, grid.ravel().tolist(), chart.heat_scale)
     handles = [_handle(style(key), _text(name)) for key, name in enumerate(chart.keys)]
     across = _legend_columns(chart)
-    order = [index for column in range(across) for index in range(column, len(handles), across)]  # row by row
+    order = [
+        index for column in range(across) for index in range(column, len(handles), across)
+    ]  # matplotlib fills legends by column
     legend = figure.legend(
         handles=[handles[index] for index in order],
         title=_text(chart.title),
@@ -185,7 +187,7 @@ def _draw_trace(axes: Axes, trace: Trace, panel: Panel) -> None:
 
 
 def _draw_reference(axes: Axes, panel: Panel, reference: Reference) -> None:
-    """The line and its label: at the right end of a horizontal one, at the lower end of a vertical one."""
+    """The line and its label, at the right end of a horizontal and the lower end of a vertical line."""
     line = {"color": INK, "linestyle": (0, (4, 3)), "linewidth": 1.1, "zorder": 1.5}
     horizontal = reference.along == "y"
     axis = panel.y if horizontal else panel.x
@@ -237,5 +239,5 @@ def _handle(look: Style, label: str) -> Line2D:
 
 
 def _text(text: str) -> str:
-    """A name as it is: matplotlib would read dollar signs as mathematics."""
+    """Escapes dollar signs, which matplotlib would interpret as mathematics."""
     return text.replace("$", r"\$")

@@ -1,4 +1,4 @@
-"""The figures of a recipe: the paper's curves as they came out here, and perplexity by learning rate."""
+"""The figures of a recipe: the paper's curves as measured here, and perplexity by learning rate."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from mixln.report.wording import reproduction as words
 from mixln.report.wording.charts import at_rate, seed
 
 
-def charts(found: Reproduction) -> tuple[Chart, ...]:
-    """The paper's figures, and of several learning rates what each gave; of most tables none."""
-    names = list(dict.fromkeys(_name(each.run, each.placement) for each in (*found.lines, *found.turned)))
+def charts(outcome: Reproduction) -> tuple[Chart, ...]:
+    """The paper's figures, and the perplexity by learning rate if there are several; empty for most tables."""
+    names = list(dict.fromkeys(_name(entry.run, entry.placement) for entry in (*outcome.lines, *outcome.turned)))
     turned = [
-        Triangle(key=names.index(name), name=name, angles=each.angles)
-        for each in found.turned
-        for name in [_name(each.run, each.placement)]
+        Triangle(key=names.index(name), name=name, angles=entry.angles)
+        for entry in outcome.turned
+        for name in [_name(entry.run, entry.placement)]
     ]
-    curves = dict.fromkeys(each.curve for each in found.lines)
+    curves = dict.fromkeys(entry.curve for entry in outcome.lines)
     drawn = (
         *([triangles(turned)] if turned else []),
-        *(_lines(CURVES[curve], [each for each in found.lines if each.curve == curve], names) for curve in curves),
-        *([_sweep(found)] if found.swept else []),
+        *(_lines(CURVES[curve], [entry for entry in outcome.lines if entry.curve == curve], names) for curve in curves),
+        *([_sweep(outcome)] if outcome.swept else []),
     )
-    if not found.smaller:
+    if not outcome.smaller:
         return drawn
     return tuple(_made_smaller(chart) for chart in drawn)
 
@@ -42,15 +42,15 @@ def _made_smaller(chart: Chart) -> Chart:
 
 
 def _name(run: str, placement: str) -> str:
-    """Of a model that was trained its placement, of one that exists its name."""
+    """The placement of a trained model, or the name of an existing one."""
     return placement or run
 
 
 def _lines(curve: Curve, lines: Sequence[Line], names: Sequence[str]) -> Chart:
     """One of the paper's curves: a panel for each model, mean and seeds of each placement."""
     panels = tuple(
-        _panel(curve, [each for each in lines if each.run == run], names)
-        for run in dict.fromkeys(each.run for each in lines)
+        _panel(curve, [line for line in lines if line.run == run], names)
+        for run in dict.fromkeys(line.run for line in lines)
     )
     return Chart(
         name=curve.name,
@@ -63,55 +63,55 @@ def _lines(curve: Curve, lines: Sequence[Line], names: Sequence[str]) -> Chart:
 
 def _panel(curve: Curve, lines: Sequence[Line], names: Sequence[str]) -> Panel:
     run, label = lines[0].run, words.curve_label(lines[0])
-    values = [value for each in lines for _, value in each.points]
-    places = [place for each in lines for place, _ in each.points]
+    values = [value for line in lines for _, value in line.points]
+    places = [place for line in lines for place, _ in line.points]
     x = axes.layers(round(max(places))) if curve.along == "layer" else axes.linear(words.curve_axis(curve), places)
     y = axes.logarithmic(label, values) if curve.logarithmic else axes.spread(label, values)
     seeds, means = [], []
-    for placement in dict.fromkeys(each.placement for each in lines):
-        mine = [each for each in lines if each.placement == placement]
+    for placement in dict.fromkeys(line.placement for line in lines):
+        mine = [line for line in lines if line.placement == placement]
         name = _name(run, placement)
         key = names.index(name)
         if len(mine) > 1:
-            seeds += [Trace(key=key, role="seed", label=seed(name, each.seed), points=each.points) for each in mine]
+            seeds += [Trace(key=key, role="seed", label=seed(name, line.seed), points=line.points) for line in mine]
         means.append(Trace(key=key, role="mean", label=name, points=_mean(curve, mine)))
     return Panel(title=run, x=x, y=y, traces=(*seeds, *means))
 
 
 def _mean(curve: Curve, lines: Sequence[Line]) -> Points:
-    """Over seeds, where all have a value; of the logarithms where the axis is logarithmic."""
-    there, back = (math.log, math.exp) if curve.logarithmic else (float, float)
-    curves = [tuple((place, there(value)) for place, value in each.points) for each in lines]
-    return tuple((place, back(value)) for place, value in mean_curve(curves))
+    """The mean over seeds, at places where all have a value; of logarithms if the axis is logarithmic."""
+    transform, inverse = (math.log, math.exp) if curve.logarithmic else (float, float)
+    curves = [tuple((place, transform(value)) for place, value in line.points) for line in lines]
+    return tuple((place, inverse(value)) for place, value in mean_curve(curves))
 
 
-def _sweep(found: Reproduction) -> Chart:
+def _sweep(outcome: Reproduction) -> Chart:
     """Perplexity by placement, a line for each learning rate and a panel for each run."""
-    rates = sorted({each.learning_rate for each in found.swept})
-    runs = list(dict.fromkeys(each.run for each in found.swept))
+    rates = sorted({point.learning_rate for point in outcome.swept})
+    runs = list(dict.fromkeys(point.run for point in outcome.swept))
     y = axes.logarithmic(
-        PERPLEXITY.name, [math.exp(loss) for each in found.swept for loss in each.losses if loss is not None]
+        PERPLEXITY.name, [math.exp(loss) for point in outcome.swept for loss in point.losses if loss is not None]
     )
     panels = []
     for run in runs:
-        mine = [each for each in found.swept if each.run == run]
-        placements = list(dict.fromkeys(each.placement for each in mine))
+        mine = [point for point in outcome.swept if point.run == run]
+        placements = list(dict.fromkeys(point.placement for point in mine))
         ticks = tuple((float(index), re.sub(r"^mix\((.*)\)$", r"\1", name)) for index, name in enumerate(placements))
         traces = []
         for key, rate in enumerate(rates):
             points, dots = [], []
-            for each in mine:
-                if each.learning_rate == rate and each.counted:
-                    at = float(placements.index(each.placement))
-                    points.append((at, math.exp(mean(each.counted))))
-                    dots += [(at, math.exp(loss)) for loss in each.losses if loss is not None]
+            for point in mine:
+                if point.learning_rate == rate and point.counted:
+                    at = float(placements.index(point.placement))
+                    points.append((at, math.exp(mean(point.counted))))
+                    dots += [(at, math.exp(loss)) for loss in point.losses if loss is not None]
             traces.append(Trace(key=key, role="dot", label=words.a_seed(f"{rate:g}"), points=tuple(dots)))
             traces.append(Trace(key=key, role="mean", label=f"{rate:g}", points=tuple(points)))
         x = axes.Axis(label=words.SWEEP_AXIS, low=-0.4, high=len(placements) - 0.6, ticks=ticks)
         panels.append(Panel(title=run, x=x, y=y, traces=tuple(traces)))
     return Chart(
         name="sweep",
-        text=words.sweep(found),
+        text=words.sweep(outcome),
         keys=tuple(map(at_rate, rates)),
         panels=tuple(panels),
         across=len(panels),

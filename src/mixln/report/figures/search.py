@@ -13,22 +13,28 @@ from mixln.report.wording.charts import LEARNING_RATE
 from mixln.search.results import Search
 
 
-def chart(found: Search) -> Chart:
+def chart(result: Search) -> Chart:
     """Perplexity against the number of Post-LN layers and against the learning rate."""
     shown = [
         (proxy.post_layers, proxy.learning_rate, math.exp(proxy.loss), int(proxy.ended == "pruned"), words.proxy(proxy))
-        for proxy in found.proxies
+        for proxy in result.proxies
         if proxy.loss is not None
     ]
     shown += [
-        (each.post_layers, tried.learning_rate, math.exp(loss), 2, words.full(each.placement, tried.learning_rate))
-        for each in found.finalists
-        for tried in each.tried
+        (
+            finalist.post_layers,
+            tried.learning_rate,
+            math.exp(loss),
+            2,
+            words.full(finalist.placement, tried.learning_rate),
+        )
+        for finalist in result.finalists
+        for tried in finalist.tried
         for loss in tried.losses
         if loss is not None
     ]
     y = axes.logarithmic(PERPLEXITY.name, [value for _, _, value, _, _ in shown])
-    layers = axes.layers(found.layers)
+    layers = axes.layers(result.layers)
     counts = replace(layers, label=words.POST_LAYERS, low=-0.4, ticks=((0.0, "0"), *layers.ticks))
     rates = axes.logarithmic(LEARNING_RATE, [rate for _, rate, _, _, _ in shown])
     panels = tuple(
@@ -52,7 +58,7 @@ def chart(found: Search) -> Chart:
     )
     return Chart(
         name="search",
-        text=words.tried(found),
+        text=words.tried(result),
         keys=words.KEYS,
         panels=panels if shown else (),
         across=2,

@@ -1,6 +1,6 @@
-"""What the figures show, prepared once and drawn twice: with matplotlib for files and with plotly for the page.
+"""Prepared figures, drawn with matplotlib for files and with plotly for the page.
 
-A :class:`Chart` holds panels, a panel holds traces.
+A :class:`Chart` has panels, a panel has traces.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class Trace:
 
     :param key: index of the placement or model in the chart's keys, which fixes colour, marker and dash.
     :param role: lines: `mean` strong with markers, `seed` thin, `training` faint; points: `dot` small, `center` large,
-        `value` writes the label to the right of the point, `note` to its left, `ended` is a cross, `open` a white circle,
-        `least` a small white one; `bar` draws bars from zero, `span` thin lines between pairs of points.
-    :param label: what it is, for the one who points at it.
-    :param texts: what each point says to the one who points at it, instead of its coordinates; empty: the coordinates.
+        `value` is the label to the right of the point, `note` to its left, `ended` a cross, `open` a white circle,
+        `least` a small white circle; `bar`: bars from zero; `span`: thin lines between pairs of points.
+    :param label: name in the hover text.
+    :param texts: hover text of each point; if empty, its coordinates.
     """
 
     key: int
@@ -50,9 +50,9 @@ class Trace:
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """A dashed line across a panel; where `value` lies beyond the axis, only its label at that edge.
+    """A dashed line across a panel. If `value` is beyond the axis, only its label at that edge.
 
-    :param along: the axis on which `value` lies; on `y` the line is horizontal.
+    :param along: axis of `value`; for `y`, the line is horizontal.
     """
 
     value: float
@@ -60,7 +60,7 @@ class Reference:
     along: Literal["x", "y"]
 
     def on(self, axis: Axis) -> tuple[float, str]:
-        """Where on its axis it stands, and its label: beyond the axis at the edge, with an arrow."""
+        """The position on its axis, and the label. Beyond the axis, the position is the edge and the label has an arrow."""
         if axis.holds(self.value):
             return self.value, self.label
         above = self.value > axis.high
@@ -70,11 +70,11 @@ class Reference:
 
 @dataclass(frozen=True, kw_only=True)
 class Heatmap:
-    """Coloured cells of size 1 around whole numbers.
+    """Coloured cells of size 1 around integers.
 
     :param values: `values[y - 1][x - 1]` is the value of the cell at (x, y); rows may be of different length.
-    :param texts: what each cell says to the one who points at it, in the same form.
-    :param scale: from the value of the first colour of `styles.HEAT` to that of the last.
+    :param texts: hover text of each cell, in the same shape.
+    :param scale: its ends are the values of the first and the last colour of `styles.HEAT`.
     """
 
     values: tuple[tuple[float, ...], ...]
@@ -83,12 +83,12 @@ class Heatmap:
 
     @property
     def columns(self) -> int:
-        """The length of the longest row."""
+        """Length of the longest row."""
         return max(map(len, self.values))
 
     @property
     def gap(self) -> int:
-        """The width of the white lines between cells: none where cells are so small that lines would hide them."""
+        """Width of the white lines between cells, in pixels: 0 if cells are so small that lines would hide them."""
         return int(self.columns <= 40)
 
 
@@ -96,8 +96,8 @@ class Heatmap:
 class Panel:
     """One set of axes.
 
-    :param heat: cells behind the traces; the axes then have one scale, so that cells are squares.
-    :param key: the model that alone is shown here, where the title is its name.
+    :param heat: cells behind the traces; both axes then have the same scale, so that cells are square.
+    :param key: key of the model, if the panel shows only one, whose name is the title.
     """
 
     title: str
@@ -113,10 +113,10 @@ class Panel:
 class Chart:
     """One figure.
 
-    :param name: its file name without the ending.
-    :param keys: the placements' or models' labels, in the order of the summary; empty where each panel names its own.
-    :param panels: empty where nothing was recorded.
-    :param across: panels beside each other where there is room.
+    :param name: file name without extension.
+    :param keys: labels of the placements or models, in the order of the summary; empty if panels are named after them.
+    :param panels: empty if nothing was recorded.
+    :param across: maximum number of panels in a row.
     """
 
     name: str
@@ -139,12 +139,12 @@ class Chart:
 
     @property
     def heat_scale(self) -> Axis | None:
-        """The scale of colours that all panels share; `None` where there are no cells."""
+        """The common colour scale of all panels; `None` without heat maps."""
         return next((panel.heat.scale for panel in self.panels if panel.heat), None)
 
 
 def trials_at(summary: Summary, row: PlacementSummary, learning_rate: float) -> tuple[TrialResult, ...]:
-    """The trials of one placement at one learning rate, one a seed."""
+    """The trials of one placement at one learning rate, one per seed."""
     wanted = (row.placement, row.init, learning_rate)
     return tuple(
         result
@@ -154,12 +154,12 @@ def trials_at(summary: Summary, row: PlacementSummary, learning_rate: float) -> 
 
 
 def finite(curve: Iterable[tuple[int, float | None]]) -> Points:
-    """The points of a curve that have a finite value; a stored curve holds none where the value was not finite."""
+    """The points of a curve with a finite value; stored curves have `None` for values that were not finite."""
     return tuple((float(step), y) for step, y in curve if y is not None and math.isfinite(y))
 
 
 def mean_curve(curves: Sequence[Points]) -> Points:
-    """The mean over curves, at the steps that all of them have: it ends where the first of them ends."""
+    """The mean over curves, at the steps that all of them have; it ends with the shortest."""
     values = [dict(curve) for curve in curves if curve]
     if not values:
         return ()
@@ -168,19 +168,19 @@ def mean_curve(curves: Sequence[Points]) -> Points:
 
 
 def mean_profile(profiles: Sequence[Sequence[float | None]]) -> tuple[float, ...]:
-    """The mean over seeds, layer by layer; NaN where a seed has no positive finite value (the axis is logarithmic)."""
+    """The mean over seeds of each layer; NaN if a seed has no positive finite value, as the axis is logarithmic."""
     if not profiles:
         return ()
     return tuple(_mean(values) for values in zip(*profiles, strict=False))
 
 
 def first_profiles(profiles: Iterable[tuple[LayerProfile, ...]]) -> tuple[LayerProfile, ...]:
-    """The record at the start of each training that has one."""
+    """The first record of each training with records."""
     return tuple(profile[0] for profile in profiles if profile)
 
 
 def last_profiles(profiles: Iterable[tuple[LayerProfile, ...]]) -> tuple[LayerProfile, ...]:
-    """The record at the end of each training that has more than the first; of those, the ones that came furthest."""
+    """The last record of each training with at least two; only those at the latest step."""
     last = [profile[-1] for profile in profiles if len(profile) > 1]
     furthest = max((profile.step for profile in last), default=0)
     return tuple(profile for profile in last if profile.step == furthest)

@@ -15,20 +15,20 @@ from mixln.search.results import LearningRateLimit, Ramp, Stress
 from mixln.search.stability_limit import WINDOW, smoothed
 
 
-def charts(found: Stress) -> tuple[Chart, ...]:
+def charts(result: Stress) -> tuple[Chart, ...]:
     """The loss against the learning rate, a panel for each depth and init; and the limits."""
-    placements = list(dict.fromkeys(limit.placement for limit in found.limits))
-    titles = {limit.placement: limit.title for limit in found.limits}
+    placements = list(dict.fromkeys(limit.placement for limit in result.limits))
+    titles = {limit.placement: limit.title for limit in result.limits}
     keys = tuple(titles[name] if [*titles.values()].count(titles[name]) == 1 else name for name in placements)
-    limits = _limits(found, placements, keys)
-    return (_curves(found, placements, keys), limits)
+    limits = _limits(result, placements, keys)
+    return (_curves(result, placements, keys), limits)
 
 
-def _curves(found: Stress, placements: list[str], keys: tuple[str, ...]) -> Chart:
-    depths = sorted({ramp.layers for ramp in found.ramps})
-    x = axes.logarithmic(LEARNING_RATE, found.rates, pad=0.02)
-    sound = [loss for ramp in found.ramps for _, loss in ramp.curve if loss is not None and loss < 2 * found.floor]
-    y = axes.linear(words.TRAINING_LOSS, [found.floor, *sound])
+def _curves(result: Stress, placements: list[str], keys: tuple[str, ...]) -> Chart:
+    depths = sorted({ramp.layers for ramp in result.ramps})
+    x = axes.logarithmic(LEARNING_RATE, result.rates, pad=0.02)
+    sound = [loss for ramp in result.ramps for _, loss in ramp.curve if loss is not None and loss < 2 * result.floor]
+    y = axes.linear(words.TRAINING_LOSS, [result.floor, *sound])
     panels = tuple(
         Panel(
             title=words.depth(depth) if len(depths) > 1 else "",
@@ -36,17 +36,17 @@ def _curves(found: Stress, placements: list[str], keys: tuple[str, ...]) -> Char
             y=y,
             traces=tuple(
                 trace
-                for ramp in found.ramps
+                for ramp in result.ramps
                 if ramp.layers == depth
                 for trace in _ramp(ramp, placements.index(ramp.placement), keys, y)
             ),
-            reference=Reference(value=found.floor, label=words.UNIGRAM, along="y"),
+            reference=Reference(value=result.floor, label=words.UNIGRAM, along="y"),
         )
         for depth in depths
     )
     return Chart(
         name="ramps",
-        text=words.ramps(found, WINDOW),
+        text=words.ramps(result, WINDOW),
         keys=keys,
         panels=panels,
         across=min(2, len(panels)),
@@ -57,7 +57,7 @@ def _ramp(ramp: Ramp, key: int, keys: tuple[str, ...], y: axes.Axis) -> list[Tra
     name = seed(words.line(keys[key], ramp.init), ramp.seed)
     rates = [rate for rate, _ in ramp.curve]
     losses = [math.inf if loss is None else loss for _, loss in ramp.curve]
-    middle = len(rates) - WINDOW // 2  # the median of the last records is that of their middle
+    middle = len(rates) - WINDOW // 2  # the median over the last WINDOW records belongs to the middle one
     smooth = list(zip(rates[: max(0, middle)], smoothed(losses)[WINDOW // 2 :], strict=True))
     lines: dict[Role, Iterable[tuple[float, float]]] = {"training": zip(rates, losses, strict=True), "seed": smooth}
     traces = [
@@ -71,71 +71,71 @@ def _ramp(ramp: Ramp, key: int, keys: tuple[str, ...], y: axes.Axis) -> list[Tra
 
 
 def _shown(loss: float, y: axes.Axis) -> float:
-    """Where it is drawn; above the axis there is a gap."""
+    """The loss as drawn; NaN, a gap, above the axis."""
     return y.inside(loss) if loss < y.high else math.nan
 
 
-def _limits(found: Stress, placements: list[str], keys: tuple[str, ...]) -> Chart:
-    """The limits: rows by placement, or against the depth where there are several."""
-    depths = sorted({limit.layers for limit in found.limits})
-    ends = [end for limit in found.limits for end in _interval(limit, found.rates)]
-    seeds = [ramp.rate for ramp in found.ramps if ramp.rate]
+def _limits(result: Stress, placements: list[str], keys: tuple[str, ...]) -> Chart:
+    """The stability limits: a row per placement, or against the depth if there are several."""
+    depths = sorted({limit.layers for limit in result.limits})
+    ends = [end for limit in result.limits for end in _interval(limit, result.rates)]
+    seeds = [ramp.rate for ramp in result.ramps if ramp.rate]
     scale = axes.logarithmic(words.HIGHEST_RATE, [*seeds, *ends])
     deep = len(depths) > 1
-    panel = (_by_depth if deep else _by_row)(found, placements, keys, scale)
+    panel = (_by_depth if deep else _by_row)(result, placements, keys, scale)
     return Chart(
         name="limits",
-        text=words.limits(found, by_depth=deep),
+        text=words.limits(result, by_depth=deep),
         keys=keys if deep else (),
         panels=(panel,) if seeds else (),
         across=1,
     )
 
 
-def _by_depth(found: Stress, placements: list[str], keys: tuple[str, ...], scale: axes.Axis) -> Panel:
-    """A line for each placement and init."""
-    depths = sorted({limit.layers for limit in found.limits})
+def _by_depth(result: Stress, placements: list[str], keys: tuple[str, ...], scale: axes.Axis) -> Panel:
+    """A line per placement and init."""
+    depths = sorted({limit.layers for limit in result.limits})
     x = axes.logarithmic(LAYERS, depths)
     x = axes.Axis(label=LAYERS, low=x.low, high=x.high, log=True, ticks=tuple((float(d), str(d)) for d in depths))
     traces: list[Trace] = []
     for key, placement in enumerate(placements):
-        for init in dict.fromkeys(limit.init for limit in found.limits):
+        for init in dict.fromkeys(limit.init for limit in result.limits):
             mine = [
-                limit for limit in found.limits if (limit.placement, limit.init) == (placement, init) and limit.rate
+                limit for limit in result.limits if (limit.placement, limit.init) == (placement, init) and limit.rate
             ]
             name, places = words.line(keys[key], init), [float(limit.layers) for limit in mine]
             points = tuple((place, limit.rate or 0.0) for place, limit in zip(places, mine, strict=True))
             traces.append(Trace(key=key, role="mean", label=name, points=points))
             for place, limit in zip(places, mine, strict=True):
-                traces += _span(limit, key, found.rates, lambda end, place=place: (place, end))
+                traces += _span(limit, key, result.rates, lambda end, place=place: (place, end))
     return Panel(title="", x=x, y=scale, traces=tuple(trace for trace in traces if trace.points))
 
 
-def _by_row(found: Stress, placements: list[str], keys: tuple[str, ...], scale: axes.Axis) -> Panel:
-    """A row for each placement and init, all of one depth."""
+def _by_row(result: Stress, placements: list[str], keys: tuple[str, ...], scale: axes.Axis) -> Panel:
+    """A row per placement and init, for a single depth."""
     traces: list[Trace] = []
-    for index, limit in enumerate(found.limits):
+    for index, limit in enumerate(result.limits):
         key, row = placements.index(limit.placement), -float(index)
         single = [
             (ramp.seed, ramp.rate)
-            for ramp in found.ramps
+            for ramp in result.ramps
             if (ramp.placement, ramp.init) == (limit.placement, limit.init) and ramp.rate
         ]
         if len(limit.failures) > 1:
             for number, rate in single:
                 traces.append(Trace(key=key, role="dot", label=words.seed(number), points=((rate, row - 0.25),)))
         if limit.rate is not None:
-            traces += _span(limit, key, found.rates, lambda end, row=row: (end, row))
+            traces += _span(limit, key, result.rates, lambda end, row=row: (end, row))
             traces.append(Trace(key=key, role="center", label=words.MEAN, points=((limit.rate, row),)))
             side = "note" if scale.share(limit.rate) > 0.6 else "value"
             text = words.highest(limit.rate, censored=bool(limit.censored), unknown=False)
             traces.append(Trace(key=key, role=side, label=text, points=((limit.rate, row + 0.2),)))
-    several = len({limit.init for limit in found.limits}) > 1
+    several = len({limit.init for limit in result.limits}) > 1
     names = tuple(
         (-float(index), short(words.line(limit.title, limit.init) if several else limit.title))
-        for index, limit in enumerate(found.limits)
+        for index, limit in enumerate(result.limits)
     )
-    y = axes.Axis(label="", low=0.3 - len(found.limits), high=0.5, ticks=names)
+    y = axes.Axis(label="", low=0.3 - len(result.limits), high=0.5, ticks=names)
     return Panel(title="", x=scale, y=y, traces=tuple(traces))
 
 
@@ -151,7 +151,7 @@ def _span(
 
 
 def _interval(limit: LearningRateLimit, rates: tuple[float, float]) -> tuple[float, ...]:
-    """Both ends of the interval of a limit, as far as the ramp went; nothing if it has none.
+    """Both ends of the interval of a limit, clipped to the range of the ramp; empty without an interval.
 
     :param rates: first and last learning rate.
     """

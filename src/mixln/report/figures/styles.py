@@ -1,7 +1,7 @@
-"""One colour and marker for each placement or model, the same in every figure; beyond eight lines are dashed too.
+"""The style of each placement or model, the same in every figure: colour and marker, and dashes from the ninth on.
 
-The colours are those of Okabe and Ito (2008), which stay apart for colour-blind readers, without yellow, which is too
-light on white, and with a grey as in R's `palette.colors`.
+The colours are those of Okabe and Ito (2008), distinguishable by colour-blind readers, without yellow, which is too light on
+white, and with a grey as in R's `palette.colors`.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ HEAT = (
     "#482475",
     "#440154",
 )
-"""Colours of a heat map at equal steps from the smallest value (yellow) to the largest (purple): viridis, reversed, in
-which equal differences look equal."""
+"""Colours of a heat map at equal steps from the smallest value (yellow) to the largest (purple): reversed viridis,
+which is perceptually uniform."""
 DASHES = ((), (5.0, 2.0), (2.0, 1.5), (6.0, 1.5, 1.5, 1.5))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Marker:
-    """One shape under the names of the two libraries, and as an SVG path around (0, 0) with a radius of about 5."""
+    """A shape: its name in both libraries, and its SVG path around (0, 0) with a radius of about 5."""
 
     matplotlib: str
     plotly: str
@@ -50,9 +50,9 @@ MARKERS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Style:
-    """How one placement or model is drawn.
+    """The style of one placement or model.
 
-    :param dash: lengths of strokes and gaps in line widths; empty for a solid line.
+    :param dash: lengths of dashes and gaps in line widths; empty for a solid line.
     """
 
     colour: str

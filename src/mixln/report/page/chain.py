@@ -1,4 +1,4 @@
-"""The part of a comparison's page that shows its chain."""
+"""The section on a chain in the page of a comparison."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from mixln.report.wording import chain, pages
 
 def chain_section(summary: Summary) -> Markup:
     """The section; empty without a chain."""
-    found = summary.chain
-    if found is None:
+    measured = summary.chain
+    if measured is None:
         return Markup()
-    # The digest of the examples is for the store, not for readers.
+    # The digest of the examples identifies them in the store; readers do not need it.
     settings = {
-        step: {name: value for name, value in asked.items() if name != "examples"}
-        for step, asked in found.settings.items()
+        step: {name: value for name, value in chosen.items() if name != "examples"}
+        for step, chosen in measured.settings.items()
     }
     details = closed_pairs(pages.STEP_SETTINGS, flat(settings))
-    return section(pages.chain(found.steps), grouped({"": chain.notes(summary)}), *map(titled, grids(summary)), details)
+    return section(
+        pages.chain(measured.steps), grouped({"": chain.notes(summary)}), *map(titled, grids(summary)), details
+    )

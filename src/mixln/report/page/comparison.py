@@ -26,18 +26,17 @@ from mixln.report.wording import tables as words
 from mixln.report.wording import warnings as warned
 from mixln.report.wording.comparison_charts import errors as errors_caption
 from mixln.report.wording.phrases import Pieces
-from mixln.report.wording.training import reason
 from mixln.runs.trials import TrialResult
 
 EMPTY = Markup()
 LEFT = (words.PLACEMENT, words.INIT, "status")
-"""Columns of the table of trials that are set to the left."""
+"""Left-aligned columns of the table of trials."""
 
 
 def render(summary: Summary) -> Markup:
     """The page as HTML.
 
-    :returns: about 5 MB, nearly all of it plotly.js.
+    :returns: about 5 MB, most of it plotly.js.
     """
     trained, diagnosed = prepare(summary), of_summary(summary)
     return page(
@@ -66,7 +65,7 @@ def _results(summary: Summary) -> Markup:
 
 
 def _result_head(summary: Summary, columns: Sequence[ComparisonColumn]) -> Markup:
-    """One row of headings, or two where columns stand in groups."""
+    """One row of headings, or two if there are groups of columns."""
     if not any(column.group for column in columns):
         row = Markup().join(_heading(column, column.heading.full) for column in columns)
         return Markup("<tr>{}</tr>\n").format(row)
@@ -103,7 +102,7 @@ def _number(column: ComparisonColumn) -> Markup:
 
 
 def _errors(summary: Summary) -> Markup:
-    """The most confident errors of image classifiers; empty where there are none."""
+    """The most confident errors of image classifiers; empty if there are none."""
     groups = errors(summary)
     if not groups:
         return EMPTY
@@ -134,7 +133,7 @@ def _details(summary: Summary) -> Iterator[Markup]:
 
 
 def _trial(summary: Summary, result: TrialResult) -> dict[str, str]:
-    """The row of one trial, by the headings of its columns."""
+    """The row of one trial: heading → cell."""
     metrics, trial, first = TASKS[summary.task].metrics, result.trial, result.first_step_seconds
     before = (
         trial.placement,
@@ -142,7 +141,7 @@ def _trial(summary: Summary, result: TrialResult) -> dict[str, str]:
         formats.learning_rate(trial.learning_rate),
         str(trial.seed),
         result.status,
-        reason(result.reason),
+        result.reason,
         f"{result.step:,}",
     )
     after = (

@@ -1,4 +1,4 @@
-"""The page of a diagnosis, `report.html`, and the part of a comparison's page that shows its diagnoses."""
+"""The page of a diagnosis, `report.html`, and the section on diagnoses in the page of a comparison."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mixln.report.wording.diagnosis_charts import measure
 def render_diagnosis(diagnoses: Diagnoses) -> Markup:
     """The page as HTML.
 
-    :returns: about 5 MB, nearly all of it plotly.js.
+    :returns: about 5 MB, most of it plotly.js.
     """
     models, charts = diagnoses.models, charts_of(diagnoses.models)
     return page(
@@ -39,7 +39,7 @@ def render_diagnosis(diagnoses: Diagnoses) -> Markup:
 def layers_section(models: Sequence[Diagnosis], charts: Sequence[Chart]) -> Markup:
     """A comparison's section on its models' layers; empty without models.
 
-    :param charts: those of the models, with names that are free on the page.
+    :param charts: charts of the models; their names must be unique on the page.
     """
     if not models:
         return Markup()
@@ -49,22 +49,22 @@ def layers_section(models: Sequence[Diagnosis], charts: Sequence[Chart]) -> Mark
 
 
 def _not_measured(models: Sequence[Diagnosis]) -> Markup:
-    """A quiet list; models that lack the same stand together."""
+    """The list of missing measurements; models that lack the same ones are grouped."""
     names: dict[Sequence[str], list[str]] = {}
     for name, sentences in _by_model(models, [words.not_measured(model) for model in models]).items():
         names.setdefault(sentences, []).append(name)
-    groups = grouped({", ".join(together): sentences for sentences, together in names.items()})
+    groups = grouped({", ".join(members): sentences for sentences, members in names.items()})
     quiet = Markup('<div class="quiet">\n{}</div>\n').format(groups)
     return section(pages.NOT_MEASURED, quiet) if groups else Markup()
 
 
 def _by_model(models: Sequence[Diagnosis], sentences: Sequence[Sequence[str]]) -> dict[str, Sequence[str]]:
-    """Sentences by the name of their model, which is left out where there is one."""
+    """Name of a model → its sentences; the name is empty if there is only one model."""
     return dict(zip(naming.models(models) if len(models) > 1 else ("",), sentences, strict=True))
 
 
 def _tables(models: Sequence[Diagnosis]) -> Iterator[Markup]:
-    """Closed tables: the layers of each model, and its blocks of layers."""
+    """Collapsed tables: the layers of each model, and its blocks of layers."""
     for name, model in zip(naming.models(models), models, strict=True):
         title = tables.every_layer(name, model.layers)
         yield closed(title, scroll(title, html_table(columns(model))))

@@ -1,4 +1,4 @@
-"""Charts on the page: the places where the script draws their panels, and the panels as JSON."""
+"""Charts on the page: placeholders into which the script draws the panels, and the panels as JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mixln.report.wording.phrases import capitalised
 
 
 def figure(chart: Chart) -> Markup:
-    """Title, caption, legend and the places of the panels."""
+    """Title, caption, legend and placeholders of the panels."""
     if not chart.panels:
         text, inside = "", Markup('<p class="empty">{}</p>\n').format(EMPTY)
     else:
@@ -32,12 +32,13 @@ def figure(chart: Chart) -> Markup:
 
 
 def panels_json(charts: Iterable[Chart]) -> Markup:
-    """Every panel's data and layout, by the identifier of its place."""
+    """Data and layout of every panel as JSON, by the identifier of its placeholder."""
     figures = {
         _panel_id(chart, index): plotly_figure(panel).to_plotly_json()
         for chart in charts
         for index, panel in enumerate(chart.panels)
     }
+    # <, > and & are escaped, so that no text can end the script element.
     text = json.dumps(figures, default=lambda part: part.to_plotly_json(), allow_nan=False, separators=(",", ":"))
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
@@ -47,14 +48,14 @@ def _panel_id(chart: Chart, index: int) -> str:
 
 
 def _keys(names: Sequence[str]) -> Markup:
-    """The legend, whose entries hide and show their placement or model."""
+    """The legend; its entries toggle their placement or model."""
     item = Markup('<li><button type="button" data-key="{}" aria-pressed="true" title="{}">{}{}</button></li>\n')
     items = Markup().join(item.format(key, TOGGLE, _sample(key), name) for key, name in enumerate(names))
     return Markup('<ul class="keys" aria-label="{}">\n{}</ul>\n').format(LEGEND, items) if names else Markup()
 
 
 def _sample(key: int) -> Markup:
-    """A short line with the marker."""
+    """A short line with the marker, as SVG."""
     look = style(key)
     lengths = " ".join(f"{length * 1.6:g}" for length in look.dash)
     dash = Markup(' stroke-dasharray="{}"').format(lengths) if look.dash else ""
@@ -65,7 +66,7 @@ def _sample(key: int) -> Markup:
 
 
 def _colours(scale: Axis | None) -> Markup:
-    """A bar with the colours of all cells and their values."""
+    """The colour bar of a heat map."""
     if scale is None:
         return Markup()
     tick = Markup('<span style="left: {:g}%">{}</span>')
@@ -79,15 +80,15 @@ def _panel(chart: Chart, index: int, panel: Panel) -> Markup:
     names = 0 if panel.y.label else len(panel.y.ticks)
     height = 6 + 3 * names if names else 27 if chart.across == 1 else 20
     label = chart.description if index == 0 else f"{chart.title}: {panel.title}"
-    own = "" if panel.key is None else Markup(' data-key="{}"').format(panel.key)
+    model = "" if panel.key is None else Markup(' data-key="{}"').format(panel.key)
     shape, size = ("plot square", "") if panel.heat else ("plot", Markup(' style="--height: {}rem"').format(height))
     return Markup(
         '<div class="panel"{}>\n{}<div class="{}" id="{}" role="img" aria-label="{}"{}></div>\n</div>\n'
-    ).format(own, _panel_title(panel), shape, _panel_id(chart, index), label, size)
+    ).format(model, _panel_title(panel), shape, _panel_id(chart, index), label, size)
 
 
 def _panel_title(panel: Panel) -> Markup:
-    """The title, a sentence that begins with a capital, or a model's name with its sign."""
+    """The title in sentence case, or the name of a model with its marker."""
     if not panel.title:
         return Markup()
     if panel.key is None:

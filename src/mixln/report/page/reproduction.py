@@ -17,19 +17,19 @@ from mixln.report.wording import facts, pages
 from mixln.report.wording import reproduction as words
 
 
-def render(found: Reproduction, beside: DeviationStudy | None = None) -> Markup:
+def render(outcome: Reproduction, beside: DeviationStudy | None = None) -> Markup:
     """The page as HTML.
 
-    :param beside: the same with the authors' code.
+    :param beside: the deviation study with the authors' code.
     """
-    drawn, recipe = charts(found), words.recipe_of(found)
-    trained = (words.trained(run).partition(": ") for run in found.trained)
-    provenance = chain.from_iterable(map(facts.provenance, found.provenance))
+    drawn, recipe = charts(outcome), words.recipe_of(outcome)
+    trained = (words.trained(run).partition(": ") for run in outcome.trained)
+    provenance = chain.from_iterable(map(facts.provenance, outcome.provenance))
     return page(
-        pages.reproduction(found, recipe.title),
+        pages.reproduction(outcome, recipe.title),
         body=(
-            verdict({"": (words.tally(found), *_scale(found))}),
-            section(pages.RESULTS, *map(titled, tables(found))),
+            verdict({"": (words.tally(outcome), *_scale(outcome))}),
+            section(pages.RESULTS, *map(titled, tables(outcome))),
             *([section(pages.FIGURES, *map(figure, drawn))] if drawn else []),
             *([section(pages.AS_PUBLISHED, *map(titled, _beside(beside)))] if beside else []),
             section(
@@ -43,12 +43,12 @@ def render(found: Reproduction, beside: DeviationStudy | None = None) -> Markup:
     )
 
 
-def _scale(found: Reproduction) -> Iterator[str]:
-    if found.scale == "cpu":
-        yield words.smaller(words.recipe_of(found))
-    if found.smaller:
+def _scale(outcome: Reproduction) -> Iterator[str]:
+    if outcome.scale == "cpu":
+        yield words.smaller(words.recipe_of(outcome))
+    if outcome.smaller:
         yield words.SMALL_MODELS
 
 
-def _beside(found: DeviationStudy) -> tuple[TableGrid, ...]:
-    return (numbers_beside(found), differences_beside(found), changes_beside(found))
+def _beside(study: DeviationStudy) -> tuple[TableGrid, ...]:
+    return (numbers_beside(study), differences_beside(study), changes_beside(study))

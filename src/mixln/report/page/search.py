@@ -14,22 +14,22 @@ from mixln.report.wording.search_report import post_layers
 from mixln.search.results import Search
 
 
-def render(found: Search) -> Markup:
+def render(result: Search) -> Markup:
     """The page as HTML."""
-    drawn, first, others = chart(found), finalists(found), (rates(found), proxies(found))
-    limits = ((post_layers(count), search.limit(rate, count not in found.unknown)) for count, rate in found.limits)
+    drawn, first, others = chart(result), finalists(result), (rates(result), proxies(result))
+    limits = ((post_layers(count), search.limit(rate, count not in result.unknown)) for count, rate in result.limits)
     return page(
         pages.SEARCH,
         body=(
-            verdict({"": search.verdict(found)}),
+            verdict({"": search.verdict(result)}),
             section(pages.RESULTS, scroll(first.title, grid.html(first))),
             section(pages.FIGURES, figure(drawn)),
             section(
                 pages.DETAILS,
                 *map(titled, others),
                 closed_pairs(pages.RAMPS, limits),
-                closed_pairs(pages.SETTINGS, flat(found.settings)),
-                closed_pairs(pages.PROVENANCE_AND_DATA, facts.search(found)),
+                closed_pairs(pages.SETTINGS, flat(result.settings)),
+                closed_pairs(pages.PROVENANCE_AND_DATA, facts.search(result)),
             ),
         ),
         charts=(drawn,),

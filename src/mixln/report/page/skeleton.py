@@ -1,7 +1,7 @@
-"""The page that both reports share, which needs nothing but itself: no server, no network.
+"""The HTML skeleton of all reports: one self-contained file that needs neither a server nor a network.
 
-HTML is `Markup`, which escapes every other text that is put into it; figures travel as JSON whose `<`, `>` and `/` are escaped;
-and a content security policy lets the browser run the page's own scripts and load nothing at all.
+HTML is `Markup`, which escapes all other text that is inserted into it. Figures are embedded as JSON with `<`, `>` and `&` escaped.
+A content security policy allows only the page's own scripts, and forbids loading anything.
 """
 
 from __future__ import annotations
@@ -59,11 +59,11 @@ def page(words: PageText, *, body: Iterable[Markup], charts: Sequence[Chart]) ->
     """The page as HTML.
 
     :param body: sections.
-    :param charts: the charts that the body has a place for.
-    :returns: about 5 MB, nearly all of it plotly.js.
+    :param charts: the charts with placeholders in the body.
+    :returns: about 5 MB, most of it plotly.js.
     """
     scripts = (_script(get_plotlyjs()), _script(_asset("page.js")))
-    # The policy names the scripts by their digests, so that no other text can become one.
+    # The policy lists the scripts by digest, so that injected text cannot run as a script.
     sources = " ".join(f"'sha256-{_digest(script)}'" for script in scripts)
     policy = f"default-src 'none'; script-src {sources}; style-src 'unsafe-inline'; img-src data:"
     return PAGE.format(
@@ -81,14 +81,14 @@ def page(words: PageText, *, body: Iterable[Markup], charts: Sequence[Chart]) ->
 
 
 def section(title: str, *parts: Markup) -> Markup:
-    """A part of the page under a heading."""
+    """A section with a heading."""
     return Markup("<section>\n<h2>{}</h2>\n{}</section>\n").format(title, Markup().join(parts))
 
 
 def verdict(groups: Mapping[str, Sequence[str]]) -> Markup:
     """What can be concluded, at the top of the page.
 
-    :param groups: sentences by what they are about; the name of the group stands above them unless it is empty.
+    :param groups: subject → sentences; the subject is their heading unless it is empty.
     """
     known = {name: sentences for name, sentences in groups.items() if sentences}
     inside = grouped(known or {"": (NO_VERDICT,)})
@@ -96,14 +96,14 @@ def verdict(groups: Mapping[str, Sequence[str]]) -> Markup:
 
 
 def warnings(sentences: Sequence[str]) -> Markup:
-    """What was known to go wrong; nothing without sentences."""
+    """The list of warnings; empty without sentences."""
     if not sentences:
         return Markup()
     return Markup('<section class="warnings">\n<h2>{}</h2>\n{}</section>\n').format(WARNINGS, _list(sentences))
 
 
 def grouped(groups: Mapping[str, Sequence[str]]) -> Markup:
-    """Lists of sentences, each below the name of its group; groups without sentences are left out."""
+    """Lists of sentences, each below the name of its group; groups without sentences are omitted."""
     return Markup().join(
         (subheading(name) if name else Markup()) + _list(sentences) for name, sentences in groups.items() if sentences
     )
@@ -119,17 +119,17 @@ def titled(made: TableGrid) -> Markup:
 
 
 def scroll(label: str, table: Markup) -> Markup:
-    """A table in a box of its own that scrolls sideways, by keyboard too."""
+    """A table in a box that scrolls horizontally, also by keyboard."""
     return Markup('<div class="scroll" role="region" aria-label="{}" tabindex="0">\n{}</div>\n').format(label, table)
 
 
 def closed(title: str, content: Markup) -> Markup:
-    """A part of the page that a click opens."""
+    """A collapsed part of the page, opened by a click."""
     return Markup("<details>\n<summary>{}</summary>\n{}</details>\n").format(title, content)
 
 
 def closed_pairs(title: str, pairs: Iterable[tuple[str, Any]]) -> Markup:
-    """Names with their values, which a click shows; nothing without pairs."""
+    """A collapsed table of names and values; empty without pairs."""
     row = Markup('<tr><th scope="row">{}</th><td>{}</td></tr>\n')
     rows = Markup().join(row.format(name, str(value)) for name, value in pairs)
     table = Markup('<table class="pairs">\n<tbody>\n{}</tbody>\n</table>\n').format(rows)
@@ -151,7 +151,7 @@ def _list(sentences: Iterable[str]) -> Markup:
 
 
 def _marked(sentence: str) -> Markup:
-    """A sentence in HTML; what stands between backticks is a command or the name of a file."""
+    """A sentence in HTML; text in backticks, a command or a file name, becomes code."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(sentence))))
 
 
@@ -166,7 +166,7 @@ def _asset(name: str) -> str:
 
 
 def _script(source: str) -> str:
-    """The text of a script as the browser will see it, which turns every line break into a line feed."""
+    """The text of a script as the browser parses it, with line feeds only; its digest must match that of the policy."""
     return source.replace("\r\n", "\n").replace("\r", "\n").replace("</script", "<\\/script")
 
 

@@ -15,22 +15,22 @@ from mixln.report.wording.search_report import ramp_name
 from mixln.search.results import Stress
 
 
-def render(found: Stress) -> Markup:
+def render(result: Stress) -> Markup:
     """The page as HTML."""
-    names = ", ".join(dict.fromkeys(plain(limit.title) for limit in found.limits))
-    drawn, rows = charts(found), table(found)
+    names = ", ".join(dict.fromkeys(plain(limit.title) for limit in result.limits))
+    drawn, rows = charts(result), table(result)
     words = pages.stress(names)
     return page(
         words,
         body=(
-            verdict({"": stress.verdict(found)}),
+            verdict({"": stress.verdict(result)}),
             section(pages.RESULTS, scroll(rows.title, grid.html(rows))),
             section(pages.FIGURES, *map(figure, drawn)),
             section(
                 pages.DETAILS,
-                closed_pairs(pages.EVERY_RAMP, ((ramp_name(ramp), stress.ramp(ramp)) for ramp in found.ramps)),
-                closed_pairs(pages.SETTINGS, flat(found.settings)),
-                closed_pairs(pages.PROVENANCE_AND_DATA, facts.search(found)),
+                closed_pairs(pages.EVERY_RAMP, ((ramp_name(ramp), stress.ramp(ramp)) for ramp in result.ramps)),
+                closed_pairs(pages.SETTINGS, flat(result.settings)),
+                closed_pairs(pages.PROVENANCE_AND_DATA, facts.search(result)),
             ),
         ),
         charts=drawn,

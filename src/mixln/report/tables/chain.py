@@ -1,4 +1,4 @@
-"""The tables of a chain: tasks after fine-tuning, in the shape of the Mix-LN paper's Table 2, and rewards, in that of its Table 3."""
+"""The tables of a chain: task accuracy after fine-tuning, as in Table 2 of the Mix-LN paper, and rewards, as in its Table 3."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from mixln.report.wording import tables as words
 from mixln.report.wording.phrases import Pieces
 
 SHARES = ("reward accuracy", "rlhf accuracy before", "rlhf accuracy")
-"""Figures of trainings that are shares, which are shown in percent."""
+"""Measurements that are fractions, shown in percent."""
 
 
 def grids(summary: Summary) -> Iterator[TableGrid]:
-    """The tables that there is something for."""
+    """The tables for which there are measurements."""
     chain = summary.chain
     if chain is None:
         return
@@ -38,7 +38,7 @@ def chain_markdown(summary: Summary) -> str:
 
 
 def terminal_chain(summary: Summary) -> RenderableType:
-    """The tables for a terminal: of single tasks the means alone, and of trainings a row for each figure."""
+    """The tables for a terminal: single tasks without intervals, and trainings with one row per measurement."""
     chain = summary.chain
     if chain is None:
         return Group()
@@ -49,7 +49,7 @@ def terminal_chain(summary: Summary) -> RenderableType:
 
 
 def _turned(grid: TableGrid) -> TableGrid:
-    """The same with its columns as rows."""
+    """The transposed table."""
     return TableGrid(
         title=grid.title,
         head=("", *(" ".join(row[0]) for row in grid.rows)),

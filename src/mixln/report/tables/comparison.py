@@ -1,4 +1,4 @@
-"""The table of a comparison: one definition of its columns, drawn in the terminal, in Markdown and in HTML."""
+"""The table of a comparison. Its columns are defined once, and rendered in the terminal, in Markdown and in HTML."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ GroupName = Literal["", "best", "common"]
 class ComparisonColumn:
     """One column of the table.
 
-    :param group: which columns stand under a heading of their own.
-    :param kind: `name`: a title, then the text to type; `number`: set to the right.
-    :param of_row: the cell of one placement.
-    :param of_floor: the cell of the simplest model: of text, the unigram baseline.
+    :param group: the group of columns with a common heading; empty for none.
+    :param kind: `name`: a title, then the specification of the placement; `number`: right-aligned.
+    :param of_row: makes the cell of one placement.
+    :param of_floor: makes the cell of the trivial model, for text the unigram baseline.
     """
 
     heading: Heading
@@ -49,14 +49,14 @@ def common_learning_rate(summary: Summary) -> float:
 
 
 def group_title(summary: Summary, group: GroupName) -> str:
-    """The heading over a group of columns; empty over those that stand alone."""
+    """The heading of a group of columns; empty for columns without a group."""
     if group == "common":
         return words.at_rate(common_learning_rate(summary))
     return words.TUNED if group else ""
 
 
 def columns(summary: Summary) -> tuple[ComparisonColumn, ...]:
-    """The columns, in their order; those of the common learning rate only where there are several."""
+    """The columns in order; those of the common learning rate only if there are several rates."""
     metrics, tuned = TASKS[summary.task].metrics, len(summary.learning_rates) > 1
     best: GroupName = "best" if tuned else ""
     ranking, floor = metrics.ranking, nouns(summary.task).floor
@@ -90,7 +90,7 @@ def _at_common(summary: Summary, ranking: Metric[Measured]) -> tuple[ComparisonC
 def _ranked(
     summary: Summary, ranking: Metric[Measured], heading: Heading, gap: Heading, group: GroupName
 ) -> tuple[ComparisonColumn, ComparisonColumn]:
-    """The metric that placements are ranked by, and its difference from the baseline."""
+    """The metric by which placements are ranked, and its difference from the baseline."""
 
     def cell(row: PlacementSummary) -> Cell:
         return row.common if group == "common" else row.best
@@ -119,24 +119,24 @@ def _beside(metric: Metric[Measured]) -> ComparisonColumn:
 
 
 def rows(summary: Summary, chosen: tuple[ComparisonColumn, ...]) -> tuple[tuple[Pieces, ...], ...]:
-    """The cells of the chosen columns: a row for each placement, then the simplest model."""
+    """The cells of the chosen columns: a row for each placement, then the trivial model."""
     placements = tuple(tuple(column.of_row(row) for column in chosen) for row in summary.placements)
     return (*placements, tuple(column.of_floor(summary.floor) for column in chosen))
 
 
 def caption(summary: Summary) -> str:
-    """What the columns mean, in one or two sentences."""
+    """The caption that explains the columns."""
     return words.comparison(summary.task, baseline_title(summary), tuned=len(summary.learning_rates) > 1)
 
 
 def baseline_title(summary: Summary) -> str:
-    """The title of the placement that the others are compared with."""
+    """The title of the baseline placement."""
     titles = (row.title for row in summary.placements if row.placement == summary.baseline)
     return plain(next(titles, summary.baseline))
 
 
 def terminal_table(summary: Summary) -> RenderableType:
-    """The table for a terminal of 80 columns and more; the common learning rate gets a table of its own."""
+    """The table for a terminal of at least 80 columns; the common learning rate has a separate table."""
     every = columns(summary)
     main = tuple(column for column in every if column.group != "common")
     common = tuple(column for column in every if column.group == "common")
@@ -149,7 +149,7 @@ def terminal_table(summary: Summary) -> RenderableType:
 
 
 def markdown_table(summary: Summary) -> str:
-    """The table in GitHub's Markdown, ending in a line break."""
+    """The table in GitHub's Markdown, with a final line feed."""
     every = columns(summary)
     lines = [
         [escaped(column.heading.full) for column in every],
@@ -170,7 +170,7 @@ def _table(summary: Summary, chosen: tuple[ComparisonColumn, ...], title: str) -
         padding=(0, 0, 0, 0),
     )
     for column in chosen:
-        number = column.kind == "number"  # only names and words may wrap
+        number = column.kind == "number"  # a wrapped number would be misread, so only text wraps
         table.add_column(column.heading.short, justify="right" if number else "left", no_wrap=number, overflow="fold")
     for row in rows(summary, chosen):
         table.add_row(*(_terminal_cell(column, pieces) for column, pieces in zip(chosen, row, strict=True)))
@@ -199,7 +199,7 @@ def _names(row: PlacementSummary) -> Pieces:
 
 
 def _number(metric: Metric[Measured], cell: Cell) -> Pieces:
-    """A mean over the seeds that trained; behind it how many stalled, where some did."""
+    """A mean over the seeds that trained, followed by the number of stalled seeds if any."""
     stalled = beside(cell.stalled if cell.mixed else 0)
     text = mean(metric, cell)
     return (text.removesuffix(stalled), stalled.strip()) if stalled else (text,)

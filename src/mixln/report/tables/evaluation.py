@@ -15,35 +15,35 @@ from mixln.report.wording import tables as words
 from mixln.report.wording.phrases import Pieces
 
 SHARES = ("acc", "acc_norm", "exact_match", "em", "f1")
-"""Metrics that are shown in percent."""
+"""Metrics that are fractions, shown in percent."""
 
 
 def scores(evaluation: Evaluation) -> TableGrid:
-    """A value with its standard error for each model."""
-    found = []
+    """Values with their standard errors, a column for each model."""
+    rows = []
     for task, metric in _metrics(evaluation):
         known = [score.metric(metric.name) if (score := model.score(task)) else None for model in evaluation.models]
         chance = formats.NOTHING if metric.chance is None else _number(metric.name, metric.chance)
-        found.append(tuple((text,) for text in (task, metric.name, chance, *map(_value, known))))
+        rows.append(tuple((text,) for text in (task, metric.name, chance, *map(_value, known))))
     head = (words.TASK, words.METRIC, words.CHANCE, *(model.model for model in evaluation.models))
-    return TableGrid(head=head, rows=tuple(found), words=2)
+    return TableGrid(head=head, rows=tuple(rows), words=2)
 
 
 def differences(evaluation: Evaluation) -> TableGrid:
-    """The difference of each later model from the first, with its 95% interval and p; only metrics that have one."""
+    """The difference of each later model from the first, with its 95% interval and p; only metrics with a difference."""
     later = evaluation.models[1:]
     by_place = {(pair.model, pair.task, pair.metric): pair for pair in evaluation.pairs}
-    found = []
+    rows = []
     for task, metric in _metrics(evaluation):
         pairs = [by_place.get((model.model, task, metric.name)) for model in later]
         if any(pairs):
-            found.append(((task,), (metric.name,), *map(_difference, pairs)))
+            rows.append(((task,), (metric.name,), *map(_difference, pairs)))
     head = (words.TASK, words.METRIC, *words.pairs((model.model for model in later), evaluation.models[0].model))
-    return TableGrid(head=head, rows=tuple(found), words=2)
+    return TableGrid(head=head, rows=tuple(rows), words=2)
 
 
 def terminal_evaluation(evaluation: Evaluation) -> RenderableType:
-    """The tables for a terminal of 80 columns and more."""
+    """The tables for a terminal of at least 80 columns."""
     parts: list[RenderableType] = [terminal(scores(evaluation))]
     if evaluation.pairs:
         parts += ["", terminal(differences(evaluation))]
@@ -51,7 +51,7 @@ def terminal_evaluation(evaluation: Evaluation) -> RenderableType:
 
 
 def markdown_evaluation(evaluation: Evaluation) -> str:
-    """The tables in GitHub's Markdown, with what a reader must know below."""
+    """The tables in GitHub's Markdown, followed by caveats."""
     tables = [markdown(scores(evaluation))]
     if evaluation.pairs:
         tables.append(markdown(differences(evaluation)))
@@ -60,7 +60,7 @@ def markdown_evaluation(evaluation: Evaluation) -> str:
 
 
 def caption(evaluation: Evaluation) -> str:
-    """What the columns mean."""
+    """The caption that explains the columns."""
     metrics = [metric for _, metric in _metrics(evaluation)]
     return words.scores(
         shares=any(metric.name in SHARES for metric in metrics),

@@ -1,4 +1,4 @@
-"""A small table whose cells are text already: drawn in the terminal, in Markdown and in HTML."""
+"""A table of text cells, rendered in the terminal, in Markdown and in HTML."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from mixln.report.names import plain
 from mixln.report.wording.phrases import Pieces
 
 WIDEST, LEAST = (1_000, 30, 24, 20, 16, 12), 8
-"""Characters that a column of words may have; fewer where space is scarce, and the least where there is none."""
+"""Maximum widths of a text column in characters, tried from the widest to the narrowest, and the last resort."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableGrid:
     """Headings and rows.
 
-    :param title: what the table shows; it stands above it.
-    :param rows: of cells, each in pieces that may stand on lines of their own.
-    :param words: how many of the first columns are words; the others are numbers, set to the right.
-    :param caption: what the columns mean.
+    :param title: title above the table.
+    :param rows: rows of cells; the pieces of a cell may be put on separate lines.
+    :param words: number of leading columns with text; the others are numbers, right-aligned.
+    :param caption: explanation of the columns.
     """
 
     title: str = ""
@@ -40,7 +40,7 @@ class TableGrid:
 
 @dataclass(frozen=True)
 class ResponsiveTable:
-    """A grid drawn as one table or, where the terminal is too narrow for it, as several with fewer columns of numbers each."""
+    """A grid drawn as one table or, if the terminal is too narrow, as several with fewer number columns each."""
 
     grid: TableGrid
 
@@ -59,7 +59,7 @@ class ResponsiveTable:
 
 
 def terminal(grid: TableGrid) -> RenderableType:
-    """The grid for a terminal; a cell's pieces stand below each other."""
+    """The grid for a terminal; the pieces of a cell are on separate lines."""
     title = [Text(grid.title, style="bold")] if grid.title else []
     return Group(*title, ResponsiveTable(grid))
 
@@ -69,9 +69,9 @@ def _table(grid: TableGrid, columns: Sequence[int], widest: int) -> Table:
     for index in columns:
         longest = max((len(piece) for row in grid.rows for piece in row[index]), default=0)
         head = plain(grid.head[index])
-        if index < grid.words:  # its width is not left to rich, which would cut the numbers
+        if index < grid.words:  # fixed width: rich would shrink the number columns instead
             table.add_column(head, width=min(max(longest, len(head)), widest), overflow="fold")
-        else:  # numbers stay whole, whatever becomes of the names, and so their heading is broken here
+        else:  # numbers never wrap, so wrap their heading to their width
             lines = wrap(head, longest, break_long_words=False) or [""]
             width = max(longest, *map(len, lines))
             table.add_column("\n".join(lines), justify="right", no_wrap=True, min_width=width)
@@ -81,12 +81,12 @@ def _table(grid: TableGrid, columns: Sequence[int], widest: int) -> Table:
 
 
 def _width(table: Table, console: Console, options: ConsoleOptions) -> int:
-    """The least width at which nothing of a table is cut off."""
+    """The minimum width at which nothing in a table is truncated."""
     return table.__rich_measure__(console, options.update(max_width=10_000)).minimum
 
 
 def escaped(text: str) -> str:
-    """A text whose characters mean nothing to Markdown or to a terminal that shows it."""
+    """Escapes the characters that are special in Markdown, and replaces control characters."""
     return re.sub(r"([\\`*_\[\]<>|&~$#])", r"\\\1", plain(text))
 
 
@@ -101,7 +101,7 @@ def markdown(grid: TableGrid) -> str:
 
 
 def html(grid: TableGrid) -> Markup:
-    """The table as HTML, without its title; the first cell of a row is its heading."""
+    """The table as HTML, without its title; the first cell of a row is a row heading."""
     caption = Markup("<caption><span>{}</span></caption>\n").format(grid.caption) if grid.caption else ""
     classes = ["" if index < grid.words else Markup(' class="number"') for index in range(len(grid.head))]
     head = Markup().join(map(Markup('<th scope="col"{}>{}</th>').format, classes, grid.head))

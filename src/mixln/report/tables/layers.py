@@ -1,4 +1,4 @@
-"""The table of a model's layers: one definition of its columns, drawn in the terminal and on the page."""
+"""The table of a model's layers. Its columns are defined once, and rendered in the terminal and on the page."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from mixln.report.wording import tables as words
 class LayerColumn:
     """One column.
 
-    :param heading: in full, for the page; empty: not shown there.
-    :param short: for the terminal, with line breaks; empty: not shown there.
-    :param cells: one a row.
+    :param heading: heading on the page; empty to omit the column there.
+    :param short: heading in the terminal, with line breaks; empty to omit the column there.
+    :param cells: one cell per row.
     """
 
     heading: str
@@ -33,12 +33,12 @@ class LayerColumn:
 
 
 def columns(diagnosis: Diagnosis) -> tuple[LayerColumn, ...]:
-    """What is known of each layer; a quantity that was not measured has no column."""
+    """The measured quantities of each layer; a quantity that was not measured has no column."""
     return tuple(column for column in _every(diagnosis) if any(cell != formats.NOTHING for cell in column.cells))
 
 
 def block_columns(drops: Drops) -> tuple[LayerColumn, ...]:
-    """The blocks of several layers that were skipped, a row each."""
+    """The skipped blocks of several layers, one per row."""
     blocks = drops.blocks
     intervals = tuple(formats.interval(block.low, block.high) for block in blocks)
     return (
@@ -56,7 +56,7 @@ def block_columns(drops: Drops) -> tuple[LayerColumn, ...]:
 
 
 def html_table(chosen: Sequence[LayerColumn]) -> Markup:
-    """The table in HTML; the first column names the rows."""
+    """The table as HTML; the first column has the row headings."""
     chosen = [column for column in chosen if column.heading]
     heading = Markup('<th scope="col" class="number">{}</th>')
     head = Markup().join(heading.format(plain(column.heading)) for column in chosen)
@@ -70,7 +70,7 @@ def html_table(chosen: Sequence[LayerColumn]) -> Markup:
 
 
 def terminal_diagnosis(diagnosis: Diagnosis) -> Table:
-    """The table for a terminal of 100 columns: one row a layer."""
+    """The table for a terminal of 100 columns: one row per layer."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     chosen = [column for column in columns(diagnosis) if column.short]
     for column in chosen:
@@ -119,7 +119,7 @@ def _gradients(diagnosis: Diagnosis) -> Iterator[LayerColumn]:
 
 
 def _drop_columns(drops: Drops, layers: Iterable[int], heading: str, short: str) -> Iterator[LayerColumn]:
-    """The change without each layer with its interval, and that with zeroed branches where it is another one."""
+    """The change without each layer with its interval, and that with zeroed branches if it differs."""
     layers = tuple(layers)
 
     def of(chosen: Sequence[Drop], text: Callable[[Drop], str]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The tables of a recipe's outcome: our numbers beside the published ones, and the orderings."""
+"""The tables of the outcome of a recipe: measured beside published numbers, and the orderings."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from mixln.report.wording import reproduction as words
 from mixln.report.wording.phrases import Pieces
 
 
-def numbers(found: Reproduction) -> TableGrid:
-    """Published beside measured."""
-    if not found.trained:
-        return _counted(found)
-    quantities = {each.quantity for each in found.measured}
+def numbers(outcome: Reproduction) -> TableGrid:
+    """Published and measured numbers."""
+    if not outcome.trained:
+        return _counted(outcome)
+    quantities = {measured.quantity for measured in outcome.measured}
     several = len(quantities) > 1
     by = (words.QUANTITY,) if several else ()
     head = (words.MODEL, words.PLACEMENT, *by, words.PUBLISHED, words.MEASURED, words.TRAINED)
@@ -38,49 +38,49 @@ def numbers(found: Reproduction) -> TableGrid:
         head=head,
         rows=tuple(
             (
-                (each.run,),
-                (each.placement,),
-                *(((words.QUANTITIES[each.quantity],),) if several else ()),
-                (_published(each),),
-                _interval(each),
-                (f"{each.trained} of {each.seeds}" if each.seeds else formats.NOTHING,),
+                (measured.run,),
+                (measured.placement,),
+                *(((words.QUANTITIES[measured.quantity],),) if several else ()),
+                (_published(measured),),
+                _interval(measured),
+                (f"{measured.trained} of {measured.seeds}" if measured.seeds else formats.NOTHING,),
             )
-            for each in found.measured
+            for measured in outcome.measured
         ),
         words=len(head) - 3,
         caption=words.NUMBERS_CAPTION,
     )
 
 
-def _counted(found: Reproduction) -> TableGrid:
-    """Of models that are counted, or exist and are diagnosed: nothing is trained, and there are no seeds."""
+def _counted(outcome: Reproduction) -> TableGrid:
+    """Published and measured numbers of a recipe without training, and so without seeds."""
     return TableGrid(
         title=words.COUNTED_TITLE,
         head=(words.MODEL, words.QUANTITY, words.PUBLISHED, words.HERE),
         rows=tuple(
-            ((each.run,), (words.QUANTITIES[each.quantity],), (_published(each),), _interval(each))
-            for each in found.measured
+            ((measured.run,), (words.QUANTITIES[measured.quantity],), (_published(measured),), _interval(measured))
+            for measured in outcome.measured
         ),
         words=2,
     )
 
 
-def orders(found: Reproduction) -> TableGrid:
-    """Every ordering of the paper, and whether it held."""
-    sides = OrderingColumns.of(found.orderings)
-    trained = _survivors(found.measured)
+def orders(outcome: Reproduction) -> TableGrid:
+    """Every ordering of the paper, with its outcome."""
+    sides = OrderingColumns.of(outcome.orderings)
+    trained = _survivors(outcome.measured)
     return TableGrid(
         title=words.orders_title(sides.quantity),
         head=(*sides.head, words.OUTCOME, words.MEASURED, words.SEEDS, words.PUBLISHED),
         rows=tuple(
             (
-                *sides.cells(each),
-                (_outcome(each, trained) + (words.OURS if each.ours else ""),),
-                _survived(each, trained) or _change(each.quantity, each.difference),
-                (formats.NOTHING if each.difference is None else str(each.difference.pairs),),
-                (_published_difference(each),),
+                *sides.cells(ordering),
+                (_outcome(ordering, trained) + (words.OURS if ordering.ours else ""),),
+                _survived(ordering, trained) or _change(ordering.quantity, ordering.difference),
+                (formats.NOTHING if ordering.difference is None else str(ordering.difference.pairs),),
+                (_published_difference(ordering),),
             )
-            for each in found.orderings
+            for ordering in outcome.orderings
         ),
         words=len(sides.head) + 1,
         caption=words.ORDERS_CAPTION,
@@ -88,29 +88,29 @@ def orders(found: Reproduction) -> TableGrid:
 
 
 Survivors = Mapping[tuple[str, str, str], tuple[int, int]]
-"""Quantity, run and placement → how many seeds trained, of how many."""
+"""Quantity, run and placement → number of seeds that trained, and number of all seeds."""
 
 
 def _survivors(measured: Iterable[MeasuredQuantity]) -> Survivors:
-    return {_at(each): (each.trained, each.seeds) for each in measured}
+    return {_at(quantity): (quantity.trained, quantity.seeds) for quantity in measured}
 
 
-def _survived(each: OrderingResult, trained: Survivors) -> Pieces:
-    """How many seeds trained of either side, where not all did; a difference would compare what learnt with what did not."""
-    if QUANTITIES[each.quantity].seeds != "survival":
+def _survived(ordering: OrderingResult, trained: Survivors) -> Pieces:
+    """Numbers of seeds that trained on both sides, if not all did: a difference would then compare trained with untrained models."""
+    if QUANTITIES[ordering.quantity].seeds != "survival":
         return ()
-    sides = [trained.get((each.quantity, *place), (0, 0)) for place in (each.ahead, each.behind)]
-    if all(count == seeds for count, seeds in sides):  # also where it is not known
+    sides = [trained.get((ordering.quantity, *place), (0, 0)) for place in (ordering.ahead, ordering.behind)]
+    if all(count == seeds for count, seeds in sides):  # also if neither is known: 0 of 0
         return ()
     return words.survived(sides)
 
 
 @dataclass(frozen=True, kw_only=True)
 class OrderingColumns:
-    """The columns that say which ordering it is.
+    """The columns that identify an ordering.
 
     :param run: whether the first side is named with its run.
-    :param quantity: the only one, by which all are ordered; empty where there are several.
+    :param quantity: the quantity of all orderings; empty if there are several.
     """
 
     run: bool
@@ -118,22 +118,26 @@ class OrderingColumns:
 
     @classmethod
     def of(cls, orderings: Sequence[OrderingResult]) -> OrderingColumns:
-        quantities = {each.quantity for each in orderings}
-        runs = {place[0] for each in orderings for place in (each.ahead, each.behind)}
+        quantities = {ordering.quantity for ordering in orderings}
+        runs = {place[0] for ordering in orderings for place in (ordering.ahead, ordering.behind)}
         return cls(run=len(runs) > 1, quantity=quantities.pop() if len(quantities) == 1 else "")
 
     @property
     def head(self) -> tuple[str, ...]:
         return (words.PAPER_AHEAD, words.AHEAD_OF, *(() if self.quantity else (words.BY,)))
 
-    def cells(self, each: OrderingResult) -> tuple[Pieces, ...]:
-        by = () if self.quantity else ((words.QUANTITIES[each.quantity],),)
-        return ((_place(each.ahead, each.behind, self.run),), (_place(each.behind, each.ahead, False),), *by)
+    def cells(self, ordering: OrderingResult) -> tuple[Pieces, ...]:
+        by = () if self.quantity else ((words.QUANTITIES[ordering.quantity],),)
+        return (
+            (_place(ordering.ahead, ordering.behind, self.run),),
+            (_place(ordering.behind, ordering.ahead, False),),
+            *by,
+        )
 
 
-def numbers_beside(found: DeviationStudy) -> TableGrid:
-    """What was measured as the paper says, and as the authors' code does."""
-    columns = {words.PAPER: found.measured, **{each.name: each.measured for each in found.varied}}
+def numbers_beside(study: DeviationStudy) -> TableGrid:
+    """Measured numbers: as in the paper, and with the authors' code."""
+    columns = {words.PAPER: study.measured, **{each.name: each.measured for each in study.varied}}
     cells = {(name, *_at(each)): each for name, measured in columns.items() for each in measured}
     rows = dict.fromkeys(_at(each) for measured in columns.values() for each in measured if each.seeds)
     several = len({quantity for quantity, _, _ in rows}) > 1
@@ -150,43 +154,46 @@ def numbers_beside(found: DeviationStudy) -> TableGrid:
             for quantity, run, placement in rows
         ),
         words=2 + several,
-        caption=words.beside_caption(found),
+        caption=words.beside_caption(study),
     )
 
 
-def _at(each: MeasuredQuantity) -> tuple[str, str, str]:
-    return each.quantity, each.run, each.placement
+def _at(measured: MeasuredQuantity) -> tuple[str, str, str]:
+    return measured.quantity, measured.run, measured.placement
 
 
-def _trained(each: MeasuredQuantity | None) -> Pieces:
-    if each is None:
+def _trained(measured: MeasuredQuantity | None) -> Pieces:
+    if measured is None:
         return (formats.NOTHING,)
-    return (*_interval(each), *([f"({each.trained} of {each.seeds})"] if each.trained < each.seeds else []))
+    return (
+        *_interval(measured),
+        *([f"({measured.trained} of {measured.seeds})"] if measured.trained < measured.seeds else []),
+    )
 
 
-def differences_beside(found: DeviationStudy) -> TableGrid:
-    """The differences that the paper published, as it says and as the authors' code does."""
-    sides, trained = OrderingColumns.of(found.orderings), _survivors(found.measured)
+def differences_beside(study: DeviationStudy) -> TableGrid:
+    """The published differences, and the measured ones as in the paper and with the authors' code."""
+    sides, trained = OrderingColumns.of(study.orderings), _survivors(study.measured)
     return TableGrid(
         title=words.differences_title(sides.quantity),
-        head=(*sides.head, words.PUBLISHED, words.PAPER, *(each.name for each in found.varied)),
+        head=(*sides.head, words.PUBLISHED, words.PAPER, *(variant.name for variant in study.varied)),
         rows=tuple(
             (
                 *sides.cells(plain),
                 (_published_difference(plain),),
                 _became(plain, trained),
-                *(_became(effect.ordering, _survivors(varied.measured)) for varied, effect in _effects(found, plain)),
+                *(_became(effect.ordering, _survivors(varied.measured)) for varied, effect in _effects(study, plain)),
             )
-            for plain in found.orderings
+            for plain in study.orderings
         ),
         words=len(sides.head),
         caption=words.DIFFERENCES_CAPTION,
     )
 
 
-def changes_beside(found: DeviationStudy) -> TableGrid:
-    """By how much each thing that the authors' code does otherwise changes those differences."""
-    sides, trained = OrderingColumns.of(found.orderings), _survivors(found.measured)
+def changes_beside(study: DeviationStudy) -> TableGrid:
+    """The change of those differences due to each deviation of the authors' code."""
+    sides, trained = OrderingColumns.of(study.orderings), _survivors(study.measured)
 
     def change(plain: OrderingResult, varied: VariantResult, effect: Effect) -> Pieces:
         if _survived(plain, trained) or _survived(effect.ordering, _survivors(varied.measured)):
@@ -195,50 +202,51 @@ def changes_beside(found: DeviationStudy) -> TableGrid:
 
     return TableGrid(
         title=words.changes_title(sides.quantity),
-        head=(*sides.head, *(each.name for each in found.varied)),
+        head=(*sides.head, *(variant.name for variant in study.varied)),
         rows=tuple(
-            (*sides.cells(plain), *(change(plain, varied, effect) for varied, effect in _effects(found, plain)))
-            for plain in found.orderings
+            (*sides.cells(plain), *(change(plain, varied, effect) for varied, effect in _effects(study, plain)))
+            for plain in study.orderings
         ),
         words=len(sides.head),
         caption=words.CHANGES_CAPTION,
     )
 
 
-def _became(each: OrderingResult, trained: Survivors) -> Pieces:
-    """Difference and outcome."""
-    return *(_survived(each, trained) or _change(each.quantity, each.difference)), _outcome(each, trained)
+def _became(ordering: OrderingResult, trained: Survivors) -> Pieces:
+    """The difference and the outcome of an ordering."""
+    difference = _survived(ordering, trained) or _change(ordering.quantity, ordering.difference)
+    return (*difference, _outcome(ordering, trained))
 
 
-def _outcome(each: OrderingResult, trained: Survivors) -> str:
-    return words.outcome(each.verdict, all_trained=not _survived(each, trained))
+def _outcome(ordering: OrderingResult, trained: Survivors) -> str:
+    return words.outcome(ordering.verdict, all_trained=not _survived(ordering, trained))
 
 
-def _effects(found: DeviationStudy, plain: OrderingResult) -> list[tuple[VariantResult, Effect]]:
-    """What each variant makes of one ordering."""
+def _effects(study: DeviationStudy, plain: OrderingResult) -> list[tuple[VariantResult, Effect]]:
+    """The effect of each variant on one ordering."""
     claim = (plain.quantity, plain.ahead, plain.behind)
     return [
-        (each, effect)
-        for each in found.varied
-        for effect in each.effects
+        (variant, effect)
+        for variant in study.varied
+        for effect in variant.effects
         if (effect.ordering.quantity, effect.ordering.ahead, effect.ordering.behind) == claim
     ]
 
 
-def sweeps(found: Reproduction) -> tuple[TableGrid, ...]:
-    """Of each run with several learning rates, the perplexity by placement and learning rate."""
+def sweeps(outcome: Reproduction) -> tuple[TableGrid, ...]:
+    """Perplexity by placement and learning rate, a table for each run with several learning rates."""
     tables = []
-    for run in dict.fromkeys(each.run for each in found.swept):
-        mine = [each for each in found.swept if each.run == run]
-        rates = sorted({each.learning_rate for each in mine})
-        cells = {(each.placement, each.learning_rate): each for each in mine}
+    for run in dict.fromkeys(point.run for point in outcome.swept):
+        mine = [point for point in outcome.swept if point.run == run]
+        rates = sorted({point.learning_rate for point in mine})
+        cells = {(point.placement, point.learning_rate): point for point in mine}
         tables.append(
             TableGrid(
                 title=words.sweep_title(run),
                 head=(words.PLACEMENT, *(f"{rate:g}" for rate in rates)),
                 rows=tuple(
                     ((placement,), *((_cell(cells.get((placement, rate))),) for rate in rates))
-                    for placement in dict.fromkeys(each.placement for each in mine)
+                    for placement in dict.fromkeys(point.placement for point in mine)
                 ),
                 caption=words.SWEEP_CAPTION,
             )
@@ -246,13 +254,13 @@ def sweeps(found: Reproduction) -> tuple[TableGrid, ...]:
     return tuple(tables)
 
 
-def _cell(each: SweepPoint | None) -> str:
-    if each is None:
+def _cell(point: SweepPoint | None) -> str:
+    if point is None:
         return formats.NOTHING
-    if not each.counted:
+    if not point.counted:
         return words.DIVERGED
-    shown = PERPLEXITY.say_value(mean(each.counted))
-    return shown if each.trained == len(each.losses) else f"{shown} ({each.trained} of {len(each.losses)})"
+    shown = PERPLEXITY.say_value(mean(point.counted))
+    return shown if point.trained == len(point.losses) else f"{shown} ({point.trained} of {len(point.losses)})"
 
 
 def _change(name: str, interval: Interval | None) -> Pieces:
@@ -266,36 +274,38 @@ def _change(name: str, interval: Interval | None) -> Pieces:
     return middle, f"[{metric.change(interval.low)}, {metric.change(interval.high)}]"
 
 
-def _published_difference(each: OrderingResult) -> str:
-    """The difference of two printed numbers, as ours are printed."""
-    metric, (first, second) = QUANTITIES[each.quantity].metric, each.published
+def _published_difference(ordering: OrderingResult) -> str:
+    """The difference of two published numbers, in the format of the measured ones."""
+    metric, (first, second) = QUANTITIES[ordering.quantity].metric, ordering.published
     if first is None or second is None:
         return formats.NOTHING
     averaged = metric.transform.averaged
     return metric.say_change(averaged(first) - averaged(second))
 
 
-def tables(found: Reproduction) -> tuple[TableGrid, ...]:
+def tables(outcome: Reproduction) -> tuple[TableGrid, ...]:
     """All tables of an outcome."""
-    return (numbers(found), *([orders(found)] if found.orderings else []), *sweeps(found))
+    return (numbers(outcome), *([orders(outcome)] if outcome.orderings else []), *sweeps(outcome))
 
 
-def _published(each: MeasuredQuantity) -> str:
-    return formats.NOTHING if each.published is None else QUANTITIES[each.quantity].metric.text(each.published)
+def _published(measured: MeasuredQuantity) -> str:
+    return (
+        formats.NOTHING if measured.published is None else QUANTITIES[measured.quantity].metric.text(measured.published)
+    )
 
 
-def _interval(each: MeasuredQuantity) -> tuple[str, ...]:
-    metric = QUANTITIES[each.quantity].metric
-    middle = metric.say_value(each.value)
-    if each.value is None or each.low is None or each.high is None:
+def _interval(measured: MeasuredQuantity) -> tuple[str, ...]:
+    metric = QUANTITIES[measured.quantity].metric
+    middle = metric.say_value(measured.value)
+    if measured.value is None or measured.low is None or measured.high is None:
         return (middle,)
-    return middle, f"[{metric.say_value(each.low)}, {metric.say_value(each.high)}]"
+    return middle, f"[{metric.say_value(measured.low)}, {metric.say_value(measured.high)}]"
 
 
 def _place(place: Place, other: Place, always: bool) -> str:
-    """The name of a side, with its run where that differs from the other's.
+    """The name of one side of an ordering, with its run if that differs from the other's.
 
-    :param always: with its run in any case.
+    :param always: always include the run.
     """
     run, placement = place
     if not placement:

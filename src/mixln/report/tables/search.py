@@ -12,37 +12,39 @@ from mixln.report.wording.phrases import Pieces, difference
 from mixln.search.results import Finalist, RateResult, Search
 
 
-def finalists(found: Search) -> TableGrid:
+def finalists(result: Search) -> TableGrid:
     """The full trainings, the chosen setting first."""
     return TableGrid(
         title=words.FINALISTS,
         head=words.FINALISTS_HEAD,
-        rows=tuple(map(_finalist, found.finalists)),
-        caption=words.finalists_caption(found.steps),
+        rows=tuple(map(_finalist, result.finalists)),
+        caption=words.finalists_caption(result.steps),
     )
 
 
-def rates(found: Search) -> TableGrid:
-    """Every learning rate that was tried in full."""
+def rates(result: Search) -> TableGrid:
+    """Every learning rate of a full training."""
     return TableGrid(
         title=words.RATES,
-        head=words.rates_head(_seeds(found)),
+        head=words.rates_head(_seeds(result)),
         rows=tuple(
             (
-                (each.placement,),
+                (finalist.placement,),
                 (f"{tried.learning_rate:g}",),
-                *((_at(tried, seed),) for seed in _seeds(found)),
+                *((_at(tried, seed),) for seed in _seeds(result)),
             )
-            for each in found.finalists
-            for tried in each.tried
+            for finalist in result.finalists
+            for tried in finalist.tried
         ),
         caption=words.RATES_CAPTION,
     )
 
 
-def _seeds(found: Search) -> tuple[int, ...]:
-    """The one by which learning rates were tuned, then the others."""
-    return tuple(dict.fromkeys(seed for each in found.finalists for tried in each.tried for seed in tried.seeds))
+def _seeds(result: Search) -> tuple[int, ...]:
+    """The seed with which learning rates were tuned, then the others."""
+    return tuple(
+        dict.fromkeys(seed for finalist in result.finalists for tried in finalist.tried for seed in tried.seeds)
+    )
 
 
 def _at(tried: RateResult, seed: int) -> str:
@@ -52,23 +54,21 @@ def _at(tried: RateResult, seed: int) -> str:
     return words.UNTRAINED if loss is None else PERPLEXITY.say_value(loss)
 
 
-def _finalist(each: Finalist) -> tuple[Pieces, ...]:
-    first = ((each.placement,), (str(each.post_layers),), (f"{each.learning_rate:g}",))
-    first = (*first, (words.seeds(each.seeds),))
-    if each.loss is None:
-        return (*first, (words.SOME_UNTRAINED if each.seeds else words.BEHIND,), (formats.NOTHING,))
-    ends = (
-        ""
-        if each.low is None or each.high is None
-        else f"[{PERPLEXITY.say_value(each.low)}, {PERPLEXITY.say_value(each.high)}]"
-    )
-    said = (words.CHOSEN,) if each.difference is None else difference(PERPLEXITY, each.difference)
-    return (*first, (PERPLEXITY.say_value(each.loss), *([ends] if ends else [])), said)
+def _finalist(finalist: Finalist) -> tuple[Pieces, ...]:
+    cells = ((finalist.placement,), (str(finalist.post_layers),), (f"{finalist.learning_rate:g}",))
+    cells = (*cells, (words.seeds(finalist.seeds),))
+    if finalist.loss is None:
+        return (*cells, (words.SOME_UNTRAINED if finalist.seeds else words.BEHIND,), (formats.NOTHING,))
+    interval: Pieces = ()
+    if finalist.low is not None and finalist.high is not None:
+        interval = (f"[{PERPLEXITY.say_value(finalist.low)}, {PERPLEXITY.say_value(finalist.high)}]",)
+    last = (words.CHOSEN,) if finalist.difference is None else difference(PERPLEXITY, finalist.difference)
+    return (*cells, (PERPLEXITY.say_value(finalist.loss), *interval), last)
 
 
-def proxies(found: Search) -> TableGrid:
+def proxies(result: Search) -> TableGrid:
     """The proxy trials, the best first."""
-    ranked = sorted(found.proxies, key=lambda proxy: (proxy.ended == "pruned", proxy.loss or math.inf))
+    ranked = sorted(result.proxies, key=lambda proxy: (proxy.ended == "pruned", proxy.loss or math.inf))
     return TableGrid(
         title=words.PROXIES,
         head=words.PROXIES_HEAD,

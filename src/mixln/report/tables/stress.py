@@ -11,17 +11,17 @@ from mixln.report.wording.stress import ends, interval, ratio
 from mixln.search.results import LearningRateLimit, Stress
 
 
-def table(found: Stress) -> TableGrid:
-    """One row a placement, depth and init."""
-    several = len({limit.layers for limit in found.limits}) > 1
-    baseline = next(limit.title for limit in found.limits if limit.placement == found.baseline)
+def table(result: Stress) -> TableGrid:
+    """One row per placement, depth and init."""
+    several = len({limit.layers for limit in result.limits}) > 1
+    baseline = next(limit.title for limit in result.limits if limit.placement == result.baseline)
     head = words.stress_head(baseline, several_depths=several)
     return TableGrid(
         title=words.STRESS_TITLE,
         head=head,
-        rows=tuple(_row(limit, several) for limit in found.limits),
+        rows=tuple(_row(limit, several) for limit in result.limits),
         words=len(head) - 2,
-        caption=words.stress_caption(found),
+        caption=words.stress_caption(result),
     )
 
 
@@ -36,7 +36,7 @@ def _row(limit: LearningRateLimit, several: bool) -> tuple[Pieces, ...]:
 
 
 def _above(limit: LearningRateLimit) -> Pieces:
-    """What happened above the limit."""
+    """How the ramps ended."""
     pieces = [f"{count} {end}" for end, count in ends(limit.failures).items()]
     if limit.spiked:
         pieces.append(words.spiked(limit.spiked))

@@ -1,4 +1,4 @@
-"""The table of one training of a model that exists: what its evaluation found before and after."""
+"""The table of one post-training run: its evaluation before and after."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mixln.runs.outcome import PostTrainingOutcome, ValueWithError
 
 
 def figure(name: str, value: ValueWithError | None) -> str:
-    """A figure with its standard error."""
+    """A measurement with its standard error."""
     if value is None:
         return formats.NOTHING
     scale = 100 if name == "accuracy" else 1

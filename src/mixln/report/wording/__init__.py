@@ -1,1 +1,1 @@
-"""The words of all results: every sentence, caption and heading that a person reads is made here, from data."""
+"""Wording of all results: every sentence, caption and heading of a report is generated here, from data."""

@@ -1,4 +1,4 @@
-"""What a chain shows, in sentences."""
+"""Sentences on the findings of a chain."""
 
 from __future__ import annotations
 
@@ -38,30 +38,30 @@ REWARD: Metric[Any] = Metric(name="reward", value=lambda _: None, lower_is_bette
 
 
 def notes(summary: Summary) -> tuple[str, ...]:
-    """All sentences; none without a chain."""
+    """One sentence per finding; empty without a chain."""
     return tuple(map(sentence, chain_findings(summary)))
 
 
 def sentence(finding: Finding) -> str:
-    """One finding in words."""
+    """The sentence on one finding."""
     match finding:
         case TaskDifference():
-            said = _difference(ACCURACY, finding.interval)
-            return f"{finding.subject.title} against {finding.baseline.title}, mean task accuracy: {said}."
+            difference = _difference(ACCURACY, finding.interval)
+            return f"{finding.subject.title} against {finding.baseline.title}, mean task accuracy: {difference}."
         case RewardDifference():
-            said = _difference(REWARD, finding.interval)
-            return f"{finding.subject.title} against {finding.baseline.title}, final reward: {said}."
+            difference = _difference(REWARD, finding.interval)
+            return f"{finding.subject.title} against {finding.baseline.title}, final reward: {difference}."
         case PlacementsAtChance():
-            who = listed(subject.title for subject in finding.subjects)
+            subjects = listed(subject.title for subject in finding.subjects)
             return (
-                f"The mean task accuracy of {who} is not significantly above chance level ({100 * finding.chance:.1f}%): differences "
-                "between models at chance level say nothing about their layers."
+                f"The mean task accuracy of {subjects} is not significantly above chance level ({100 * finding.chance:.1f}%): differences "
+                "between models at chance level are not evidence about their layers."
             )
         case IdenticalAccuracy():
-            who = listed(f"{subject.title} ({task})" for subject, task in finding.accuracies)
+            subjects = listed(f"{subject.title} ({task})" for subject, task in finding.accuracies)
             return (
-                f"All seeds of {who} have exactly the same accuracy, as models do that give the same answer to every question: the "
-                "interval over seeds has no width there and understates the error."
+                f"All seeds of {subjects} have exactly the same accuracy, which is typical of models that give the same answer to every "
+                "question; the interval over seeds then has zero width and understates the error."
             )
         case LimitedQuestions():
             return limited(finding)
@@ -70,46 +70,49 @@ def sentence(finding: Finding) -> str:
     return _reinforcement(finding)
 
 
-def interruption(found: Interruption) -> str:
+def interruption(cause: Interruption) -> str:
     """Why a chain ended before its last step."""
-    match found.kind:
+    match cause.kind:
         case "pretraining":
-            return f"the pre-training {found.status}"
+            return f"pre-training {cause.status}"
         case "no-reward-model":
-            return f"{found.step}: the baseline has no reward model at this seed to judge all placements by"
+            return (
+                f"{cause.step}: the baseline has no reward model for this seed, and all placements are scored with it"
+            )
         case "divergence":
-            return f"{found.step} diverged at step {found.optimizer_step:,}" + (
-                f": {found.reason}" if found.reason else ""
+            return f"{cause.step} diverged at step {cause.optimizer_step:,}" + (
+                f": {cause.reason}" if cause.reason else ""
             )
         case "error":
-            return found.reason
+            return cause.reason
 
 
 def _reinforcement(finding: Finding) -> str:
-    """On rewards, and on the trials that did not get to the end."""
+    """Sentences on rewards, and on chains that ended early."""
     match finding:
         case RewardHacking():
             trials = "; ".join(trial.label for trial in finding.trials)
             return (
-                f"The reward of {trials} rose while the policy itself judged fewer held-out pairs correctly: a sign of reward hacking "
+                f"The reward of {trials} rose while the policy itself ranked fewer held-out pairs correctly: a sign of reward hacking "
                 "(over-optimisation of the reward model)."
             )
         case SharedJudge():
             return (
-                f"All placements of a seed were judged by one reward model, that of {finding.baseline.title}: rewards of different "
-                "reward models are not on the same scale. For the same reason only paired differences compare placements across seeds."
+                f"All placements of a seed were scored by the same reward model, that of {finding.baseline.title}, because rewards of "
+                "different reward models are not on the same scale. For the same reason, only paired differences are comparable across "
+                "seeds."
             )
         case JudgesAtChance():
             judges = listed(
                 f"seed {seed} ({100 * value:.1f} ± {100 * error:.1f}% correct)" for seed, value, error in finding.judges
             )
             return (
-                f"The reward model of {judges} is not significantly above chance on held-out pairs of chosen and rejected answers: its "
-                "rewards mean little."
+                f"The reward model of {judges} is not significantly above chance level on held-out pairs of chosen and rejected "
+                "answers, so its rewards are not informative."
             )
         case StalledBefore():
             trials = "; ".join(trial.label for trial in finding.trials)
-            return f"Stalled in the pre-training, but taken through all steps: {trials}."
+            return f"Stalled in pre-training, but trained in all later steps: {trials}."
         case RewardModelDiverged():
             return f"{capitalised(finding.trial.label)}: its own reward model diverged at step {finding.step:,}."
         case ChainInterrupted():

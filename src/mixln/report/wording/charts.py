@@ -1,4 +1,4 @@
-"""Words that several charts share: titles with captions, labels of lines and axes."""
+"""Titles, captions and labels shared by several charts."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ STEPS, LAYER, LEARNING_RATE = "optimizer steps", "layer", "learning rate"
 GRADIENT_NORM = "gradient norm (L2)"
 ATTENTION, FEED_FORWARD = "attention", "feed-forward"
 CROSS = "✕\u00a0"
-"""The cross, which stays on the line of the word behind it."""
+"""A cross and a no-break space, which keeps it on the line of the next word."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChartText:
-    """The words around one figure.
+    """The text of one figure.
 
-    :param caption: what it shows, in which unit, and how to read it.
-    :param description: what a reader who cannot see it is told.
+    :param caption: quantity, unit, and how to read the figure.
+    :param description: alternative text for readers who cannot see it.
     """
 
     title: str
@@ -29,34 +29,34 @@ class ChartText:
 
 
 def seed(name: str, number: int) -> str:
-    """One training of a placement."""
+    """Label of a trial: a placement at one seed."""
     return f"{name}, seed {number}"
 
 
 def interval(name: str) -> str:
-    """The line of an interval."""
+    """Label of an interval."""
     return f"{name}, 95% interval"
 
 
 def mean(name: str) -> str:
-    """A mean over seeds."""
+    """Label of a mean over seeds."""
     return f"{name}, mean"
 
 
 def diverged(name: str, number: int, step: int) -> str:
-    """Where a training diverged."""
+    """Label of the point at which a trial diverged."""
     return f"{seed(name, number)}: diverged at step {step:,}"
 
 
 def at_rate(rate: float) -> str:
-    """A panel or line of one learning rate."""
+    """Label of a panel or line for one learning rate."""
     return f"{LEARNING_RATE} {formats.learning_rate(rate)}"
 
 
 def bent(panels: Sequence[tuple[str, float]]) -> str:
-    """What the reader of a chart must know of its bent axes, as sentences that follow another one.
+    """Sentences on bent axes (linear around zero, logarithmic beyond), to append to a caption.
 
-    :param panels: title of each panel, and the value within which its vertical axis is linear; 0 if it is linear throughout.
+    :param panels: title of each panel, and the value up to which its vertical axis is linear; 0 if it is linear throughout.
     """
     notes = {_bent(bend) for _, bend in panels}
     if len(notes) == 1:

@@ -1,4 +1,4 @@
-"""The verdict on a comparison, in sentences."""
+"""Sentences of the verdict on a comparison."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ from mixln.report.wording.phrases import (
 
 
 def verdict(summary: Summary) -> tuple[str, ...]:
-    """All sentences, the most important first; a command to run next stands between backticks and is complete."""
+    """The sentences, most important first. A command to run next is enclosed in backticks and complete."""
     return tuple(sentence(finding, summary.task) for finding in findings(summary))
 
 
 def sentence(finding: Finding, task: str) -> str:
-    """One finding in words."""
+    """The sentence on one finding."""
     metric = TASKS[task].metrics.ranking
     match finding:
         case NothingTrained():
@@ -71,22 +71,22 @@ def length(value: TrialLength, task: str) -> str:
 
 
 def _caveat(finding: Finding, task: str) -> str:
-    """What limits the conclusions."""
+    """Sentences on limits of the conclusions."""
     match finding:
         case UncorrectedSelection():
             return (
                 f"The leader was selected among {finding.placements} placements, and the intervals are not corrected for multiple "
-                "comparisons: if no placement differed from another, the chance that at least one looked significant would exceed 5%."
+                "comparisons: if all placements were equal, the probability of at least one significant difference would exceed 5%."
             )
         case SingleLearningRate():
             return (
                 f"A single learning rate ({finding.learning_rate:g}) does not rank placements: each has its own optimum, and the order "
-                f"may reverse at another. Add some: {extended(finding.folder, f'--learning-rates {rates(finding.proposed)}')}."
+                f"may reverse at another. Add learning rates: {extended(finding.folder, f'--learning-rates {rates(finding.proposed)}')}."
             )
         case TunedOnHeldOut():
             return (
-                f"The best learning rate was selected on the same held-out {nouns(task).data} and seeds, so every result is slightly "
-                f"optimistic (selection bias).{_edge(finding)}"
+                f"The best learning rate was selected on the held-out {nouns(task).data} and seeds that are reported, so every result "
+                f"is slightly optimistically biased.{_edge(finding)}"
             )
         case InitsDiffer():
             groups = "; ".join(f"{init}: {listed(placements)}" for init, placements in finding.inits.items())
@@ -99,7 +99,7 @@ def _caveat(finding: Finding, task: str) -> str:
                 f"{finding.seeds} seeds give wide intervals" if finding.seeds > 1 else "A single seed gives no interval"
             )
             axis = f"--seeds {' '.join(map(str, finding.proposed))}"
-            return f"{few}; add some: {extended(finding.folder, axis)}."
+            return f"{few}; add seeds: {extended(finding.folder, axis)}."
         case LengthCaveat():
             return (
                 f"Each trial was trained on {length(finding.length, task)}. With longer training or a larger model the order may differ, "
@@ -114,27 +114,27 @@ def _leader(finding: Leader, metric: Metric[Measured], task: str) -> str:
     best = "lowest" if metric.lower_is_better else "highest"
     among = f" of the placements that trained at {lead.finished} of {lead.seeds} seeds" if finding.of_survivors else ""
     at = "each at its best learning rate" if finding.tuned else at_rate(lead.learning_rate)
-    first = f"{role}{name(lead.subject)} has the {best} held-out {metric.name}{among}, {_value(lead, metric)}, {at}"
+    text = f"{role}{name(lead.subject)} has the {best} held-out {metric.name}{among}, {_value(lead, metric)}, {at}"
     match finding.judgement:
         case "single-seed":
-            return f"{first}. {NO_CLAIM}"
+            return f"{text}. {NO_CLAIM}"
         case "no-rival":
-            return f"{first}; no other placement trained."
+            return f"{text}; no other placement trained."
         case "separated-from-all":
-            return f"{first}; its difference from every other placement that trained is significant (95% interval excludes zero)."
+            return f"{text}; its difference from every other placement that trained is significant (95% interval excludes zero)."
         case "not-separated":
             close = listed(subject.placement for subject in finding.unseparated)
-            return f"{first}, but its difference from {close} is {NOT_SIGNIFICANT}."
+            return f"{text}, but its difference from {close} is {NOT_SIGNIFICANT}."
         case "no-common-seed":
-            return f"{first}; it has no seed in common with the baseline {baseline}."
+            return f"{text}; it has no seed in common with the baseline {baseline}."
     assert finding.interval is not None
     return (
-        f"{first}: {differs(metric, finding.interval)} against the baseline {baseline}. {_significance(finding, task)}"
+        f"{text}: {differs(metric, finding.interval)} against the baseline {baseline}. {_significance(finding, task)}"
     )
 
 
 def _significance(finding: Leader, task: str) -> str:
-    """What the interval of a leader's difference from the baseline means."""
+    """Interprets the interval of the leader's difference from the baseline."""
     data = nouns(task).data
     where = f"On this model and {'these' if data.endswith('s') else 'this'} {data}, at this training length" + (
         "" if finding.tuned else " and learning rate"
@@ -152,15 +152,10 @@ def _significance(finding: Leader, task: str) -> str:
 
 def _runner_up(finding: RunnerUp, metric: Metric[Measured]) -> str:
     second = finding.runner_up
-    said = (
-        f"The runner-up, {name(second.subject)}, has {metric.name} {_value(second, metric)}: {differs(metric, finding.interval)} "
-        f"against {name(finding.leader)}"
-    )
+    judgements = {"single-pair": "", "behind": ", significantly worse", "not-significant": f", {NOT_SIGNIFICANT}"}
     return (
-        said
-        + {"single-pair": ".", "behind": ", significantly worse.", "not-significant": f", {NOT_SIGNIFICANT}."}[
-            finding.judgement
-        ]
+        f"The runner-up, {name(second.subject)}, has {metric.name} {_value(second, metric)}: {differs(metric, finding.interval)} "
+        f"against {name(finding.leader)}{judgements[finding.judgement]}."
     )
 
 
@@ -168,30 +163,30 @@ def _against(finding: AgainstBaseline, metric: Metric[Measured]) -> str:
     subject, baseline, interval = name(finding.subject), name(finding.baseline), finding.interval
     if interval is None:
         return f"{subject} has no held-out {metric.name} to compare with {baseline}."
-    said = f"{subject} against {baseline}: {differs(metric, interval)} in {metric.name}"
+    text = f"{subject} against {baseline}: {differs(metric, interval)} in {metric.name}"
     if finding.tuned:
-        said += ", each at its best learning rate"
+        text += ", each at its best learning rate"
     if finding.common is not None:
-        said += f"; {differs(metric, finding.common)} at the common learning rate {finding.common_rate:g}"
+        text += f"; {differs(metric, finding.common)} at the common learning rate {finding.common_rate:g}"
     pairs = f"over the {interval.pairs} of {finding.seeds} seeds"
-    stalled = [who for who, count in ((subject, finding.stalled), (baseline, finding.baseline_stalled)) if count]
+    stalled = [side for side, count in ((subject, finding.stalled), (baseline, finding.baseline_stalled)) if count]
     return {
-        "no-value": said,
-        "some-stalled": f"{said}, {pairs} at which both trained; {subject} stalled at {finding.stalled}, {baseline} at "
+        "no-value": text,
+        "some-stalled": f"{text}, {pairs} at which both trained; {subject} stalled at {finding.stalled}, {baseline} at "
         f"{finding.baseline_stalled}.",
-        "missing-pairs": f"{said}, {pairs} for which both have a value.",
-        "single-pair": f"{said}.",
-        "untrained": f"{said}; {joined(stalled)} stalled at every seed, so this does not compare two trained models.",
-        "better": f"{said}: significantly better than the baseline.",
-        "worse": f"{said}: significantly worse than the baseline.",
-        "not-significant": f"{said}: {NOT_SIGNIFICANT}.",
+        "missing-pairs": f"{text}, {pairs} for which both have a value.",
+        "single-pair": f"{text}.",
+        "untrained": f"{text}; {joined(stalled)} stalled at every seed, so this does not compare two trained models.",
+        "better": f"{text}: significantly better than the baseline.",
+        "worse": f"{text}: significantly worse than the baseline.",
+        "not-significant": f"{text}: {NOT_SIGNIFICANT}.",
     }[finding.judgement]
 
 
 def _failed(finding: FailedTrials) -> str:
     counts = {"diverged": finding.diverged, "stalled": finding.stalled, "failed with an error": finding.failed}
-    said = listed(f"{count} of {plural(finding.seeds, 'seed')} {what}" for what, count in counts.items() if count)
-    return f"{name(finding.subject)} {at_rate(finding.learning_rate)}: {said}."
+    ends = listed(f"{count} of {plural(finding.seeds, 'seed')} {end}" for end, count in counts.items() if count)
+    return f"{name(finding.subject)} {at_rate(finding.learning_rate)}: {ends}."
 
 
 def _value(standing: PlacementMean, metric: Metric[Measured]) -> str:
@@ -202,4 +197,4 @@ def _edge(finding: TunedOnHeldOut) -> str:
     if not finding.at_edge:
         return ""
     placements = listed(subject.placement for subject in finding.at_edge)
-    return f" It is at the edge of the grid for {placements}: a wider grid may contain a better one."
+    return f" That of {placements} is at the edge of the grid: a wider grid may contain a better one."

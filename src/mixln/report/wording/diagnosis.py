@@ -1,4 +1,4 @@
-"""The verdict on a diagnosis, in sentences."""
+"""Sentences of the verdict on a diagnosis."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def verdict(diagnosis: Diagnosis) -> tuple[str, ...]:
 
 
 def not_measured(diagnosis: Diagnosis) -> tuple[str, ...]:
-    """What a diagnosis lacks, and why."""
+    """Measurements that a diagnosis lacks, with the reason."""
     return (*map(_omission, diagnosis.omitted), *map(_not_finite_gradients, gradients_not_finite(diagnosis)))
 
 
 def sentence(finding: Finding) -> str:
-    """One finding in words."""
+    """The sentence on one finding."""
     match finding:
         case NotFinite():
             return f"{_without(finding.layers)} the {finding.measure} is not finite."
@@ -60,34 +60,37 @@ def sentence(finding: Finding) -> str:
 
 
 def _mechanism(finding: Finding) -> str:
-    """On angles, gates and Jacobians."""
+    """Sentences on angles, gates and Jacobians."""
     match finding:
         case StreamTurning():
             (most, far), (least, near) = finding.most, finding.least
             return (
-                f"The residual stream turns most in layer {most} (angular distance {far:.2f} π) and least in layer {least} "
+                f"The residual stream changes direction most in layer {most} (angular distance {far:.2f} π) and least in layer {least} "
                 f"({near:.3f} π)."
             )
         case GateAgreement():
             samples = f"{finding.samples:,} {'images' if 'image' in finding.unit else 'tokens'}"
-            use = "ranks the layers usably here" if finding.usable else "does not replace the exact drop here"
+            use = "is a usable proxy for" if finding.usable else "is not a usable proxy for"
             return (
-                f"The first-order estimate of the loss increase, from one backward pass over {samples}, {use} (Spearman's ρ with the exact "
-                f"drop {_signed(finding.correlation)})."
+                f"The first-order estimate of the loss increase, from one backward pass over {samples}, {use} the exact drop here "
+                f"(Spearman's ρ between the two {_signed(finding.correlation)})."
             )
         case DefinitionsDiffer():
-            many = "s" * (len(finding.layers) > 1)
             return (
-                f"In layer{many} {listed(finding.layers)} the drop depends on whether the norms on the stream are removed with the layer: "
-                "read both columns."
+                f"In {_numbered(finding.layers)} the drop depends on whether the norms on the stream are removed with the layer: compare "
+                "both columns."
             )
         case IdentityTrend():
             return _identity(finding)
     raise TypeError(f"no sentence for {finding!r}")
 
 
+def _numbered(numbers: tuple[int, ...]) -> str:
+    return f"layer{'s' * (len(numbers) > 1)} {listed(numbers)}"
+
+
 def _without(numbers: tuple[int, ...]) -> str:
-    return f"Without {'layer' if len(numbers) == 1 else 'any one of layers'} {listed(numbers)}"
+    return f"Without {'any one of ' * (len(numbers) > 1)}{_numbered(numbers)}"
 
 
 def _removal(finding: CheapestRemoval) -> str:
@@ -96,11 +99,11 @@ def _removal(finding: CheapestRemoval) -> str:
     if finding.removable:
         first = f"{capitalised(name)} can be removed"
     else:
-        first = f"No layer can be removed with certainty for less than {CHEAP:.0%} of the loss. The cheapest is {name}"
+        first = f"No layer can be removed with a loss increase significantly below {CHEAP:.0%}. The cheapest is {name}"
     perplexity = f" (perplexity {PERPLEXITY.say_change(drop.change)})" if unit == "nats per token" else ""
     return (
         f"{first}: the loss changes by {formats.signed(change, 2)}% {formats.interval(low, high)}, from {finding.original:.3f} to "
-        f"{drop.value:.3f} {unit}{perplexity}; the 95% interval is simultaneous over all layers and blocks that were tried."
+        f"{drop.value:.3f} {unit}{perplexity}; the 95% interval is simultaneous over all layers and blocks tried."
     )
 
 
@@ -138,21 +141,22 @@ def _depth(finding: DepthTrend) -> str:
 
 def _identity(finding: IdentityTrend) -> str:
     layer, distance = finding.nearest
-    nearest = f"layer {layer} is nearest, ‖J − I‖ in a random direction {formats.number(distance, 2)}, from {finding.tokens} tokens"
+    size = f"(‖J − I‖ in a random direction {formats.number(distance, 2)}, over {finding.tokens} tokens)"
     if finding.correlation is None or finding.p is None:
-        return f"To an identity map, {nearest}."
-    said = {
+        return f"Layer {layer} is nearest to an identity map {size}."
+    trend = {
         "falling": "The layers approach an identity map with depth",
         "rising": "The layers move away from an identity map with depth",
         "none": "The layers' distance from an identity map has no significant trend with depth",
     }[finding.trend]
-    return f"{said} (Spearman's ρ {_signed(finding.correlation)}, {formats.p_value(finding.p)}); {nearest}."
+    test = f"Spearman's ρ {_signed(finding.correlation)}, {formats.p_value(finding.p)}"
+    return f"{trend} ({test}); layer {layer} is nearest {size}."
 
 
 def _omission(omission: Omission) -> str:
     match omission.kind:
         case "no-loss":
-            return "Gradients and gates: this model has no loss on this data."
+            return "Gradients and gates: this model computes no loss on this data."
         case "unknown-branches":
             return (
                 "Attention and feed-forward separately, zeroed branches, gradients and gates: the branches of a "
@@ -162,7 +166,7 @@ def _omission(omission: Omission) -> str:
 
 def _not_finite_gradients(finding: GradientsNotFinite) -> str:
     state = "with re-initialised weights" if finding.initial else "as loaded"
-    return f"The gradients of the model {state} are not finite in layer{'s' * (len(finding.layers) > 1)} {listed(finding.layers)}."
+    return f"The gradients of the model {state} are not finite in {_numbered(finding.layers)}."
 
 
 def _layers(drop: Drop) -> str:

@@ -1,4 +1,4 @@
-"""What an evaluation on tasks shows, in sentences."""
+"""Sentences on the findings of an evaluation on tasks."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from mixln.report.wording.phrases import listed
 
 
 def notes(evaluation: Evaluation) -> tuple[str, ...]:
-    """All sentences."""
+    """One sentence per finding."""
     return tuple(map(sentence, findings(evaluation)))
 
 
 def sentence(finding: Finding) -> str:
-    """One finding in words."""
+    """The sentence on one finding."""
     match finding:
         case TruncatedQuestions():
             return (
                 f"{finding.model}, {finding.task}: {finding.truncated:,} of {finding.questions:,} questions are longer than the context; "
-                "lm-eval cuts off their beginning."
+                "lm-eval truncates their beginning."
             )
         case LimitedQuestions():
             return limited(finding)
@@ -29,5 +29,8 @@ def sentence(finding: Finding) -> str:
 
 
 def limited(finding: LimitedQuestions) -> str:
-    """That not all questions were asked."""
-    return f"Only the first questions of each task were asked ({finding.option} {finding.limit:,}): do not compare with published scores."
+    """The sentence that not all questions were evaluated."""
+    return (
+        f"Only the first {finding.limit:,} questions of each task were evaluated ({finding.option}): scores are not comparable with "
+        "published ones."
+    )

@@ -1,4 +1,4 @@
-"""Facts about data, models, machines and versions, as pairs of label and text."""
+"""Facts on data, models, machines and versions, as pairs of label and text."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from mixln.search.results import Search, Stress
 
 Facts = Iterator[tuple[str, str]]
 SHOWN_CLASSES = 20
-"""Classes of images that are named."""
+"""Maximum number of image classes listed by name."""
 
 
 def comparison(summary: Summary) -> Facts:
-    """Of a comparison."""
+    """Facts on a comparison."""
     if summary.text is not None:
         yield from _text(summary.text, summary.length.predicted)
     if summary.images is not None:
@@ -30,66 +30,66 @@ def comparison(summary: Summary) -> Facts:
     yield from provenance(summary.provenance)
 
 
-def search(found: Search | Stress) -> Facts:
-    """Of a search or a stress test."""
-    if found.text is not None:
-        yield from _text(found.text)
-    yield from provenance(found.provenance)
+def search(result: Search | Stress) -> Facts:
+    """Facts on a search or a stress test."""
+    if result.text is not None:
+        yield from _text(result.text)
+    yield from provenance(result.provenance)
 
 
-def diagnosis(found: Diagnosis) -> Facts:
-    """Of a diagnosed model."""
-    if found.subject is not None:
-        yield from _model(found.subject)
-    if found.text is not None:
-        yield "data", text_sample(found.text)
-    if found.images is not None:
-        yield "data", image_sample(found.images)
+def diagnosis(result: Diagnosis) -> Facts:
+    """Facts on a diagnosed model."""
+    if result.subject is not None:
+        yield from _model(result.subject)
+    if result.text is not None:
+        yield "data", text_sample(result.text)
+    if result.images is not None:
+        yield "data", image_sample(result.images)
 
 
-def provenance(found: Provenance) -> Facts:
+def provenance(origin: Provenance) -> Facts:
     """Machines, versions and commits."""
-    if found.hardware:
-        yield "machine", "; ".join(map(hardware, found.hardware))
-    if found.versions:
-        yield "versions", listed(f"{name} {number}" for name, number in found.versions.items())
-    if found.commits:
-        yield "commit", "; ".join(found.commits)
+    if origin.hardware:
+        yield "machine", "; ".join(map(hardware, origin.hardware))
+    if origin.versions:
+        yield "versions", listed(f"{name} {number}" for name, number in origin.versions.items())
+    if origin.commits:
+        yield "commit", "; ".join(origin.commits)
 
 
-def hardware(found: Hardware) -> str:
+def hardware(machine: Hardware) -> str:
     """One machine, or a cluster."""
-    if found.gpus_per_trial is not None:
-        return f"a Ray cluster; {found.cores:g} processor cores and {found.gpus_per_trial:g} GPUs per trial"
-    parts = [*found.gpus, f"{found.cores:g} processor cores"]
-    if found.threads is not None:
-        shared = f"{plural(found.trials, 'trial')} in parallel, {plural(found.threads, 'thread')} each"
+    if machine.gpus_per_trial is not None:
+        return f"a Ray cluster; {machine.cores:g} processor cores and {machine.gpus_per_trial:g} GPUs per trial"
+    parts = [*machine.gpus, f"{machine.cores:g} processor cores"]
+    if machine.threads is not None:
+        shared = f"{plural(machine.trials, 'trial')} in parallel, {plural(machine.threads, 'thread')} each"
     else:
-        shared = "one trial at a time" + (f", on {found.processes} processes" if found.processes > 1 else "")
+        shared = "one trial at a time" + (f", on {machine.processes} processes" if machine.processes > 1 else "")
     return f"{listed(parts)}; {shared}"
 
 
-def text_sample(found: TextSample) -> str:
-    """The text that a model was measured on."""
-    which = f"{found.held_out} of its {plural(found.held_out_documents, 'held-out document')}"
-    if found.others:
-        which += f" and {found.others} others"
-    if found.from_beginning:
+def text_sample(sample: TextSample) -> str:
+    """The text on which a model was measured."""
+    which = f"{sample.held_out} of its {plural(sample.held_out_documents, 'held-out document')}"
+    if sample.others:
+        which += f" and {sample.others} others"
+    if sample.from_beginning:
         which = "read from its beginning"
-    size = f"{found.tokens:,} tokens in {plural(found.windows, 'window')} of {found.length}"
-    fewer = f", fewer than the {found.asked:,} asked for" if found.tokens < found.asked else ""
-    return f"{found.description}, {which}, {size}{fewer}"
+    size = f"{sample.tokens:,} tokens in {plural(sample.windows, 'window')} of {sample.length}"
+    fewer = f", fewer than the {sample.asked:,} requested" if sample.tokens < sample.asked else ""
+    return f"{sample.description}, {which}, {size}{fewer}"
 
 
-def image_sample(found: ImageSample) -> str:
-    """The images that a model was measured on."""
-    held_out = "held-out " if found.held_out else ""
-    return f"{found.images:,} {held_out}images of {found.description}{', labelled' if found.labelled else ''}"
+def image_sample(sample: ImageSample) -> str:
+    """The images on which a model was measured."""
+    held_out = "held-out " if sample.held_out else ""
+    return f"{sample.images:,} {held_out}images of {sample.description}{', labelled' if sample.labelled else ''}"
 
 
 def _text(info: TextInfo, predicted: float | None = None) -> Facts:
     train = "streamed" if info.stream is not None else f"{info.documents:,} training"
-    equal = f", of which {info.equal_documents} are in the training part too" if info.equal_documents else ""
+    equal = f", of which {info.equal_documents} are also in the training split" if info.equal_documents else ""
     yield "text", f"{info.description}; {train} and {plural(info.held_out_documents, 'held-out document')}{equal}"
     if predicted is None:
         yield (
@@ -108,15 +108,16 @@ def _images(info: ImagesInfo) -> Facts:
     more = " …" if len(info.classes) > SHOWN_CLASSES else ""
     yield "classes", listed(info.classes[:SHOWN_CLASSES]) + more
     yield "size", f"{info.size} × {info.size} pixels, {info.channels} channels"
-    yield "left out", f"{info.unreadable:,} unreadable images; {info.converted:,} were converted"
+    yield "skipped", plural(info.unreadable, "unreadable image")
+    yield "converted", plural(info.converted, "image")
 
 
-def _model(found: ModelFacts) -> Facts:
-    yield "source", found.source
-    yield "family", found.family
-    if found.placement is not None:
-        yield "placement", found.placement
-    if found.parameters is not None:
-        yield "parameters", f"{found.parameters:,}"
-    if found.precision is not None:
-        yield "precision", found.precision
+def _model(model: ModelFacts) -> Facts:
+    yield "source", model.source
+    yield "family", model.family
+    if model.placement is not None:
+        yield "placement", model.placement
+    if model.parameters is not None:
+        yield "parameters", f"{model.parameters:,}"
+    if model.precision is not None:
+        yield "precision", model.precision

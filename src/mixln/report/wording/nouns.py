@@ -1,4 +1,4 @@
-"""The nouns of a task, by what its loss is a mean over: tokens of text, or images."""
+"""Nouns that depend on the unit over which a task's loss is averaged: tokens or images."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from mixln.compare.tasks import TASKS
 
 @dataclass(frozen=True, kw_only=True)
 class Nouns:
-    """What a task is called by.
+    """Nouns of one kind of task.
 
-    :param unit: what the loss is a mean over; `throughput` is how many a second, where space is scarce.
-    :param data: what is trained on.
-    :param floor: the simplest model, which every trial must beat; `floor_is` explains it.
-    :param stalled: what stalled means; `{}` is the floor's number.
-    :param at_floor: what a trial whose loss is as high has learnt.
+    :param unit: unit over which the loss is averaged; `throughput` is a short form of units per second.
+    :param data: name of the training data.
+    :param floor: trivial model that every trial must beat; `floor_is` explains it.
+    :param stalled: definition of a stalled trial; `{}` is replaced by the metric of the floor.
+    :param at_floor: what a model with the loss of the floor has learnt.
     :param training_loss: how the training loss differs from the held-out one, after a comma; empty if it does not.
     """
 
@@ -63,7 +63,7 @@ EXPLAINED = {
     "perplexity": "e to the power of the loss",
     "accuracy": "share of images whose most probable class is correct",
 }
-"""Metric → what it is, for the readers of a figure."""
+"""Metric → its definition, for captions."""
 
 
 def nouns(task: str) -> Nouns:

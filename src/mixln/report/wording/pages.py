@@ -1,4 +1,4 @@
-"""The words of pages: titles, headings of sections, and what stands at their end."""
+"""Titles, headings and footers of the pages."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ ERRORS = "Most confident errors"
 LAYERS = "Contribution of each layer"
 NOT_MEASURED = "Not measured"
 STEP_SETTINGS = "Settings of these steps"
-AS_PUBLISHED = "As published"
-READING = "What the paper leaves open, and how it is read"
+AS_PUBLISHED = "With the authors' code"
+READING = "Details that the paper leaves open, and our interpretation"
 LEGEND, TOGGLE = "Legend", "Show or hide in all figures"
 
 
 @dataclass(frozen=True, kw_only=True)
 class PageText:
-    """The words around a page.
+    """The text around a page.
 
-    :param title: in the window's bar; `heading` above everything.
-    :param footer: parts of a paragraph; file names and commands between backticks.
+    :param title: title of the browser window; `heading` is that of the page.
+    :param footer: one paragraph, with file names and commands in backticks.
     """
 
     title: str
@@ -59,7 +59,7 @@ def stress(names: str) -> PageText:
     """The page of a stress test."""
     return PageText(
         title=f"mixln stress: {names}",
-        heading=f"Where training breaks: {names}",
+        heading=f"Stability limit of the learning rate: {names}",
         footer="Written by `mixln stress`. The same numbers are in `stress.json`, the table in `stress.md`.",
     )
 
@@ -71,36 +71,34 @@ SEARCH = PageText(
 )
 
 
-def reproduction(found: Reproduction, heading: str) -> PageText:
+def reproduction(outcome: Reproduction, heading: str) -> PageText:
     """The page of a recipe."""
-    own = (
-        " Its comparisons have reports of their own, each `report.html` in the folder of the model's name."
-        if found.trained
-        else ""
+    comparisons = (
+        " Each comparison has its own `report.html`, in the folder named after its model." if outcome.trained else ""
     )
     return PageText(
-        title=f"mixln reproduce {found.recipe}",
+        title=f"mixln reproduce {outcome.recipe}",
         heading=heading,
-        footer=f"Written by `{found.command}`. The same numbers are in `reproduction.json`, on the `scale` that it names, the tables in "
-        f"`reproduction.md`.{own}",
+        footer=f"Written by `{outcome.command}`. The same numbers are in `reproduction.json`, on the `scale` given there, and the tables "
+        f"in `reproduction.md`.{comparisons}",
     )
 
 
 def every_trial(count: int) -> str:
-    """The title of the table of trials."""
+    """Title of the table of trials."""
     return f"{EVERY_TRIAL} ({count})"
 
 
 def chain(steps: Iterable[str]) -> str:
-    """The heading of a chain's section."""
-    return f"After the pre-training: {listed(steps)}"
+    """Heading of the section on a chain."""
+    return f"After pre-training: {listed(steps)}"
 
 
 def model_and_data(name: str) -> str:
-    """The title of a model's facts."""
+    """Title of the facts on a model."""
     return f"{name}: model and data"
 
 
 def taken_for(label: str, predicted: str) -> str:
-    """What a picture of an error is, for a reader who cannot see it."""
+    """Alternative text of a misclassified image."""
     return f"{label}, predicted as {predicted}"

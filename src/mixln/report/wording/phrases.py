@@ -12,13 +12,13 @@ from mixln.compare.results import Cell, Interval
 from mixln.metrics import Metric
 
 Pieces = tuple[str, ...]
-"""The text of one cell, in pieces that may stand on lines of their own."""
+"""Text of one table cell, in pieces that may be put on separate lines."""
 NO_CLAIM = "With a single seed there is no confidence interval, and no claim can be made."
 NOT_SIGNIFICANT = "not significant over these seeds"
 
 
 def name(subject: Subject) -> str:
-    """A placement by its title, with its text where that has an argument: `Mix-LN (mix(0.25))`."""
+    """Title of a placement, followed by its specification if that has an argument: `Mix-LN (mix(0.25))`."""
     title, placement = subject.title, subject.placement
     return f"{title} ({placement})" if "(" in placement and title != placement else title
 
@@ -51,17 +51,17 @@ def difference(metric: Metric[Any], interval: Interval) -> Pieces:
 
 
 def differs(metric: Metric[Any], interval: Interval) -> str:
-    """The same within a sentence."""
+    """:func:`difference` as one text, for sentences."""
     return " ".join(difference(metric, interval))
 
 
 def beside(stalled: int) -> str:
-    """What follows a mean over the seeds that trained, where others stalled: ` / stalled`, ` / 2 stalled`."""
+    """Suffix of a mean over the seeds that trained, if others stalled: ` / stalled`, ` / 2 stalled`."""
     return "" if not stalled else " / stalled" if stalled == 1 else f" / {stalled} stalled"
 
 
 def mean(metric: Metric[Any], cell: Cell) -> str:
-    """The mean of a cell, with the number of seeds that stalled beside it."""
+    """The mean of a cell, followed by the number of stalled seeds if others trained."""
     value = metric.value(cell)
     return metric.say_value(value) + (beside(cell.stalled if cell.mixed else 0) if value is not None else "")
 
@@ -95,17 +95,17 @@ def layers(first: int, last: int) -> str:
 
 
 def extended(folder: str, axis: str) -> str:
-    """The command that adds to an experiment; its other settings are read from its folder."""
+    """Command that extends an experiment; all other settings are read from its folder."""
     return f"`mixln compare --out {shlex.quote(folder)} {axis} --extend`"
 
 
 def capitalised(text: str) -> str:
-    """A text that begins a sentence."""
+    """The text with a capital first letter."""
     return text[:1].upper() + text[1:]
 
 
 def rates(values: Iterable[float]) -> str:
-    """Learning rates as options: `0.0003 0.001`."""
+    """Learning rates as command-line arguments: `0.0003 0.001`."""
     return " ".join(map(repr, values))
 
 

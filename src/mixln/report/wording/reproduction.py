@@ -1,4 +1,4 @@
-"""The words around the outcome of a recipe: names of quantities, verdicts, tables, figures and the document of all recipes."""
+"""Wording of recipe outcomes: quantities, verdicts, tables, figures, and the document on all recipes."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ VERDICTS: dict[Verdict, tuple[str, str]] = {
     "reversed": ("reversed", "reversed"),
     "undecided": ("not significant over these seeds", "undecided"),
     "at-chance": ("both at chance level", "at chance level"),
-    "single-seed": ("no seeds to estimate noise from", "without seeds to estimate noise from"),
-    "failed": ("a training failed", "failed"),
+    "single-seed": ("no interval over seeds", "without an interval over seeds"),
+    "failed": ("a trial failed", "failed"),
     "not-measured": ("not measured at this scale", ""),
 }
-"""Verdict → the outcome of one ordering, and of several."""
+"""Verdict → outcome of one ordering, and its name in a count of outcomes."""
 CURVES = {
     "drops": "performance drop",
     "gradients": "gradient norm at the first step",
@@ -46,7 +46,7 @@ CURVES = {
 }
 """Curve → its name."""
 _CURVE_CAPTIONS = {
-    "drops": "Performance lost without each layer, of models that trained: at zero the model does as well without it.",
+    "drops": "Performance drop without each layer, for models that trained; at zero, the model performs equally well without the layer.",
     "gradients": "L2 norm of the gradient of each layer's weights at the first step, attention and feed-forward together, on a logarithmic "
     "axis.",
     "course": "Held-out perplexity at each evaluation, on a logarithmic axis; lower is better.",
@@ -54,111 +54,106 @@ _CURVE_CAPTIONS = {
 MODEL, PLACEMENT, QUANTITY, PUBLISHED, HERE = "model", "placement", "quantity", "published", "here"
 MEASURED, TRAINED, OUTCOME, SEEDS = "measured, 95% interval", "trained", "outcome", "seeds"
 PAPER_AHEAD, AHEAD_OF, BY = "the paper has", "ahead of", "by"
-PAPER = "as the paper says"
-OURS = " (our question)"
+PAPER = "as in the paper"
+OURS = " (not claimed by the paper)"
 DIVERGED = "diverged"
-COUNTED_TITLE = "Published, and found here"
+COUNTED_TITLE = "Published and measured here"
 NUMBERS_CAPTION = (
-    "At the small scale sizes and data differ from the paper's: orderings can be compared, numbers cannot. Trained: seeds that neither "
-    "diverged nor stalled. If only some trained, the mean is over those; if none did, over those that stalled."
+    "At the small scale, model sizes and data differ from the paper's, so that orderings can be compared but numbers cannot. Trained: "
+    "seeds that neither diverged nor stalled. The mean is over the seeds that trained, or over the stalled ones if none trained."
 )
 ORDERS_CAPTION = (
-    "Measured, published: the difference of the first from the second; ours is paired by seed. Seeds: those at which both are known. By "
-    "perplexity and accuracy, a placement that trained at all seeds is ahead of one that trained at none, and if only "
-    "some seeds trained, the "
-    "ordering is undecided; what layers contribute is measured on models that trained."
+    "Measured, published: difference between the first and the second; the measured one is paired by seed. Seeds: those at which both "
+    "have a value. By perplexity and accuracy, a placement that trained at all seeds is ahead of one that trained at none, and the "
+    "ordering is undecided if only some seeds trained. Contributions of layers are measured on models that trained."
 )
-BESIDE_TITLE = "Measured, as the paper says and as the authors' code does"
+BESIDE_TITLE = "Measured: as in the paper, and with the authors' code"
 DIFFERENCES_CAPTION = (
-    "Differences of the first from the second, paired by seed, with 95% intervals, and the outcome of the paper's "
-    "ordering; if not all seeds "
-    "trained, how many did."
+    "Differences between the first and the second, paired by seed, with 95% intervals, and the outcome of the paper's ordering; if not "
+    "all seeds trained, the number that did."
 )
 CHANGES_CAPTION = (
-    "The difference minus that of the recipe as the paper says, paired by seed, with 95% intervals. For perplexities "
-    "both are differences of "
-    "logarithms, so that from −50% to −20% is +60%: 0.8 is 1.6 times 0.5. None if some seeds did not train."
+    "The difference minus that of the recipe as in the paper, paired by seed, with 95% intervals. For perplexities both are differences "
+    "of logarithms: from −50% to −20% is +60%, because 0.8 is 1.6 times 0.5. Omitted if some seeds did not train."
 )
 SWEEP_CAPTION = (
-    "Perplexity is e to the power of the mean held-out loss over the seeds that trained; in brackets how many did, if "
-    "not all. If none did, "
-    "the mean is over those that stalled. Above, each placement is at its best learning rate."
+    "Perplexity is e to the power of the mean held-out loss over the seeds that trained, with their number in brackets if not all did; "
+    "if none trained, the mean is over those that stalled. In the tables above, each placement is at its best learning rate."
 )
 NO_ORDERING = "The paper claims no ordering here."
-SMALL_MODELS = (
-    "Models this small, trained this briefly, prove nothing about those of the paper: only the ordering is compared."
-)
+SMALL_MODELS = "Models this small, trained this briefly, are no evidence about the models of the paper: only orderings are compared."
 SWEEP_AXIS = "placement; for Mix-LN its share α"
-INTRODUCTION = """# Published results, and what was reproduced
+INTRODUCTION = """# Published and reproduced results
 
 Written by `mixln reproduce --document docs/papers` from the files that `mixln reproduce NAME` writes (`reproduction.json`). Every recipe
-has two scales: `--scale paper` has the paper's sizes, data and steps, prints what it will take, and needs GPUs; `--scale cpu`, the
-default, is smaller by the stated factors, and was run on two cores. Models that small, trained that briefly, say nothing certain about
-large ones: what is compared is the ordering of placements, with 95% confidence intervals over seeds. Two trainings ran in parallel, so
-that a recipe took about half of the time of its trainings, and less if another recipe had made some of them before. A recipe without an
-outcome has not been run yet. Not included: the Mix-LN paper's Figure 1, which is a drawing, and of HybridNorm its figures and all tables
-but the five that are named. `mixln reproduce --list` names all recipes; `--as-published` repeats them with what the authors' code does
-differently, one deviation at a time, and shows how much of a difference each accounts for (`as-published.json`).
+has two scales. `--scale paper` has the paper's sizes, data and steps, prints an estimate of the compute, and needs GPUs. `--scale cpu`,
+the default, is scaled down by the stated factors; the results below are from two cores. Models that small, trained that briefly, are no
+evidence about large ones: only the ordering of placements is compared, with 95% confidence intervals over seeds. Two trials ran in
+parallel, so that a recipe took about half of its total training time, and less if it shared trials with an earlier recipe. A recipe
+without an outcome has not been run yet. Not included: Figure 1 of the Mix-LN paper, which is a drawing, and the figures of HybridNorm
+and all its tables except the five named below. `mixln reproduce --list` names all recipes. `--as-published` repeats them with the
+deviations of the authors' code, one at a time, and shows the share of each in every difference (`as-published.json`).
 """
 OVERVIEW = (
     "recipe",
-    "what it is",
+    "description",
     "orderings of the paper that held",
     "reversed",
     "undecided",
-    "all trainings, one after the other",
+    "total training time",
 )
 OVERVIEW_CAPTION = (
-    "Undecided: the 95% interval includes zero, some seeds did not train, both sides are at chance level, or there are "
-    "no seeds to estimate "
-    "noise from."
+    "Undecided: the 95% interval includes zero, some seeds did not train, both sides are at chance level, or there is no interval over "
+    "seeds."
 )
-NOT_RUN, NOTHING_TRAINED = "not run yet", "nothing is trained"
-COMMON = "What several recipes have in common"
+NOT_RUN, NOTHING_TRAINED = "not run yet", "no training"
+COMMON = "Notes common to several recipes"
 
 
-def recipe_of(found: Reproduction | DeviationStudy) -> Recipe:
-    """The recipe of an outcome, restricted as it was.
+def recipe_of(result: Reproduction | DeviationStudy) -> Recipe:
+    """The recipe of an outcome, restricted to the models that were run.
 
-    :raises KeyError: if it is not known to this mixln.
+    :raises KeyError: if this version of mixln does not have it.
     """
-    recipe = RECIPES[found.recipe]
-    return recipe.only(found.only, found.scale) if found.only else recipe
+    recipe = RECIPES[result.recipe]
+    return recipe.only(result.only, result.scale) if result.only else recipe
 
 
 def trained(run: TrainedRun) -> str:
     """One comparison in a line."""
     rates = f"learning rate{'s' * (len(run.learning_rates) > 1)} {listed(f'{rate:g}' for rate in run.learning_rates)}"
-    micro = f", {run.micro_batch_size} at a time" if run.micro_batch_size else ""
+    micro = f", micro batch {run.micro_batch_size}" if run.micro_batch_size else ""
     if run.sequence_length is not None:
         length = f"{run.steps:,} steps of {run.batch_size} × {run.sequence_length} tokens"
     else:
-        length = f"{run.epochs:g} epochs, {run.batch_size} images a step"
+        length = f"{run.epochs:g} epochs, {run.batch_size} images per step"
     init = run.init or "as recommended for each placement"
     return f"{run.run}: {run.model}; {listed(run.placements)}; {rates}; seeds {listed(run.seeds)}; {length}{micro}; init {init}"
 
 
 def smaller(recipe: Recipe) -> str:
     """The factors of the small scale."""
-    return f"Made smaller: {recipe.scaled}."
+    return f"Scaled down: {recipe.scaled}."
 
 
 def deviations(varied: VariantResult) -> str:
-    """What the authors' code does differently."""
+    """The deviations of the authors' code."""
     return "; ".join(DEVIATIONS[name].what for name in varied.name.split("+"))
 
 
 def outcome(verdict: Verdict, *, all_trained: bool) -> str:
     """The outcome of one ordering.
 
-    :param all_trained: whether all seeds of both sides did, so that there is a difference to judge.
+    :param all_trained: whether all seeds of both sides trained; only then is their difference tested.
     """
     return VERDICTS[verdict][0] if all_trained else verdict
 
 
-def tally(found: Reproduction) -> str:
-    """How many orderings held, in one sentence."""
-    counted = [each.verdict for each in found.orderings if each.verdict != "not-measured" and not each.ours]
+def tally(result: Reproduction) -> str:
+    """The sentence that counts the outcomes of all orderings."""
+    counted = [
+        ordering.verdict for ordering in result.orderings if ordering.verdict != "not-measured" and not ordering.ours
+    ]
     if not counted:
         return NO_ORDERING
     parts = (f"{counted.count(verdict)} {text}" for verdict, (_, text) in VERDICTS.items() if verdict in counted)
@@ -166,60 +161,63 @@ def tally(found: Reproduction) -> str:
 
 
 def numbers_title(quantity: str) -> str:
-    """The title of the numbers; of several quantities, without one."""
+    """Title of the numbers.
+
+    :param quantity: empty if there are several.
+    """
     return f"{capitalised(QUANTITIES[quantity])}: published and measured" if quantity else "Published and measured"
 
 
 def by(quantity: str) -> str:
-    """What all orderings are by, after a title."""
+    """Suffix of a title: the quantity of all orderings; empty if there are several."""
     return f", by {QUANTITIES[quantity]}" if quantity else ""
 
 
 def orders_title(quantity: str) -> str:
-    """The title of the orderings."""
+    """Title of the orderings."""
     return f"Did the paper's order hold{by(quantity)}?"
 
 
 def differences_title(quantity: str) -> str:
-    """The title of the differences with the authors' code."""
+    """Title of the differences with the authors' code."""
     return f"Differences with the authors' code{by(quantity)}"
 
 
 def changes_title(quantity: str) -> str:
-    """The title of what the authors' code changes."""
+    """Title of the changes due to the authors' code."""
     return f"Change of the differences{by(quantity)}"
 
 
-def beside_caption(found: DeviationStudy) -> str:
-    """What the columns of the authors' code are."""
-    what = "; ".join(f"{each.name}: {deviations(each)}" for each in found.varied)
-    return f"{what}. 95% intervals; in brackets how many seeds neither diverged nor stalled, if not all."
+def beside_caption(study: DeviationStudy) -> str:
+    """Caption that explains the columns of the authors' code."""
+    variants = "; ".join(f"{variant.name}: {deviations(variant)}" for variant in study.varied)
+    return f"{variants}. 95% intervals; in brackets the number of seeds that trained, if not all did."
 
 
 def sweep_title(run: str) -> str:
-    """The title of a table by learning rate."""
+    """Title of a table by learning rate."""
     return f"{run}: perplexity by learning rate"
 
 
 def survived(sides: Sequence[tuple[int, int]]) -> tuple[str, str]:
-    """How many seeds trained of either side of an ordering."""
+    """Number of seeds that trained on each side of an ordering."""
     (first, seeds), (second, others) = sides
     return f"{first} of {seeds} trained", f"against {second} of {others}"
 
 
 def all_trainings(time: str) -> str:
-    """The time of all trainings."""
-    return f" All trainings, one after the other: {time}."
+    """Sentence on the total training time."""
+    return f" Total training time: {time}."
 
 
 def cost_beside(time: str, *, any_trained: bool) -> str:
-    """The time of the trainings with the authors' code."""
-    return f"Its own trainings took {time}." if any_trained else "It needed no training of its own."
+    """Sentence on the additional training time with the authors' code."""
+    return f"Additional training time: {time}." if any_trained else "No additional training."
 
 
 def beside_heading(title: str, name: str) -> str:
-    """The heading of an outcome with the authors' code."""
-    return f"### `{name}` as published: {title}" if name else f"## As published: {title}"
+    """Heading of an outcome with the authors' code."""
+    return f"### `{name}` with the authors' code: {title}" if name else f"## With the authors' code: {title}"
 
 
 def curve(made: Curve, bends: Sequence[tuple[str, float]]) -> ChartText:
@@ -234,40 +232,39 @@ def curve(made: Curve, bends: Sequence[tuple[str, float]]) -> ChartText:
 
 
 def curve_axis(made: Curve) -> str:
-    """The horizontal axis of a curve."""
+    """Label of the horizontal axis of a curve."""
     return LAYER if made.along == "layer" else STEPS
 
 
 def curve_label(line: Line) -> str:
-    """The vertical axis of a curve."""
+    """Label of the vertical axis of a curve."""
     if line.curve == "drops":
         return f"{line.measure}, {line.unit}"
     return GRADIENT_NORM if line.curve == "gradients" else "held-out perplexity"
 
 
-def sweep(found: Reproduction) -> ChartText:
+def sweep(result: Reproduction) -> ChartText:
     """Perplexity by placement and learning rate."""
     return ChartText(
         title="Perplexity by placement and learning rate",
         caption=(
-            "Held-out perplexity on a logarithmic axis; lower is better. Dots: seeds. Lines: mean of the loss over the "
-            "seeds that trained, or "
-            "over all if none did."
+            "Held-out perplexity on a logarithmic axis; lower is better. Dots: seeds. Lines: mean of the loss over the seeds that trained, "
+            "or over all if none did."
         ),
-        description=tally(found),
+        description=tally(result),
     )
 
 
 def made_smaller(title: str) -> str:
-    """The title of a figure of smaller models."""
-    return f"{title} (models made smaller)"
+    """Title of a figure of scaled-down models."""
+    return f"{title} (scaled-down models)"
 
 
 def a_seed(rate: str) -> str:
-    """The dots of a learning rate."""
-    return f"{rate}, a seed"
+    """Label of the dots of a learning rate."""
+    return f"{rate}, single seed"
 
 
 def in_common(names: Iterable[str], terms: str) -> str:
-    """Terms that several recipes share."""
+    """Terms common to several recipes, as a list item."""
     return f"- {listed(names)}: {terms}"

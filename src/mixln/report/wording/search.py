@@ -1,11 +1,10 @@
-"""What a search for a share of Post-LN layers and a learning rate shows, in sentences."""
+"""Sentences on the findings of a search for a share of Post-LN layers and a learning rate."""
 
 from __future__ import annotations
 
 from mixln.compare.metrics import PERPLEXITY
 from mixln.findings import Finding
 from mixln.report.wording.phrases import NO_CLAIM, NOT_SIGNIFICANT, differs, listed, plural
-from mixln.report.wording.training import reason
 from mixln.search.findings import (
     Choice,
     NotChosen,
@@ -21,19 +20,21 @@ from mixln.search.findings import (
 from mixln.search.results import Search, Termination
 
 
-def verdict(found: Search) -> tuple[str, ...]:
-    """The choice first, then its evidence and limits."""
-    return tuple(map(sentence, search_findings(found)))
+def verdict(result: Search) -> tuple[str, ...]:
+    """The choice, then its evidence and limits."""
+    return tuple(map(sentence, search_findings(result)))
 
 
 def sentence(finding: Finding) -> str:
-    """One finding in words."""
+    """The sentence on one finding."""
     match finding:
         case NothingChosen():
-            why = "No candidate trained at all seeds"
+            reason = "No candidate trained at all seeds"
             if finding.without_post:
-                why = "No proxy trial with Post-LN layers fell below the unigram baseline, so none was trained in full"
-            return f"{why}: nothing can be chosen. Search again with more --trials or --steps, in another --out."
+                reason = (
+                    "No proxy trial with Post-LN layers fell below the unigram baseline, so none was trained in full"
+                )
+            return f"{reason}: nothing can be chosen. Search again with more --trials or --steps, in a new --out."
         case Choice():
             return _choice(finding)
         case NotChosen():
@@ -42,43 +43,41 @@ def sentence(finding: Finding) -> str:
 
 
 def limit(rate: float, known: bool) -> str:
-    """What the ramps found of one number of Post-LN layers."""
+    """Stability limit for one number of Post-LN layers."""
     if known:
         return f"trains up to {rate:.2g}"
     return f"unknown: never below the unigram baseline; lowest loss at {rate:.2g}"
 
 
 def _limits(finding: Finding) -> str:
-    """On the evidence, and what it does not cover."""
+    """Sentences on the evidence and its limits."""
     match finding:
         case TuningEffort():
             tried = listed(f"{placement} {proxies} + {full}" for placement, proxies, full in finding.tried)
             return (
-                f"Learning rates tried (proxy trials + full trainings): {tried}. Placements tuned over more settings "
-                f"have an advantage, and "
-                "the selected best is optimistically biased (winner's curse)."
+                f"Learning rates tried (proxy trials + full trainings): {tried}. Placements tuned over more settings have an advantage, "
+                "and the selected best is optimistically biased (winner's curse)."
             )
         case RateAtEdge():
             return (
-                f"The learning rate of {listed(finding.placements)} is the last that was tried in its direction: a better one may lie "
+                f"The best learning rate of {listed(finding.placements)} is at the edge of the range tried: a better one may lie "
                 "beyond."
             )
         case TriedCounts():
-            return f"Proxy trials had {listed(finding.counts)} of {finding.layers} layers Post-LN; no other numbers were tried."
+            return f"Proxy trials had {listed(finding.counts)} of {finding.layers} layers Post-LN; no other counts were tried."
         case UnknownLimits():
             return (
-                f"The stability limit with {listed(finding.counts)} Post-LN layers is unknown: so short a ramp never "
-                f"fell below the unigram "
-                "baseline, and the learning rates tried there are guesses. Increase --steps, in another --out."
+                f"The stability limit with {listed(finding.counts)} Post-LN layers is unknown: the loss of so short a ramp never fell "
+                "below the unigram baseline, so the learning rates tried there are guesses. Increase --steps, in a new --out."
             )
         case SearchCost():
             return (
                 f"The search took as many steps as {finding.cost:.1f} full trainings ({plural(finding.proxies, 'proxy trial')}, of which "
                 f"{finding.pruned} were pruned); a sweep over the seven shares of Table 5 of the Mix-LN paper at three learning rates, "
-                f"with as many seeds, would take {finding.sweep}."
+                f"with the same seeds, would take {finding.sweep}."
             )
         case ProxyBias():
-            return "Proxy trials favour settings that learn fast; for a longer training or a larger model another setting may be best."
+            return "Proxy trials favour settings that learn fast; in longer training or for a larger model another setting may be best."
     raise TypeError(f"no sentence for {finding!r}")
 
 
@@ -96,18 +95,17 @@ def _choice(finding: Choice) -> str:
 def _not_chosen(finding: NotChosen) -> str:
     name, interval = f"{finding.placement} at {finding.learning_rate:g}", finding.interval
     if finding.judgement == "behind-in-tuning":
-        return f"{name} was behind when learning rates were tuned with one seed, and was not trained further."
+        return f"{name} was worse when learning rates were tuned with one seed, and was not trained further."
     if interval is None:
         return f"{name} did not train at all seeds ({'; '.join(map(ending, finding.ended))})."
-    said = f"{name} has a perplexity {differs(PERPLEXITY, interval)} from it"
+    text = f"{name}: perplexity {differs(PERPLEXITY, interval)} against the choice"
     return {
-        "single-seed": f"{said}. {NO_CLAIM}",
-        "worse": f"{said}: significantly worse.",
-        "not-significant": f"{said}: {NOT_SIGNIFICANT}.",
+        "single-seed": f"{text}. {NO_CLAIM}",
+        "worse": f"{text}, significantly worse.",
+        "not-significant": f"{text}, {NOT_SIGNIFICANT}.",
     }[finding.judgement]
 
 
-def ending(found: Termination) -> str:
+def ending(end: Termination) -> str:
     """How one training ended: `diverged: the loss is not finite`."""
-    why = reason(found.reason)
-    return f"{found.status}: {why}" if why else found.status
+    return f"{end.status}: {end.reason}" if end.reason else end.status

@@ -1,4 +1,4 @@
-"""What a stress test shows, in sentences."""
+"""Sentences on the findings of a stress test."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ ENDS: dict[Failure, str] = {
     "diverges": "diverged",
 }
 """How a ramp ended."""
-MORE_STEPS = "increase --steps, in another --out"
+MORE_STEPS = "increase --steps, in a new --out"
 
 
-def verdict(found: Stress) -> tuple[str, ...]:
-    """All sentences, the most important first."""
-    return tuple(map(sentence, stress_findings(found)))
+def verdict(result: Stress) -> tuple[str, ...]:
+    """The sentences, most important first."""
+    return tuple(map(sentence, stress_findings(result)))
 
 
 def sentence(finding: Finding) -> str:
-    """One finding in words."""
+    """The sentence on one finding."""
     match finding:
         case StabilityLimit():
             return _limit(finding)
         case RampEndedFirst():
             return (
-                "Where a ramp ended before training broke, the limit is a lower bound, and ratios with it are unreliable; raise --highest, "
-                "in another --out."
+                "Where a ramp ended before training became unstable, the limit is a lower bound and ratios with it are unreliable; raise "
+                "--highest, in a new --out."
             )
         case RampCaveat():
             return (
-                f"A ramp of {finding.steps:,} steps is short, and warms up by itself: a full training at a constant learning rate may "
-                "break earlier or later. The ramp orders placements, and bounds the learning rates worth trying."
+                f"A ramp of {finding.steps:,} steps is short and acts as its own warmup: a full training at a constant learning rate may "
+                "become unstable at a lower or a higher one. The ramp ranks placements and bounds the learning rates worth trying."
             )
         case SingleRampSeed():
             return NO_CLAIM
@@ -47,12 +47,12 @@ def sentence(finding: Finding) -> str:
 
 
 def ends(failures: Sequence[Failure]) -> dict[str, int]:
-    """How ramps ended → how many."""
+    """How ramps ended → number of ramps."""
     return Counter(ENDS[failure] for failure in failures)
 
 
 def interval(limit: LearningRateLimit) -> str:
-    """The interval of a limit; empty without one, and where all seeds broke at the same record, which shows no precision."""
+    """The interval of a limit; empty without one, and if all seeds have the same limit, which does not estimate the error."""
     if limit.low is None or limit.high is None or limit.low == limit.high:
         return ""
     return f"[{limit.low:.2g}, {limit.high:.2g}]"
@@ -60,23 +60,25 @@ def interval(limit: LearningRateLimit) -> str:
 
 def ratio(limit: LearningRateLimit) -> str:
     """`0.41 [0.20, 0.80]`; empty for the baseline."""
-    found = limit.ratio
-    if found is None:
+    interval = limit.ratio
+    if interval is None:
         return ""
-    middle = f"{math.exp(found.mean):.2g}"
-    if found.low is None or found.high is None or found.pointlike:
+    middle = f"{math.exp(interval.mean):.2g}"
+    if interval.low is None or interval.high is None or interval.pointlike:
         return middle
-    return f"{middle} [{math.exp(found.low):.2g}, {math.exp(found.high):.2g}]"
+    return f"{middle} [{math.exp(interval.low):.2g}, {math.exp(interval.high):.2g}]"
 
 
-def ramp(each: Ramp) -> str:
-    """One ramp in a line."""
-    if each.breaking is None:
-        return f"failed: {each.error}"
-    broken = each.breaking
-    top = "never trained" if broken.rate is None else f"trained up to {broken.rate:.3g}"
-    spikes = f"; {plural(broken.spikes, 'spike')}, the first at {broken.first_spike:.3g}" if broken.first_spike else ""
-    return f"{top}; {ENDS[broken.failure]}{spikes}; lowest loss {broken.least:.3f} at {broken.best_rate:.3g}"
+def ramp(result: Ramp) -> str:
+    """The outcome of one ramp."""
+    if result.breaking is None:
+        return f"failed: {result.error}"
+    outcome = result.breaking
+    top = "never trained" if outcome.rate is None else f"trained up to {outcome.rate:.3g}"
+    spikes = (
+        f"; {plural(outcome.spikes, 'spike')}, the first at {outcome.first_spike:.3g}" if outcome.first_spike else ""
+    )
+    return f"{top}; {ENDS[outcome.failure]}{spikes}; lowest loss {outcome.least:.3f} at {outcome.best_rate:.3g}"
 
 
 def _limit(finding: StabilityLimit) -> str:
@@ -98,11 +100,10 @@ def _limit(finding: StabilityLimit) -> str:
             )
         case "partly":
             return (
-                f"{name} fell below the unigram baseline at only {limit.trained} of {plural(seeds, 'seed')} ({how}): "
-                f"its stability limit is "
-                f"unknown; {MORE_STEPS}."
+                f"{name} fell below the unigram baseline at only {limit.trained} of {plural(seeds, 'seed')} ({how}): its stability limit "
+                f"is unknown; {MORE_STEPS}."
             )
         case "known":
-            spiked = f"; the loss of {limit.spiked} spiked on the way and recovered" if limit.spiked else ""
+            spiked = f"; {limit.spiked} had a loss spike below the limit and recovered" if limit.spiked else ""
             top = f"{'at least ' if limit.censored else ''}{limit.rate:.2g} {interval(limit)}".rstrip()
-            return f"{name} trains up to learning rate {top}; then {how}{spiked}{against}."
+            return f"{name} trains up to learning rate {top}; ramps: {how}{spiked}{against}."

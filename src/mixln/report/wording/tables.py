@@ -1,4 +1,4 @@
-"""The words of tables: titles, headings and captions."""
+"""Titles, headings and captions of tables."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ TASK_NAMES = {
     "social_iqa": "SIQA",
     "commonsense_qa": "CSQA",
 }
-"""Tasks as papers write them."""
-CHAIN_TASKS = "Tasks, as in Table 2 of the Mix-LN paper"
+"""lm-eval's name of a task → its name in papers."""
+CHAIN_TASKS = "Task accuracy, as in Table 2 of the Mix-LN paper"
 CHAIN_TASKS_CAPTION = (
     "Accuracy in percent, mean over seeds with 95% interval; difference: of the mean, in points, paired by seed."
 )
 CHAIN_TRAININGS = {
-    "Learning on examples and pairs": {
+    "Fine-tuning and reward model": {
         "finetune loss before": "held-out loss before",
         "finetune loss": "after fine-tuning",
         "reward accuracy": "reward model: pairs correct, %",
@@ -49,7 +49,7 @@ CHAIN_TRAININGS = {
         "rlhf accuracy": "after, %",
     },
 }
-"""Title of a table → figure of a chain → its heading."""
+"""Title of a table → name of a measurement of a chain → its heading."""
 CHAIN_TRAININGS_CAPTION = (
     "On held-out data: means over seeds with 95% confidence intervals; differences are paired by seed."
 )
@@ -65,14 +65,16 @@ TRIAL_COLUMNS = (
     "first step, seconds",
     "layers compiled",
 )
-"""Headings of the table of trials; the metrics stand before the seconds."""
+"""Headings of the table of trials; the metrics are inserted before the seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Heading:
     """The heading of a column.
 
-    :param full: standing alone; `sub` under the heading of its group, `short` where space is scarce.
+    :param full: heading outside a group of columns.
+    :param sub: heading below that of a group.
+    :param short: heading in a terminal.
     """
 
     full: str
@@ -81,61 +83,64 @@ class Heading:
 
     @classmethod
     def of(cls, text: str) -> Heading:
-        """The same everywhere."""
+        """The same text in all three places."""
         return cls(full=text, sub=text, short=text)
 
 
 def best_rate(*, tuned: bool) -> Heading:
-    """The learning rate of a row."""
+    """Heading of the learning rate of a row."""
     return Heading(full="best learning rate" if tuned else LEARNING_RATE, sub=LEARNING_RATE, short="lr")
 
 
 def metric(metric: Metric) -> Heading:
-    """A number of each placement."""
+    """Heading of a metric."""
     return Heading(full=metric.name, sub=metric.name, short=metric.short or metric.name)
 
 
 def at_common(name: str, rate: float) -> Heading:
-    """A number at the common learning rate."""
+    """Heading of a metric at the common learning rate."""
     return Heading(full=f"{name} at {formats.learning_rate(rate)}", sub=name, short=name)
 
 
 def difference(baseline: str, rate: float | None = None) -> Heading:
-    """The difference from the baseline; of the common learning rate where one is given."""
+    """Heading of the difference from the baseline.
+
+    :param rate: the common learning rate, if the difference is at that.
+    """
     at = "" if rate is None else f" at {formats.learning_rate(rate)}"
     return Heading(full=f"{difference_from(baseline)}{at}", sub="difference", short="difference")
 
 
 def difference_from(baseline: str) -> str:
-    """A column of differences."""
+    """Heading of a column of differences."""
     return f"difference from {baseline}"
 
 
 def throughput(task: str) -> Heading:
-    """Tokens or images a second."""
+    """Heading of tokens or images per second."""
     words = nouns(task)
     return Heading(full=f"{words.units}/s", sub=f"{words.units}/s", short=words.throughput)
 
 
 def at_rate(rate: float) -> str:
-    """The heading over the columns of the common learning rate."""
+    """Heading of the group of columns at the common learning rate."""
     return f"at learning rate {formats.learning_rate(rate)}"
 
 
 def each_placement(group: str) -> str:
-    """The title of a table of the terminal."""
+    """Title of a table in the terminal."""
     return f"Each placement {group}"
 
 
 def comparison(task: str, baseline: str, *, tuned: bool) -> str:
-    """The caption of the table of placements."""
+    """Caption of the table of placements."""
     metrics = TASKS[task].metrics
     ranking = metrics.ranking
-    said = f"{'percent' if ranking.logarithmic else 'percentage points'} of {ranking.name}"
+    unit = f"{'percent' if ranking.logarithmic else 'percentage points'} of {ranking.name}"
     text = (
-        f"Difference: {said} against {baseline}, paired by seed, with its 95% confidence interval; "
+        f"Difference: {unit} against {baseline}, paired by seed, with its 95% confidence interval; "
         f"{'negative' if ranking.lower_is_better else 'positive'} is better. {capitalised(ranking.name)} and difference are over the seeds "
-        "that trained, where some did. Ended: trials that finished, and how the others ended"
+        "that trained, if some did. Ended: trials that finished, and how the others ended"
     )
     if tuned:
         beside = listed(metric.name for metric in metrics.beside)
@@ -144,33 +149,35 @@ def comparison(task: str, baseline: str, *, tuned: bool) -> str:
 
 
 def scores(*, shares: bool, errors: bool, chance: bool, pairs: bool) -> str:
-    """The caption of an evaluation's tables, as far as they have what it explains."""
+    """Caption of the tables of an evaluation.
+
+    :param shares: whether they contain accuracies; the other arguments likewise.
+    """
     parts = (
         (shares, "Accuracies in percent."),
         (errors, "±: the standard error of lm-eval."),
-        (chance, "Chance level: expected of a random choice."),
+        (chance, "Chance level: expected accuracy of a random choice."),
         (
             pairs,
-            "Differences: on the same questions, accuracies in points; 95% interval and p by McNemar's exact test "
-            "where answers are right or "
-            "wrong, else by Student's t.",
+            "Differences: on the same questions, accuracies in percentage points; 95% interval and p by McNemar's exact test where answers "
+            "are right or wrong, else by Student's t-test.",
         ),
     )
     return " ".join(text for present, text in parts if present)
 
 
 def training(held_out: int, steps: int) -> tuple[str, str, str]:
-    """The headings of one training's table."""
+    """Headings of the table of one training."""
     return f"{held_out:,} held out", "before", f"after {steps:,} steps"
 
 
 def blocks(name: str, measure: str, count: int) -> str:
-    """The title of a table of blocks of layers."""
+    """Title of a table of blocks of layers."""
     return f"{name}: blocks of layers skipped, {measure} ({count})"
 
 
 def every_layer(name: str, layers: int) -> str:
-    """The title of a table of layers."""
+    """Title of a table of layers."""
     return f"{name}: every layer ({layers})"
 
 
@@ -178,28 +185,28 @@ LAYER = ("layer", "layer")
 ANGLE = ("angle between input and output, fraction of π", "angle\n/ π")
 INFLUENCE = "block influence"
 GRADIENT_NORM = ("gradient norm", "gradient\nnorm")
-STREAM_VARIANCE = ("variance of the stream after it", "stream\nvariance")
+STREAM_VARIANCE = ("variance of the stream after the layer", "stream\nvariance")
 IDENTITY = "largest singular value of J − I"
 DROP = "ΔP"
 
 
 def drop(of: str) -> str:
-    """A column of drops, by a unit or a measure."""
+    """Heading of drops, with their unit or measure."""
     return f"{DROP}, {of}"
 
 
 def zeroed(heading: str) -> tuple[str, str]:
-    """The same with zeroed branches, and in short."""
+    """Full and short heading of drops with zeroed branches."""
     return f"{heading}, branches zeroed", f"{DROP}\nzeroed"
 
 
 def estimate(unit: str) -> str:
-    """A column of first-order estimates."""
+    """Heading of first-order estimates."""
     return f"first-order estimate of {DROP}, {unit}"
 
 
 def gradient_norm(branch: str) -> str:
-    """A column of a branch's gradient norms."""
+    """Heading of the gradient norms of a branch."""
     return f"gradient norm, {branch}"
 
 

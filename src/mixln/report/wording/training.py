@@ -1,4 +1,4 @@
-"""What single trainings show, in sentences."""
+"""Sentences on a single post-training run."""
 
 from __future__ import annotations
 
@@ -12,16 +12,11 @@ FIGURES = {
     "kl": "KL from the initial policy, nats per completion",
     "length": "completion length, tokens",
 }
-"""Figure of an evaluation → its name in the table."""
-
-
-def reason(found: str) -> str:
-    """Why a training ended as it did; empty where it finished."""
-    return found
+"""Name of a measurement → its name in the table."""
 
 
 def notes(tuned: PostTrainingOutcome) -> tuple[str, ...]:
-    """What a reader of a training's table must know."""
+    """Caveats on the table of a training."""
     return tuple(filter(None, (_negative_kl(tuned), _hacking(tuned))))
 
 
@@ -29,13 +24,15 @@ def _negative_kl(tuned: PostTrainingOutcome) -> str:
     kl = tuned.after.get("kl")
     if kl is None or kl.value >= 0:
         return ""
-    return "A KL divergence below zero is estimation noise (one completion per prompt): the divergence itself is never negative."
+    return (
+        "A negative KL estimate is sampling noise (one completion per prompt): the divergence itself is never negative."
+    )
 
 
 def _hacking(tuned: PostTrainingOutcome) -> str:
     if not hacked(tuned):
         return ""
     return (
-        "The reward rose while the policy itself got worse at telling chosen answers from rejected ones: a sign of reward hacking "
+        "The reward rose while the policy itself ranked fewer held-out pairs correctly: a sign of reward hacking "
         "(over-optimisation of the reward model)."
     )
