@@ -1,0 +1,243 @@
+"""The residual sublayers of a stock layer, read from its code: records, names of norms, and the code of the two branches."""
+
+from __future__ import annotations
+
+import ast
+import linecache
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from torch import nn
+
+from mixln.hosts.algebra import (
+    Definition,
+    Dropped,
+    Entry,
+    Normed,
+    Reader,
+    Scaled,
+    Sum,
+    Term,
+    is_norm,
+    is_stream,
+    summands,
+)
+from mixln.placement import Layer, Norm, Sublayer
+
+SIDES = ("attention", "feed_forward")
+
+
+@dataclass(frozen=True)
+class Branch:
+    """The family's own code of one branch, as a function of the layer, the branch's input, and the layer's other arguments.
+
+    :param stock: class of the layer that the code is from; its module resolves the names in the code.
+    :param source: definition of a function `branch`.
+    """
+
+    stock: type[nn.Module]
+    source: str
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        return _compiled(self.stock, self.source)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Read:
+    """One residual sublayer as it was read.
+
+    :param norms: slot of :class:`~mixln.placement.Sublayer` → path of the norm in the layer.
+    :param modules: submodules of the layer that the branch calls; the first is the one with the most parameters.
+    :param dropout: probability of the dropout on the branch.
+    :param arguments: arguments of the layer, other than its input, that the branch uses.
+    """
+
+    record: Sublayer
+    norms: dict[str, str]
+    branch: Branch
+    modules: tuple[str, ...]
+    dropout: float
+    arguments: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """A stock layer as it was read; `sublayers` are attention and feed-forward."""
+
+    sublayers: tuple[Read, Read]
+
+    @property
+    def record(self) -> Layer:
+        return Layer(attention=self.sublayers[0].record, feed_forward=self.sublayers[1].record)
+
+    @property
+    def norms(self) -> dict[str, str]:
+        """Name of a norm in a placed layer → its name in the stock layer."""
+        return {
+            f"{side}_residual.{slot}": path
+            for side, read in zip(SIDES, self.sublayers, strict=True)
+            for slot, path in read.norms.items()
+        }
+
+
+def read_layer(layer: nn.Module) -> Reading:
+    """Reads the residual sublayers of a stock layer.
+
+    :raises Unreadable: with the line of the family's code that records cannot express.
+    """
+    return _Match(Reader(layer)).reading()
+
+
+class _Match:
+    """Matches the term that a layer returns with the form of two residual sublayers."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+        self.variables: dict[Term, str] = {}
+        for name, term in reader.terms.items():
+            self.variables.setdefault(term, name)
+
+    def reading(self) -> Reading:
+        if isinstance(self.reader.output, tuple):
+            raise self._refuse(None, "returns a tuple")
+        reads = list(self._sublayers(self.reader.terms[self.reader.output]))[::-1]
+        if len(reads) != 2:
+            raise self._refuse(None, f"has {len(reads)} residual sublayers, not attention and a feed-forward")
+        attention, feed_forward = reads
+        if len(feed_forward.arguments) >= len(attention.arguments):
+            raise self._refuse(None, "does not call attention first and a feed-forward second")
+        self._check_norms(reads)
+        return Reading(sublayers=(attention, feed_forward))
+
+    def _check_norms(self, reads: list[Read]) -> None:
+        """:raises Unreadable: if a norm of the layer has two places, or is inside a branch."""
+        used = [path for read in reads for path in read.norms.values()]
+        if doubled := sorted({path for path in used if used.count(path) > 1}):
+            raise self._refuse(None, f"uses {doubled[0]} in two places")
+        for read in reads:
+            for name in read.modules:
+                if is_norm(self.reader.layer.get_submodule(name)):
+                    raise self._refuse(None, f"has the norm {name} where no record has one")
+
+    def _sublayers(self, term: Term) -> Iterator[Read]:
+        """The sublayers that end in a term, last first."""
+        while not isinstance(term, Entry):
+            norms: dict[str, str] = {}
+            if isinstance(term, Normed) and isinstance(term.of, Sum):
+                norms["stream_out"], term = term.norm, term.of
+            if not isinstance(term, Sum):
+                raise self._refuse(term, "does not end in a sum of stream and branch")
+            skip, branch = (term.left, term.right) if is_stream(term.left) else (term.right, term.left)
+            if is_stream(branch):
+                raise self._refuse(term, "adds two residual streams")
+            if not is_stream(skip):
+                raise self._refuse(term, "does not add a branch to the residual stream")
+            read, term = self._sublayer(skip, branch, norms)
+            yield read
+
+    def _sublayer(self, skip: Term, branch: Term, norms: dict[str, str]) -> tuple[Read, Term]:
+        """Reads one sublayer and returns it with the term that it starts from."""
+        scales = {"skip_scale": 1.0, "branch_scale": 1.0}
+        if isinstance(skip, Scaled):
+            scales["skip_scale"], skip = skip.factor, skip.of
+        if isinstance(branch, Normed):
+            norms["branch_out"], branch = branch.norm, branch.of
+        dropout = 0.0
+        if isinstance(branch, Dropped):
+            dropout, branch = branch.p, branch.of
+        if isinstance(branch, Normed | Dropped | Scaled):
+            raise self._refuse(branch, "has more between a branch and the stream than a norm")
+        root = self.variables[branch]
+        code, streams, shapes = self.reader.closure(root)
+        inputs = {self.reader.terms[name] for name in streams}
+        if len(inputs) != 1:
+            raise self._refuse(branch, f"has a branch that reads {len(inputs)} different values of the stream")
+        (entry,) = inputs
+        if entry != skip:
+            if isinstance(entry, Scaled):
+                scales["branch_scale"], entry = entry.factor, entry.of
+            if isinstance(entry, Normed) and entry != skip:
+                norms["branch_in"], entry = entry.norm, entry.of
+            if entry != skip:
+                raise self._refuse(branch, "has a branch that does not read the stream to which it is added")
+        if isinstance(skip, Normed) and isinstance(skip.of, Entry):
+            norms["stream_in"], skip = skip.norm, skip.of
+        source, arguments = self._source(root, code, streams | shapes)
+        read = Read(
+            record=Sublayer(**{slot: Norm() for slot in norms}, **scales),
+            norms=norms,
+            branch=Branch(self.reader.cls, source),
+            modules=self._modules(code),
+            dropout=dropout,
+            arguments=arguments,
+        )
+        return read, skip
+
+    def _source(self, root: str, code: list[Definition], inputs: set[str]) -> tuple[str, tuple[str, ...]]:
+        """The code of a branch as a function, and the arguments of the layer that it uses."""
+        arguments = ast.parse(ast.unparse(self.reader.definition.args and _signature(self.reader.definition))).body[0]
+        assert isinstance(arguments, ast.FunctionDef)
+        entry = self.reader.entry
+        bound = [f"{name} = {entry}" for name in sorted(inputs) if name != entry]
+        statements = [ast.unparse(statement) for made in code for statement in made.statements]
+        body = [*bound, *statements, f"return {root}"]
+        lines = "\n".join(line for text in body for line in text.splitlines())
+        used = {node.id for node in ast.walk(ast.parse(lines)) if isinstance(node, ast.Name)} if lines else set()
+        indented = "\n".join("    " + line for line in lines.splitlines())
+        named = tuple(name for name in self.reader.parameters[1:] if name in used)
+        return f"{ast.unparse(arguments).splitlines()[0]}\n{indented}\n", named
+
+    def _modules(self, code: list[Definition]) -> tuple[str, ...]:
+        """Children of the layer that some code uses, the largest first."""
+        children = dict(self.reader.layer.named_children())
+        used = {
+            node.attr
+            for made in code
+            for statement in made.statements
+            for node in ast.walk(statement)
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
+        }
+        size = {name: sum(p.numel() for p in child.parameters()) for name, child in children.items() if name in used}
+        if not size:
+            raise self._refuse(None, "has a branch without a module")
+        return tuple(sorted(size, key=lambda name: -size[name]))
+
+    def _refuse(self, term: Term | None, why: str) -> Exception:
+        made = self.reader.definitions.get(self.variables[term]) if term is not None and term in self.variables else None
+        if made is None:
+            return self.reader.unreadable(self.reader.definition.body[-1], why)
+        return self.reader.unreadable(_original(self.reader.definition, made.line), why)
+
+
+def _original(definition: ast.FunctionDef, line: int) -> ast.AST:
+    """The innermost statement of a function that starts at a line."""
+    found: ast.AST = definition.body[-1]
+    for node in ast.walk(definition):
+        if isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or line):
+            found = node
+    return found
+
+
+def _signature(definition: ast.FunctionDef) -> ast.FunctionDef:
+    """An empty function `branch` with the arguments of another, without annotations."""
+    arguments = ast.parse(ast.unparse(definition.args).join(("def branch(", "): pass"))).body[0]
+    assert isinstance(arguments, ast.FunctionDef)
+    for node in ast.walk(arguments):
+        if isinstance(node, ast.arg):
+            node.annotation = None
+    return arguments
+
+
+@cache
+def _compiled(stock: type[nn.Module], source: str) -> Callable[..., Any]:
+    file = f"<branch of {stock.__name__}: {hash(source) & 0xFFFFFFFF:08x}>"
+    # Tracebacks and torch.compile show the generated lines.
+    linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
+    namespace: dict[str, Any] = {}
+    import inspect
+
+    exec(compile(source, file, "exec"), inspect.unwrap(stock.forward).__globals__, namespace)
+    return namespace["branch"]
