@@ -150,7 +150,7 @@ def _between(model: nn.Module) -> Iterator[nn.Module]:
 
     for module in model.modules():
         if isinstance(module, PlacedLayer):
-            yield from (child for name, child in module.named_children() if name not in module.names)
+            yield from (child for name, child in module.named_children() if name in module.own)
         elif isinstance(module, GroupRMSNorm | DyT | Fold):  # also as a final norm, or on a projection
             yield module
 

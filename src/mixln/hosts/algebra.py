@@ -7,6 +7,7 @@ Every value gets a term. Norms, sums, constant factors and dropout are understoo
 from __future__ import annotations
 
 import ast
+import copy
 import inspect
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -100,6 +101,8 @@ class Definition:
     line: int
 
 
+ABSENT = ("encoder_hidden_states", "encoder_attention_mask")
+"""Arguments that are `None` in a model without cross-attention."""
 METADATA = ("shape", "dtype", "device", "size")
 
 
@@ -129,7 +132,9 @@ class Reader:
         self.parameters = names[1:]
         self.terms |= {name: Free() for name in names[2:]} | {self.entry: Entry()}
         self.counter = 0
-        self.conditions: dict[str, Any] = {"self": layer, **{n: v for n, v in self.globals.items() if isinstance(v, type | bool)}}
+        plain = {name: value for name, value in self.globals.items() if isinstance(value, type | bool)}
+        self.absent = tuple(name for name in names if name in ABSENT)
+        self.conditions: dict[str, Any] = plain | {"self": layer, **dict.fromkeys(self.absent)}
         self.result: ast.expr | None = None
         self.output: str | tuple[str, ...] = ""
         """Variable of the returned stream; a tuple if the layer returns one."""
@@ -217,7 +222,7 @@ class Reader:
             raise self.unreadable(node, "assigns to something other than a variable")
         if not stored:
             raise self.unreadable(node, "has a statement that cannot be read")
-        bound = [name for name in sorted({*loaded, *stored}) if name in scope]
+        bound = [name for name in sorted({*loaded, *stored}) if name in scope and name != "_"]
         before = [_assignment(name, scope[name]) for name in bound if scope[name] != name]
         fresh = {name: self.fresh(name) for name in stored}
         after = [_assignment(new, name) for name, new in fresh.items()]
@@ -278,7 +283,9 @@ class Reader:
                 continue
             if not isinstance(factor, int | float) or isinstance(factor, bool):
                 return None
-            name = self.value(other, scope)
+            name = self.value(other, scope, hint)
+            if factor == 1:
+                return name
             if not is_stream(self.terms[name]):
                 return None
             product = ast.BinOp(ast.Constant(float(factor)), ast.Mult(), _load(name))
@@ -363,7 +370,7 @@ class Reader:
     def lift(self, node: ast.expr, scope: dict[str, str]) -> tuple[ast.expr, set[str], set[str]]:
         """An expression in the variables of the generated code: (expression, variables read, variables of which the shape is read)."""
         lifter = _Lift(self, scope)
-        return lifter.visit(node), lifter.reads, lifter.shapes
+        return lifter.visit(copy.deepcopy(node)), lifter.reads, lifter.shapes
 
     def _define(self, names: Any, statements: list[ast.stmt], reads: set[str], shapes: set[str], node: ast.AST) -> None:
         for statement in statements:

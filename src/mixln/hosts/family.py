@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
@@ -11,11 +11,12 @@ from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from mixln.errors import PlacementError, SettingsError
+from mixln.hosts.reading import read_layer
 from mixln.nn.norms import make_norm
 from mixln.nn.projections import FUSED, Site, add_norms
 from mixln.nn.residual import PlacedLayer
 from mixln.nn.streams import STREAMS, Fold
-from mixln.placement import Layer, Norm, Placement, ProjectionNorm
+from mixln.placement import Layer, Norm, Placement, ProjectionNorm, Projections
 from mixln.placement.zoo import PRE
 
 Role = str | tuple[str, ...]
@@ -38,8 +39,6 @@ class Host:
         empty if there is none.
     :param layers: attribute of `base` that holds the list of layers; `final_norm`: the norm after them.
     :param attention: attribute of a layer that holds the attention; likewise `feed_forward`.
-    :param attention_input: keyword under which a layer passes the attention its input, which PEFT's adaption prompts rely on;
-        empty if by position.
     :param projections: slot of :class:`~mixln.placement.Projections` → attribute of the attention. A fused q, k and v
         projection has three slots; its output is split.
     :param down: attribute of the feed-forward that holds its output projection; empty if there is no such module.
@@ -51,7 +50,6 @@ class Host:
         not set its own.
     :param stock_names: slot of a norm → its attribute in a stock layer.
     :param body: families with the same body differ only in their norms, so a checkpoint can be converted between them.
-    :param dropout: config → probability of the dropout that the stock layer applies to its branches.
     :param stock_init: name of the initialisation that corresponds to the stock model's.
     :param cannot: (config, placement) → reason why the family does not support the placement, or `None`.
     """
@@ -65,7 +63,6 @@ class Host:
     final_norm: str = "norm"
     attention: str = "self_attn"
     feed_forward: str = "mlp"
-    attention_input: str = "hidden_states"
     projections: Mapping[str, str]
     down: str = ""
     own_norms: Mapping[str, str] = field(default_factory=dict)
@@ -75,7 +72,6 @@ class Host:
     stock: Layer = PRE
     stock_names: Mapping[str, str]
     body: str = ""
-    dropout: Callable[[Any], float] = lambda config: 0.0
     stock_init: str = "normal"
     cannot: Callable[[Any, Placement], str | None] = lambda config, placement: None
 
@@ -84,20 +80,32 @@ class Host:
         return self.config.model_type
 
     def place(self, layer: nn.Module, config: Any, placement: Placement, index: int) -> PlacedLayer:
-        """Moves the modules of a stock layer into a placed layer, built from the placement's record at `index`, counted from 0."""
+        """Turns a stock layer into a placed layer, built from the placement's record at `index`, counted from 0.
+
+        :raises PlacementError: if the layer's norms are not where :attr:`stock` has them, or its code cannot be read.
+        """
         record = placement.layers[index]
-        attention, feed_forward = layer.get_submodule(self.attention), layer.get_submodule(self.feed_forward)
-        self._norm_projections(attention, record, config)
+        reading = read_layer(layer)
+        if replace(self.stock, projections=Projections()) != reading.record or not (
+            reading.norms.items() <= self.stock_names.items()
+        ):
+            raise PlacementError(
+                f"this {self.model_type} cannot be placed: layer {index + 1} is {reading.record.formula} in its config, "
+                f"but layers of {self.model_type} are placed from {self.stock.formula}"
+            )
+        attention, feed_forward = reading.sublayers
+        self._norm_projections(layer.get_submodule(attention.module), record, config)
         if record.projections.down is not None:
-            self._norm_down(feed_forward, record.projections.down, config)
+            self._norm_down(layer.get_submodule(feed_forward.module), record.projections.down, config)
         return STREAMS[placement.streams].layer(
             record,
-            attention=(self.attention, attention),
-            feed_forward=(self.feed_forward, feed_forward),
-            attention_input=self.attention_input,
+            stock=layer,
+            replaced=reading.norms.values(),
+            names=(attention.module, feed_forward.module),
+            branches=(attention.branch, feed_forward.branch),
             norm=self._slots(config),
             size=config.hidden_size,
-            dropout=self.dropout(config),
+            dropout=(attention.dropout, feed_forward.dropout),
             # Linear in depth; max() because a model of one layer has no depth to divide by.
             stochastic_depth=config.stochastic_depth * index / max(1, len(placement.layers) - 1),
             index=index,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import copy
+import inspect
 import linecache
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,7 +22,6 @@ from mixln.hosts.algebra import (
     Scaled,
     Sum,
     Term,
-    is_norm,
     is_stream,
     summands,
 )
@@ -61,6 +62,11 @@ class Read:
     modules: tuple[str, ...]
     dropout: float
     arguments: tuple[str, ...]
+
+    @property
+    def module(self) -> str:
+        """The attention or the feed-forward: the largest of the modules."""
+        return self.modules[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +125,7 @@ class _Match:
             raise self._refuse(None, f"uses {doubled[0]} in two places")
         for read in reads:
             for name in read.modules:
-                if is_norm(self.reader.layer.get_submodule(name)):
+                if "norm" in type(self.reader.layer.get_submodule(name)).__name__.lower():
                     raise self._refuse(None, f"has the norm {name} where no record has one")
 
     def _sublayers(self, term: Term) -> Iterator[Read]:
@@ -178,17 +184,20 @@ class _Match:
 
     def _source(self, root: str, code: list[Definition], inputs: set[str]) -> tuple[str, tuple[str, ...]]:
         """The code of a branch as a function, and the arguments of the layer that it uses."""
-        arguments = ast.parse(ast.unparse(self.reader.definition.args and _signature(self.reader.definition))).body[0]
-        assert isinstance(arguments, ast.FunctionDef)
         entry = self.reader.entry
-        bound = [f"{name} = {entry}" for name in sorted(inputs) if name != entry]
+        bound = [
+            f"if {name} is not None: raise ValueError('{name} needs cross-attention, which a placed layer does not have')"
+            for name in self.reader.absent
+        ]
+        bound += [f"{name} = {entry}" for name in sorted(inputs) if name != entry]
         statements = [ast.unparse(statement) for made in code for statement in made.statements]
         body = [*bound, *statements, f"return {root}"]
         lines = "\n".join(line for text in body for line in text.splitlines())
-        used = {node.id for node in ast.walk(ast.parse(lines)) if isinstance(node, ast.Name)} if lines else set()
+        used = {node.id for text in statements for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
         indented = "\n".join("    " + line for line in lines.splitlines())
         named = tuple(name for name in self.reader.parameters[1:] if name in used)
-        return f"{ast.unparse(arguments).splitlines()[0]}\n{indented}\n", named
+        signature = ast.unparse(_signature(self.reader.definition)).splitlines()[0]
+        return f"{signature}\n{indented}\n", named
 
     def _modules(self, code: list[Definition]) -> tuple[str, ...]:
         """Children of the layer that some code uses, the largest first."""
@@ -223,12 +232,14 @@ def _original(definition: ast.FunctionDef, line: int) -> ast.AST:
 
 def _signature(definition: ast.FunctionDef) -> ast.FunctionDef:
     """An empty function `branch` with the arguments of another, without annotations."""
-    arguments = ast.parse(ast.unparse(definition.args).join(("def branch(", "): pass"))).body[0]
-    assert isinstance(arguments, ast.FunctionDef)
+    arguments = copy.deepcopy(definition.args)
     for node in ast.walk(arguments):
         if isinstance(node, ast.arg):
             node.annotation = None
-    return arguments
+    empty = ast.parse("def branch(): pass").body[0]
+    assert isinstance(empty, ast.FunctionDef)
+    empty.args = arguments
+    return empty
 
 
 @cache
@@ -237,7 +248,5 @@ def _compiled(stock: type[nn.Module], source: str) -> Callable[..., Any]:
     # Tracebacks and torch.compile show the generated lines.
     linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
     namespace: dict[str, Any] = {}
-    import inspect
-
     exec(compile(source, file, "exec"), inspect.unwrap(stock.forward).__globals__, namespace)
     return namespace["branch"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,13 @@ from mixln.placement import Gain, Layer, Norm, Placement, Sublayer
 
 MakeSlot = Callable[[Norm | None], nn.Module | None]
 """Builds the module of a norm slot over D features; `None` for an empty slot."""
+
+
+class Code(Protocol):
+    """The host's code of a branch, which can be pickled."""
+
+    @property
+    def function(self) -> Callable[..., Any]: ...
 
 
 class LearnedGain(nn.Module):
@@ -164,17 +171,19 @@ class Residual(nn.Module):
 
 
 class PlacedLayer(GradientCheckpointingLayer):
-    """A host's attention and feed-forward modules inside the two residual sublayers of a record.
+    """A host's attention and feed-forward inside the two residual sublayers of a record.
 
-    The modules keep their names from the host's layer, so weights, adapters and parallel plans find them. Norms on projections
+    Both are the host's own code with its own modules. The modules keep their names from the host's layer, so weights, adapters and parallel plans find them. Norms on projections
     are siblings of the projections (:mod:`mixln.nn.projections`).
 
-    :param attention: (name in the host's layer, module).
-    :param feed_forward: (name in the host's layer, module).
-    :param attention_input: keyword under which the host's layer passes the attention its input; empty if by position.
+    :param stock: the host's layer. Its modules and attributes move here under their names, except those in `replaced`.
+    :param replaced: names of its norms that the record's slots replace.
+    :param names: names of its attention and of its feed-forward.
+    :param branches: the host's code of both branches; each has a `function` of this layer, the branch's input, and the other
+        arguments of the host's layer.
     :param norm: builds the module of a norm slot over D features; `None` for an empty slot.
     :param size: D.
-    :param dropout: see :class:`Residual`; likewise `stochastic_depth`.
+    :param dropout: of attention and of feed-forward; see :class:`Residual`, likewise `stochastic_depth`.
     :param index: layer index from 0.
     :param placement: placement of the whole model; the first layer also holds its norm on the embeddings, if any.
     """
@@ -187,26 +196,41 @@ class PlacedLayer(GradientCheckpointingLayer):
         self,
         record: Layer,
         *,
-        attention: tuple[str, nn.Module],
-        feed_forward: tuple[str, nn.Module],
-        attention_input: str = "",
+        stock: nn.Module,
+        replaced: Collection[str],
+        names: tuple[str, str],
+        branches: tuple[Code, Code],
         norm: MakeSlot,
         size: int,
-        dropout: float = 0.0,
+        dropout: tuple[float, float] = (0.0, 0.0),
         stochastic_depth: float = 0.0,
         index: int,
         placement: Placement,
     ) -> None:
         super().__init__()
         self.record = record
-        self.names = (attention[0], feed_forward[0])
-        self.attention_input = attention_input
+        self.names = names
+        self.code = branches
         # Held by the first layer and not by the model, whose forward is the host's own code.
         self.stream_in = norm(placement.embedding_norm) if index == 0 else None
-        self.attention_residual = self.sublayer(record.attention, norm, size, dropout, stochastic_depth)
-        self.feed_forward_residual = self.sublayer(record.feed_forward, norm, size, dropout, stochastic_depth)
-        self.add_module(*attention)
-        self.add_module(*feed_forward)
+        self.attention_residual = self.sublayer(record.attention, norm, size, dropout[0], stochastic_depth)
+        self.feed_forward_residual = self.sublayer(record.feed_forward, norm, size, dropout[1], stochastic_depth)
+        self.own = frozenset(self._modules)
+        """Names of the modules that are not the host's."""
+        self._adopt(stock, replaced)
+
+    def _adopt(self, stock: nn.Module, replaced: Collection[str]) -> None:
+        """Moves what the host's code may use from its layer: modules, parameters, buffers and plain attributes."""
+        for name, module in stock.named_children():
+            if name not in replaced:
+                self.add_module(name, module)
+        for name, parameter in stock.named_parameters(recurse=False):
+            self.register_parameter(name, parameter)
+        for name, buffer in stock.named_buffers(recurse=False):
+            self.register_buffer(name, buffer, persistent=name not in stock._non_persistent_buffers_set)
+        for name, value in vars(stock).items():
+            if not name.startswith("_") and not hasattr(self, name):
+                setattr(self, name, value)
 
     @property
     def functions(self) -> tuple[nn.Module, nn.Module]:
@@ -216,17 +240,19 @@ class PlacedLayer(GradientCheckpointingLayer):
 
     @property
     def calls(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
-        """The host's attention and feed-forward as functions of the stream, called as the host's layer calls them.
+        """The host's attention and feed-forward as functions of the stream and of the layer's other arguments.
 
         Functions and not modules: accelerate's offloading moves the arguments of a call between devices, and would move a module too.
         """
-        attention, feed_forward = self.functions
-        name = self.attention_input
+        attention, feed_forward = self.code
 
         def attend(stream_BTD: Tensor, *args: Any, **kwargs: Any) -> Any:
-            return attention(*args, **{name: stream_BTD}, **kwargs) if name else attention(stream_BTD, *args, **kwargs)
+            return attention.function(self, stream_BTD, *args, **kwargs)
 
-        return attend, feed_forward.__call__
+        def feed(stream_BTD: Tensor, *args: Any, **kwargs: Any) -> Any:
+            return feed_forward.function(self, stream_BTD, *args, **kwargs)
+
+        return attend, feed
 
     def called_outside(self) -> tuple[nn.Module, ...]:
         """Modules that the model also calls outside this layer's forward pass, when FSDP has not gathered the layer's parameters."""
@@ -247,12 +273,13 @@ class PlacedLayer(GradientCheckpointingLayer):
         return tuple(ends)  # type: ignore[return-value]
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """:param hidden_states: (B, T, D); all other arguments are the host's for the attention."""
+        """:param hidden_states: (B, T, D); all other arguments are those of the host's layer."""
         # With B2T, the layer's input includes the norm on the embeddings.
         bottom = hidden_states if self.stream_in is None else self.stream_in(hidden_states)
         attention, feed_forward = self.calls
         stream = self.attention_residual(bottom, attention, *args, **kwargs)
-        return self.feed_forward_residual(stream, feed_forward, also=bottom if self.record.bottom_to_top else None)
+        also = bottom if self.record.bottom_to_top else None
+        return self.feed_forward_residual(stream, feed_forward, *args, also=also, **kwargs)
 
 
 def placed_layers(model: nn.Module) -> Iterator[PlacedLayer]:

@@ -66,7 +66,7 @@ class ResiDualLayer(PlacedLayer):
             hidden_states = torch.cat((stream, stream), dim=-1)
         attention, feed_forward = self.calls
         state = self.attention_residual(hidden_states, attention, *args, **kwargs)
-        return self.feed_forward_residual(state, feed_forward)
+        return self.feed_forward_residual(state, feed_forward, *args, **kwargs)
 
 
 class ResiDualFold(Fold):
@@ -122,7 +122,7 @@ class DlclLayer(PlacedLayer):
             hidden_states = self.embedding_history_norm(stream)
         attention, feed_forward = self.calls
         stream = self.attention_residual(self.combination(hidden_states), attention, *args, **kwargs)
-        output = self.feed_forward_residual(stream, feed_forward)
+        output = self.feed_forward_residual(stream, feed_forward, *args, **kwargs)
         return torch.cat((hidden_states, self.history_norm(output)), dim=-1)
 
 
