@@ -160,7 +160,7 @@ class Host:
         name = self.projections[slot]
         # With grouped-query attention, k and v have fewer heads than q.
         heads = attention_heads(config)[slot in ("key", "value")]
-        inputs, outputs = _widths(projection)
+        inputs, outputs = widths(projection)
         size = inputs if slot == "context" else outputs // (len(FUSED) if self._is_fused(name) else 1)
         if size != heads * head_size(config):
             raise SettingsError(
@@ -187,7 +187,7 @@ class Host:
                 "the output projections of all experts in one tensor, so there is no module to place a norm before; "
                 "choose a placement without such a norm, for example norm(c)+pre"
             )
-        norm = self.make_norm(record, _widths(projection)[0], config)
+        norm = self.make_norm(record, widths(projection)[0], config)
         assert norm is not None
         add_norms(feed_forward, [(Site(projection=self.down, norm="down_norm", before=True), norm)])
 
@@ -302,7 +302,7 @@ def check_shape(config: Any) -> None:
         raise SettingsError(f"num_experts_per_tok must be at most the number of experts, got {chosen} of {experts}")
 
 
-def _widths(projection: nn.Module) -> tuple[int, int]:
+def widths(projection: nn.Module) -> tuple[int, int]:
     """(inputs, outputs) of a linear layer. The weight of transformers' Conv1D, as in GPT-2, is (inputs, outputs)."""
     if isinstance(projection, nn.Linear):
         return projection.in_features, projection.out_features

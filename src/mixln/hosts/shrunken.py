@@ -52,6 +52,10 @@ RULES: tuple[tuple[str, Any], ...] = (
 """Regular expression for the whole name of an entry → its value. An entry that is absent, `None`, 0 or no number is not set."""
 
 
+LISTS = {"mlp_only_layers": [1]}
+"""Lists of layers that are empty by default, so that a kind of layer would be absent."""
+
+
 def shrunken(cls: type[PreTrainedConfig], **changes: Any) -> PreTrainedConfig:
     """The family's default config, made small.
 
@@ -78,6 +82,8 @@ def _small(entries: Mapping[str, Any]) -> dict[str, Any]:
 def _value(name: str, value: Any) -> Any:
     if isinstance(value, Mapping):
         return _small(value)
+    if name in LISTS:
+        return LISTS[name]
     if isinstance(value, bool) or not isinstance(value, int | float) or not value:
         return value
     for names, size in RULES:

@@ -1,0 +1,346 @@
+"""Derives the record of a host family from transformers' own code. What cannot be read is refused with the line of that code."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from transformers import CONFIG_MAPPING, MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
+from transformers.initialization import no_init_weights
+from transformers.pytorch_utils import Conv1D
+
+from mixln.errors import first_line
+from mixln.hosts.algebra import Unreadable, is_norm
+from mixln.hosts.family import Host, attention_heads, head_size, widths
+from mixln.hosts.reading import Reading, read_layer
+from mixln.hosts.roles import roles
+from mixln.hosts.shrunken import shrunken
+from mixln.hosts.static import Dynamic, evaluate
+from mixln.placement import Layer, ProjectionNorm, Projections
+
+HEADS = {
+    "causal-lm": "CAUSAL_LM",
+    "masked-lm": "MASKED_LM",
+    "image-classification": "IMAGE_CLASSIFICATION",
+    "sequence-classification": "SEQUENCE_CLASSIFICATION",
+    "token-classification": "TOKEN_CLASSIFICATION",
+}
+"""Head → transformers' name of it, in `MODEL_FOR_…_MAPPING`."""
+PROJECTION_NAMES = {
+    "query": ("q_proj", "query", "q_lin"),
+    "key": ("k_proj", "key", "k_lin"),
+    "value": ("v_proj", "value", "v_lin"),
+    "context": ("o_proj", "out_proj", "dense", "out_lin", "c_proj", "wo"),
+}
+"""Slot → names that families give the projection, as an attribute of their attention."""
+OWN_NORM_NAMES = {
+    "query": ("q_norm", "query_layernorm", "q_layernorm"),
+    "key": ("k_norm", "key_layernorm", "k_layernorm"),
+}
+DOWN_NAMES = ("down_proj", "fc2", "c_proj", "dense_4h_to_h", "proj_2", "w2", "fc_out")
+POOLERS = ("pooler",)
+
+
+@cache
+def derive(model_type: str) -> Host:
+    """The record of a family.
+
+    :raises Unreadable: if its code is not residual algebra that records can express, with the line.
+    """
+    cls = CONFIG_MAPPING[model_type]
+    base = _base(cls)
+    config, model = _example(cls, base)
+    layers = _layer_list(model, config)
+    stack = list(model.get_submodule(layers))
+    readings = [read_layer(layer) for layer in stack]
+    records = list(dict.fromkeys(reading.record for reading in readings))
+    if len(records) > 1 or any(reading.norms != readings[0].norms for reading in readings):
+        kinds = " and ".join(record.formula for record in records)
+        raise Unreadable(f"{model_type} has layers with different norms: {kinds}")
+    final_norm = _final_norm(model, layers)
+    norm, eps = _norm(model, stack[0], readings[0], final_norm, config)
+    attention, feed_forward = (
+        [(read.module, layer.get_submodule(read.module)) for layer, read in zip(stack, reads, strict=True)]
+        for reads in zip(*(reading.sublayers for reading in readings), strict=True)
+    )
+    attentions = [module for _, module in attention]
+    projections = _projections(attentions, config)
+    own = _own_norms(attentions, projections, model.get_submodule(final_norm), config)
+    stock = Layer(
+        attention=records[0].attention, feed_forward=records[0].feed_forward, projections=Projections(**{s: n for s, (_, n) in own.items()})
+    )
+    return Host(
+        config=cls,
+        base=base,
+        heads=_heads(cls, base, config),
+        pooler=next((name for name in POOLERS if isinstance(getattr(model, name, None), nn.Module)), ""),
+        layers=layers,
+        final_norm=final_norm,
+        attention=attention[0][0],
+        feed_forward=feed_forward[0][0],
+        projections=projections,
+        down=_down([module for _, module in feed_forward]),
+        own_norms={slot: name for slot, (name, _) in own.items()},
+        roles=roles(model, attention, feed_forward, projections),
+        norm=norm,
+        eps=eps,
+        stock=stock,
+        stock_names=readings[0].norms,
+    )
+
+
+def _base(cls: type[PreTrainedConfig]) -> type[PreTrainedModel]:
+    """The class of the family's model without a head."""
+    try:
+        base: Any = MODEL_MAPPING[cls]
+    except KeyError as error:
+        raise Unreadable(f"{cls.model_type} has no model without a head in transformers") from error
+    return base[0] if isinstance(base, tuple) else base
+
+
+def _example(cls: type[PreTrainedConfig], base: type[PreTrainedModel]) -> tuple[Any, PreTrainedModel]:
+    """A small config of the family, and its model without memory."""
+    try:
+        config = shrunken(cls)
+        with torch.device("meta"), no_init_weights():
+            return config, base(config)
+    except Exception as error:  # any error of any family's code
+        raise Unreadable(f"no small {cls.model_type} can be built: {first_line(error)}") from error
+
+
+def _layer_list(model: PreTrainedModel, config: Any) -> str:
+    """The attribute of a model that holds its layers."""
+    depth = getattr(config, "num_hidden_layers", None)
+    lists = [
+        name
+        for name, module in model.named_children()
+        if isinstance(module, nn.ModuleList) and len(module) == depth and _runs(module)
+    ]
+    if len(lists) != 1:
+        raise Unreadable(
+            f"{type(model).__name__} has {len(lists)} lists of {depth} layers among its own attributes, but must have one"
+        )
+    return lists[0]
+
+
+def _runs(layers: nn.ModuleList) -> bool:
+    return all(type(layer).forward is not nn.Module.forward for layer in layers)
+
+
+def _final_norm(model: PreTrainedModel, layers: str) -> str:
+    """The attribute of a model that holds the norm after its layers."""
+    lines, first = inspect.getsourcelines(inspect.unwrap(type(model).forward))
+    tree = ast.parse(textwrap.dedent("".join(lines)))
+    loops = [node for node in ast.walk(tree) if isinstance(node, ast.For) and f"self.{layers}" in ast.unparse(node.iter)]
+    if len(loops) != 1:
+        raise Unreadable(f"{type(model).__name__} runs its layers in {len(loops)} loops, but must have one: line {first}")
+    after = [
+        node.func.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and node.lineno > (loops[0].end_lineno or 0) and isinstance(node.func, ast.Attribute)
+        if isinstance(node.func.value, ast.Name) and node.func.value.id == "self"
+    ]
+    norms = [name for name in after if isinstance(child := getattr(model, name, None), nn.Module) and is_norm(child)]
+    if len(norms) != 1:
+        raise Unreadable(f"{type(model).__name__} has {len(norms)} norms after its layers, but must have one: line {first}")
+    return norms[0]
+
+
+def _norm(
+    model: PreTrainedModel, layer: nn.Module, reading: Reading, final_norm: str, config: Any
+) -> tuple[Callable[[Any, int], nn.Module], Callable[[Any], float]]:
+    """The family's norm as a function of config and size, and its ε as a function of the config.
+
+    Read from the code that makes the norms of a layer; all of them must be alike.
+    """
+    calls = [_Constructor(type(layer), path, layer.get_submodule(path)) for path in reading.norms.values()]
+    calls += [_Constructor(type(model), final_norm, model.get_submodule(final_norm))]
+    for call in calls:
+        made = call.make(config, config.hidden_size)
+        if repr(made) != repr(call.example) or _shapes(made) != _shapes(call.example):
+            raise Unreadable(f"{call.owner.__name__} makes its norm {call.name} in a way that cannot be repeated: {call.text}")
+        if repr(made) != repr(calls[0].example) or type(made) is not type(calls[0].example):
+            raise Unreadable(f"the norms {calls[0].name} and {call.name} of {config.model_type} differ")
+    first = calls[0]
+    return first.make, lambda config: epsilon(first.make(config, 1))
+
+
+def _shapes(module: nn.Module) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in module.state_dict().items()}
+
+
+def epsilon(norm: nn.Module) -> float:
+    """ε of a norm: the number that its class keeps under one of the usual names."""
+    for name in ("variance_epsilon", "eps", "epsilon", "norm_eps"):
+        if isinstance(value := getattr(norm, name, None), float):
+            return value
+    raise Unreadable(f"{type(norm).__name__} does not say its epsilon")
+
+
+class _Constructor:
+    """The call in a module's `__init__` that makes a norm, repeated for another size.
+
+    :param owner: class of the module; `name`: attribute that holds the norm; `example`: such a norm.
+    """
+
+    def __init__(self, owner: type[nn.Module], name: str, example: nn.Module) -> None:
+        self.owner, self.name, self.example = owner, name, example
+        self.assigned: dict[str, ast.expr] = {}
+        for cls in owner.__mro__:
+            if "__init__" in vars(cls) and issubclass(cls, nn.Module) and cls not in (nn.Module, PreTrainedModel):
+                for attribute, value in _assignments(cls):
+                    self.assigned.setdefault(attribute, value)
+        value = self.assigned.get(name)
+        if isinstance(value, ast.IfExp):
+            value = next((v for v in (value.body, value.orelse) if self._is_call(v)), None)
+        if not isinstance(value, ast.Call) or not self._is_call(value):
+            raise Unreadable(f"{owner.__name__} does not make its norm {name} in one call")
+        self.call = value
+        self.text = ast.unparse(value)
+
+    def _is_call(self, node: ast.expr) -> bool:
+        return isinstance(node, ast.Call) and ast.unparse(node.func).endswith(type(self.example).__name__)
+
+    def make(self, config: Any, size: int) -> nn.Module:
+        """The norm over `size` features."""
+        signature = inspect.signature(type(self.example).__init__)
+        sized = list(signature.parameters)[1]
+        arguments = [self._value(node, config) for node in self.call.args]
+        keywords = {keyword.arg: self._value(keyword.value, config) for keyword in self.call.keywords if keyword.arg}
+        if arguments and arguments[0] == config.hidden_size:
+            arguments[0] = size
+        elif keywords.get(sized) == config.hidden_size:
+            keywords[sized] = size
+        return type(self.example)(*arguments, **keywords)
+
+    def _value(self, node: ast.expr, config: Any) -> Any:
+        try:
+            return evaluate(_Expand(self.assigned).visit(ast.parse(ast.unparse(node), mode="eval").body), {"config": config})
+        except Dynamic as error:
+            raise Unreadable(f"{self.owner.__name__} makes its norm {self.name} from {ast.unparse(node)}") from error
+
+
+class _Expand(ast.NodeTransformer):
+    """Replaces `self.x` and local variables by the expressions that `__init__` assigns to them."""
+
+    def __init__(self, assigned: Mapping[str, ast.expr]) -> None:
+        self.assigned = assigned
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        if isinstance(node.value, ast.Name) and node.value.id == "self":
+            if node.attr == "config":
+                return ast.Name("config", ast.Load())
+            if node.attr in self.assigned:
+                return self.visit(ast.parse(ast.unparse(self.assigned[node.attr]), mode="eval").body)
+        return self.generic_visit(node)
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        if node.id in self.assigned and node.id != "config":
+            return self.visit(ast.parse(ast.unparse(self.assigned[node.id]), mode="eval").body)
+        return node
+
+
+def _assignments(cls: type) -> Iterator[tuple[str, ast.expr]]:
+    """(name, expression) of every `self.name = expression` and `name = expression` in a class's `__init__`."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(cls.__init__))))
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Assign):
+            continue
+        target = node.targets[0]
+        if isinstance(target, ast.Attribute):
+            yield target.attr, node.value
+        elif isinstance(target, ast.Name):
+            yield target.id, node.value
+
+
+def _projections(attentions: list[nn.Module], config: Any) -> dict[str, str]:
+    """Slot → projection, where every layer has it, as wide as the heads say."""
+    found: dict[str, str] = {}
+    queries, keys = attention_heads(config)
+    for slot, names in PROJECTION_NAMES.items():
+        width = (keys if slot in ("key", "value") else queries) * head_size(config)
+        side = 0 if slot == "context" else 1
+        for name in names:
+            modules = [getattr(attention, name, None) for attention in attentions]
+            if all(isinstance(m, nn.Linear | Conv1D) and widths(m)[side] == width for m in modules):
+                found[slot] = name
+                break
+    return found
+
+
+def _own_norms(
+    attentions: list[nn.Module], projections: Mapping[str, str], norm: nn.Module, config: Any
+) -> dict[str, tuple[str, ProjectionNorm]]:
+    """Slot → (the family's own norm directly after that projection, its record)."""
+    found: dict[str, tuple[str, ProjectionNorm]] = {}
+    for slot, names in OWN_NORM_NAMES.items():
+        name = next((name for name in names if isinstance(getattr(attentions[0], name, None), type(norm))), None)
+        if name is None or slot not in projections:
+            continue
+        modules = [getattr(attention, name, None) for attention in attentions]
+        if not all(isinstance(module, type(norm)) for module in modules):
+            continue
+        if not _directly_after(type(attentions[0]), projections[slot], name):
+            continue
+        full = widths(getattr(attentions[0], projections[slot]))[1]
+        sizes = {sum(p.numel() for p in module.parameters()) for module in modules if module is not None}
+        for width, size in (("head", head_size(config)), ("full", full)):
+            if sizes == {size}:
+                found[slot] = name, ProjectionNorm(width=width)
+                break
+    return found
+
+
+def _directly_after(attention: type[nn.Module], projection: str, norm: str) -> bool:
+    """Whether the code of an attention normalizes a projection's output before it does anything else with it than reshape it."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(attention.forward))))
+    held: dict[str, str] = {}
+    for node in ast.walk(tree):
+        for part in ast.walk(node.value) if isinstance(node, ast.Assign) else ():
+            if isinstance(part, ast.Call) and ast.unparse(part.func) == f"self.{norm}" and len(part.args) == 1:
+                return _source(part.args[0], held) == f"self.{projection}"
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            held[node.targets[0].id] = _source(node.value, held)
+    return False
+
+
+def _source(node: ast.expr, held: Mapping[str, str]) -> str:
+    """The code that a value was reshaped from."""
+    while isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        if node.func.attr not in ("view", "reshape", "transpose", "unflatten", "contiguous"):
+            return ast.unparse(node.func)
+        node = node.func.value
+    return held.get(node.id, node.id) if isinstance(node, ast.Name) else ast.unparse(node)
+
+
+def _down(feeds: list[nn.Module]) -> str:
+    """The attribute of the feed-forward that holds its output projection; empty if some layer has none."""
+    return next((n for n in DOWN_NAMES if any(isinstance(getattr(feed, n, None), nn.Linear | Conv1D) for feed in feeds)), "")
+
+
+def _heads(cls: type[PreTrainedConfig], base: type[PreTrainedModel], config: Any) -> dict[str, tuple[type[PreTrainedModel], Any]]:
+    """The heads that transformers has for a family, on top of its base model."""
+    found: dict[str, tuple[type[PreTrainedModel], Any]] = {}
+    for head, name in HEADS.items():
+        try:
+            stock: Any = getattr(transformers, f"MODEL_FOR_{name}_MAPPING")[cls]
+        except KeyError:
+            continue
+        stock = stock[0] if isinstance(stock, tuple) else stock
+        try:
+            with torch.device("meta"), no_init_weights():
+                model = stock(config)
+        except Exception:  # any error of any family's code
+            continue
+        if type(getattr(model, stock.base_model_prefix, None)) is base:
+            auto = "".join(part.capitalize() if part != "LM" else part for part in name.split("_"))
+            found[head] = stock, getattr(transformers, f"AutoModelFor{auto}")
+    return found
+
