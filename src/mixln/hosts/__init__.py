@@ -11,8 +11,9 @@ from typing import Any
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from mixln.errors import CheckpointError, PlacementError, PlacementWarning, SettingsError, unknown
-from mixln.hosts.families import HOSTS
+from mixln.hosts.families import HOSTS, host_of
 from mixln.hosts.family import Host, check_shape
+from mixln.hosts.verify import check_verified
 from mixln.nn.schemes import scheme
 from mixln.placement import Placement
 from mixln.placement import placement as build_placement
@@ -31,12 +32,9 @@ def family(config: PreTrainedConfig) -> Host:
         raise SettingsError(
             f"config must be a transformers config, got {config!r}; read a folder with AutoConfig.from_pretrained"
         )
-    name = config.model_type.removeprefix("placed_")
-    if name not in HOSTS:
-        raise PlacementError(
-            f"{unknown('model family', name, HOSTS)}; CONTRIBUTING.md explains how to add a host family in three steps"
-        )
-    return HOSTS[name]
+    host = host_of(config.model_type.removeprefix("placed_"))
+    check_verified(host)
+    return host
 
 
 def placement_for(config: PreTrainedConfig, placement: str | Placement) -> Placement:

@@ -1,23 +1,98 @@
-"""One file per host family, each with its record `HOST`. Every file in this folder is loaded."""
+"""The host families, each with its record `HOST` in a module of this package.
+
+Where no file holds a record, importing the module derives it from transformers' code: `mixln.hosts.families.qwen2`. The record
+becomes usable once :mod:`mixln.hosts.verify` has compared the placed model with the stock model.
+"""
 
 from __future__ import annotations
 
 import pkgutil
+import sys
+from collections.abc import Callable
 from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
 
+from transformers import CONFIG_MAPPING
+
+from mixln.errors import PlacementError, unknown
+from mixln.hosts.derive import derive
 from mixln.hosts.factory import placed_classes
 from mixln.hosts.family import Host
 
+LOADED: dict[str, Host] = {}
+"""Model type → host, of the families whose placed classes exist."""
+LISTENERS: list[Callable[[Host], None]] = []
+"""Called with each family that is loaded later."""
 
-def _all() -> dict[str, Host]:
-    """Model type → host. Generates and registers the placed classes of each family and adds them to its module."""
-    hosts = {}
+
+def host_of(model_type: str) -> Host:
+    """The record of a family, derived from transformers' code if no file has it.
+
+    :raises PlacementError: if transformers does not know the family, or its code cannot be read, with the line.
+    """
+    if model_type not in LOADED:
+        if model_type.startswith("placed_") or model_type not in CONFIG_MAPPING:
+            raise PlacementError(unknown("model family", model_type, [*LOADED, *CONFIG_MAPPING]))
+        import_module(f"{__name__}.{_module(model_type)}")
+    return LOADED[model_type]
+
+
+def _module(model_type: str) -> str:
+    return model_type.replace("-", "_")
+
+
+def _load(module: ModuleType, host: Host) -> None:
+    """Generates and registers the placed classes of a family and adds them to its module, from which pickle imports them."""
+    vars(module).update(placed_classes(host, module.__name__))
+    LOADED[host.model_type] = host
+    for listener in LISTENERS:
+        listener(host)
+
+
+class _Deriving(MetaPathFinder, Loader):
+    """Makes the module of a family that has no file."""
+
+    def find_spec(self, fullname: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
+        package, _, name = fullname.rpartition(".")
+        if package != __name__:
+            return None
+        model_type = next((known for known in CONFIG_MAPPING if _module(known) == name), None)
+        return ModuleSpec(fullname, self, loader_state=model_type) if model_type else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        assert module.__spec__ is not None
+        host = derive(module.__spec__.loader_state)
+        vars(module)["HOST"] = host
+        _load(module, host)
+
+
+class _PlacedTypes(dict[str, Any]):
+    """Registered config classes of transformers; a placed model type that is looked up is derived."""
+
+    def __contains__(self, key: object) -> bool:
+        if not super().__contains__(key) and isinstance(key, str) and key.startswith("placed_"):
+            try:
+                host_of(key.removeprefix("placed_"))
+            except PlacementError:
+                return False
+        return super().__contains__(key)
+
+
+def _written() -> dict[str, Host]:
+    """Model type → host, for the records in the files of this folder."""
     for file in pkgutil.iter_modules(__path__):
         module = import_module(f"{__name__}.{file.name}")
-        # Pickle imports a class from the module that it names.
-        vars(module).update(placed_classes(module.HOST, module.__name__))
-        hosts[module.HOST.model_type] = module.HOST
-    return hosts
+        _load(module, module.HOST)
+    return dict(LOADED)
 
 
-HOSTS: dict[str, Host] = _all()
+sys.meta_path.append(_Deriving())
+HOSTS: dict[str, Host] = _written()
+"""The families whose records are files."""
+CONFIG_MAPPING._extra_content = _PlacedTypes(CONFIG_MAPPING._extra_content)
