@@ -177,11 +177,11 @@ def _shapes(module: nn.Module) -> dict[str, torch.Size]:
 
 
 def epsilon(norm: nn.Module) -> float:
-    """ε of a norm: the number that its class keeps under one of the usual names."""
+    """ε of a norm: the number that its class keeps under one of the usual names; PyTorch's default, 1e-5, if it keeps none."""
     for name in ("variance_epsilon", "eps", "epsilon", "norm_eps"):
         if isinstance(value := getattr(norm, name, None), float):
             return value
-    raise Unreadable(f"{type(norm).__name__} does not say its epsilon")
+    return 1e-5  # a class without one, as in OLMo, has it in its code
 
 
 class _Constructor:

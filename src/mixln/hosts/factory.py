@@ -35,6 +35,10 @@ of the list with :data:`REFUSAL`.
 """
 
 
+STD = 0.02
+"""Standard deviation of the initial weights where a config has none; the default of nearly every family."""
+
+
 def placed_classes(host: Host, module: str) -> dict[str, type]:
     """Generates the family's placed config, base model and heads, and registers them with the `Auto*` classes.
 
@@ -150,7 +154,7 @@ class PlacedModel:
             canonical=self.host.canonical,
             hidden_size=config.hidden_size,
             layers=config.num_hidden_layers,
-            initializer_range=config.initializer_range,
+            initializer_range=getattr(config, "initializer_range", None) or getattr(config, "init_std", None) or STD,
         )
         super().initialize_weights()  # type: ignore[misc]
 

@@ -21,6 +21,8 @@ from mixln.placement.zoo import PRE
 
 Role = str | tuple[str, ...]
 
+ATTENTION_SLOTS = ("query", "key", "value", "context")
+"""Slots of :class:`~mixln.placement.Projections` in the attention."""
 # Styles of transformers' tensor parallelism.
 SHARED = "replicated_with_grad_allreduce"
 WHOLE = {"colwise": "colwise_gather_output", "rowwise": "rowwise_split_input", SHARED: "replicate"}
@@ -126,6 +128,13 @@ class Host:
 
     def _norm_projections(self, attention: nn.Module, record: Layer, config: Any) -> None:
         """Puts the record's norms on the projections. The family's own norms that are not in the record are removed."""
+        for slot in ATTENTION_SLOTS:
+            if getattr(record.projections, slot) is not None and slot not in self.projections:
+                raise PlacementError(
+                    f"a norm on the {slot} projection cannot be placed in {self.model_type}: not every layer has one of "
+                    f"its own that is as wide as its heads ({type(attention).__name__}); choose a placement without norms on projections, "
+                    "for example pre, post or sandwich"
+                )
         sites: list[tuple[Site, nn.Module]] = []
         for slot, own in self.own_norms.items():
             if not self._is_own(slot, record):
@@ -230,7 +239,7 @@ class Host:
             if name.startswith(tuple(whole)):
                 plan[name] = WHOLE.get(style, style)
         # Still split by heads: every process holds all gains of a per-head norm, and sees the gradients of its own heads only.
-        if plan.get(attention + self.projections["context"]) == "rowwise":
+        if plan.get(attention + self.projections.get("context", "")) == "rowwise":
             plan |= {f"{attention}{slot}_norm": SHARED for slot, _ in slots}
         return plan
 

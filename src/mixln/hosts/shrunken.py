@@ -11,6 +11,7 @@ from transformers import PreTrainedConfig
 HIDDEN, HEADS, GROUPS, HEAD, EXPERTS, VOCABULARY, LAYERS = 64, 4, 2, 16, 8, 128, 4
 """Features, heads, key/value heads, features of a head, experts, tokens and layers of a shrunken model."""
 
+DEPTHS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 RULES: tuple[tuple[str, Any], ...] = (
     (r"num_hidden_layers|n_layers?|num_layers|depth", LAYERS),
     (r"vocab_size|vocab_size_per_layer_input", VOCABULARY),
@@ -42,7 +43,12 @@ RULES: tuple[tuple[str, Any], ...] = (
     (r"linear_num_key_heads", 2),
     (r"linear_num_value_heads", 4),
     (r"linear_(key|value)_head_dim", 8),
-    (r"(mamba_)?(d_state|state_size)|ssm_state_size|mamba_d_ssm", 8),
+    (r"(mamba_)?(d_state|state_size)|ssm_state_size", 8),
+    (r"mamba_d_ssm", 128),
+    (r"num_attention_heads_per_layer", HEADS),
+    (r"mamba_n_heads", 8),
+    (r"mamba_d_head", 16),
+    (r"mamba_n_groups", 1),
     (r"image_size", 16),
     (r"patch_size", 4),
     (r"num_channels", 3),
@@ -52,8 +58,15 @@ RULES: tuple[tuple[str, Any], ...] = (
 """Regular expression for the whole name of an entry → its value. An entry that is absent, `None`, 0 or no number is not set."""
 
 
-LISTS = {"mlp_only_layers": [1]}
-"""Lists of layers that are empty by default, so that a kind of layer would be absent."""
+FIXED: dict[str, Any] = {
+    # Empty by default, so that a kind of layer would be absent.
+    "mlp_only_layers": [1],
+    # [kinds, repetitions]
+    "attention_types": [[["global", "local"], LAYERS // 2]],
+}
+"""Entry → its value, if the family has it."""
+MISSING = {"head_dim": HEAD, "num_key_value_heads": GROUPS, "n_routed_experts": EXPERTS, "n_shared_experts": 1}
+"""Entry → its value where a family's default is `None`."""
 
 
 def shrunken(cls: type[PreTrainedConfig], **changes: Any) -> PreTrainedConfig:
@@ -61,38 +74,43 @@ def shrunken(cls: type[PreTrainedConfig], **changes: Any) -> PreTrainedConfig:
 
     :param changes: entries that are set afterwards.
     """
-    default = cls()
-    entries = default.to_dict()
+    entries = cls().to_dict()
     small = _small(entries)
-    kinds = entries.get("layer_types")
-    layers = LAYERS
-    for name in ("layer_types", "mlp_layer_types"):
-        if isinstance(entries.get(name), list):
-            small[name] = _kinds(entries[name], layers)
-    del kinds
     for name in ("model_type", "architectures", "transformers_version", "dtype"):
         small.pop(name, None)
     return cls(**{**small, **changes})
 
 
 def _small(entries: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _value(name, value) for name, value in entries.items()}
+    depth = next((entries[name] for name in DEPTHS if isinstance(entries.get(name), int)), None)
+    small = {name: _value(name, value, depth) for name, value in entries.items()}
+    # Latent attention has as many key/value heads as heads.
+    if small.get("kv_lora_rank") and "num_key_value_heads" in small:
+        small["num_key_value_heads"] = HEADS
+    return small
 
 
-def _value(name: str, value: Any) -> Any:
+def _value(name: str, value: Any, depth: int | None) -> Any:
+    if name in FIXED:
+        return FIXED[name]
+    if value is None:
+        return MISSING.get(name)
     if isinstance(value, Mapping):
-        return _small(value)
-    if name in LISTS:
-        return LISTS[name]
+        return _by_layer(value) if value and all(str(key).isdigit() for key in value) else _small(value)
+    if isinstance(value, list) and len(value) == depth:
+        return [_value(name, item, None) for item in _kinds(value)]
     if isinstance(value, bool) or not isinstance(value, int | float) or not value:
         return value
-    for names, size in RULES:
-        if re.fullmatch(names, name):
-            return size
-    return value
+    return next((size for names, size in RULES if re.fullmatch(names, name)), value)
 
 
-def _kinds(kinds: list[str], count: int) -> list[str]:
-    """A list of `count` layers with every kind in it, each in its first position or as near to it as fits."""
+def _by_layer(values: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Entries of single layers, by index: those of the first layer that has some, for the last layer."""
+    first = next(iter(values))
+    return {type(first)(LAYERS - 1): _small(values[first])}
+
+
+def _kinds(kinds: list[Any]) -> list[Any]:
+    """A list of one entry a layer with every kind in it, in the order in which they first appear."""
     distinct = list(dict.fromkeys(kinds))
-    return (distinct * count)[:max(count, len(distinct))]
+    return (distinct * LAYERS)[: max(LAYERS, len(distinct))]
