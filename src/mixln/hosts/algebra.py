@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import copy
 import inspect
+import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -135,9 +136,10 @@ class Reader:
         plain = {name: value for name, value in self.globals.items() if isinstance(value, type | bool)}
         self.absent = tuple(name for name in names if name in ABSENT)
         self.conditions: dict[str, Any] = plain | {"self": layer, **dict.fromkeys(self.absent)}
-        self.result: ast.expr | None = None
-        self.output: str | tuple[str, ...] = ""
-        """Variable of the returned stream; a tuple if the layer returns one."""
+        self.output = ""
+        """Variable of the returned stream."""
+        self.returns: int | None = None
+        """Number of entries beside the stream in the returned tuple; `None` if no tuple is returned."""
         self._run(self.definition.body, {name: name for name in names[1:]})
         if not self.output:
             raise self.unreadable(self.definition, "returns nothing")
@@ -217,24 +219,26 @@ class Reader:
         if any(isinstance(part, ast.Return) for part in ast.walk(node)):
             raise self.unreadable(node.test, "returns under a condition that is known only at run time")
         loaded = {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
-        stored = sorted({n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)})
+        stored = {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)} - {"_"}
         if any(isinstance(n, ast.Attribute | ast.Subscript) and isinstance(n.ctx, ast.Store) for n in ast.walk(node)):
             raise self.unreadable(node, "assigns to something other than a variable")
         if not stored:
             raise self.unreadable(node, "has a statement that cannot be read")
-        bound = [name for name in sorted({*loaded, *stored}) if name in scope and name != "_"]
+        bound = [name for name in sorted({*loaded, *stored}) if name in scope]
         before = [_assignment(name, scope[name]) for name in bound if scope[name] != name]
-        fresh = {name: self.fresh(name) for name in stored}
+        fresh = {name: self.fresh(name) for name in sorted(stored)}
         after = [_assignment(new, name) for name, new in fresh.items()]
         copied = ast.parse(ast.unparse(node)).body
         self._define(fresh.values(), [*before, *copied, *after], {scope[name] for name in bound}, set(), node)
         scope |= fresh
 
     def _return(self, value: ast.expr, scope: dict[str, str]) -> None:
-        if isinstance(value, ast.Tuple):
-            self.output = tuple(self.value(item, scope) for item in value.elts)
-        else:
-            self.output = self.value(value, scope)
+        first, *others = value.elts if isinstance(value, ast.Tuple) else [value]
+        for other in others:
+            if not re.search("attn|attention", ast.unparse(other)):
+                raise self.unreadable(other, "returns more than the stream and attention weights")
+        self.returns = len(others) if isinstance(value, ast.Tuple) else None
+        self.output = self.value(first, scope)
 
     # Expressions. Each gets a variable.
 
@@ -341,14 +345,17 @@ class Reader:
 
     def _inlined(self, node: ast.Call, function: Any, scope: dict[str, str], hint: str) -> str | None:
         """A helper function that receives the stream and something else, such as `dropout_add(x, residual, p, training)`."""
-        names = [self.value(argument, scope) for argument in node.args if not isinstance(argument, ast.Starred)]
-        if sum(not isinstance(self.terms[name], Free) for name in names) < 2 or node.keywords:
+        if any(isinstance(argument, ast.Starred) for argument in node.args):
+            return None
+        definition, _ = parsed(function)
+        parameters = [argument.arg for argument in definition.args.args][inspect.ismethod(function) :]
+        values = dict(zip(parameters, node.args, strict=False))
+        values |= {keyword.arg: keyword.value for keyword in node.keywords if keyword.arg in parameters}
+        names = [self.value(argument, scope) for argument in values.values()]
+        if sum(not isinstance(self.terms[name], Free) for name in names) < 2:
             return None
         if not any(is_stream(self.terms[name]) for name in names):
             return None
-        definition, _ = parsed(function)
-        parameters = [argument.arg for argument in definition.args.args]
-        values = dict(zip(parameters[inspect.ismethod(function) :], node.args, strict=False))
         known, inner = dict(self.conditions), dict(zip(values, names, strict=True))
         for parameter, expression in values.items():
             try:
@@ -358,7 +365,7 @@ class Reader:
         outside, self.conditions = self.conditions, known
         self._run(definition.body, inner)
         self.conditions, output, self.output = outside, self.output, ""
-        if not isinstance(output, str) or not output:
+        if not output or self.returns is not None:
             raise self.unreadable(node, "calls a function that cannot be read")
         return output
 

@@ -6,6 +6,7 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -23,7 +24,7 @@ from mixln.hosts.reading import Reading, read_layer
 from mixln.hosts.roles import roles
 from mixln.hosts.shrunken import shrunken
 from mixln.hosts.static import Dynamic, evaluate
-from mixln.placement import Layer, ProjectionNorm, Projections
+from mixln.placement import ProjectionNorm, Projections
 
 HEADS = {
     "causal-lm": "CAUSAL_LM",
@@ -73,9 +74,7 @@ def derive(model_type: str) -> Host:
     attentions = [module for _, module in attention]
     projections = _projections(attentions, config)
     own = _own_norms(attentions, projections, model.get_submodule(final_norm), config)
-    stock = Layer(
-        attention=records[0].attention, feed_forward=records[0].feed_forward, projections=Projections(**{s: n for s, (_, n) in own.items()})
-    )
+    stock = replace(records[0], projections=Projections(**{slot: norm for slot, (_, norm) in own.items()}))
     return Host(
         config=cls,
         base=base,
@@ -193,14 +192,15 @@ class _Constructor:
     def __init__(self, owner: type[nn.Module], name: str, example: nn.Module) -> None:
         self.owner, self.name, self.example = owner, name, example
         self.assigned: dict[str, ast.expr] = {}
+        made: list[ast.expr] = []
         for cls in owner.__mro__:
             if "__init__" in vars(cls) and issubclass(cls, nn.Module) and cls not in (nn.Module, PreTrainedModel):
                 for attribute, value in _assignments(cls):
                     self.assigned.setdefault(attribute, value)
-        value = self.assigned.get(name)
-        if isinstance(value, ast.IfExp):
-            value = next((v for v in (value.body, value.orelse) if self._is_call(v)), None)
-        if not isinstance(value, ast.Call) or not self._is_call(value):
+                    if attribute == name:
+                        made += [value.body, value.orelse] if isinstance(value, ast.IfExp) else [value]
+        value = next((value for value in made if self._is_call(value)), None)
+        if not isinstance(value, ast.Call):
             raise Unreadable(f"{owner.__name__} does not make its norm {name} in one call")
         self.call = value
         self.text = ast.unparse(value)

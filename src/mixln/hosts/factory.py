@@ -269,7 +269,9 @@ def _base_class(host: Host, config_class: type, module: str) -> type[PreTrainedM
     stock_recorded: dict[str, Any] = stock._can_record_outputs or {}
     recorded = {**stock_recorded, "hidden_states": PlacedLayer}
     # accelerate must keep a placed layer on one device, as it does with the stock layer that it replaces.
-    whole = [name for name in stock._no_split_modules or () if name != stock_recorded["hidden_states"].__name__]
+    replaced = stock_recorded.get("hidden_states", ())
+    names = {cls.__name__ for cls in (replaced if isinstance(replaced, list | tuple) else (replaced,)) if isinstance(cls, type)}
+    whole = [name for name in stock._no_split_modules or () if name not in names]
     namespace = {
         "__init__": __init__,
         "forward": forward,

@@ -7,9 +7,9 @@ import copy
 import inspect
 import linecache
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -71,13 +71,19 @@ class Read:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """A stock layer as it was read; `sublayers` are attention and feed-forward."""
+    """A stock layer as it was read; `sublayers` are attention and feed-forward.
+
+    :param returns: number of entries beside the stream in the tuple that it returns; `None` if it returns no tuple.
+    """
 
     sublayers: tuple[Read, Read]
+    returns: int | None = None
+    parallel: Literal["separate", "shared"] | None = None
 
     @property
     def record(self) -> Layer:
-        return Layer(attention=self.sublayers[0].record, feed_forward=self.sublayers[1].record)
+        attention, feed_forward = (read.record for read in self.sublayers)
+        return Layer(attention=attention, feed_forward=feed_forward, parallel=self.parallel)
 
     @property
     def norms(self) -> dict[str, str]:
@@ -107,16 +113,43 @@ class _Match:
             self.variables.setdefault(term, name)
 
     def reading(self) -> Reading:
-        if isinstance(self.reader.output, tuple):
-            raise self._refuse(None, "returns a tuple")
-        reads = list(self._sublayers(self.reader.terms[self.reader.output]))[::-1]
+        term = self.reader.terms[self.reader.output]
+        if (side_by_side := self._side_by_side(term)) is not None:
+            return side_by_side
+        reads = list(self._sublayers(term))[::-1]
         if len(reads) != 2:
             raise self._refuse(None, f"has {len(reads)} residual sublayers, not attention and a feed-forward")
         attention, feed_forward = reads
         if len(feed_forward.arguments) >= len(attention.arguments):
             raise self._refuse(None, "does not call attention first and a feed-forward second")
         self._check_norms(reads)
-        return Reading(sublayers=(attention, feed_forward))
+        return Reading(sublayers=(attention, feed_forward), returns=self.reader.returns)
+
+    def _side_by_side(self, term: Term) -> Reading | None:
+        """Reads a sum of the layer's input, attention and feed-forward; `None` for a layer of another form."""
+        parts = list(summands(term))
+        branches = [part for part in parts if not is_stream(part)]
+        if len(parts) != 3 or len(branches) != 2 or Entry() not in parts:
+            return None
+        entries = {self.reader.terms[name] for part in branches for name in self._inputs(part)}
+        if not all(entry == Entry() or (isinstance(entry, Normed) and entry.of == Entry()) for entry in entries):
+            return None
+        reads = [self._sublayer(Entry(), branch, {})[0] for branch in branches]
+        attention, feed_forward = sorted(reads, key=lambda read: -len(read.arguments))
+        if len(attention.arguments) == len(feed_forward.arguments):
+            raise self._refuse(term, "adds two branches of which neither is a feed-forward")
+        shared = attention.norms == feed_forward.norms
+        if shared:
+            feed_forward = replace(feed_forward, norms={}, record=replace(feed_forward.record, branch_in=None))
+        self._check_norms([attention, feed_forward])
+        parallel = "shared" if shared else "separate"
+        return Reading(sublayers=(attention, feed_forward), returns=self.reader.returns, parallel=parallel)
+
+    def _inputs(self, branch: Term) -> set[str]:
+        """The streams that a branch reads."""
+        while isinstance(branch, Normed | Dropped):
+            branch = branch.of
+        return self.reader.closure(self.variables[branch])[1]
 
     def _check_norms(self, reads: list[Read]) -> None:
         """:raises Unreadable: if a norm of the layer has two places, or is inside a branch."""
@@ -189,6 +222,8 @@ class _Match:
             f"if {name} is not None: raise ValueError('{name} needs cross-attention, which a placed layer does not have')"
             for name in self.reader.absent
         ]
+        if self.reader.returns and "output_attentions" in self.reader.parameters:
+            bound.append("if output_attentions: raise ValueError('a placed layer does not return attention weights')")
         bound += [f"{name} = {entry}" for name in sorted(inputs) if name != entry]
         statements = [ast.unparse(statement) for made in code for statement in made.statements]
         body = [*bound, *statements, f"return {root}"]

@@ -65,7 +65,7 @@ FIXED: dict[str, Any] = {
     "attention_types": [[["global", "local"], LAYERS // 2]],
 }
 """Entry → its value, if the family has it."""
-MISSING = {"head_dim": HEAD, "num_key_value_heads": GROUPS, "n_routed_experts": EXPERTS, "n_shared_experts": 1}
+MISSING = {"head_dim": HEAD, "num_key_value_heads": GROUPS, "n_routed_experts": EXPERTS, "n_shared_experts": 1, "num_experts_per_tok": 2}
 """Entry → its value where a family's default is `None`."""
 
 
@@ -96,7 +96,8 @@ def _value(name: str, value: Any, depth: int | None) -> Any:
     if value is None:
         return MISSING.get(name)
     if isinstance(value, Mapping):
-        return _by_layer(value) if value and all(str(key).isdigit() for key in value) else _small(value)
+        per_layer = value and all(str(key).isdigit() and isinstance(entry, Mapping) for key, entry in value.items())
+        return _by_layer(value) if per_layer else _small(value)
     if isinstance(value, list) and len(value) == depth:
         return [_value(name, item, None) for item in _kinds(value)]
     if isinstance(value, bool) or not isinstance(value, int | float) or not value:

@@ -109,12 +109,20 @@ class Residual(nn.Module):
         self.dropout = nn.Dropout(dropout) if dropout else None
         self.stochastic_depth = StochasticDepth(stochastic_depth) if stochastic_depth else None
 
+    def entry(self, stream_BTD: Tensor) -> Tensor:
+        """The normalized input of the branch."""
+        return stream_BTD if self.branch_in is None else self.branch_in(stream_BTD)
+
     def branch(self, stream_BTD: Tensor, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
-        """The branch, which is added to the skip.
+        """The branch, which is added to the skip."""
+        return self.function(self.entry(stream_BTD), function, *args, **kwargs)
+
+    def function(self, entry_BTD: Tensor, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
+        """The branch from its normalized input.
 
         :param function: f; if it returns a tuple, as attention does, the first entry is its output.
         """
-        branch = stream_BTD if self.branch_in is None else self.branch_in(stream_BTD)
+        branch = entry_BTD
         if self.branch_scale != 1.0:
             branch = self.branch_scale * branch
         branch = function(branch, *args, **kwargs)
@@ -181,6 +189,7 @@ class PlacedLayer(GradientCheckpointingLayer):
     :param names: names of its attention and of its feed-forward.
     :param branches: the host's code of both branches; each has a `function` of this layer, the branch's input, and the other
         arguments of the host's layer.
+    :param returns: number of entries beside the stream in the tuple that the host's layer returns; `None` if it returns no tuple.
     :param norm: builds the module of a norm slot over D features; `None` for an empty slot.
     :param size: D.
     :param dropout: of attention and of feed-forward; see :class:`Residual`, likewise `stochastic_depth`.
@@ -200,6 +209,7 @@ class PlacedLayer(GradientCheckpointingLayer):
         replaced: Collection[str],
         names: tuple[str, str],
         branches: tuple[Code, Code],
+        returns: int | None = None,
         norm: MakeSlot,
         size: int,
         dropout: tuple[float, float] = (0.0, 0.0),
@@ -211,6 +221,7 @@ class PlacedLayer(GradientCheckpointingLayer):
         self.record = record
         self.names = names
         self.code = branches
+        self.returns = returns
         # Held by the first layer and not by the model, whose forward is the host's own code.
         self.stream_in = norm(placement.embedding_norm) if index == 0 else None
         self.attention_residual = self.sublayer(record.attention, norm, size, dropout[0], stochastic_depth)
@@ -272,14 +283,30 @@ class PlacedLayer(GradientCheckpointingLayer):
         )
         return tuple(ends)  # type: ignore[return-value]
 
-    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         """:param hidden_states: (B, T, D); all other arguments are those of the host's layer."""
+        output = self.run(hidden_states, *args, **kwargs)
+        # A host whose layers return a tuple reads the stream from it; the rest are attention weights, which are not kept.
+        return output if self.returns is None else (output, *[None] * self.returns)
+
+    def run(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """The output stream."""
         # With B2T, the layer's input includes the norm on the embeddings.
         bottom = hidden_states if self.stream_in is None else self.stream_in(hidden_states)
         attention, feed_forward = self.calls
+        if self.record.parallel is not None:
+            return self._side_by_side(bottom, *args, **kwargs)
         stream = self.attention_residual(bottom, attention, *args, **kwargs)
         also = bottom if self.record.bottom_to_top else None
         return self.feed_forward_residual(stream, feed_forward, *args, also=also, **kwargs)
+
+    def _side_by_side(self, x_BTD: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """x + (A(N(x)) + F(N'(x))), with N' = N where the norm is shared."""
+        attention, feed_forward = self.calls
+        entry = self.attention_residual.entry(x_BTD)
+        other = entry if self.record.parallel == "shared" else self.feed_forward_residual.entry(x_BTD)
+        attended = self.attention_residual.function(entry, attention, *args, **kwargs)
+        return x_BTD + (attended + self.feed_forward_residual.function(other, feed_forward, *args, **kwargs))
 
 
 def placed_layers(model: nn.Module) -> Iterator[PlacedLayer]:

@@ -58,7 +58,7 @@ class ResiDualLayer(PlacedLayer):
         super().__init__(*args, index=index, **kwargs)
         self.first = index == 0
 
-    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def run(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """:param hidden_states: (B, T, 2·D), or (B, T, D) in the first layer."""
         # The embeddings, (B, T, D), are the first state of both streams.
         if self.first:
@@ -115,7 +115,7 @@ class DlclLayer(PlacedLayer):
     def called_outside(self) -> tuple[nn.Module, ...]:
         return (self.combination,)
 
-    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def run(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """:param hidden_states: (B, T, l·D) in layer l, counted from 1."""
         if self.embedding_history_norm is not None:
             stream = hidden_states if self.stream_in is None else self.stream_in(hidden_states)

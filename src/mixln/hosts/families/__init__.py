@@ -9,6 +9,7 @@ from __future__ import annotations
 import pkgutil
 import sys
 from collections.abc import Callable
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -17,7 +18,7 @@ from typing import Any
 
 from transformers import CONFIG_MAPPING
 
-from mixln.errors import PlacementError, unknown
+from mixln.errors import PlacementError
 from mixln.hosts.derive import derive
 from mixln.hosts.factory import placed_classes
 from mixln.hosts.family import Host
@@ -35,7 +36,10 @@ def host_of(model_type: str) -> Host:
     """
     if model_type not in LOADED:
         if model_type.startswith("placed_") or model_type not in CONFIG_MAPPING:
-            raise PlacementError(unknown("model family", model_type, [*LOADED, *CONFIG_MAPPING]))
+            close = get_close_matches(model_type, CONFIG_MAPPING, n=1, cutoff=0.8)
+            meant = f"; did you mean {close[0]}?" if close else ""
+            raise PlacementError(f"model family {model_type!r} is not known to transformers{meant}; mixln families lists all")
+        model_type = CONFIG_MAPPING[model_type].model_type  # a second name of another family, as gpt-sw3 is of gpt2
         import_module(f"{__name__}.{_module(model_type)}")
     return LOADED[model_type]
 
