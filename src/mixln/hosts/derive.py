@@ -339,7 +339,7 @@ def _heads(cls: type[PreTrainedConfig], base: type[PreTrainedModel], config: Any
                 model = stock(config)
         except Exception:  # any error of any family's code
             continue
-        if type(getattr(model, stock.base_model_prefix, None)) is base:
+        if any(type(child) is base for _, child in model.named_children()):
             auto = "".join(part.capitalize() if part != "LM" else part for part in name.split("_"))
             found[head] = stock, getattr(transformers, f"AutoModelFor{auto}")
     return found

@@ -299,20 +299,22 @@ def _see_both_ways(model: nn.Module) -> None:
 
 
 def _head_class(stock: type[PreTrainedModel], base: type, config_class: type, module: str) -> type[PreTrainedModel]:
-    arguments = {"add_pooling_layer": False} if base.host.pooler else {}  # type: ignore[attr-defined]
+    host: Host = base.host  # type: ignore[attr-defined]
+    arguments = {"add_pooling_layer": False} if host.pooler else {}
 
     def __init__(self: Any, config: Any) -> None:
         # No weights are drawn until post_init: the stock base model is built only to be replaced.
         with no_init_weights():
             stock.__init__(self, config)
-            setattr(self, self.base_model_prefix, base(config, **arguments))
+            inner = next(name for name, child in self.named_children() if type(child) is host.base)
+            setattr(self, inner, base(config, **arguments))
         self.post_init()
 
     namespace = {
         "__init__": __init__,
         "__module__": module,
         "__doc__": f"{stock.__name__} with a placement.",
-        "host": base.host,  # type: ignore[attr-defined]
+        "host": host,
         "stock": stock,
         "config_class": config_class,
         "_can_record_outputs": base._can_record_outputs,  # type: ignore[attr-defined]

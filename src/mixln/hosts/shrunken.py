@@ -40,6 +40,8 @@ RULES: tuple[tuple[str, Any], ...] = (
     (r"first_k_dense_replace|num_dense_layers|moe_layer_start_index|n_dense_layers", 1),
     (r"sliding_window|attention_window_size|sliding_window_size|local_attention|window_size|attention_chunk_size", 4),
     (r"sliding_window_pattern|full_attention_interval", 2),
+    (r"attn_layer_period", 2),
+    (r"attn_layer_offset", 1),
     (r"linear_num_key_heads", 2),
     (r"linear_num_value_heads", 4),
     (r"linear_(key|value)_head_dim", 8),
@@ -61,6 +63,7 @@ RULES: tuple[tuple[str, Any], ...] = (
 FIXED: dict[str, Any] = {
     # Empty by default, so that a kind of layer would be absent.
     "mlp_only_layers": [1],
+    "attn_layer_indices": [1],
     # [kinds, repetitions]
     "attention_types": [[["global", "local"], LAYERS // 2]],
 }
@@ -87,6 +90,8 @@ def _small(entries: Mapping[str, Any]) -> dict[str, Any]:
     # Latent attention has as many key/value heads as heads.
     if small.get("kv_lora_rank") and "num_key_value_heads" in small:
         small["num_key_value_heads"] = HEADS
+    if small.get("swa_head_dim") and small.get("qk_rope_head_dim"):
+        small["swa_head_dim"] = 2 * HEAD
     return small
 
 
@@ -114,4 +119,6 @@ def _by_layer(values: Mapping[Any, Any]) -> dict[Any, Any]:
 def _kinds(kinds: list[Any]) -> list[Any]:
     """A list of one entry a layer with every kind in it, in the order in which they first appear."""
     distinct = list(dict.fromkeys(kinds))
+    if distinct == ["linear_attention"]:
+        distinct.append("full_attention")  # caches need one
     return (distinct * LAYERS)[: max(LAYERS, len(distinct))]
