@@ -11,7 +11,8 @@ from typing import Any
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from mixln.errors import CheckpointError, PlacementError, PlacementWarning, SettingsError, unknown
-from mixln.hosts.families import HOSTS, host_of
+from mixln.hosts.families import HOSTS as HOSTS
+from mixln.hosts.families import host_of
 from mixln.hosts.family import Host, check_shape
 from mixln.hosts.verify import check_verified
 from mixln.nn.schemes import scheme
@@ -121,6 +122,11 @@ def from_config(
     model = build(config, placement=placement, init=init, head=head, stochastic_depth=stochastic_depth, **kwargs)
     built = Placement.from_json(model.config.placement)
     messages = [risk.message for risk in risks(built, init=model.config.init)]
+    if (stock := family(config).stock).parallel and any(not layer.parallel for layer in built.layers):
+        messages.append(
+            f"{config.model_type} adds attention and feed-forward side by side, {stock.formula}; {built.name} runs them one after the "
+            "other, which is another architecture, not another position of norms: compare it with placements of the same kind"
+        )
     if built.profiled:
         messages.append(
             f"the gains of {built.name} are 1 until mixln.profile(model, batch) sets them; call it before training"

@@ -168,8 +168,8 @@ class Reader:
                 self._assign(target, node.value, scope, node)
             case ast.AnnAssign(value=ast.expr() as value):
                 self._assign(node.target, value, scope, node)
-            case ast.AugAssign(target=ast.Name()):
-                load = ast.copy_location(ast.Name(node.target.id, ast.Load()), node)
+            case ast.AugAssign(target=ast.Name(id=name)):
+                load = ast.copy_location(ast.Name(name, ast.Load()), node)
                 whole = ast.copy_location(ast.BinOp(load, node.op, node.value), node)
                 self._assign(node.target, whole, scope, node)
             case ast.If():
@@ -302,7 +302,9 @@ class Reader:
         if not (isinstance(node.func, ast.Attribute | ast.Name)):
             return None
         try:
-            called = evaluate(node.func, self.conditions | {n: v for n, v in self.globals.items() if inspect.isfunction(v)})
+            called = evaluate(
+                node.func, self.conditions | {n: v for n, v in self.globals.items() if inspect.isfunction(v)}
+            )
         except Dynamic:
             return None
         if isinstance(called, nn.Module) and node.args and not node.keywords:

@@ -59,7 +59,7 @@ def derive(model_type: str) -> Host:
     base = _base(cls)
     config, model = _example(cls, base)
     layers = _layer_list(model, config)
-    stack = list(model.get_submodule(layers))
+    stack = list(model.get_submodule(layers).children())
     readings = [read_layer(layer) for layer in stack]
     records = list(dict.fromkeys(reading.record for reading in readings))
     if len(records) > 1 or any(reading.norms != readings[0].norms for reading in readings):
@@ -74,7 +74,7 @@ def derive(model_type: str) -> Host:
     attentions = [module for _, module in attention]
     projections = _projections(attentions, config)
     own = _own_norms(attentions, projections, model.get_submodule(final_norm), config)
-    stock = replace(records[0], projections=Projections(**{slot: norm for slot, (_, norm) in own.items()}))
+    stock = replace(records[0], projections=replace(Projections(), **{slot: norm for slot, (_, norm) in own.items()}))
     return Host(
         config=cls,
         base=base,
@@ -137,18 +137,26 @@ def _final_norm(model: PreTrainedModel, layers: str) -> str:
     """The attribute of a model that holds the norm after its layers."""
     lines, first = inspect.getsourcelines(inspect.unwrap(type(model).forward))
     tree = ast.parse(textwrap.dedent("".join(lines)))
-    loops = [node for node in ast.walk(tree) if isinstance(node, ast.For) and f"self.{layers}" in ast.unparse(node.iter)]
+    loops = [
+        node for node in ast.walk(tree) if isinstance(node, ast.For) and f"self.{layers}" in ast.unparse(node.iter)
+    ]
     if len(loops) != 1:
-        raise Unreadable(f"{type(model).__name__} runs its layers in {len(loops)} loops, but must have one: line {first}")
+        raise Unreadable(
+            f"{type(model).__name__} runs its layers in {len(loops)} loops, but must have one: line {first}"
+        )
     after = [
         node.func.attr
         for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and node.lineno > (loops[0].end_lineno or 0) and isinstance(node.func, ast.Attribute)
+        if isinstance(node, ast.Call)
+        and node.lineno > (loops[0].end_lineno or 0)
+        and isinstance(node.func, ast.Attribute)
         if isinstance(node.func.value, ast.Name) and node.func.value.id == "self"
     ]
     norms = [name for name in after if isinstance(child := getattr(model, name, None), nn.Module) and is_norm(child)]
     if len(norms) != 1:
-        raise Unreadable(f"{type(model).__name__} has {len(norms)} norms after its layers, but must have one: line {first}")
+        raise Unreadable(
+            f"{type(model).__name__} has {len(norms)} norms after its layers, but must have one: line {first}"
+        )
     return norms[0]
 
 
@@ -164,7 +172,9 @@ def _norm(
     for call in calls:
         made = call.make(config, config.hidden_size)
         if repr(made) != repr(call.example) or _shapes(made) != _shapes(call.example):
-            raise Unreadable(f"{call.owner.__name__} makes its norm {call.name} in a way that cannot be repeated: {call.text}")
+            raise Unreadable(
+                f"{call.owner.__name__} makes its norm {call.name} in a way that cannot be repeated: {call.text}"
+            )
         if repr(made) != repr(calls[0].example) or type(made) is not type(calls[0].example):
             raise Unreadable(f"the norms {calls[0].name} and {call.name} of {config.model_type} differ")
     first = calls[0]
@@ -222,7 +232,9 @@ class _Constructor:
 
     def _value(self, node: ast.expr, config: Any) -> Any:
         try:
-            return evaluate(_Expand(self.assigned).visit(ast.parse(ast.unparse(node), mode="eval").body), {"config": config})
+            return evaluate(
+                _Expand(self.assigned).visit(ast.parse(ast.unparse(node), mode="eval").body), {"config": config}
+            )
         except Dynamic as error:
             raise Unreadable(f"{self.owner.__name__} makes its norm {self.name} from {ast.unparse(node)}") from error
 
@@ -291,10 +303,10 @@ def _own_norms(
             continue
         full = widths(getattr(attentions[0], projections[slot]))[1]
         sizes = {sum(p.numel() for p in module.parameters()) for module in modules if module is not None}
-        for width, size in (("head", head_size(config)), ("full", full)):
-            if sizes == {size}:
-                found[slot] = name, ProjectionNorm(width=width)
-                break
+        if sizes == {head_size(config)}:
+            found[slot] = name, ProjectionNorm(width="head")
+        elif sizes == {full}:
+            found[slot] = name, ProjectionNorm(width="full")
     return found
 
 
@@ -322,10 +334,14 @@ def _source(node: ast.expr, held: Mapping[str, str]) -> str:
 
 def _down(feeds: list[nn.Module]) -> str:
     """The attribute of the feed-forward that holds its output projection; empty if some layer has none."""
-    return next((n for n in DOWN_NAMES if any(isinstance(getattr(feed, n, None), nn.Linear | Conv1D) for feed in feeds)), "")
+    return next(
+        (n for n in DOWN_NAMES if any(isinstance(getattr(feed, n, None), nn.Linear | Conv1D) for feed in feeds)), ""
+    )
 
 
-def _heads(cls: type[PreTrainedConfig], base: type[PreTrainedModel], config: Any) -> dict[str, tuple[type[PreTrainedModel], Any]]:
+def _heads(
+    cls: type[PreTrainedConfig], base: type[PreTrainedModel], config: Any
+) -> dict[str, tuple[type[PreTrainedModel], Any]]:
     """The heads that transformers has for a family, on top of its base model."""
     found: dict[str, tuple[type[PreTrainedModel], Any]] = {}
     for head, name in HEADS.items():
@@ -343,4 +359,3 @@ def _heads(cls: type[PreTrainedConfig], base: type[PreTrainedModel], config: Any
             auto = "".join(part.capitalize() if part != "LM" else part for part in name.split("_"))
             found[head] = stock, getattr(transformers, f"AutoModelFor{auto}")
     return found
-

@@ -270,7 +270,11 @@ def _base_class(host: Host, config_class: type, module: str) -> type[PreTrainedM
     recorded = {**stock_recorded, "hidden_states": PlacedLayer}
     # accelerate must keep a placed layer on one device, as it does with the stock layer that it replaces.
     replaced = stock_recorded.get("hidden_states", ())
-    names = {cls.__name__ for cls in (replaced if isinstance(replaced, list | tuple) else (replaced,)) if isinstance(cls, type)}
+    names = {
+        cls.__name__
+        for cls in (replaced if isinstance(replaced, list | tuple) else (replaced,))
+        if isinstance(cls, type)
+    }
     whole = [name for name in stock._no_split_modules or () if name not in names]
     namespace = {
         "__init__": __init__,

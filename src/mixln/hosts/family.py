@@ -105,6 +105,7 @@ class Host:
             replaced=reading.norms.values(),
             names=(attention.module, feed_forward.module),
             branches=(attention.branch, feed_forward.branch),
+            plain=(attention.plain, feed_forward.plain),
             returns=reading.returns,
             norm=self._slots(config),
             size=config.hidden_size,

@@ -54,6 +54,7 @@ class Read:
     :param modules: submodules of the layer that the branch calls; the first is the one with the most parameters.
     :param dropout: probability of the dropout on the branch.
     :param arguments: arguments of the layer, other than its input, that the branch uses.
+    :param plain: whether the output of the first module is the branch, with nothing between.
     """
 
     record: Sublayer
@@ -62,6 +63,7 @@ class Read:
     modules: tuple[str, ...]
     dropout: float
     arguments: tuple[str, ...]
+    plain: bool
 
     @property
     def module(self) -> str:
@@ -179,9 +181,9 @@ class _Match:
 
     def _sublayer(self, skip: Term, branch: Term, norms: dict[str, str]) -> tuple[Read, Term]:
         """Reads one sublayer and returns it with the term that it starts from."""
-        scales = {"skip_scale": 1.0, "branch_scale": 1.0}
+        skip_scale = branch_scale = 1.0
         if isinstance(skip, Scaled):
-            scales["skip_scale"], skip = skip.factor, skip.of
+            skip_scale, skip = skip.factor, skip.of
         if isinstance(branch, Normed):
             norms["branch_out"], branch = branch.norm, branch.of
         dropout = 0.0
@@ -197,7 +199,7 @@ class _Match:
         (entry,) = inputs
         if entry != skip:
             if isinstance(entry, Scaled):
-                scales["branch_scale"], entry = entry.factor, entry.of
+                branch_scale, entry = entry.factor, entry.of
             if isinstance(entry, Normed) and entry != skip:
                 norms["branch_in"], entry = entry.norm, entry.of
             if entry != skip:
@@ -205,13 +207,17 @@ class _Match:
         if isinstance(skip, Normed) and isinstance(skip.of, Entry):
             norms["stream_in"], skip = skip.norm, skip.of
         source, arguments = self._source(root, code, streams | shapes)
+        modules = self._modules(code)
         read = Read(
-            record=Sublayer(**{slot: Norm() for slot in norms}, **scales),
+            record=replace(
+                Sublayer(skip_scale=skip_scale, branch_scale=branch_scale), **{slot: Norm() for slot in norms}
+            ),
             norms=norms,
             branch=Branch(self.reader.cls, source),
-            modules=self._modules(code),
+            modules=modules,
             dropout=dropout,
             arguments=arguments,
+            plain=self._is_plain(root, modules[0]),
         )
         return read, skip
 
@@ -234,6 +240,15 @@ class _Match:
         signature = ast.unparse(_signature(self.reader.definition)).splitlines()[0]
         return f"{signature}\n{indented}\n", named
 
+    def _is_plain(self, root: str, module: str) -> bool:
+        """Whether a variable is what a module returned, or the first entry of it."""
+        (statement, *others) = self.reader.definitions[root].statements
+        if others or not isinstance(statement, ast.Assign) or not isinstance(statement.value, ast.Call):
+            return False
+        (target,) = statement.targets
+        first = target.elts[0] if isinstance(target, ast.Tuple) else target
+        return ast.unparse(statement.value.func) == f"self.{module}" and ast.unparse(first) == root
+
     def _modules(self, code: list[Definition]) -> tuple[str, ...]:
         """Children of the layer that some code uses, the largest first."""
         children = dict(self.reader.layer.named_children())
@@ -250,7 +265,9 @@ class _Match:
         return tuple(sorted(size, key=lambda name: -size[name]))
 
     def _refuse(self, term: Term | None, why: str) -> Exception:
-        made = self.reader.definitions.get(self.variables[term]) if term is not None and term in self.variables else None
+        made = (
+            self.reader.definitions.get(self.variables[term]) if term is not None and term in self.variables else None
+        )
         if made is None:
             return self.reader.unreadable(self.reader.definition.body[-1], why)
         return self.reader.unreadable(_original(self.reader.definition, made.line), why)

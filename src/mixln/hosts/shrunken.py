@@ -68,7 +68,13 @@ FIXED: dict[str, Any] = {
     "attention_types": [[["global", "local"], LAYERS // 2]],
 }
 """Entry → its value, if the family has it."""
-MISSING = {"head_dim": HEAD, "num_key_value_heads": GROUPS, "n_routed_experts": EXPERTS, "n_shared_experts": 1, "num_experts_per_tok": 2}
+MISSING = {
+    "head_dim": HEAD,
+    "num_key_value_heads": GROUPS,
+    "n_routed_experts": EXPERTS,
+    "n_shared_experts": 1,
+    "num_experts_per_tok": 2,
+}
 """Entry → its value where a family's default is `None`."""
 
 

@@ -70,8 +70,8 @@ def evaluate(node: ast.AST, names: Mapping[str, Any]) -> Any:
             return _compare(node, names)
         case ast.Tuple() | ast.List() | ast.Set():
             return [evaluate(item, names) for item in node.elts]
-        case ast.Call(func=ast.Name()) if node.func.id in FUNCTIONS and not node.keywords:
-            return _call(FUNCTIONS[node.func.id], [evaluate(argument, names) for argument in node.args])
+        case ast.Call(func=ast.Name(id=name)) if name in FUNCTIONS and not node.keywords:
+            return _call(FUNCTIONS[name], [evaluate(argument, names) for argument in node.args])
     raise Dynamic
 
 

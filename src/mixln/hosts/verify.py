@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -67,10 +68,9 @@ def verified(host: Host) -> Verification:
             result = from_json(Verification, read_json(file), "verification")
         except (OSError, ValueError, MixlnError):
             result = verify(host)
-            try:
+            # A cache folder that cannot be written costs a second next time.
+            with suppress(OSError, MixlnError):
                 write_atomic(file, json.dumps(to_json(result)))
-            except (OSError, MixlnError):
-                pass  # a cache folder that cannot be written costs a second next time
         known[host.model_type] = result
     return known[host.model_type]
 
@@ -97,7 +97,11 @@ def verify(host: Host) -> Verification:
             config: Any = shrunken(host.config)
             stock = stock_class(config).float().eval()
             _randomise(stock)
-            entries = {k: v for k, v in config.to_dict().items() if k not in ("model_type", "architectures", "transformers_version")}
+            entries = {
+                k: v
+                for k, v in config.to_dict().items()
+                if k not in ("model_type", "architectures", "transformers_version")
+            }
             records = placement("stock", config.num_hidden_layers, stock=host.stock, stock_init=host.stock_init)
             placed_config = AutoConfig.for_model(f"placed_{host.model_type}", **entries, placement=records.to_json())
             placed = auto.from_config(placed_config).float().eval()
@@ -124,7 +128,9 @@ def _compared(host: Host, stock: PreTrainedModel, placed: PreTrainedModel) -> Ve
         return Verification(failure="the small stock model gives no finite logits")
     difference = relative(wanted, found)
     if not difference <= TOLERANCE:
-        return Verification(failure=f"the logits of the placed model differ by {difference:.1g} of the largest from the stock model's")
+        return Verification(
+            failure=f"the logits of the placed model differ by {difference:.1g} of the largest from the stock model's"
+        )
     expected = {host.canonical(name): grad for name, grad in grads.items()}
     for name, grad in placed_grads.items():
         theirs = expected[host.canonical(name)]
@@ -134,7 +140,9 @@ def _compared(host: Host, stock: PreTrainedModel, placed: PreTrainedModel) -> Ve
             continue
         change = relative(theirs, grad)
         if not change <= 10 * TOLERANCE:
-            return Verification(failure=f"the gradient of {name} differs by {change:.1g} of the largest from the stock model's")
+            return Verification(
+                failure=f"the gradient of {name} differs by {change:.1g} of the largest from the stock model's"
+            )
         difference = max(difference, change)
     return Verification(difference=difference)
 

@@ -88,11 +88,18 @@ class Residual(nn.Module):
 
     :param size: D.
     :param dropout: probability of the host's dropout on the output of f; 0 if the host has it inside f, or has none.
+    :param plain: whether f is one module.
     :param stochastic_depth: probability that the branch, after all of the above, is dropped for a sample in training.
     """
 
     def __init__(
-        self, record: Sublayer, norm: MakeSlot, size: int, dropout: float = 0.0, stochastic_depth: float = 0.0
+        self,
+        record: Sublayer,
+        norm: MakeSlot,
+        size: int,
+        dropout: float = 0.0,
+        stochastic_depth: float = 0.0,
+        plain: bool = True,
     ) -> None:
         super().__init__()
         self.size = size
@@ -106,6 +113,8 @@ class Residual(nn.Module):
         self.skip_gain = LearnedGain(record.skip_gain, size) if record.skip_gain is not None else None
         self.skip_gate = GpasGate() if record.gpas == "skip" else None
         self.stream_gate = GpasGate() if record.gpas == "stream" else None
+        # Where f is more than one module, this is where its output can be seen.
+        self.output = None if plain else nn.Identity()
         self.dropout = nn.Dropout(dropout) if dropout else None
         self.stochastic_depth = StochasticDepth(stochastic_depth) if stochastic_depth else None
 
@@ -128,6 +137,8 @@ class Residual(nn.Module):
         branch = function(branch, *args, **kwargs)
         if isinstance(branch, tuple):
             branch = branch[0]
+        if self.output is not None:
+            branch = self.output(branch)
         # Directly after f, like the stock layer.
         if self.dropout is not None:
             branch = self.dropout(branch)
@@ -168,7 +179,7 @@ class Residual(nn.Module):
             (
                 name
                 # The reverse of the order in which `branch` applies them.
-                for name in ("stochastic_depth", "branch_gain", "branch_out", "dropout")
+                for name in ("stochastic_depth", "branch_gain", "branch_out", "dropout", "output")
                 if getattr(self, name) is not None
             ),
             None,
@@ -181,7 +192,8 @@ class Residual(nn.Module):
 class PlacedLayer(GradientCheckpointingLayer):
     """A host's attention and feed-forward inside the two residual sublayers of a record.
 
-    Both are the host's own code with its own modules. The modules keep their names from the host's layer, so weights, adapters and parallel plans find them. Norms on projections
+    Both are the host's own code with its own modules. The modules keep their names from the host's layer, so weights, adapters and
+    parallel plans find them. Norms on projections
     are siblings of the projections (:mod:`mixln.nn.projections`).
 
     :param stock: the host's layer. Its modules and attributes move here under their names, except those in `replaced`.
@@ -189,6 +201,7 @@ class PlacedLayer(GradientCheckpointingLayer):
     :param names: names of its attention and of its feed-forward.
     :param branches: the host's code of both branches; each has a `function` of this layer, the branch's input, and the other
         arguments of the host's layer.
+    :param plain: whether the output of the attention, and that of the feed-forward, is the whole branch.
     :param returns: number of entries beside the stream in the tuple that the host's layer returns; `None` if it returns no tuple.
     :param norm: builds the module of a norm slot over D features; `None` for an empty slot.
     :param size: D.
@@ -209,6 +222,7 @@ class PlacedLayer(GradientCheckpointingLayer):
         replaced: Collection[str],
         names: tuple[str, str],
         branches: tuple[Code, Code],
+        plain: tuple[bool, bool] = (True, True),
         returns: int | None = None,
         norm: MakeSlot,
         size: int,
@@ -224,8 +238,8 @@ class PlacedLayer(GradientCheckpointingLayer):
         self.returns = returns
         # Held by the first layer and not by the model, whose forward is the host's own code.
         self.stream_in = norm(placement.embedding_norm) if index == 0 else None
-        self.attention_residual = self.sublayer(record.attention, norm, size, dropout[0], stochastic_depth)
-        self.feed_forward_residual = self.sublayer(record.feed_forward, norm, size, dropout[1], stochastic_depth)
+        self.attention_residual = self.sublayer(record.attention, norm, size, dropout[0], stochastic_depth, plain[0])
+        self.feed_forward_residual = self.sublayer(record.feed_forward, norm, size, dropout[1], stochastic_depth, plain[1])
         self.own = frozenset(self._modules)
         """Names of the modules that are not the host's."""
         self._adopt(stock, replaced)

@@ -217,7 +217,9 @@ class Layer(Sparse):
         for name, sub in zip(("attention", "feed_forward"), self.sublayers, strict=True):
             branch = Sublayer(**{entry: getattr(sub, entry) for entry in BRANCH})
             if sub != branch:
-                raise PlacementError(f"{name} of a parallel layer must have entries of its branch only ({', '.join(BRANCH)})")
+                raise PlacementError(
+                    f"{name} of a parallel layer must have entries of its branch only ({', '.join(BRANCH)})"
+                )
         if self.bottom_to_top or (self.parallel == "shared" and self.feed_forward.branch_in is not None):
             entry = "bottom_to_top" if self.bottom_to_top else "feed_forward.branch_in"
             raise PlacementError(f"{entry} must be absent in a layer with parallel={self.parallel!r}")

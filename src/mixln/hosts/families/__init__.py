@@ -38,7 +38,9 @@ def host_of(model_type: str) -> Host:
         if model_type.startswith("placed_") or model_type not in CONFIG_MAPPING:
             close = get_close_matches(model_type, CONFIG_MAPPING, n=1, cutoff=0.8)
             meant = f"; did you mean {close[0]}?" if close else ""
-            raise PlacementError(f"model family {model_type!r} is not known to transformers{meant}; mixln families lists all")
+            raise PlacementError(
+                f"model family {model_type!r} is not known to transformers{meant}; mixln families lists all"
+            )
         model_type = CONFIG_MAPPING[model_type].model_type  # a second name of another family, as gpt-sw3 is of gpt2
         import_module(f"{__name__}.{_module(model_type)}")
     return LOADED[model_type]
