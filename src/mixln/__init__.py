@@ -29,12 +29,15 @@ from mixln.placement import Placement, placement
 
 if TYPE_CHECKING:
     from mixln.hosts import from_config, from_pretrained, placed_config
+    from mixln.hosts.convert import place, unplace
     from mixln.nn.profiling import profile
 
 __version__ = version("mixln")
 
 _LAZY = dict.fromkeys(("from_config", "from_pretrained", "placed_config"), "mixln.hosts") | {
-    "profile": "mixln.nn.profiling"
+    "place": "mixln.hosts.convert",
+    "profile": "mixln.nn.profiling",
+    "unplace": "mixln.hosts.convert",
 }
 
 __all__ = [
@@ -48,9 +51,11 @@ __all__ = [
     "StoreError",
     "from_config",
     "from_pretrained",
+    "place",
     "placed_config",
     "placement",
     "profile",
+    "unplace",
 ]
 
 
