@@ -60,10 +60,8 @@ def unplace(model: PreTrainedModel) -> PreTrainedModel:
     """
     own = family(model.config)
     placement = Placement.from_json(model.config.placement)
-    related = sorted(
-        (host for host in HOSTS.values() if host is own or (own.body and host.body == own.body)),
-        key=lambda host: host is not own,  # the own family first
-    )
+    relatives = {name: host for name, host in HOSTS.items() if own.body and host.body == own.body}
+    related = ({own.model_type: own} | relatives).values()
     differences = {host.model_type: _difference(placement, host.stock) for host in related}
     host = next((host for host in related if not differences[host.model_type]), None)
     if host is None:

@@ -141,6 +141,14 @@ class PlacedModel:
     def _can_set_attn_implementation(cls) -> bool:
         return cls.host.base._can_set_attn_implementation()
 
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """Whether transformers must expect code that ignores its marks of initialised weights: the family's code does not.
+
+        For such code transformers leaves out modules without parameters, and with them buffers that the family sets there.
+        """
+        return False
+
     def initialize_weights(self) -> None:
         """Initialises the model; called by transformers once on the outermost model, and again for weights missing from a checkpoint.
 
@@ -310,7 +318,7 @@ def _head_class(stock: type[PreTrainedModel], base: type, config_class: type, mo
         # No weights are drawn until post_init: the stock base model is built only to be replaced.
         with no_init_weights():
             stock.__init__(self, config)
-            inner = next(name for name, child in self.named_children() if type(child) is host.base)
+            inner = next(name for name, child in self.named_children() if isinstance(child, host.base))
             setattr(self, inner, base(config, **arguments))
         self.post_init()
 
