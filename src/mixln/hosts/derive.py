@@ -66,6 +66,8 @@ def derive(model_type: str) -> Host:
         kinds = " and ".join(record.formula for record in records)
         raise Unreadable(f"{model_type} has layers with different norms: {kinds}")
     final_norm = _final_norm(model, layers)
+    if not final_norm and records[0].feed_forward.stream_out is None:
+        raise Unreadable(f"{base.__name__} has no norm after its layers, which are {records[0].formula}")
     norm, eps = _norm(model, stack[0], readings[0], final_norm, config)
     attention, feed_forward = (
         [(read.module, layer.get_submodule(read.module)) for layer, read in zip(stack, reads, strict=True)]
@@ -73,7 +75,7 @@ def derive(model_type: str) -> Host:
     )
     attentions = [module for _, module in attention]
     projections = _projections(attentions, config)
-    own = _own_norms(attentions, projections, model.get_submodule(final_norm), config)
+    own = _own_norms(attentions, projections, stack[0].get_submodule(next(iter(readings[0].norms.values()))), config)
     stock = replace(records[0], projections=replace(Projections(), **{slot: norm for slot, (_, norm) in own.items()}))
     return Host(
         config=cls,
@@ -134,7 +136,7 @@ def _runs(layers: nn.ModuleList) -> bool:
 
 
 def _final_norm(model: PreTrainedModel, layers: str) -> str:
-    """The attribute of a model that holds the norm after its layers."""
+    """The attribute of a model that holds the norm after its layers; empty if it has none."""
     lines, first = inspect.getsourcelines(inspect.unwrap(type(model).forward))
     tree = ast.parse(textwrap.dedent("".join(lines)))
     loops = [
@@ -153,7 +155,9 @@ def _final_norm(model: PreTrainedModel, layers: str) -> str:
         if isinstance(node.func.value, ast.Name) and node.func.value.id == "self"
     ]
     norms = [name for name in after if isinstance(child := getattr(model, name, None), nn.Module) and is_norm(child)]
-    if len(norms) != 1:
+    if not norms:
+        return ""
+    if len(norms) > 1:
         raise Unreadable(
             f"{type(model).__name__} has {len(norms)} norms after its layers, but must have one: line {first}"
         )
@@ -168,7 +172,8 @@ def _norm(
     Read from the code that makes the norms of a layer; all of them must be alike.
     """
     calls = [_Constructor(type(layer), path, layer.get_submodule(path)) for path in reading.norms.values()]
-    calls += [_Constructor(type(model), final_norm, model.get_submodule(final_norm))]
+    if final_norm:
+        calls.append(_Constructor(type(model), final_norm, model.get_submodule(final_norm)))
     for call in calls:
         made = call.make(config, config.hidden_size)
         if repr(made) != repr(call.example) or _shapes(made) != _shapes(call.example):

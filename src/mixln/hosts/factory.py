@@ -246,7 +246,7 @@ def _base_class(host: Host, config_class: type, module: str) -> type[PreTrainedM
             layers = getattr(self, host.layers)
             for index in range(len(placement.layers)):
                 layers[index] = host.place(layers[index], config, placement, index)
-            if placement.final_norm != Norm():
+            if host.final_norm and placement.final_norm != Norm():
                 setattr(self, host.final_norm, host.make_norm(placement.final_norm, config.hidden_size, config))
             self.stream_fold = host.fold(list(layers), config, placement)
         if getattr(config, "is_causal", True) is False:
@@ -254,15 +254,14 @@ def _base_class(host: Host, config_class: type, module: str) -> type[PreTrainedM
         self.post_init()
 
     # The stock forward with self.final_norm(x) replaced by self.final_norm(self.folded("…", x)): several streams become one there.
-    folding = rewrite(stock.forward, Calls("folded", before=[host.final_norm]))
-    assert folding is not None, f"{stock.__name__}.forward does not call self.{host.final_norm}(…)"
+    folding = rewrite(stock.forward, Calls("folded", before=[host.final_norm])) if host.final_norm else None
 
     def folded(self: Any, final_norm: str, states_BTD: Tensor) -> Tensor:
         return self.stream_fold(states_BTD)
 
     @wraps(stock.forward)  # Trainer reads the signature to decide which columns the model takes
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if self.stream_fold is None:
+        if self.stream_fold is None or folding is None:
             return stock.forward(self, *args, **kwargs)
         # Hidden states can only be replaced in an output object; a tuple is made of it at the end.
         wanted = kwargs.pop("return_dict", None)

@@ -39,7 +39,8 @@ class Host:
     :param auto_base: `Auto*` class that builds the model without a head.
     :param pooler: attribute of the model without a head that holds a pooler, which other heads omit (`add_pooling_layer=False`);
         empty if there is none.
-    :param layers: attribute of `base` that holds the list of layers; `final_norm`: the norm after them.
+    :param layers: attribute of `base` that holds the list of layers; `final_norm`: the norm after them; empty if there is none.
+        Then a placement whose last layer does not end in a norm gets its final norm in that layer.
     :param attention: attribute of a layer that holds the attention; likewise `feed_forward`.
     :param projections: slot of :class:`~mixln.placement.Projections` → attribute of the attention. A fused q, k and v
         projection has three slots; its output is split.
@@ -99,6 +100,7 @@ class Host:
         self._norm_projections(layer.get_submodule(attention.module), record, config)
         if record.projections.down is not None:
             self._norm_down(layer.get_submodule(feed_forward.module), record.projections.down, config)
+        last = index == len(placement.layers) - 1 and record.feed_forward.stream_out is None
         return STREAMS[placement.streams].layer(
             record,
             stock=layer,
@@ -114,6 +116,7 @@ class Host:
             stochastic_depth=config.stochastic_depth * index / max(1, len(placement.layers) - 1),
             index=index,
             placement=placement,
+            end=placement.final_norm if last and not self.final_norm else None,
         )
 
     def fold(self, layers: Sequence[PlacedLayer], config: Any, placement: Placement) -> Fold | None:

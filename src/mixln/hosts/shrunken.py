@@ -68,6 +68,8 @@ FIXED: dict[str, Any] = {
     "attention_types": [[["global", "local"], LAYERS // 2]],
 }
 """Entry → its value, if the family has it."""
+DERIVED = ("model_type", "architectures", "transformers_version", "dtype", "out_features", "out_indices", "stage_names")
+"""Entries that the config class sets by itself."""
 MISSING = {
     "head_dim": HEAD,
     "num_key_value_heads": GROUPS,
@@ -85,7 +87,7 @@ def shrunken(cls: type[PreTrainedConfig], **changes: Any) -> PreTrainedConfig:
     """
     entries = cls().to_dict()
     small = _small(entries)
-    for name in ("model_type", "architectures", "transformers_version", "dtype"):
+    for name in DERIVED:
         small.pop(name, None)
     return cls(**{**small, **changes})
 

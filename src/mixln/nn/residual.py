@@ -208,6 +208,7 @@ class PlacedLayer(GradientCheckpointingLayer):
     :param dropout: of attention and of feed-forward; see :class:`Residual`, likewise `stochastic_depth`.
     :param index: layer index from 0.
     :param placement: placement of the whole model; the first layer also holds its norm on the embeddings, if any.
+    :param end: norm on the output, for the last layer of a host whose model has no final norm.
     """
 
     sublayer: type[Residual] = Residual
@@ -230,6 +231,7 @@ class PlacedLayer(GradientCheckpointingLayer):
         stochastic_depth: float = 0.0,
         index: int,
         placement: Placement,
+        end: Norm | None = None,
     ) -> None:
         super().__init__()
         self.record = record
@@ -240,6 +242,7 @@ class PlacedLayer(GradientCheckpointingLayer):
         self.stream_in = norm(placement.embedding_norm) if index == 0 else None
         self.attention_residual = self.sublayer(record.attention, norm, size, dropout[0], stochastic_depth, plain[0])
         self.feed_forward_residual = self.sublayer(record.feed_forward, norm, size, dropout[1], stochastic_depth, plain[1])
+        self.final_norm = norm(end)
         self.own = frozenset(self._modules)
         """Names of the modules that are not the host's."""
         self._adopt(stock, replaced)
@@ -300,6 +303,8 @@ class PlacedLayer(GradientCheckpointingLayer):
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         """:param hidden_states: (B, T, D); all other arguments are those of the host's layer."""
         output = self.run(hidden_states, *args, **kwargs)
+        if self.final_norm is not None:
+            output = self.final_norm(output)
         # A host whose layers return a tuple reads the stream from it; the rest are attention weights, which are not kept.
         return output if self.returns is None else (output, *[None] * self.returns)
 
