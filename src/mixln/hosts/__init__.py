@@ -71,10 +71,10 @@ def placed_config(
     built = placement_for(config, placement)
     if reason := host.cannot(config, built):
         raise PlacementError(f"this {host.model_type} cannot be placed: {reason}")
-    if built.streams != "single" and not host.final_norm:
+    if built.streams != "single" and not host.folds:
         raise PlacementError(
-            f"{built.name} cannot be placed in {host.model_type}: it joins its streams before the final norm, and {host.model_type} "
-            "has none; choose a placement with one stream"
+            f"{built.name} cannot be placed in {host.model_type}: it joins its streams before the final norm, and "
+            f"{host.base.__name__} has none of its own; choose a placement with one stream"
         )
     init = scheme(init or built.init).name
     if "+" in init and "embedding" not in host.roles.values():

@@ -18,7 +18,7 @@ from transformers.initialization import no_init_weights
 from transformers.pytorch_utils import Conv1D
 
 from mixln.errors import first_line
-from mixln.hosts.algebra import Unreadable, is_norm
+from mixln.hosts.algebra import Unreadable, is_norm, parsed
 from mixln.hosts.family import Host, attention_heads, head_size, widths
 from mixln.hosts.reading import Reading, read_layer
 from mixln.hosts.roles import roles
@@ -121,13 +121,11 @@ def _layer_list(model: PreTrainedModel, config: Any) -> str:
     depth = getattr(config, "num_hidden_layers", None)
     lists = [
         name
-        for name, module in model.named_children()
+        for name, module in model.named_modules()
         if isinstance(module, nn.ModuleList) and len(module) == depth and _runs(module)
     ]
     if len(lists) != 1:
-        raise Unreadable(
-            f"{type(model).__name__} has {len(lists)} lists of {depth} layers among its own attributes, but must have one"
-        )
+        raise Unreadable(f"{type(model).__name__} has {len(lists)} lists of {depth} layers, but must have one")
     return lists[0]
 
 
@@ -136,32 +134,45 @@ def _runs(layers: nn.ModuleList) -> bool:
 
 
 def _final_norm(model: PreTrainedModel, layers: str) -> str:
-    """The attribute of a model that holds the norm after its layers; empty if it has none."""
-    lines, first = inspect.getsourcelines(inspect.unwrap(type(model).forward))
-    tree = ast.parse(textwrap.dedent("".join(lines)))
+    """Path of the norm after the layers of a model; empty if it has none.
+
+    It is called after the loop over the layers, or by an outer module after it has called the one with the loop.
+    """
+    path, _, attribute = layers.rpartition(".")
+    owner = model.get_submodule(path)
+    (tree, first) = parsed(type(owner).forward)
     loops = [
-        node for node in ast.walk(tree) if isinstance(node, ast.For) and f"self.{layers}" in ast.unparse(node.iter)
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.For) and f"self.{attribute}" in ast.unparse(node.iter)
     ]
     if len(loops) != 1:
         raise Unreadable(
-            f"{type(model).__name__} runs its layers in {len(loops)} loops, but must have one: line {first}"
+            f"{type(owner).__name__} runs its layers in {len(loops)} loops, but must have one: line {first}"
         )
-    after = [
-        node.func.attr
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call)
-        and node.lineno > (loops[0].end_lineno or 0)
-        and isinstance(node.func, ast.Attribute)
-        if isinstance(node.func.value, ast.Name) and node.func.value.id == "self"
-    ]
-    norms = [name for name in after if isinstance(child := getattr(model, name, None), nn.Module) and is_norm(child)]
-    if not norms:
-        return ""
+    norms = _norms_after(owner, tree, loops[0].end_lineno or 0)
+    while path and not norms:
+        path, _, attribute = path.rpartition(".")
+        owner = model.get_submodule(path)
+        (tree, first) = parsed(type(owner).forward)
+        lines = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Call) and _calls(node, attribute)]
+        norms = _norms_after(owner, tree, max(lines, default=0))
     if len(norms) > 1:
         raise Unreadable(
-            f"{type(model).__name__} has {len(norms)} norms after its layers, but must have one: line {first}"
+            f"{type(owner).__name__} has {len(norms)} norms after its layers, but must have one: line {first}"
         )
-    return norms[0]
+    return ".".join(part for part in (path, *norms) if part) if norms else ""
+
+
+def _norms_after(owner: nn.Module, tree: ast.FunctionDef, line: int) -> list[str]:
+    """Norms that the code of a module calls after a line."""
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.lineno > line]
+    norms = [name for name, child in owner.named_children() if is_norm(child)]
+    return [name for name in norms if any(_calls(call, name) for call in calls)]
+
+
+def _calls(node: ast.Call, name: str) -> bool:
+    return ast.unparse(node.func) == f"self.{name}"
 
 
 def _norm(
@@ -173,7 +184,8 @@ def _norm(
     """
     calls = [_Constructor(type(layer), path, layer.get_submodule(path)) for path in reading.norms.values()]
     if final_norm:
-        calls.append(_Constructor(type(model), final_norm, model.get_submodule(final_norm)))
+        path, _, name = final_norm.rpartition(".")
+        calls.append(_Constructor(type(model.get_submodule(path)), name, model.get_submodule(final_norm)))
     for call in calls:
         made = call.make(config, config.hidden_size)
         if repr(made) != repr(call.example) or _shapes(made) != _shapes(call.example):

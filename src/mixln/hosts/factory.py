@@ -243,18 +243,20 @@ def _base_class(host: Host, config_class: type, module: str) -> type[PreTrainedM
         # Weights are drawn only in post_init, once all placed layers exist.
         with no_init_weights():
             stock.__init__(self, config, *args, **kwargs)
-            layers = getattr(self, host.layers)
+            layers: Any = self.get_submodule(host.layers)
             for index in range(len(placement.layers)):
                 layers[index] = host.place(layers[index], config, placement, index)
             if host.final_norm and placement.final_norm != Norm():
-                setattr(self, host.final_norm, host.make_norm(placement.final_norm, config.hidden_size, config))
+                norm = host.make_norm(placement.final_norm, config.hidden_size, config)
+                assert norm is not None
+                self.set_submodule(host.final_norm, norm)
             self.stream_fold = host.fold(list(layers), config, placement)
         if getattr(config, "is_causal", True) is False:
             _see_both_ways(self)
         self.post_init()
 
     # The stock forward with self.final_norm(x) replaced by self.final_norm(self.folded("…", x)): several streams become one there.
-    folding = rewrite(stock.forward, Calls("folded", before=[host.final_norm])) if host.final_norm else None
+    folding = rewrite(stock.forward, Calls("folded", before=[host.final_norm])) if host.folds else None
 
     def folded(self: Any, final_norm: str, states_BTD: Tensor) -> Tensor:
         return self.stream_fold(states_BTD)

@@ -82,6 +82,11 @@ class Host:
     def model_type(self) -> str:
         return self.config.model_type
 
+    @property
+    def folds(self) -> bool:
+        """Whether several streams can be joined: the model without a head itself calls its final norm."""
+        return bool(self.final_norm) and "." not in self.layers
+
     def place(self, layer: nn.Module, config: Any, placement: Placement, index: int) -> PlacedLayer:
         """Turns a stock layer into a placed layer, built from the placement's record at `index`, counted from 0.
 
