@@ -27,7 +27,7 @@ def check_family(host: Host, folder: Path) -> None:
     if {"query", "key", "value"} <= host.projections.keys():
         trained(host, HYBRID)
     else:
-        with pytest.raises(PlacementError, match="a norm on the (query|key|value) projection cannot be placed"):
+        with pytest.raises(PlacementError, match=r"a norm on the (query|key|value) projection cannot be placed"):
             trained(host, HYBRID)
 
 
@@ -61,7 +61,8 @@ def check_cache(model: mixln.hosts.PreTrainedModel) -> None:
     inputs = probe(model, length=6)
     settings = {"max_new_tokens": 5, "do_sample": False, "output_logits": True, "return_dict_in_generate": True}
     cached, whole = (
-        model.generate(**inputs, **settings, use_cache=cache, eos_token_id=None, pad_token_id=0) for cache in (True, False)
+        model.generate(**inputs, **settings, use_cache=cache, eos_token_id=None, pad_token_id=0)
+        for cache in (True, False)
     )
     assert torch.equal(cached.sequences, whole.sequences)
     for ours, theirs in zip(cached.logits, whole.logits, strict=True):

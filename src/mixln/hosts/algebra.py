@@ -11,7 +11,7 @@ import copy
 import inspect
 import re
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,74 +19,11 @@ from torch import nn
 
 from mixln.errors import PlacementError
 from mixln.hosts.static import Dynamic, evaluate
+from mixln.hosts.terms import Dropped, Entry, Free, Normed, Opaque, Scaled, Sum, Term, is_stream
 
 
 class Unreadable(PlacementError):
     """A family's code that is not residual algebra as records can express it; the message names the line."""
-
-
-@dataclass(frozen=True)
-class Term:
-    """What a value is."""
-
-
-@dataclass(frozen=True)
-class Entry(Term):
-    """The layer's input."""
-
-
-@dataclass(frozen=True)
-class Free(Term):
-    """Independent of the layer's input: masks, positions, caches, numbers."""
-
-
-@dataclass(frozen=True)
-class Normed(Term):
-    """A norm of the layer, by its path, applied to a value."""
-
-    norm: str
-    of: Term
-
-
-@dataclass(frozen=True)
-class Dropped(Term):
-    """Dropout with probability `p` > 0."""
-
-    p: float
-    of: Term
-
-
-@dataclass(frozen=True)
-class Scaled(Term):
-    """A constant times a value."""
-
-    factor: float
-    of: Term
-
-
-@dataclass(frozen=True)
-class Sum(Term):
-    left: Term
-    right: Term
-
-
-@dataclass(frozen=True)
-class Opaque(Term):
-    """A value that other code computes; `name` is its variable."""
-
-    name: str
-
-
-def is_stream(term: Term) -> bool:
-    """Whether a value is the residual stream at some point, possibly normalized."""
-    match term:
-        case Entry():
-            return True
-        case Normed() | Dropped() | Scaled():
-            return is_stream(term.of)
-        case Sum():
-            return is_stream(term.left) or is_stream(term.right)
-    return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -515,12 +452,3 @@ def _stored(target: ast.expr) -> ast.expr:
         if isinstance(node, ast.Name | ast.Tuple | ast.Starred):
             node.ctx = ast.Store()
     return target
-
-
-def summands(term: Term) -> Iterator[Term]:
-    """The summands of a sum; a term that is none is its own only summand."""
-    if isinstance(term, Sum):
-        yield from summands(term.left)
-        yield from summands(term.right)
-    else:
-        yield term

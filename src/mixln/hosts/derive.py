@@ -19,12 +19,13 @@ from transformers.pytorch_utils import Conv1D
 
 from mixln.errors import first_line
 from mixln.hosts.algebra import Unreadable, is_norm, parsed
-from mixln.hosts.family import Host, attention_heads, head_size, widths
+from mixln.hosts.attention import own_norms_of, projections_of
+from mixln.hosts.family import Host
 from mixln.hosts.reading import Reading, read_layer
 from mixln.hosts.roles import roles
 from mixln.hosts.shrunken import shrunken
 from mixln.hosts.static import Dynamic, evaluate
-from mixln.placement import ProjectionNorm, Projections
+from mixln.placement import Projections
 
 HEADS = {
     "causal-lm": "CAUSAL_LM",
@@ -34,17 +35,6 @@ HEADS = {
     "token-classification": "TOKEN_CLASSIFICATION",
 }
 """Head → transformers' name of it, in `MODEL_FOR_…_MAPPING`."""
-PROJECTION_NAMES = {
-    "query": ("q_proj", "query", "q_lin"),
-    "key": ("k_proj", "key", "k_lin"),
-    "value": ("v_proj", "value", "v_lin"),
-    "context": ("o_proj", "out_proj", "dense", "out_lin", "c_proj", "wo"),
-}
-"""Slot → names that families give the projection, as an attribute of their attention."""
-OWN_NORM_NAMES = {
-    "query": ("q_norm", "query_layernorm", "q_layernorm"),
-    "key": ("k_norm", "key_layernorm", "k_layernorm"),
-}
 DOWN_NAMES = ("down_proj", "fc2", "c_proj", "dense_4h_to_h", "proj_2", "w2", "fc_out")
 POOLERS = ("pooler",)
 
@@ -74,8 +64,8 @@ def derive(model_type: str) -> Host:
         for reads in zip(*(reading.sublayers for reading in readings), strict=True)
     )
     attentions = [module for _, module in attention]
-    projections = _projections(attentions, config)
-    own = _own_norms(attentions, projections, stack[0].get_submodule(next(iter(readings[0].norms.values()))), config)
+    projections = projections_of(attentions, config)
+    own = own_norms_of(attentions, projections, stack[0].get_submodule(next(iter(readings[0].norms.values()))), config)
     stock = replace(records[0], projections=replace(Projections(), **{slot: norm for slot, (_, norm) in own.items()}))
     return Host(
         config=cls,
@@ -124,6 +114,8 @@ def _layer_list(model: PreTrainedModel, config: Any) -> str:
         for name, module in model.named_modules()
         if isinstance(module, nn.ModuleList) and len(module) == depth and _runs(module)
     ]
+    # A multimodal model has its text layers itself, and those of other modalities inside other modules.
+    lists = [name for name in lists if "." not in name] or lists
     if len(lists) != 1:
         raise Unreadable(f"{type(model).__name__} has {len(lists)} lists of {depth} layers, but must have one")
     return lists[0]
@@ -142,9 +134,7 @@ def _final_norm(model: PreTrainedModel, layers: str) -> str:
     owner = model.get_submodule(path)
     (tree, first) = parsed(type(owner).forward)
     loops = [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.For) and f"self.{attribute}" in ast.unparse(node.iter)
+        node for node in ast.walk(tree) if isinstance(node, ast.For) and f"self.{attribute}" in ast.unparse(node.iter)
     ]
     if len(loops) != 1:
         raise Unreadable(
@@ -287,66 +277,6 @@ def _assignments(cls: type) -> Iterator[tuple[str, ast.expr]]:
             yield target.attr, node.value
         elif isinstance(target, ast.Name):
             yield target.id, node.value
-
-
-def _projections(attentions: list[nn.Module], config: Any) -> dict[str, str]:
-    """Slot → projection, where every layer has it, as wide as the heads say."""
-    found: dict[str, str] = {}
-    queries, keys = attention_heads(config)
-    for slot, names in PROJECTION_NAMES.items():
-        width = (keys if slot in ("key", "value") else queries) * head_size(config)
-        side = 0 if slot == "context" else 1
-        for name in names:
-            modules = [getattr(attention, name, None) for attention in attentions]
-            if all(isinstance(m, nn.Linear | Conv1D) and widths(m)[side] == width for m in modules):
-                found[slot] = name
-                break
-    return found
-
-
-def _own_norms(
-    attentions: list[nn.Module], projections: Mapping[str, str], norm: nn.Module, config: Any
-) -> dict[str, tuple[str, ProjectionNorm]]:
-    """Slot → (the family's own norm directly after that projection, its record)."""
-    found: dict[str, tuple[str, ProjectionNorm]] = {}
-    for slot, names in OWN_NORM_NAMES.items():
-        name = next((name for name in names if isinstance(getattr(attentions[0], name, None), type(norm))), None)
-        if name is None or slot not in projections:
-            continue
-        modules = [getattr(attention, name, None) for attention in attentions]
-        if not all(isinstance(module, type(norm)) for module in modules):
-            continue
-        if not _directly_after(type(attentions[0]), projections[slot], name):
-            continue
-        full = widths(getattr(attentions[0], projections[slot]))[1]
-        sizes = {sum(p.numel() for p in module.parameters()) for module in modules if module is not None}
-        if sizes == {head_size(config)}:
-            found[slot] = name, ProjectionNorm(width="head")
-        elif sizes == {full}:
-            found[slot] = name, ProjectionNorm(width="full")
-    return found
-
-
-def _directly_after(attention: type[nn.Module], projection: str, norm: str) -> bool:
-    """Whether the code of an attention normalizes a projection's output before it does anything else with it than reshape it."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(attention.forward))))
-    held: dict[str, str] = {}
-    for node in ast.walk(tree):
-        for part in ast.walk(node.value) if isinstance(node, ast.Assign) else ():
-            if isinstance(part, ast.Call) and ast.unparse(part.func) == f"self.{norm}" and len(part.args) == 1:
-                return _source(part.args[0], held) == f"self.{projection}"
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            held[node.targets[0].id] = _source(node.value, held)
-    return False
-
-
-def _source(node: ast.expr, held: Mapping[str, str]) -> str:
-    """The code that a value was reshaped from."""
-    while isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-        if node.func.attr not in ("view", "reshape", "transpose", "unflatten", "contiguous"):
-            return ast.unparse(node.func)
-        node = node.func.value
-    return held.get(node.id, node.id) if isinstance(node, ast.Name) else ast.unparse(node)
 
 
 def _down(feeds: list[nn.Module]) -> str:

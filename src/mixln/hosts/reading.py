@@ -13,18 +13,8 @@ from typing import Any, Literal
 
 from torch import nn
 
-from mixln.hosts.algebra import (
-    Definition,
-    Dropped,
-    Entry,
-    Normed,
-    Reader,
-    Scaled,
-    Sum,
-    Term,
-    is_stream,
-    summands,
-)
+from mixln.hosts.algebra import Definition, Reader
+from mixln.hosts.terms import Dropped, Entry, Normed, Scaled, Sum, Term, is_stream, summands
 from mixln.placement import Layer, Norm, Sublayer
 
 SIDES = ("attention", "feed_forward")

@@ -241,7 +241,9 @@ class PlacedLayer(GradientCheckpointingLayer):
         # Held by the first layer and not by the model, whose forward is the host's own code.
         self.stream_in = norm(placement.embedding_norm) if index == 0 else None
         self.attention_residual = self.sublayer(record.attention, norm, size, dropout[0], stochastic_depth, plain[0])
-        self.feed_forward_residual = self.sublayer(record.feed_forward, norm, size, dropout[1], stochastic_depth, plain[1])
+        self.feed_forward_residual = self.sublayer(
+            record.feed_forward, norm, size, dropout[1], stochastic_depth, plain[1]
+        )
         self.final_norm = norm(end)
         self.own = frozenset(self._modules)
         """Names of the modules that are not the host's."""
