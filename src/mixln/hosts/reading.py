@@ -21,7 +21,7 @@ SIDES = ("attention", "feed_forward")
 
 
 @dataclass(frozen=True)
-class Branch:
+class BranchCode:
     """The family's own code of one branch, as a function of the layer, the branch's input, and the layer's other arguments.
 
     :param stock: class of the layer that the code is from; its module resolves the names in the code.
@@ -49,7 +49,7 @@ class Read:
 
     record: Sublayer
     norms: dict[str, str]
-    branch: Branch
+    branch: BranchCode
     modules: tuple[str, ...]
     dropout: float
     arguments: tuple[str, ...]
@@ -203,7 +203,7 @@ class _Match:
                 Sublayer(skip_scale=skip_scale, branch_scale=branch_scale), **{slot: Norm() for slot in norms}
             ),
             norms=norms,
-            branch=Branch(self.reader.cls, source),
+            branch=BranchCode(self.reader.cls, source),
             modules=modules,
             dropout=dropout,
             arguments=arguments,
