@@ -19,7 +19,7 @@ from torch import nn
 
 from mixln.errors import PlacementError
 from mixln.hosts.static import Dynamic, evaluate
-from mixln.hosts.terms import Dropped, Entry, Free, Normed, Opaque, Scaled, Sum, Term, is_stream
+from mixln.hosts.terms import Dropped, Free, LayerInput, Normed, Opaque, Scaled, Sum, Term, is_stream
 
 
 class Unreadable(PlacementError):
@@ -68,7 +68,7 @@ class Reader:
             raise self.unreadable(self.definition, "has no input")
         self.entry = names[1]
         self.parameters = names[1:]
-        self.terms |= {name: Free() for name in names[2:]} | {self.entry: Entry()}
+        self.terms |= {name: Free() for name in names[2:]} | {self.entry: LayerInput()}
         self.counter = 0
         plain = {name: value for name, value in self.globals.items() if isinstance(value, type | bool)}
         self.absent = tuple(name for name in names if name in ABSENT)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from torch import nn
 
 from mixln.hosts.algebra import Definition, Reader
-from mixln.hosts.terms import Dropped, Entry, Normed, Scaled, Sum, Term, is_stream, summands
+from mixln.hosts.terms import Dropped, LayerInput, Normed, Scaled, Sum, Term, is_stream, summands
 from mixln.placement import Layer, Norm, Sublayer
 
 SIDES = ("attention", "feed_forward")
@@ -121,12 +121,14 @@ class _Match:
         """Reads a sum of the layer's input, attention and feed-forward; `None` for a layer of another form."""
         parts = list(summands(term))
         branches = [part for part in parts if not is_stream(part)]
-        if len(parts) != 3 or len(branches) != 2 or Entry() not in parts:
+        if len(parts) != 3 or len(branches) != 2 or LayerInput() not in parts:
             return None
         entries = {self.reader.terms[name] for part in branches for name in self._inputs(part)}
-        if not all(entry == Entry() or (isinstance(entry, Normed) and entry.of == Entry()) for entry in entries):
+        if not all(
+            entry == LayerInput() or (isinstance(entry, Normed) and entry.of == LayerInput()) for entry in entries
+        ):
             return None
-        reads = [self._sublayer(Entry(), branch, {})[0] for branch in branches]
+        reads = [self._sublayer(LayerInput(), branch, {})[0] for branch in branches]
         attention, feed_forward = sorted(reads, key=lambda read: -len(read.arguments))
         if len(attention.arguments) == len(feed_forward.arguments):
             raise self._refuse(term, "adds two branches of which neither is a feed-forward")
@@ -155,7 +157,7 @@ class _Match:
 
     def _sublayers(self, term: Term) -> Iterator[Read]:
         """The sublayers that end in a term, last first."""
-        while not isinstance(term, Entry):
+        while not isinstance(term, LayerInput):
             norms: dict[str, str] = {}
             if isinstance(term, Normed) and isinstance(term.of, Sum):
                 norms["stream_out"], term = term.norm, term.of
@@ -194,7 +196,7 @@ class _Match:
                 norms["branch_in"], entry = entry.norm, entry.of
             if entry != skip:
                 raise self._refuse(branch, "has a branch that does not read the stream to which it is added")
-        if isinstance(skip, Normed) and isinstance(skip.of, Entry):
+        if isinstance(skip, Normed) and isinstance(skip.of, LayerInput):
             norms["stream_in"], skip = skip.norm, skip.of
         source, arguments = self._source(root, code, streams | shapes)
         modules = self._modules(code)

@@ -12,7 +12,7 @@ class Term:
 
 
 @dataclass(frozen=True)
-class Entry(Term):
+class LayerInput(Term):
     """The layer's input."""
 
 
@@ -61,7 +61,7 @@ class Opaque(Term):
 def is_stream(term: Term) -> bool:
     """Whether a value is the residual stream at some point, possibly normalized."""
     match term:
-        case Entry():
+        case LayerInput():
             return True
         case Normed() | Dropped() | Scaled():
             return is_stream(term.of)
