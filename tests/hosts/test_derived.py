@@ -15,7 +15,7 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 import mixln
 from mixln.errors import PlacementError, PlacementWarning
 from mixln.hosts import HOSTS
-from mixln.hosts.algebra import Unreadable
+from mixln.hosts.syntax import Unreadable
 from mixln.hosts.derive import derive
 from mixln.hosts.families import host_of
 from mixln.hosts.reading import read_layer

@@ -81,7 +81,7 @@ def layer(record: Layer, embedding_norm: Norm | None = None, index: int = 0, **s
         record,
         stock=Stock(),
         replaced=["norm"],
-        names=("attn", "ff"),
+        modules=(("attn",), ("ff",)),
         branches=(ATTEND, FEED),
         **settings,
         norm=norm,
@@ -95,7 +95,7 @@ def test_layer_is_attention_then_feed_forward():
     placed = layer(Layer(attention=Sublayer(branch_in=Norm()), feed_forward=Sublayer(stream_out=Norm())))
     y = X + placed.attn(rms(X))
     torch.testing.assert_close(placed(X), rms(y + placed.ff(y)))
-    assert placed.functions == (placed.attn, placed.ff)
+    assert placed.functions == ((placed.attn,), (placed.ff,))
 
 
 def test_norm_on_the_layers_input_is_in_the_stream_itself():

@@ -18,7 +18,7 @@ from transformers.initialization import no_init_weights
 from transformers.pytorch_utils import Conv1D
 
 from mixln.errors import first_line
-from mixln.hosts.algebra import Unreadable, is_norm, parsed
+from mixln.hosts.syntax import Unreadable, is_norm, parsed
 from mixln.hosts.attention import own_norms_of, projections_of
 from mixln.hosts.family import Host
 from mixln.hosts.reading import Reading, read_layer
@@ -172,10 +172,13 @@ def _norm(
 
     Read from the code that makes the norms of a layer; all of them must be alike.
     """
-    calls = [_Constructor(type(layer), path, layer.get_submodule(path)) for path in reading.norms.values()]
+    places: list[tuple[nn.Module, str]] = [(layer, path) for path in reading.norms.values()]
     if final_norm:
-        path, _, name = final_norm.rpartition(".")
-        calls.append(_Constructor(type(model.get_submodule(path)), name, model.get_submodule(final_norm)))
+        places.append((model, final_norm))
+    calls: list[_Constructor] = []
+    for outer, whole in places:
+        path, _, name = whole.rpartition(".")
+        calls.append(_Constructor(type(outer.get_submodule(path)), name, outer.get_submodule(whole)))
     for call in calls:
         made = call.make(config, config.hidden_size)
         if repr(made) != repr(call.example) or _shapes(made) != _shapes(call.example):
@@ -185,7 +188,7 @@ def _norm(
         if repr(made) != repr(calls[0].example) or type(made) is not type(calls[0].example):
             raise Unreadable(f"the norms {calls[0].name} and {call.name} of {config.model_type} differ")
     first = calls[0]
-    return first.make, lambda config: epsilon(first.make(config, 1))
+    return first.make, lambda config: epsilon(first.make(config, config.hidden_size))
 
 
 def _shapes(module: nn.Module) -> dict[str, torch.Size]:
@@ -235,7 +238,10 @@ class _Constructor:
             arguments[0] = size
         elif keywords.get(sized) == config.hidden_size:
             keywords[sized] = size
-        return type(self.example)(*arguments, **keywords)
+        made = type(self.example)(*arguments, **keywords)
+        if any(len(parameter) != size for parameter in made.parameters()):
+            raise Unreadable(f"{self.owner.__name__} makes its norm {self.name} of one size only: {self.text}")
+        return made
 
     def _value(self, node: ast.expr, config: Any) -> Any:
         try:
@@ -305,4 +311,7 @@ def _heads(
         if any(type(child) is base for _, child in model.named_children()):
             auto = "".join(part.capitalize() if part != "LM" else part for part in name.split("_"))
             found[head] = stock, getattr(transformers, f"AutoModelFor{auto}")
+    if getattr(config, "is_decoder", None) is False and "causal-lm" in found:
+        # An encoder, which its class for causal language modelling turns into a decoder only if the config says so.
+        found["causal-lm"] = found.pop("causal-lm")
     return found

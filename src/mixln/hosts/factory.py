@@ -313,14 +313,13 @@ def _see_both_ways(model: nn.Module) -> None:
 
 def _head_class(stock: type[PreTrainedModel], base: type, config_class: type, module: str) -> type[PreTrainedModel]:
     host: Host = base.host  # type: ignore[attr-defined]
-    arguments = {"add_pooling_layer": False} if host.pooler else {}
-
     def __init__(self: Any, config: Any) -> None:
         # No weights are drawn until post_init: the stock base model is built only to be replaced.
         with no_init_weights():
             stock.__init__(self, config)
-            inner = next(name for name, child in self.named_children() if isinstance(child, host.base))
-            setattr(self, inner, base(config, **arguments))
+            name, inner = next((n, child) for n, child in self.named_children() if isinstance(child, host.base))
+            pooled = host.pooler and getattr(inner, host.pooler, None) is not None
+            setattr(self, name, base(config, **({"add_pooling_layer": False} if host.pooler and not pooled else {})))
         self.post_init()
 
     namespace = {

@@ -110,7 +110,7 @@ class Host:
             record,
             stock=layer,
             replaced=reading.norms.values(),
-            names=(attention.module, feed_forward.module),
+            modules=(attention.largest_first, feed_forward.largest_first),
             branches=(attention.branch, feed_forward.branch),
             plain=(attention.plain, feed_forward.plain),
             returns=reading.returns,
@@ -202,9 +202,8 @@ class Host:
         projection = dict(feed_forward.named_children()).get(self.down) if self.down else None
         if projection is None:
             raise PlacementError(
-                f"a norm inside the feed-forward cannot be placed in {self.model_type}: its {type(feed_forward).__name__} holds "
-                "the output projections of all experts in one tensor, so there is no module to place a norm before; "
-                "choose a placement without such a norm, for example norm(c)+pre"
+                f"a norm inside the feed-forward cannot be placed in {self.model_type}: its {type(feed_forward).__name__} has no "
+                "output projection of its own to place a norm before; choose a placement without such a norm, for example norm(c)+pre"
             )
         norm = self.make_norm(record, widths(projection)[0], config)
         assert norm is not None

@@ -13,7 +13,9 @@ from typing import Any, Literal
 
 from torch import nn
 
-from mixln.hosts.algebra import Definition, Reader
+from mixln.hosts.algebra import Reader
+from mixln.hosts.code import Definition
+from mixln.hosts.syntax import Unreadable
 from mixln.hosts.terms import Dropped, LayerInput, Normed, Scaled, Sum, Term, is_stream, summands
 from mixln.placement import Layer, Norm, Sublayer
 
@@ -41,24 +43,26 @@ class Read:
     """One residual sublayer as it was read.
 
     :param norms: slot of :class:`~mixln.placement.Sublayer` → path of the norm in the layer.
-    :param modules: submodules of the layer that the branch calls; the first is the one with the most parameters.
+    :param module: the attention or the feed-forward: the submodule of the layer with the most parameters that the branch uses.
+    :param modules: paths of all submodules that it uses, in the order of the code.
     :param dropout: probability of the dropout on the branch.
     :param arguments: arguments of the layer, other than its input, that the branch uses.
-    :param plain: whether the output of the first module is the branch, with nothing between.
+    :param plain: whether the output of `module` is the branch, with nothing between.
     """
 
     record: Sublayer
     norms: dict[str, str]
     branch: BranchCode
+    module: str
     modules: tuple[str, ...]
     dropout: float
     arguments: tuple[str, ...]
     plain: bool
 
     @property
-    def module(self) -> str:
-        """The attention or the feed-forward: the largest of the modules."""
-        return self.modules[0]
+    def largest_first(self) -> tuple[str, ...]:
+        """The submodules, `module` first."""
+        return self.module, *(name for name in self.modules if name != self.module)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +96,13 @@ def read_layer(layer: nn.Module) -> Reading:
 
     :raises Unreadable: with the line of the family's code that records cannot express.
     """
-    return _Match(Reader(layer)).reading()
+    try:
+        return _Match(Reader(layer)).reading()
+    except Unreadable as outer:
+        try:
+            return _Match(Reader(layer, opening=True)).reading()
+        except Unreadable:
+            raise outer from None
 
 
 class _Match:
@@ -199,17 +209,19 @@ class _Match:
         if isinstance(skip, Normed) and isinstance(skip.of, LayerInput):
             norms["stream_in"], skip = skip.norm, skip.of
         source, arguments = self._source(root, code, streams | shapes)
-        modules = self._modules(code)
+        modules, called = self._modules(code)
+        largest = max(called or modules, key=self._size)
         read = Read(
             record=replace(
                 Sublayer(skip_scale=skip_scale, branch_scale=branch_scale), **{slot: Norm() for slot in norms}
             ),
             norms=norms,
             branch=BranchCode(self.reader.cls, source),
+            module=largest,
             modules=modules,
             dropout=dropout,
             arguments=arguments,
-            plain=self._is_plain(root, modules[0]),
+            plain=self._is_plain(root, largest),
         )
         return read, skip
 
@@ -219,8 +231,9 @@ class _Match:
         bound = [
             f"if {name} is not None: raise ValueError('{name} needs cross-attention, which a placed layer does not have')"
             for name in self.reader.absent
+            if name != "output_attentions"
         ]
-        if self.reader.returns and "output_attentions" in self.reader.parameters:
+        if "output_attentions" in self.reader.absent:
             bound.append("if output_attentions: raise ValueError('a placed layer does not return attention weights')")
         bound += [f"{name} = {entry}" for name in sorted(inputs) if name != entry]
         statements = [ast.unparse(statement) for made in code for statement in made.statements]
@@ -241,20 +254,24 @@ class _Match:
         first = target.elts[0] if isinstance(target, ast.Tuple) else target
         return ast.unparse(statement.value.func) == f"self.{module}" and ast.unparse(first) == root
 
-    def _modules(self, code: list[Definition]) -> tuple[str, ...]:
-        """Children of the layer that some code uses, the largest first."""
-        children = dict(self.reader.layer.named_children())
-        used = {
-            node.attr
-            for made in code
-            for statement in made.statements
-            for node in ast.walk(statement)
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
-        }
-        size = {name: sum(p.numel() for p in child.parameters()) for name, child in children.items() if name in used}
-        if not size:
+    def _modules(self, code: list[Definition]) -> tuple[tuple[str, ...], set[str]]:
+        """Paths of the submodules that some code uses, in the order of the code, and which of them it calls."""
+        used: dict[str, None] = {}
+        called: set[str] = set()
+        for made in code:
+            for node in (node for statement in made.statements for node in ast.walk(statement)):
+                if isinstance(node, ast.Attribute) and (path := _module(self.reader.layer, node)):
+                    used[path] = None
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                    called.add(ast.unparse(node.func).removeprefix("self."))
+        # `self.attention.output` is read on the way to `self.attention.output.dense`.
+        inner = tuple(name for name in used if not any(other.startswith(f"{name}.") for other in used))
+        if not any(self._size(name) for name in inner):
             raise self._refuse(None, "has a branch without a module")
-        return tuple(sorted(size, key=lambda name: -size[name]))
+        return inner, called.intersection(inner)
+
+    def _size(self, path: str) -> int:
+        return sum(parameter.numel() for parameter in self.reader.layer.get_submodule(path).parameters())
 
     def _refuse(self, term: Term | None, why: str) -> Exception:
         made = (
@@ -263,6 +280,21 @@ class _Match:
         if made is None:
             return self.reader.unreadable(self.reader.definition.body[-1], why)
         return self.reader.unreadable(_original(self.reader.definition, made.line), why)
+
+
+def _module(layer: nn.Module, node: ast.Attribute) -> str:
+    """The path of the submodule in `self.attention.output.dense`, or of the longest part of it that is one; empty for none."""
+    names = ast.unparse(node).split(".")
+    if names[0] != "self":
+        return ""
+    found: list[str] = []
+    module: Any = layer
+    for name in names[1:]:
+        module = getattr(module, name, None)
+        if not isinstance(module, nn.Module):
+            break
+        found.append(name)
+    return ".".join(found)
 
 
 def _original(definition: ast.FunctionDef, line: int) -> ast.AST:

@@ -52,6 +52,17 @@ class Sum(Term):
 
 
 @dataclass(frozen=True)
+class Tupled(Term):
+    """A tuple of variables, and perhaps another tuple after them whose entries are not known.
+
+    :param rest: variable of that tuple.
+    """
+
+    items: tuple[str, ...]
+    rest: str | None = None
+
+
+@dataclass(frozen=True)
 class Opaque(Term):
     """A value that other code computes; `name` is its variable."""
 

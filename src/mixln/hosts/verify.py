@@ -21,7 +21,7 @@ from transformers import AutoConfig, PreTrainedModel
 
 from mixln.errors import MixlnError, first_line
 from mixln.files import write_atomic
-from mixln.hosts.algebra import Unreadable
+from mixln.hosts.syntax import Unreadable
 from mixln.hosts.family import Host, copy_weights
 from mixln.hosts.probe import probe
 from mixln.hosts.shrunken import shrunken

@@ -197,8 +197,8 @@ class PlacedLayer(GradientCheckpointingLayer):
     are siblings of the projections (:mod:`mixln.nn.projections`).
 
     :param stock: the host's layer. Its modules and attributes move here under their names, except those in `replaced`.
-    :param replaced: names of its norms that the record's slots replace.
-    :param names: names of its attention and of its feed-forward.
+    :param replaced: paths of its norms that the record's slots replace.
+    :param modules: paths of the modules of its attention and of its feed-forward: the largest of each is first.
     :param branches: the host's code of both branches; each has a `function` of this layer, the branch's input, and the other
         arguments of the host's layer.
     :param plain: whether the output of the attention, and that of the feed-forward, is the whole branch.
@@ -221,7 +221,7 @@ class PlacedLayer(GradientCheckpointingLayer):
         *,
         stock: nn.Module,
         replaced: Collection[str],
-        names: tuple[str, str],
+        modules: tuple[tuple[str, ...], tuple[str, ...]],
         branches: tuple[Code, Code],
         plain: tuple[bool, bool] = (True, True),
         returns: int | None = None,
@@ -235,7 +235,7 @@ class PlacedLayer(GradientCheckpointingLayer):
     ) -> None:
         super().__init__()
         self.record = record
-        self.names = names
+        self.branch_modules = modules
         self.code = branches
         self.returns = returns
         # Held by the first layer and not by the model, whose forward is the host's own code.
@@ -251,9 +251,11 @@ class PlacedLayer(GradientCheckpointingLayer):
 
     def _adopt(self, stock: nn.Module, replaced: Collection[str]) -> None:
         """Moves what the host's code may use from its layer: modules, parameters, buffers and plain attributes."""
+        for path in replaced:
+            owner, _, name = path.rpartition(".")
+            delattr(stock.get_submodule(owner), name)
         for name, module in stock.named_children():
-            if name not in replaced:
-                self.add_module(name, module)
+            self.add_module(name, module)
         for name, parameter in stock.named_parameters(recurse=False):
             self.register_parameter(name, parameter)
         for name, buffer in stock.named_buffers(recurse=False):
@@ -263,10 +265,17 @@ class PlacedLayer(GradientCheckpointingLayer):
                 setattr(self, name, value)
 
     @property
-    def functions(self) -> tuple[nn.Module, nn.Module]:
-        """The host's attention and feed-forward modules."""
+    def names(self) -> tuple[str, str]:
+        """Paths of the host's attention and feed-forward, the largest module of each branch."""
+        (attention, *_), (feed_forward, *_) = self.branch_modules
+        return attention, feed_forward
+
+    @property
+    def functions(self) -> tuple[tuple[nn.Module, ...], tuple[nn.Module, ...]]:
+        """The host's modules of the attention and of the feed-forward."""
         # Looked up at every call, because adapters and quantizers replace modules.
-        return self._modules[self.names[0]], self._modules[self.names[1]]  # type: ignore[return-value]
+        attention, feed_forward = (tuple(map(self.get_submodule, names)) for names in self.branch_modules)
+        return attention, feed_forward
 
     @property
     def calls(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
