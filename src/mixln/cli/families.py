@@ -41,7 +41,7 @@ def _check(name: str, terminal: Terminal) -> None:
     result = verify(host)
     if result.failure:
         raise PlacementError(f"{name} cannot be placed: {result.failure}")
-    terminal.line(f"{name}: {host.stock.formula}")
+    terminal.line(f"{name}: {host.formula}")
     terminal.line(f"heads: {', '.join(host.heads)}")
     terminal.line(f"norms on projections: {', '.join(host.projections) or 'none'}{', down' if host.down else ''}")
     equal = f"equal within {result.difference:.1g}" if result.difference else "equal to the bit"
@@ -59,7 +59,7 @@ def _list(terminal: Terminal) -> None:
     counts: Counter[str] = Counter()
     for found in survey():
         diagnosed = found.host is not None or found.model_type in FAMILIES
-        state = found.host.stock.formula if found.host else f"not placed: {found.reason}"
+        state = found.host.formula if found.host else f"not placed: {found.reason}"
         by = "by branch" if diagnosed else "by layer"
         terminal.line(f"{found.model_type} ({', '.join(found.kinds)}; diagnosed {by}): {state}")
         if found.host:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -51,22 +52,23 @@ def derive(model_type: str) -> Host:
     layers = _layer_list(model, config)
     stack = list(model.get_submodule(layers).children())
     readings = [read_layer(layer) for layer in stack]
-    records = list(dict.fromkeys(reading.record for reading in readings))
-    if len(records) > 1 or any(reading.norms != readings[0].norms for reading in readings):
-        kinds = " and ".join(record.formula for record in records)
-        raise Unreadable(f"{model_type} has layers with different norms: {kinds}")
+    records = Counter(reading.record for reading in readings)
+    ((record, _),) = records.most_common(1)
+    stock_names = _stock_names(model_type, readings)
     final_norm = _final_norm(model, layers)
-    if not final_norm and records[0].feed_forward.stream_out is None:
-        raise Unreadable(f"{base.__name__} has no norm after its layers, which are {records[0].formula}")
-    norm, eps = _norm(model, stack[0], readings[0], final_norm, config)
+    if not final_norm and record.feed_forward.stream_out is None:
+        raise Unreadable(f"{base.__name__} has no norm after its layers, which are {record.formula}")
+    norm, eps = _norm(model, stack, readings, final_norm, config)
     attention, feed_forward = (
         [(read.module, layer.get_submodule(read.module)) for layer, read in zip(stack, reads, strict=True)]
         for reads in zip(*(reading.sublayers for reading in readings), strict=True)
     )
     attentions = [module for _, module in attention]
     projections = projections_of(attentions, config)
-    own = own_norms_of(attentions, projections, stack[0].get_submodule(next(iter(readings[0].norms.values()))), config)
-    stock = replace(records[0], projections=replace(Projections(), **{slot: norm for slot, (_, norm) in own.items()}))
+    example = next(layer.get_submodule(path) for layer, read in zip(stack, readings, strict=True) for path in read.norms.values())
+    own = own_norms_of(attentions, projections, example, config)
+    on_projections = Projections(**{slot: norm for slot, (_, norm) in own.items()})
+    kinds = tuple(replace(kind, projections=on_projections) for kind in records)
     return Host(
         config=cls,
         base=base,
@@ -82,9 +84,23 @@ def derive(model_type: str) -> Host:
         roles=roles(model, attention, feed_forward, projections),
         norm=norm,
         eps=eps,
-        stock=stock,
-        stock_names=readings[0].norms,
+        stock=replace(record, projections=on_projections),
+        kinds=kinds if len(kinds) > 1 else (),
+        stock_names=stock_names,
     )
+
+
+def _stock_names(model_type: str, readings: Sequence[Reading]) -> dict[str, str]:
+    """Slot of a norm → its path in a stock layer.
+
+    :raises Unreadable: if layers have different norms in one slot.
+    """
+    names: dict[str, str] = {}
+    for reading in readings:
+        for slot, path in reading.norms.items():
+            if names.setdefault(slot, path) != path:
+                raise Unreadable(f"{model_type} has layers with different norms in one place: {names[slot]} and {path}")
+    return names
 
 
 def _base(cls: type[PreTrainedConfig]) -> type[PreTrainedModel]:
@@ -166,13 +182,15 @@ def _calls(node: ast.Call, name: str) -> bool:
 
 
 def _norm(
-    model: PreTrainedModel, layer: nn.Module, reading: Reading, final_norm: str, config: Any
+    model: PreTrainedModel, layers: Sequence[nn.Module], readings: Sequence[Reading], final_norm: str, config: Any
 ) -> tuple[Callable[[Any, int], nn.Module], Callable[[Any], float]]:
     """The family's norm as a function of config and size, and its ε as a function of the config.
 
     Read from the code that makes the norms of a layer; all of them must be alike.
     """
-    places: list[tuple[nn.Module, str]] = [(layer, path) for path in reading.norms.values()]
+    # One layer of each kind.
+    kinds = {reading.record: (layer, reading) for layer, reading in zip(layers, readings, strict=True)}.values()
+    places: list[tuple[nn.Module, str]] = [(layer, path) for layer, reading in kinds for path in reading.norms.values()]
     if final_norm:
         places.append((model, final_norm))
     calls: list[_Constructor] = []

@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers.initialization import no_init_weights
 from transformers.pytorch_utils import Conv1D
 
 from mixln.errors import PlacementError, SettingsError
@@ -51,6 +53,8 @@ class Host:
     :param eps: config → ε of that norm.
     :param stock: record of a stock layer. Its norms on projections belong to the family: a placement keeps them where it does
         not set its own.
+    :param kinds: all records of stock layers, where layers of a family differ, as in ModernBERT, whose first layer has no norm before
+        its attention; :attr:`stock` is the most frequent one. Empty if all are alike.
     :param stock_names: slot of a norm → its attribute in a stock layer.
     :param body: families with the same body differ only in their norms, so a checkpoint can be converted between them.
     :param stock_init: name of the initialisation that corresponds to the stock model's.
@@ -73,6 +77,7 @@ class Host:
     norm: Callable[[Any, int], nn.Module]
     eps: Callable[[Any], float] = lambda config: config.rms_norm_eps
     stock: Layer = PRE
+    kinds: tuple[Layer, ...] = ()
     stock_names: Mapping[str, str]
     body: str = ""
     stock_init: str = "normal"
@@ -83,9 +88,23 @@ class Host:
         return self.config.model_type
 
     @property
+    def formula(self) -> str:
+        """The stock layers as equations."""
+        return " and ".join(kind.formula for kind in self.kinds or (self.stock,))
+
+    @property
     def folds(self) -> bool:
         """Whether several streams can be joined: the model without a head itself calls its final norm."""
         return bool(self.final_norm) and "." not in self.layers
+
+    def stock_layers(self, config: Any) -> Layer | tuple[Layer, ...]:
+        """The record of the stock layers of a config, or one per layer where they differ."""
+        if not self.kinds:
+            return self.stock
+        with torch.device("meta"), no_init_weights():
+            layers = self.base(config).get_submodule(self.layers)
+        own = self.stock.projections
+        return tuple(replace(read_layer(layer).record, projections=own) for layer in layers.children())
 
     def place(self, layer: nn.Module, config: Any, placement: Placement, index: int) -> PlacedLayer:
         """Turns a stock layer into a placed layer, built from the placement's record at `index`, counted from 0.
@@ -94,12 +113,11 @@ class Host:
         """
         record = placement.layers[index]
         reading = read_layer(layer)
-        if replace(self.stock, projections=Projections()) != reading.record or not (
-            reading.norms.items() <= self.stock_names.items()
-        ):
+        known = {replace(kind, projections=Projections()) for kind in self.kinds or (self.stock,)}
+        if reading.record not in known or not reading.norms.items() <= self.stock_names.items():
             raise PlacementError(
                 f"this {self.model_type} cannot be placed: layer {index + 1} is {reading.record.formula} in its config, "
-                f"but layers of {self.model_type} are placed from {self.stock.formula}"
+                f"but layers of {self.model_type} are placed from {self.formula}"
             )
         attention, feed_forward = reading.sublayers
         self._norm_projections(layer.get_submodule(attention.module), record, config)

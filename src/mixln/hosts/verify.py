@@ -102,7 +102,7 @@ def verify(host: Host) -> Verification:
                 for k, v in config.to_dict().items()
                 if k not in ("model_type", "architectures", "transformers_version")
             }
-            records = placement("stock", config.num_hidden_layers, stock=host.stock, stock_init=host.stock_init)
+            records = placement("stock", config.num_hidden_layers, stock=host.stock_layers(config), stock_init=host.stock_init)
             placed_config = AutoConfig.for_model(f"placed_{host.model_type}", **entries, placement=records.to_json())
             placed = auto.from_config(placed_config).float().eval()
             copy_weights(stock, placed, host.canonical)
