@@ -42,7 +42,7 @@ def _check(name: str, terminal: Terminal) -> None:
     if result.failure:
         raise PlacementError(f"{name} cannot be placed: {result.failure}")
     terminal.line(f"{name}: {host.formula}")
-    terminal.line(f"heads: {', '.join(host.heads)}")
+    terminal.line(f"heads: {', '.join(host.heads) or 'none'}")
     terminal.line(f"norms on projections: {', '.join(host.projections) or 'none'}{', down' if host.down else ''}")
     equal = f"equal within {result.difference:.1g}" if result.difference else "equal to the bit"
     terminal.line(f"logits and gradients of placed and stock model: {equal}")
@@ -63,6 +63,6 @@ def _list(terminal: Terminal) -> None:
         by = "by branch" if diagnosed else "by layer"
         terminal.line(f"{found.model_type} ({', '.join(found.kinds)}; diagnosed {by}): {state}")
         if found.host:
-            counts.update(found.kinds)
+            counts[found.kind] += 1
     total = ", ".join(f"{count} {kind}" for kind, count in counts.items())
     terminal.line(f"\nplaced and verified on transformers {transformers.__version__}: {total}")

@@ -117,7 +117,8 @@ def from_config(
     :param config: a stock config of a known family: `sorted(mixln.hosts.HOSTS)` lists them.
     :param placement: for example `pre`, `mix(0.25)`, `hybrid*`, `post*3,pre*9`, or a :class:`~mixln.placement.Placement`.
     :param init: for example `normal`, `megatron` or `scaled-embed+normal`; by default the one that the placement recommends.
-    :param head: `causal-lm`, `sequence-classification` or `image-classification`; by default the family's first.
+    :param head: `causal-lm`, `sequence-classification` or `image-classification`; by default the family's first, or none
+        if the family has none.
     :param stochastic_depth: see :func:`placed_config`.
     :param kwargs: passed to the `from_config` of the `Auto*` class, for example `attn_implementation` or `dtype`.
     :raises SettingsError: see :func:`placed_config`; also if the family has no such head.
@@ -201,7 +202,9 @@ def refuse_pieces(name: str | Path, files: Iterable[str]) -> None:
 
 
 def _auto_class(host: Host, head: str | None) -> Any:
-    """The `Auto*` class of a head; by default the family's first."""
+    """The `Auto*` class of a head; by default the family's first, or that of the model without a head if the family has none."""
+    if head is None and not host.heads:
+        return host.auto_base
     if head is not None and head not in host.heads:
         raise SettingsError(unknown(f"head of {host.model_type}", head, host.heads))
     return host.heads[head or next(iter(host.heads))][1]

@@ -39,7 +39,7 @@ class Reader(Expressions):
         for other in returned.items[1:] if isinstance(returned, Tupled) else ():
             unnamed = other.startswith("value__")
             text = ast.unparse(self.definitions[other].statements[-1]) if unnamed else other
-            if is_stream(self.terms[other]) or not re.search("attn|attention|probs", text):
+            if is_stream(self.terms[other]) or not re.search("attn|attention|probs|= None$", text):
                 raise self.unreadable(self.definition.body[-1], "returns more than the stream and attention weights")
 
     def run(self, body: Sequence[ast.stmt], scope: Scope) -> str | None:
@@ -97,7 +97,7 @@ class Reader(Expressions):
             self._set(scope, {item.id: name})
 
     def _unpack(self, target: ast.Tuple, value: ast.expr, scope: Scope, node: ast.stmt) -> None:
-        """`a, _ = f(x)`: every variable is opaque."""
+        """`a, _ = f(x)` with an opaque `f`: every variable is opaque."""
         lifted, reads, shapes = self.lift(value, scope)
         fresh = {item.id: self.fresh(item.id) for item in ast.walk(target) if isinstance(item, ast.Name)}
         renamed = Rename(fresh).visit(ast.parse(ast.unparse(target), mode="eval").body)

@@ -206,7 +206,7 @@ class Expressions(Code, ABC):
         return self._structural(Dropped(p, self.terms[name]), drop, {name}, hint, node)
 
     def _followed(self, node: ast.Call, function: Any, path: str, scope: Scope) -> str | None:
-        """The variable that a function, a method or a submodule of the layer returns, if that is the residual stream.
+        """The variable that a function, a method or a submodule of the layer returns, if its code normalizes or returns the stream.
 
         For example `dropout_add(x, residual, p, training)`, or `self.output(x, residual)` in BERT. `None` for anything else, which
         is code of a branch.
@@ -218,10 +218,12 @@ class Expressions(Code, ABC):
         try:
             with self._attempt():
                 self.depth += 1
+                before = set(self.terms)
                 output = self._inside(node, function, path, scope)
                 returned = self.terms[output]
                 first = self.terms[returned.items[0]] if isinstance(returned, Tupled) and returned.items else returned
-                if not is_stream(first):
+                made = [self.terms[name] for name in self.terms.keys() - before]
+                if not is_stream(first) and not any(isinstance(term, Normed) and is_stream(term) for term in made):
                     raise Unreadable("it is code of a branch")
                 return output
         except Unreadable:
@@ -277,7 +279,10 @@ class Expressions(Code, ABC):
     def lift(self, node: ast.expr, scope: Scope) -> tuple[ast.expr, set[str], set[str]]:
         """An expression in the variables of the generated code: (expression, variables read, variables of which the shape is read)."""
         lifter = _Lift(self, scope)
-        return lifter.visit(copy.deepcopy(node)), lifter.reads, lifter.shapes
+        # A call that comes here was already found to be opaque.
+        visit = lifter.generic_visit if isinstance(node, ast.Call) else lifter.visit
+        lifted: ast.expr = visit(copy.deepcopy(node))
+        return lifted, lifter.reads, lifter.shapes
 
 
 class _Lift(ast.NodeTransformer):

@@ -15,7 +15,7 @@ from torch import nn
 
 from mixln.hosts.algebra import Reader
 from mixln.hosts.code import Definition
-from mixln.hosts.syntax import Unreadable
+from mixln.hosts.syntax import Unreadable, is_norm
 from mixln.hosts.terms import Dropped, LayerInput, Normed, Scaled, Sum, Term, is_stream, summands
 from mixln.placement import Layer, Norm, Sublayer
 
@@ -162,7 +162,7 @@ class _Match:
             raise self._refuse(None, f"uses {doubled[0]} in two places")
         for read in reads:
             for name in read.modules:
-                if "norm" in type(self.reader.layer.get_submodule(name)).__name__.lower():
+                if is_norm(self.reader.layer.get_submodule(name)):
                     raise self._refuse(None, f"has the norm {name} where no record has one")
 
     def _sublayers(self, term: Term) -> Iterator[Read]:

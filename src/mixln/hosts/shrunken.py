@@ -68,6 +68,8 @@ FIXED: dict[str, Any] = {
     "attention_types": [[["global", "local"], LAYERS // 2]],
 }
 """Entry → its value, if the family has it."""
+SIZES = ("image_size", "patch_size")
+"""Entries that are one number, or one per side."""
 DERIVED = ("model_type", "architectures", "transformers_version", "dtype", "out_features", "out_indices", "stage_names")
 """Entries that the config class sets by itself."""
 MISSING = {
@@ -111,6 +113,8 @@ def _value(name: str, value: Any, depth: int | None) -> Any:
     if isinstance(value, Mapping):
         per_layer = value and all(str(key).isdigit() and isinstance(entry, Mapping) for key, entry in value.items())
         return _by_layer(value) if per_layer else _small(value)
+    if name in SIZES and isinstance(value, list | tuple):
+        return [_value(name, item, None) for item in value]
     if isinstance(value, list) and len(value) == depth:
         return [_value(name, item, None) for item in _kinds(value)]
     if isinstance(value, bool) or not isinstance(value, int | float) or not value:

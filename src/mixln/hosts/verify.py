@@ -87,9 +87,7 @@ def _fingerprint() -> str:
 
 def verify(host: Host) -> Verification:
     """Compares the placed with the stock model now."""
-    if not host.heads:
-        return Verification(failure="transformers has no head for it that a placed model can have")
-    stock_class, auto = next(iter(host.heads.values()))
+    stock_class, auto = next(iter(host.heads.values()), (host.base, host.auto_base))
     devices = torch.random.fork_rng()
     try:
         with devices:
@@ -125,7 +123,7 @@ def _compared(host: Host, stock: PreTrainedModel, placed: PreTrainedModel) -> Ve
     wanted, grads = _run(stock)
     found, placed_grads = _run(placed)
     if not wanted.isfinite().all() or not wanted.std() > 0:
-        return Verification(failure="the small stock model gives no finite logits")
+        return Verification(failure="the outputs of the small stock model are not finite, or all equal")
     difference = relative(wanted, found)
     if not difference <= TOLERANCE:
         return Verification(
@@ -148,8 +146,9 @@ def _compared(host: Host, stock: PreTrainedModel, placed: PreTrainedModel) -> Ve
 
 
 def _run(model: PreTrainedModel) -> tuple[Tensor, dict[str, Tensor | None]]:
-    """Logits of a small input, and the gradients of their mean square."""
-    logits = model(**probe(model, length=LENGTH)).logits
+    """Logits of a small input, or the last hidden state of a model without a head, and the gradients of their mean square."""
+    outputs = model(**probe(model, length=LENGTH))
+    logits = outputs.logits if "logits" in outputs else outputs.last_hidden_state
     logits.square().mean().backward()
     return logits.detach(), {name: parameter.grad for name, parameter in model.named_parameters()}
 
