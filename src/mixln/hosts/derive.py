@@ -81,7 +81,7 @@ def derive(model_type: str) -> Host:
         projections=projections,
         down=_down([module for _, module in feed_forward]),
         own_norms={slot: name for slot, (name, _) in own.items()},
-        roles=roles(model, attention, feed_forward, projections),
+        roles=roles(model, list(zip(stack, readings, strict=True)), projections),
         norm=norm,
         eps=eps,
         stock=replace(record, projections=on_projections),

@@ -11,6 +11,8 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from mixln.hosts.reading import Read, Reading
+
 Role = str | tuple[str, ...]
 
 HEADS = {"lm_head": "head", "score": "head", "classifier": "head"}
@@ -25,26 +27,46 @@ EXPERTS = {
 
 def roles(
     model: PreTrainedModel,
-    attentions: Iterable[tuple[str, nn.Module]],
-    feeds: Iterable[tuple[str, nn.Module]],
+    layers: Iterable[tuple[nn.Module, Reading]],
     projections: Mapping[str, str],
 ) -> dict[str, Role]:
     """End of a weight's name → its role.
 
     :param model: model of the family without a head.
-    :param attentions: (name in the layer, module) of each layer's attention; likewise `feeds`.
+    :param layers: its layers, as they were read.
     """
     found: dict[str, Role] = dict(HEADS)
     embedding = model.get_input_embeddings() if model.main_input_name == "input_ids" else None
     found |= {name.rpartition(".")[2]: "embedding" for name, module in model.named_modules() if module is embedding}
-    for name, attention in attentions:
-        children = dict(attention.named_children())
-        found |= {f"{name}.{child}": ATTENTION[slot] for slot, child in projections.items() if child in children}
-    for name, feed in feeds:
-        for path, module in feed.named_modules(prefix=name):
-            if isinstance(getattr(module, "gate_up_proj", None), nn.Parameter):
-                found |= EXPERTS
-            found |= {f"{path}.{child}": role for child, role in _linears(module)}
+    for layer, reading in layers:
+        attention, feed = reading.sublayers
+        children = dict(layer.get_submodule(attention.module).named_children())
+        found |= {
+            f"{attention.module}.{child}": ATTENTION[slot] for slot, child in projections.items() if child in children
+        }
+        if _ends_in_linear(layer, attention):
+            found[attention.modules[-1]] = ATTENTION["context"]
+        found |= _of_feed_forward(layer, feed)
+    return found
+
+
+def _ends_in_linear(layer: nn.Module, read: Read) -> bool:
+    """Whether a branch calls several modules, as in BERT, and last its output projection."""
+    return len(read.modules) > 1 and isinstance(layer.get_submodule(read.modules[-1]), nn.Linear | Conv1D)
+
+
+def _of_feed_forward(layer: nn.Module, read: Read) -> dict[str, Role]:
+    found: dict[str, Role] = {}
+    if _ends_in_linear(layer, read):
+        for name in read.modules:
+            for path, module in layer.get_submodule(name).named_modules(prefix=name):
+                if isinstance(module, nn.Linear | Conv1D):
+                    found[path] = "feed_forward_in"
+        return found | {read.modules[-1]: "feed_forward_out"}
+    for path, module in layer.get_submodule(read.module).named_modules(prefix=read.module):
+        if isinstance(getattr(module, "gate_up_proj", None), nn.Parameter):
+            found |= EXPERTS
+        found |= {f"{path}.{child}": role for child, role in _linears(module)}
     return found
 
 
