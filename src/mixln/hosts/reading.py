@@ -47,7 +47,10 @@ class Read:
     :param modules: paths of all submodules that it uses, in the order of the code.
     :param dropout: probability of the dropout on the branch.
     :param arguments: arguments of the layer, other than its input, that the branch uses.
-    :param plain: whether the output of `module` is the branch, with nothing between.
+    :param source: the submodule whose output, or the first entry of it, is the branch before its dropout and norm. Empty where code
+        between a module and the sum makes the branch.
+    :param output: the submodule whose output, or the first entry of it, is added to the stream: the norm on the branch, or else `source`.
+    :param entry: the submodule that receives the stream to which the branch is added; empty if none receives it alone.
     """
 
     record: Sublayer
@@ -57,7 +60,14 @@ class Read:
     modules: tuple[str, ...]
     dropout: float
     arguments: tuple[str, ...]
-    plain: bool
+    source: str
+    output: str
+    entry: str
+
+    @property
+    def plain(self) -> bool:
+        """Whether the output of `module` is the branch before its norm, with nothing between."""
+        return self.source == self.module
 
     @property
     def largest_first(self) -> tuple[str, ...]:
@@ -211,6 +221,7 @@ class _Match:
         source, arguments = self._source(root, code, streams | shapes)
         modules, called = self._modules(code)
         largest = max(called or modules, key=self._size)
+        origin = self._origin(root)
         read = Read(
             record=replace(
                 Sublayer(skip_scale=skip_scale, branch_scale=branch_scale), **{slot: Norm() for slot in norms}
@@ -221,7 +232,9 @@ class _Match:
             modules=modules,
             dropout=dropout,
             arguments=arguments,
-            plain=self._is_plain(root, largest),
+            source=origin,
+            output=norms.get("branch_out", origin),
+            entry=norms.get("branch_in") or self._receiver(code, streams, branch_scale),
         )
         return read, skip
 
@@ -245,14 +258,29 @@ class _Match:
         signature = ast.unparse(_signature(self.reader.definition)).splitlines()[0]
         return f"{signature}\n{indented}\n", named
 
-    def _is_plain(self, root: str, module: str) -> bool:
-        """Whether a variable is what a module returned, or the first entry of it."""
+    def _origin(self, root: str) -> str:
+        """The submodule that returned a variable, alone or first in a tuple; empty if another expression made it."""
         (statement, *others) = self.reader.definitions[root].statements
         if others or not isinstance(statement, ast.Assign) or not isinstance(statement.value, ast.Call):
-            return False
+            return ""
         (target,) = statement.targets
         first = target.elts[0] if isinstance(target, ast.Tuple) else target
-        return ast.unparse(statement.value.func) == f"self.{module}" and ast.unparse(first) == root
+        return self._called(statement.value) if ast.unparse(first) == root else ""
+
+    def _receiver(self, code: list[Definition], streams: set[str], scale: float) -> str:
+        """The first submodule that some code calls with a stream; empty if there is none, or the stream is scaled before."""
+        for node in (node for made in code for statement in made.statements for node in ast.walk(statement)):
+            if scale == 1.0 and isinstance(node, ast.Call) and (name := self._called(node)):
+                first = [*node.args[:1], *(word.value for word in node.keywords if word.arg == "hidden_states")][:1]
+                if any(isinstance(value, ast.Name) and value.id in streams for value in first):
+                    return name
+        return ""
+
+    def _called(self, node: ast.Call) -> str:
+        """The path of the submodule that is called; empty for a function."""
+        function = node.func
+        path = _module(self.reader.layer, function) if isinstance(function, ast.Attribute) else ""
+        return path if path == ast.unparse(function).removeprefix("self.") else ""
 
     def _modules(self, code: list[Definition]) -> tuple[tuple[str, ...], set[str]]:
         """Paths of the submodules that some code uses, in the order of the code, and which of them it calls."""

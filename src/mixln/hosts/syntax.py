@@ -27,7 +27,8 @@ def parsed(function: Callable[..., Any]) -> tuple[ast.FunctionDef, int]:
     """
     text, first = _source(inspect.unwrap(function))
     tree = ast.parse(text).body[0]
-    assert isinstance(tree, ast.FunctionDef)
+    if not isinstance(tree, ast.FunctionDef):
+        raise Unreadable(f"{function.__qualname__} is not defined with def, and cannot be read")
     return tree, first
 
 
