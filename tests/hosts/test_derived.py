@@ -40,6 +40,14 @@ FORMS = {
     "gpt_neox": "parallel, two norms",
     "falcon": "parallel, one norm, a tuple returned",
     "cohere": "parallel, added in another order",
+    "bloom": "the stream is added inside the modules",
+    "olmo_hybrid": "layers of two kinds with norms in different places",
+    "bert": "Post-LN inside modules of the layer",
+    "mpnet": "Post-LN, layers that return tuples",
+    "roberta-prelayernorm": "Pre-LN with a norm inside the feed-forward's module",
+    "modernbert": "no norm before the first attention",
+    "dinov2": "factors on the branches of an image classifier",
+    "clip_vision_model": "an image encoder without a head",
 }
 
 

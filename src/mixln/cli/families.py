@@ -53,12 +53,11 @@ def _list(terminal: Terminal) -> None:
 
     import transformers
 
-    from mixln.diagnostics.anatomy import FAMILIES
     from mixln.hosts.survey import survey
 
     counts: Counter[str] = Counter()
     for found in survey():
-        diagnosed = found.host is not None or found.model_type in FAMILIES
+        diagnosed = found.host is not None or _branches_are_seen(found.model_type)
         state = found.host.formula if found.host else f"not placed: {found.reason}"
         by = "by branch" if diagnosed else "by layer"
         terminal.line(f"{found.model_type} ({', '.join(found.kinds)}; diagnosed {by}): {state}")
@@ -66,3 +65,15 @@ def _list(terminal: Terminal) -> None:
             counts[found.kind] += 1
     total = ", ".join(f"{count} {kind}" for kind, count in counts.items())
     terminal.line(f"\nplaced and verified on transformers {transformers.__version__}: {total}")
+
+
+def _branches_are_seen(model_type: str) -> bool:
+    """Whether the branches of a family's layers can be read from their code."""
+    from mixln.diagnostics.branches import branches_of
+    from mixln.hosts.derive import example_layers
+    from mixln.hosts.syntax import Unreadable
+
+    try:
+        return all(branches_of(layer) is not None for layer in example_layers(model_type))
+    except Unreadable:
+        return False

@@ -90,6 +90,16 @@ def derive(model_type: str) -> Host:
     )
 
 
+def example_layers(model_type: str) -> list[nn.Module]:
+    """The layers of a small model of a family, without memory.
+
+    :raises Unreadable: if no such model can be built, or its layers cannot be found.
+    """
+    cls = CONFIG_MAPPING[model_type]
+    config, model = _example(cls, _base(cls))
+    return list(model.get_submodule(_layer_list(model, config)).children())
+
+
 def _stock_names(model_type: str, readings: Sequence[Reading]) -> dict[str, str]:
     """Slot of a norm → its path in a stock layer.
 
