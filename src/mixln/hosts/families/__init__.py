@@ -1,12 +1,10 @@
-"""The host families, each with its record `HOST` in a module of this package.
+"""The host families. Importing `mixln.hosts.families.qwen2` derives the family's record and generates its placed classes.
 
-Where no file holds a record, importing the module derives it from transformers' code: `mixln.hosts.families.qwen2`. The record
-becomes usable once :mod:`mixln.hosts.verify` has compared the placed model with the stock model.
+The record becomes usable once :mod:`mixln.hosts.verify` has compared the placed model with the stock model.
 """
 
 from __future__ import annotations
 
-import pkgutil
 import sys
 from collections.abc import Callable
 from difflib import get_close_matches
@@ -22,7 +20,10 @@ from mixln.errors import PlacementError
 from mixln.hosts.derive import derive
 from mixln.hosts.factory import placed_classes
 from mixln.hosts.family import Host
+from mixln.hosts.overrides import overridden
 
+TESTED = ("gemma3_text", "gpt2", "llama", "mistral", "mixtral", "olmo2", "olmoe", "qwen3", "qwen3_moe", "vit")
+"""The families with which every placement is tested."""
 LOADED: dict[str, Host] = {}
 """Model type → host, of the families whose placed classes exist."""
 LISTENERS: list[Callable[[Host], None]] = []
@@ -30,7 +31,7 @@ LISTENERS: list[Callable[[Host], None]] = []
 
 
 def host_of(model_type: str) -> Host:
-    """The record of a family, derived from transformers' code if no file has it.
+    """The record of a family, derived from transformers' code.
 
     :raises PlacementError: if transformers does not know the family, or its code cannot be read, with the line.
     """
@@ -59,7 +60,7 @@ def _load(module: ModuleType, host: Host) -> None:
 
 
 class _Deriving(MetaPathFinder, Loader):
-    """Makes the module of a family that has no file."""
+    """Makes the module of a family."""
 
     def find_spec(self, fullname: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
         package, _, name = fullname.rpartition(".")
@@ -73,7 +74,7 @@ class _Deriving(MetaPathFinder, Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         assert module.__spec__ is not None
-        host = derive(module.__spec__.loader_state)
+        host = overridden(derive(module.__spec__.loader_state))
         vars(module)["HOST"] = host
         _load(module, host)
 
@@ -90,15 +91,7 @@ class _PlacedTypes(dict[str, Any]):
         return super().__contains__(key)
 
 
-def _written() -> dict[str, Host]:
-    """Model type → host, for the records in the files of this folder."""
-    for file in pkgutil.iter_modules(__path__):
-        module = import_module(f"{__name__}.{file.name}")
-        _load(module, module.HOST)
-    return dict(LOADED)
-
-
 sys.meta_path.append(_Deriving())
-HOSTS: dict[str, Host] = _written()
-"""The families whose records are files."""
+HOSTS: dict[str, Host] = {name: host_of(name) for name in TESTED}
+"""Those families, derived when this is imported, so that other libraries know their placed classes."""
 CONFIG_MAPPING._extra_content = _PlacedTypes(CONFIG_MAPPING._extra_content)

@@ -8,7 +8,7 @@ from transformers.models.vit import modeling_vit as vit
 from transformers.models.vit.configuration_vit import ViTConfig
 
 from mixln.hosts.family import Host
-from mixln.hosts.names import PROJECTIONS
+from tests.hosts.written.names import PROJECTIONS
 
 HOST = Host(
     config=ViTConfig,
