@@ -17,6 +17,10 @@ test:
 test-slow:
     {{python}} -m pytest -n 0 -m slow
 
+# Every family of the installed transformers: placed, trained a step, saved, loaded, generated with; about ten minutes on two cores
+families:
+    {{python}} -m pytest -n 2 -m slow tests/hosts/test_all_families.py
+
 # The golden numbers of tests/golden, made anew: only when a number is meant to change
 golden *names:
     {{python}} -m tests.golden {{names}}
@@ -46,4 +50,5 @@ bench:
 documents:
     {{python}} -m mixln placements document > docs/placements.new && mv docs/placements.new docs/placements.md
     {{python}} -m tests.hosts.matrix
+    {{python}} -m tests.hosts.counted
     {{python}} -m mixln reproduce --document docs/papers > docs/papers.new && mv docs/papers.new docs/papers.md

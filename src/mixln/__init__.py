@@ -29,13 +29,16 @@ from mixln.placement import Placement, placement
 
 if TYPE_CHECKING:
     from mixln.hosts import from_config, from_pretrained, placed_config
+    from mixln.hosts.convert import place, unplace
     from mixln.nn.profiling import profile
 
 __version__ = version("mixln")
 logging.getLogger("mixln").addHandler(logging.NullHandler())  # silent unless the application configures logging
 
 _LAZY = dict.fromkeys(("from_config", "from_pretrained", "placed_config"), "mixln.hosts") | {
-    "profile": "mixln.nn.profiling"
+    "place": "mixln.hosts.convert",
+    "profile": "mixln.nn.profiling",
+    "unplace": "mixln.hosts.convert",
 }
 
 __all__ = [
@@ -49,9 +52,11 @@ __all__ = [
     "StoreError",
     "from_config",
     "from_pretrained",
+    "place",
     "placed_config",
     "placement",
     "profile",
+    "unplace",
 ]
 
 

@@ -19,11 +19,11 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
-from mixln._register import when_all_imported
+from mixln._register import when_all_imported, when_imported
 from mixln.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -31,52 +31,77 @@ if TYPE_CHECKING:
 
     from mixln.hosts.family import Host
 
+    Hosts = Sequence[Host]
+
 
 def register() -> None:
-    """Schedules the extension of every table in :data:`LIBRARIES`."""
-    for name, enter in LIBRARIES.items():
-        when_all_imported(("mixln.hosts", name), partial(_enter, name, enter))
+    """Schedules the extension of every table in :data:`TABLES`, and every wrapper in :data:`WRAPPERS`.
+
+    A family that is derived later is entered when it is.
+    """
+    for name in TABLES:
+        when_all_imported(("mixln.hosts", name), partial(_enter_loaded, name))
+    for name, wrap in WRAPPERS.items():
+        when_all_imported(("mixln.hosts", name), partial(_wrap, name, wrap))
+    when_imported("mixln.hosts", _enter_later_ones)
 
 
-def _enter(name: str, enter: Callable[[Any], None]) -> None:
-    enter(sys.modules[name])
+def _enter_loaded(name: str) -> None:
+    from mixln.hosts.families import LOADED
+
+    TABLES[name](sys.modules[name], list(LOADED.values()))
 
 
-def _types() -> dict[str, str]:
+def _wrap(name: str, wrap: Callable[[Any], None]) -> None:
+    wrap(sys.modules[name])
+
+
+def _enter_later_ones() -> None:
+    from mixln.hosts.families import LISTENERS
+
+    LISTENERS.append(_enter)
+
+
+def _enter(host: Host) -> None:
+    """Enters a family in the tables of all libraries that are imported."""
+    for name, enter in TABLES.items():
+        if name in sys.modules:
+            enter(sys.modules[name], [host])
+
+
+def _types(hosts: Hosts) -> dict[str, str]:
     """Model type of a family → model type of its placed models."""
-    from mixln.hosts.families import HOSTS
-
-    return {name: f"placed_{name}" for name in HOSTS}
+    return {host.model_type: f"placed_{host.model_type}" for host in hosts}
 
 
-def _classes() -> list[Any]:
-    """The placed classes of all families, with and without heads."""
+def _classes(hosts: Hosts) -> list[Any]:
+    """The placed classes of some families, with and without heads."""
     from mixln.hosts.factory import PlacedModel
 
-    return PlacedModel.__subclasses__()
+    return [cls for cls in PlacedModel.__subclasses__() if any(cls.host is host for host in hosts)]
 
 
-def _copy(table: MutableMapping[str, Any]) -> None:
+def _copy(table: MutableMapping[str, Any], hosts: Hosts) -> None:
     """Copies the entry of each family to its placed model type."""
-    for stock, placed in _types().items():
+    for stock, placed in _types(hosts).items():
         if stock in table:
             table.setdefault(placed, table[stock])
 
 
-def _namespace(transformers: Any) -> None:
+def _namespace(transformers: Any, hosts: Hosts) -> None:
     """TRL, pipelines and `transformers serve` look up `config.architectures[0]` as an attribute of transformers."""
-    for placed in _classes():
+    for placed in _classes(hosts):
         setattr(transformers, placed.__name__, placed)
 
 
-def _models(modeling_auto: Any) -> None:
+def _models(modeling_auto: Any, hosts: Hosts) -> None:
     """Every `Auto*` class that knows a family's class, and the tables of class names that Trainer and lm-eval read."""
     from transformers.models.auto.auto_factory import _LazyAutoMapping
 
     for mapping in vars(modeling_auto).values():
         if not isinstance(mapping, _LazyAutoMapping):
             continue
-        for placed in _classes():
+        for placed in _classes(hosts):
             if mapping._model_mapping.get(placed.host.model_type) == placed.stock.__name__:
                 mapping.register(placed.config_class, placed, exist_ok=True)
             # Trainer and lm-eval read class names, without registered classes.
@@ -84,36 +109,34 @@ def _models(modeling_auto: Any) -> None:
                 mapping._model_mapping.setdefault(placed.config_class.model_type, placed.__name__)
 
 
-def _modules(auto_mappings: Any) -> None:
+def _modules(auto_mappings: Any, hosts: Hosts) -> None:
     """The module `transformers.models.<name>` in which transformers looks up the classes of a model type."""
     special = auto_mappings.SPECIAL_MODEL_TYPE_TO_MODULE_NAME
-    for stock, placed in _types().items():
+    for stock, placed in _types(hosts).items():
         special.setdefault(placed, special.get(stock, stock))
 
 
-def _preprocessors(auto: Any) -> None:
+def _preprocessors(auto: Any, hosts: Hosts) -> None:
     """A placed model has the tokenizer or image processor of its family."""
     from transformers.models.auto.auto_factory import _LazyAutoMapping
 
-    from mixln.hosts.families import HOSTS
-
     for mapping in list(vars(auto).values()):
         if isinstance(mapping, _LazyAutoMapping):
-            _copy(mapping._model_mapping)
-            for host in HOSTS.values():
+            _copy(mapping._model_mapping, hosts)
+            for host in hosts:
                 # By name, so that the config class is imported only when it is used.
                 mapping._reverse_config_mapping.setdefault(f"Placed{host.config.__name__}", host.model_type)
 
 
-def _tokenizers(tokenization_auto: Any) -> None:
-    _preprocessors(tokenization_auto)
+def _tokenizers(tokenization_auto: Any, hosts: Hosts) -> None:
+    _preprocessors(tokenization_auto, hosts)
     wrong = tokenization_auto.MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS
-    wrong.update(placed for stock, placed in _types().items() if stock in wrong)
+    wrong.update(placed for stock, placed in _types(hosts).items() if stock in wrong)
 
 
-def _conversions(conversion_mapping: Any) -> None:
+def _conversions(conversion_mapping: Any, hosts: Hosts) -> None:
     """Conversions that fuse the weights of experts. transformers applies them to files, PEFT to adapters on single experts."""
-    names = _types() | {placed.stock.__name__: placed.__name__ for placed in _classes()}
+    names = _types(hosts) | {placed.stock.__name__: placed.__name__ for placed in _classes(hosts)}
     for stock, placed in names.items():
         known, own = map(conversion_mapping.get_checkpoint_conversion_mapping, (stock, placed))
         if known:
@@ -150,22 +173,20 @@ def _between(model: nn.Module) -> Iterator[nn.Module]:
 
     for module in model.modules():
         if isinstance(module, PlacedLayer):
-            yield from (child for name, child in module.named_children() if name not in module.names)
+            yield from (child for name, child in module.named_children() if name in module.own)
         elif isinstance(module, GroupRMSNorm | DyT | Fold):  # also as a final norm, or on a projection
             yield module
 
 
-def _adapters(constants: Any) -> None:
+def _adapters(constants: Any, hosts: Hosts) -> None:
     """Default target modules of PEFT's methods."""
-    from mixln.hosts.families import HOSTS
-
     norms = constants.TRANSFORMERS_MODELS_TO_LNTUNING_TARGET_MODULES_MAPPING
-    for host in HOSTS.values():
+    for host in hosts:
         if host.model_type in norms:
             norms.setdefault(f"placed_{host.model_type}", _norm_pattern(host, norms[host.model_type]))
     for name, table in vars(constants).items():
         if name.startswith("TRANSFORMERS_MODELS_TO_"):
-            _copy(table)
+            _copy(table, hosts)
 
 
 def _norm_pattern(host: Host, stock: Iterable[str]) -> str:
@@ -186,10 +207,9 @@ def _norm_pattern(host: Host, stock: Iterable[str]) -> str:
     return "|".join(f"({pattern})" for pattern in patterns)
 
 
-def _adapter_files(transformers_weight_conversion: Any) -> None:
-    """PEFT's own table of families with fused experts, and the names in adapters of earlier mixln versions."""
-    _copy(transformers_weight_conversion._MODEL_TO_CONVERSION_PATTERN)
-    _rename_adapters(transformers_weight_conversion)
+def _adapter_files(transformers_weight_conversion: Any, hosts: Hosts) -> None:
+    """PEFT's own table of families with fused experts."""
+    _copy(transformers_weight_conversion._MODEL_TO_CONVERSION_PATTERN, hosts)
 
 
 def _rename_adapters(conversion: Any) -> None:
@@ -231,11 +251,11 @@ def _former_projections(model: nn.Module) -> dict[str, str]:
     return {new.removesuffix(f".{end}"): f"{path}.projection" for new, (path, separator, end) in parts if separator}
 
 
-def _prompts(adaption_prompt: Any) -> None:
+def _prompts(adaption_prompt: Any, hosts: Hosts) -> None:
     """The attention modules that adaption prompts wrap. Without GPT-2, for which PEFT checks `model_type == "gpt2"` and refuses ours."""
     table = adaption_prompt.TRANSFORMERS_MODEL_CONFIG
     stock = set(table)
-    _copy(table)
+    _copy(table, hosts)
     table.pop("placed_gpt2", None)
     for name in table.keys() - stock:
         table[name] = table[name]._replace(compute_query_states=_without_norms(table[name].compute_query_states))
@@ -274,7 +294,7 @@ def _refuse_megatron(plugin: Any, model: Any, batch_data: Any) -> None:
     )
 
 
-LIBRARIES: dict[str, Callable[[Any], None]] = {
+TABLES: dict[str, Callable[[Any, Hosts], None]] = {
     "transformers": _namespace,
     "transformers.models.auto.modeling_auto": _models,
     "transformers.models.auto.auto_mappings": _modules,
@@ -284,11 +304,15 @@ LIBRARIES: dict[str, Callable[[Any], None]] = {
     "transformers.models.auto.video_processing_auto": _preprocessors,
     "transformers.models.auto.processing_auto": _preprocessors,
     "transformers.conversion_mapping": _conversions,
-    "transformers.pytorch_utils": _gains,
-    "transformers.trainer": _decay,
     "peft.utils.constants": _adapters,
     "peft.utils.transformers_weight_conversion": _adapter_files,
     "peft.tuners.adaption_prompt.config": _prompts,
+}
+"""Module of a library → function that adds the placed models of some families to it, given the module."""
+WRAPPERS: dict[str, Callable[[Any], None]] = {
+    "transformers.pytorch_utils": _gains,
+    "transformers.trainer": _decay,
+    "peft.utils.transformers_weight_conversion": _rename_adapters,
     "accelerate.utils.dataclasses": _megatron,
 }
-"""Module of a library → function that adds the placed models to it, given the module."""
+"""Module of a library → function that changes it once, for all families."""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from tests.hosts.families import config_of, inputs_of
 from tests.tiny import EVERY
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "hosts.md"
+SECTIONS = r"(?m)^(?=## Families)"
+"""Where the sections begin that :mod:`tests.hosts.counted` writes."""
 YES = "✓"
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 
@@ -100,9 +103,13 @@ generates without one (left-padded, beyond a sliding window where the family has
 
 With `stock` the logits are those of the family's own class, bit for bit, and the gradients to float32 rounding
 (`tests/hosts/test_families.py`), for each head: causal LM and sequence classification, and image classification for ViT.
+
+The families below the table are those whose records are read from transformers' code. `python -m tests.hosts.counted` lists them, with
+the reason for every other; `pytest -m slow tests/hosts/test_all_families.py` trains, saves, loads and generates with each.
 """
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     disable_progress_bar()
-    DOCUMENT.write_text(table(), "utf-8")
+    _, *sections = re.split(SECTIONS, DOCUMENT.read_text("utf-8"))
+    DOCUMENT.write_text("\n".join([table(), *sections]), "utf-8")

@@ -8,10 +8,10 @@ import pytest
 
 from mixln.hosts import HOSTS
 from tests.hosts.families import CONFIGS
-from tests.hosts.matrix import DOCUMENT, INTRODUCTION, YES, exercise
+from tests.hosts.matrix import DOCUMENT, INTRODUCTION, SECTIONS, YES, exercise
 from tests.tiny import EVERY
 
-TEXT = DOCUMENT.read_text("utf-8")
+TEXT, *COUNTED = re.split(SECTIONS, DOCUMENT.read_text("utf-8"))
 ROWS = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in TEXT.splitlines() if line.startswith("|")]
 CELLS = {(host, row[0]): cell for row in ROWS[2:] for host, cell in zip(ROWS[0][1:], row[1:], strict=True)}
 REASONS = dict(re.findall(r"^(\d+)\. (.*)$", TEXT, re.MULTILINE))

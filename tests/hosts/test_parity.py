@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from mixln.hosts.families.llama import HOST as LLAMA
 from transformers import LlamaForCausalLM, PreTrainedModel
 
 import mixln
 from mixln.errors import PlacementError
-from mixln.hosts.families.llama import HOST as LLAMA
 from mixln.hosts.family import copy_weights
 from tests.tiny import gradients, logits, placed, randomise_gains, tiny_config, tokens
 

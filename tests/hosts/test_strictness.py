@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 import torch
+from mixln.hosts.families.llama import PlacedLlamaConfig, PlacedLlamaForCausalLM
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModel, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 import mixln
 from mixln.errors import CheckpointError, PlacementError, SettingsError
-from mixln.hosts.families.llama import PlacedLlamaConfig, PlacedLlamaForCausalLM
 from tests.hosts.families import config_of
 from tests.tiny import placed, tiny_config
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -62,12 +64,26 @@ def test_scales_keep_the_dtype_of_the_stream():
     assert residual(X.bfloat16(), function).dtype == torch.bfloat16
 
 
-def layer(record: Layer, embedding_norm: Norm | None = None, index: int = 0) -> PlacedLayer:
-    attention, feed_forward = nn.Linear(4, 4), nn.Linear(4, 4)
+class Stock(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attn, self.ff, self.norm = nn.Linear(4, 4), nn.Linear(4, 4), nn.LayerNorm(4)
+        self.kind = "full"
+        self.register_buffer("scale", torch.tensor(3.0))
+
+
+ATTEND = SimpleNamespace(function=lambda layer, x, *args, **kwargs: layer.attn(x))
+FEED = SimpleNamespace(function=lambda layer, x, *args, **kwargs: layer.ff(x))
+
+
+def layer(record: Layer, embedding_norm: Norm | None = None, index: int = 0, **settings: Any) -> PlacedLayer:
     return PlacedLayer(
         record,
-        attention=("attn", attention),
-        feed_forward=("ff", feed_forward),
+        stock=Stock(),
+        replaced=["norm"],
+        modules=(("attn",), ("ff",)),
+        branches=(ATTEND, FEED),
+        **settings,
         norm=norm,
         size=4,
         index=index,
@@ -79,7 +95,7 @@ def test_layer_is_attention_then_feed_forward():
     placed = layer(Layer(attention=Sublayer(branch_in=Norm()), feed_forward=Sublayer(stream_out=Norm())))
     y = X + placed.attn(rms(X))
     torch.testing.assert_close(placed(X), rms(y + placed.ff(y)))
-    assert placed.functions == (placed.attn, placed.ff)
+    assert placed.functions == ((placed.attn,), (placed.ff,))
 
 
 def test_norm_on_the_layers_input_is_in_the_stream_itself():
@@ -90,7 +106,42 @@ def test_norm_on_the_layers_input_is_in_the_stream_itself():
 
 
 def test_absent_norms_leave_no_name_behind():
-    assert {name.rpartition(".")[0] for name in layer(Layer()).state_dict()} == {"attn", "ff"}
+    assert {name.rpartition(".")[0] for name in layer(Layer()).state_dict()} == {"attn", "ff", ""}
+
+
+def test_what_the_hosts_code_may_use_moves_from_its_layer():
+    placed = layer(Layer())
+    assert placed.kind == "full"
+    assert placed.scale == 3.0
+    assert placed.own == {"attention_residual", "feed_forward_residual"}
+
+
+def test_a_tuple_is_returned_where_the_host_returns_one():
+    assert layer(Layer(), returns=1)(X)[1] is None
+    assert len(layer(Layer(), returns=0)(X)) == 1
+
+
+@pytest.mark.parametrize("parallel", ["separate", "shared"])
+def test_parallel_branches_both_read_the_layers_input(parallel: str):
+    second = Norm() if parallel == "separate" else None
+    record = Layer(attention=Sublayer(branch_in=Norm()), feed_forward=Sublayer(branch_in=second), parallel=parallel)
+    placed = layer(record)
+    gain = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    with torch.no_grad():
+        placed.attention_residual.branch_in.weight.copy_(gain)
+    entry = gain * rms(X)
+    other = entry if parallel == "shared" else rms(X)
+    torch.testing.assert_close(placed(X), X + placed.attn(entry) + placed.ff(other))
+
+
+def test_a_branch_of_more_than_one_module_ends_in_a_module_of_its_own():
+    assert layer(Layer()).branches == ("attn", "ff")
+    placed = layer(Layer(), plain=(True, False))
+    assert placed.branches == ("attn", "feed_forward_residual.output")
+    seen: list[torch.Tensor] = []
+    placed.get_submodule(placed.branches[1]).register_forward_hook(lambda module, args, output: seen.append(output))
+    placed(X)
+    assert torch.equal(seen[0], placed.ff(X + placed.attn(X)))
 
 
 def test_gains_and_the_norm_on_the_stream_stand_where_the_formula_says():

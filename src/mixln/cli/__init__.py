@@ -16,6 +16,7 @@ from mixln.cli.convert import Convert
 from mixln.cli.data import Data
 from mixln.cli.diagnose import Diagnose
 from mixln.cli.evaluate import Evaluate
+from mixln.cli.families import Families
 from mixln.cli.given import check_filled, check_together, given
 from mixln.cli.mistakes import parse
 from mixln.cli.placements import Placements
@@ -47,6 +48,7 @@ Others = (
     | Annotated[StressCommand, tyro.conf.subcommand("stress", prefix_name=False)]
     | Annotated[TuneCommand, tyro.conf.subcommand("tune", prefix_name=False)]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce", prefix_name=False)]
+    | Annotated[Families, tyro.conf.subcommand("families", prefix_name=False)]
     | Annotated[Placements, tyro.conf.subcommand("placements", prefix_name=False)]
 )
 

@@ -12,11 +12,10 @@ import torch
 from torch import Tensor, nn
 from transformers import MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
 
-from mixln.diagnostics.anatomy import FAMILIES, Branch, Branches
+from mixln.diagnostics.branches import Branches, branches_of
 from mixln.errors import CheckpointError, SettingsError, first_line
 from mixln.hosts.probe import probe
 from mixln.nn.residual import PlacedLayer
-from mixln.placement import Sublayer
 
 Batch = Mapping[str, Tensor]
 
@@ -26,7 +25,7 @@ class Stack:
     """A model and the list of its layers.
 
     :param layers: the layers in the order in which the residual stream passes through them.
-    :param branches: the two branches of each layer; `None` if the family is unknown.
+    :param branches: the two branches of each layer; `None` if the code of a layer cannot be read.
     :param head: the output layer, if logits = head(last hidden state); `None` for models that scale or cap their logits.
     """
 
@@ -123,8 +122,7 @@ def find_stack(model: PreTrainedModel, layers: str | None = None) -> Stack:
         lists = [f"{n} ({len(m)})" for n, m in model.named_modules() if isinstance(m, nn.ModuleList)]
         raise SettingsError(
             f"the layers of a {model.config.model_type!r} model cannot be found: it has {len(candidates) or 'no'} lists of "
-            f"{depth} modules; choose one with --layer-list, of: {', '.join(lists[:8]) or 'none'} "
-            f"(known families: {', '.join(FAMILIES)}, and those that mixln places)"
+            f"{depth} modules; choose one with --layer-list, of: {', '.join(lists[:8]) or 'none'}"
         )
     return _stack(model, next(iter(candidates.values())))
 
@@ -139,18 +137,14 @@ def _named(model: PreTrainedModel, name: str) -> nn.ModuleList:
 
 
 def _stack(model: PreTrainedModel, layers: nn.ModuleList) -> Stack:
-    family = FAMILIES.get(model.config.model_type)
-    branches: tuple[Branches, ...] | None = None
     if several := next((layer for layer in layers if isinstance(layer, PlacedLayer) and layer.states != "one"), None):
         raise SettingsError(
             f"this model has {several.states} residual streams ({type(several).__name__}), and angular distance, performance drop "
             "and pruning are defined for one; compare it by its loss"
         )
-    if all(isinstance(layer, PlacedLayer) for layer in layers):
-        branches = tuple(_placed(layer) for layer in layers)  # type: ignore[arg-type]
-    elif family and all(_has(layer, n) for layer in layers for b in family for n in (b.output, b.stream, *b.weights)):
-        branches = (family,) * len(layers)
-    stack = Stack(model=model, layers=layers, branches=branches)
+    found = [branches_of(layer) for layer in layers]
+    branches = tuple(pair for pair in found if pair is not None)
+    stack = Stack(model=model, layers=layers, branches=branches if len(branches) == len(layers) else None)
     return replace(stack, head=_head(stack))
 
 
@@ -178,25 +172,6 @@ def _head(stack: Stack) -> nn.Module | None:
         if head.in_features != last_BTD.shape[-1]:
             return None
         return head if torch.equal(head(last_BTD), stack.logits(stack.probe)) else None
-
-
-def _has(layer: nn.Module, name: str) -> bool:
-    return any(name == inner for inner, _ in layer.named_modules())
-
-
-def _placed(layer: PlacedLayer) -> Branches:
-    def branch(name: str, output: str, residual: str, record: Sublayer) -> Branch:
-        stream = residual
-        # With stream_in, the skip is the normalized stream: the input of branch_in, or of f itself.
-        if record.stream_in is not None:
-            stream = f"{residual}.branch_in" if record.branch_in is not None else name
-        return Branch(output=output, stream=stream, weights=(name, residual))
-
-    (attention, _), (feed_forward, _) = layer.sublayers
-    return (
-        branch(layer.names[0], layer.branches[0], attention, layer.record.attention),
-        branch(layer.names[1], layer.branches[1], feed_forward, layer.record.feed_forward),
-    )
 
 
 def fresh(model: PreTrainedModel, config: PreTrainedConfig) -> PreTrainedModel:

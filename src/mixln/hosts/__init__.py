@@ -11,8 +11,10 @@ from typing import Any
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from mixln.errors import CheckpointError, PlacementError, PlacementWarning, SettingsError, unknown
-from mixln.hosts.families import HOSTS
+from mixln.hosts.families import HOSTS as HOSTS
+from mixln.hosts.families import host_of
 from mixln.hosts.family import Host, check_shape
+from mixln.hosts.verify import check_verified
 from mixln.nn.schemes import scheme
 from mixln.placement import Placement
 from mixln.placement import placement as build_placement
@@ -31,12 +33,9 @@ def family(config: PreTrainedConfig) -> Host:
         raise SettingsError(
             f"config must be a transformers config, got {config!r}; read a folder with AutoConfig.from_pretrained"
         )
-    name = config.model_type.removeprefix("placed_")
-    if name not in HOSTS:
-        raise PlacementError(
-            f"{unknown('model family', name, HOSTS)}; CONTRIBUTING.md explains how to add a host family in three steps"
-        )
-    return HOSTS[name]
+    host = host_of(config.model_type.removeprefix("placed_"))
+    check_verified(host)
+    return host
 
 
 def placement_for(config: PreTrainedConfig, placement: str | Placement) -> Placement:
@@ -45,7 +44,9 @@ def placement_for(config: PreTrainedConfig, placement: str | Placement) -> Place
     :raises SettingsError: if the family is unknown; see also :func:`mixln.placement.placement`.
     """
     host = family(config)
-    return build_placement(placement, config.num_hidden_layers, stock=host.stock, stock_init=host.stock_init)
+    return build_placement(
+        placement, config.num_hidden_layers, stock=host.stock_layers(config), stock_init=host.stock_init
+    )
 
 
 def placed_config(
@@ -72,6 +73,11 @@ def placed_config(
     built = placement_for(config, placement)
     if reason := host.cannot(config, built):
         raise PlacementError(f"this {host.model_type} cannot be placed: {reason}")
+    if built.streams != "single" and not host.folds:
+        raise PlacementError(
+            f"{built.name} cannot be placed in {host.model_type}: it joins its streams before the final norm, and "
+            f"{host.base.__name__} has none of its own; choose a placement with one stream"
+        )
     init = scheme(init or built.init).name
     if "+" in init and "embedding" not in host.roles.values():
         raise SettingsError(
@@ -113,7 +119,8 @@ def from_config(
     :param config: a stock config of a known family: `sorted(mixln.hosts.HOSTS)` lists them.
     :param placement: for example `pre`, `mix(0.25)`, `hybrid*`, `post*3,pre*9`, or a :class:`~mixln.placement.Placement`.
     :param init: for example `normal`, `megatron` or `scaled-embed+normal`; by default the one that the placement recommends.
-    :param head: `causal-lm`, `sequence-classification` or `image-classification`; by default the family's first.
+    :param head: `causal-lm`, `sequence-classification` or `image-classification`; by default the family's first, or none
+        if the family has none.
     :param stochastic_depth: see :func:`placed_config`.
     :param kwargs: passed to the `from_config` of the `Auto*` class, for example `attn_implementation` or `dtype`.
     :raises SettingsError: see :func:`placed_config`; also if the family has no such head.
@@ -123,6 +130,11 @@ def from_config(
     model = build(config, placement=placement, init=init, head=head, stochastic_depth=stochastic_depth, **kwargs)
     built = Placement.from_json(model.config.placement)
     messages = [risk.message for risk in risks(built, init=model.config.init)]
+    if (stock := family(config).stock).parallel and any(not layer.parallel for layer in built.layers):
+        messages.append(
+            f"{config.model_type} adds attention and feed-forward side by side, {stock.formula}; {built.name} runs them one after the "
+            "other, which is another architecture, not another position of norms: compare it with placements of the same kind"
+        )
     if built.profiled:
         messages.append(
             f"the gains of {built.name} are 1 until mixln.profile(model, batch) sets them; call it before training"
@@ -192,7 +204,9 @@ def refuse_pieces(name: str | Path, files: Iterable[str]) -> None:
 
 
 def _auto_class(host: Host, head: str | None) -> Any:
-    """The `Auto*` class of a head; by default the family's first."""
+    """The `Auto*` class of a head; by default the family's first, or that of the model without a head if the family has none."""
+    if head is None and not host.heads:
+        return host.auto_base
     if head is not None and head not in host.heads:
         raise SettingsError(unknown(f"head of {host.model_type}", head, host.heads))
     return host.heads[head or next(iter(host.heads))][1]

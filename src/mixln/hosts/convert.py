@@ -40,10 +40,10 @@ def place(model: PreTrainedModel, placement: str = "stock") -> PreTrainedModel:
     """
     host = family(model.config)
     wanted = placement_for(model.config, placement)
-    if difference := _difference(wanted, host.stock):
+    if difference := _difference(wanted, host.stock_layers(model.config)):
         raise PlacementError(
             f"the weights of a stock {host.model_type} cannot be given {placement}: they were trained as "
-            f"{host.stock.formula}, but {difference}; convert with --placement stock, or train {placement} from scratch"
+            f"{host.formula}, but {difference}; convert with --placement stock, or train {placement} from scratch"
         )
     target = _empty(_builder(host, model, placed=True), placed_config(model.config, wanted), model)
     copy_weights(model, target, host.canonical)
@@ -60,16 +60,14 @@ def unplace(model: PreTrainedModel) -> PreTrainedModel:
     """
     own = family(model.config)
     placement = Placement.from_json(model.config.placement)
-    related = sorted(
-        (host for host in HOSTS.values() if host is own or (own.body and host.body == own.body)),
-        key=lambda host: host is not own,  # the own family first
-    )
-    differences = {host.model_type: _difference(placement, host.stock) for host in related}
+    relatives = {name: host for name, host in HOSTS.items() if own.body and host.body == own.body}
+    related = ({own.model_type: own} | relatives).values()
+    differences = {host.model_type: _difference(placement, host.stock_layers(model.config)) for host in related}
     host = next((host for host in related if not differences[host.model_type]), None)
     if host is None:
         raise PlacementError(
             f"{placement.name} has no stock layout: {differences[own.model_type]}, and "
-            + "; ".join(f"{host.model_type} has {host.stock.formula}" for host in related)
+            + "; ".join(f"{host.model_type} has {host.formula}" for host in related)
         )
     config = _stock_config(model.config, own, host)
     target = _empty(_builder(host, model, placed=False), config, model)
@@ -179,10 +177,11 @@ def _read_off(norms: set[str], layers: int) -> str:
     return ",".join(f"{kind}*{count}" for kind, count in runs)
 
 
-def _difference(placement: Placement, stock: Layer) -> str:
-    """Describes how a placement differs from a family whose layers are all `stock`; empty if it does not."""
-    for number, layer in enumerate(placement.layers, start=1):
-        if layer != stock:
+def _difference(placement: Placement, stock: Layer | tuple[Layer, ...]) -> str:
+    """Describes how a placement differs from a family whose layers are `stock`; empty if it does not."""
+    expected = (stock,) * len(placement.layers) if isinstance(stock, Layer) else stock
+    for number, (layer, own) in enumerate(zip(placement.layers, expected, strict=True), start=1):
+        if layer != own:
             return f"layer {number} of {placement.name} is {layer.formula}"
     return "" if placement.only_layers else f"{placement.name} has norms or streams outside its layers"
 

@@ -35,6 +35,10 @@ of the list with :data:`REFUSAL`.
 """
 
 
+STD = 0.02
+"""Standard deviation of the initial weights where a config has none; the default of nearly every family."""
+
+
 def placed_classes(host: Host, module: str) -> dict[str, type]:
     """Generates the family's placed config, base model and heads, and registers them with the `Auto*` classes.
 
@@ -137,6 +141,14 @@ class PlacedModel:
     def _can_set_attn_implementation(cls) -> bool:
         return cls.host.base._can_set_attn_implementation()
 
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """Whether transformers must expect code that ignores its marks of initialised weights: the family's code does not.
+
+        For such code transformers leaves out modules without parameters, and with them buffers that the family sets there.
+        """
+        return False
+
     def initialize_weights(self) -> None:
         """Initialises the model; called by transformers once on the outermost model, and again for weights missing from a checkpoint.
 
@@ -150,7 +162,7 @@ class PlacedModel:
             canonical=self.host.canonical,
             hidden_size=config.hidden_size,
             layers=config.num_hidden_layers,
-            initializer_range=config.initializer_range,
+            initializer_range=getattr(config, "initializer_range", None) or getattr(config, "init_std", None) or STD,
         )
         super().initialize_weights()  # type: ignore[misc]
 
@@ -231,26 +243,27 @@ def _base_class(host: Host, config_class: type, module: str) -> type[PreTrainedM
         # Weights are drawn only in post_init, once all placed layers exist.
         with no_init_weights():
             stock.__init__(self, config, *args, **kwargs)
-            layers = getattr(self, host.layers)
+            layers: Any = self.get_submodule(host.layers)
             for index in range(len(placement.layers)):
                 layers[index] = host.place(layers[index], config, placement, index)
-            if placement.final_norm != Norm():
-                setattr(self, host.final_norm, host.make_norm(placement.final_norm, config.hidden_size, config))
+            if host.final_norm and placement.final_norm != Norm():
+                norm = host.make_norm(placement.final_norm, config.hidden_size, config)
+                assert norm is not None
+                self.set_submodule(host.final_norm, norm)
             self.stream_fold = host.fold(list(layers), config, placement)
         if getattr(config, "is_causal", True) is False:
             _see_both_ways(self)
         self.post_init()
 
     # The stock forward with self.final_norm(x) replaced by self.final_norm(self.folded("…", x)): several streams become one there.
-    folding = rewrite(stock.forward, CallRewriter("folded", before=[host.final_norm]))
-    assert folding is not None, f"{stock.__name__}.forward does not call self.{host.final_norm}(…)"
+    folding = rewrite(stock.forward, CallRewriter("folded", before=[host.final_norm])) if host.folds else None
 
     def folded(self: Any, final_norm: str, states_BTD: Tensor) -> Tensor:
         return self.stream_fold(states_BTD)
 
     @wraps(stock.forward)  # Trainer reads the signature to decide which columns the model takes
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if self.stream_fold is None:
+        if self.stream_fold is None or folding is None:
             return stock.forward(self, *args, **kwargs)
         # Hidden states can only be replaced in an output object; a tuple is made of it at the end.
         wanted = kwargs.pop("return_dict", None)
@@ -265,7 +278,13 @@ def _base_class(host: Host, config_class: type, module: str) -> type[PreTrainedM
     stock_recorded: dict[str, Any] = stock._can_record_outputs or {}
     recorded = {**stock_recorded, "hidden_states": PlacedLayer}
     # accelerate must keep a placed layer on one device, as it does with the stock layer that it replaces.
-    whole = [name for name in stock._no_split_modules or () if name != stock_recorded["hidden_states"].__name__]
+    replaced = stock_recorded.get("hidden_states", ())
+    names = {
+        cls.__name__
+        for cls in (replaced if isinstance(replaced, list | tuple) else (replaced,))
+        if isinstance(cls, type)
+    }
+    whole = [name for name in stock._no_split_modules or () if name not in names]
     namespace = {
         "__init__": __init__,
         "forward": forward,
@@ -293,20 +312,22 @@ def _see_both_ways(model: nn.Module) -> None:
 
 
 def _head_class(stock: type[PreTrainedModel], base: type, config_class: type, module: str) -> type[PreTrainedModel]:
-    arguments = {"add_pooling_layer": False} if base.host.pooler else {}  # type: ignore[attr-defined]
+    host: Host = base.host  # type: ignore[attr-defined]
 
     def __init__(self: Any, config: Any) -> None:
         # No weights are drawn until post_init: the stock base model is built only to be replaced.
         with no_init_weights():
             stock.__init__(self, config)
-            setattr(self, self.base_model_prefix, base(config, **arguments))
+            name, inner = next((n, child) for n, child in self.named_children() if isinstance(child, host.base))
+            pooled = host.pooler and getattr(inner, host.pooler, None) is not None
+            setattr(self, name, base(config, **({"add_pooling_layer": False} if host.pooler and not pooled else {})))
         self.post_init()
 
     namespace = {
         "__init__": __init__,
         "__module__": module,
         "__doc__": f"{stock.__name__} with a placement.",
-        "host": base.host,  # type: ignore[attr-defined]
+        "host": host,
         "stock": stock,
         "config_class": config_class,
         "_can_record_outputs": base._can_record_outputs,  # type: ignore[attr-defined]

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers.initialization import no_init_weights
 from transformers.pytorch_utils import Conv1D
 
 from mixln.errors import PlacementError, SettingsError
+from mixln.hosts.reading import read_layer
 from mixln.nn.norms import make_norm
 from mixln.nn.projections import FUSED, Site, add_norms
 from mixln.nn.residual import PlacedLayer
 from mixln.nn.streams import STREAMS, Fold
-from mixln.placement import Layer, Norm, Placement, ProjectionNorm
+from mixln.placement import Layer, Norm, Placement, ProjectionNorm, Projections
 from mixln.placement.zoo import PRE
 
 Role = str | tuple[str, ...]
 
+ATTENTION_SLOTS = ("query", "key", "value", "context")
+"""Slots of :class:`~mixln.placement.Projections` in the attention."""
 # Styles of transformers' tensor parallelism.
 SHARED = "replicated_with_grad_allreduce"
 WHOLE = {"colwise": "colwise_gather_output", "rowwise": "rowwise_split_input", SHARED: "replicate"}
@@ -36,10 +41,9 @@ class Host:
     :param auto_base: `Auto*` class that builds the model without a head.
     :param pooler: attribute of the model without a head that holds a pooler, which other heads omit (`add_pooling_layer=False`);
         empty if there is none.
-    :param layers: attribute of `base` that holds the list of layers; `final_norm`: the norm after them.
+    :param layers: attribute of `base` that holds the list of layers; `final_norm`: the norm after them; empty if there is none.
+        Then a placement whose last layer does not end in a norm gets its final norm in that layer.
     :param attention: attribute of a layer that holds the attention; likewise `feed_forward`.
-    :param attention_input: keyword under which a layer passes the attention its input, which PEFT's adaption prompts rely on;
-        empty if by position.
     :param projections: slot of :class:`~mixln.placement.Projections` → attribute of the attention. A fused q, k and v
         projection has three slots; its output is split.
     :param down: attribute of the feed-forward that holds its output projection; empty if there is no such module.
@@ -49,9 +53,10 @@ class Host:
     :param eps: config → ε of that norm.
     :param stock: record of a stock layer. Its norms on projections belong to the family: a placement keeps them where it does
         not set its own.
+    :param kinds: all records of stock layers, where layers of a family differ, as in ModernBERT, whose first layer has no norm before
+        its attention; :attr:`stock` is the most frequent one. Empty if all are alike.
     :param stock_names: slot of a norm → its attribute in a stock layer.
     :param body: families with the same body differ only in their norms, so a checkpoint can be converted between them.
-    :param dropout: config → probability of the dropout that the stock layer applies to its branches.
     :param stock_init: name of the initialisation that corresponds to the stock model's.
     :param cannot: (config, placement) → reason why the family does not support the placement, or `None`.
     """
@@ -65,7 +70,6 @@ class Host:
     final_norm: str = "norm"
     attention: str = "self_attn"
     feed_forward: str = "mlp"
-    attention_input: str = "hidden_states"
     projections: Mapping[str, str]
     down: str = ""
     own_norms: Mapping[str, str] = field(default_factory=dict)
@@ -73,9 +77,9 @@ class Host:
     norm: Callable[[Any, int], nn.Module]
     eps: Callable[[Any], float] = lambda config: config.rms_norm_eps
     stock: Layer = PRE
+    kinds: tuple[Layer, ...] = ()
     stock_names: Mapping[str, str]
     body: str = ""
-    dropout: Callable[[Any], float] = lambda config: 0.0
     stock_init: str = "normal"
     cannot: Callable[[Any, Placement], str | None] = lambda config, placement: None
 
@@ -83,25 +87,59 @@ class Host:
     def model_type(self) -> str:
         return self.config.model_type
 
+    @property
+    def formula(self) -> str:
+        """The stock layers as equations."""
+        return " and ".join(kind.formula for kind in self.kinds or (self.stock,))
+
+    @property
+    def folds(self) -> bool:
+        """Whether several streams can be joined: the model without a head itself calls its final norm."""
+        return bool(self.final_norm) and "." not in self.layers
+
+    def stock_layers(self, config: Any) -> Layer | tuple[Layer, ...]:
+        """The record of the stock layers of a config, or one per layer where they differ."""
+        if not self.kinds:
+            return self.stock
+        with torch.device("meta"), no_init_weights():
+            layers = self.base(config).get_submodule(self.layers)
+        own = self.stock.projections
+        return tuple(replace(read_layer(layer).record, projections=own) for layer in layers.children())
+
     def place(self, layer: nn.Module, config: Any, placement: Placement, index: int) -> PlacedLayer:
-        """Moves the modules of a stock layer into a placed layer, built from the placement's record at `index`, counted from 0."""
+        """Turns a stock layer into a placed layer, built from the placement's record at `index`, counted from 0.
+
+        :raises PlacementError: if the layer's norms are not where :attr:`stock` has them, or its code cannot be read.
+        """
         record = placement.layers[index]
-        attention, feed_forward = layer.get_submodule(self.attention), layer.get_submodule(self.feed_forward)
-        self._norm_projections(attention, record, config)
+        reading = read_layer(layer)
+        known = {replace(kind, projections=Projections()) for kind in self.kinds or (self.stock,)}
+        if reading.record not in known or not reading.norms.items() <= self.stock_names.items():
+            raise PlacementError(
+                f"this {self.model_type} cannot be placed: layer {index + 1} is {reading.record.formula} in its config, "
+                f"but layers of {self.model_type} are placed from {self.formula}"
+            )
+        attention, feed_forward = reading.sublayers
+        self._norm_projections(layer.get_submodule(attention.module), record, config)
         if record.projections.down is not None:
-            self._norm_down(feed_forward, record.projections.down, config)
+            self._norm_down(layer.get_submodule(feed_forward.module), record.projections.down, config)
+        last = index == len(placement.layers) - 1 and record.feed_forward.stream_out is None
         return STREAMS[placement.streams].layer(
             record,
-            attention=(self.attention, attention),
-            feed_forward=(self.feed_forward, feed_forward),
-            attention_input=self.attention_input,
+            stock=layer,
+            replaced=reading.norms.values(),
+            modules=(attention.largest_first, feed_forward.largest_first),
+            branches=(attention.branch, feed_forward.branch),
+            plain=(attention.plain, feed_forward.plain),
+            returns=reading.returns,
             norm=self._slots(config),
             size=config.hidden_size,
-            dropout=self.dropout(config),
+            dropout=(attention.dropout, feed_forward.dropout),
             # Linear in depth; max() because a model of one layer has no depth to divide by.
             stochastic_depth=config.stochastic_depth * index / max(1, len(placement.layers) - 1),
             index=index,
             placement=placement,
+            end=placement.final_norm if last and not self.final_norm else None,
         )
 
     def fold(self, layers: Sequence[PlacedLayer], config: Any, placement: Placement) -> Fold | None:
@@ -118,6 +156,13 @@ class Host:
 
     def _norm_projections(self, attention: nn.Module, record: Layer, config: Any) -> None:
         """Puts the record's norms on the projections. The family's own norms that are not in the record are removed."""
+        for slot in ATTENTION_SLOTS:
+            if getattr(record.projections, slot) is not None and slot not in self.projections:
+                raise PlacementError(
+                    f"a norm on the {slot} projection cannot be placed in {self.model_type}: not every layer has one of "
+                    f"its own that is as wide as its heads ({type(attention).__name__}); choose a placement without norms on projections, "
+                    "for example pre, post or sandwich"
+                )
         sites: list[tuple[Site, nn.Module]] = []
         for slot, own in self.own_norms.items():
             if not self._is_own(slot, record):
@@ -152,7 +197,7 @@ class Host:
         name = self.projections[slot]
         # With grouped-query attention, k and v have fewer heads than q.
         heads = attention_heads(config)[slot in ("key", "value")]
-        inputs, outputs = _widths(projection)
+        inputs, outputs = widths(projection)
         size = inputs if slot == "context" else outputs // (len(FUSED) if self._is_fused(name) else 1)
         if size != heads * head_size(config):
             raise SettingsError(
@@ -175,11 +220,10 @@ class Host:
         projection = dict(feed_forward.named_children()).get(self.down) if self.down else None
         if projection is None:
             raise PlacementError(
-                f"a norm inside the feed-forward cannot be placed in {self.model_type}: its {type(feed_forward).__name__} holds "
-                "the output projections of all experts in one tensor, so there is no module to place a norm before; "
-                "choose a placement without such a norm, for example norm(c)+pre"
+                f"a norm inside the feed-forward cannot be placed in {self.model_type}: its {type(feed_forward).__name__} has no "
+                "output projection of its own to place a norm before; choose a placement without such a norm, for example norm(c)+pre"
             )
-        norm = self.make_norm(record, _widths(projection)[0], config)
+        norm = self.make_norm(record, widths(projection)[0], config)
         assert norm is not None
         add_norms(feed_forward, [(Site(projection=self.down, norm="down_norm", before=True), norm)])
 
@@ -222,7 +266,7 @@ class Host:
             if name.startswith(tuple(whole)):
                 plan[name] = WHOLE.get(style, style)
         # Still split by heads: every process holds all gains of a per-head norm, and sees the gradients of its own heads only.
-        if plan.get(attention + self.projections["context"]) == "rowwise":
+        if plan.get(attention + self.projections.get("context", "")) == "rowwise":
             plan |= {f"{attention}{slot}_norm": SHARED for slot, _ in slots}
         return plan
 
@@ -294,7 +338,7 @@ def check_shape(config: Any) -> None:
         raise SettingsError(f"num_experts_per_tok must be at most the number of experts, got {chosen} of {experts}")
 
 
-def _widths(projection: nn.Module) -> tuple[int, int]:
+def widths(projection: nn.Module) -> tuple[int, int]:
     """(inputs, outputs) of a linear layer. The weight of transformers' Conv1D, as in GPT-2, is (inputs, outputs)."""
     if isinstance(projection, nn.Linear):
         return projection.in_features, projection.out_features

@@ -38,8 +38,9 @@ from transformers.utils.import_utils import is_gguf_available
 
 from mixln.errors import CheckpointError, DataError, MixlnError, SettingsError, StoreError, first_line, unknown
 from mixln.files import bytes_texts, existing, folder_atomic, holding
-from mixln.hosts import HOSTS, configs, gguf_header, refuse_pieces, saved_class, weights
+from mixln.hosts import configs, gguf_header, refuse_pieces, saved_class, weights
 from mixln.hosts.companions import write_companion
+from mixln.hosts.families import host_of
 from mixln.normalizers import check_normalizer
 from mixln.quiet import quiet
 
@@ -327,7 +328,7 @@ def _fetched(source: Source) -> Path:
 def _class_as_saved(config: PreTrainedConfig) -> Any:
     """The class that a checkpoint was saved from, stock or placed; `None` if there is no class of that name."""
     if config.model_type.startswith("placed_"):
-        return saved_class(HOSTS[config.model_type.removeprefix("placed_")], config)
+        return saved_class(host_of(config.model_type.removeprefix("placed_")), config)
     return getattr(transformers, (config.architectures or [""])[0], None)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,13 @@ from mixln.placement import Gain, Layer, Norm, Placement, Sublayer
 
 MakeSlot = Callable[[Norm | None], nn.Module | None]
 """Builds the module of a norm slot over D features; `None` for an empty slot."""
+
+
+class Code(Protocol):
+    """The host's code of a branch, which can be pickled."""
+
+    @property
+    def function(self) -> Callable[..., Any]: ...
 
 
 class LearnedGain(nn.Module):
@@ -81,11 +88,18 @@ class Residual(nn.Module):
 
     :param size: D.
     :param dropout: probability of the host's dropout on the output of f; 0 if the host has it inside f, or has none.
+    :param plain: whether f is one module.
     :param stochastic_depth: probability that the branch, after all of the above, is dropped for a sample in training.
     """
 
     def __init__(
-        self, record: Sublayer, norm: MakeSlot, size: int, dropout: float = 0.0, stochastic_depth: float = 0.0
+        self,
+        record: Sublayer,
+        norm: MakeSlot,
+        size: int,
+        dropout: float = 0.0,
+        stochastic_depth: float = 0.0,
+        plain: bool = True,
     ) -> None:
         super().__init__()
         self.size = size
@@ -99,20 +113,32 @@ class Residual(nn.Module):
         self.skip_gain = LearnedGain(record.skip_gain, size) if record.skip_gain is not None else None
         self.skip_gate = GpasGate() if record.gpas == "skip" else None
         self.stream_gate = GpasGate() if record.gpas == "stream" else None
+        # Where f is more than one module, this is where its output can be seen.
+        self.output = None if plain else nn.Identity()
         self.dropout = nn.Dropout(dropout) if dropout else None
         self.stochastic_depth = StochasticDepth(stochastic_depth) if stochastic_depth else None
 
+    def entry(self, stream_BTD: Tensor) -> Tensor:
+        """The normalized input of the branch."""
+        return stream_BTD if self.branch_in is None else self.branch_in(stream_BTD)
+
     def branch(self, stream_BTD: Tensor, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
-        """The branch, which is added to the skip.
+        """The branch, which is added to the skip."""
+        return self.function(self.entry(stream_BTD), function, *args, **kwargs)
+
+    def function(self, entry_BTD: Tensor, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
+        """The branch from its normalized input.
 
         :param function: f; if it returns a tuple, as attention does, the first entry is its output.
         """
-        branch = stream_BTD if self.branch_in is None else self.branch_in(stream_BTD)
+        branch = entry_BTD
         if self.branch_scale != 1.0:
             branch = self.branch_scale * branch
         branch = function(branch, *args, **kwargs)
         if isinstance(branch, tuple):
             branch = branch[0]
+        if self.output is not None:
+            branch = self.output(branch)
         # Directly after f, like the stock layer.
         if self.dropout is not None:
             branch = self.dropout(branch)
@@ -153,7 +179,7 @@ class Residual(nn.Module):
             (
                 name
                 # The reverse of the order in which `branch` applies them.
-                for name in ("stochastic_depth", "branch_gain", "branch_out", "dropout")
+                for name in ("stochastic_depth", "branch_gain", "branch_out", "dropout", "output")
                 if getattr(self, name) is not None
             ),
             None,
@@ -164,19 +190,25 @@ class Residual(nn.Module):
 
 
 class PlacedLayer(GradientCheckpointingLayer):
-    """A host's attention and feed-forward modules inside the two residual sublayers of a record.
+    """A host's attention and feed-forward inside the two residual sublayers of a record.
 
-    The modules keep their names from the host's layer, so weights, adapters and parallel plans find them. Norms on projections
+    Both are the host's own code with its own modules. The modules keep their names from the host's layer, so weights, adapters and
+    parallel plans find them. Norms on projections
     are siblings of the projections (:mod:`mixln.nn.projections`).
 
-    :param attention: (name in the host's layer, module).
-    :param feed_forward: (name in the host's layer, module).
-    :param attention_input: keyword under which the host's layer passes the attention its input; empty if by position.
+    :param stock: the host's layer. Its modules and attributes move here under their names, except those in `replaced`.
+    :param replaced: paths of its norms that the record's slots replace.
+    :param modules: paths of the modules of its attention and of its feed-forward: the largest of each is first.
+    :param branches: the host's code of both branches; each has a `function` of this layer, the branch's input, and the other
+        arguments of the host's layer.
+    :param plain: whether the output of the attention, and that of the feed-forward, is the whole branch.
+    :param returns: number of entries beside the stream in the tuple that the host's layer returns; `None` if it returns no tuple.
     :param norm: builds the module of a norm slot over D features; `None` for an empty slot.
     :param size: D.
-    :param dropout: see :class:`Residual`; likewise `stochastic_depth`.
+    :param dropout: of attention and of feed-forward; see :class:`Residual`, likewise `stochastic_depth`.
     :param index: layer index from 0.
     :param placement: placement of the whole model; the first layer also holds its norm on the embeddings, if any.
+    :param end: norm on the output, for the last layer of a host whose model has no final norm.
     """
 
     sublayer: type[Residual] = Residual
@@ -187,46 +219,79 @@ class PlacedLayer(GradientCheckpointingLayer):
         self,
         record: Layer,
         *,
-        attention: tuple[str, nn.Module],
-        feed_forward: tuple[str, nn.Module],
-        attention_input: str = "",
+        stock: nn.Module,
+        replaced: Collection[str],
+        modules: tuple[tuple[str, ...], tuple[str, ...]],
+        branches: tuple[Code, Code],
+        plain: tuple[bool, bool] = (True, True),
+        returns: int | None = None,
         norm: MakeSlot,
         size: int,
-        dropout: float = 0.0,
+        dropout: tuple[float, float] = (0.0, 0.0),
         stochastic_depth: float = 0.0,
         index: int,
         placement: Placement,
+        end: Norm | None = None,
     ) -> None:
         super().__init__()
         self.record = record
-        self.names = (attention[0], feed_forward[0])
-        self.attention_input = attention_input
+        self.branch_modules = modules
+        self.code = branches
+        self.returns = returns
         # Held by the first layer and not by the model, whose forward is the host's own code.
         self.stream_in = norm(placement.embedding_norm) if index == 0 else None
-        self.attention_residual = self.sublayer(record.attention, norm, size, dropout, stochastic_depth)
-        self.feed_forward_residual = self.sublayer(record.feed_forward, norm, size, dropout, stochastic_depth)
-        self.add_module(*attention)
-        self.add_module(*feed_forward)
+        self.attention_residual = self.sublayer(record.attention, norm, size, dropout[0], stochastic_depth, plain[0])
+        self.feed_forward_residual = self.sublayer(
+            record.feed_forward, norm, size, dropout[1], stochastic_depth, plain[1]
+        )
+        self.final_norm = norm(end)
+        self.own = frozenset(self._modules)
+        """Names of the modules that are not the host's."""
+        self._adopt(stock, replaced)
+
+    def _adopt(self, stock: nn.Module, replaced: Collection[str]) -> None:
+        """Moves what the host's code may use from its layer: modules, parameters, buffers and plain attributes."""
+        for path in replaced:
+            owner, _, name = path.rpartition(".")
+            delattr(stock.get_submodule(owner), name)
+        for name, module in stock.named_children():
+            self.add_module(name, module)
+        for name, parameter in stock.named_parameters(recurse=False):
+            self.register_parameter(name, parameter)
+        for name, buffer in stock.named_buffers(recurse=False):
+            self.register_buffer(name, buffer, persistent=name not in stock._non_persistent_buffers_set)
+        for name, value in vars(stock).items():
+            if not name.startswith("_") and not hasattr(self, name):
+                setattr(self, name, value)
 
     @property
-    def functions(self) -> tuple[nn.Module, nn.Module]:
-        """The host's attention and feed-forward modules."""
+    def names(self) -> tuple[str, str]:
+        """Paths of the host's attention and feed-forward, the largest module of each branch."""
+        (attention, *_), (feed_forward, *_) = self.branch_modules
+        return attention, feed_forward
+
+    @property
+    def functions(self) -> tuple[tuple[nn.Module, ...], tuple[nn.Module, ...]]:
+        """The host's modules of the attention and of the feed-forward."""
         # Looked up at every call, because adapters and quantizers replace modules.
-        return self._modules[self.names[0]], self._modules[self.names[1]]  # type: ignore[return-value]
+        attention, feed_forward = (tuple(map(self.get_submodule, names)) for names in self.branch_modules)
+        return attention, feed_forward
 
     @property
     def calls(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
-        """The host's attention and feed-forward as functions of the stream, called as the host's layer calls them.
+        """The host's attention and feed-forward as functions of the stream and of the layer's other arguments.
 
         Functions and not modules: accelerate's offloading moves the arguments of a call between devices, and would move a module too.
         """
-        attention, feed_forward = self.functions
-        name = self.attention_input
+        attention, feed_forward = self.code
 
         def attend(stream_BTD: Tensor, *args: Any, **kwargs: Any) -> Any:
-            return attention(*args, **{name: stream_BTD}, **kwargs) if name else attention(stream_BTD, *args, **kwargs)
+            return attention.function(self, stream_BTD, *args, **kwargs)
 
-        return attend, feed_forward.__call__
+        def feed(stream_BTD: Tensor, *args: Any, **kwargs: Any) -> Any:
+            return feed_forward.function(self, stream_BTD, *args, **kwargs)
+
+        return attend, feed
 
     def called_outside(self) -> tuple[nn.Module, ...]:
         """Modules that the model also calls outside this layer's forward pass, when FSDP has not gathered the layer's parameters."""
@@ -246,13 +311,32 @@ class PlacedLayer(GradientCheckpointingLayer):
         )
         return tuple(ends)  # type: ignore[return-value]
 
-    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """:param hidden_states: (B, T, D); all other arguments are the host's for the attention."""
+    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """:param hidden_states: (B, T, D); all other arguments are those of the host's layer."""
+        output = self.run(hidden_states, *args, **kwargs)
+        if self.final_norm is not None:
+            output = self.final_norm(output)
+        # A host whose layers return a tuple reads the stream from it; the rest are attention weights, which are not kept.
+        return output if self.returns is None else (output, *[None] * self.returns)
+
+    def run(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """The output stream."""
         # With B2T, the layer's input includes the norm on the embeddings.
         bottom = hidden_states if self.stream_in is None else self.stream_in(hidden_states)
         attention, feed_forward = self.calls
+        if self.record.parallel is not None:
+            return self._side_by_side(bottom, *args, **kwargs)
         stream = self.attention_residual(bottom, attention, *args, **kwargs)
-        return self.feed_forward_residual(stream, feed_forward, also=bottom if self.record.bottom_to_top else None)
+        also = bottom if self.record.bottom_to_top else None
+        return self.feed_forward_residual(stream, feed_forward, *args, also=also, **kwargs)
+
+    def _side_by_side(self, x_BTD: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """x + (A(N(x)) + F(N'(x))), with N' = N where the norm is shared."""
+        attention, feed_forward = self.calls
+        entry = self.attention_residual.entry(x_BTD)
+        other = entry if self.record.parallel == "shared" else self.feed_forward_residual.entry(x_BTD)
+        attended = self.attention_residual.function(entry, attention, *args, **kwargs)
+        return x_BTD + (attended + self.feed_forward_residual.function(other, feed_forward, *args, **kwargs))
 
 
 def placed_layers(model: nn.Module) -> Iterator[PlacedLayer]:

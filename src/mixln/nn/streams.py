@@ -58,7 +58,7 @@ class ResiDualLayer(PlacedLayer):
         super().__init__(*args, index=index, **kwargs)
         self.first = index == 0
 
-    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def run(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """:param hidden_states: (B, T, 2·D), or (B, T, D) in the first layer."""
         # The embeddings, (B, T, D), are the first state of both streams.
         if self.first:
@@ -66,7 +66,7 @@ class ResiDualLayer(PlacedLayer):
             hidden_states = torch.cat((stream, stream), dim=-1)
         attention, feed_forward = self.calls
         state = self.attention_residual(hidden_states, attention, *args, **kwargs)
-        return self.feed_forward_residual(state, feed_forward)
+        return self.feed_forward_residual(state, feed_forward, *args, **kwargs)
 
 
 class ResiDualFold(Fold):
@@ -115,14 +115,14 @@ class DlclLayer(PlacedLayer):
     def called_outside(self) -> tuple[nn.Module, ...]:
         return (self.combination,)
 
-    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def run(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """:param hidden_states: (B, T, l·D) in layer l, counted from 1."""
         if self.embedding_history_norm is not None:
             stream = hidden_states if self.stream_in is None else self.stream_in(hidden_states)
             hidden_states = self.embedding_history_norm(stream)
         attention, feed_forward = self.calls
         stream = self.attention_residual(self.combination(hidden_states), attention, *args, **kwargs)
-        output = self.feed_forward_residual(stream, feed_forward)
+        output = self.feed_forward_residual(stream, feed_forward, *args, **kwargs)
         return torch.cat((hidden_states, self.history_norm(output)), dim=-1)
 
 

@@ -25,18 +25,20 @@ from dataclasses import replace
 from mixln.errors import PlacementError, unknown
 from mixln.placement.modifiers import MODIFIERS
 from mixln.placement.records import MOST_LAYERS, Layer, Placement, Projections
-from mixln.placement.zoo import PRE, ZOO, Entry, uniform
+from mixln.placement.zoo import PRE, ZOO, Entry
 
 _TERM = re.compile(r"(?P<name>[a-z][a-z0-9-]*\*?)(?:\((?P<arguments>[^()]*)\))?")
 _COUNTED = re.compile(r"(?P<term>.*?)\*(?P<count>\d{1,9})")
 
 
-def placement(text: str | Placement, layers: int, *, stock: Layer = PRE, stock_init: str = "normal") -> Placement:
+def placement(
+    text: str | Placement, layers: int, *, stock: Layer | tuple[Layer, ...] = PRE, stock_init: str = "normal"
+) -> Placement:
     """Builds the placement named by `text` for a model of `layers` layers.
 
     :param text: for example `mix(0.25)`, `post*3,pre*9` or `qknorm+pre`; a :class:`Placement` is checked and returned unchanged.
     :param layers: number of layers of the model, at least 1.
-    :param stock: record of the family's stock layer; `stock_init` is its initialisation.
+    :param stock: record of the family's stock layers, or one per layer; `stock_init` is their initialisation.
     :raises PlacementError: if a name is unknown, an argument is wrong, or the counts do not add up to `layers`.
     """
     if layers < 1:
@@ -51,8 +53,9 @@ def placement(text: str | Placement, layers: int, *, stock: Layer = PRE, stock_i
         return text
     name = canonical(text)
     parts = [_split_count(part) for part in _split(name, ",")]
-    zoo = ZOO | {"stock": replace(ZOO["stock"], build=uniform(stock), init=stock_init)}
-    built = [_part(term, layers, zoo, stock.projections) for term, _ in parts]
+    own = (stock,) * layers if isinstance(stock, Layer) else stock
+    zoo = ZOO | {"stock": replace(ZOO["stock"], build=lambda layers: Placement(name="", layers=own), init=stock_init)}
+    built = [_part(term, layers, zoo, own[0].projections) for term, _ in parts]
     counts = _fill_counts(name, [count for _, count in parts], layers)
     records, start = [], 0
     for part, count in zip(built, counts, strict=True):

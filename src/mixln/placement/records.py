@@ -28,6 +28,9 @@ LEGEND = (
 """Symbols in the formulas."""
 STREAMS = ("single", "resi-dual", "dlcl")
 GATES = ("stream", "skip")
+PARALLEL = ("separate", "shared")
+BRANCH = ("branch_in", "branch_out", "branch_scale", "branch_gain")
+"""Entries of a sublayer that concern its branch."""
 
 
 MOST_LAYERS = 1_024
@@ -173,28 +176,53 @@ class Sublayer(Sparse):
         :param also: a further summand, for example ` + x₀`.
         """
         x = _call(self.stream_in, "x")
-        branch = _call(self.branch_in, x)
-        if self.branch_scale != 1.0:
-            branch = f"{self.branch_scale:.4g}·{branch}"
-        branch = _times("λ", self.branch_gain, _call(self.branch_out, f"{function}({branch})"))
+        branch = self.branch(function, x)
         skip = _times("ω", self.skip_gain, x if self.skip_scale == 1.0 else f"{self.skip_scale:.4g}·{x}")
         skip = f"G({skip})" if self.gpas == "skip" else skip
         total = f"{skip}{also} + {branch}"
         total = f"G({total})" if self.gpas == "stream" else total
         return f"x ← {_call(self.stream_out, total)}"
 
+    def branch(self, function: str, x: str) -> str:
+        """The branch as an expression, for example `A(N(x))`.
+
+        :param function: name of f; `x`: its input before its norm.
+        """
+        inner = _call(self.branch_in, x)
+        if self.branch_scale != 1.0:
+            inner = f"{self.branch_scale:.4g}·{inner}"
+        return _times("λ", self.branch_gain, _call(self.branch_out, f"{function}({inner})"))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Layer(Sparse):
-    """Attention followed by feed-forward, each with its own norms.
+    """Attention followed by feed-forward, each with its own norms; or both side by side.
 
     :param bottom_to_top: add the layer's input again before the layer's last norm (B2T).
+    :param parallel: both read the layer's input, y = x + (A(N(x)) + F(N'(x))), as in GPT-NeoX: `separate` norms, or the attention's
+        norm is `shared` by both, as in GPT-J. The sublayers then have nothing but norms, scales and gains of their branches.
     """
 
     attention: Sublayer = field(default_factory=Sublayer)
     feed_forward: Sublayer = field(default_factory=Sublayer)
     projections: Projections = field(default_factory=Projections)
     bottom_to_top: bool = False
+    parallel: Literal["separate", "shared"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.parallel not in (None, *PARALLEL):
+            raise PlacementError(f"parallel must be one of {', '.join(PARALLEL)} or absent, got {self.parallel!r}")
+        if self.parallel is None:
+            return
+        for name, sub in zip(("attention", "feed_forward"), self.sublayers, strict=True):
+            branch = Sublayer(**{entry: getattr(sub, entry) for entry in BRANCH})
+            if sub != branch:
+                raise PlacementError(
+                    f"{name} of a parallel layer must have entries of its branch only ({', '.join(BRANCH)})"
+                )
+        if self.bottom_to_top or (self.parallel == "shared" and self.feed_forward.branch_in is not None):
+            entry = "bottom_to_top" if self.bottom_to_top else "feed_forward.branch_in"
+            raise PlacementError(f"{entry} must be absent in a layer with parallel={self.parallel!r}")
 
     @property
     def formula(self) -> str:
@@ -202,6 +230,10 @@ class Layer(Sparse):
         symbol = self.projections.symbol
         attention = self.attention.formula("A_" + symbol if symbol else "A")
         inner = "" if self.projections.down is None else "_n"
+        if self.parallel is not None:
+            attention = self.attention.branch("A_" + symbol if symbol else "A", "x")
+            entry = _call(self.attention.branch_in, "x") if self.parallel == "shared" else "x"
+            return f"x ← x + {attention} + {self.feed_forward.branch(f'F{inner}', entry)}"
         feed_forward = self.feed_forward.formula(f"F{inner}", also=" + x₀" if self.bottom_to_top else "")
         return f"{'x₀ ← x;  ' if self.bottom_to_top else ''}{attention};  {feed_forward}"
 
@@ -238,10 +270,9 @@ class Placement(Sparse):
             raise PlacementError(f"placement {self.name!r} needs at least one layer, got none")
         if self.streams not in STREAMS:
             raise PlacementError(f"streams must be one of {', '.join(STREAMS)}, got {self.streams!r}")
-        if self.streams != "single" and any(layer.bottom_to_top for layer in self.layers):
-            raise PlacementError(
-                f"placement {self.name!r}: bottom_to_top requires a single stream, got {self.streams!r}"
-            )
+        for entry in ("bottom_to_top", "parallel"):
+            if self.streams != "single" and any(getattr(layer, entry) for layer in self.layers):
+                raise PlacementError(f"placement {self.name!r}: {entry} requires a single stream, got {self.streams!r}")
 
     @property
     def only_layers(self) -> bool:

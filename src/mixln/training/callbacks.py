@@ -145,7 +145,7 @@ def sublayer_weights(model: nn.Module) -> dict[str, list[list[nn.Parameter]]]:
     """
     if layers := list(placed_layers(model)):
         parts = [
-            [[layer.functions[0], layer.attention_residual], [layer.functions[1], layer.feed_forward_residual]]
+            [[*functions, residual] for functions, (_, residual) in zip(layer.functions, layer.sublayers, strict=True)]
             for layer in layers
         ]
     else:

@@ -54,11 +54,12 @@ def shard(model: PreTrainedModel, device: torch.device, *, bfloat16: bool, mesh:
         param_dtype=torch.bfloat16 if bfloat16 else None, reduce_dtype=torch.float32, cast_forward_inputs=False
     )
     for layer in placed_layers(model):
-        matrices = {parameter for function in layer.functions for parameter in _cast(function)}
+        functions = [function for branch in layer.functions for function in branch]
+        matrices = {parameter for function in functions for parameter in _cast(function)}
         for module in layer.called_outside():
             fully_shard(module, mesh=mesh)
         fully_shard(layer, mesh=mesh, ignored_params=matrices)
-        for function in layer.functions:
+        for function in functions:
             fully_shard(function, mesh=mesh, mp_policy=mixed, ignored_params=set(function.parameters()) - matrices)
     embedding: Any = model.get_input_embeddings()
     if not model.all_tied_weights_keys:

@@ -231,8 +231,8 @@ def test_what_was_not_measured() -> None:
     made = diagnosis(None, gradients=broken, initial=broken, omitted=omitted)
     assert not_measured(made) == (
         "Gradients and gates: this model computes no loss on this data.",
-        "Attention and feed-forward separately, zeroed branches, gradients and gates: the branches of a 'unheard-of' layer are not "
-        "known; mixln.diagnostics.anatomy.FAMILIES lists the known ones.",
+        "Attention and feed-forward separately, zeroed branches, gradients and gates: the branches of a 'unheard-of' layer cannot "
+        "be read from its code; mixln families says why.",
         "The gradients of the model as loaded are not finite in layer 2.",
         "The gradients of the model with re-initialised weights are not finite in layer 2.",
     )

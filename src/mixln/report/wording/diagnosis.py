@@ -160,7 +160,7 @@ def _omission(omission: Omission) -> str:
         case "unknown-branches":
             return (
                 "Attention and feed-forward separately, zeroed branches, gradients and gates: the branches of a "
-                f"{omission.model_type!r} layer are not known; mixln.diagnostics.anatomy.FAMILIES lists the known ones."
+                f"{omission.model_type!r} layer cannot be read from its code; mixln families says why."
             )
 
 

@@ -7,7 +7,7 @@ from transformers.models.mistral import modeling_mistral as mistral
 from transformers.models.mistral.configuration_mistral import MistralConfig
 
 from mixln.hosts.family import Host
-from mixln.hosts.names import PRE_NORMS, PROJECTIONS, ROLES
+from tests.hosts.written.names import PRE_NORMS, PROJECTIONS, ROLES
 
 HOST = Host(
     config=MistralConfig,

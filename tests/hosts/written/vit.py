@@ -8,7 +8,7 @@ from transformers.models.vit import modeling_vit as vit
 from transformers.models.vit.configuration_vit import ViTConfig
 
 from mixln.hosts.family import Host
-from mixln.hosts.names import PROJECTIONS
+from tests.hosts.written.names import PROJECTIONS
 
 HOST = Host(
     config=ViTConfig,
@@ -17,7 +17,6 @@ HOST = Host(
     pooler="pooler",
     final_norm="layernorm",
     attention="attention",
-    attention_input="",
     projections=PROJECTIONS,
     down="fc2",
     roles={
@@ -31,7 +30,6 @@ HOST = Host(
     },
     norm=lambda config, size: nn.LayerNorm(size, eps=config.layer_norm_eps),
     eps=lambda config: config.layer_norm_eps,
-    dropout=lambda config: config.hidden_dropout_prob,
     stock_names={
         "attention_residual.branch_in": "layernorm_before",
         "feed_forward_residual.branch_in": "layernorm_after",

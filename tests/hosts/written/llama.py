@@ -7,7 +7,7 @@ from transformers.models.llama import modeling_llama as llama
 from transformers.models.llama.configuration_llama import LlamaConfig
 
 from mixln.hosts.family import Host
-from mixln.hosts.names import PRE_NORMS, PROJECTIONS, ROLES
+from tests.hosts.written.names import PRE_NORMS, PROJECTIONS, ROLES
 
 HOST = Host(
     config=LlamaConfig,

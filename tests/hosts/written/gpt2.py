@@ -29,7 +29,6 @@ HOST = Host(
     layers="h",
     final_norm="ln_f",
     attention="attn",
-    attention_input="",
     # One fused projection for q, k and v.
     projections={"query": "c_attn", "key": "c_attn", "value": "c_attn", "context": "c_proj"},
     down="c_proj",

@@ -1,0 +1,74 @@
+"""Which families of the installed transformers can be placed, and why the others cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import transformers
+from transformers import CONFIG_MAPPING
+
+from mixln.errors import MixlnError
+from mixln.hosts.families import host_of
+from mixln.hosts.family import Host
+from mixln.hosts.verify import verified
+
+KINDS = {
+    "causal-lm": "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
+    "masked-lm": "MODEL_FOR_MASKED_LM_MAPPING_NAMES",
+    "image-classification": "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES",
+    "image-features": "MODEL_FOR_IMAGE_MAPPING_NAMES",
+}
+"""Kind by which a family is counted → transformers' table of such families. Image features are what models without a head give."""
+TOWER = "_vision_model"
+"""End of the model type of an image encoder that is part of a multimodal model; not all are in the table."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surveyed:
+    """One family.
+
+    :param kinds: those of :data:`KINDS` for which transformers has a class of the family.
+    :param kind: the one of them that was verified: that of the family's first head. Empty if the family cannot be placed.
+    :param host: its record; `None` if it cannot be placed.
+    :param difference: largest relative difference between placed and stock model; 0 if they are equal to the bit.
+    :param reason: why it cannot be placed, with the line of its code; empty if it can.
+    """
+
+    model_type: str
+    kinds: tuple[str, ...]
+    kind: str = ""
+    host: Host | None = None
+    difference: float = 0.0
+    reason: str = ""
+
+
+def families() -> dict[str, tuple[str, ...]]:
+    """Model type → kinds, for every family of the installed transformers that is of one of these kinds."""
+    found: dict[str, tuple[str, ...]] = {}
+    for kind, table in KINDS.items():
+        names = getattr(transformers.models.auto.modeling_auto, table)
+        towers = [name for name in CONFIG_MAPPING if name.endswith(TOWER) and kind == "image-features"]
+        for model_type in dict.fromkeys((*names, *towers)):
+            if model_type in CONFIG_MAPPING and not model_type.startswith("placed_"):
+                found[model_type] = (*found.get(model_type, ()), kind)
+    return found
+
+
+def survey() -> Iterator[Surveyed]:
+    """Derives and verifies every family in turn; the first time, this takes a minute."""
+    for model_type, kinds in sorted(families().items()):
+        yield survey_one(model_type, kinds)
+
+
+def survey_one(model_type: str, kinds: tuple[str, ...]) -> Surveyed:
+    """Derives and verifies one family."""
+    try:
+        host = host_of(model_type)
+        result = verified(host)
+    except MixlnError as error:
+        return Surveyed(model_type=model_type, kinds=kinds, reason=str(error))
+    if result.failure:
+        return Surveyed(model_type=model_type, kinds=kinds, reason=result.failure)
+    kind = next(iter(host.heads), "image-features")
+    return Surveyed(model_type=model_type, kinds=kinds, kind=kind, host=host, difference=result.difference)

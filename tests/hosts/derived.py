@@ -1,0 +1,75 @@
+"""What is checked of every family that is derived from transformers' code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import mixln
+from mixln.errors import PlacementError
+from mixln.hosts import Host
+from mixln.hosts.probe import probe
+from mixln.hosts.shrunken import shrunken
+from mixln.hosts.verify import verify
+
+HYBRID = "hybrid*"
+
+
+def check_family(host: Host, folder: Path) -> None:
+    """Stock parity, a training step under Mix-LN and HybridNorm*, saving and loading, and generation with a cache."""
+    assert verify(host).failure == ""
+    model = trained(host, "mix(0.25)")
+    check_saved(model, folder)
+    # Without a causal mask, as in an encoder with a head of this kind, earlier tokens would see later ones.
+    if model.can_generate() and getattr(model.config, "is_decoder", True):
+        check_cache(model)
+    if {"query", "key", "value"} <= host.projections.keys():
+        trained(host, HYBRID)
+    else:
+        with pytest.raises(PlacementError, match=r"a norm on the (query|key|value) projection cannot be placed"):
+            trained(host, HYBRID)
+
+
+def trained(host: Host, placement: str) -> mixln.hosts.PreTrainedModel:
+    """A small placed model after one step of SGD, which must have changed every weight that has a gradient."""
+    torch.manual_seed(0)
+    model = mixln.from_config(shrunken(host.config), placement=placement).float().train()
+    outputs_of(model).square().mean().backward()
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    assert all(gradient.isfinite().all() for gradient in gradients.values())
+    for layer in model.base_model.get_submodule(host.layers):
+        reached = [p for p in layer.parameters() if p.grad is not None and p.grad.any()]
+        assert len(reached) >= 4, f"{len(reached)} weights of a layer have a gradient"
+    torch.optim.SGD(model.parameters(), lr=0.01).step()
+    return model.eval()
+
+
+@torch.no_grad()
+def check_saved(model: mixln.hosts.PreTrainedModel, folder: Path) -> None:
+    model.save_pretrained(folder)
+    again = mixln.from_pretrained(folder).eval()
+    assert type(again) is type(model)
+    assert torch.equal(outputs_of(again), outputs_of(model))
+
+
+def outputs_of(model: mixln.hosts.PreTrainedModel) -> Tensor:
+    """Logits of a small input, or the last hidden state of a model without a head."""
+    outputs = model(**probe(model, length=12))
+    return outputs.logits if "logits" in outputs else outputs.last_hidden_state
+
+
+@torch.no_grad()
+def check_cache(model: mixln.hosts.PreTrainedModel) -> None:
+    """Generation with a cache gives the scores of generation without one."""
+    inputs = probe(model, length=6)
+    settings = {"max_new_tokens": 5, "do_sample": False, "output_logits": True, "return_dict_in_generate": True}
+    cached, whole = (
+        model.generate(**inputs, **settings, use_cache=cache, eos_token_id=None, pad_token_id=0)
+        for cache in (True, False)
+    )
+    assert torch.equal(cached.sequences, whole.sequences)
+    for ours, theirs in zip(cached.logits, whole.logits, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)

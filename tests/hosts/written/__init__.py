@@ -1,0 +1,1 @@
+"""Records of ten families as they were written by hand, before they were derived: what derivation must give."""
