@@ -73,8 +73,8 @@ ENTRY = {ChainResult: "result", Placement: "placement", Score: "score"}
 """Records that are an entry of their file."""
 UPGRADES: dict[type, Callable[[Any], Any]] = {
     ChainResult: chain_former.chain_result,
-    Experiment: EXPERIMENT_RUN.request.upgrade,
-    **{schema.record: schema.upgrade for schema in (DIAGNOSES, EVALUATION, SEARCH, STRESS)},
+    Experiment: EXPERIMENT_RUN.request.upgrades[0],
+    **{schema.record: schema.upgrades[0] for schema in (DIAGNOSES, EVALUATION, SEARCH, STRESS)},
 }
 """Records that had another form in version 1 → what turns that into theirs."""
 FILES = [(kind, name) for kind, names in ROOTS.items() for name in names]

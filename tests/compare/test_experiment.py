@@ -195,7 +195,7 @@ def test_a_text_that_has_changed_is_another_experiment(done, settings_for, input
     experiment["settings"]["text"]["data"] = str(tmp_path / "text")
     (copy / EXPERIMENT).write_text(json.dumps(experiment))
     changed = settings_for(copy, text={"data": str(tmp_path / "text")})
-    refused(changed, "holds another experiment: its text has changed since")
+    refused(changed, "holds another experiment: the text is different")
 
 
 def test_a_model_that_has_changed_is_another_experiment(done, settings_for, tmp_path):

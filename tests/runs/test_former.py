@@ -73,7 +73,7 @@ def test_the_task_of_a_drop() -> None:
     data = stored("diagnosis.json")
     (model,) = data["models"]
     model["tasks"] = [{**model["drops"], "measure": "acc of arc_easy", "better": "higher"}]
-    (found,) = from_json(DIAGNOSES.record, DIAGNOSES.upgrade(data)).models
+    (found,) = from_json(DIAGNOSES.record, DIAGNOSES.upgrades[0](data)).models
     assert [(drops.measure, drops.task) for drops in found.tasks] == [("acc", "arc_easy")]
 
 
@@ -103,5 +103,5 @@ def test_how_the_trainings_of_a_search_ended() -> None:
 def test_the_hardware_of_an_experiment() -> None:
     data = {**stored("experiment-language.json"), "machine": "2 processor cores; 2 trials side by side, 1 threads each"}
     data.pop("schema", None)
-    found = from_json(EXPERIMENT_RUN.request.record, EXPERIMENT_RUN.request.upgrade(data))
+    found = from_json(EXPERIMENT_RUN.request.record, EXPERIMENT_RUN.request.upgrades[0](data))
     assert found.hardware == (Hardware(cores=2, trials=2, threads=1),)

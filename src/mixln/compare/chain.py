@@ -44,10 +44,12 @@ KEPT = Schema(
     file="chain-result.json",
     record=ChainResult,
     former="chain.json",
-    upgrade=lambda kept: {
-        "request": _request(kept["asked"], kept.get("of")),
-        "result": former.chain_result(kept["result"]),
-    },
+    upgrades=(
+        lambda kept: {
+            "request": _request(kept["asked"], kept.get("of")),
+            "result": former.chain_result(kept["result"]),
+        },
+    ),
 )
 """File in a trial's folder with the result of its chain."""
 CHAIN_RUN = RunKind(

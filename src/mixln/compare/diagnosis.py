@@ -26,7 +26,7 @@ KEPT = Schema(
     file="trial-diagnosis.json",
     record=Diagnosis,
     former="diagnosis.json",  # also the file name of `mixln diagnose`
-    upgrade=lambda kept: {"request": kept["settings"], "result": former.diagnosis(kept["diagnosis"])},
+    upgrades=(lambda kept: {"request": kept["settings"], "result": former.diagnosis(kept["diagnosis"])},),
 )
 """File in a trial's folder with its diagnosis."""
 

@@ -60,7 +60,7 @@ def compare(
     start = _executor(prepared) if workers is None else lambda jobs: workers
 
     with prepared.store.run.locked():
-        experiment, changes = _begin(prepared, own_workers=workers is not None)
+        experiment, changes = _begin(prepared, given_workers=workers is not None)
         for change in changes:
             display.warn(change)
         results = _run(prepared, start, display)
@@ -90,10 +90,10 @@ def _executor(prepared: PreparedComparison) -> Callable[[int], Workers]:
     return lambda jobs: RayWorkers(task, execution.ray_address)
 
 
-def _begin(prepared: PreparedComparison, *, own_workers: bool) -> tuple[dict[str, Any], tuple[VersionChange, ...]]:
+def _begin(prepared: PreparedComparison, *, given_workers: bool) -> tuple[dict[str, Any], tuple[VersionChange, ...]]:
     """Writes `experiment.json`; returns its content, and the packages whose version has changed since the experiment began.
 
-    :param own_workers: whether the caller provided the workers.
+    :param given_workers: the caller provided the workers.
     """
     store, folder_settings = prepared.store, prepared.plan.folder_settings
     sweep(store.folder)
@@ -110,7 +110,7 @@ def _begin(prepared: PreparedComparison, *, own_workers: bool) -> tuple[dict[str
     changes: tuple[VersionChange, ...] = ()
     if prepared.missing:
         changes = _version_changes(present["versions"])
-        hardware = (*provenance_of(present).hardware, _hardware(prepared, own_workers=own_workers))
+        hardware = (*provenance_of(present).hardware, _hardware(prepared, given_workers=given_workers))
         present |= {"commit": _also(present["commit"], provenance.commit())}
         present |= {"hardware": to_json(tuple(dict.fromkeys(hardware)))}
     present |= {"task": prepared.settings.task, **prepared.shared, **grid, "baseline": prepared.settings.reference}
@@ -235,7 +235,7 @@ def _also(old: str | None, new: str | None) -> str | None:
     return f"{old}; {new}"
 
 
-def _hardware(prepared: PreparedComparison, *, own_workers: bool) -> Hardware:
+def _hardware(prepared: PreparedComparison, *, given_workers: bool) -> Hardware:
     """The machine or cluster of this run."""
     import torch
 
@@ -245,6 +245,6 @@ def _hardware(prepared: PreparedComparison, *, own_workers: bool) -> Hardware:
     if execution.executor == "ray":
         return Hardware(cores=execution.cpus_per_trial, gpus_per_trial=execution.gpus_per_trial)
     gpus = tuple(torch.cuda.get_device_name(index) for index in range(machine.gpus))
-    if not own_workers:
+    if not given_workers:
         return Hardware(gpus=gpus, cores=os.cpu_count() or 0, trials=machine.jobs, threads=machine.threads)
     return Hardware(gpus=gpus, cores=os.cpu_count() or 0, processes=ranks.size())

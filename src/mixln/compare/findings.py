@@ -127,7 +127,7 @@ class FailedTrials(Finding):
 
 @dataclass(frozen=True, kw_only=True)
 class StallRule(Finding):
-    """The threshold below which a trial counts as stalled.
+    """The frequency baseline, against which a trial counts as stalled (`stalled` of :mod:`mixln.training`).
 
     :param value: metric of the frequency baseline, untransformed.
     """

@@ -52,7 +52,7 @@ def _upgraded(entries: dict[str, Any]) -> dict[str, Any]:
 
 EXPERIMENT_RUN = RunKind(
     noun="experiment",
-    request=Schema(kind="experiment", file=EXPERIMENT, record=Experiment, upgrade=_upgraded),
+    request=Schema(kind="experiment", file=EXPERIMENT, record=Experiment, upgrades=(_upgraded,)),
 )
 
 

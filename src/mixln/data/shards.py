@@ -84,7 +84,10 @@ class DuplicateDocuments:
 
 
 EQUAL = Schema(
-    kind="equal-documents", file="00000.json", record=DuplicateDocuments, upgrade=lambda digests: {"digests": digests}
+    kind="equal-documents",
+    file="00000.json",
+    record=DuplicateDocuments,
+    upgrades=(lambda digests: {"digests": digests},),
 )
 
 

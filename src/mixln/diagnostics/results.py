@@ -197,5 +197,5 @@ class Diagnoses:
 
 
 DIAGNOSES = Schema(
-    kind="diagnosis", file="diagnosis.json", record=Diagnoses, upgrade=former.diagnoses, computed=("findings",)
+    kind="diagnosis", file="diagnosis.json", record=Diagnoses, upgrades=(former.diagnoses,), computed=("findings",)
 )

@@ -38,7 +38,7 @@ KEPT = Schema(
     kind="score",
     file="score.json",
     record=Score,
-    upgrade=lambda kept: {"request": kept["asked"], "result": kept["score"]},
+    upgrades=(lambda kept: {"request": kept["asked"], "result": kept["score"]},),
 )
 
 

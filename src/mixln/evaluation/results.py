@@ -121,5 +121,5 @@ class Evaluation:
 
 
 EVALUATION = Schema(
-    kind="evaluation", file="evaluation.json", record=Evaluation, upgrade=former.evaluation, computed=("findings",)
+    kind="evaluation", file="evaluation.json", record=Evaluation, upgrades=(former.evaluation,), computed=("findings",)
 )

@@ -169,7 +169,9 @@ class Reproduction:
         return self.scale == "cpu" and bool(self.trained)
 
 
-REPRODUCTION = Schema(kind="reproduction", file="reproduction.json", record=Reproduction, upgrade=former.reproduction)
+REPRODUCTION = Schema(
+    kind="reproduction", file="reproduction.json", record=Reproduction, upgrades=(former.reproduction,)
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,4 +221,6 @@ class DeviationStudy:
     varied: tuple[VariantResult, ...]
 
 
-AS_PUBLISHED = Schema(kind="as-published", file="as-published.json", record=DeviationStudy, upgrade=former.as_published)
+AS_PUBLISHED = Schema(
+    kind="as-published", file="as-published.json", record=DeviationStudy, upgrades=(former.as_published,)
+)

@@ -40,7 +40,7 @@ ROWS = Schema(
     kind="checkpoint-rows",
     file="rows.json",
     record=MetricsPrefix,
-    upgrade=lambda rows: {"size": rows[0], "sha256": rows[1]},
+    upgrades=(lambda rows: {"size": rows[0], "sha256": rows[1]},),
 )
 DISCARDED = "discarded.json"
 """Name of :data:`SUMS` while its checkpoint is being deleted."""

@@ -31,17 +31,21 @@ class Schema(Generic[T]):
     :param file: file name; where a folder holds several files of a kind, each is given its own name.
     :param record: class of the content.
     :param former: file name in version 1, if it was different.
-    :param upgrade: converts the content of a version 1 file to the current version.
+    :param upgrades: conversions of the content from version 1 to 2, from 2 to 3, and so on; the last one gives the current version.
     :param computed: entries that are derived from the record; written for readers of the file, ignored when it is read.
     """
 
     kind: str
     file: str
     record: type[T]
-    version: int = 2
     former: str = ""
-    upgrade: Callable[[Any], Any] = lambda entries: entries
+    upgrades: tuple[Callable[[Any], Any], ...] = (lambda entries: entries,)
     computed: tuple[str, ...] = ()
+
+    @property
+    def version(self) -> int:
+        """The current version of the form, from 1."""
+        return 1 + len(self.upgrades)
 
     @property
     def mark(self) -> str:
@@ -60,11 +64,14 @@ class Schema(Generic[T]):
             cannot be read.
         """
         data = read_json(path)
-        if not isinstance(data, dict) or self._version(data.pop(KEY, 1)) == 1:
-            try:
-                return self.upgrade(data)
-            except (AttributeError, IndexError, KeyError, TypeError) as error:
-                raise RecordError(f"is not a valid {self.kind}") from error
+        version = self._version(data.pop(KEY, 1)) if isinstance(data, dict) else 1
+        try:
+            for upgrade in self.upgrades[version - 1 :]:
+                data = upgrade(data)
+        except (AttributeError, IndexError, KeyError, TypeError) as error:
+            raise RecordError(f"is not a valid {self.kind}") from error
+        if version == 1 or not self.computed:
+            return data
         return {name: entry for name, entry in data.items() if name not in self.computed}
 
     def read(self, path: Path) -> T:
@@ -89,9 +96,12 @@ class Schema(Generic[T]):
         write_atomic(path, self.text(content))
 
     def _version(self, mark: Any) -> int:
-        known = {1: 1, self.mark: self.version}
-        if isinstance(mark, int | str) and mark in known:
-            return known[mark]
-        if (newer := re.fullmatch(rf"{self.kind}/(\d+)", str(mark))) and int(newer[1]) > self.version:
-            raise UnknownEntry(f"is {mark}, newer than {self.mark} of this version of mixln", KEY)
+        if mark == 1:  # no file of version 1 has a mark
+            return 1
+        if marked := re.fullmatch(rf"{self.kind}/(\d{{1,9}})", str(mark)):
+            version = int(marked[1])
+            if version > self.version:
+                raise UnknownEntry(f"is {mark}, newer than {self.mark} of this version of mixln", KEY)
+            if version > 1:
+                return version
         raise RecordError(f"must be {self.mark}, got {json.dumps(mark)[:100]}", KEY)

@@ -23,9 +23,9 @@ from mixln.runs.schema import Schema
 TRIAL, RESULT = "trial.json", "result.json"
 PARTS = {
     "settings": "",
-    "text": "its text has changed since: ",
-    "images": "its images have changed since: ",
-    "model": "its model has changed since: ",
+    "text": "the text is different: ",
+    "images": "the images are different: ",
+    "model": "the model is different: ",
 }
 """Part of the request that all trials of an experiment share → prefix of the message about a difference."""
 
@@ -109,10 +109,9 @@ def check_claim(folder: Path, trial: Trial, shared: dict[str, Any] | None = None
         return True
     now = to_json(shared)
     for part in dict.fromkeys([*now, *experiment]):
-        words = PARTS.get(part, "").replace("its", "its experiment's").replace("has changed since", "is different")
         if changed := difference(experiment.get(part) or {}, now.get(part) or {}):
             raise StoreError(
-                f"{folder} belongs to another experiment: {words}{changed}; move it away to run this trial here"
+                f"{folder} belongs to another experiment: {PARTS.get(part, '')}{changed}; move it away to run this trial here"
             )
     return True
 

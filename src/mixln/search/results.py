@@ -112,7 +112,7 @@ class Stress:
     provenance: Provenance = field(default_factory=Provenance)
 
 
-STRESS = Schema(kind="stress", file="stress.json", record=Stress, upgrade=former.stress, computed=("findings",))
+STRESS = Schema(kind="stress", file="stress.json", record=Stress, upgrades=(former.stress,), computed=("findings",))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,4 +212,4 @@ class Search:
     provenance: Provenance = field(default_factory=Provenance)
 
 
-SEARCH = Schema(kind="tune", file="tune.json", record=Search, upgrade=former.search, computed=("findings",))
+SEARCH = Schema(kind="tune", file="tune.json", record=Search, upgrades=(former.search,), computed=("findings",))
