@@ -23,7 +23,12 @@ def opt() -> OPTForCausalLM:
     torch.manual_seed(0)
     return OPTForCausalLM(
         OPTConfig(
-            vocab_size=64, hidden_size=32, ffn_dim=48, num_hidden_layers=3, num_attention_heads=4, max_position_embeddings=64
+            vocab_size=64,
+            hidden_size=32,
+            ffn_dim=48,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            max_position_embeddings=64,
         )
     ).eval()
 

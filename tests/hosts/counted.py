@@ -33,12 +33,21 @@ def section(found: list[Surveyed]) -> str:
     """The section about the installed version."""
     number = counts(found)
     rounded = sorted(one.model_type for one in found if one.host is not None and one.difference)
-    lines = [HEADING.format(version=transformers.__version__), "", "Placed and verified with their first head, by kind:", ""]
+    lines = [
+        HEADING.format(version=transformers.__version__),
+        "",
+        "Placed and verified with their first head, by kind:",
+        "",
+    ]
     for kind, title in TITLES.items():
         names = sorted(one.model_type for one in found if one.host is not None and one.kind == kind)
         if names:
             lines += [f"- {number[kind]} {title}: {', '.join(names)}"]
-    equal = f"to the bit, except in {', '.join(rounded)}, where they are equal to float32 rounding" if rounded else "to the bit"
+    equal = (
+        f"to the bit, except in {', '.join(rounded)}, where they are equal to float32 rounding"
+        if rounded
+        else "to the bit"
+    )
     lines += ["", f"Logits and gradients of placed and stock model are equal {equal}.", "", "Refused:", ""]
     lines += [f"- {one.model_type}: {one.reason}" for one in found if one.host is None]
     return "\n".join([*lines, ""])

@@ -16,10 +16,10 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 import mixln
 from mixln.errors import PlacementError, PlacementWarning
 from mixln.hosts import HOSTS, Host
-from mixln.hosts.syntax import Unreadable
 from mixln.hosts.families import host_of
 from mixln.hosts.reading import read_layer
 from mixln.hosts.shrunken import shrunken
+from mixln.hosts.syntax import Unreadable
 from mixln.hosts.verify import Verification, _compared, verify
 from mixln.placement import Layer, Norm, Sublayer
 from tests.hosts.derived import check_family

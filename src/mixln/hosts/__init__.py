@@ -44,7 +44,9 @@ def placement_for(config: PreTrainedConfig, placement: str | Placement) -> Place
     :raises SettingsError: if the family is unknown; see also :func:`mixln.placement.placement`.
     """
     host = family(config)
-    return build_placement(placement, config.num_hidden_layers, stock=host.stock_layers(config), stock_init=host.stock_init)
+    return build_placement(
+        placement, config.num_hidden_layers, stock=host.stock_layers(config), stock_init=host.stock_init
+    )
 
 
 def placed_config(

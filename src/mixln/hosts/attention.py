@@ -9,8 +9,8 @@ from typing import Any
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from mixln.hosts.syntax import parsed
 from mixln.hosts.family import attention_heads, head_size, widths
+from mixln.hosts.syntax import parsed
 from mixln.placement import ProjectionNorm
 
 PROJECTION_NAMES = {

@@ -62,9 +62,7 @@ def unplace(model: PreTrainedModel) -> PreTrainedModel:
     placement = Placement.from_json(model.config.placement)
     relatives = {name: host for name, host in HOSTS.items() if own.body and host.body == own.body}
     related = ({own.model_type: own} | relatives).values()
-    differences = {
-        host.model_type: _difference(placement, host.stock_layers(model.config)) for host in related
-    }
+    differences = {host.model_type: _difference(placement, host.stock_layers(model.config)) for host in related}
     host = next((host for host in related if not differences[host.model_type]), None)
     if host is None:
         raise PlacementError(

@@ -19,13 +19,13 @@ from transformers.initialization import no_init_weights
 from transformers.pytorch_utils import Conv1D
 
 from mixln.errors import first_line
-from mixln.hosts.syntax import Unreadable, is_norm, parsed
 from mixln.hosts.attention import own_norms_of, projections_of
 from mixln.hosts.family import Host
 from mixln.hosts.reading import Reading, read_layer
 from mixln.hosts.roles import roles
 from mixln.hosts.shrunken import shrunken
 from mixln.hosts.static import Dynamic, evaluate
+from mixln.hosts.syntax import Unreadable, is_norm, parsed
 from mixln.placement import Projections
 
 HEADS = {
@@ -65,9 +65,11 @@ def derive(model_type: str) -> Host:
     )
     attentions = [module for _, module in attention]
     projections = projections_of(attentions, config)
-    example = next(layer.get_submodule(path) for layer, read in zip(stack, readings, strict=True) for path in read.norms.values())
+    example = next(
+        layer.get_submodule(path) for layer, read in zip(stack, readings, strict=True) for path in read.norms.values()
+    )
     own = own_norms_of(attentions, projections, example, config)
-    on_projections = Projections(**{slot: norm for slot, (_, norm) in own.items()})
+    on_projections = replace(Projections(), **{slot: norm for slot, (_, norm) in own.items()})
     kinds = tuple(replace(kind, projections=on_projections) for kind in records)
     return Host(
         config=cls,

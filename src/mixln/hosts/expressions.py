@@ -281,7 +281,7 @@ class Expressions(Code, ABC):
         lifter = _Lift(self, scope)
         # A call that comes here was already found to be opaque.
         visit = lifter.generic_visit if isinstance(node, ast.Call) else lifter.visit
-        lifted: ast.expr = visit(copy.deepcopy(node))
+        lifted: Any = visit(copy.deepcopy(node))
         return lifted, lifter.reads, lifter.shapes
 
 

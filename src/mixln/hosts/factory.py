@@ -313,6 +313,7 @@ def _see_both_ways(model: nn.Module) -> None:
 
 def _head_class(stock: type[PreTrainedModel], base: type, config_class: type, module: str) -> type[PreTrainedModel]:
     host: Host = base.host  # type: ignore[attr-defined]
+
     def __init__(self: Any, config: Any) -> None:
         # No weights are drawn until post_init: the stock base model is built only to be replaced.
         with no_init_weights():

@@ -38,8 +38,8 @@ from transformers.utils.import_utils import is_gguf_available
 from mixln.errors import CheckpointError, DataError, MixlnError, SettingsError, StoreError, first_line, unknown
 from mixln.files import bytes_texts, existing, folder_atomic, holding
 from mixln.hosts import configs, gguf_header, refuse_pieces, saved_class, weights
-from mixln.hosts.families import host_of
 from mixln.hosts.companions import write_companion
+from mixln.hosts.families import host_of
 from mixln.normalizers import check_normalizer
 from mixln.quiet import quiet
 

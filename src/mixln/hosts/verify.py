@@ -21,10 +21,10 @@ from transformers import AutoConfig, PreTrainedModel
 
 from mixln.errors import MixlnError, first_line
 from mixln.files import write_atomic
-from mixln.hosts.syntax import Unreadable
 from mixln.hosts.family import Host, copy_weights
 from mixln.hosts.probe import probe
 from mixln.hosts.shrunken import shrunken
+from mixln.hosts.syntax import Unreadable
 from mixln.placement import placement
 from mixln.records import from_json, read_json, to_json
 
@@ -100,7 +100,9 @@ def verify(host: Host) -> Verification:
                 for k, v in config.to_dict().items()
                 if k not in ("model_type", "architectures", "transformers_version")
             }
-            records = placement("stock", config.num_hidden_layers, stock=host.stock_layers(config), stock_init=host.stock_init)
+            records = placement(
+                "stock", config.num_hidden_layers, stock=host.stock_layers(config), stock_init=host.stock_init
+            )
             placed_config = AutoConfig.for_model(f"placed_{host.model_type}", **entries, placement=records.to_json())
             placed = auto.from_config(placed_config).float().eval()
             copy_weights(stock, placed, host.canonical)

@@ -9,8 +9,8 @@ from transformers.models.mixtral import modeling_mixtral as mixtral
 from transformers.models.mixtral.configuration_mixtral import MixtralConfig
 
 from mixln.hosts.family import Host
-from tests.hosts.written.names import EXPERT_ROLES, PRE_NORMS, PROJECTIONS
 from mixln.placement import Placement
+from tests.hosts.written.names import EXPERT_ROLES, PRE_NORMS, PROJECTIONS
 
 
 def _jitter(config: Any, placement: Placement) -> str | None:
