@@ -23,8 +23,7 @@ def check_family(host: Host, folder: Path) -> None:
     assert verify(host).failure == ""
     model = trained(host, "mix(0.25)")
     check_saved(model, folder)
-    # Without a causal mask, as in an encoder with a head of this kind, earlier tokens would see later ones.
-    if model.can_generate() and getattr(model.config, "is_decoder", True):
+    if model.can_generate() and is_causal(model):
         check_cache(model)
     if {"query", "key", "value"} <= host.projections.keys():
         trained(host, HYBRID)
@@ -59,6 +58,15 @@ def outputs_of(model: mixln.hosts.PreTrainedModel) -> Tensor:
     """Logits of a small input, or the last hidden state of a model without a head."""
     outputs = model(**probe(model, length=12))
     return outputs.logits if "logits" in outputs else outputs.last_hidden_state
+
+
+@torch.no_grad()
+def is_causal(model: mixln.hosts.PreTrainedModel) -> bool:
+    """Whether no token sees later ones, unlike in an encoder with a head that generates."""
+    inputs = probe(model, length=6)
+    changed = {**inputs, "input_ids": inputs["input_ids"].clone()}
+    changed["input_ids"][:, -1] += 1
+    return torch.allclose(model(**inputs).logits[:, :-1], model(**changed).logits[:, :-1], atol=1e-5)
 
 
 @torch.no_grad()

@@ -60,3 +60,11 @@ def inputs_of(name: str) -> dict[str, Any]:
     labels[0, :4] = -100  # the first word after the padding would be foretold by the padding, an embedding of zeros
     routed = {"output_router_logits": True} if "num_experts_per_tok" in CONFIGS[name][1] else {}
     return {"input_ids": ids, "attention_mask": mask, "labels": labels, **routed}
+
+
+def labelled(given: dict[str, Any], head: str) -> dict[str, Any]:
+    """The inputs with labels of a head: one of three classes for a text, or for every token."""
+    if head == "sequence-classification":
+        return {**given, "labels": torch.tensor([0, 1, 2, 1])}
+    labels = given["labels"]
+    return {**given, "labels": labels.where(labels < 0, labels % 3)} if head == "token-classification" else given

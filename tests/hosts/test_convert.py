@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoModelForCausalLM, BertConfig, BertForMaskedLM, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaForCausalLM, OPTConfig, OPTForCausalLM
 
 import mixln
 from mixln.errors import CheckpointError, PlacementError
@@ -134,13 +134,13 @@ def test_class_and_family_that_cannot_be_converted_are_named():
         match="a LlamaModel cannot be converted; classes of llama that can: LlamaForCausalLM, LlamaForSeq",
     ):
         place(stock_model("llama", "causal-lm").model)
-    bert = BertForMaskedLM(
-        BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, vocab_size=9)
+    opt = OPTForCausalLM(
+        OPTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, ffn_dim=16, vocab_size=9)
     )
     with pytest.raises(
-        PlacementError, match=r"BertLayer does not end in a sum of stream and branch: modeling_bert\.py:"
+        PlacementError, match=r"OPTDecoderLayer does not end in a sum of stream and branch: modeling_opt\.py:"
     ):
-        place(bert)
+        place(opt)
 
 
 # --- the Mix-LN authors' checkpoints

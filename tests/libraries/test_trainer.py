@@ -16,7 +16,7 @@ from mixln.errors import PlacementError
 from mixln.hosts import HOSTS
 from mixln.hosts.family import copy_weights
 from mixln.training.trainers import FairTrainer
-from tests.hosts.families import config_of, inputs_of
+from tests.hosts.families import config_of, inputs_of, labelled
 from tests.tiny import EVERY, placed, tokens
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # PEFT's
@@ -61,9 +61,9 @@ def test_label_smoothing_gives_the_loss_of_the_stock_class(name, head, tmp_path)
     stock = stock_of(name, head).eval()
     ours = mixln.from_config(config_of(name), placement="stock", head=head).eval()
     copy_weights(stock, ours, HOSTS[name].canonical)
-    inputs = inputs_of(name)
-    if head == "sequence-classification":
-        inputs = {"input_ids": inputs["input_ids"], "labels": torch.tensor([0, 1, 2, 1])}
+    inputs = labelled(inputs_of(name), head)
+    if head.endswith("-classification") and "input_ids" in inputs:
+        inputs = {entry: inputs[entry] for entry in ("input_ids", "labels")}
     torch.testing.assert_close(smoothed(ours, inputs, tmp_path), smoothed(stock, inputs, tmp_path))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from mixln.runs.folder import RunKind
 from mixln.runs.schema import Schema
 
 ROWS = Schema(
-    kind="rows", file="rows.json", record=dict[str, Any], former="old.json", upgrade=lambda rows: {"n": rows[0]}
+    kind="rows", file="rows.json", record=dict[str, Any], former="old.json", upgrades=(lambda rows: {"n": rows[0]},)
 )
 
 
@@ -50,6 +51,16 @@ def test_a_file_of_version_1_is_read_under_its_former_name(tmp_path):
     assert ROWS.path(tmp_path) == tmp_path / "rows.json"
     (tmp_path / "old.json").write_text("[4]")
     assert ROWS.read(ROWS.path(tmp_path)) == {"n": 4}
+
+
+def test_a_file_is_upgraded_from_its_version_to_the_next_and_so_on(tmp_path):
+    later = replace(ROWS, upgrades=(*ROWS.upgrades, lambda entries: {"count": entries["n"]}))
+    (tmp_path / "old.json").write_text("[4]")
+    assert later.read(later.path(tmp_path)) == {"count": 4}
+    ROWS.write(tmp_path, {"n": 3})
+    assert later.read(later.path(tmp_path)) == {"count": 3}
+    later.write(tmp_path, {"count": 5})
+    assert later.read(later.path(tmp_path)) == {"count": 5}
 
 
 @pytest.mark.parametrize(

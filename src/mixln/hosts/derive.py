@@ -341,7 +341,7 @@ def _heads(
         if any(type(child) is base for _, child in model.named_children()):
             auto = "".join(part.capitalize() if part != "LM" else part for part in name.split("_"))
             found[head] = stock, getattr(transformers, f"AutoModelFor{auto}")
-    if getattr(config, "is_decoder", None) is False and "causal-lm" in found:
+    if getattr(config, "is_decoder", None) is False and {"causal-lm", "masked-lm"} <= found.keys():
         # An encoder, which its class for causal language modelling turns into a decoder only if the config says so.
         found["causal-lm"] = found.pop("causal-lm")
     return found

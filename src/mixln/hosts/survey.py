@@ -50,7 +50,9 @@ def families() -> dict[str, tuple[str, ...]]:
         names = getattr(transformers.models.auto.modeling_auto, table)
         towers = [name for name in CONFIG_MAPPING if name.endswith(TOWER) and kind == "image-features"]
         for model_type in dict.fromkeys((*names, *towers)):
-            if model_type in CONFIG_MAPPING and not model_type.startswith("placed_"):
+            # A second name of a family, as gpt-sw3 is of gpt2, is not counted.
+            named = model_type in CONFIG_MAPPING and CONFIG_MAPPING[model_type].model_type == model_type
+            if named and not model_type.startswith("placed_"):
                 found[model_type] = (*found.get(model_type, ()), kind)
     return found
 

@@ -245,8 +245,6 @@ class PlacedLayer(GradientCheckpointingLayer):
             record.feed_forward, norm, size, dropout[1], stochastic_depth, plain[1]
         )
         self.final_norm = norm(end)
-        self.own = frozenset(self._modules)
-        """Names of the modules that are not the host's."""
         self._adopt(stock, replaced)
 
     def _adopt(self, stock: nn.Module, replaced: Collection[str]) -> None:
@@ -256,6 +254,8 @@ class PlacedLayer(GradientCheckpointingLayer):
             delattr(stock.get_submodule(owner), name)
         for name, module in stock.named_children():
             self.add_module(name, module)
+        self.adopted = frozenset(stock._modules)
+        """Names of the host's modules."""
         for name, parameter in stock.named_parameters(recurse=False):
             self.register_parameter(name, parameter)
         for name, buffer in stock.named_buffers(recurse=False):
@@ -263,6 +263,11 @@ class PlacedLayer(GradientCheckpointingLayer):
         for name, value in vars(stock).items():
             if not name.startswith("_") and not hasattr(self, name):
                 setattr(self, name, value)
+
+    @property
+    def own(self) -> frozenset[str]:
+        """Names of the modules that are not the host's."""
+        return frozenset(self._modules) - self.adopted
 
     @property
     def names(self) -> tuple[str, str]:
