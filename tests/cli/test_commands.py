@@ -71,7 +71,7 @@ def test_the_help_of_compare_names_every_setting(capsys):
     assert stop.value.code == 0
     said = capsys.readouterr().out
     for setting in (*fields(CompareSettings), *fields(TextSettings), *fields(TrainSettings), *fields(EngineSettings)):
-        if setting.name not in ("text", "training", "engine", "after"):
+        if setting.name not in ("text", "training", "engine", "execution", "after"):
             assert f"--{setting.name.replace('_', '-')} " in said
 
 

@@ -129,7 +129,7 @@ def test_a_pruned_trial_has_the_loss_of_the_drop(experiment, tmp_path, capsys):
     common = ("--data", str(experiment / "text"), "--held-out", "0.2", "--cache", str(experiment / "cache"), *SMALL)
     assert main(["diagnose", str(trial), "--out", str(tmp_path / "whole"), "--blocks", "2", *common]) == 0
     assert main(["prune", str(trial), "--layers", "2-3", "--out", str(tmp_path / "smaller")]) == 0
-    assert "4 layers became 2" in capsys.readouterr().out
+    assert "4 → 2 layers" in capsys.readouterr().out
     assert main(["diagnose", str(tmp_path / "smaller"), "--out", str(tmp_path / "pruned"), *common]) == 0
     whole, pruned = (diagnosed(tmp_path / name).models[0] for name in ("whole", "pruned"))
     assert [(block.first, block.last) for block in whole.drops.blocks] == [(1, 2), (2, 3), (3, 4)]
@@ -350,7 +350,7 @@ def test_changed_weights_are_diagnosed_anew(experiment, tmp_path, news):
     shutil.rmtree(checkpoint)
     third, warnings = diagnosed_again()
     assert third == second[1:]
-    assert "its checkpoint-30 is gone" in warnings.undiagnosed[0].error
+    assert "its checkpoint-30 is missing" in warnings.undiagnosed[0].error
 
 
 def test_a_diagnosis_that_an_earlier_version_kept_is_read(experiment, tmp_path, news):
@@ -362,6 +362,7 @@ def test_a_diagnosis_that_an_earlier_version_kept_is_read(experiment, tmp_path, 
     data = json.loads(kept.read_text())
     kept.unlink()
     del data["schema"]
+    data = {"settings": data["request"], "diagnosis": data["result"]}
     former = {"facts": {"data": "text (local), 650 tokens"}, "verdict": ["Deeper layers matter less."], "left_out": []}
     new = ("subject", "text", "images", "omitted")
     data["diagnosis"] = {name: value for name, value in data["diagnosis"].items() if name not in new} | former
@@ -423,7 +424,7 @@ def test_a_vision_transformer_without_a_head(tmp_path, capsys):
     assert diagnosed(tmp_path / "out").models[0].drops.measure == "embedding change"
     transformers.ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(tmp_path / "vit")
     assert main([*arguments, "--out", str(tmp_path / "other")]) == 2
-    assert "makes images of (3, 32, 32), its config wants (3, 16, 16)" in capsys.readouterr().err
+    assert "makes images of shape (3, 32, 32), but its config has (3, 16, 16)" in capsys.readouterr().err
 
 
 def test_a_text_that_is_named_is_taken_even_if_it_is_the_default(experiment, tmp_path, capsys):
@@ -441,7 +442,7 @@ def test_a_text_that_is_named_is_taken_even_if_it_is_the_default(experiment, tmp
     ]
     assert main([*arguments, "--tokens", "512", "--cache", str(experiment / "cache")]) == 0
     assert "State of the Union" in diagnosed(tmp_path).models[0].text.description
-    assert "if sotu holds the same text, it has seen what is measured here" in capsys.readouterr().out.replace(
+    assert "if sotu contains the same text, the model has seen the evaluation text" in capsys.readouterr().out.replace(
         "\n", " "
     )
 
@@ -453,7 +454,7 @@ def test_another_part_of_a_trials_text_is_refused(experiment, tmp_path, capsys, 
     trial = experiment / "out" / "pre_lr0.003_seed3"
     arguments = ["diagnose", str(trial), option, value, "--out", str(tmp_path / "out"), "--cache", str(tmp_path)]
     assert main(arguments) == 2
-    assert f"{option[2:]} was {own} where pre, seed 3, stalled was trained" in capsys.readouterr().err
+    assert f"{option[2:]} must be {own}, as in the training of pre, seed 3, stalled" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

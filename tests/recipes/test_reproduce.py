@@ -289,7 +289,7 @@ def test_a_micro_batch_of_one_device_that_eight_could_not_share(capsys):
         main(["reproduce", "table1", "--scale", "paper", "--only", "LLaMA-1B", "--micro-batch-size", "512", "--plan"])
         == 0
     )
-    assert "64 at a time" in capsys.readouterr().out  # no more than the recipe has
+    assert "micro batch 64" in capsys.readouterr().out  # no more than the recipe has
 
 
 @pytest.mark.parametrize(
@@ -419,6 +419,6 @@ def test_every_model_fits_one_gpu_or_eight(recipe, alone, capsys):
         assert planned(run, processes=8, parallel="fsdp").memory.total < 80e9
     assert main(["reproduce", recipe, "--scale", "paper", "--plan"]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert ("one trial a GPU" in said) == alone
-    assert ("do not fit: start it with torchrun on eight GPUs and --parallel fsdp" in said) == (not alone)
+    assert ("one trial per GPU" in said) == alone
+    assert ("does not fit: start it with torchrun on eight GPUs and --parallel fsdp" in said) == (not alone)
     assert ("Not included: the steps after pre-training." in said) == (recipe in ("hybridnorm-tasks", "table3"))
