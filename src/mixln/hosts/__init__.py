@@ -116,7 +116,7 @@ def from_config(
         config = LlamaConfig(hidden_size=512, num_hidden_layers=12, ...)
         model = mixln.from_config(config, placement="mix(0.25)")
 
-    :param config: a stock config of a known family: `sorted(mixln.hosts.HOSTS)` lists them.
+    :param config: a stock config of a family that can be placed; `mixln families` lists them.
     :param placement: for example `pre`, `mix(0.25)`, `hybrid*`, `post*3,pre*9`, or a :class:`~mixln.placement.Placement`.
     :param init: for example `normal`, `megatron` or `scaled-embed+normal`; by default the one that the placement recommends.
     :param head: `causal-lm`, `sequence-classification` or `image-classification`; by default the family's first, or none

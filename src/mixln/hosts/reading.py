@@ -3,39 +3,20 @@
 from __future__ import annotations
 
 import ast
-import copy
-import inspect
-import linecache
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any, Literal
 
 from torch import nn
 
 from mixln.hosts.algebra import Reader
+from mixln.hosts.branch_code import BranchCode, signature
 from mixln.hosts.code import Definition
 from mixln.hosts.syntax import Unreadable, is_norm
 from mixln.hosts.terms import Dropped, LayerInput, Normed, Scaled, Sum, Term, is_stream, summands
 from mixln.placement import Layer, Norm, Sublayer
 
 SIDES = ("attention", "feed_forward")
-
-
-@dataclass(frozen=True)
-class BranchCode:
-    """The family's own code of one branch, as a function of the layer, the branch's input, and the layer's other arguments.
-
-    :param stock: class of the layer that the code is from; its module resolves the names in the code.
-    :param source: definition of a function `branch`.
-    """
-
-    stock: type[nn.Module]
-    source: str
-
-    @property
-    def function(self) -> Callable[..., Any]:
-        return _compiled(self.stock, self.source)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,8 +236,8 @@ class _Match:
         used = {node.id for text in statements for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
         indented = "\n".join("    " + line for line in lines.splitlines())
         named = tuple(name for name in self.reader.parameters[1:] if name in used)
-        signature = ast.unparse(_signature(self.reader.definition)).splitlines()[0]
-        return f"{signature}\n{indented}\n", named
+        header = ast.unparse(signature(self.reader.definition)).splitlines()[0]
+        return f"{header}\n{indented}\n", named
 
     def _origin(self, root: str) -> str:
         """The submodule that returned a variable, alone or first in a tuple; empty if another expression made it."""
@@ -332,25 +313,3 @@ def _original(definition: ast.FunctionDef, line: int) -> ast.AST:
         if isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or line):
             found = node
     return found
-
-
-def _signature(definition: ast.FunctionDef) -> ast.FunctionDef:
-    """An empty function `branch` with the arguments of another, without annotations."""
-    arguments = copy.deepcopy(definition.args)
-    for node in ast.walk(arguments):
-        if isinstance(node, ast.arg):
-            node.annotation = None
-    empty = ast.parse("def branch(): pass").body[0]
-    assert isinstance(empty, ast.FunctionDef)
-    empty.args = arguments
-    return empty
-
-
-@cache
-def _compiled(stock: type[nn.Module], source: str) -> Callable[..., Any]:
-    file = f"<branch of {stock.__name__}: {hash(source) & 0xFFFFFFFF:08x}>"
-    # Tracebacks and torch.compile show the generated lines.
-    linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
-    namespace: dict[str, Any] = {}
-    exec(compile(source, file, "exec"), inspect.unwrap(stock.forward).__globals__, namespace)
-    return namespace["branch"]

@@ -1,0 +1,52 @@
+"""The family's own code of a branch, as a function that can be pickled."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import inspect
+import linecache
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from torch import nn
+
+
+@dataclass(frozen=True)
+class BranchCode:
+    """The family's own code of one branch, as a function of the layer, the branch's input, and the layer's other arguments.
+
+    :param stock: class of the layer that the code is from; its module resolves the names in the code.
+    :param source: definition of a function `branch`.
+    """
+
+    stock: type[nn.Module]
+    source: str
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        return _compiled(self.stock, self.source)
+
+
+def signature(definition: ast.FunctionDef) -> ast.FunctionDef:
+    """An empty function `branch` with the arguments of another, without annotations."""
+    arguments = copy.deepcopy(definition.args)
+    for node in ast.walk(arguments):
+        if isinstance(node, ast.arg):
+            node.annotation = None
+    empty = ast.parse("def branch(): pass").body[0]
+    assert isinstance(empty, ast.FunctionDef)
+    empty.args = arguments
+    return empty
+
+
+@cache
+def _compiled(stock: type[nn.Module], source: str) -> Callable[..., Any]:
+    file = f"<branch of {stock.__name__}: {hash(source) & 0xFFFFFFFF:08x}>"
+    # Tracebacks and torch.compile show the generated lines.
+    linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
+    namespace: dict[str, Any] = {}
+    exec(compile(source, file, "exec"), inspect.unwrap(stock.forward).__globals__, namespace)
+    return namespace["branch"]
