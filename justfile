@@ -17,6 +17,10 @@ test:
 test-slow:
     {{python}} -m pytest -n 0 -m slow
 
+# The fast tests with the oldest, a middle and the newest supported versions, each in a new environment
+matrix *names:
+    {{python}} -m tests.matrix {{names}}
+
 # The golden numbers of tests/golden, made anew: only when a number is meant to change
 golden *names:
     {{python}} -m tests.golden {{names}}
