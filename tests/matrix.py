@@ -23,7 +23,10 @@ def lowest() -> list[str]:
     """The lower bound of every requirement of mixln and its extra `test`, as exact versions."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    wanted = [*project["dependencies"], *(line for name in extras if name not in ("bench", "dev") for line in extras[name])]
+    wanted = [
+        *project["dependencies"],
+        *(line for name in extras if name not in ("bench", "dev") for line in extras[name]),
+    ]
     return [line.partition(",")[0].replace(">=", "==") for line in wanted if not line.startswith("mixln[")]
 
 
