@@ -1,7 +1,7 @@
 """Every override of what transformers keeps private: each calls a method without an underscore, which trainers define.
 
-Checked on transformers 5.9, 5.17, 5.23 and 5.24, trl 1.16 and accelerate 1.15; `tests/libraries/test_signatures.py` fails where a method is gone or takes other
-arguments. For none of these is there a public way:
+Checked on transformers 5.17, 5.23 and 5.24, trl 1.16 and accelerate 1.15; `tests/libraries/test_signatures.py` fails where a method is
+gone or takes other arguments. For none of these is there a public way:
 
     _get_output_dir, _save_checkpoint     a checkpoint is written under another name and takes its own when it is whole. `on_save` comes
                                           too late: a process that is killed before it leaves half a checkpoint with a whole one's name
