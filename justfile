@@ -21,6 +21,10 @@ test-slow:
 families:
     {{python}} -m pytest -n 2 -m slow tests/hosts/test_all_families.py
 
+# The fast tests with the oldest, a middle and the newest supported versions, each in a new environment
+matrix *names:
+    {{python}} -m tests.matrix {{names}}
+
 # The golden numbers of tests/golden, made anew: only when a number is meant to change
 golden *names:
     {{python}} -m tests.golden {{names}}

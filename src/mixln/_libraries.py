@@ -135,10 +135,15 @@ def _tokenizers(tokenization_auto: Any, hosts: Hosts) -> None:
 
 
 def _conversions(conversion_mapping: Any, hosts: Hosts) -> None:
-    """Conversions that fuse the weights of experts. transformers applies them to files, PEFT to adapters on single experts."""
+    """Conversions that fuse the weights of experts. transformers applies them to files, PEFT to adapters on single experts.
+
+    Not those that rename what a placement adds: `attention.key`, a former name in ViT's files, is also in `attention.key_norm`.
+    """
+    norms = [f"{host.attention}.{slot}_norm" for host in hosts for slot in host.projections]
     names = _types(hosts) | {placed.stock.__name__: placed.__name__ for placed in _classes(hosts)}
     for stock, placed in names.items():
         known, own = map(conversion_mapping.get_checkpoint_conversion_mapping, (stock, placed))
+        known = [rule for rule in known or () if not any(map(re.compile("|".join(rule.source_patterns)).search, norms))]
         if known:
             conversion_mapping.register_checkpoint_conversion_mapping(placed, [*(own or ()), *known], overwrite=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 from typing import Any
 
@@ -12,11 +13,16 @@ from torch import Tensor
 from transformers import AutoModel, AutoModelForCausalLM, LlamaForCausalLM
 
 import mixln
+from mixln.compat import checkpoint_activations
 from mixln.placement import Layer, Placement, Sublayer
 from tests.tiny import EVERY, gradients, logits, placed, tiny_config, tokens
 
 LAYERS, D, HEAD_DIM, Q_WIDTH, K_WIDTH, FF = 3, 32, 8, 32, 16, 48
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
+PADDED = {"rtol": 1e-5, "atol": 2e-5}
+"""With and without padding: the mask changes the kernel of attention. 1.04e-5 under transformers 5.9 and 5.17."""
+CACHE = "cache" if "cache" in inspect.signature(LlamaForCausalLM.forward).parameters else "past_key_values"
+"""Argument and output that hold the cache: renamed in transformers 5.24."""
 
 # Gains of the layers, the final norm not counted but for what it has more than D; a stock layer has 2·D.
 GAINS = {
@@ -124,7 +130,7 @@ def test_generation_with_a_cache_equals_generation_without(placement):
     assert torch.equal(new, uncached)
     assert torch.equal(new[:1], alone)
     torch.testing.assert_close(scores, uncached_scores, **CLOSE)
-    torch.testing.assert_close(scores[:1], alone_scores, **CLOSE)
+    torch.testing.assert_close(scores[:1], alone_scores, **PADDED)
 
 
 @every
@@ -133,8 +139,8 @@ def test_decoding_token_by_token_equals_the_full_forward_pass(placement):
     ids, cache, steps = tokens(length=6), None, []
     with torch.no_grad():
         for position in range(ids.shape[1]):
-            out = model(ids[:, position : position + 1], past_key_values=cache, use_cache=True)
-            cache = out.past_key_values
+            out = model(ids[:, position : position + 1], **{CACHE: cache}, use_cache=True)
+            cache = out[CACHE]
             steps.append(out.logits)
     torch.testing.assert_close(torch.cat(steps, dim=1), logits(model, ids), **CLOSE)
 
@@ -165,7 +171,7 @@ def test_gradient_checkpointing_gives_equal_gradients(placement):
     model.model.layers[1].mlp.register_forward_pre_hook(lambda *_: calls.append(1))
     expected = gradients(model, tokens())
     assert len(calls) == 1
-    model.activation_checkpointing_enable()
+    checkpoint_activations(model)
     actual = gradients(model, tokens(), use_cache=False)
     assert len(calls) == 3, "the backward pass computes a checkpointed layer again"
     assert [name for name in expected if not torch.equal(actual[name], expected[name])] == []

@@ -10,11 +10,13 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import import_module
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.version import Version
 from transformers import AutoTokenizer, LlamaConfig, PreTrainedModel
 from transformers.models.auto import image_processing_auto, tokenization_auto
 from transformers.quantizers.base import get_keys_to_not_convert
@@ -65,6 +67,10 @@ REVIEWED = {
     "accelerate.utils.dataclasses.parse_llama_config": "Megatron-LM, which is refused",
 }
 """Where a family is named → why ours need not be there."""
+reviewed = pytest.mark.skipif(
+    Version(version("transformers")) < Version("5.23"),
+    reason="the tables were reviewed in transformers 5.23; earlier ones differ",
+)
 
 
 def _symbols(body: list[ast.stmt]) -> Iterator[tuple[str, ast.stmt]]:
@@ -127,6 +133,7 @@ def missing(table: Any, *, classes_only: bool) -> set[str]:
     }
 
 
+@reviewed
 def test_every_table_of_the_installed_libraries_knows_the_placed_models_or_was_looked_at():
     unknown = {}
     for (module, symbol), names in mentions().items():
@@ -139,6 +146,7 @@ def test_every_table_of_the_installed_libraries_knows_the_placed_models_or_was_l
     assert unknown == {}, "enter them in mixln._libraries, or say in REVIEWED why not"
 
 
+@reviewed
 def test_no_reviewed_place_has_gone():
     assert sorted(REVIEWED.keys() - {f"{module}.{symbol}" for module, symbol in mentions()}) == []
 

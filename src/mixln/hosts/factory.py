@@ -63,8 +63,9 @@ def _config_class(host: Host, module: str) -> type[PreTrainedConfig]:
 
     def __post_init__(self: Any, **kwargs: Any) -> None:
         host.config.__post_init__(self, **kwargs)
-        if self.placement is not None:
-            check(self)
+        if self.placement is not None and (plan := host.tensor_parallel_plan(check(self))) is not None:
+            # transformers 5.17 has entered tied embeddings in the config's own plan.
+            self.base_model_tp_plan = {**self.base_model_tp_plan, **plan}
 
     def to_diff_dict(self: Any) -> dict[str, Any]:
         entries = {**host.config.to_diff_dict(self), depth: REFUSAL}
@@ -81,9 +82,6 @@ def _config_class(host: Host, module: str) -> type[PreTrainedConfig]:
         # `config` is the class made below: zero-argument super() needs a class body around it.
         return super(config, cls).from_dict(config_dict, **kwargs)  # type: ignore[misc]
 
-    def base_model_tp_plan(self: Any) -> dict[str, str] | None:
-        return host.tensor_parallel_plan(check(self)) if self.placement else host.config.base_model_tp_plan
-
     namespace = {
         "__module__": module,
         "__doc__": f"Config of a placed {host.config.__name__}: `placement` holds one record per layer, `init` the initialisation, "
@@ -94,7 +92,6 @@ def _config_class(host: Host, module: str) -> type[PreTrainedConfig]:
         "init": "normal",
         "stochastic_depth": 0.0,
         "auto_map": MappingProxyType({}),  # no remote code; TRL fails if the attribute is missing
-        "base_model_tp_plan": property(base_model_tp_plan),
         "__post_init__": __post_init__,
         "to_diff_dict": to_diff_dict,
         "from_dict": classmethod(from_dict),

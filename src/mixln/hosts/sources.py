@@ -29,13 +29,13 @@ from transformers import (
     AutoModelForImageClassification,
     AutoModelForMaskedLM,
     AutoTokenizer,
-    GgufConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 from transformers.utils.import_utils import is_gguf_available
 
+from mixln.compat import dequantized
 from mixln.errors import CheckpointError, DataError, MixlnError, SettingsError, StoreError, first_line, unknown
 from mixln.files import bytes_texts, existing, folder_atomic, holding
 from mixln.hosts import configs, gguf_header, refuse_pieces, saved_class, weights
@@ -192,7 +192,7 @@ def prepare(source: Source) -> None:
                 loaded: Any = AutoModelForCausalLM.from_pretrained(
                     **where,
                     dtype=torch.float32,
-                    quantization_config=GgufConfig(dequantize=True),
+                    **dequantized(),
                     output_loading_info=True,
                 )
                 model, info = loaded

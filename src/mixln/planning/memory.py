@@ -18,6 +18,7 @@ from transformers.initialization import no_init_weights
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask, sliding_window_causal_mask_function
 
+from mixln.compat import checkpoint_activations
 from mixln.hosts import build
 from mixln.nn.loss import without_logits
 from mixln.planning.flops import head_of
@@ -156,7 +157,7 @@ def run_step(
     :returns: kind → bytes at the peak, and kind → largest number of bytes at any moment.
     """
     if settings.activation_checkpointing:
-        model.activation_checkpointing_enable()
+        checkpoint_activations(model)
     live = LiveMemory(model)
     with live:
         if accumulated:

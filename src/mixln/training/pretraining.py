@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel, TrainerCallback, set_seed
 from transformers.trainer import SCHEDULER_NAME
 
+from mixln.compat import checkpointing_argument
 from mixln.hosts import build, placement_for
 from mixln.hosts.companions import write_companion
 from mixln.nn.profiling import profile
@@ -217,7 +218,7 @@ class PretrainingRun(TrainingRun[ScratchTrainer, Outcome], Generic[S]):
         model = _model(self.objective, config)
         steps = config.trainings * self.objective.steps(config.settings)[0]
         compiled = compile_layers(model, engine.compile, device=device().type, steps=steps, sharded=sharded(model))
-        options = {"remove_unused_columns": False, "activation_checkpointing": engine.activation_checkpointing}
+        options = {"remove_unused_columns": False, **checkpointing_argument(engine.activation_checkpointing)}
         trainer = self.objective.trainer(
             TrainerSetup(
                 model=model,

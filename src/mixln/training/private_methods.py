@@ -1,7 +1,7 @@
 """All overrides of private methods of transformers. Each calls a public method that trainers define.
 
-Checked with transformers 5.23, trl 1.16 and accelerate 1.15; `tests/libraries/test_signatures.py` fails if a method disappears or takes
-other arguments. No public API exists for any of these:
+Checked with transformers 5.17, 5.23 and 5.24, trl 1.16 and accelerate 1.15; `tests/libraries/test_signatures.py` fails if a method
+disappears or takes other arguments. No public API exists for any of these:
 
     _get_output_dir, _save_checkpoint     a checkpoint is written under a temporary name and renamed when it is complete. `on_save` is
                                           too late: a process killed before it leaves an incomplete checkpoint under the final name

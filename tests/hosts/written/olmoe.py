@@ -15,7 +15,10 @@ from tests.hosts.written.names import EXPERT_ROLES, OWN_QK_NORMS, PRE_NORMS, PRO
 class OlmoeForSequenceClassification(GenericForSequenceClassification, olmoe.OlmoePreTrainedModel):
     """The sequence-classification head, which transformers lacks for OLMoE."""
 
-    _can_set_experts_implementation_cached_value = True  # transformers would search the source of this module
+    # transformers would search the source of this module.
+    @classmethod
+    def _can_set_experts_implementation(cls) -> bool:
+        return olmoe.OlmoeModel._can_set_experts_implementation()
 
 
 HOST = Host(
