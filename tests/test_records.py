@@ -30,6 +30,7 @@ from mixln.data.text import TextInfo
 from mixln.diagnostics.results import DIAGNOSES, Diagnoses, Diagnosis
 from mixln.errors import RecordError, SettingsError, UnknownEntry
 from mixln.evaluation.results import EVALUATION, Evaluation, Score
+from mixln.hosts.verify import Verification
 from mixln.placement import Placement, placement
 from mixln.recipes.results import AS_PUBLISHED, REPRODUCTION, DeviationStudy, Reproduction
 from mixln.records import OPTIONAL, Partial, Sparse, derived, difference, from_json, read_json, to_json, unreadable
@@ -66,6 +67,7 @@ ROOTS: dict[type, tuple[str, ...]] = {
     Summary: ("results-language.json", "results-vision.json"),
     TextInfo: ("text-info.json", "prepared-text-info.json", "streamed-text-info.json"),
     TrialResult: ("trial-result.json",),
+    Verification: (),
     PostTrainingOutcome: ("finetune-result.json", "rlhf-result.json"),
 }
 """Every record that is stored → files with one."""
@@ -179,7 +181,8 @@ def test_the_roots_are_all_records_that_the_package_reads():
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 found |= {ast.unparse(node.args[0])} if node.func.id == "from_json" else set()
-                found |= {ast.unparse(entry.value) for entry in node.keywords if entry.arg == "record"}
+                of_schema = node.keywords if node.func.id == "Schema" else ()
+                found |= {ast.unparse(entry.value) for entry in of_schema if entry.arg == "record"}
     names = {kind.__name__ for kind in (*ROOTS, *SETTINGS)}
     assert found - names <= {
         "kind",

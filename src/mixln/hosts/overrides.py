@@ -62,7 +62,8 @@ def _olmoe(host: Host) -> Host:
     namespace = {
         "__module__": __name__,
         "__doc__": _olmoe.__doc__,
-        "_can_set_experts_implementation_cached_value": True,  # transformers would search the source of this module
+        # transformers would search the source of this module.
+        "_can_set_experts_implementation": classmethod(lambda cls: host.base._can_set_experts_implementation()),
     }
     name = "OlmoeForSequenceClassification"
     # The base class of the model without a head is that of all classes of the family.
