@@ -78,7 +78,7 @@ class LanguageSettings:
 
     model: str = "tiny"
     """A preset (tiny, olmoe-tiny, 9m, 20m, 35m, 60m, 71m, 130m, 250m, 350m, 1b, 7b, and those of recipes), or the path of a config.json of
-    a supported family: Llama, Mistral, Qwen3, OLMo 2, Gemma 3, GPT-2, or with experts OLMoE, Mixtral, Qwen3-MoE."""
+    a family with a language model; mixln families lists them."""
     layers: Layers | None = None
     """Number of layers; by default the model's."""
     text: Annotated[TextSettings, tyro.conf.arg(name="")] = field(default_factory=TextSettings)

@@ -252,6 +252,34 @@ def _base_class(host: Host, config_class: type, module: str) -> type[PreTrainedM
             _see_both_ways(self)
         self.post_init()
 
+    # transformers collects hidden states by the class of the layers.
+    stock_recorded: dict[str, Any] = stock._can_record_outputs or {}
+    recorded = {**stock_recorded, "hidden_states": PlacedLayer}
+    # accelerate must keep a placed layer on one device, as it does with the stock layer that it replaces.
+    replaced = stock_recorded.get("hidden_states", ())
+    names = {
+        cls.__name__
+        for cls in (replaced if isinstance(replaced, list | tuple) else (replaced,))
+        if isinstance(cls, type)
+    }
+    whole = [name for name in stock._no_split_modules or () if name not in names]
+    namespace = {
+        "__init__": __init__,
+        **_folding(host),
+        "__module__": module,
+        "__doc__": f"{stock.__name__} with a placement.",
+        "host": host,
+        "stock": stock,
+        "config_class": config_class,
+        "_can_record_outputs": recorded,
+        "_no_split_modules": [*whole, *(streams.layer.__name__ for streams in STREAMS.values())],
+    }
+    return type(f"Placed{stock.__name__}", (PlacedModel, stock), namespace)
+
+
+def _folding(host: Host) -> dict[str, Any]:
+    """Methods of a placed base class that fold several residual streams into one before the final norm and in `hidden_states`."""
+    stock = host.base
     # The stock forward with self.final_norm(x) replaced by self.final_norm(self.folded("…", x)): several streams become one there.
     folding = rewrite(stock.forward, CallRewriter("folded", before=[host.final_norm])) if host.folds else None
 
@@ -271,30 +299,7 @@ def _base_class(host: Host, config_class: type, module: str) -> type[PreTrainedM
             )
         return outputs if (self.config.return_dict if wanted is None else wanted) else outputs.to_tuple()
 
-    # transformers collects hidden states by the class of the layers.
-    stock_recorded: dict[str, Any] = stock._can_record_outputs or {}
-    recorded = {**stock_recorded, "hidden_states": PlacedLayer}
-    # accelerate must keep a placed layer on one device, as it does with the stock layer that it replaces.
-    replaced = stock_recorded.get("hidden_states", ())
-    names = {
-        cls.__name__
-        for cls in (replaced if isinstance(replaced, list | tuple) else (replaced,))
-        if isinstance(cls, type)
-    }
-    whole = [name for name in stock._no_split_modules or () if name not in names]
-    namespace = {
-        "__init__": __init__,
-        "forward": forward,
-        "folded": folded,
-        "__module__": module,
-        "__doc__": f"{stock.__name__} with a placement.",
-        "host": host,
-        "stock": stock,
-        "config_class": config_class,
-        "_can_record_outputs": recorded,
-        "_no_split_modules": [*whole, *(streams.layer.__name__ for streams in STREAMS.values())],
-    }
-    return type(f"Placed{stock.__name__}", (PlacedModel, stock), namespace)
+    return {"forward": forward, "folded": folded}
 
 
 def _see_both_ways(model: nn.Module) -> None:

@@ -15,7 +15,7 @@ MakeSlot = Callable[[Norm | None], nn.Module | None]
 """Builds the module of a norm slot over D features; `None` for an empty slot."""
 
 
-class Code(Protocol):
+class BranchFunction(Protocol):
     """The host's code of a branch, which can be pickled."""
 
     @property
@@ -222,7 +222,7 @@ class PlacedLayer(GradientCheckpointingLayer):
         stock: nn.Module,
         replaced: Collection[str],
         modules: tuple[tuple[str, ...], tuple[str, ...]],
-        branches: tuple[Code, Code],
+        branches: tuple[BranchFunction, BranchFunction],
         plain: tuple[bool, bool] = (True, True),
         returns: int | None = None,
         norm: MakeSlot,
