@@ -15,6 +15,9 @@ from tests import small
 MILLIONS = {
     "tiny": (1.72, 1.33),
     "olmoe-tiny": (4.39, 4.00),
+    "qwen2-tiny": (1.73, 1.33),
+    "smollm3-tiny": (1.72, 1.33),
+    "gemma2-tiny": (1.53, 1.33),
     "71m-mini": (0.86, 0.59),
     "250m-mini": (3.49, 3.10),
     "1b-mini": (5.27, 4.75),
@@ -60,11 +63,11 @@ def test_parameters_of_a_preset(name, millions):
 @pytest.mark.parametrize("name", PRESETS)
 def test_parameters_follow_from_the_shape(name):
     """4 d² and 3 d f in each layer, two norms of d, one at the end, and twice V d outside; with E experts E d for the router
-    and, in OLMoE, 2 d for its norms on q and k."""
+    and, in OLMoE, 2 d for its norms on q and k; in Qwen2 3 d for biases."""
     preset = PRESETS[name]
     d, f = preset.hidden_size, preset.intermediate_size
     experts = preset.more.get("num_experts", 0)
-    routed = experts * d + 2 * d if experts else 0
+    routed = experts * d + 2 * d if experts else 3 * d if preset.family == "qwen2" else 0
     attention = 2 * d * d + 2 * d * d * preset.more.get("num_key_value_heads", preset.heads) // preset.heads
     inside = preset.layers * (attention + 3 * d * f * max(1, experts) + routed + 2 * d) + d
     tables = 1 if preset.more.get("tie_word_embeddings") else 2

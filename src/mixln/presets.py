@@ -40,8 +40,18 @@ _OLMO = {
 }
 """Settings shared by the dense models of the HybridNorm paper (arXiv:2503.04598)."""
 
+_TINY: dict[str, Any] = {
+    "hidden_size": 96,
+    "intermediate_size": 256,
+    "layers": 12,
+    "heads": 3,
+    "vocabulary_size": 2048,
+}
+_NO_TOKENS = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
+"""The default ids of these families are beyond small vocabularies."""
+
 PRESETS: dict[str, Preset] = {
-    "tiny": Preset(hidden_size=96, intermediate_size=256, layers=12, heads=3, vocabulary_size=2048),
+    "tiny": Preset(**_TINY),
     "olmoe-tiny": Preset(
         hidden_size=96,
         intermediate_size=128,
@@ -55,6 +65,20 @@ PRESETS: dict[str, Preset] = {
             "router_aux_loss_coef": 0.01,
             "eos_token_id": None,
             "pad_token_id": None,
+        },
+    ),
+    # The shape of tiny in other families: biases on q, k and v; layers without rotary embedding; capped logits and sliding windows.
+    "qwen2-tiny": Preset(**_TINY, family="qwen2", more={"num_key_value_heads": 3}),
+    "smollm3-tiny": Preset(**_TINY, family="smollm3", more={"num_key_value_heads": 3, **_NO_TOKENS}),
+    "gemma2-tiny": Preset(
+        **_TINY,
+        family="gemma2",
+        more={
+            "num_key_value_heads": 3,
+            "head_dim": 32,
+            "query_pre_attn_scalar": 32,
+            "tie_word_embeddings": True,
+            **_NO_TOKENS,
         },
     ),
     # 1/8 of the width of the sizes below, for two CPU cores; 1b-mini has 1/16 and 7b-mini 1/64. tiny corresponds to 130m.

@@ -217,3 +217,16 @@ def test_importing_mixln_derives_nothing():
 
 def test_result_of_a_comparison_is_zero_where_all_is_equal():
     assert verify(host_of("qwen2")) == Verification(difference=0.0, failure="")
+
+
+def test_a_comparison_depends_on_no_setting_of_the_caller():
+    state = torch.random.get_rng_state()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        with torch.device("meta"), torch.no_grad(), torch.autocast("cpu"):
+            found = verify(host_of("qwen2"))
+        assert torch.get_default_dtype() == torch.bfloat16
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert found == Verification(difference=0.0, failure="")
+    assert torch.equal(torch.random.get_rng_state(), state)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -67,10 +68,14 @@ def verified(host: Host) -> Verification:
         try:
             result = from_json(Verification, read_json(file), "verification")
         except (OSError, ValueError, MixlnError):
-            result = verify(host)
-            # A cache folder that cannot be written costs a second next time.
-            with suppress(OSError, MixlnError):
-                write_atomic(file, json.dumps(to_json(result)))
+            try:
+                result = _verify(host)
+            except Exception as error:  # may lie in this process, for example in its memory, so it is not stored
+                result = _failed(error)
+            else:
+                # A cache folder that cannot be written costs a second next time.
+                with suppress(OSError, MixlnError):
+                    write_atomic(file, json.dumps(to_json(result)))
         known[host.model_type] = result
     return known[host.model_type]
 
@@ -87,28 +92,49 @@ def _fingerprint() -> str:
 
 def verify(host: Host) -> Verification:
     """Compares the placed with the stock model now."""
-    stock_class, auto = next(iter(host.heads.values()), (host.base, host.auto_base))
-    devices = torch.random.fork_rng()
     try:
-        with devices:
-            torch.manual_seed(0)
-            config: Any = shrunken(host.config)
-            stock = stock_class(config).float().eval()
-            _randomise(stock)
-            entries = {
-                k: v
-                for k, v in config.to_dict().items()
-                if k not in ("model_type", "architectures", "transformers_version")
-            }
-            records = placement(
-                "stock", config.num_hidden_layers, stock=host.stock_layers(config), stock_init=host.stock_init
-            )
-            placed_config = AutoConfig.for_model(f"placed_{host.model_type}", **entries, placement=records.to_json())
-            placed = auto.from_config(placed_config).float().eval()
-            copy_weights(stock, placed, host.canonical)
-            return _compared(host, stock, placed)
+        return _verify(host)
     except Exception as error:  # any error of any family's code
-        return Verification(failure=f"{type(error).__name__}: {first_line(error)}")
+        return _failed(error)
+
+
+def _failed(error: Exception) -> Verification:
+    return Verification(failure=f"{type(error).__name__}: {first_line(error)}")
+
+
+def _verify(host: Host) -> Verification:
+    stock_class, auto = next(iter(host.heads.values()), (host.base, host.auto_base))
+    with _defaults():
+        torch.default_generator.manual_seed(0)
+        config: Any = shrunken(host.config)
+        stock = stock_class(config).float().eval()
+        _randomise(stock)
+        entries = {
+            k: v
+            for k, v in config.to_dict().items()
+            if k not in ("model_type", "architectures", "transformers_version")
+        }
+        records = placement(
+            "stock", config.num_hidden_layers, stock=host.stock_layers(config), stock_init=host.stock_init
+        )
+        placed_config = AutoConfig.for_model(f"placed_{host.model_type}", **entries, placement=records.to_json())
+        placed = auto.from_config(placed_config).float().eval()
+        copy_weights(stock, placed, host.canonical)
+        return _compared(host, stock, placed)
+
+
+@contextmanager
+def _defaults() -> Iterator[None]:
+    """PyTorch's defaults on the CPU with a random state of its own: a family is first used wherever the caller happens to be, for
+    example under `torch.device("meta")`, `torch.no_grad()` or another default dtype."""
+    dtype = torch.get_default_dtype()
+    modes = (torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False))
+    with ExitStack() as stack:
+        for mode in (torch.random.fork_rng(devices=[]), torch.device("cpu"), *modes):
+            stack.enter_context(mode)
+        stack.callback(torch.set_default_dtype, dtype)
+        torch.set_default_dtype(torch.float32)
+        yield
 
 
 @torch.no_grad()
