@@ -77,8 +77,8 @@ class LanguageSettings:
     """A language model, its text and its training."""
 
     model: str = "tiny"
-    """A preset (tiny, olmoe-tiny, qwen2-tiny, smollm3-tiny, gemma2-tiny, 9m, 20m, 35m, 60m, 71m, 130m, 250m, 350m, 1b, 7b, and those of recipes), or the path of a config.json of
-    a family with a language model; mixln families lists them."""
+    """A preset (tiny, olmoe-tiny, qwen2-tiny, smollm3-tiny, gemma2-tiny, 9m, 20m, 35m, 60m, 71m, 130m, 250m, 350m, 1b, 7b, and those of
+    recipes), or the path of a config.json of a family with a language model; mixln families lists them."""
     layers: Layers | None = None
     """Number of layers; by default the model's."""
     text: Annotated[TextSettings, tyro.conf.arg(name="")] = field(default_factory=TextSettings)
