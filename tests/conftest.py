@@ -1,6 +1,7 @@
 import logging
 import os
 import shutil
+from collections.abc import Iterator
 from importlib.util import find_spec
 
 import pytest
@@ -45,6 +46,14 @@ def pytest_configure() -> None:
 
     torch.set_num_threads(1)
     logging.disable_progress_bar()
+
+
+@pytest.fixture(autouse=True)
+def unheard() -> Iterator[None]:
+    """Detaches the terminal that a test of the command line attached to mixln's log."""
+    yield
+    logger = logging.getLogger("mixln")
+    logger.handlers = [handler for handler in logger.handlers if type(handler).__name__ != "LogLines"]
 
 
 @pytest.fixture

@@ -371,7 +371,7 @@ def test_a_diagnosis_that_an_earlier_version_kept_is_read(experiment, tmp_path, 
         tmp_path / "out", experiment / "cache", {"pre": "Pre-LN", "mix(0.5)": "Mix-LN"}, warn=print
     )
     assert not any("pre, seed 3, stalled: performance drop" in line for line in news.messages)
-    assert (found.subject, found.text, found.omitted) == (None, None, ())
+    assert (found.text, found.omitted) == (None, ())
     assert findings(found)
 
 

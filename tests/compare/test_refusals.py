@@ -35,7 +35,7 @@ MISTAKES = [
     ({"placements": ("post*2,pre*2",)}, PlacementError, "its parts have 4 layers, the model has 2"),
     ({"placements": ("group(5)",)}, MixlnError, "groups must divide the normalized size, got 5 groups for 32 features"),
     ({"init": "tiny"}, SettingsError, "init 'tiny' is not known; known: normal, small, megatron, scaled, deepnorm"),
-    ({"model": "70b"}, SettingsError, "model '70b' is not known; did you mean 7b? known: tiny, olmoe-tiny, 71m-mini"),
+    ({"model": "70b"}, SettingsError, "model '70b' is not known; did you mean 7b? known: tiny, olmoe-tiny, qwen2-tiny"),
     ({"text": {"sequence_length": 65}}, SettingsError, "must hold the sequence length 65, got 64"),
     ({"text": {"vocabulary_size": 302}}, SettingsError, "must hold the tokenizer's 302 tokens, got 300"),
     ({"text": {"data": "/nowhere/text.txt"}}, DataError, "data /nowhere/text.txt does not exist"),
@@ -59,7 +59,7 @@ def test_learning_rates_that_are_close_have_folders_of_their_own(tmp_path):
     ("changes", "said"),
     [
         ({"hidden_size": 30}, "not a multiple of the number of attention heads"),
-        ({"model_type": "gpt_neox"}, "model family 'gpt_neox' is not known; known: gemma3_text, gpt2, llama"),
+        ({"model_type": "opt"}, "OPTDecoderLayer does not end in a sum of stream and branch: modeling_opt.py"),
         ({"model_type": "vit"}, "is a 'vit' config, a family without a causal language model"),
         ({"num_hidden_layers": 0}, "num_hidden_layers must be an integer from 1 to 1,024, got 0"),
     ],

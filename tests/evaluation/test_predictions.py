@@ -62,11 +62,11 @@ def test_what_is_cut_off_is_damaged(tmp_path, kept):
     THREE.write(tmp_path)
     whole = (tmp_path / PREDICTIONS).read_bytes()
     (tmp_path / PREDICTIONS).write_bytes(whole[:kept])
-    with pytest.raises(ValueError, match="damaged"):
+    with pytest.raises(ValueError, match="corrupt"):
         Predictions.read(tmp_path)
 
 
 def test_columns_of_different_length_are_damaged(tmp_path):
     replace(THREE, labels=np.array([0, 1])).write(tmp_path)
-    with pytest.raises(ValueError, match="not of one length"):
+    with pytest.raises(ValueError, match="differ in length"):
         Predictions.read(tmp_path)

@@ -26,10 +26,13 @@ THEIRS = ("transformers.", "trl.", "peft.", "accelerate.", "datasets.", "lm_eval
 def functions() -> Iterator[tuple[str, Callable[..., Any], Callable[..., Any]]]:
     """Name, ours and theirs, of every method that a class of mixln overrides."""
     seen = set()
-    for found in pkgutil.walk_packages(mixln.__path__, "mixln."):
-        if found.name.endswith("__main__"):
+    modules = [found.name for found in pkgutil.walk_packages(mixln.__path__, "mixln.")]
+    # Modules of families are made when they are imported.
+    modules += [f"mixln.hosts.families.{family}" for family in ("llama", "gpt2", "vit")]
+    for module in modules:
+        if module.endswith("__main__"):
             continue
-        for made in vars(import_module(found.name)).values():
+        for made in vars(import_module(module)).values():
             if isinstance(made, type) and made.__module__.startswith("mixln") and made not in seen:
                 seen.add(made)
                 yield from _overridden(made)

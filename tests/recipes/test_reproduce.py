@@ -398,7 +398,7 @@ def test_the_scale_of_the_paper_on_a_cluster_wants_gpus(tmp_path, capsys):
     assert main([*command, "--executor", "ray"]) == 2
     assert "scale paper needs a GPU for each training; add --gpus-per-trial 1" in capsys.readouterr().err
     assert main([*command, "--gpus-per-trial", "1"]) == 2
-    assert "are for --executor ray; add it" in capsys.readouterr().err
+    assert "apply only to --executor ray; add it" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

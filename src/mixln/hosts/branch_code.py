@@ -7,7 +7,7 @@ import copy
 import inspect
 import linecache
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -24,10 +24,14 @@ class BranchCode:
 
     stock: type[nn.Module]
     source: str
+    function: Callable[..., Any] = field(init=False, compare=False, repr=False)
 
-    @property
-    def function(self) -> Callable[..., Any]:
-        return _compiled(self.stock, self.source)
+    def __post_init__(self) -> None:
+        # An attribute and not a cached property, which torch.compile would trace into.
+        object.__setattr__(self, "function", _compiled(self.stock, self.source))
+
+    def __reduce__(self) -> tuple[type[BranchCode], tuple[type[nn.Module], str]]:
+        return BranchCode, (self.stock, self.source)
 
 
 def signature(definition: ast.FunctionDef) -> ast.FunctionDef:
