@@ -109,12 +109,12 @@ def test_trial_without_a_checkpoint(tmp_path):
     assert "has no finished trial; finish its mixln compare first" in message(store.folder)
     waiting = store.add(result("pre", 1.0).trial)
     said = message(waiting)
-    assert f"trial {waiting} has not finished and has no complete checkpoint" in said
+    assert f"trial {waiting} has not finished and has no complete checkpoint; finish its mixln compare first" in said
     diverged = replace(result("post", None), reason="the training loss is not finite")
     said = message(add(store, diverged, checkpoint=False))
-    assert "diverged and has no checkpoint: the training loss is not finite" in said
+    assert "diverged and has no checkpoint: the training loss is not finite; choose another trial" in said
     gone = add(store, result("pre", 3.0, seed=7), checkpoint=False)
-    assert "has finished, but its checkpoint-10 is missing" in message(gone)
+    assert "has finished, but its checkpoint-10 is missing; choose another trial" in message(gone)
     (gone / "result.json").write_text("{")
     assert "result.json is corrupt (" in message(gone)
     assert "delete its folder and run its mixln compare again" in message(gone)

@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mixln.compare.chain_statistics import at_chance
-from mixln.compare.findings import Subject
-from mixln.compare.results import AVERAGE, Chain, ChainResult, ChainRow, Interruption, Interval, Summary, Trial
-from mixln.evaluation.findings import LimitedQuestions
+from mixln.compare.findings import Subject, subject_of
+from mixln.compare.results import AVERAGE, REWARD, Chain, ChainResult, ChainRow, Interruption, Interval, Summary, Trial
+from mixln.evaluation.findings import LimitedQuestions, Z
 from mixln.findings import Finding
 from mixln.runs.outcome import hacked
 
-REWARD = "rlhf reward"
 """Name of the final reward in the figures of a chain."""
 
 
@@ -114,10 +113,6 @@ def chain_findings(summary: Summary) -> tuple[Finding, ...]:
     )
 
 
-def _subject(row: ChainRow) -> Subject:
-    return Subject(placement=row.placement, title=row.title)
-
-
 def _differences(chain: Chain, baseline: ChainRow) -> Iterator[Finding]:
     for row in chain.rows:
         if row is baseline:
@@ -125,16 +120,16 @@ def _differences(chain: Chain, baseline: ChainRow) -> Iterator[Finding]:
         for figure, kind in ((AVERAGE, TaskDifference), (REWARD, RewardDifference)):
             mean = row.figures.get(figure)
             if mean is not None and mean.difference is not None:
-                yield kind(subject=_subject(row), baseline=_subject(baseline), interval=mean.difference)
+                yield kind(subject=subject_of(row), baseline=subject_of(baseline), interval=mean.difference)
 
 
 def _accuracies(chain: Chain) -> Iterator[Finding]:
     chance = chain.chance[AVERAGE]
     means = [(row, row.figures[AVERAGE]) for row in chain.rows if AVERAGE in row.figures]
-    if at_chance_level := tuple(_subject(row) for row, mean in means if at_chance(mean.value, mean.low, chance)):
+    if at_chance_level := tuple(subject_of(row) for row, mean in means if at_chance(mean.value, mean.low, chance)):
         yield PlacementsAtChance(subjects=at_chance_level, chance=chance)
     same = tuple(
-        (_subject(row), task)
+        (subject_of(row), task)
         for row in chain.rows
         for task in chain.tasks
         if (accuracy := row.figures.get(task)) and accuracy.low is not None and accuracy.low == accuracy.high
@@ -150,7 +145,7 @@ def _rewards(chain: Chain, baseline: ChainRow) -> Iterator[Finding]:
         yield RewardHacking(trials=trials)
     if "rlhf" not in chain.steps:
         return
-    yield SharedJudge(baseline=_subject(baseline))
+    yield SharedJudge(baseline=subject_of(baseline))
     cell = (baseline.placement, baseline.learning_rate)
     judges = [r for r in chain.results if (r.trial.placement, r.trial.learning_rate) == cell]
     if at_chance_level := tuple(judge for result in judges if (judge := _at_chance(result))):
@@ -160,7 +155,7 @@ def _rewards(chain: Chain, baseline: ChainRow) -> Iterator[Finding]:
 def _at_chance(result: ChainResult) -> tuple[int, float, float] | None:
     """Seed, accuracy and standard error of a reward model, if the accuracy on held-out pairs is not significantly above one half."""
     pairs = result.reward.after.get("accuracy") if result.reward else None
-    if pairs is None or pairs.error is None or pairs.value - 0.5 > 1.96 * pairs.error:  # two-sided 95%, normal
+    if pairs is None or pairs.error is None or pairs.value - 0.5 > Z * pairs.error:  # two-sided 95%, normal
         return None
     return result.trial.seed, pairs.value, pairs.error
 

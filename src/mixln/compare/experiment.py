@@ -30,9 +30,6 @@ from mixln.runs.trials import Trial, TrialResult
 
 log = logging.getLogger(__name__)
 
-Results = dict[Trial, TrialResult | None]
-"""Trial → its result; `None` if it has not ended."""
-
 
 def compare(
     settings: GridSettings,
@@ -121,13 +118,11 @@ def _begin(prepared: PreparedComparison, *, given_workers: bool) -> tuple[dict[s
 def _run(prepared: PreparedComparison, start: Callable[[int], Workers], display: Display) -> list[TrialResult]:
     """Trains the missing trials; returns the results of all."""
     store, trials = prepared.store, prepared.trials
-    results: Results = {trial: store.result(trial, prepared.shared) for trial in trials}
+    results: dict[Trial, TrialResult | None] = {trial: store.result(trial, prepared.shared) for trial in trials}
     for trial, result in results.items():
         if result is not None:  # its worker may have been killed between the result and `tidy`
             tidy(store.trial_folder(trial), result)
     jobs = [_job(prepared, trial) for trial, result in results.items() if result is None]
-    if not jobs:
-        log.info(f"trials: {len(trials)} of {len(trials)} done, nothing to run")
 
     def finished(result: TrialResult) -> None:
         results[result.trial] = result
@@ -139,6 +134,8 @@ def _run(prepared: PreparedComparison, start: Callable[[int], Workers], display:
             run(jobs, start, finished=finished, watch=display.watch)
         finally:
             display.end()
+    else:
+        log.info(f"trials: {len(trials)} of {len(trials)} done, nothing to run")
     return [result for result in results.values() if result is not None]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from mixln.compare.metrics import Measured
-from mixln.compare.results import Cell, Interval, PlacementSummary, Summary, TrialLength
+from mixln.compare.results import Cell, ChainRow, Interval, PlacementSummary, Summary, TrialLength
 from mixln.compare.statistics import order, runner_up
 from mixln.compare.tasks import TASKS
 from mixln.findings import Finding
@@ -237,7 +237,7 @@ def findings(summary: Summary) -> tuple[Finding, ...]:
     )
 
 
-def subject_of(row: PlacementSummary) -> Subject:
+def subject_of(row: PlacementSummary | ChainRow) -> Subject:
     """The placement of a row."""
     return Subject(placement=row.placement, title=row.title)
 

@@ -169,24 +169,27 @@ def prepare(plan: ComparisonPlan) -> PreparedComparison:
     data = task.prepare(settings, plan.config)
     parameters = plan.parameters(data.config)
     trials = tuple(settings.trials(plan.inits))
+    shared = {
+        "settings": settings.shared(),
+        task.entry: {"fingerprint": data.fingerprint},
+        "model": {name: value for name, value in data.config.to_dict().items() if name != "transformers_version"},
+    }
+    workers = machine(settings.execution.jobs, parameters=parameters, trials=len(trials))
+    chain = _checked_chain(plan, data)
+    for trial in trials:
+        store.result(trial)  # reports a corrupt result, rather than a difference of the experiment that follows from it
+    store.check(shared, plan.asked, extend=plan.extend)
     prepared = PreparedComparison(
         plan=plan,
         data=data,
-        shared={
-            "settings": settings.shared(),
-            task.entry: {"fingerprint": data.fingerprint},
-            "model": {name: value for name, value in data.config.to_dict().items() if name != "transformers_version"},
-        },
+        shared=shared,
         parameters=parameters,
-        machine=machine(settings.execution.jobs, parameters=parameters, trials=len(trials)),
+        machine=workers,
         trials=trials,
-        missing=0,
-        chain=_checked_chain(plan, data),
+        missing=sum(store.result(trial, shared) is None for trial in trials),
+        chain=chain,
     )
-    for trial in trials:
-        store.result(trial)  # reports a corrupt result, rather than a difference of the experiment that follows from it
-    store.check(prepared.shared, plan.asked, extend=plan.extend)
-    prepared = replace(prepared, missing=sum(store.result(trial, prepared.shared) is None for trial in trials))
+    _check_folder_names(store, trials)
     _check_disk(prepared)
     return prepared
 
@@ -202,8 +205,7 @@ def _checked_chain(plan: ComparisonPlan, data: TaskData[Any]) -> dict[str, Any]:
 
 def _check_disk(prepared: PreparedComparison) -> None:
     """:raises StoreError: if the disk has no space for the checkpoints of the missing trials."""
-    store, trials = prepared.store, prepared.trials
-    _check_folder_names(store, trials)
+    store = prepared.store
     # Bytes. A final checkpoint holds float32 weights (4 bytes each). Each running trial has up to two resumable checkpoints, because the
     # old one is deleted only after the new one is complete.
     final = 4 * prepared.parameters * prepared.missing

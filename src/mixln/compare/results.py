@@ -22,6 +22,7 @@ from mixln.runs.schema import Schema
 from mixln.runs.trials import Trial, TrialResult
 
 AVERAGE = "average"
+REWARD = "rlhf reward"
 """Name of the mean over tasks in the figures of a chain."""
 
 
@@ -312,7 +313,7 @@ class RunWarnings:
 
     @property
     def every(self) -> tuple[RunWarning, ...]:
-        """All of them."""
+        """All warnings, in the order in which they arise."""
         seeds = () if self.unequal_seeds is None else (self.unequal_seeds,)
         return (*self.risks, *self.duplicates, *self.version_changes, *self.undiagnosed, *seeds)
 

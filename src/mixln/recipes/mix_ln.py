@@ -7,7 +7,7 @@ from dataclasses import replace
 from mixln.compare.chain_settings import ChainSettings, ChainStepSettings
 from mixln.compare.settings import CompareSettings
 from mixln.data.settings import ExampleSettings, TextSettings
-from mixln.evaluation.settings import TaskSettings
+from mixln.evaluation.settings import TABLE_2, TaskSettings
 from mixln.recipes.records import Ordering, Recipe, Run, Scale, row
 from mixln.training.settings import PostTrainingSettings, RlhfSettings, TrainSettings
 
@@ -101,7 +101,6 @@ TABLE1 = Recipe(
     },
 )
 
-_TASKS = ("mmlu", "boolq", "arc_easy", "piqa", "hellaswag", "openbookqa", "winogrande")
 _TABLE_2 = {
     ("LLaMA-250M", "post"): (22.95, 37.83, 26.94, 52.72, 26.17, 11.60, 49.56, 32.54),
     ("LLaMA-250M", "deepnorm"): (23.60, 37.86, 36.62, 61.10, 25.69, 15.00, 49.57, 35.63),
@@ -144,7 +143,7 @@ TABLE2 = Recipe(
         "mean-task-accuracy": {place: numbers[-1] for place, numbers in _TABLE_2.items()},
         **{
             f"accuracy-{task}": {place: numbers[index] for place, numbers in _TABLE_2.items()}
-            for index, task in enumerate(_TASKS)
+            for index, task in enumerate(TABLE_2)
         },
     },
 )

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mixln import formats
 from mixln.compare.metrics import ACCURACY, PERPLEXITY
-from mixln.compare.results import AVERAGE
+from mixln.compare.results import AVERAGE, REWARD
+from mixln.evaluation.settings import TABLE_2
 from mixln.metrics import LOGARITHM, Metric
 from mixln.runs.trials import TrialResult
 
@@ -137,7 +138,6 @@ _CONTRAST: dict[str, Any] = {
     "change": formats.factor,
     "change_unit": " times",
 }
-TASKS = ("mmlu", "boolq", "arc_easy", "piqa", "hellaswag", "openbookqa", "winogrande")
 QUANTITIES: dict[str, Quantity] = {
     quantity.metric.name: quantity
     for quantity in (
@@ -145,8 +145,8 @@ QUANTITIES: dict[str, Quantity] = {
         Quantity(metric=PERPLEXITY.of(_course, "perplexity-over-course"), seeds="survival"),
         Quantity(metric=ACCURACY.of(_accuracy), seeds="survival"),
         Quantity(metric=ACCURACY.of(_figure(AVERAGE), "mean-task-accuracy"), chance=_chance(AVERAGE)),
-        *(Quantity(metric=ACCURACY.of(_figure(task), f"accuracy-{task}"), chance=_chance(task)) for task in TASKS),
-        Quantity(metric=Metric(name="final-reward", value=_figure("rlhf reward"), lower_is_better=False)),
+        *(Quantity(metric=ACCURACY.of(_figure(task), f"accuracy-{task}"), chance=_chance(task)) for task in TABLE_2),
+        Quantity(metric=Metric(name="final-reward", value=_figure(REWARD), lower_is_better=False)),
         Quantity(
             metric=Metric(
                 name="deep-angle",

@@ -120,13 +120,13 @@ class Recipe:
         :param names: names in the paper, see :class:`Run`.
         :raises SettingsError: if a name is not known or repeated.
         """
-        known = [*(run.name for run in self.runs(scale, None)), *self.models(scale), *self.presets]
+        trainings = {**{run.name: run.trials for run in self.runs(scale, None)}, **dict.fromkeys(self.models(scale), 1)}
+        known = [*trainings, *self.presets]
         for name in names:
             if name not in known:
                 raise SettingsError(unknown("only", name, known))
             if names.count(name) > 1:
                 raise SettingsError(f"only must not repeat, got {name} twice")
-        trainings = {**{run.name: run.trials for run in self.runs(scale, None)}, **dict.fromkeys(self.models(scale), 1)}
         share = sum(count for name, count in trainings.items() if name in names) / max(1, sum(trainings.values()))
         return replace(
             self,

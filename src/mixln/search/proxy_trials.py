@@ -155,8 +155,9 @@ class ProxyTrials:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        study = self._study()
-        done = {folder: proxy for folder, _, proxy in self._ended()}
+        ended = self._ended()
+        study = self._study(ended)
+        done = {folder: proxy for folder, _, proxy in ended}
         running: dict[Path, list[optuna.Trial]] = {}
 
         def proposed(count: int) -> list[ProxyJob]:
@@ -197,11 +198,10 @@ class ProxyTrials:
             display.end()
         return tuple(done[folder] for folder in sorted(done, key=lambda folder: self._proposal(folder).number))
 
-    def _study(self) -> optuna.Study:
+    def _study(self, ended: Sequence[tuple[Path, dict[str, Any], Proxy]]) -> optuna.Study:
         """The study, rebuilt from the results of finished trials; interrupted ones are proposed again."""
         import optuna
 
-        ended = self._ended()
         starts = self._starts()
         startup = len(starts)
         study = optuna.create_study(
@@ -226,12 +226,14 @@ class ProxyTrials:
                     intermediate_values=dict(evaluations(folder)),
                 )
             )
-        proposed = sorted(self.folder.glob(f"*/{PROPOSAL.file}"), key=lambda path: self._proposal(path.parent).number)
-        for path in proposed:
-            if read_result(path.parent) is None:
-                study.enqueue_trial(self._proposal(path.parent).params)
+        folders = [path.parent for path in self.folder.glob(f"*/{PROPOSAL.file}")]
+        proposed = sorted(((self._proposal(folder), folder) for folder in folders), key=lambda pair: pair[0].number)
+        for proposal, folder in proposed:
+            if read_result(folder) is None:
+                study.enqueue_trial(proposal.params)
+        known = [proposal.params for proposal, _ in proposed]
         for start in starts:
-            if start not in [self._proposal(path.parent).params for path in proposed]:
+            if start not in known:
                 study.enqueue_trial(start)
         return study
 

@@ -137,7 +137,7 @@ class SearchSettings(SearchBaseSettings):
     init: str = "normal"
     """Initialisation of all trials."""
     out: Annotated[Path, NEUTRAL] = Path("runs/tune")
-    """Folder of the trials, the search's storage, tune.json, report.html and figures."""
+    """Folder of the trials, tune.json, report.html and figures."""
     training: Annotated[TrainSettings, tyro.conf.arg(name="")] = field(default_factory=TrainSettings)
 
     def __post_init__(self) -> None:

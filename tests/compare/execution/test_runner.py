@@ -12,7 +12,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -208,6 +208,16 @@ class Filler(Recorder, logging.Handler):
             self.paused += 1
             self.file.unlink(missing_ok=True)
 
+    @contextlib.contextmanager
+    def told(self) -> Iterator[Filler]:
+        """Within it, the display hears what mixln logs."""
+        logger = logging.getLogger("mixln")
+        logger.addHandler(self)
+        try:
+            yield self
+        finally:
+            logger.removeHandler(self)
+
 
 @pytest.fixture
 def small_disk(tmp_path):
@@ -222,13 +232,8 @@ def small_disk(tmp_path):
 @pytest.mark.slow
 def test_a_full_disk_pauses_and_loses_nothing(settings_for, tmp_path, small_disk, news):
     training = {"steps": 200, "evaluations": 2}
-    display = Filler(small_disk)
-    logger = logging.getLogger("mixln")
-    logger.addHandler(display)
-    try:
+    with Filler(small_disk).told() as display:
         found = compare(settings_for(small_disk / "out", training=training), display)
-    finally:
-        logger.removeHandler(display)
     assert display.paused >= 1
     assert [result.status for result in found.trials] == ["finished"] * 4
     assert numbers(found) == numbers(compare(settings_for(tmp_path / "whole", training=training), Recorder()))
@@ -292,12 +297,13 @@ def test_a_trial_that_another_has_ended_meanwhile_is_not_trained_again(settings_
 
 
 @pytest.mark.slow
-def test_one_process_that_trains_by_itself_waits_for_room_too(settings_for, tmp_path, small_disk):
+def test_one_process_that_trains_by_itself_waits_for_room_too(settings_for, tmp_path, small_disk, news):
     """As `mixln pretrain` does it, without workers."""
     training = {"steps": 200, "evaluations": 2}
     chosen = {"placements": ("pre",), "seeds": (0,), "training": training}
     workers = TorchrunWorkers("ddp")
-    found = compare(settings_for(small_disk / "out", **chosen), display := Filler(small_disk), workers=workers)
+    with Filler(small_disk).told() as display:
+        found = compare(settings_for(small_disk / "out", **chosen), display, workers=workers)
     workers.dismiss()
     assert display.paused >= 1
     assert [result.status for result in found.trials] == ["finished"]

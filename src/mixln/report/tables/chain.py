@@ -8,8 +8,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from mixln import formats
-from mixln.compare.chain_findings import REWARD
-from mixln.compare.results import AVERAGE, Chain, ChainRow, Interval, Mean, Summary
+from mixln.compare.results import AVERAGE, REWARD, Chain, ChainRow, Interval, Mean, Summary
 from mixln.report.names import plain
 from mixln.report.tables.comparison import baseline_title
 from mixln.report.tables.grid import TableGrid, markdown, terminal

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from mixln.evaluation.settings import TABLE_2
 from mixln.recipes import RECIPES
 from mixln.recipes.curves import Curve
 from mixln.recipes.deviations import DEVIATIONS
-from mixln.recipes.quantities import TASKS
 from mixln.recipes.records import Recipe
 from mixln.recipes.results import DeviationStudy, Line, Reproduction, TrainedRun, VariantResult, Verdict
 from mixln.report.wording.charts import GRADIENT_NORM, LAYER, STEPS, ChartText, bent
@@ -18,7 +18,7 @@ QUANTITIES = {
     "perplexity-over-course": "perplexity over the course of training",
     "accuracy": "accuracy",
     "mean-task-accuracy": "mean task accuracy",
-    **{f"accuracy-{task}": f"accuracy on {task}" for task in TASKS},
+    **{f"accuracy-{task}": f"accuracy on {task}" for task in TABLE_2},
     "final-reward": "final reward",
     "deep-angle": "angular distance of the deeper layers except the last two",
     "angle-contrast": "angular distance, deeper half over earlier half",
