@@ -189,7 +189,7 @@ def test_what_is_tried_first_is_tried_after_an_interruption_too(files, tmp_path)
 
     def proposals(count):
         search = proxy_trials.ProxyTrials(settings, job, layers=4, seed=3, limits=limits, worst=9.0)
-        study = search._study()
+        study = search._study(search._ended())
         return [search._job(study.ask()) for _ in range(count)]
 
     begun = proposals(5)

@@ -250,7 +250,7 @@ def _standing(judge: _FindingsContext, row: PlacementSummary) -> PlacementMean:
         value=judge.metric.value(best),
         finished=best.finished,
         seeds=best.seeds,
-        stalled=best.stalled if best.mixed else 0,
+        stalled=best.stalled_beside,
     )
 
 

@@ -89,6 +89,11 @@ class Cell:
         """True if some seeds trained and others stalled; a mean over both would describe neither."""
         return self.finished > 0 and self.stalled > 0
 
+    @property
+    def stalled_beside(self) -> int:
+        """Number of stalled seeds, if others trained."""
+        return self.stalled if self.mixed else 0
+
 
 @dataclass(frozen=True, kw_only=True)
 class PlacementSummary:

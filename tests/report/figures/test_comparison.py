@@ -118,7 +118,7 @@ def test_loss_curves() -> None:
 def test_loss_curves_at_every_learning_rate() -> None:
     chart = charts.loss(samples.several_rates())
     assert [panel.title for panel in chart.panels] == [
-        texts.TUNED,
+        phrases.TUNED,
         *map(words.at_rate, (0.0003, 0.001, 0.003)),
     ]
     ended = traces(chart.panels[3], "ended")

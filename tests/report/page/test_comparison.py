@@ -12,6 +12,7 @@ from mixln.report.figures.comparison import prepare
 from mixln.report.page.comparison import render
 from mixln.report.wording import pages, tables, warnings
 from mixln.report.wording.comparison import verdict
+from mixln.report.wording.phrases import at_rate
 from tests.report import samples
 
 EVERY = (samples.usual, samples.one_seed, samples.several_rates, samples.eight, samples.bare, samples.hostile)
@@ -112,7 +113,7 @@ def test_everything_is_on_the_page() -> None:
     assert {"−7.7%", "[−16.5, +2.0]", "0.0003", "diverged", "model.num_hidden_layers"} <= set(cells)
     assert any("torch 2.13.0" in cell for cell in cells)
     assert pages.every_trial(24) in reader.text["summary"]
-    assert {tables.TUNED, tables.at_rate(0.001)} <= set(cells)
+    assert {tables.TUNED, at_rate(0.001)} <= set(cells)
 
 
 def test_hostile_names_are_text() -> None:

@@ -9,6 +9,7 @@ from rich.console import Console
 from mixln.compare.results import Summary
 from mixln.report.tables import comparison as tables
 from mixln.report.wording import tables as words
+from mixln.report.wording.phrases import at_rate
 from tests.report import samples
 
 EVERY = (samples.usual, samples.one_seed, samples.several_rates, samples.eight, samples.bare, samples.hostile)
@@ -100,7 +101,7 @@ def test_terminal_table_keeps_names_and_numbers_whole() -> None:
     ):
         assert whole in text
     assert words.each_placement(words.TUNED) in text
-    assert words.each_placement(words.at_rate(0.001)) in text
+    assert words.each_placement(at_rate(0.001)) in text
     assert "[+431.2, +548.8]" in text
 
 

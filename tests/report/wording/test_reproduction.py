@@ -84,6 +84,7 @@ def test_the_outcome_of_one_ordering() -> None:
     assert words.outcome("undecided", all_trained=True) == "not significant over these seeds"
     assert words.outcome("at-chance", all_trained=True) == "both at chance level"
     assert words.outcome("undecided", all_trained=False) == "undecided"
+    assert words.outcome("not-measured", all_trained=False) == "not measured at this scale"
 
 
 @pytest.mark.parametrize(

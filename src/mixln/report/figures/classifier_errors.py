@@ -10,7 +10,8 @@ from PIL import Image
 
 from mixln.compare.results import Misclassification, Summary
 from mixln.report.figures.calibration import predicted
-from mixln.report.figures.png import DOTS_PER_INCH, INK, WIDTH_INCHES
+from mixln.report.figures.png import DOTS_PER_INCH, WIDTH_INCHES
+from mixln.report.figures.styles import INK
 
 NAME = "mistakes.png"
 

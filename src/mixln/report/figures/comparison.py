@@ -19,7 +19,7 @@ from mixln.report.figures.series import Chart, Panel, Points, Reference, Trace
 from mixln.report.wording import charts as words
 from mixln.report.wording import comparison_charts as texts
 from mixln.report.wording.nouns import nouns
-from mixln.report.wording.phrases import divergence, mean
+from mixln.report.wording.phrases import TUNED, divergence, mean
 from mixln.runs.profile import LayerProfile
 from mixln.runs.trials import TrialResult
 
@@ -33,7 +33,7 @@ def loss(summary: Summary) -> Chart:
     """Training and held-out loss against steps: each placement at its best learning rate, then every learning rate."""
     best = [series.trials_at(summary, row, row.best.learning_rate) for row in summary.placements]
     rates = summary.learning_rates
-    groups = [("" if len(rates) == 1 else texts.TUNED, best)]
+    groups = [("" if len(rates) == 1 else TUNED, best)]
     for rate in rates if len(rates) > 1 else ():
         trials = [series.trials_at(summary, row, rate) for row in summary.placements]
         groups.append((words.at_rate(rate), trials))
@@ -44,7 +44,7 @@ def loss(summary: Summary) -> Chart:
         Panel(title=title, x=x, y=y, traces=_loss_traces(names, trials, y), reference=reference)
         for title, trials in groups
     )
-    ends = ((name, formats.number(row.best.loss, 4), _stalled(row)) for name, row in _named(summary))
+    ends = ((name, formats.number(row.best.loss, 4), row.best.stalled_beside) for name, row in _named(summary))
     floor = formats.number(summary.floor.loss, 4)
     return Chart(
         name="loss",
@@ -59,10 +59,10 @@ def ranking(summary: Summary) -> Chart:
     """Perplexity or accuracy at the end of training: by placement, and by learning rate if there are several."""
     metric, names = TASKS[summary.task].metrics.ranking, naming.placements(summary)
     several = len(summary.learning_rates) > 1
-    panels = [_by_placement(summary, names, texts.TUNED if several else "")]
+    panels = [_by_placement(summary, names, TUNED if several else "")]
     if several:
         panels.append(_by_learning_rate(summary, names))
-    ends = ((name, metric.say(row.best), _stalled(row)) for name, row in _named(summary))
+    ends = ((name, metric.say(row.best), row.best.stalled_beside) for name, row in _named(summary))
     return Chart(
         name=metric.name.replace(" ", "-"),  # also a file name
         text=texts.ranking(summary.task, ends, metric.say(summary.floor), diverged=_diverged(summary)),
@@ -100,11 +100,6 @@ def residual(summary: Summary) -> Chart:
 
 def _named(summary: Summary) -> Iterable[tuple[str, PlacementSummary]]:
     return zip(naming.placements(summary), summary.placements, strict=True)
-
-
-def _stalled(row: PlacementSummary) -> int:
-    """Number of stalled seeds, if others trained."""
-    return row.best.stalled if row.best.mixed else 0
 
 
 def _diverged(summary: Summary) -> bool:

@@ -10,12 +10,9 @@ import plotly.graph_objects as go
 
 from mixln.report.figures.axes import Axis
 from mixln.report.figures.series import Heatmap, Panel, Reference, Trace
-from mixln.report.figures.styles import HEAT, style
+from mixln.report.figures.styles import GRID, HEAT, INK, MUTED, style
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-INK = "#1f2328"
-MUTED = "#57606a"
-GRID = "#e6e8eb"
 GAP = "&nbsp;&nbsp;"  # between a point and its text; plotly strips plain spaces
 
 

@@ -16,14 +16,11 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from mixln.report.figures.axes import Axis
 from mixln.report.figures.series import Chart, Heatmap, Panel, Reference, Trace
-from mixln.report.figures.styles import HEAT, Style, style
+from mixln.report.figures.styles import GRID, HEAT, INK, MUTED, Style, style
 from mixln.report.wording.charts import EMPTY
 
 WIDTH_INCHES = 10.0
 DOTS_PER_INCH = 140
-INK = "#1f2328"
-MUTED = "#57606a"
-GRID = "#e6e8eb"
 _COLOURS = LinearSegmentedColormap.from_list("heat", HEAT)
 BEHIND = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1.0}
 
@@ -40,7 +37,8 @@ def matplotlib_figure(chart: Chart) -> Figure:
     if not chart.panels:
         return _empty(chart)
     down = math.ceil(len(chart.panels) / chart.across)
-    legend_rows = math.ceil(len(chart.keys) / _legend_columns(chart))
+    across = _legend_columns(chart)
+    legend_rows = math.ceil(len(chart.keys) / across)
     height = 0.9 + 0.28 * legend_rows + down * _panel_height(chart)
     layout = "compressed" if chart.heat_scale else "constrained"  # closes the gaps beside square panels
     figure = Figure(figsize=(WIDTH_INCHES, height), dpi=DOTS_PER_INCH, facecolor="white", layout=layout)
@@ -54,7 +52,6 @@ def matplotlib_figure(chart: Chart) -> Figure:
     if chart.heat_scale is not None:
         _colour_bar(figure, grid.ravel().tolist(), chart.heat_scale)
     handles = [_handle(style(key), _text(name)) for key, name in enumerate(chart.keys)]
-    across = _legend_columns(chart)
     order = [
         index for column in range(across) for index in range(column, len(handles), across)
     ]  # matplotlib fills legends by column

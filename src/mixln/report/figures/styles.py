@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+INK, MUTED, GRID = "#1f2328", "#57606a", "#e6e8eb"
+"""Colours of titles and values, of axes and notes, and of grid lines."""
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9", "#8C8C8C")
 HEAT = (
     "#fde725",

@@ -20,7 +20,7 @@ from mixln.report.names import plain
 from mixln.report.tables.grid import escaped
 from mixln.report.wording import tables as words
 from mixln.report.wording.nouns import nouns
-from mixln.report.wording.phrases import Pieces, beside, difference, ended, mean
+from mixln.report.wording.phrases import Pieces, at_rate, beside, difference, ended
 from mixln.report.wording.tables import Heading
 
 GroupName = Literal["", "best", "common"]
@@ -51,7 +51,7 @@ def common_learning_rate(summary: Summary) -> float:
 def group_title(summary: Summary, group: GroupName) -> str:
     """The heading of a group of columns; empty for columns without a group."""
     if group == "common":
-        return words.at_rate(common_learning_rate(summary))
+        return at_rate(common_learning_rate(summary))
     return words.TUNED if group else ""
 
 
@@ -200,9 +200,8 @@ def _names(row: PlacementSummary) -> Pieces:
 
 def _number(metric: Metric[Measured], cell: Cell) -> Pieces:
     """A mean over the seeds that trained, followed by the number of stalled seeds if any."""
-    stalled = beside(cell.stalled if cell.mixed else 0)
-    text = mean(metric, cell)
-    return (text.removesuffix(stalled), stalled.strip()) if stalled else (text,)
+    value, stalled = metric.value(cell), beside(cell.stalled_beside).strip()
+    return (metric.say_value(value), stalled) if value is not None and stalled else (metric.say_value(value),)
 
 
 def _difference(summary: Summary, row: PlacementSummary, cell: Cell) -> Pieces:

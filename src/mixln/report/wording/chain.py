@@ -19,21 +19,14 @@ from mixln.compare.chain_findings import (
     TaskDifference,
     chain_findings,
 )
+from mixln.compare.metrics import ACCURACY
 from mixln.compare.results import Interruption, Interval, Summary
 from mixln.evaluation.findings import LimitedQuestions
 from mixln.findings import Finding
-from mixln.metrics import SHARE, Metric
+from mixln.metrics import Metric
 from mixln.report.wording.evaluation import limited
-from mixln.report.wording.phrases import NO_CLAIM, NOT_SIGNIFICANT, capitalised, listed
+from mixln.report.wording.phrases import NO_CLAIM, NOT_SIGNIFICANT, REWARD_HACKING, capitalised, listed
 
-ACCURACY: Metric[Any] = Metric(
-    name="accuracy",
-    value=lambda _: None,
-    transform=SHARE,
-    lower_is_better=False,
-    change=formats.points,
-    change_unit=" points",
-)
 REWARD: Metric[Any] = Metric(name="reward", value=lambda _: None, lower_is_better=False, change=formats.signed)
 
 
@@ -92,10 +85,7 @@ def _reinforcement(finding: Finding) -> str:
     match finding:
         case RewardHacking():
             trials = "; ".join(trial.label for trial in finding.trials)
-            return (
-                f"The reward of {trials} rose while the policy itself ranked fewer held-out pairs correctly: a sign of reward hacking "
-                "(over-optimisation of the reward model)."
-            )
+            return f"The reward of {trials} {REWARD_HACKING}"
         case SharedJudge():
             return (
                 f"All placements of a seed were scored by the same reward model, that of {finding.baseline.title}, because rewards of "

@@ -27,6 +27,7 @@ from mixln.report.wording.nouns import nouns
 from mixln.report.wording.phrases import (
     NO_CLAIM,
     NOT_SIGNIFICANT,
+    TUNED,
     at_rate,
     beside,
     differs,
@@ -113,7 +114,7 @@ def _leader(finding: Leader, metric: Metric[Measured], task: str) -> str:
     role = "The baseline " if lead.subject == finding.baseline else ""
     best = "lowest" if metric.lower_is_better else "highest"
     among = f" of the placements that trained at {lead.finished} of {lead.seeds} seeds" if finding.of_survivors else ""
-    at = "each at its best learning rate" if finding.tuned else at_rate(lead.learning_rate)
+    at = TUNED if finding.tuned else at_rate(lead.learning_rate)
     text = f"{role}{name(lead.subject)} has the {best} held-out {metric.name}{among}, {_value(lead, metric)}, {at}"
     match finding.judgement:
         case "single-seed":
@@ -165,7 +166,7 @@ def _against(finding: AgainstBaseline, metric: Metric[Measured]) -> str:
         return f"{subject} has no held-out {metric.name} to compare with {baseline}."
     text = f"{subject} against {baseline}: {differs(metric, interval)} in {metric.name}"
     if finding.tuned:
-        text += ", each at its best learning rate"
+        text += f", {TUNED}"
     if finding.common is not None:
         text += f"; {differs(metric, finding.common)} at the common learning rate {finding.common_rate:g}"
     pairs = f"over the {interval.pairs} of {finding.seeds} seeds"

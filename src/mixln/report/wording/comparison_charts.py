@@ -9,7 +9,6 @@ from mixln.report.wording.charts import CROSS, ChartText
 from mixln.report.wording.nouns import EXPLAINED, Nouns, nouns
 from mixln.report.wording.phrases import beside, capitalised
 
-TUNED = "each at its best learning rate"
 BY_RATE = "by learning rate"
 VARIANCE = "variance"
 START, END = "start", "end"

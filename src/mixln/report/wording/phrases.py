@@ -63,7 +63,7 @@ def beside(stalled: int) -> str:
 def mean(metric: Metric[Any], cell: Cell) -> str:
     """The mean of a cell, followed by the number of stalled seeds if others trained."""
     value = metric.value(cell)
-    return metric.say_value(value) + (beside(cell.stalled if cell.mixed else 0) if value is not None else "")
+    return metric.say_value(value) + (beside(cell.stalled_beside) if value is not None else "")
 
 
 def ended(finished: int, seeds: int, stalled: int, diverged: int, failed: int, *, diverged_at: Sequence[int]) -> Pieces:
@@ -97,6 +97,13 @@ def layers(first: int, last: int) -> str:
 def extended(folder: str, axis: str) -> str:
     """Command that extends an experiment; all other settings are read from its folder."""
     return f"`mixln compare --out {shlex.quote(folder)} {axis} --extend`"
+
+
+REWARD_HACKING = (
+    "rose while the policy itself ranked fewer held-out pairs correctly: a sign of reward hacking "
+    "(over-optimisation of the reward model)."
+)
+TUNED = "each at its best learning rate"
 
 
 def capitalised(text: str) -> str:

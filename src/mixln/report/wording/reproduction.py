@@ -11,7 +11,7 @@ from mixln.recipes.deviations import DEVIATIONS
 from mixln.recipes.records import Recipe
 from mixln.recipes.results import DeviationStudy, Line, Reproduction, TrainedRun, VariantResult, Verdict
 from mixln.report.wording.charts import GRADIENT_NORM, LAYER, STEPS, ChartText, bent
-from mixln.report.wording.phrases import capitalised, listed, plural
+from mixln.report.wording.phrases import NOT_SIGNIFICANT, capitalised, listed, plural
 
 QUANTITIES = {
     "perplexity": "perplexity",
@@ -32,7 +32,7 @@ QUANTITIES = {
 VERDICTS: dict[Verdict, tuple[str, str]] = {
     "held": ("held", "held"),
     "reversed": ("reversed", "reversed"),
-    "undecided": ("not significant over these seeds", "undecided"),
+    "undecided": (NOT_SIGNIFICANT, "undecided"),
     "at-chance": ("both at chance level", "at chance level"),
     "single-seed": ("no interval over seeds", "without an interval over seeds"),
     "failed": ("a trial failed", "failed"),
@@ -146,7 +146,8 @@ def outcome(verdict: Verdict, *, all_trained: bool) -> str:
 
     :param all_trained: whether all seeds of both sides trained; only then is their difference tested.
     """
-    return VERDICTS[verdict][0] if all_trained else verdict
+    decided, counted = VERDICTS[verdict]
+    return decided if all_trained else counted or decided
 
 
 def tally(result: Reproduction) -> str:

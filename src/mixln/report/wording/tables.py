@@ -122,11 +122,6 @@ def throughput(task: str) -> Heading:
     return Heading(full=f"{words.units}/s", sub=f"{words.units}/s", short=words.throughput)
 
 
-def at_rate(rate: float) -> str:
-    """Heading of the group of columns at the common learning rate."""
-    return f"at learning rate {formats.learning_rate(rate)}"
-
-
 def each_placement(group: str) -> str:
     """Title of a table in the terminal."""
     return f"Each placement {group}"

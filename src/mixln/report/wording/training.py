@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mixln.report.wording.phrases import REWARD_HACKING
 from mixln.runs.outcome import PostTrainingOutcome, hacked
 
 FIGURES = {
@@ -30,9 +31,4 @@ def _negative_kl(tuned: PostTrainingOutcome) -> str:
 
 
 def _hacking(tuned: PostTrainingOutcome) -> str:
-    if not hacked(tuned):
-        return ""
-    return (
-        "The reward rose while the policy itself ranked fewer held-out pairs correctly: a sign of reward hacking "
-        "(over-optimisation of the reward model)."
-    )
+    return f"The reward {REWARD_HACKING}" if hacked(tuned) else ""
