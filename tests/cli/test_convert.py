@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaForCausalLM, OPTConfig, OPTForCausalLM
 
 import mixln
 from mixln.cli import main
@@ -52,11 +52,15 @@ MISTAKES = [
     (["llama", "--placement", "mixx", "--out", "new"], "placement 'mixx' is not known"),
     (["mix", "--out", "new"], "mix(0.5) has no stock layout: layer 1 of mix(0.5) is x ← N(x + A(x))"),
     (["pre", "--placement", "pre", "--out", "new"], "placement is given by the checkpoint pre"),
-    (["theirs", "--out", "new"], "placement must be given for theirs"),
+    (
+        ["theirs", "--out", "new"],
+        "placement must be given for theirs, since files of the Mix-LN authors' code do not contain it",
+    ),
     (
         ["theirs", "--placement", "pre", "--out", "new"],
         "is not pre: norm model.layers.0.input_layernorm.weight is missing",
     ),
+    (["opt", "--out", "new"], "OPTDecoderLayer does not end in a sum of stream and branch: modeling_opt.py"),
     (["nothing-here/at/all", "--out", "new"], "does not exist"),
 ]
 
@@ -66,6 +70,14 @@ def test_a_mistake_is_one_line_and_writes_nothing(tmp_path, monkeypatch, capsys,
     placed("mix(0.5)").save_pretrained(tmp_path / "mix")
     placed("pre").save_pretrained(tmp_path / "pre")
     authors(tmp_path / "theirs", ["post", "pre", "pre"])
+    sizes = {
+        "hidden_size": 16,
+        "word_embed_proj_dim": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "ffn_dim": 16,
+    }
+    OPTForCausalLM(OPTConfig(**sizes, vocab_size=9)).save_pretrained(tmp_path / "opt")
     before = sorted(tmp_path.rglob("*"))
     monkeypatch.chdir(tmp_path)
     capsys.readouterr()

@@ -238,7 +238,7 @@ MISTAKES = [
         "layers must look like 3,7,21-24, counted from 1 and up to 1024, got '4-2'",
     ),
     (["prune", "TRIAL", "--layers", "2", "--out", "TEXT"], "already exists; choose a folder that does not"),
-    (["prune", "OUT", "--layers", "2", "--out", "o"], "trials; name one of its trials"),
+    (["prune", "OUT", "--layers", "2", "--out", "o"], "is a comparison with 2 trials; name one of its trials"),
 ]
 
 
@@ -341,7 +341,7 @@ def test_changed_weights_are_diagnosed_anew(experiment, tmp_path, news):
     assert refused == first[1:]
     (failure,) = warnings.undiagnosed
     assert failure.model == "Pre-LN"
-    assert "checkpoint-30/model.safetensors has changed" in failure.error
+    assert "checkpoint-30/model.safetensors has changed; restore it" in failure.error
     (checkpoint.parent / "checksums.json").unlink()  # as in the folders of mixln's first versions
     second, _ = diagnosed_again()
     assert len([line for line in news.messages if "performance drop" in line]) == 1

@@ -80,7 +80,7 @@ def test_of_two_processes_one_says_what_is_wrong(arguments, tmp_path):
         TOGETHER, "pretrain", *arguments, "--steps", "6", "--batch-size", "3", "--out", str(tmp_path / "out")
     )
     _, errors = process.communicate(timeout=120)
-    assert errors.count("mixln: batch-size must be a multiple of 2") == 1
+    assert errors.count("mixln: batch-size must be a multiple of 2 (2 processes with 1 sequences per pass), got 3") == 1
     assert not (tmp_path / "out").exists()
 
 

@@ -88,8 +88,8 @@ def plain() -> tuple[PlainDisplay, io.StringIO]:
 
 def test_a_warning_is_a_line():
     shown, file = plain()
-    shown.warn(VersionChange(package="torch", before="2.12.0", now="2.13.0"))
-    warning = sentence(VersionChange(package="torch", before="2.12.0", now="2.13.0"))
+    shown.warn(VersionChange(package="[bold]torch", before="2.12.0", now="2.13.0"))
+    warning = sentence(VersionChange(package="[bold]torch", before="2.12.0", now="2.13.0"))
     assert file.getvalue() == f"warning: {warning}\n"
 
 

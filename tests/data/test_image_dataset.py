@@ -78,10 +78,11 @@ def test_unreadable_and_truncated_images_are_left_out_counted_and_named(tmp_path
         prepared(folder, tmp_path)
     assert not list((tmp_path / "cache").rglob("info.json"))
     for _ in range(2):  # the second time from the cache
+        news.clear()
         images = prepared(folder, tmp_path, unreadable=0.1)
         assert images.info.unreadable == 2
         assert images.info.train_images + images.info.held_out_images == 28
-        line = next(line for line in news.messages if "unreadable" in line)
+        (line,) = (line for line in news.messages if "unreadable" in line)
         assert "images: skipped 2 unreadable: " in line
         assert "00.png" in line
         assert "01.png" in line
@@ -287,7 +288,7 @@ def test_names_of_images_are_one_line_each_and_cost_no_image(tmp_path, name, new
         file.write(b"no image")
     images = prepared(folder, tmp_path, unreadable=0.5)
     assert images.info.unreadable == 1
-    line = next(line for line in news.messages if "unreadable" in line)
+    (line,) = (line for line in news.messages if "unreadable" in line)
     assert line.startswith("images: skipped 1 unreadable: ")
     assert line.isprintable()
     assert len((images.folder / "unreadable.txt").read_text("utf-8").splitlines()) == 1
@@ -307,7 +308,7 @@ def test_only_regular_images_inside_the_folder_are_read(tmp_path):
     outside = write_images(tmp_path / "other")
     wrong = {
         "x.png must be a regular file, got a named pipe": lambda: os.mkfifo(folder / "red" / "x.png"),
-        "x.png is a link to ": lambda: (folder / "red" / "x.png").symlink_to(outside / "red" / "00.png"),
+        "x.png is a link to .*, outside ": lambda: (folder / "red" / "x.png").symlink_to(outside / "red" / "00.png"),
         "x.png is a link, and links to folders": lambda: (folder / "x.png").symlink_to(outside),
     }
     for rule, make in wrong.items():

@@ -87,7 +87,10 @@ def test_fewer_questions(folder, tokenizer):
 
 @pytest.mark.filterwarnings("default")
 def test_mistakes_are_one_line(folder):
-    with pytest.raises(SettingsError, match=r"tasks: lm-eval does not know 'arc_eazy'; did you mean .*arc_easy"):
+    with pytest.raises(
+        SettingsError,
+        match=r"tasks: lm-eval does not know 'arc_eazy'; did you mean .*arc_easy.*\? lm-eval ls tasks lists all tasks",
+    ):
         Harness(["arc_eazy"], cache=folder)
     with pytest.raises(DataError, match=r"tasks: the data of lost_choice cannot be loaded: .*--task-folder"):
         Harness(["lost_choice"], cache=folder, folder=folder)

@@ -188,7 +188,7 @@ def test_weights_that_changed_keep_the_other_checkpoints(store):
     with pytest.raises(StoreError, match=r"the content of checkpoint-10/model.safetensors has changed: the other"):
         tidy(folder, trial)
     assert content(folder) == before
-    with pytest.raises(StoreError, match=r"checkpoint-10/model.safetensors has changed"):
+    with pytest.raises(StoreError, match=r"checkpoint-10/model.safetensors has changed; restore it"):
         find(str(folder), cache=Path("unused"))
 
 

@@ -17,6 +17,7 @@ from transformers import AutoModel, Trainer, ViTConfig, masking_utils
 
 import mixln
 from mixln.hosts.factory import PlacedModel
+from mixln.hosts.families import TESTED
 from mixln.training import private_methods
 from tests.tiny import logits, placed, tokens
 
@@ -28,7 +29,7 @@ def functions() -> Iterator[tuple[str, Callable[..., Any], Callable[..., Any]]]:
     seen = set()
     modules = [found.name for found in pkgutil.walk_packages(mixln.__path__, "mixln.")]
     # Modules of families are made when they are imported.
-    modules += [f"mixln.hosts.families.{family}" for family in ("llama", "gpt2", "vit")]
+    modules += [f"mixln.hosts.families.{family}" for family in TESTED]
     for module in modules:
         if module.endswith("__main__"):
             continue

@@ -24,7 +24,7 @@ from mixln.presets import PRESETS
         ({"micro_batch_size": 0}, "micro-batch-size must be at least 1, got 0"),
         ({"trials": 0}, "trials must be at least 1, got 0"),
         ({"steps": 0}, "steps must be at least 1, got 0"),
-        ({"steps": 1, "tokens": 2}, "got steps 1 and tokens 2"),
+        ({"steps": 1, "tokens": 2}, "got steps 1 and tokens 2; give only one"),
         ({"sequence_length": 1}, "sequence-length must be at least 2 tokens, got 1"),
         ({"utilisation": 0.0}, "utilisation must lie in (0, 1] (a share of the peak), got 0.0"),
         ({"utilisation": 40.0}, "utilisation must lie in (0, 1]"),

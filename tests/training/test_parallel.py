@@ -220,5 +220,7 @@ def test_no_checkpoint_holds_a_pickle_of_settings(pair):
 def test_batch_is_shared_out_evenly():
     assert per_process(OptimizerSettings(batch_size=8), 2) == 4
     assert per_process(OptimizerSettings(batch_size=8, micro_batch_size=2), 4) == 2
-    with pytest.raises(SettingsError, match=r"batch-size must be a multiple of 6 .*, got 8"):
+    with pytest.raises(
+        SettingsError, match=r"batch-size must be a multiple of 6 \(3 processes with 2 sequences per pass\), got 8"
+    ):
         per_process(OptimizerSettings(batch_size=8), 3)

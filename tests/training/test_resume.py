@@ -184,8 +184,10 @@ def test_checkpoints_older_than_a_corrupt_one_are_kept(tmp_path, news):
         written(tmp_path, step)
         (tmp_path / f"checkpoint-{step}" / "weights").write_text("damaged")
     assert resumption(tmp_path)[0] is None
-    assert [line.split(": ")[1] for line in news.messages[:-1]] == [
-        f"weights has 7 of 2 bytes; renamed to checkpoint-{step}.passed-over" for step in (40, 30)
+    assert news.messages[:-1] == [
+        f"skipped corrupt checkpoint {tmp_path / f'checkpoint-{step}'}: weights has 7 of 2 bytes; "
+        f"renamed to checkpoint-{step}.passed-over"
+        for step in (40, 30)
     ]
     written(tmp_path, 10)
     written(tmp_path, 20)

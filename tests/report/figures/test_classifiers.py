@@ -33,8 +33,9 @@ def test_the_table_is_of_accuracy() -> None:
 def test_the_axis_of_accuracy_is_linear_and_holds_the_floor_where_one_comes_near() -> None:
     (panel,) = ranking(samples.pictures()).panels
     assert not panel.x.log
+    assert panel.x.label == "accuracy, %"
     assert panel.reference is not None
-    assert panel.reference.label.endswith("10.00%")
+    assert panel.reference.label == "most frequent class 10.00%"
     assert panel.x.holds(panel.reference.value)
 
 
