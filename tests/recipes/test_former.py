@@ -20,7 +20,8 @@ from mixln.recipes.results import (
     VariantResult,
 )
 from mixln.records import from_json, to_json
-from mixln.runs.provenance import Hardware, former_hardware
+from mixln.runs.former import former_hardware
+from mixln.runs.provenance import Hardware
 
 MEASURED = {
     "run": "LLaMA-130M",

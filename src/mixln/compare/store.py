@@ -11,8 +11,9 @@ from typing import Any
 
 from mixln.records import OPTIONAL, difference, from_json, to_json
 from mixln.runs.folder import RunFolder, RunKind
+from mixln.runs.former import former_hardware
 from mixln.runs.names import slug
-from mixln.runs.provenance import Hardware, Provenance, former_hardware
+from mixln.runs.provenance import Hardware, Provenance
 from mixln.runs.schema import Schema
 from mixln.runs.trials import PARTS, Trial, TrialResult, check_claim, claim, read_result
 

@@ -55,9 +55,8 @@ def _read(read: Read, entry: str = "") -> Branch | None:
 def _placed(layer: PlacedLayer) -> Branches:
     def branch(names: tuple[str, ...], output: str, residual: str, record: Sublayer) -> Branch:
         stream = residual
-        if (
-            record.stream_in is not None
-        ):  # the branch is added to the normalized stream, which f or the norm before it receives
+        # With a norm on the stream, the branch is added to its output, which f or the norm before f receives.
+        if record.stream_in is not None:
             stream = f"{residual}.branch_in" if record.branch_in is not None else names[0]
         return Branch(output=output, stream=stream, weights=(*names, residual))
 

@@ -52,9 +52,8 @@ def prune(stack: Stack, layers: Collection[int]) -> PreTrainedModel:
         elif not name.startswith(f"{where}."):
             weights[name] = weight
     first = stack.layers[0]
-    if (
-        isinstance(first, PlacedLayer) and first.stream_in is not None
-    ):  # the embedding norm moves to the new first layer
+    # The embedding norm moves to the new first layer.
+    if isinstance(first, PlacedLayer) and first.stream_in is not None:
         weights |= {f"{where}.0.stream_in.{name}": weight for name, weight in first.stream_in.state_dict().items()}
     try:
         smaller.load_state_dict(weights)
@@ -105,9 +104,8 @@ def pruned_config(config: Any, kept: list[int]) -> Any:
             entries[name] = [new for new, old in enumerate(kept) if old in value]
         elif len(value) == depth and (VALUES.fullmatch(name) or _follows_depth(type(config), number, name)):
             entries[name] = [value[index] for index in kept]
-    if (
-        "attention_types" in entries and "attention_layers" in entries
-    ):  # GPT-Neo: the run-length form of attention_layers
+    # GPT-Neo: the run-length form of attention_layers.
+    if "attention_types" in entries and "attention_layers" in entries:
         entries["attention_types"] = [[[kind], 1] for kind in entries["attention_layers"]]
     if "stage_names" in entries:
         entries |= _stages(entries, depth, kept)

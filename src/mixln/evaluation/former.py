@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mixln.records import to_json
-from mixln.runs.provenance import former_provenance
+from mixln.runs.former import former_provenance
 
 
 def scores(entries: dict[str, Any]) -> dict[str, Any]:

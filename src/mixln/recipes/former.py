@@ -6,7 +6,8 @@ import re
 from typing import Any
 
 from mixln.records import to_json
-from mixln.runs.provenance import Provenance, former_provenance
+from mixln.runs.former import former_provenance
+from mixln.runs.provenance import Provenance
 
 QUANTITIES = {
     "perplexity over the course": "perplexity-over-course",
