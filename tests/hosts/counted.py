@@ -17,6 +17,7 @@ TITLES = {
     "masked-lm": "masked language models",
     "image-classification": "image classifiers",
     "image-features": "image encoders without a head",
+    "text-features": "text models without a head, most of them parts of multimodal models",
     "sequence-classification": "sequence classifiers",
     "token-classification": "token classifiers",
 }

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from mixln.diagnostics.stack import Stack, evaluating, find_stack, fresh
 from mixln.errors import SettingsError
-from mixln.hosts.configs import is_placed
+from mixln.hosts.configs import is_placed, text_part
 from mixln.nn.residual import PlacedLayer
 from mixln.placement import Placement
 
@@ -92,6 +92,12 @@ def pruned_config(config: Any, kept: list[int]) -> Any:
 
     :raises Exception: of various types, if the number of layers of the family is fixed or depends on other entries.
     """
+    text: Any = text_part(config)
+    if text is not config:  # a multimodal model: the language model's entries are those of a config within its config
+        whole = copy.deepcopy(config)
+        name = next(name for name in config.sub_configs if getattr(config, name) is text)
+        setattr(whole, name, pruned_config(text, kept))
+        return whole
     depth = config.num_hidden_layers
     entries: dict[str, Any] = copy.deepcopy(config.to_dict())
     number = config.attribute_map.get("num_hidden_layers", "num_hidden_layers")

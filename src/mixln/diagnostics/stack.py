@@ -14,6 +14,7 @@ from transformers import MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
 
 from mixln.diagnostics.branches import Branches, branches_of
 from mixln.errors import CheckpointError, SettingsError, first_line
+from mixln.hosts.configs import text_part
 from mixln.hosts.probe import probe
 from mixln.nn.residual import PlacedLayer
 
@@ -54,7 +55,7 @@ class Stack:
         """Bytes of one hidden state (B, T, D) of a batch. Images are assumed to have 1,024 patches; few models use more."""
         shape = next(iter(batch.values())).shape
         tokens = shape[0] * (shape[1] if len(shape) == 2 else 1024)
-        return tokens * self.model.config.hidden_size * self.model.dtype.itemsize
+        return tokens * text_part(self.model.config).hidden_size * self.model.dtype.itemsize
 
     def entry(self, x_BTD: Tensor) -> Tensor:
         """Maps the input of the first layer to the stream that enters its sublayers.
@@ -107,14 +108,18 @@ class Stack:
 def find_stack(model: PreTrainedModel, layers: str | None = None) -> Stack:
     """Finds the list of a model's layers: the outermost `ModuleList` with `num_hidden_layers` entries.
 
+    In a multimodal model it is that of the language model.
+
     :param layers: name of the list in the model, for example `model.layers`; skips the search.
     :raises SettingsError: if there is no such list, or more than one.
     """
     if layers is not None:
         return _stack(model, _named(model, layers))
-    depth = getattr(model.config, "num_hidden_layers", None)
+    text = text_part(model.config)
+    depth = getattr(text, "num_hidden_layers", None)
     candidates: dict[str, nn.ModuleList] = {}
-    for name, module in model.named_modules():
+    within = next((name for name, module in model.named_modules() if getattr(module, "config", None) is text), "")
+    for name, module in model.get_submodule(within).named_modules(prefix=within):
         nested = any(name.startswith(f"{outer}.") for outer in candidates)
         if isinstance(module, nn.ModuleList) and len(module) == depth and not nested:
             candidates[name] = module

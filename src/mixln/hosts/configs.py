@@ -102,12 +102,12 @@ def config_of(entries: Any) -> PreTrainedConfig:
     # transformers validates its own classes when they are built, but placed classes only when they are saved.
     config.validate()
     # Again on the built config: a family may compute these, or give them other names in the file.
-    layers = getattr(config, "num_hidden_layers", 1)
+    layers = getattr(text_part(config), "num_hidden_layers", 1)
     if not isinstance(layers, int) or not 1 <= layers <= MOST_LAYERS:
         raise ValueError(f"num_hidden_layers must be an integer from 1 to {MOST_LAYERS:,}, got {layers!r}")
     if (most := positions(config)) is not None and most < 1:
         raise ValueError(
-            f"max_position_embeddings must leave at least one position for a token, got {config.max_position_embeddings}"
+            f"max_position_embeddings must leave at least one position for a token, got {text_part(config).max_position_embeddings}"
         )
     return config
 
@@ -127,8 +127,14 @@ def is_placed(config: PreTrainedConfig) -> bool:
     return config.model_type.startswith("placed_")
 
 
+def text_part(config: PreTrainedConfig) -> PreTrainedConfig:
+    """The config of the language model within a multimodal model; of any other model, the whole config."""
+    return config.get_text_config()
+
+
 def positions(config: PreTrainedConfig) -> int | None:
     """Maximum sequence length in tokens; `None` if the family has no limit, which XLNet writes as −1."""
+    config = text_part(config)
     limit = getattr(config, "max_position_embeddings", None)
     if not isinstance(limit, int) or limit < 0:
         return None

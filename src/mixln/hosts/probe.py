@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from mixln.hosts.configs import positions
+from mixln.hosts.configs import positions, text_part
 
 
 def probe(model: PreTrainedModel, *, length: int) -> dict[str, Tensor]:
@@ -17,7 +17,7 @@ def probe(model: PreTrainedModel, *, length: int) -> dict[str, Tensor]:
 
     :param length: T in tokens, for a model that takes text; limited to the model's number of positions.
     """
-    config: Any = model.config
+    config: Any = text_part(model.config)
     device = next(model.parameters()).device
     if model.main_input_name == "pixel_values":
         size = (config.image_size,) * 2 if isinstance(config.image_size, int) else tuple(config.image_size)

@@ -82,15 +82,20 @@ MISSING = {
 """Entry → its value where a family's default is `None`."""
 
 
+MULTIMODAL_ROTARY = "(qwen2_vl|qwen2_5_vl|glm4v|glm4v_moe|glm_ocr|glm_image)_text"
+"""Families whose code has the number of feature pairs that encode time, height and width, for a head of the usual size."""
+
+
 def shrunken(cls: type[PreTrainedConfig], **changes: Any) -> PreTrainedConfig:
     """The family's default config, made small.
 
     :param changes: entries that are set afterwards.
     """
-    entries = cls().to_dict()
-    small = _small(entries)
+    small = _small(cls().to_dict())
     for name in DERIVED:
         small.pop(name, None)
+    if re.fullmatch(MULTIMODAL_ROTARY, cls.model_type):
+        small["rope_parameters"] = {**small["rope_parameters"], "mrope_section": [2, 3, 3]}
     return cls(**{**small, **changes})
 
 

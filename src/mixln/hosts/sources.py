@@ -21,12 +21,14 @@ import transformers
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
     MODEL_MAPPING,
     AutoImageProcessor,
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForImageClassification,
+    AutoModelForImageTextToText,
     AutoModelForMaskedLM,
     AutoTokenizer,
     PreTrainedConfig,
@@ -49,13 +51,15 @@ log = logging.getLogger(__name__)
 Task = Literal["causal-lm", "masked-lm", "image-classification", "none"]
 
 # In this order: the first task whose classes include the architecture in the config is the model's.
-HEADS: dict[Task, tuple[Any, Any]] = {
-    "causal-lm": (MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM),
-    "masked-lm": (MODEL_FOR_MASKED_LM_MAPPING, AutoModelForMaskedLM),
-    "image-classification": (MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING, AutoModelForImageClassification),
-    "none": (MODEL_MAPPING, AutoModel),
-}
-"""Task → (config class → model classes, the `Auto*` class that builds them)."""
+HEADS: tuple[tuple[Task, Any, Any], ...] = (
+    ("causal-lm", MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM),
+    # With text alone as its input, a multimodal model is a causal language model.
+    ("causal-lm", MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, AutoModelForImageTextToText),
+    ("masked-lm", MODEL_FOR_MASKED_LM_MAPPING, AutoModelForMaskedLM),
+    ("image-classification", MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING, AutoModelForImageClassification),
+    ("none", MODEL_MAPPING, AutoModel),
+)
+"""Task, config class → model classes, the `Auto*` class that builds them."""
 PRETRAINED_ON_MASKS = tuple(
     f"{family}ForPreTraining" for family in ("Albert", "Bert", "BigBird", "FNet", "MegatronBert", "MobileBert")
 )
@@ -252,11 +256,7 @@ def load(source: Source, *, dtype: str = "float32", device: str = "cpu", whole: 
         raise SettingsError(unknown("precision", dtype, PRECISIONS))
     refuse_pickle(source)
     prepare(source)
-    mapping, auto = HEADS[source.task]
-    if type(source.config) not in mapping:  # a decoder that sees both ways
-        mapping, auto = HEADS["causal-lm"]
-    if whole:
-        auto = _class_as_saved(source.config) or auto
+    auto = (_class_as_saved(source.config) if whole else None) or _auto_class(source)
     with quiet():
         try:
             check_stored(source, auto)
@@ -291,6 +291,12 @@ def load(source: Source, *, dtype: str = "float32", device: str = "cpu", whole: 
         return model.to(device).eval()
     except (RuntimeError, AssertionError) as error:  # AssertionError: torch was built without CUDA
         raise SettingsError(f"device {device!r} cannot hold the model: {_reason(error)}; use cpu") from error
+
+
+def _auto_class(source: Source) -> Any:
+    """The `Auto*` class of the model's task; of a decoder that sees both ways, that of causal language models."""
+    fitting = [(task, auto) for task, mapping, auto in HEADS if type(source.config) in mapping]
+    return next((auto for task, auto in fitting if task == source.task), AutoModelForCausalLM)
 
 
 def stored_at(source: Source) -> dict[str, Any]:
@@ -363,7 +369,7 @@ def tokenizer_of(source: Source) -> PreTrainedTokenizerBase:
         ) from error
     if len(tokenizer) <= len(tokenizer.all_special_tokens):  # transformers' empty default if the files are missing
         raise DataError(missing)
-    size = source.config.vocab_size
+    size: int = configs.text_part(source.config).vocab_size  # type: ignore[attr-defined]
     if max(tokenizer.get_vocab().values()) >= size:
         raise DataError(
             f"model {source.name}: its tokenizer has {len(tokenizer):,} tokens, but its embedding only {size:,}; {remedy} that match"
@@ -536,10 +542,11 @@ def _source(name: str, title: str, path: str, config: PreTrainedConfig, files: C
         raise CheckpointError(
             f"model {name} is an encoder-decoder ({config.model_type}); use a model with a single stack of layers"
         )
-    if parts := [part for part in config.sub_configs if part.startswith(PARTS)]:
+    task = _task(name, config)
+    if task != "causal-lm" and (parts := [part for part in config.sub_configs if part.startswith(PARTS)]):
         raise CheckpointError(
             f"model {name} ({config.model_type}) consists of several models ({', '.join(parts)}); "
-            "use a model with a single stack of layers"
+            "use a model with a single stack of layers, or a language model that also takes images"
         )
     refuse_pieces(name, files)
     if ADAPTER in files:
@@ -550,7 +557,7 @@ def _source(name: str, title: str, path: str, config: PreTrainedConfig, files: C
     if not any(file in files for file in (*WEIGHTS, *PICKLES)):
         raise CheckpointError(f"model {name} has a config.json but no weights; it needs {WEIGHTS[0]}")
     pickled = not any(file in files for file in WEIGHTS)
-    return Source(name=name, title=title, path=path, task=_task(name, config), config=config, pickled=pickled)
+    return Source(name=name, title=title, path=path, task=task, config=config, pickled=pickled)
 
 
 def refuse_pickle(source: Source) -> None:
@@ -564,7 +571,7 @@ def refuse_pickle(source: Source) -> None:
 
 def _task(name: str, config: PreTrainedConfig) -> Task:
     architecture = (config.architectures or [""])[0]
-    for task, (mapping, _) in HEADS.items():
+    for task, mapping, _ in HEADS:
         if type(config) in mapping and architecture in _names(mapping, config):
             return "masked-lm" if task == "causal-lm" and _sees_both_ways(config) else task
     if architecture in PRETRAINED_ON_MASKS and type(config) in MODEL_FOR_MASKED_LM_MAPPING:

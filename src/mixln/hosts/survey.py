@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import transformers
 from transformers import CONFIG_MAPPING
+from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
 from mixln.errors import MixlnError
 from mixln.hosts.families import host_of
@@ -18,10 +20,11 @@ KINDS = {
     "masked-lm": "MODEL_FOR_MASKED_LM_MAPPING_NAMES",
     "image-classification": "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES",
     "image-features": "MODEL_FOR_IMAGE_MAPPING_NAMES",
+    "text-features": "MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES",
 }
-"""Kind by which a family is counted → transformers' table of such families. Image features are what models without a head give."""
-TOWER = "_vision_model"
-"""End of the model type of an image encoder that is part of a multimodal model; not all are in the table."""
+"""Kind by which a family is counted → transformers' table of such families. Features are what models without a head give."""
+PARTS = {"image-features": r".*_vision_model", "text-features": r".*(?<!_to)_text(_model)?"}
+"""Kind → model types that are one part of a multimodal model, as a regular expression; not all are in the table of their kind."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +51,8 @@ def families() -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     for kind, table in KINDS.items():
         names = getattr(transformers.models.auto.modeling_auto, table)
-        towers = [name for name in CONFIG_MAPPING if name.endswith(TOWER) and kind == "image-features"]
-        for model_type in dict.fromkeys((*names, *towers)):
+        parts = [name for name in MODEL_MAPPING_NAMES if re.fullmatch(PARTS.get(kind, ""), name)]
+        for model_type in dict.fromkeys((*names, *parts)):
             # A second name of a family, as gpt-sw3 is of gpt2, is not counted.
             named = model_type in CONFIG_MAPPING and CONFIG_MAPPING[model_type].model_type == model_type
             if named and not model_type.startswith("placed_"):
@@ -72,5 +75,5 @@ def survey_one(model_type: str, kinds: tuple[str, ...]) -> Surveyed:
         return Surveyed(model_type=model_type, kinds=kinds, reason=str(error))
     if result.failure:
         return Surveyed(model_type=model_type, kinds=kinds, reason=result.failure)
-    kind = next(iter(host.heads), "image-features")
+    kind = next(iter(host.heads), kinds[-1])
     return Surveyed(model_type=model_type, kinds=kinds, kind=kind, host=host, difference=result.difference)

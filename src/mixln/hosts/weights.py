@@ -15,6 +15,7 @@ from transformers import PreTrainedConfig
 from transformers.initialization import no_init_weights
 
 from mixln.errors import CheckpointError, first_line
+from mixln.hosts.configs import text_part
 from mixln.records import read_json
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -139,7 +140,7 @@ def check_size(name: str, config: PreTrainedConfig, kind: Any, numbers: int, ten
     :returns: the model, on the meta device.
     :raises CheckpointError: if the model is far larger than its files.
     """
-    layers = getattr(config, "num_hidden_layers", 1)
+    layers = getattr(text_part(config), "num_hidden_layers", 1)
     if layers > max(tensors, MOST_SHARED):  # building thousands of layers is slow even without memory
         raise CheckpointError(_too_large(name, f"{layers:,} layers", f"{tensors:,} tensors"))
     with torch.device("meta"), no_init_weights():

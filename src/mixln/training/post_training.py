@@ -14,6 +14,7 @@ from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, PreTrainedCo
 from mixln.data.examples import ContextBudget, Examples, examples, rooms
 from mixln.data.settings import ExampleSettings
 from mixln.errors import CheckpointError, SettingsError
+from mixln.hosts.configs import text_part
 from mixln.hosts.sources import Source, tokenizer_of
 from mixln.launch import launched
 from mixln.runs.checkpoints import clear
@@ -173,10 +174,19 @@ def check_possible() -> None:
 def _ready(source: Source, settings: T) -> T:
     """The settings with the precision resolved for this machine, after checking that the model can be trained here."""
     check_possible()
-    if source.task != "causal-lm":
-        raise SettingsError(f"model {source.name} is not a decoder with a language-modelling head; name one that is")
+    check_decoder(source)
     ranks.check_one_gpu()
     return replace(settings, precision=resolve(settings.precision))
+
+
+def check_decoder(source: Source) -> None:
+    """:raises SettingsError: if a model is not a language model of text alone."""
+    if source.task != "causal-lm":
+        raise SettingsError(f"model {source.name} is not a decoder with a language-modelling head; name one that is")
+    if text_part(source.config) is not source.config:
+        raise SettingsError(
+            f"model {source.name} also takes images, and cannot be trained here; name one that takes text only"
+        )
 
 
 def _once(training: PostTrainingRun[Any]) -> PostTrainingOutcome:
