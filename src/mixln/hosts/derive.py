@@ -131,7 +131,7 @@ def _example(cls: type[PreTrainedConfig], base: type[PreTrainedModel]) -> tuple[
         with torch.device("meta"), no_init_weights():
             return config, base(config)
     except Exception as error:  # any error of any family's code
-        raise Unreadable(f"no small {cls.model_type} can be built: {first_line(error)}") from error
+        raise Unreadable(f"no small {cls.model_type} can be built: {first_line(error.__cause__ or error)}") from error
 
 
 def _layer_list(model: PreTrainedModel, config: Any) -> str:
