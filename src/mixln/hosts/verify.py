@@ -84,8 +84,9 @@ def verified(host: Host) -> Verification:
 def _fingerprint() -> str:
     """Identifies the code that the result depends on: transformers, torch and mixln."""
     ours = hashlib.sha256()
-    for path in sorted(Path(__file__).parents[1].glob("*/*.py")):
-        if path.parent.name in ("hosts", "nn", "placement"):
+    package = Path(__file__).parents[1]
+    for room in ("hosts", "nn", "placement"):
+        for path in sorted((package / room).rglob("*.py")):
             ours.update(path.read_bytes())
     return f"{transformers.__version__}-{version('torch')}-{ours.hexdigest()[:12]}"
 
