@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
 from mixln.errors import CheckpointError, PlacementError, PlacementWarning, SettingsError, unknown
+from mixln.hosts.configs import stock_entries
 from mixln.hosts.families import HOSTS as HOSTS
 from mixln.hosts.families import host_of
 from mixln.hosts.family import Host, check_shape
 from mixln.hosts.verify import check_verified
 from mixln.nn.schemes import scheme
 from mixln.placement import Placement
-from mixln.placement import placement as build_placement
 from mixln.placement.preflight import risks
 
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
@@ -43,10 +42,7 @@ def placement_for(config: PreTrainedConfig, placement: str | Placement) -> Place
 
     :raises SettingsError: if the family is unknown; see also :func:`mixln.placement.placement`.
     """
-    host = family(config)
-    return build_placement(
-        placement, config.num_hidden_layers, stock=host.stock_layers(config), stock_init=host.stock_init
-    )
+    return family(config).placement(config, placement)
 
 
 def placed_config(
@@ -70,7 +66,7 @@ def placed_config(
     """
     host = family(config)
     check_shape(config)
-    built = placement_for(config, placement)
+    built = host.placement(config, placement)
     if reason := host.cannot(config, built):
         raise PlacementError(f"this {host.model_type} cannot be placed: {reason}")
     if built.streams != "single" and not host.folds:
@@ -92,14 +88,6 @@ def placed_config(
     placed._attn_implementation = config._attn_implementation
     placed._experts_implementation = config._experts_implementation
     return placed
-
-
-def stock_entries(config: PreTrainedConfig) -> dict[str, Any]:
-    """The entries of a stock or placed config without those for its placement and those rewritten when it is saved."""
-    entries = copy.deepcopy(config.to_dict())
-    for name in ("model_type", "placement", "init", "stochastic_depth", "architectures", "transformers_version"):
-        entries.pop(name, None)
-    return entries
 
 
 def from_config(
@@ -206,7 +194,7 @@ def refuse_pieces(name: str | Path, files: Iterable[str]) -> None:
 def _auto_class(host: Host, head: str | None) -> Any:
     """The `Auto*` class of a head; by default the family's first, or that of the model without a head if the family has none."""
     if head is None and not host.heads:
-        return host.auto_base
+        return AutoModel
     if head is not None and head not in host.heads:
         raise SettingsError(unknown(f"head of {host.model_type}", head, host.heads))
     return host.heads[head or next(iter(host.heads))][1]
@@ -214,6 +202,6 @@ def _auto_class(host: Host, head: str | None) -> Any:
 
 def saved_class(host: Host, config: PreTrainedConfig) -> Any:
     """The `Auto*` class that a checkpoint was saved with, with or without a head; `None` if its config does not name it."""
-    classes = {stock.__name__: auto for stock, auto in host.heads.values()} | {host.base.__name__: host.auto_base}
+    classes = {stock.__name__: auto for stock, auto in host.heads.values()} | {host.base.__name__: AutoModel}
     saved = (name.removeprefix("Placed") for name in config.architectures or ())
     return next((classes[name] for name in saved if name in classes), None)

@@ -6,6 +6,7 @@ allocates whatever its sizes require.
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -125,6 +126,14 @@ class UnknownFamily(ValueError):
 def is_placed(config: PreTrainedConfig) -> bool:
     """Whether a config is a placed one; a stock config may have an unrelated entry `placement`."""
     return config.model_type.startswith("placed_")
+
+
+def stock_entries(config: PreTrainedConfig) -> dict[str, Any]:
+    """The entries of a stock or placed config without those for its placement and those rewritten when it is saved."""
+    entries = copy.deepcopy(config.to_dict())
+    for name in ("model_type", "placement", "init", "stochastic_depth", "architectures", "transformers_version"):
+        entries.pop(name, None)
+    return entries
 
 
 def positions(config: PreTrainedConfig) -> int | None:

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import torch
@@ -40,7 +39,6 @@ DOWN_NAMES = ("down_proj", "fc2", "c_proj", "dense_4h_to_h", "proj_2", "w2", "fc
 POOLERS = ("pooler",)
 
 
-@cache
 def derive(model_type: str) -> Host:
     """The record of a family.
 
@@ -314,7 +312,7 @@ def _assignments(cls: type) -> Iterator[tuple[str, ast.expr]]:
 
 
 def _down(feeds: list[nn.Module]) -> str:
-    """The attribute of the feed-forward that holds its output projection; empty if some layer has none."""
+    """The attribute of the feed-forward that holds its output projection, in any of the layers; empty if none has one."""
     return next(
         (n for n in DOWN_NAMES if any(isinstance(getattr(feed, n, None), nn.Linear | Conv1D) for feed in feeds)), ""
     )
