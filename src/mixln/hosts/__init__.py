@@ -1,4 +1,4 @@
-"""The Hugging Face families that support placements. Importing this registers their placed classes with the `Auto*` classes."""
+"""Builds and loads placed models of Hugging Face families. Once this is imported, the `Auto*` classes open placed checkpoints."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "revision", 
 def family(config: PreTrainedConfig) -> Host:
     """Returns the host record for a stock or placed config.
 
-    :raises SettingsError: if it is not a transformers config, or its family is unknown.
+    :raises SettingsError: if it is not a transformers config.
+    :raises PlacementError: if its family is unknown, its code cannot be read, or the placed model computes something else.
     """
     if not isinstance(config, PreTrainedConfig):
         raise SettingsError(
@@ -40,7 +41,7 @@ def family(config: PreTrainedConfig) -> Host:
 def placement_for(config: PreTrainedConfig, placement: str | Placement) -> Placement:
     """Builds the placement named by a string for the family and depth of a config.
 
-    :raises SettingsError: if the family is unknown; see also :func:`mixln.placement.placement`.
+    :raises SettingsError: see :func:`family` and :func:`mixln.placement.placement`.
     """
     return family(config).placement(config, placement)
 
@@ -60,8 +61,8 @@ def placed_config(
     :param init: name of the initialisation; by default the one that the placement recommends.
     :param stochastic_depth: probability of dropping a branch of the last layer for a sample in training; it rises linearly
         from 0 in the first layer. By default that of an already placed config, or 0.
-    :raises SettingsError: if the family or init is unknown, the placement has another number of layers, the host does not
-        support it, the attention heads do not divide, or `stochastic_depth` is outside [0, 1). A norm that does not fit a
+    :raises SettingsError: if the family cannot be placed, the init is unknown, the placement has another number of layers, the host
+        does not support it, the attention heads do not divide, or `stochastic_depth` is outside [0, 1). A norm that does not fit a
         projection is found only when the model is built.
     """
     host = family(config)
@@ -107,8 +108,8 @@ def from_config(
     :param config: a stock config of a family that can be placed; `mixln families` lists them.
     :param placement: for example `pre`, `mix(0.25)`, `hybrid*`, `post*3,pre*9`, or a :class:`~mixln.placement.Placement`.
     :param init: for example `normal`, `megatron` or `scaled-embed+normal`; by default the one that the placement recommends.
-    :param head: `causal-lm`, `sequence-classification` or `image-classification`; by default the family's first, or none
-        if the family has none.
+    :param head: a head of the family, for example `causal-lm`, `masked-lm` or `sequence-classification`; by default its first, or
+        none if it has none.
     :param stochastic_depth: see :func:`placed_config`.
     :param kwargs: passed to the `from_config` of the `Auto*` class, for example `attn_implementation` or `dtype`.
     :raises SettingsError: see :func:`placed_config`; also if the family has no such head.
