@@ -181,7 +181,7 @@ def test_layers_that_differ_from_the_familys_are_refused():
 
 def test_sequential_placement_of_a_parallel_family_says_that_it_is_another_architecture():
     config = shrunken(CONFIG_MAPPING["gpt_neox"])
-    with pytest.warns(PlacementWarning, match="one after the other, which is another architecture"):
+    with pytest.warns(PlacementWarning, match="pre runs attention and feed-forward one after the other, but"):
         mixln.from_config(config, placement="pre")
 
 

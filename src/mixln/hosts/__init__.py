@@ -118,12 +118,8 @@ def from_config(
     """
     model = build(config, placement=placement, init=init, head=head, stochastic_depth=stochastic_depth, **kwargs)
     built = Placement.from_json(model.config.placement)
-    messages = [risk.message for risk in risks(built, init=model.config.init)]
-    if (stock := family(config).stock).parallel and any(not layer.parallel for layer in built.layers):
-        messages.append(
-            f"{config.model_type} adds attention and feed-forward side by side, {stock.formula}; {built.name} runs them one after the "
-            "other, which is another architecture, not another position of norms: compare it with placements of the same kind"
-        )
+    known = risks(built, init=model.config.init, stock=family(config).stock)
+    messages = [risk.message for risk in known]
     if built.profiled:
         messages.append(
             f"the gains of {built.name} are 1 until mixln.profile(model, batch) sets them; call it before training"
