@@ -20,7 +20,7 @@ SHOWN = ("torch", "transformers", "huggingface_hub", "tokenizers", "numpy")
 
 
 def lowest() -> list[str]:
-    """The lower bound of every requirement of mixln and its extra `test`, as exact versions."""
+    """The lower bound of every requirement of mixln and its extras, without `bench` and `dev`, as exact versions."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     wanted = [

@@ -2,7 +2,7 @@
 
 A difference is found by the name that is there, never by the version number, so that a release that nobody has tried behaves like its
 neighbours. The overrides of private methods are in `training/private_methods.py`, and the tables of model names in `_libraries.py`.
-Three differences need no code:
+Four differences need no code:
 
     `past_key_values`, in 5.24 `cache`     nothing here passes either
     `_defer_fsdp_gradient_reduction`       not in 5.17 and before, whose Trainer never calls the override

@@ -95,6 +95,20 @@ def test_show_draws_every_layer(capsys):
     assert "warning" not in said
 
 
+@pytest.mark.parametrize(
+    ("family", "drawn"),
+    [("gpt_neox", "x ← x + A(N(x)) + F(N(x))"), ("olmo3", "x ← x + N(A_QK(x));  x ← x + N(F(x))")],
+)
+def test_show_draws_the_stock_layers_of_any_family_that_can_be_placed(family, drawn, capsys):
+    assert main(["placements", "show", "stock", "--layers", "2", "--family", family]) == 0
+    assert sum(drawn in line for line in capsys.readouterr().out.splitlines() if "layer " in line) == 2
+
+
+def test_show_warns_of_another_architecture(capsys):
+    assert main(["placements", "show", "pre", "--family", "gpt_neox"]) == 0
+    assert "warning: pre runs attention and feed-forward one after the other" in capsys.readouterr().out
+
+
 def test_show_warns(capsys):
     assert main(["placements", "show", "mix(0.25)", "--layers", "3"]) == 0
     assert "warning: mix(0.25) rounds to no Post-LN layer in a model of 3" in capsys.readouterr().out

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from transformers import CONFIG_MAPPING
 
 from mixln.compare.experiment import compare
 from mixln.compare.store import EXPERIMENT, Store
 from mixln.compare.tasks import TASKS
 from mixln.errors import DataError, MixlnError, PlacementError, SettingsError, StoreError
+from mixln.hosts.shrunken import shrunken
 from mixln.placement.preflight import PlacementRisk
 from mixln.runs.folder import LOCK
 from mixln.runs.trials import RESULT, Trial
@@ -142,6 +144,21 @@ def test_warnings_are_said_before_anything_runs(settings_for, tmp_path):
     assert all(isinstance(warning, PlacementRisk) for warning in display.warned)
     warned = {(warning.kind, warning.placement) for warning in display.warned}
     assert {("no-post-layer", "mix(0.25)"), ("hybrid-init", "hybrid*")} <= warned
+
+
+def test_sequential_placements_of_a_parallel_family_are_warned_about(settings_for, tmp_path):
+    config = shrunken(CONFIG_MAPPING["gpt_neox"], vocab_size=300)
+    (tmp_path / "config.json").write_text(config.to_json_string())
+    display = Recorder()
+    settings = settings_for(
+        tmp_path / "out",
+        model=str(tmp_path / "config.json"),
+        placements=("stock", "pre"),
+        text={"data": "/nowhere.txt", "sequence_length": 16},
+    )
+    with pytest.raises(DataError):
+        compare(settings, display)
+    assert [(warning.kind, warning.placement) for warning in display.warned] == [("sequential", "pre")]
 
 
 def test_precision_is_settled_before_it_is_stored(settings_for, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,19 @@ from mixln.hosts.verify import verify
 HYBRID = "hybrid*"
 CACHE_DIFFERS = ("moshi",)
 """Families whose stock class gives other scores with a cache than without one."""
+
+WITHOUT_GRADIENT = {
+    "afmoe": "expert_bias",
+    "axk2": "indexer",
+    "deepseek_v32": "indexer",
+    "ernie4_5_moe": "e_score_correction_bias",
+    "laguna": "e_score_correction_bias",
+    "longformer": "_global",
+    "mra": "attention",
+    "phimoe": "router",
+}
+"""Family → weights of its layers to which its own code gives no gradient here: those that choose tokens or experts, global attention,
+which no token of the input has, and MRA's attention, which returns zeros without its GPU kernel."""
 
 
 def check_family(host: Host, folder: Path) -> None:
@@ -39,7 +53,7 @@ def check_family(host: Host, folder: Path) -> None:
 
 
 def trained(host: Host, placement: str) -> mixln.hosts.PreTrainedModel:
-    """A small placed model after one step of SGD, which must have changed every weight that has a gradient."""
+    """A small placed model after one step of SGD, for which every weight of its layers must have had a gradient."""
     torch.manual_seed(0)
     model = mixln.from_config(shrunken(host.config), placement=placement).float().train()
     outputs_of(model).square().mean().backward()
@@ -47,9 +61,9 @@ def trained(host: Host, placement: str) -> mixln.hosts.PreTrainedModel:
     assert all(gradient.isfinite().all() for gradient in gradients.values())
     # Not `base_model`, which goes by a name that other parts of the model may have.
     body = next(module for module in model.modules() if isinstance(module, host.base))
-    for layer in body.get_submodule(host.layers):
-        reached = [p for p in layer.parameters() if p.grad is not None and p.grad.any()]
-        assert len(reached) >= 4, f"{len(reached)} weights of a layer have a gradient"
+    weights = body.get_submodule(host.layers).named_parameters()
+    missed = [name for name, parameter in weights if parameter.grad is None or not parameter.grad.any()]
+    assert [name for name in missed if not re.search(WITHOUT_GRADIENT.get(host.model_type, "$^"), name)] == []
     torch.optim.SGD(model.parameters(), lr=0.01).step()
     return model.eval()
 
@@ -59,6 +73,8 @@ def check_saved(model: mixln.hosts.PreTrainedModel, folder: Path) -> None:
     model.save_pretrained(folder)
     again = mixln.from_pretrained(folder).eval()
     assert type(again) is type(model)
+    # Loaded weights lie where they are in the file; sums over memory that is not aligned are rounded in another order.
+    again.load_state_dict({name: value.clone() for name, value in again.state_dict().items()}, assign=True)
     assert torch.equal(outputs_of(again), outputs_of(model))
 
 

@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from mixln.hosts.families import host_of
 from mixln.hosts.reading import read_layer
 from mixln.hosts.shrunken import shrunken
 from mixln.hosts.syntax import Unreadable
-from mixln.hosts.verify import Verification, _compared, verify
+from mixln.hosts.verify import Verification, _compared, _sources, verify
 from mixln.placement import Layer, Norm, Sublayer
 from tests.hosts.derived import check_family
 
@@ -180,7 +181,7 @@ def test_layers_that_differ_from_the_familys_are_refused():
 
 def test_sequential_placement_of_a_parallel_family_says_that_it_is_another_architecture():
     config = shrunken(CONFIG_MAPPING["gpt_neox"])
-    with pytest.warns(PlacementWarning, match="one after the other, which is another architecture"):
+    with pytest.warns(PlacementWarning, match="pre runs attention and feed-forward one after the other, but"):
         mixln.from_config(config, placement="pre")
 
 
@@ -217,6 +218,13 @@ def test_importing_mixln_derives_nothing():
 
 def test_result_of_a_comparison_is_zero_where_all_is_equal():
     assert verify(host_of("qwen2")) == Verification(difference=0.0, failure="")
+
+
+def test_stored_result_of_a_comparison_depends_on_the_code_of_every_room_below():
+    package = Path(mixln.__file__).parent
+    assert {path.relative_to(package).as_posix() for path in _sources()} >= {
+        "hosts/families/__init__.py", "hosts/derive.py", "nn/residual.py", "placement/zoo.py",
+    }  # fmt: skip
 
 
 def test_a_comparison_depends_on_no_setting_of_the_caller():

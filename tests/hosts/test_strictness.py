@@ -15,10 +15,11 @@ import torch
 from mixln.hosts.families.llama import PlacedLlamaConfig, PlacedLlamaForCausalLM
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoModel, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import CONFIG_MAPPING, AutoModel, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 import mixln
 from mixln.errors import CheckpointError, PlacementError, SettingsError
+from mixln.hosts.shrunken import shrunken
 from tests.hosts.families import config_of
 from tests.tiny import placed, tiny_config
 
@@ -211,6 +212,15 @@ def test_placement_for_another_number_of_layers_is_refused():
         mixln.from_config(tiny_config(), placement=mixln.placement("pre", 4))
     with pytest.raises(PlacementError, match="have 4 layers, the model has 3"):
         mixln.from_config(tiny_config(), placement="post*2,pre*2")
+
+
+@pytest.mark.parametrize("family", ["llama", "modernbert"])
+@pytest.mark.parametrize(("layers", "rule"), [(0, "at least 1, got 0"), (10**12, "at most 1,024, got 1000000000000")])
+def test_impossible_depth_is_refused_before_layers_are_made(family, layers, rule):
+    config = shrunken(CONFIG_MAPPING[family])
+    config.num_hidden_layers = layers
+    with pytest.raises(PlacementError, match=f"layers must be {rule}"):
+        mixln.placed_config(config, "stock")
 
 
 def test_config_whose_depth_is_not_its_placements_is_refused():

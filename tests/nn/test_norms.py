@@ -77,15 +77,15 @@ def test_groups_that_do_not_divide_are_refused_with_both_numbers(size, groups):
 
 
 def test_absent_norm_is_none():
-    assert make_norm(None, 8, host_norm=host_norm, eps=EPS) is None
+    assert make_norm(None, 8, host_norm=host_norm, eps=lambda: EPS) is None
 
 
 def test_host_norm_is_the_familys_own():
-    assert isinstance(make_norm(Norm(), 8, host_norm=host_norm, eps=EPS), nn.RMSNorm)
+    assert isinstance(make_norm(Norm(), 8, host_norm=host_norm, eps=lambda: EPS), nn.RMSNorm)
 
 
 def test_group_norm_gets_its_groups_and_epsilon():
-    norm = make_norm(Norm(kind="group", groups=2), 8, host_norm=host_norm, eps=0.125)
+    norm = make_norm(Norm(kind="group", groups=2), 8, host_norm=host_norm, eps=lambda: 0.125)
     assert (norm.groups, norm.eps, norm.weight.shape) == (2, 0.125, (8,))
 
 
@@ -105,5 +105,5 @@ def test_dyt_follows_its_formula_forward_and_gradients():
 
 
 def test_dyt_record_gives_its_alpha():
-    norm = make_norm(Norm(kind="dyt", alpha=0.25), 8, host_norm=host_norm, eps=EPS)
+    norm = make_norm(Norm(kind="dyt", alpha=0.25), 8, host_norm=host_norm, eps=lambda: EPS)
     assert (norm.alpha.item(), norm.weight.shape, norm.bias.shape) == (0.25, (8,), (8,))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from mixln.placement import placement
 from mixln.placement.preflight import PlacementRisk, risks
+from mixln.placement.zoo import PRE
 
 ROUNDS, WARM_UP, DEEP, QK = "no-post-layer", "no-warmup", "deep-mix", "qk-norm-post"
 HYBRID_INIT, TWICE, OWN_INIT = "hybrid-init", "doubly-scaled", "foreign-init"
@@ -84,6 +87,26 @@ def test_nothing_is_said_against_what_is_published(text, layers, init, warms_up)
     assert found(text, layers, init=init, warms_up=warms_up) == ()
 
 
+PARALLEL = replace(PRE, parallel="separate")
+
+
+@pytest.mark.parametrize(
+    ("text", "stock", "expected"),
+    [
+        ("pre", PARALLEL, ["sequential"]),
+        ("post", PARALLEL, ["sequential"]),
+        ("stock*11,pre", PARALLEL, ["sequential"]),
+        ("stock", PARALLEL, []),
+        ("pre", PRE, []),
+        ("pre", None, []),
+    ],
+)
+def test_sequential_layers_of_a_parallel_family_are_another_architecture(text, stock, expected):
+    built = placement(text, 12, stock=stock or PRE)
+    found = risks(built, init="normal", stock=stock)
+    assert [(risk.kind, risk.stock) for risk in found] == [(kind, PARALLEL.formula) for kind in expected]
+
+
 def test_several_risks_come_together():
     assert [risk.kind for risk in found("qknorm+mix(0.25)", 32, warms_up=False)] == [WARM_UP, DEEP, QK]
 
@@ -120,3 +143,12 @@ def test_wanted_zero_is_not_warned_about_however_it_is_written(text):
 def test_the_message_of_a_python_warning(text, layers, init, message):
     (risk,) = found(text, layers, init=init)
     assert risk.message == message
+
+
+def test_the_message_about_another_architecture():
+    (risk,) = risks(placement("pre", 3), init="normal", stock=PARALLEL)
+    assert risk.message == (
+        "pre runs attention and feed-forward one after the other, but this family side by side, "
+        "x ← x + A(N(x)) + F(N(x)): this is another architecture, not another position of norms; "
+        "compare it with placements of the same kind"
+    )

@@ -9,11 +9,12 @@ from typing import Annotated
 import tyro
 
 from mixln.bounds import Layers, check_numbers
-from mixln.errors import SettingsError, unknown
+from mixln.errors import PlacementError
 from mixln.nn.schemes import INIT_MODIFIERS, SCHEMES
-from mixln.placement import MODIFIERS, ZOO, Placement, draw, placement
+from mixln.placement import MODIFIERS, ZOO, Layer, Placement, draw, placement
 from mixln.placement.preflight import risks
 from mixln.placement.records import LEGEND
+from mixln.placement.zoo import PRE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,13 +51,13 @@ class Show:
     layers: Layers = 12
     """Number of layers of the model."""
     family: str = "llama"
-    """Model family, for example qwen3, whose norms on q and k a placement keeps, or gemma3_text for stock."""
+    """Model family, for example qwen3, whose norms on q and k a placement keeps, or gemma3_text for stock; mixln families lists all."""
 
     def __post_init__(self) -> None:
         check_numbers(self)
 
     def run(self) -> int:
-        built = self._build()
+        built, stock = self._build()
         print(f"{built.name}, {self.layers} layers, recommended init: {built.init}\n")
         print(draw(built))
         for name in dict.fromkeys(re.findall(r"[a-z][a-z0-9-]*\*?", re.sub(r"\(.*?\)", "", built.name))):
@@ -67,20 +68,26 @@ class Show:
         if "(" in built.name:
             print("\nPublished evidence refers to the arguments used in the paper.")
         print(f"\n{LEGEND}")
-        for risk in risks(built, init=built.init):
+        for risk in risks(built, init=built.init, stock=stock):
             print(f"\nwarning: {risk.message}")
         return 0
 
-    def _build(self) -> Placement:
-        if self.family == "llama":  # no import of torch, which takes seconds
-            return placement(self.placement, self.layers)
-        from mixln.hosts.families import HOSTS
+    def _build(self) -> tuple[Placement, Layer]:
+        """The placement and a stock layer of the family.
 
-        name = self.family.lower().replace("-", "_")
-        if name not in HOSTS:
-            raise SettingsError(unknown("family", self.family, HOSTS))
-        host = HOSTS[name]
-        return placement(self.placement, self.layers, stock=host.stock, stock_init=host.stock_init)
+        :raises PlacementError: if the family cannot be placed, with the reason; also for `stock` if its layers differ.
+        """
+        if self.family == "llama":  # no import of torch, which takes seconds
+            return placement(self.placement, self.layers), PRE
+        from mixln.hosts.families import host_of
+
+        host = host_of(self.family.lower())
+        if host.kinds and "stock" in self.placement:
+            raise PlacementError(
+                f"layers of {host.model_type} differ, {host.formula}, and its config says which is where; "
+                "draw another placement than stock"
+            )
+        return placement(self.placement, self.layers, stock=host.stock, stock_init=host.stock_init), host.stock
 
 
 @dataclass(frozen=True, kw_only=True)

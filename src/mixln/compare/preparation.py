@@ -21,7 +21,7 @@ from mixln.compare.tasks import TASKS
 from mixln.compare.tasks.task import Task, TaskData
 from mixln.errors import MixlnError, SettingsError, StoreError, first_line
 from mixln.files import bytes_texts, cache_folder, check_writable, existing
-from mixln.hosts import count_parameters, placed_config, placement_for
+from mixln.hosts import count_parameters, family, placed_config, placement_for
 from mixln.hosts.sources import device
 from mixln.placement import Placement
 from mixln.placement.preflight import risks
@@ -66,7 +66,10 @@ class ComparisonPlan:
     def warnings(self) -> RunWarnings:
         """Known risks of the placements with these settings, and equal placements."""
         warm = self.task.warms_up(self.settings)
-        known = (risks(built, init=self.inits[name], warms_up=warm) for name, built in self.placements.items())
+        stock = family(self.config).stock
+        known = (
+            risks(built, init=self.inits[name], warms_up=warm, stock=stock) for name, built in self.placements.items()
+        )
         return RunWarnings(risks=tuple(chain.from_iterable(known)), duplicates=_duplicates(self.placements))
 
     def parameters(self, config: PreTrainedConfig) -> int:

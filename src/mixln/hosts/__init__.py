@@ -1,23 +1,22 @@
-"""The Hugging Face families that support placements. Importing this registers their placed classes with the `Auto*` classes."""
+"""Builds and loads placed models of Hugging Face families. Once this is imported, the `Auto*` classes open placed checkpoints."""
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
 from mixln.errors import CheckpointError, PlacementError, PlacementWarning, SettingsError, unknown
+from mixln.hosts.configs import stock_entries
 from mixln.hosts.families import HOSTS as HOSTS
 from mixln.hosts.families import host_of
 from mixln.hosts.family import Host, check_shape
 from mixln.hosts.verify import check_verified
 from mixln.nn.schemes import scheme
 from mixln.placement import Placement
-from mixln.placement import placement as build_placement
 from mixln.placement.preflight import risks
 
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
@@ -27,7 +26,8 @@ HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "revision", 
 def family(config: PreTrainedConfig) -> Host:
     """Returns the host record for a stock or placed config.
 
-    :raises SettingsError: if it is not a transformers config, or its family is unknown.
+    :raises SettingsError: if it is not a transformers config.
+    :raises PlacementError: if its family is unknown, its code cannot be read, or the placed model computes something else.
     """
     if not isinstance(config, PreTrainedConfig):
         raise SettingsError(
@@ -41,12 +41,9 @@ def family(config: PreTrainedConfig) -> Host:
 def placement_for(config: PreTrainedConfig, placement: str | Placement) -> Placement:
     """Builds the placement named by a string for the family and depth of a config.
 
-    :raises SettingsError: if the family is unknown; see also :func:`mixln.placement.placement`.
+    :raises SettingsError: see :func:`family` and :func:`mixln.placement.placement`.
     """
-    host = family(config)
-    return build_placement(
-        placement, config.num_hidden_layers, stock=host.stock_layers(config), stock_init=host.stock_init
-    )
+    return family(config).placement(config, placement)
 
 
 def placed_config(
@@ -64,13 +61,13 @@ def placed_config(
     :param init: name of the initialisation; by default the one that the placement recommends.
     :param stochastic_depth: probability of dropping a branch of the last layer for a sample in training; it rises linearly
         from 0 in the first layer. By default that of an already placed config, or 0.
-    :raises SettingsError: if the family or init is unknown, the placement has another number of layers, the host does not
-        support it, the attention heads do not divide, or `stochastic_depth` is outside [0, 1). A norm that does not fit a
+    :raises SettingsError: if the family cannot be placed, the init is unknown, the placement has another number of layers, the host
+        does not support it, the attention heads do not divide, or `stochastic_depth` is outside [0, 1). A norm that does not fit a
         projection is found only when the model is built.
     """
     host = family(config)
     check_shape(config)
-    built = placement_for(config, placement)
+    built = host.placement(config, placement)
     if reason := host.cannot(config, built):
         raise PlacementError(f"this {host.model_type} cannot be placed: {reason}")
     if built.streams != "single" and not host.folds:
@@ -94,14 +91,6 @@ def placed_config(
     return placed
 
 
-def stock_entries(config: PreTrainedConfig) -> dict[str, Any]:
-    """The entries of a stock or placed config without those for its placement and those rewritten when it is saved."""
-    entries = copy.deepcopy(config.to_dict())
-    for name in ("model_type", "placement", "init", "stochastic_depth", "architectures", "transformers_version"):
-        entries.pop(name, None)
-    return entries
-
-
 def from_config(
     config: PreTrainedConfig,
     *,
@@ -119,8 +108,8 @@ def from_config(
     :param config: a stock config of a family that can be placed; `mixln families` lists them.
     :param placement: for example `pre`, `mix(0.25)`, `hybrid*`, `post*3,pre*9`, or a :class:`~mixln.placement.Placement`.
     :param init: for example `normal`, `megatron` or `scaled-embed+normal`; by default the one that the placement recommends.
-    :param head: `causal-lm`, `sequence-classification` or `image-classification`; by default the family's first, or none
-        if the family has none.
+    :param head: a head of the family, for example `causal-lm`, `masked-lm` or `sequence-classification`; by default its first, or
+        none if it has none.
     :param stochastic_depth: see :func:`placed_config`.
     :param kwargs: passed to the `from_config` of the `Auto*` class, for example `attn_implementation` or `dtype`.
     :raises SettingsError: see :func:`placed_config`; also if the family has no such head.
@@ -129,12 +118,8 @@ def from_config(
     """
     model = build(config, placement=placement, init=init, head=head, stochastic_depth=stochastic_depth, **kwargs)
     built = Placement.from_json(model.config.placement)
-    messages = [risk.message for risk in risks(built, init=model.config.init)]
-    if (stock := family(config).stock).parallel and any(not layer.parallel for layer in built.layers):
-        messages.append(
-            f"{config.model_type} adds attention and feed-forward side by side, {stock.formula}; {built.name} runs them one after the "
-            "other, which is another architecture, not another position of norms: compare it with placements of the same kind"
-        )
+    known = risks(built, init=model.config.init, stock=family(config).stock)
+    messages = [risk.message for risk in known]
     if built.profiled:
         messages.append(
             f"the gains of {built.name} are 1 until mixln.profile(model, batch) sets them; call it before training"
@@ -206,7 +191,7 @@ def refuse_pieces(name: str | Path, files: Iterable[str]) -> None:
 def _auto_class(host: Host, head: str | None) -> Any:
     """The `Auto*` class of a head; by default the family's first, or that of the model without a head if the family has none."""
     if head is None and not host.heads:
-        return host.auto_base
+        return AutoModel
     if head is not None and head not in host.heads:
         raise SettingsError(unknown(f"head of {host.model_type}", head, host.heads))
     return host.heads[head or next(iter(host.heads))][1]
@@ -214,6 +199,6 @@ def _auto_class(host: Host, head: str | None) -> Any:
 
 def saved_class(host: Host, config: PreTrainedConfig) -> Any:
     """The `Auto*` class that a checkpoint was saved with, with or without a head; `None` if its config does not name it."""
-    classes = {stock.__name__: auto for stock, auto in host.heads.values()} | {host.base.__name__: host.auto_base}
+    classes = {stock.__name__: auto for stock, auto in host.heads.values()} | {host.base.__name__: AutoModel}
     saved = (name.removeprefix("Placed") for name in config.architectures or ())
     return next((classes[name] for name in saved if name in classes), None)

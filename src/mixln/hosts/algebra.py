@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Sequence
+from copy import deepcopy
 
 from torch import nn
 
@@ -100,7 +101,7 @@ class Reader(Expressions):
         """`a, _ = f(x)` with an opaque `f`: every variable is opaque."""
         lifted, reads, shapes = self.lift(value, scope)
         fresh = {item.id: self.fresh(item.id) for item in ast.walk(target) if isinstance(item, ast.Name)}
-        renamed = Rename(fresh).visit(ast.parse(ast.unparse(target), mode="eval").body)
+        renamed = Rename(fresh).visit(deepcopy(target))
         self.define(fresh.values(), [ast.Assign([stored(renamed)], lifted)], reads, shapes, node)
         self._set(scope, fresh)
 
@@ -126,6 +127,5 @@ class Reader(Expressions):
         before: list[ast.stmt] = [bind(name, load(scope[name])) for name in bound if scope[name] != name]
         fresh = {name: self.fresh(name) for name in sorted(written)}
         after = [bind(new, load(name)) for name, new in fresh.items()]
-        copied = ast.parse(ast.unparse(node)).body
-        self.define(fresh.values(), [*before, *copied, *after], {scope[name] for name in bound}, set(), node)
+        self.define(fresh.values(), [*before, deepcopy(node), *after], {scope[name] for name in bound}, set(), node)
         self._set(scope, fresh)

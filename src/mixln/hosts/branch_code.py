@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import copy
 import inspect
 import linecache
 from collections.abc import Callable
@@ -12,6 +11,8 @@ from functools import cache
 from typing import Any
 
 from torch import nn
+
+from mixln.hosts.syntax import parsed
 
 
 @dataclass(frozen=True)
@@ -34,16 +35,14 @@ class BranchCode:
         return BranchCode, (self.stock, self.source)
 
 
-def signature(definition: ast.FunctionDef) -> ast.FunctionDef:
-    """An empty function `branch` with the arguments of another, without annotations."""
-    arguments = copy.deepcopy(definition.args)
+@cache
+def header(layer: type[nn.Module]) -> str:
+    """The first line of a function `branch` with the arguments of a layer's `forward`, without annotations."""
+    arguments = parsed(layer.forward)[0].args
     for node in ast.walk(arguments):
         if isinstance(node, ast.arg):
             node.annotation = None
-    empty = ast.parse("def branch(): pass").body[0]
-    assert isinstance(empty, ast.FunctionDef)
-    empty.args = arguments
-    return empty
+    return f"def branch({ast.unparse(arguments)}):"
 
 
 @cache

@@ -6,6 +6,7 @@ allocates whatever its sizes require.
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -130,6 +131,14 @@ def is_placed(config: PreTrainedConfig) -> bool:
 def text_part(config: PreTrainedConfig) -> PreTrainedConfig:
     """The config of the language model within a multimodal model; of any other model, the whole config."""
     return config.get_text_config()
+
+
+def stock_entries(config: PreTrainedConfig) -> dict[str, Any]:
+    """The entries of a stock or placed config without those for its placement and those rewritten when it is saved."""
+    entries = copy.deepcopy(config.to_dict())
+    for name in ("model_type", "placement", "init", "stochastic_depth", "architectures", "transformers_version"):
+        entries.pop(name, None)
+    return entries
 
 
 def positions(config: PreTrainedConfig) -> int | None:

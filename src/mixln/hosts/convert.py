@@ -19,7 +19,8 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from mixln.errors import CheckpointError, PlacementError, first_line
-from mixln.hosts import family, placed_config, placement_for, stock_entries
+from mixln.hosts import family, placed_config
+from mixln.hosts.configs import stock_entries
 from mixln.hosts.families import HOSTS
 from mixln.hosts.family import Host, copy_weights, head_size
 from mixln.hosts.probe import probe
@@ -39,7 +40,7 @@ def place(model: PreTrainedModel, placement: str = "stock") -> PreTrainedModel:
     :raises PlacementError: if it is not, or the class cannot be placed.
     """
     host = family(model.config)
-    wanted = placement_for(model.config, placement)
+    wanted = host.placement(model.config, placement)
     if difference := _difference(wanted, host.stock_layers(model.config)):
         raise PlacementError(
             f"the weights of a stock {host.model_type} cannot be given {placement}: they were trained as "
@@ -177,10 +178,9 @@ def _read_off(norms: set[str], layers: int) -> str:
     return ",".join(f"{kind}*{count}" for kind, count in runs)
 
 
-def _difference(placement: Placement, stock: Layer | tuple[Layer, ...]) -> str:
+def _difference(placement: Placement, stock: tuple[Layer, ...]) -> str:
     """Describes how a placement differs from a family whose layers are `stock`; empty if it does not."""
-    expected = (stock,) * len(placement.layers) if isinstance(stock, Layer) else stock
-    for number, (layer, own) in enumerate(zip(placement.layers, expected, strict=True), start=1):
+    for number, (layer, own) in enumerate(zip(placement.layers, stock, strict=True), start=1):
         if layer != own:
             return f"layer {number} of {placement.name} is {layer.formula}"
     return "" if placement.only_layers else f"{placement.name} has norms or streams outside its layers"

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import ast
 import inspect
-import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import torch
@@ -40,7 +39,6 @@ DOWN_NAMES = ("down_proj", "fc2", "c_proj", "dense_4h_to_h", "proj_2", "w2", "fc
 POOLERS = ("pooler",)
 
 
-@cache
 def derive(model_type: str) -> Host:
     """The record of a family.
 
@@ -275,9 +273,7 @@ class _Constructor:
 
     def _value(self, node: ast.expr, config: Any) -> Any:
         try:
-            return evaluate(
-                _Expand(self.assigned).visit(ast.parse(ast.unparse(node), mode="eval").body), {"config": config}
-            )
+            return evaluate(_Expand(self.assigned).visit(deepcopy(node)), {"config": config})
         except Dynamic as error:
             raise Unreadable(f"{self.owner.__name__} makes its norm {self.name} from {ast.unparse(node)}") from error
 
@@ -293,18 +289,18 @@ class _Expand(ast.NodeTransformer):
             if node.attr == "config":
                 return ast.Name("config", ast.Load())
             if node.attr in self.assigned:
-                return self.visit(ast.parse(ast.unparse(self.assigned[node.attr]), mode="eval").body)
+                return self.visit(deepcopy(self.assigned[node.attr]))
         return self.generic_visit(node)
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
         if node.id in self.assigned and node.id != "config":
-            return self.visit(ast.parse(ast.unparse(self.assigned[node.id]), mode="eval").body)
+            return self.visit(deepcopy(self.assigned[node.id]))
         return node
 
 
 def _assignments(cls: type) -> Iterator[tuple[str, ast.expr]]:
     """(name, expression) of every `self.name = expression` and `name = expression` in a class's `__init__`."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(cls.__init__))))
+    tree, _ = parsed(cls.__init__)
     for node in ast.walk(tree):
         if not isinstance(node, ast.Assign):
             continue
@@ -316,7 +312,7 @@ def _assignments(cls: type) -> Iterator[tuple[str, ast.expr]]:
 
 
 def _down(feeds: list[nn.Module]) -> str:
-    """The attribute of the feed-forward that holds its output projection; empty if some layer has none."""
+    """The attribute of the feed-forward that holds its output projection, in any of the layers; empty if none has one."""
     return next(
         (n for n in DOWN_NAMES if any(isinstance(getattr(feed, n, None), nn.Linear | Conv1D) for feed in feeds)), ""
     )

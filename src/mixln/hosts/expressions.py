@@ -19,7 +19,6 @@ from mixln.hosts.syntax import (
     Within,
     arguments_of,
     bind,
-    copied,
     is_identity,
     is_norm,
     load,
@@ -256,7 +255,7 @@ class Expressions(Code, ABC):
             raise self.unreadable(node, "calls a function whose arguments cannot be read")
         if inspect.unwrap(function).__closure__ or not same_globals(definition, function, self.globals):
             raise self.unreadable(node, "calls a function that cannot be read")
-        inner = {parameter: self.value(copied(expression), scope) for parameter, expression in values.items()}
+        inner = {parameter: self.value(copy.deepcopy(expression), scope) for parameter, expression in values.items()}
         if not any(is_stream(self.terms[name]) for name in inner.values()):
             raise self.unreadable(node, "calls a function without the stream")
         known = dict(self.known)

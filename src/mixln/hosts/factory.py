@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor, nn
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from mixln.errors import CheckpointError, PlacementError
@@ -48,7 +48,7 @@ def placed_classes(host: Host, module: str) -> dict[str, type]:
     config = _config_class(host, module)
     base = _base_class(host, config, module)
     AutoConfig.register(config.model_type, config)
-    host.auto_base.register(config, base)
+    AutoModel.register(config, base)
     classes: dict[str, type] = {config.__name__: config, base.__name__: base}
     for stock, auto in host.heads.values():
         head = _head_class(stock, base, config, module)

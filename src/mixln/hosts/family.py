@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 from transformers.pytorch_utils import Conv1D
 
@@ -19,6 +19,8 @@ from mixln.nn.projections import FUSED, Site, add_norms
 from mixln.nn.residual import PlacedLayer
 from mixln.nn.streams import STREAMS, Fold
 from mixln.placement import Layer, Norm, Placement, ProjectionNorm, Projections
+from mixln.placement import placement as build_placement
+from mixln.placement.language import check_depth
 from mixln.placement.zoo import PRE
 
 Role = str | tuple[str, ...]
@@ -38,7 +40,6 @@ class Host:
     :param config: config class.
     :param base: class of the model without a head.
     :param heads: head name → (class with that head, `Auto*` class that builds it); the first is the default.
-    :param auto_base: `Auto*` class that builds the model without a head.
     :param pooler: attribute of the model without a head that holds a pooler, which other heads omit (`add_pooling_layer=False`);
         empty if there is none.
     :param layers: attribute of `base` that holds the list of layers; `final_norm`: the norm after them; empty if there is none.
@@ -64,7 +65,6 @@ class Host:
     config: type[PreTrainedConfig]
     base: type[PreTrainedModel]
     heads: Mapping[str, tuple[type[PreTrainedModel], Any]]
-    auto_base: Any = AutoModel
     pooler: str = ""
     layers: str = "layers"
     final_norm: str = "norm"
@@ -97,14 +97,24 @@ class Host:
         """Whether several streams can be joined: the model without a head itself calls its final norm."""
         return bool(self.final_norm) and "." not in self.layers
 
-    def stock_layers(self, config: Any) -> Layer | tuple[Layer, ...]:
-        """The record of the stock layers of a config, or one per layer where they differ."""
+    def stock_layers(self, config: Any) -> tuple[Layer, ...]:
+        """The record of each stock layer of a config.
+
+        :raises PlacementError: if the number of layers is out of bounds.
+        """
+        check_depth(config.num_hidden_layers)
         if not self.kinds:
-            return self.stock
+            return (self.stock,) * config.num_hidden_layers
         with torch.device("meta"), no_init_weights():
             layers = self.base(config).get_submodule(self.layers)
         own = self.stock.projections
         return tuple(replace(read_layer(layer).record, projections=own) for layer in layers.children())
+
+    def placement(self, config: Any, text: str | Placement) -> Placement:
+        """The placement named by `text` for a stock or placed config; see :func:`mixln.placement.placement`."""
+        return build_placement(
+            text, config.num_hidden_layers, stock=self.stock_layers(config), stock_init=self.stock_init
+        )
 
     def place(self, layer: nn.Module, config: Any, placement: Placement, index: int) -> PlacedLayer:
         """Turns a stock layer into a placed layer, built from the placement's record at `index`, counted from 0.
@@ -152,7 +162,7 @@ class Host:
 
     def make_norm(self, record: Norm | None, size: int, config: Any) -> nn.Module | None:
         """Builds the module of a norm over `size` features; `None` for an empty slot."""
-        return make_norm(record, size, host_norm=lambda size: self.norm(config, size), eps=self.eps(config))
+        return make_norm(record, size, host_norm=lambda size: self.norm(config, size), eps=lambda: self.eps(config))
 
     def _norm_projections(self, attention: nn.Module, record: Layer, config: Any) -> None:
         """Puts the record's norms on the projections. The family's own norms that are not in the record are removed."""

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from torch import nn
 
 from mixln.hosts.algebra import Reader
-from mixln.hosts.branch_code import BranchCode, signature
+from mixln.hosts.branch_code import BranchCode, header
 from mixln.hosts.code import Definition
 from mixln.hosts.syntax import Unreadable, is_norm
 from mixln.hosts.terms import Dropped, LayerInput, Normed, Scaled, Sum, Term, is_stream, summands
@@ -236,8 +236,7 @@ class _Match:
         used = {node.id for text in statements for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
         indented = "\n".join("    " + line for line in lines.splitlines())
         named = tuple(name for name in self.reader.parameters[1:] if name in used)
-        header = ast.unparse(signature(self.reader.definition)).splitlines()[0]
-        return f"{header}\n{indented}\n", named
+        return f"{header(self.reader.cls)}\n{indented}\n", named
 
     def _origin(self, root: str) -> str:
         """The submodule that returned a variable, alone or first in a tuple; empty if another expression made it."""

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import ast
-import inspect
-import textwrap
 from collections.abc import Iterable, Mapping
 
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from mixln.hosts.family import Role
 from mixln.hosts.reading import Read, Reading
-
-Role = str | tuple[str, ...]
+from mixln.hosts.syntax import Unreadable, parsed
 
 HEADS = {"lm_head": "head", "score": "head", "classifier": "head"}
 ATTENTION = {"query": "query", "key": "key", "value": "value", "context": "attention_out"}
@@ -76,11 +74,9 @@ def _linears(module: nn.Module) -> list[tuple[str, str]]:
     if len(linear) < 2:
         return []
     try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(type(module).forward))))
-    except (OSError, TypeError):
+        definition, _ = parsed(type(module).forward)
+    except Unreadable:
         return []
-    definition = tree.body[0]
-    assert isinstance(definition, ast.FunctionDef)
     last = [node for node in ast.walk(definition) if isinstance(node, ast.Call) and _name(node) in linear]
     outermost = max(last, key=lambda node: (node.end_lineno or 0, node.end_col_offset or 0), default=None)
     if outermost is None:

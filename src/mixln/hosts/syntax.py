@@ -70,11 +70,6 @@ def stored(target: ast.expr) -> ast.expr:
     return target
 
 
-def copied(node: ast.expr) -> ast.expr:
-    """A copy of an expression, on the same line."""
-    return ast.copy_location(ast.parse(ast.unparse(node), mode="eval").body, node)
-
-
 class Rename(ast.NodeTransformer):
     """Replaces names of variables."""
 

@@ -18,15 +18,15 @@ from typing import Any
 import torch
 import transformers
 from torch import Tensor, nn
-from transformers import AutoConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from mixln.errors import MixlnError, first_line
 from mixln.files import write_atomic
+from mixln.hosts.configs import stock_entries
 from mixln.hosts.family import Host, copy_weights
 from mixln.hosts.probe import probe
 from mixln.hosts.shrunken import shrunken
 from mixln.hosts.syntax import Unreadable
-from mixln.placement import placement
 from mixln.records import from_json, read_json, to_json
 
 CACHE = Path("~/.cache/mixln/families")
@@ -55,15 +55,13 @@ def check_verified(host: Host) -> None:
         raise Unreadable(f"{host.model_type} cannot be placed: {failure}")
 
 
-@cache
-def _results() -> dict[str, Verification]:
-    return {}
+KNOWN: dict[str, Verification] = {}
+"""Model type → result, of the families that were verified in this process."""
 
 
 def verified(host: Host) -> Verification:
     """The result for a family, from the cache if it is there."""
-    known = _results()
-    if host.model_type not in known:
+    if host.model_type not in KNOWN:
         file = CACHE.expanduser() / f"{host.model_type}-{_fingerprint()}.json"
         try:
             result = from_json(Verification, read_json(file), "verification")
@@ -76,18 +74,23 @@ def verified(host: Host) -> Verification:
                 # A cache folder that cannot be written costs a second next time.
                 with suppress(OSError, MixlnError):
                     write_atomic(file, json.dumps(to_json(result)))
-        known[host.model_type] = result
-    return known[host.model_type]
+        KNOWN[host.model_type] = result
+    return KNOWN[host.model_type]
 
 
 @cache
 def _fingerprint() -> str:
     """Identifies the code that the result depends on: transformers, torch and mixln."""
     ours = hashlib.sha256()
-    for path in sorted(Path(__file__).parents[1].glob("*/*.py")):
-        if path.parent.name in ("hosts", "nn", "placement"):
-            ours.update(path.read_bytes())
+    for path in _sources():
+        ours.update(path.read_bytes())
     return f"{transformers.__version__}-{version('torch')}-{ours.hexdigest()[:12]}"
+
+
+def _sources() -> list[Path]:
+    """The files of mixln that placed models are made by."""
+    package = Path(__file__).parents[1]
+    return sorted(path for room in ("hosts", "nn", "placement") for path in (package / room).rglob("*.py"))
 
 
 def verify(host: Host) -> Verification:
@@ -103,21 +106,14 @@ def _failed(error: Exception) -> Verification:
 
 
 def _verify(host: Host) -> Verification:
-    stock_class, auto = next(iter(host.heads.values()), (host.base, host.auto_base))
+    stock_class, auto = next(iter(host.heads.values()), (host.base, AutoModel))
     with _defaults():
         torch.default_generator.manual_seed(0)
         config: Any = shrunken(host.config)
         stock = stock_class(config).float().eval()
         _randomise(stock)
-        entries = {
-            k: v
-            for k, v in config.to_dict().items()
-            if k not in ("model_type", "architectures", "transformers_version")
-        }
-        records = placement(
-            "stock", config.num_hidden_layers, stock=host.stock_layers(config), stock_init=host.stock_init
-        )
-        placed_config = AutoConfig.for_model(f"placed_{host.model_type}", **entries, placement=records.to_json())
+        entries = stock_entries(config) | {"placement": host.placement(config, "stock").to_json()}
+        placed_config = AutoConfig.for_model(f"placed_{host.model_type}", **entries)
         placed = auto.from_config(placed_config).float().eval()
         copy_weights(stock, placed, host.canonical)
         return _compared(host, stock, placed)

@@ -73,9 +73,10 @@ class DyT(nn.Module):
         return f"{tuple(self.weight.shape)}, alpha={self.start:g}"
 
 
-def make_norm(record: Norm | None, size: int, *, host_norm: MakeNorm, eps: float) -> nn.Module | None:
+def make_norm(record: Norm | None, size: int, *, host_norm: MakeNorm, eps: Callable[[], float]) -> nn.Module | None:
     """Builds the module of one slot for vectors of `size` features; `None` for an empty slot.
 
+    :param eps: gives the ε of the family's norm, for norms that have none of their own; a family may have to build one to know it.
     :raises PlacementError: if the groups of a group norm do not divide `size`.
     """
     if record is None:
@@ -84,8 +85,8 @@ def make_norm(record: Norm | None, size: int, *, host_norm: MakeNorm, eps: float
 
 
 # `or` only narrows the types: a Norm record of kind group has groups, one of kind dyt has alpha.
-NORMS: dict[str, Callable[[Norm, int, MakeNorm, float], nn.Module]] = {
+NORMS: dict[str, Callable[[Norm, int, MakeNorm, Callable[[], float]], nn.Module]] = {
     "host": lambda record, size, host_norm, eps: host_norm(size),
-    "group": lambda record, size, host_norm, eps: GroupRMSNorm(size, record.groups or 1, eps),
+    "group": lambda record, size, host_norm, eps: GroupRMSNorm(size, record.groups or 1, eps()),
     "dyt": lambda record, size, host_norm, eps: DyT(size, record.alpha or 0.0),
 }

@@ -31,6 +31,14 @@ _TERM = re.compile(r"(?P<name>[a-z][a-z0-9-]*\*?)(?:\((?P<arguments>[^()]*)\))?"
 _COUNTED = re.compile(r"(?P<term>.*?)\*(?P<count>\d{1,9})")
 
 
+def check_depth(layers: int) -> None:
+    """:raises PlacementError: if a model has no layers, or more than :data:`~mixln.placement.MOST_LAYERS`."""
+    if layers < 1:
+        raise PlacementError(f"layers must be at least 1, got {layers}")
+    if layers > MOST_LAYERS:
+        raise PlacementError(f"layers must be at most {MOST_LAYERS:,}, got {layers}")
+
+
 def placement(
     text: str | Placement, layers: int, *, stock: Layer | tuple[Layer, ...] = PRE, stock_init: str = "normal"
 ) -> Placement:
@@ -41,10 +49,7 @@ def placement(
     :param stock: record of the family's stock layers, or one per layer; `stock_init` is their initialisation.
     :raises PlacementError: if a name is unknown, an argument is wrong, or the counts do not add up to `layers`.
     """
-    if layers < 1:
-        raise PlacementError(f"layers must be at least 1, got {layers}")
-    if layers > MOST_LAYERS:
-        raise PlacementError(f"layers must be at most {MOST_LAYERS:,}, got {layers}")
+    check_depth(layers)
     if not isinstance(text, str | Placement):
         raise PlacementError(f"placement must be a string such as 'mix(0.25)' or a Placement, got {text!r}")
     if isinstance(text, Placement):

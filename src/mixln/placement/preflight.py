@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
 from mixln.placement.records import Layer, Placement
 from mixln.placement.zoo import alpha, post_layers
+from mixln.records import OPTIONAL
 
 Kind = Literal[
     "alpha-one",
@@ -20,6 +21,7 @@ Kind = Literal[
     "hybrid-init",
     "doubly-scaled",
     "foreign-init",
+    "sequential",
 ]
 _MIX = re.compile(r"\bmix(?:\(([^()]*)\))?")
 
@@ -40,6 +42,7 @@ class PlacementRisk:
     :param term: of `alpha-one` and `no-post-layer`, the part of the placement's text that it is about.
     :param layers: of the model, `post_layers` of which are Post-LN.
     :param own_init: the placement's recommended init.
+    :param stock: of `sequential`, the formula of the family's stock layers.
     """
 
     kind: Kind
@@ -49,6 +52,7 @@ class PlacementRisk:
     post_layers: int
     term: str = ""
     own_init: str | None = None
+    stock: str = field(default="", metadata=OPTIONAL)
 
     @property
     def message(self) -> str:
@@ -65,14 +69,19 @@ class PlacementRisk:
             "doubly-scaled": f"{name} scales its norms by depth and init {self.init!r} scales again: they are not meant to be combined "
             "(arXiv:2502.05795)",
             "foreign-init": f"{init}: init {self.own_init!r} is part of the published method",
+            "sequential": f"{name} runs attention and feed-forward one after the other, but this family side by side, {self.stock}: this "
+            "is another architecture, not another position of norms; compare it with placements of the same kind",
         }[self.kind]
 
 
-def risks(placement: Placement, *, init: str, warms_up: bool = True) -> tuple[PlacementRisk, ...]:
+def risks(
+    placement: Placement, *, init: str, warms_up: bool = True, stock: Layer | None = None
+) -> tuple[PlacementRisk, ...]:
     """Known problems of training this placement with this initialisation and schedule.
 
     :param init: name of the initialisation that will be used.
     :param warms_up: whether the learning rate has a warm-up.
+    :param stock: a stock layer of the model's family; `None` if no family is chosen.
     """
     layers = placement.layers
     post = sum(map(is_post, layers))
@@ -90,9 +99,11 @@ def risks(placement: Placement, *, init: str, warms_up: bool = True) -> tuple[Pl
     if any(is_post(layer) and layer.projections.letters == "qk" for layer in layers):
         kinds.append("qk-norm-post")
     kinds += _of_init(placement, init.rpartition("+")[2])
+    parallel = "" if stock is None or not stock.parallel or all(layer.parallel for layer in layers) else stock.formula
     return (
         *(risk(kind=kind, term=term) for kind, term in _of_shares(placement)),
         *(risk(kind=kind) for kind in kinds),
+        *((risk(kind="sequential", stock=parallel),) if parallel else ()),
     )
 
 

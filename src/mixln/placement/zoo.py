@@ -27,9 +27,6 @@ FULL_WIDTH = ProjectionNorm(width="full")
 QK_NORM = Projections(query=ProjectionNorm(), key=ProjectionNorm())
 FULL_QK_NORM = Projections(query=FULL_WIDTH, key=FULL_WIDTH)
 RES_POST = Layer(attention=Sublayer(branch_out=HOST), feed_forward=Sublayer(branch_out=HOST), projections=FULL_QK_NORM)
-QK_PRE = replace(PRE, projections=QK_NORM)
-FULL_QK_PRE = replace(PRE, projections=FULL_QK_NORM)
-QK_SANDWICH = replace(SANDWICH, projections=QK_NORM)
 SUB_LN = replace(PRE, projections=Projections(context=FULL_WIDTH, down=HOST))
 
 

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 from transformers.models.gpt2 import modeling_gpt2 as gpt2
 from transformers.models.gpt2.configuration_gpt2 import GPT2Config
 
 from mixln.hosts.family import Host
-from mixln.placement import Placement
-
-
-def _cross_attention(config: Any, placement: Placement) -> str | None:
-    if config.add_cross_attention:
-        return "add_cross_attention is true, and placements do not define norms for cross-attention; set it to false"
-    return None
-
 
 HOST = Host(
     config=GPT2Config,
@@ -46,5 +36,4 @@ HOST = Host(
     # transformers divides the output projections of GPT-2 by √(2L).
     stock_init="scaled",
     stock_names={"attention_residual.branch_in": "ln_1", "feed_forward_residual.branch_in": "ln_2"},
-    cannot=_cross_attention,
 )

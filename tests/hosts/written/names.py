@@ -1,6 +1,14 @@
-"""Module names that most families share with Llama."""
+"""Module names that most families share with Llama, and stock layers of several families."""
 
 from __future__ import annotations
+
+from dataclasses import replace
+
+from mixln.placement.zoo import FULL_QK_NORM, PRE, QK_NORM, SANDWICH
+
+QK_PRE = replace(PRE, projections=QK_NORM)
+FULL_QK_PRE = replace(PRE, projections=FULL_QK_NORM)
+QK_SANDWICH = replace(SANDWICH, projections=QK_NORM)
 
 PROJECTIONS = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "context": "o_proj"}
 OWN_QK_NORMS = {"query": "q_norm", "key": "k_norm"}
