@@ -14,11 +14,13 @@ from transformers import PreTrainedModel
 
 from mixln.diagnostics.angular import angular_distance
 from mixln.diagnostics.drop import performance_drop
+from mixln.diagnostics.experts import expert_use
 from mixln.diagnostics.gradients import gradients
 from mixln.diagnostics.jacobian import jacobian
 from mixln.diagnostics.measures import Measure
 from mixln.diagnostics.residual import residual_stream
 from mixln.diagnostics.results import Angular, Diagnosis, Gradients, Omission
+from mixln.diagnostics.selection import best_sets, check_remove, count
 from mixln.diagnostics.settings import MeasureSettings
 from mixln.diagnostics.stack import Batch, Stack, find_stack, fresh
 from mixln.errors import SettingsError
@@ -47,6 +49,8 @@ def diagnose(
     :param measure: measure of performance; gradients are computed only if it is a loss.
     :raises MixlnError: see the individual diagnostics.
     """
+    if settings.remove is not None:
+        check_remove(stack, settings.units, settings.remove)
     omitted: list[Omission] = []
     model_type = str(stack.model.config.model_type)
     memory = int(settings.memory_gb * 1e9)
@@ -61,7 +65,13 @@ def diagnose(
         blocks = every_block(len(stack), settings.blocks) if settings.blocks else likely_blocks(angular)
         log.info(f"{name}: performance drop of {len(stack)} layers and {len(blocks)} block{'s' * (len(blocks) != 1)}")
         watched = _watched(batches, name)
-        drops = performance_drop(stack, watched, measure, blocks=blocks, memory=memory)
+        drops = performance_drop(stack, watched, measure, blocks=blocks, sublayers=settings.sublayers, memory=memory)
+    selection = None
+    if settings.remove is not None:
+        log.info(f"{name}: {settings.remove} {settings.units} to remove together")
+        selection = best_sets(
+            stack, batches, measure, units=settings.units, enough=count(settings.remove), memory=memory
+        )
     loaded = initial = None
     if settings.gradient_tokens and measure.name != "loss":
         omitted.append(Omission(kind="no-loss", model_type=model_type))
@@ -84,6 +94,8 @@ def diagnose(
         initial=initial,
         jacobian=jacobians,
         omitted=tuple(omitted),
+        selection=selection,
+        experts=expert_use(stack, parts),
     )
 
 
