@@ -10,7 +10,7 @@ import tyro
 
 from mixln.bounds import MOST_TOKENS, Batch, Count, Layers, Range, Seed, check_numbers
 from mixln.data.settings import NamedText
-from mixln.diagnostics.results import Units
+from mixln.diagnostics.results import Method, Units
 from mixln.errors import SettingsError
 from mixln.placement import MOST_LAYERS
 
@@ -72,6 +72,24 @@ class MeasureSettings:
             raise SettingsError(
                 "trust-task-code applies to the files of --task-folder; give the folder, or omit trust-task-code"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChoiceSettings:
+    """How to choose the layers to remove, with --budget or --remove."""
+
+    method: Method = "greedy"
+    """greedy: one layer after the other, each time the one that is needed least given those that are gone; one-shot: the layers with
+    the smallest drops of their own; contiguous: the best block of adjacent layers."""
+    tokens: Annotated[int, Range(least=2, most=MOST_TOKENS)] = 8_192
+    """Tokens on which the models without layers are measured."""
+    sequence_length: Annotated[int, Range(least=8, most=10**7)] = 256
+    """Tokens per sequence; reduced to the shortest length that the model accepts or was trained on."""
+    batch_size: Batch = 8
+    """Sequences per forward pass."""
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
 
 
 @dataclass(frozen=True, kw_only=True)
