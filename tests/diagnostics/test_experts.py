@@ -6,10 +6,13 @@ import math
 
 import pytest
 import torch
+from torch import nn
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 import mixln
 from mixln.diagnostics.experts import expert_use
 from mixln.diagnostics.stack import find_stack
+from mixln.hosts.shrunken import shrunken
 from tests.diagnostics import zoo
 
 ROUTERS = {"olmoe": "mlp.gate", "mixtral": "mlp.gate", "qwen2_moe": "mlp.gate", "qwen3_moe": "mlp.gate"}
@@ -60,6 +63,25 @@ def test_a_placed_model_with_experts():
     found = expert_use(find_stack(model), zoo.batches("olmoe"))
     assert found is not None
     assert [len(row) for row in found.chosen] == [4, 4, 4]
+
+
+@pytest.mark.parametrize(
+    "family", ["gpt_oss", "deepseek_v3", "glm4_moe", "granitemoe", "jamba", "ernie4_5_moe", "phimoe"]
+)
+def test_routers_of_other_families_are_read(family):
+    """Also where the first layer has no experts, or only every second one has."""
+    torch.manual_seed(0)
+    config = shrunken(CONFIG_MAPPING[family])
+    model = AutoModelForCausalLM.from_config(config).eval()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    ids = torch.randint(1, 30, (2, 8))
+    found = expert_use(find_stack(model), [{"input_ids": ids, "attention_mask": torch.ones_like(ids)}])
+    assert found is not None
+    assert found.layers
+    assert found.tokens == 16
+    for row in found.chosen:
+        assert sum(row) == pytest.approx(config.num_experts_per_tok)
 
 
 def test_only_some_layers_have_experts():

@@ -66,7 +66,7 @@ def best_sets(
         raise nothing_predicted(measure)
     singles = [(part,) for part in parts]
     blocks = list(_blocks(parts, enough)) if "contiguous" in methods else []
-    log.info(f"greedy: each of {len(parts)} {NOUNS[units]} alone, and {len(blocks)} blocks of them")
+    log.info(f"each of {len(parts)} {NOUNS[units]} alone" + (f", and {len(blocks)} blocks" if blocks else ""))
     whole, changed = trials.sums((), [*singles, *(block for block in blocks if len(block) > 1)])
     alone = trials.harms(whole, changed)
 
@@ -214,7 +214,8 @@ def _greedy(
         best = min((more for more in harms if len(more) == 1), key=harms.__getitem__)
         removed.append((best[0], harms[best]))
         gone = tuple(part for part, _ in removed)
-        log.info(f"greedy: {len(gone)} removed, the last one {stored(best[0])}, harm {harms[best]:.4g}")
+        name = f"layer {best[0].layer + 1}" + ("" if best[0].side is None else f", {SIDES[best[0].side]}")
+        log.info(f"greedy: {len(gone)} removed, the last one {name}; {trials.measure.name} worse by {harms[best]:.4g}")
         if enough(gone):
             return removed
         _, changed = trials.sums(gone, [(part,) for part in parts if part not in gone])

@@ -9,7 +9,6 @@ from mixln.report.figures import axes
 from mixln.report.figures.axes import Axis
 from mixln.report.figures.models import Model, Models
 from mixln.report.figures.series import Chart, Heatmap, Panel
-from mixln.report.wording import charts as words
 from mixln.report.wording import removal as texts
 
 
@@ -32,8 +31,8 @@ def _panel(model: Model, use: Experts, scale: Axis) -> Panel:
     layers = range(1, use.layers[-1] + 1)
     return Panel(
         title=model.name,
-        x=_whole(texts.EXPERT, max(map(len, use.chosen)), first=0),
-        y=_whole(words.LAYER, use.layers[-1], first=1),
+        x=_experts(max(map(len, use.chosen))),
+        y=replace(axes.layers(use.layers[-1]), low=0.5, high=use.layers[-1] + 0.5),
         traces=(),
         heat=Heatmap(
             values=tuple(shares.get(layer, ()) for layer in layers),
@@ -52,8 +51,9 @@ def _panel(model: Model, use: Experts, scale: Axis) -> Panel:
     )
 
 
-def _whole(label: str, count: int, *, first: int) -> Axis:
-    """An axis of `count` cells at 1, 2, …, of which the first is labelled `first`."""
-    axis = axes.layers(count)
-    ticks = tuple((place, str(int(place) - 1 + first)) for place, _ in axis.ticks)
-    return replace(axis, label=label, low=0.5, high=count + 0.5, ticks=ticks)
+def _experts(count: int) -> Axis:
+    """An axis of the cells 1, 2, …, which are labelled 0, 1, …"""
+    places = axes.layers(count).ticks
+    step = places[0][0]
+    ticks = tuple((place - step + 1, str(int(place - step))) for place, _ in places)
+    return Axis(label=texts.EXPERT, low=0.5, high=count + 0.5, ticks=ticks)

@@ -29,7 +29,7 @@ EXPERT_LAYER, CHOSEN, LEAST, SHARES, WEIGHTS, NEVER = (
     "their mean weights when chosen",
     "never chosen",
 )
-EXPERT, SHARE_OF_TOKENS = "expert", "share of tokens for which the expert was chosen"
+EXPERT, SHARE_OF_TOKENS = "expert", "share of the tokens"
 
 
 def parts(removed: tuple[RemovedPart, ...]) -> str:
