@@ -30,6 +30,8 @@ NOUNS: dict[Units, str] = {
 SIDES: tuple[Side, ...] = ("attention", "feed-forward")
 Enough = Callable[[Iterable[Part]], bool]
 """Whether enough parts are removed; a superset of enough parts must be enough."""
+Chosen = tuple[Removal, tuple[float, ...]]
+"""A set, and the harm after each removal; empty if only the whole set was measured."""
 
 
 @torch.no_grad()
@@ -70,31 +72,11 @@ def best_sets(
     whole, changed = trials.sums((), [*singles, *(block for block in blocks if len(block) > 1)])
     alone = trials.harms(whole, changed)
 
-    def chosen(method: Method) -> tuple[Removal, tuple[float, ...]]:
-        match method:
-            case "greedy":
-                removed = _greedy(trials, parts, enough, whole, alone)
-                return tuple(part for part, _ in removed), tuple(harm for _, harm in removed)
-            case "one-shot":
-                ranked = sorted(parts, key=lambda part: alone[(part,)])
-                return next(tuple(ranked[:size]) for size in range(1, len(ranked) + 1) if enough(ranked[:size])), ()
-            case "contiguous":
-                return min(blocks, key=alone.__getitem__), ()
-
-    def measured(method: Method) -> RemovedSet:
-        removed, path = chosen(method)
-        change, half = paired(trials.sums(removed)[0] - whole, trials.weight)
-        return RemovedSet(
-            method=method,
-            parts=tuple(map(stored, removed)),
-            value=(whole.sum() / trials.weight.sum()).item() + change,
-            change=change,
-            low=None if half is None else change - half,
-            high=None if half is None else change + half,
-            parameters=sum(weight.numel() for weight in saved(stack, removed)),
-            path=path,
-        )
-
+    choose: dict[Method, Callable[[], Chosen]] = {
+        "greedy": lambda: _greedy(trials, parts, enough, whole, alone),
+        "one-shot": lambda: (_ranked(parts, enough, alone), ()),
+        "contiguous": lambda: (min(blocks, key=alone.__getitem__), ()),
+    }
     return Selection(
         units=units,
         measure=measure.name,
@@ -105,7 +87,7 @@ def best_sets(
         sequences=len(trials.weight),
         candidates=len(parts),
         parameters=sum(weight.numel() for weight in stack.model.parameters()),
-        sets=tuple(map(measured, methods)),
+        sets=tuple(_measured(trials, whole, method, *choose[method]()) for method in methods),
     )
 
 
@@ -201,25 +183,46 @@ class _Trials:
         return {more: harm if math.isfinite(harm) else math.inf for more, harm in means.items()}
 
 
+def _measured(trials: _Trials, whole: Tensor, method: Method, removed: Removal, path: tuple[float, ...]) -> RemovedSet:
+    """The model without all of a set, against the whole one, whose sums over each sequence are `whole` (N,)."""
+    change, half = paired(trials.sums(removed)[0] - whole, trials.weight)
+    return RemovedSet(
+        method=method,
+        parts=tuple(map(stored, removed)),
+        value=(whole.sum() / trials.weight.sum()).item() + change,
+        change=change,
+        low=None if half is None else change - half,
+        high=None if half is None else change + half,
+        parameters=sum(weight.numel() for weight in saved(trials.stack, removed)),
+        path=path,
+    )
+
+
 def _greedy(
     trials: _Trials, parts: Sequence[Part], enough: Enough, whole: Tensor, alone: dict[Removal, float]
-) -> list[tuple[Part, float]]:
-    """The parts in the order of their removal, each with the harm of all that are gone by then.
+) -> Chosen:
+    """The parts in the order of their removal, and the harm after each.
 
     :param alone: the harm of each part by itself.
     """
-    removed: list[tuple[Part, float]] = []
+    gone: Removal = ()
+    path: tuple[float, ...] = ()
     harms = alone
     while True:
         best = min((more for more in harms if len(more) == 1), key=harms.__getitem__)
-        removed.append((best[0], harms[best]))
-        gone = tuple(part for part, _ in removed)
+        gone, path = (*gone, *best), (*path, harms[best])
         name = f"layer {best[0].layer + 1}" + ("" if best[0].side is None else f", {SIDES[best[0].side]}")
         log.info(f"greedy: {len(gone)} removed, the last one {name}; {trials.measure.name} worse by {harms[best]:.4g}")
         if enough(gone):
-            return removed
+            return gone, path
         _, changed = trials.sums(gone, [(part,) for part in parts if part not in gone])
         harms = trials.harms(whole, changed)
+
+
+def _ranked(parts: Sequence[Part], enough: Enough, alone: dict[Removal, float]) -> Removal:
+    """As few of the parts with the least harm of their own as are enough."""
+    ranked = sorted(parts, key=lambda part: alone[(part,)])
+    return next(tuple(ranked[:size]) for size in range(1, len(ranked) + 1) if enough(ranked[:size]))
 
 
 def _blocks(parts: Sequence[Part], enough: Enough) -> Iterator[Removal]:
