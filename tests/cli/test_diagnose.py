@@ -16,8 +16,10 @@ from transformers import PreTrainedTokenizerFast
 
 from mixln.cli import main
 from mixln.compare.results import RunWarnings
+from mixln.diagnostics.budget import Budget, budget_of, within
 from mixln.diagnostics.findings import findings
 from mixln.diagnostics.results import DIAGNOSES, Diagnoses, Diagnosis, Omission
+from mixln.diagnostics.stack import Part, find_stack
 from mixln.report.wording import pages
 from mixln.report.wording.diagnosis import verdict
 from tests import small
@@ -137,6 +139,61 @@ def test_a_pruned_trial_has_the_loss_of_the_drop(experiment, tmp_path, capsys):
     assert pruned.subject.placement == "mix(0.5) without layers 2, 3"
 
 
+def test_a_pruned_trial_within_a_budget_is_what_diagnose_chose(experiment, tmp_path, capsys):
+    trial = experiment / "out" / "mix-0.5_lr0.003_seed3"
+    common = ("--data", str(experiment / "text"), "--held-out", "0.2", "--cache", str(experiment / "cache"))
+    asked = ("--remove", "2", "--sublayers", "--out", str(tmp_path / "whole"))
+    assert main(["diagnose", str(trial), *asked, *common, *SMALL]) == 0
+    (whole,) = diagnosed(tmp_path / "whole").models
+    assert len(whole.drops.attention) == len(whole.drops.feed_forward) == 4
+    assert (tmp_path / "whole" / "sublayers.png").is_file()
+    assert [each.method for each in whole.selection.sets] == ["greedy", "one-shot", "contiguous"]
+    capsys.readouterr()
+    layer = whole.selection.sets[0].parameters // 2
+    size = whole.selection.parameters
+    # One parameter more than the model without one layer needs: two must go.
+    budget = ("--budget", str(size - layer - 1), "--tokens", "256", "--sequence-length", "16", "--batch-size", "4")
+    for each in whole.selection.sets:
+        out = tmp_path / each.method
+        assert main(["prune", str(trial), *budget, "--method", each.method, "--out", str(out), *common]) == 0
+        kept = [layer for layer in (1, 2, 3, 4) if layer not in {part.layer for part in each.parts}]
+        config = json.loads((out / "config.json").read_text())
+        removed = ", ".join(str(layer) for layer in (1, 2, 3, 4) if layer not in kept)
+        assert config["placement"]["name"] == f"mix(0.5) without layers {removed}"
+        said = " ".join(capsys.readouterr().out.split())
+        assert f"4 → 2 layers, {size:,} → {size - each.parameters:,} parameters" in said
+        assert (
+            main(["diagnose", str(out), "--no-drop", "--out", str(tmp_path / f"{each.method}-report"), *common, *SMALL])
+            == 0
+        )
+        capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("text", "amount", "kind"),
+    [
+        ("75%", 0.75, "share"),
+        ("100M", 1e8, "parameters"),
+        ("1.5b", 1.5e9, "parameters"),
+        ("400MB", 4e8, "bytes"),
+        ("123", 123, "parameters"),
+    ],
+)
+def test_budgets(text, amount, kind):
+    found = budget_of(text)
+    assert (found.amount, found.kind) == (pytest.approx(amount), kind)
+
+
+def test_a_budget_of_memory_counts_bytes():
+    stack = find_stack(zoo.model("llama"))
+    whole, layer = (sum(p.numel() for p in part.parameters()) for part in (stack.model, stack.layers[0]))
+    for unit, size in ((1, "parameters"), (4, "bytes")):
+        for parts, removed in ((2, 1), (3, 2)):
+            enough = within(Budget(amount=unit * (whole - removed * layer), kind=size, text=""), stack)
+            assert enough([Part(layer=index) for index in range(parts - 1)])
+            assert not enough([Part(layer=index) for index in range(parts - 2)])
+
+
 def test_a_mixture_of_experts(experiment, tmp_path):
     torch.manual_seed(0)
     config = transformers.OlmoeConfig(**{**zoo.SIZES, "vocab_size": 300, "num_experts": 4, "num_experts_per_tok": 2})
@@ -155,6 +212,9 @@ def test_a_mixture_of_experts(experiment, tmp_path):
     (model,) = diagnosed(tmp_path / "out").models
     assert model.subject.family == "olmoe"
     assert model.drops.skipped == model.drops.zeroed
+    assert [len(row) for row in model.experts.chosen] == [4, 4, 4]
+    assert all(sum(row) == pytest.approx(2) for row in model.experts.chosen)
+    assert (tmp_path / "out" / "experts.png").is_file()
     assert set(model.stream.gains) == {
         "input_layernorm",
         "post_attention_layernorm",
@@ -236,6 +296,24 @@ MISTAKES = [
     (
         ["prune", "TRIAL", "--layers", "4-2", "--out", "o"],
         "layers must look like 3,7,21-24, counted from 1 and up to 1024, got '4-2'",
+    ),
+    (["diagnose", "TRIAL", "--remove", "4"], "remove must be below the model's 4 layers, got 4; remove fewer"),
+    (["diagnose", "TRIAL", "--units", "attention"], "units attention needs --remove"),
+    (["diagnose", "TRIAL", "--sublayers", "--no-drop"], "sublayers needs the performance drop"),
+    (["prune", "TRIAL", "--out", "o"], "layers, budget and remove: exactly one says what to remove, got none"),
+    (
+        ["prune", "TRIAL", "--layers", "1", "--budget", "75%", "--out", "o"],
+        "layers, budget and remove: exactly one says what to remove, got layers and budget",
+    ),
+    (["prune", "TRIAL", "--layers", "1", "--tokens", "64", "--out", "o"], "need --budget or --remove"),
+    (["prune", "TRIAL", "--budget", "much", "--out", "o"], "budget must be a share of the model's parameters (75%)"),
+    (["prune", "TRIAL", "--budget", "100%", "--out", "o"], "above 0 and below 100%, got '100%'"),
+    (["prune", "TRIAL", "--budget", "1K", "--out", "o"], "is below the smallest model that removing layers can reach"),
+    (["prune", "TRIAL", "--budget", "9GB", "--out", "o"], "budget 9GB leaves nothing to remove: the model has"),
+    (["prune", "TRIAL", "--remove", "4", "--out", "o"], "remove must be below the model's 4 layers, got 4"),
+    (
+        ["prune", "TRIAL", "--remove", "1", "--units", "attention", "--out", "o"],
+        "units attention cannot be pruned: no config, stock or placed, can say that a layer lacks a branch",
     ),
     (["prune", "TRIAL", "--layers", "2", "--out", "TEXT"], "already exists; choose a folder that does not"),
     (["prune", "OUT", "--layers", "2", "--out", "o"], "is a comparison with 2 trials; name one of its trials"),

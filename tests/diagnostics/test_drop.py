@@ -125,6 +125,42 @@ def test_zeroed_branches_are_those_of_a_model_with_zeroed_matrices(family):
     assert differs == (family not in ("pre", "peri", "layerscale(0.5)+pre", "olmo2", "gemma2", "gpt2", "vit"))
 
 
+@pytest.mark.parametrize("family", [*OUTPUTS, "qwen3_moe", "distilbert"])
+def test_one_zeroed_branch_is_that_of_a_model_with_its_zeroed_matrix(family):
+    outputs = {"qwen3_moe": ("self_attn.o_proj", "mlp"), "distilbert": ("attention.out_lin", "ffn.lin2"), **OUTPUTS}
+    model, batches = zoo.model(family), zoo.batches(family)
+    found = performance_drop(find_stack(model), batches, measure(family), sublayers=True)
+    for side, drops in enumerate((found.attention, found.feed_forward)):
+        for index, drop in enumerate(drops):
+            changed = copy.deepcopy(model)
+            for parameter in find_stack(changed).layers[index].get_submodule(outputs[family][side]).parameters():
+                nn.init.zeros_(parameter)
+            assert (drop.first, drop.last) == (index + 1, index + 1)
+            assert drop.value == pytest.approx(loss(changed, family, batches), abs=1e-6)
+    assert len(found.attention) == len(found.feed_forward) == len(found.skipped)
+
+
+@torch.no_grad()
+def test_one_branch_that_adds_nothing_has_drop_zero():
+    model = tiny.placed("pre")
+    model.model.layers[1].self_attn.o_proj.weight.zero_()
+    model.model.layers[2].mlp.down_proj.weight.zero_()
+    found = performance_drop(find_stack(model), zoo.batches("pre"), TokenLoss(shift=1), sublayers=True)
+    assert [drop.change == 0 for drop in found.attention] == [False, True, False]
+    assert [drop.change == 0 for drop in found.feed_forward] == [False, False, True]
+    # What is left of a layer without one branch is the other.
+    assert found.feed_forward[1].change == found.skipped[1].change
+    assert found.attention[2].change == found.skipped[2].change
+
+
+def test_branches_are_measured_only_if_known_and_wanted():
+    model = zoo.toy(zoo.Rotation(0.4), zoo.Rotation(1.1))
+    x = torch.randn(4, 5, 8, generator=torch.Generator().manual_seed(0))
+    unknown = performance_drop(find_stack(model), [{"inputs_embeds": x}], EmbeddingChange(), sublayers=True)
+    unwanted = performance_drop(find_stack(zoo.model("llama")), zoo.batches("llama"), TokenLoss(shift=1))
+    assert unknown.attention == unwanted.attention == unwanted.feed_forward == ()
+
+
 @pytest.mark.parametrize("family", ["mix(0.5)", "peri", "gpt2", "bert"])
 @pytest.mark.parametrize("memory", [1, 3000, 7000])
 def test_chunked_equals_whole(family, memory):

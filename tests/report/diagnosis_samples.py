@@ -14,10 +14,17 @@ from mixln.diagnostics.results import (
     Diagnosis,
     Drop,
     Drops,
+    Experts,
     Gradients,
     Jacobian,
+    Method,
     Omission,
+    RemovedPart,
+    RemovedSet,
     ResidualStream,
+    Selection,
+    Side,
+    Units,
 )
 from mixln.runs.profile import Profile
 from mixln.runs.provenance import ModelFacts, Provenance
@@ -148,6 +155,62 @@ def minimal(name: str, layers: int = 3) -> Diagnosis:
         stream=ResidualStream(entry_variance=1.0, entry_norm=1.0, variance=whole, norm=whole, share=unknown, gains={}),
         omitted=(Omission(kind="unknown-branches", model_type="unheard-of"),),
     )
+
+
+def selection(units: Units = "layers") -> Selection:
+    """Four of twelve layers, or branches, by three methods."""
+    side: Side | None = None if units == "layers" else "attention"
+
+    def chosen(method: Method, layers: tuple[int, ...], change: float, path: tuple[float, ...] = ()) -> RemovedSet:
+        return RemovedSet(
+            method=method,
+            parts=tuple(RemovedPart(layer=layer, side=side) for layer in layers),
+            value=5.3 + change,
+            change=change,
+            low=change - 0.01,
+            high=change + 0.01,
+            parameters=200_000,
+            path=path,
+        )
+
+    return Selection(
+        units=units,
+        measure="loss",
+        unit="nats per token",
+        better="lower",
+        original=5.3,
+        tokens=4096,
+        sequences=32,
+        candidates=12,
+        parameters=1_234_567,
+        sets=(
+            chosen("greedy", (8, 3, 9, 11), 0.11, (0.01, 0.03, 0.06, 0.11)),
+            chosen("one-shot", (8, 9, 10, 11), 0.21),
+            chosen("contiguous", (7, 8, 9, 10), 0.31),
+        ),
+    )
+
+
+def experts(layers: tuple[int, ...] = (1, 2, 4)) -> Experts:
+    """Four experts in some layers, two of them chosen for each token; the last one of layer 2 never."""
+    rows = {1: (0.6, 0.5, 0.5, 0.4), 2: (1.0, 0.75, 0.25, 0.0), 4: (0.5, 0.5, 0.5, 0.5)}
+    weights = {1: (0.4, 0.3, 0.3, 0.2), 2: (0.6, 0.3, 0.1, None), 4: (0.5, 0.5, 0.5, 0.5)}
+    return Experts(
+        layers=layers,
+        chosen=tuple(rows[layer] for layer in layers),
+        weight=tuple(weights[layer] for layer in layers),
+        per_token=2,
+        tokens=4096,
+    )
+
+
+def complete() -> Diagnoses:
+    """A model with everything that is measured only on request, or only of experts."""
+    made = model("OLMoE")
+    assert made.drops is not None
+    halves = tuple(dataclasses.replace(each, change=each.change / 2) for each in made.drops.skipped)
+    drops = dataclasses.replace(made.drops, attention=halves, feed_forward=made.drops.skipped)
+    return diagnoses(dataclasses.replace(made, drops=drops, selection=selection(), experts=experts()))
 
 
 def diagnoses(*models: Diagnosis) -> Diagnoses:

@@ -7,6 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,11 +15,13 @@ from transformers import PreTrainedModel
 
 from mixln.diagnostics.angular import angular_distance
 from mixln.diagnostics.drop import performance_drop
+from mixln.diagnostics.experts import expert_use
 from mixln.diagnostics.gradients import gradients
 from mixln.diagnostics.jacobian import jacobian
 from mixln.diagnostics.measures import Measure
 from mixln.diagnostics.residual import residual_stream
 from mixln.diagnostics.results import Angular, Diagnosis, Gradients, Omission
+from mixln.diagnostics.selection import best_sets, check_remove, count
 from mixln.diagnostics.settings import MeasureSettings
 from mixln.diagnostics.stack import Batch, Stack, find_stack, fresh
 from mixln.errors import SettingsError
@@ -47,6 +50,8 @@ def diagnose(
     :param measure: measure of performance; gradients are computed only if it is a loss.
     :raises MixlnError: see the individual diagnostics.
     """
+    if settings.remove is not None:
+        check_remove(stack, settings.units, settings.remove)
     omitted: list[Omission] = []
     model_type = str(stack.model.config.model_type)
     memory = int(settings.memory_gb * 1e9)
@@ -56,13 +61,16 @@ def diagnose(
     stream = residual_stream(stack, parts)
     if stack.branches is None:
         omitted.append(Omission(kind="unknown-branches", model_type=model_type))
-    drops = None
+    drops = selection = loaded = initial = jacobians = None
     if settings.drop:
         blocks = every_block(len(stack), settings.blocks) if settings.blocks else likely_blocks(angular)
         log.info(f"{name}: performance drop of {len(stack)} layers and {len(blocks)} block{'s' * (len(blocks) != 1)}")
-        watched = _watched(batches, name)
-        drops = performance_drop(stack, watched, measure, blocks=blocks, memory=memory)
-    loaded = initial = None
+        options: dict[str, Any] = {"blocks": blocks, "sublayers": settings.sublayers, "memory": memory}
+        drops = performance_drop(stack, _watched(batches, name), measure, **options)
+    if settings.remove is not None:
+        log.info(f"{name}: {settings.remove} {settings.units} to remove together")
+        enough = count(settings.remove)
+        selection = best_sets(stack, batches, measure, units=settings.units, enough=enough, memory=memory)
     if settings.gradient_tokens and measure.name != "loss":
         omitted.append(Omission(kind="no-loss", model_type=model_type))
     elif settings.gradient_tokens and stack.branches is not None:
@@ -70,7 +78,6 @@ def diagnose(
         log.info(f"{name}: gradients, as loaded and re-initialised")
         loaded = gradients(stack, rows, measure)
         initial = initial_gradients(stack, rows, measure, seed=settings.seed, layers=settings.layer_list)
-    jacobians = None
     if settings.jacobian_tokens:
         log.info(f"{name}: Jacobian of every layer")
         jacobians = jacobian(stack, _begun(spread_rows(batches, settings.jacobian_tokens)), seed=settings.seed)
@@ -84,6 +91,8 @@ def diagnose(
         initial=initial,
         jacobian=jacobians,
         omitted=tuple(omitted),
+        selection=selection,
+        experts=expert_use(stack, parts),
     )
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 from scipy import stats
@@ -15,23 +14,15 @@ from torch import Tensor
 
 from mixln.diagnostics.measures import Measure
 from mixln.diagnostics.results import Drop, Drops
-from mixln.diagnostics.stack import Batch, Recording, Stack, evaluating, recording
+from mixln.diagnostics.stack import Batch, Part, Recording, Stack, evaluating, recording
 from mixln.errors import DataError, SettingsError
 
 MEMORY = 2 * 1024**3
 """Default limit, in bytes, for the layer inputs that are kept."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class RemovedLayers:
-    """The model without the layers `first`..`last`, counted from 0.
-
-    :param zeroed: the branches are set to zero and the norms on the stream stay, instead of the whole layer being skipped.
-    """
-
-    first: int
-    last: int
-    zeroed: bool = False
+Removal = tuple[Part, ...]
+"""Parts that are removed together, in the order of their layers."""
 
 
 @torch.no_grad()
@@ -42,6 +33,7 @@ def performance_drop(
     *,
     blocks: Sequence[tuple[int, int]] = (),
     zeroed: bool = True,
+    sublayers: bool = False,
     memory: int = MEMORY,
 ) -> Drops:
     """ΔP = P without the layer − P of the whole model, for every layer (arXiv:2412.13795, equation 9) and for blocks of layers.
@@ -52,6 +44,7 @@ def performance_drop(
     :param measure: the measure P; see :mod:`mixln.diagnostics.measures`.
     :param blocks: additional blocks of consecutive layers (first, last), counted from 1, for example (21, 24).
     :param zeroed: also measure each layer with its branches zeroed and its norms on the stream kept, if the branches are known.
+    :param sublayers: also measure each layer with only its attention, and with only its feed-forward, zeroed, if they are known.
     :param memory: limit, in bytes, for the layer inputs that are kept; those that do not fit are recomputed, with the same result.
     :raises SettingsError: if a block does not lie within the model.
     :raises CheckpointError: if a state is not finite; names the first such layer.
@@ -63,16 +56,19 @@ def performance_drop(
             raise SettingsError(
                 f"blocks must lie within the layers 1 to {depth}, got {first}-{last}; give the first and the last layer"
             )
-    singles = [RemovedLayers(first=index, last=index) for index in range(depth)]
-    others = [RemovedLayers(first=first - 1, last=last - 1) for first, last in blocks]
-    zeros = [RemovedLayers(first=i, last=i, zeroed=True) for i in range(depth)] if zeroed and stack.branches else []
-    whole, weight, changed = _sums(stack, batches, measure, [*singles, *others], zeros, memory)
+    known, every = stack.branches is not None, range(depth)
+    singles = [(Part(layer=index),) for index in every]
+    others = [tuple(Part(layer=index) for index in range(first - 1, last)) for first, last in blocks]
+    zeros = [both(index) for index in every] if zeroed and known else []
+    sides = [[(Part(layer=index, side=side),) for index in every] if sublayers and known else [] for side in (0, 1)]
+    whole, weight, changed = _sums(stack, batches, measure, [*singles, *others, *sides[0], *sides[1]], zeros, memory)
     if not weight.sum() > 0:
-        raise DataError(f"the {measure.name} needs at least one predicted token or image, got none; give more text")
+        raise nothing_predicted(measure)
 
-    def drop(variant: RemovedLayers) -> Drop:
-        skipped = RemovedLayers(first=variant.first, last=variant.last)
-        return removal(variant.first, variant.last, changed[variant if variant in changed else skipped], whole, weight)
+    def drop(removed: Removal) -> Drop:
+        first, last = removed[0].layer, removed[-1].layer
+        skipped = (Part(layer=first),)
+        return removal(first, last, changed[removed if removed in changed else skipped], whole, weight)
 
     return Drops(
         measure=measure.name,
@@ -81,62 +77,72 @@ def performance_drop(
         original=(whole.sum() / weight.sum()).item(),
         skipped=tuple(map(drop, singles)),
         zeroed=tuple(map(drop, zeros)),
+        attention=tuple(map(drop, sides[0])),
+        feed_forward=tuple(map(drop, sides[1])),
         blocks=tuple(map(drop, others)),
         tokens=int(weight.sum().item()),
         sequences=len(weight),
     )
 
 
+def both(layer: int) -> Removal:
+    """Both branches of a layer, which is counted from 0."""
+    return Part(layer=layer, side=0), Part(layer=layer, side=1)
+
+
+def nothing_predicted(measure: Measure) -> DataError:
+    """The error of data without a token or image to measure."""
+    return DataError(f"the {measure.name} needs at least one predicted token or image, got none; give more text")
+
+
 def _sums(
     stack: Stack,
     batches: Iterable[Batch],
     measure: Measure,
-    skipped: Sequence[RemovedLayers],
-    zeroed: Sequence[RemovedLayers],
+    removals: Sequence[Removal],
+    zeroed: Sequence[Removal],
     memory: int,
-) -> tuple[Tensor, Tensor, dict[RemovedLayers, Tensor]]:
-    """The measure's sums over each sequence (N,): of the whole model, their weights, and of each variant.
+) -> tuple[Tensor, Tensor, dict[Removal, Tensor]]:
+    """The measure's sums over each sequence (N,): of the whole model, their weights, and of each removal.
 
-    A zeroed variant that is equal to the skipped one is omitted.
+    :param zeroed: both branches of each layer; omitted where that is equal to the skipped layer.
     """
     whole: list[Tensor] = []
     weights: list[Tensor] = []
-    changed: dict[RemovedLayers, list[Tensor]] = {}
+    changed: dict[Removal, list[Tensor]] = {}
     with evaluating(stack.model):
         for batch in batches:
-            with recording(stack, batch, every=_every(stack, batch, memory)) as record:
+            with recording(stack, batch, every=every_kept(stack, batch, memory)) as record:
                 original = measure.run(stack, batch)
             if not changed:
                 identities = _identities(record) if zeroed else set()
-                distinct = [variant for variant in zeroed if variant.first not in identities]
-                changed = {variant: [] for variant in (*skipped, *distinct)}
+                distinct = [removed for removed in zeroed if removed[0].layer not in identities]
+                changed = {removed: [] for removed in (*removals, *distinct)}
             whole.append(measure.rows(original, original, batch))
             weights.append(measure.weights(batch))
-            for variant, result in _results(record, measure, list(changed)):
-                changed[variant].append(measure.rows(result, original, batch))
+            for removed, result in results(record, measure, list(changed)):
+                changed[removed].append(measure.rows(result, original, batch))
     if not whole:
         return torch.zeros(0), torch.zeros(0), {}
-    return torch.cat(whole), torch.cat(weights), {variant: torch.cat(rows) for variant, rows in changed.items()}
+    return torch.cat(whole), torch.cat(weights), {removed: torch.cat(rows) for removed, rows in changed.items()}
 
 
-def _results(
-    record: Recording, measure: Measure, variants: Sequence[RemovedLayers]
-) -> Iterator[tuple[RemovedLayers, Tensor]]:
-    """Runs every variant, in the order of their first layers."""
+def results(record: Recording, measure: Measure, removals: Sequence[Removal]) -> Iterator[tuple[Removal, Tensor]]:
+    """Runs the measure without each of the removals, in the order of their first layers."""
     for index, x_BTD in enumerate(record.inputs()):
-        for variant in variants:
-            if variant.first == index:
-                with record.starting(variant.last + 1, _output(record, variant, x_BTD)):
+        for removed in removals:
+            if removed[0].layer == index:
+                with record.starting(removed[-1].layer + 1, _output(record, removed, x_BTD)):
                     result = measure.run(record.stack, record.batch)
-                yield variant, result
+                yield removed, result
 
 
-def _output(record: Recording, variant: RemovedLayers, x_BTD: Tensor) -> Tensor:
-    """The stream after the variant's last layer, if `x_BTD` is the input of its first."""
-    if not variant.zeroed:
-        return record.stack.entry(x_BTD) if variant.first == 0 else x_BTD
-    with record.stack.zeroing(variant.first):
-        return record.advance(variant.first, x_BTD)
+def _output(record: Recording, removed: Removal, x_BTD: Tensor) -> Tensor:
+    """The stream after the last layer of the removal, if `x_BTD` is the input of its first."""
+    with record.stack.removing(removed, record.outputs):
+        for index in range(removed[0].layer, removed[-1].layer + 1):
+            x_BTD = record.advance(index, x_BTD)
+    return x_BTD
 
 
 def _identities(record: Recording) -> set[int]:
@@ -144,15 +150,14 @@ def _identities(record: Recording) -> set[int]:
 
     For these both definitions of the drop coincide, and one run serves both.
     """
-    identities = set()
-    for index, x_BTD in enumerate(record.inputs()):
-        skipped = _output(record, RemovedLayers(first=index, last=index), x_BTD)
-        if torch.equal(skipped, _output(record, RemovedLayers(first=index, last=index, zeroed=True), x_BTD)):
-            identities.add(index)
-    return identities
+    return {
+        index
+        for index, x_BTD in enumerate(record.inputs())
+        if torch.equal(_output(record, (Part(layer=index),), x_BTD), _output(record, both(index), x_BTD))
+    }
 
 
-def _every(stack: Stack, batch: Batch, memory: int) -> int:
+def every_kept(stack: Stack, batch: Batch, memory: int) -> int:
     """The n for which the inputs of every n-th layer, for this batch, take at most `memory` bytes."""
     return max(1, math.ceil(len(stack) * stack.state_bytes(batch) / max(memory, 1)))
 

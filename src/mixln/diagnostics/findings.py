@@ -9,7 +9,17 @@ from itertools import permutations
 from statistics import median
 from typing import Literal
 
-from mixln.diagnostics.results import Angular, Diagnosis, Drop, Drops, Gradients, Jacobian
+from mixln.diagnostics.results import (
+    Angular,
+    Diagnosis,
+    Drop,
+    Drops,
+    Experts,
+    Gradients,
+    Jacobian,
+    RemovedSet,
+    Selection,
+)
 from mixln.findings import Finding
 
 CHEAP = 0.01
@@ -161,6 +171,35 @@ class GradientsNotFinite(Finding):
     initial: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class BestRemoval(Finding):
+    """The sets of layers or branches to remove together, from the least harm to the most.
+
+    :param selection: how they were measured.
+    :param ranked: those with a finite measure.
+    """
+
+    selection: Selection
+    ranked: tuple[RemovedSet, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class IdleExperts(Finding):
+    """Experts that the routers choose least.
+
+    :param layers: number of layers with experts.
+    :param never: (layer, expert) of those that were never chosen; layers are counted from 1, experts from 0.
+    :param least: (layer, expert) of the least used; `share`: the share of tokens for which it was chosen.
+    :param even: that share if all experts were used equally.
+    """
+
+    layers: int
+    never: tuple[tuple[int, int], ...]
+    least: tuple[int, int]
+    share: float
+    even: float
+
+
 def findings(diagnosis: Diagnosis) -> tuple[Finding, ...]:
     """The findings of a diagnosis, computed from its numbers and not stored.
 
@@ -173,6 +212,31 @@ def findings(diagnosis: Diagnosis) -> tuple[Finding, ...]:
         *(_gates(diagnosis, drops) if drops else ()),
         *(_definitions(drops) if drops else ()),
         *([_identity(diagnosis.jacobian)] if diagnosis.jacobian else []),
+        *(_sets(diagnosis.selection) if diagnosis.selection else ()),
+        *([_idle(diagnosis.experts)] if diagnosis.experts else []),
+    )
+
+
+def _sets(selection: Selection) -> Iterator[Finding]:
+    sign = 1 if selection.better == "lower" else -1
+    finite = [one for one in selection.sets if math.isfinite(one.change)]
+    if finite:
+        yield BestRemoval(selection=selection, ranked=tuple(sorted(finite, key=lambda one: sign * one.change)))
+
+
+def _idle(use: Experts) -> IdleExperts:
+    shares = {
+        (layer, expert): share
+        for layer, row in zip(use.layers, use.chosen, strict=True)
+        for expert, share in enumerate(row)
+    }
+    least = min(shares, key=shares.__getitem__)
+    return IdleExperts(
+        layers=len(use.layers),
+        never=tuple(place for place, share in shares.items() if share == 0),
+        least=least,
+        share=shares[least],
+        even=use.per_token / len(use.chosen[0]),
     )
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from mixln.data.held_out import corpus_of
 from mixln.data.image_folder import held_out_batches, image_batches
 from mixln.data.samples import ImageSample, TextSample
@@ -16,14 +18,15 @@ from mixln.data.windows import Kind, Windows, text_windows
 from mixln.diagnostics.diagnose import diagnose
 from mixln.diagnostics.drop import performance_drop
 from mixln.diagnostics.measures import EmbeddingChange, ImageAccuracy, ImageLoss, Measure, TokenLoss
-from mixln.diagnostics.results import Diagnosis
-from mixln.diagnostics.settings import MeasureSettings
-from mixln.diagnostics.stack import Batch, find_stack
+from mixln.diagnostics.results import Diagnosis, Selection
+from mixln.diagnostics.selection import Enough, best_sets
+from mixln.diagnostics.settings import ChoiceSettings, MeasureSettings
+from mixln.diagnostics.stack import Batch, Stack, find_stack
 from mixln.diagnostics.tasks import task_drops
 from mixln.errors import CheckpointError, SettingsError
 from mixln.evaluation.harness import Harness
 from mixln.hosts.configs import positions
-from mixln.hosts.sources import Source, device, image_processor_of, load, titles_of, tokenizer_of
+from mixln.hosts.sources import Source, device, head_of, image_processor_of, load, titles_of, tokenizer_of
 from mixln.records import from_json
 from mixln.runs.provenance import model_facts
 
@@ -126,6 +129,37 @@ def diagnose_all(
         done(diagnosis)
         del model, stack, batches  # frees the memory before the next model is loaded
     return tuple(diagnoses)
+
+
+def choose_layers(
+    source: Source,
+    stack: Stack,
+    enough: Enough,
+    settings: ChoiceSettings,
+    text: NamedText,
+    *,
+    cache: Path,
+    layer_list: str | None = None,
+) -> Selection:
+    """Chooses the layers of a loaded model to remove together, on text that a trial was not trained on.
+
+    :param stack: the model as it was saved; it is loaded again if its class has not the head that measures it.
+    :raises MixlnError: see :func:`prepare_models` and :func:`~mixln.diagnostics.selection.best_sets`.
+    """
+    measured = MeasureSettings(
+        tokens=settings.tokens, sequence_length=settings.sequence_length, batch_size=settings.batch_size
+    )
+    (entry,) = prepare_models([source], text, measured, cache=cache)
+    dtype = str(stack.model.dtype).removeprefix("torch.")
+    if type(stack.model) is not head_of(source):
+        stack = find_stack(load(source, dtype=dtype, device=device()), layer_list)
+    before = stack.model.device
+    nn.Module.to(stack.model, device())
+    batches = [{name: value.to(stack.model.device) for name, value in batch.items()} for batch in entry.batches]
+    methods = (settings.method,)
+    selection = best_sets(stack, batches, entry.measure, units="layers", enough=enough, methods=methods)
+    nn.Module.to(stack.model, before)
+    return selection
 
 
 def _prepare(

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from mixln.data.samples import ImageSample, TextSample
 from mixln.diagnostics import former
+from mixln.records import OPTIONAL
 from mixln.runs.profile import Profile
 from mixln.runs.provenance import ModelFacts, Provenance
 from mixln.runs.schema import Schema
@@ -64,6 +65,8 @@ class Drops:
     :param skipped: each layer skipped entirely, the definition of the papers.
     :param zeroed: each layer with both branches set to zero and its norms on the stream kept. Equal to `skipped` for Pre-LN but not
         for Post-LN. Empty if the model's branches are unknown or it was not measured.
+    :param attention: each layer with only its attention set to zero; `feed_forward`: with only its feed-forward. The norms on the
+        stream stay. Empty if the model's branches are unknown or it was not measured.
     :param blocks: blocks of two or more consecutive layers, skipped entirely.
     :param tokens: number of tokens (or images, or task questions) that P is measured on.
     :param sequences: number of sequences that contain them; the intervals are over sequences.
@@ -75,6 +78,8 @@ class Drops:
     original: float
     skipped: tuple[Drop, ...]
     zeroed: tuple[Drop, ...] = ()
+    attention: tuple[Drop, ...] = field(default=(), metadata=OPTIONAL)
+    feed_forward: tuple[Drop, ...] = field(default=(), metadata=OPTIONAL)
     blocks: tuple[Drop, ...] = ()
     tokens: int
     sequences: int
@@ -92,6 +97,83 @@ def zeroing_differs(drops: Drops) -> bool:
     rounding = 1e-4 * max((abs(change) for change in skipped.values() if math.isfinite(change)), default=0.0)
     pairs = [(drop.change, skipped[drop.first]) for drop in drops.zeroed if drop.first in skipped]
     return not all(math.isclose(zeroed, change, abs_tol=rounding) for zeroed, change in pairs)
+
+
+Units = Literal["layers", "attention", "feed-forward", "sublayers"]
+"""What is removed together: whole layers, only attentions, only feed-forwards, or either."""
+Side = Literal["attention", "feed-forward"]
+Method = Literal["greedy", "one-shot", "contiguous"]
+"""How a set is chosen; see :func:`mixln.diagnostics.selection.best_sets`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemovedPart:
+    """A layer, or one branch of it, that is set to zero.
+
+    :param side: the branch; `None` for the whole layer, which is skipped.
+    """
+
+    layer: int
+    side: Side | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemovedSet:
+    """Parts of a model that one method chose, and the model without all of them.
+
+    :param parts: in the order of their removal (greedy) or of their drops (one-shot); a block in the order of depth.
+    :param value: the measure without them; `change`: `value` minus the measure of the whole model; `low`, `high`: ends of its 95%
+        interval over sequences, `None` for a single sequence. The interval does not account for the choice.
+    :param parameters: number of parameters that are saved.
+    :param path: harm after each removal, for `greedy`; else empty.
+    """
+
+    method: Method
+    parts: tuple[RemovedPart, ...]
+    value: float
+    change: float
+    low: float | None
+    high: float | None
+    parameters: int
+    path: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Sets of layers or branches to remove together, one for each method.
+
+    :param measure: the measure, `unit` and `better` as in :class:`Drops`; `original`: that of the whole model.
+    :param candidates: number of parts among which each method chose.
+    :param parameters: number of parameters of the whole model.
+    """
+
+    units: Units
+    measure: str
+    unit: str
+    better: Literal["lower", "higher"]
+    original: float
+    tokens: int
+    sequences: int
+    candidates: int
+    parameters: int
+    sets: tuple[RemovedSet, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experts:
+    """How the tokens were distributed over the experts of each layer, mean over the tokens that are not padding.
+
+    :param layers: the layers that have experts.
+    :param chosen: `chosen[i][e]` is the share of tokens for which layer `layers[i]` chose expert e, counted from 0.
+    :param weight: `weight[i][e]` is the mean weight of the expert's output over the tokens for which it was chosen; `None` if it never was.
+    :param per_token: number of experts chosen for each token; the sum of each row of `chosen`.
+    """
+
+    layers: tuple[int, ...]
+    chosen: tuple[tuple[float, ...], ...]
+    weight: tuple[tuple[float | None, ...], ...]
+    per_token: int
+    tokens: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +249,8 @@ class Diagnosis:
     :param tasks: performance drop by lm-eval tasks, or for images by accuracy.
     :param initial: gradients of the same architecture with re-initialised weights.
     :param omitted: measurements that were requested but not possible.
+    :param selection: sets of layers or branches to remove together; `None` if it was not requested.
+    :param experts: use of the experts; `None` if the model has none, or their router cannot be read.
     """
 
     model: str
@@ -182,6 +266,8 @@ class Diagnosis:
     subject: ModelFacts | None = None
     text: TextSample | None = None
     images: ImageSample | None = None
+    selection: Selection | None = field(default=None, metadata=OPTIONAL)
+    experts: Experts | None = field(default=None, metadata=OPTIONAL)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 
 import tyro
 
-from mixln.bounds import MOST_TOKENS, Batch, Count, Range, Seed, check_numbers
+from mixln.bounds import MOST_TOKENS, Batch, Count, Layers, Range, Seed, check_numbers
 from mixln.data.settings import NamedText
+from mixln.diagnostics.results import Method, Units
 from mixln.errors import SettingsError
 from mixln.placement import MOST_LAYERS
 
@@ -29,6 +30,13 @@ class MeasureSettings:
     blocks: tuple[Annotated[int, Range(least=2, most=MOST_LAYERS, rule="must be sizes of at least 2 layers")], ...] = ()
     """Measure the drop of all blocks of this many consecutive layers, for example 2 4. By default, one block for each of several
     sizes up to half of the layers: the one with the smallest angular distance between its ends (Gromov et al.)."""
+    sublayers: bool = False
+    """Also measure the drop of only the attention, and of only the feed-forward, of every layer: twice as many more passes as --drop."""
+    remove: Layers | None = None
+    """Choose this many layers, which need not be adjacent, to remove together: greedily, by their single drops, and as one block, and
+    measure the model without each set. Costs half as many forward passes as the model has layers, times this number."""
+    units: Units = "layers"
+    """What --remove counts: layers, their attention, their feed-forward, or sublayers (either of the two)."""
     gradient_tokens: Annotated[int, Range(least=0, most=MOST_TOKENS)] = 8_192
     """Tokens for the gradients; 0 to omit them."""
     jacobian_tokens: Annotated[int, Range(least=0, most=MOST_TOKENS)] = 0
@@ -54,12 +62,34 @@ class MeasureSettings:
 
     def __post_init__(self) -> None:
         check_numbers(self)
+        if self.units != "layers" and self.remove is None:
+            raise SettingsError(f"units {self.units} needs --remove; give the number to remove, or omit --units")
+        if self.sublayers and not self.drop:
+            raise SettingsError("sublayers needs the performance drop; omit --no-drop, or --sublayers")
         if not self.tasks and (self.task_folder or self.task_limit):
             raise SettingsError("task-folder and task-limit need --tasks; give the tasks, or omit them")
         if self.trust_task_code and self.task_folder is None:
             raise SettingsError(
                 "trust-task-code applies to the files of --task-folder; give the folder, or omit trust-task-code"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChoiceSettings:
+    """How to choose the layers to remove, with --budget or --remove."""
+
+    method: Method = "greedy"
+    """greedy: one layer after the other, each time the one that is needed least given those that are gone; one-shot: the layers with
+    the smallest drops of their own; contiguous: the best block of adjacent layers."""
+    tokens: Annotated[int, Range(least=2, most=MOST_TOKENS)] = 8_192
+    """Tokens on which the models without layers are measured."""
+    sequence_length: Annotated[int, Range(least=8, most=10**7)] = 256
+    """Tokens per sequence; reduced to the shortest length that the model accepts or was trained on."""
+    batch_size: Batch = 8
+    """Sequences per forward pass."""
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
 
 
 @dataclass(frozen=True, kw_only=True)

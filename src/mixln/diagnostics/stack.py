@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,6 +19,20 @@ from mixln.hosts.probe import probe
 from mixln.nn.residual import PlacedLayer
 
 Batch = Mapping[str, Tensor]
+OutputForm = tuple[None, ...] | None
+"""The form of a layer's output: `None` for a tensor, else a tuple of the same length."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A part of a model that can be removed: a layer, or the branch of one.
+
+    :param layer: counted from 0.
+    :param side: 0 for the attention of the layer, 1 for its feed-forward; `None` for the whole layer, its norms included.
+    """
+
+    layer: int
+    side: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -92,16 +106,41 @@ class Stack:
             yield
 
     @contextmanager
-    def zeroing(self, index: int) -> Iterator[None]:
-        """Sets the output of both branches of one layer, counted from 0, to zero; its norms on the stream stay."""
+    def zeroing(self, index: int, sides: Iterable[int] = (0, 1)) -> Iterator[None]:
+        """Sets the output of branches of one layer, counted from 0, to zero; its norms on the stream stay.
+
+        :param sides: 0 for the attention, 1 for the feed-forward.
+        """
         assert self.branches is not None
 
         def zero(module: nn.Module, inputs: Any, output: Any) -> Any:
             return _in_place_of(output, torch.zeros_like(first_of(output)))
 
         with hooks() as add:
-            for branch in self.branches[index]:
+            for branch in map(self.branches[index].__getitem__, sides):
                 add(self.layers[index].get_submodule(branch.output).register_forward_hook(zero))
+            yield
+
+    @contextmanager
+    def removing(self, parts: Iterable[Part], outputs: Sequence[OutputForm]) -> Iterator[None]:
+        """Runs without these parts: layers are skipped and not computed, branches are set to zero.
+
+        :param outputs: the form of each layer's output, see :class:`Recording`.
+        """
+
+        def passing(index: int) -> Callable[..., Any]:
+            def forward(*args: Any, **kwargs: Any) -> Any:
+                x_BTD, _, _ = split_call(args, kwargs)
+                return _in_place_of(outputs[index], self.entry(x_BTD) if index == 0 else x_BTD)
+
+            return forward
+
+        with ExitStack() as stack:
+            for part in parts:
+                if part.side is None:
+                    stack.enter_context(_replaced(self.layers[part.layer], passing(part.layer)))
+                else:
+                    stack.enter_context(self.zeroing(part.layer, (part.side,)))
             yield
 
 
@@ -191,14 +230,14 @@ class Recording:
 
     :param states: layer, counted from 0 → its input (B, T, D); L → the output of the last layer. Holds every n-th layer only.
     :param calls: the other arguments of each layer's call.
-    :param outputs: the form of each layer's output: `None` for a tensor, else a tuple of the same length.
+    :param outputs: the form of each layer's output.
     """
 
     stack: Stack
     batch: Batch
     states: dict[int, Tensor] = field(default_factory=dict)
     calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = field(default_factory=list)
-    outputs: list[tuple[None, ...] | None] = field(default_factory=list)
+    outputs: list[OutputForm] = field(default_factory=list)
 
     def entered(self, index: int) -> Tensor:
         """The stream that enters the sublayers of layer `index`, counted from 0; for L, the output of the last layer."""
@@ -220,7 +259,7 @@ class Recording:
     def starting(self, index: int, x_BTD: Tensor) -> Iterator[None]:
         """Replaces the layers before `index` by the constant `x_BTD`, so that running the batch costs only the layers from there on."""
 
-        def jump(output: tuple[None, ...] | None) -> Callable[..., Any]:
+        def jump(output: OutputForm) -> Callable[..., Any]:
             return lambda *args, **kwargs: _in_place_of(output, x_BTD)
 
         with ExitStack() as stack:

@@ -392,6 +392,12 @@ def image_processor_of(source: Source) -> Any:
         ) from error
 
 
+def head_of(source: Source) -> Any:
+    """The class that :func:`load` builds by default: with the task's head, or none."""
+    mapping, _ = HEADS[source.task]
+    return mapping.get(type(source.config), None)
+
+
 def device() -> str:
     """The default device: a CUDA GPU, else an Apple GPU, else the CPU."""
     if torch.cuda.is_available():

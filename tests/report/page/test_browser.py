@@ -38,6 +38,7 @@ EVERY = (
     diagnosis_samples.compared,
     diagnosis_samples.one,
     diagnosis_samples.four,
+    diagnosis_samples.complete,
     diagnosis_samples.bare,
     diagnosis_samples.mixed,
     diagnosis_samples.hostile,

@@ -11,12 +11,12 @@ from mixln.report.page import skeleton
 from mixln.report.page.comparison import render
 from mixln.report.page.diagnosis import render_diagnosis
 from mixln.report.wording import diagnosis as wording
-from mixln.report.wording import diagnosis_charts, pages, tables
+from mixln.report.wording import diagnosis_charts, pages, removal, tables
 from tests.report import diagnosis_samples as samples
 from tests.report.page.test_comparison import Reader
 from tests.report.samples import HOSTILE, usual
 
-EVERY = (samples.one, samples.four, samples.bare, samples.mixed, samples.hostile)
+EVERY = (samples.one, samples.four, samples.complete, samples.bare, samples.mixed, samples.hostile)
 
 
 @pytest.fixture(scope="module", params=EVERY, ids=lambda make: make.__name__)
@@ -126,3 +126,14 @@ def test_a_comparison_shows_the_diagnoses_of_its_models() -> None:
     identifiers = [attributes["id"] for _, attributes in Reader(text).tags if "id" in attributes]
     assert len(identifiers) == len(set(identifiers))
     assert pages.LAYERS not in render(usual())
+
+
+def test_sets_and_experts_have_their_tables() -> None:
+    (model,) = samples.complete().models
+    text = render_diagnosis(samples.complete())
+    assert model.selection is not None
+    for title in (removal.title(model.model, model.selection), removal.experts_title(model.model)):
+        assert f"<summary>{escape(title)}</summary>" in text
+    assert str(escape(removal.caption(model.selection))) in text
+    assert "8, 3, 9, 11" in text
+    assert removal.experts_title("SmolLM-135M") not in render_diagnosis(samples.one())

@@ -14,7 +14,8 @@ from mixln.report import names as naming
 from mixln.report.figures import axes
 from mixln.report.figures.angular import angular
 from mixln.report.figures.axes import Axis
-from mixln.report.figures.drops import gates, performance_drops, task_drops
+from mixln.report.figures.drops import gates, performance_drops, sublayer_drops, task_drops
+from mixln.report.figures.experts import expert_use
 from mixln.report.figures.models import Models, models_of
 from mixln.report.figures.series import Chart, Panel, Points, Trace
 from mixln.report.wording import charts as words
@@ -49,7 +50,19 @@ def charts_of(diagnoses: Sequence[Diagnosis], names: Sequence[str] = ()) -> tupl
     :param names: names in another legend of the page: a model with such a name gets the same style.
     """
     models = models_of(diagnoses, names)
-    makers = (angular, influence, performance_drops, task_drops, gates, gradients, residual, gains, jacobian)
+    makers = (
+        angular,
+        influence,
+        performance_drops,
+        sublayer_drops,
+        task_drops,
+        gates,
+        gradients,
+        residual,
+        gains,
+        jacobian,
+        expert_use,
+    )
     made = chain.from_iterable(_each(maker(models)) for maker in makers)
     return tuple(chart for chart in made if chart.panels)
 

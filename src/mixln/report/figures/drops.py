@@ -14,6 +14,7 @@ from mixln.report.figures import axes
 from mixln.report.figures.axes import Axis
 from mixln.report.figures.models import Model, Models
 from mixln.report.figures.series import Chart, Panel, Role, Trace
+from mixln.report.wording import charts
 from mixln.report.wording import diagnosis_charts as texts
 from mixln.report.wording.charts import interval
 
@@ -24,6 +25,28 @@ def performance_drops(models: Models) -> Chart:
     """Drops by the measure of each model's own loss or task."""
     measured = [(model, model.diagnosis.drops) for model in models if model.diagnosis.drops]
     return _chart("drops", "", measured)
+
+
+def sublayer_drops(models: Models) -> Chart:
+    """Drops of only the attention and only the feed-forward, beside those of the whole layer."""
+    measured = [(model, drops) for model in models if (drops := model.diagnosis.drops) and drops.attention]
+    panels = []
+    for model, drops in measured:
+        sides = ((charts.ATTENTION, drops.attention), (charts.FEED_FORWARD, drops.feed_forward))
+        y = _axis([replace(drops, zeroed=(*drops.attention, *drops.feed_forward))])
+        whole = [drop for drop in drops.skipped if math.isfinite(drop.change)]
+        circles = _changes(model, drops, whole, "open", texts.whole_layer(model.name))
+        for side, chosen in sides:
+            panels.append(
+                _panel(model, texts.sublayer_panel(model.name, side), y, (*_bars(model, drops, chosen, y), circles))
+            )
+    return Chart(
+        name="sublayers",
+        text=texts.sublayers([(panel.title, panel.y.bend) for panel in panels]),
+        keys=(),
+        panels=tuple(panels),
+        across=min(2, len(panels)),
+    )
 
 
 def task_drops(models: Models) -> Iterator[Chart]:

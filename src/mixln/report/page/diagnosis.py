@@ -13,8 +13,9 @@ from mixln.report.figures.series import Chart
 from mixln.report.page.embedded import figure
 from mixln.report.page.skeleton import closed, closed_pairs, flat, grouped, page, scroll, section, verdict
 from mixln.report.tables.layers import block_columns, columns, html_table
+from mixln.report.tables.removal import expert_columns, set_columns
 from mixln.report.wording import diagnosis as words
-from mixln.report.wording import facts, pages, tables
+from mixln.report.wording import facts, pages, removal, tables
 from mixln.report.wording.diagnosis_charts import measure
 
 
@@ -30,7 +31,7 @@ def render_diagnosis(diagnoses: Diagnoses) -> Markup:
             verdict(_by_model(models, [words.verdict(model) for model in models])),
             section(pages.FIGURES, *map(figure, charts)),
             _not_measured(models),
-            section(pages.DETAILS, *_tables(models), *_facts(diagnoses)),
+            section(pages.DETAILS, *_sets(models), *_tables(models), *_facts(diagnoses)),
         ),
         charts=charts,
     )
@@ -44,7 +45,7 @@ def layers_section(models: Sequence[Diagnosis], charts: Sequence[Chart]) -> Mark
     if not models:
         return Markup()
     sentences = grouped(_by_model(models, [words.verdict(model) for model in models]))
-    inside = (sentences, *map(figure, charts), *_tables(models))
+    inside = (sentences, *map(figure, charts), *_sets(models), *_tables(models))
     return section(pages.LAYERS, *inside) + _not_measured(models)
 
 
@@ -72,6 +73,18 @@ def _tables(models: Sequence[Diagnosis]) -> Iterator[Markup]:
             if drops.blocks:
                 title = tables.blocks(name, measure(drops), len(drops.blocks))
                 yield closed(title, scroll(title, html_table(block_columns(drops))))
+
+
+def _sets(models: Sequence[Diagnosis]) -> Iterator[Markup]:
+    """Tables of the sets that are removed together, and of the experts."""
+    for name, model in zip(naming.models(models), models, strict=True):
+        if model.selection:
+            title = removal.title(name, model.selection)
+            table = scroll(title, html_table(set_columns(model.selection)))
+            yield closed(title, Markup("<p>{}</p>\n").format(removal.caption(model.selection)) + table)
+        if model.experts:
+            title = removal.experts_title(name)
+            yield closed(title, scroll(title, html_table(expert_columns(model.experts))))
 
 
 def _facts(diagnoses: Diagnoses) -> Iterator[Markup]:

@@ -136,6 +136,15 @@ def _drop_columns(drops: Drops, layers: Iterable[int], heading: str, short: str)
         full, brief = words.zeroed(heading)
         cells = of(drops.zeroed, lambda drop: formats.signed(drop.change))
         yield LayerColumn(heading=full, short=short and brief, cells=cells)
+    for chosen, (full, brief) in (
+        (drops.attention, words.ONLY_ATTENTION),
+        (drops.feed_forward, words.ONLY_FEED_FORWARD),
+    ):
+        if chosen:
+            cells = of(chosen, lambda drop: formats.signed(drop.change))
+            yield LayerColumn(heading=f"{heading}, {full}", short=short and brief, cells=cells)
+            intervals = of(chosen, lambda drop: formats.interval(drop.low, drop.high))
+            yield LayerColumn(heading=words.INTERVAL, short="", cells=intervals)
 
 
 def _cells(values: Iterable[float | None], text: Callable[[float], str]) -> tuple[str, ...]:

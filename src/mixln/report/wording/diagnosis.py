@@ -6,6 +6,7 @@ from mixln import formats
 from mixln.compare.metrics import PERPLEXITY
 from mixln.diagnostics.findings import (
     CHEAP,
+    BestRemoval,
     CheapestRemoval,
     DefinitionsDiffer,
     DepthTrend,
@@ -13,6 +14,7 @@ from mixln.diagnostics.findings import (
     GradientsNotFinite,
     HarmfulLayers,
     IdentityTrend,
+    IdleExperts,
     LeastChange,
     MostNeeded,
     NoInterval,
@@ -23,6 +25,7 @@ from mixln.diagnostics.findings import (
 )
 from mixln.diagnostics.results import Diagnosis, Drop, Omission
 from mixln.findings import Finding
+from mixln.report.wording import removal
 from mixln.report.wording.phrases import capitalised, layers, listed
 
 
@@ -60,7 +63,7 @@ def sentence(finding: Finding) -> str:
 
 
 def _mechanism(finding: Finding) -> str:
-    """Sentences on angles, gates and Jacobians."""
+    """Sentences on angles, gates, Jacobians, sets and experts."""
     match finding:
         case StreamTurning():
             (most, far), (least, near) = finding.most, finding.least
@@ -82,6 +85,10 @@ def _mechanism(finding: Finding) -> str:
             )
         case IdentityTrend():
             return _identity(finding)
+        case BestRemoval():
+            return removal.best(finding)
+        case IdleExperts():
+            return removal.idle(finding)
     raise TypeError(f"no sentence for {finding!r}")
 
 

@@ -179,6 +179,29 @@ def gates(panels: Sequence[str], bend: float) -> ChartText:
     )
 
 
+def sublayers(bends: Bends) -> ChartText:
+    """Drops of single branches."""
+    return ChartText(
+        title="Performance drop of the attention and of the feed-forward of each layer",
+        caption=(
+            "Bars: ΔP = P with only this branch of the layer set to zero − P of the complete model; the norms on the stream and the other "
+            "branch stay. Circles: ΔP without the whole layer. Thin lines: 95% interval." + bent(bends)
+        ),
+        description="Bar charts of the performance drop without one branch of each layer, with circles at that of the whole layer. The "
+        "numbers are in the table of layers.",
+    )
+
+
+def sublayer_panel(name: str, branch: str) -> str:
+    """Title of a panel of drops of one branch."""
+    return f"{name}: {branch}"
+
+
+def whole_layer(name: str) -> str:
+    """Label of the drops of one model without whole layers."""
+    return f"{name}, whole layer"
+
+
 def gates_panel(name: str, correlation: float | None) -> str:
     """Title of a panel of estimates."""
     return name if correlation is None else f"{name}: rank correlation {formats.correlation(correlation)}"

@@ -183,6 +183,8 @@ GRADIENT_NORM = ("gradient norm", "gradient\nnorm")
 STREAM_VARIANCE = ("variance of the stream after the layer", "stream\nvariance")
 IDENTITY = "largest singular value of J − I"
 DROP = "ΔP"
+ONLY_ATTENTION = ("only the attention zeroed", f"{DROP}, no\nattention")
+ONLY_FEED_FORWARD = ("only the feed-forward zeroed", f"{DROP}, no\nfeed-fwd")
 
 
 def drop(of: str) -> str:
