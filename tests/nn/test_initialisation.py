@@ -162,7 +162,13 @@ def test_every_placement_draws_the_same_amount_from_the_global_generator(placeme
     assert torch.equal(*states)
 
 
-STARTS = {"branch_gain": {"rezero": 0.0, "layerscale+pre": 0.1}, "gate": 0.0, "alpha": 0.5, "bias": 0.0}
+STARTS: dict[str, dict[str, float]] = {
+    "branch_gain": {"rezero": 0.0, "layerscale+pre": 0.1},
+    "branch_out": {"dssn": 1 / math.sqrt(3)},
+    "alpha": {"bhyt+post": 2.0},
+}
+"""Part of a gain's name → its start in the placements where that is not the one of :data:`USUAL`."""
+USUAL = {"gate.": 0.0, "balance": 0.0, "alpha": 0.5, "shift": 0.0, "bias": 0.0}
 
 
 @pytest.mark.parametrize("placement", EVERY)
@@ -170,8 +176,8 @@ def test_norms_and_gains_draw_nothing_and_start_where_their_papers_say(placement
     gains = {name: p for name, p in placed(placement, gains=False).named_parameters() if p.ndim == 1}
     assert gains
     for name, gain in gains.items():
-        start = next((value for part, value in STARTS.items() if part in name), 1.0)
-        value = start[placement] if isinstance(start, dict) else start
+        value = next((value for part, value in USUAL.items() if part in name), 1.0)
+        value = next((starts.get(placement, value) for part, starts in STARTS.items() if part in name), value)
         value = 1 / gain.numel() if "combination" in name else value
         assert torch.equal(gain, torch.full_like(gain, value)), name
 

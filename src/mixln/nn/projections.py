@@ -45,6 +45,20 @@ class Site:
     part: int | None = None
 
 
+class HeadGain(nn.Module):
+    """One learnable factor per head, initially 1: w_h · x_h (NormFormer, arXiv:2110.09456)."""
+
+    def __init__(self, heads: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(heads))
+
+    def starting_values(self) -> dict[str, float]:
+        return {"weight": 1.0}
+
+    def forward(self, x_BTHE: Tensor) -> Tensor:
+        return self.weight[:, None] * x_BTHE
+
+
 class NormedProjections(nn.Module):
     """Base of the subclasses of a family's attention or feed-forward that :func:`add_norms` generates."""
 
@@ -56,7 +70,9 @@ class NormedProjections(nn.Module):
         """Normalizes the input or output of a projection. All sites of one projection are on the same side of it."""
         sites = [site for site in self.projection_sites if site.projection == projection]
         if sites[0].part is None:
-            return self._normalise(sites[0], x_BTD)
+            for site in sites:
+                x_BTD = self._normalise(site, x_BTD)
+            return x_BTD
         parts = list(x_BTD.chunk(len(FUSED), dim=-1))
         for site in sites:
             assert site.part is not None

@@ -7,7 +7,7 @@ from transformers.models.gemma3 import modeling_gemma3 as gemma3
 from transformers.models.gemma3.configuration_gemma3 import Gemma3TextConfig
 
 from mixln.hosts.family import Host
-from mixln.placement.zoo import QK_SANDWICH
+from mixln.placement.entry import QK_SANDWICH
 from tests.hosts.written.names import OWN_QK_NORMS, PROJECTIONS, ROLES
 
 HOST = Host(

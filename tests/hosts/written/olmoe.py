@@ -8,7 +8,7 @@ from transformers.models.olmoe import modeling_olmoe as olmoe
 from transformers.models.olmoe.configuration_olmoe import OlmoeConfig
 
 from mixln.hosts.family import Host
-from mixln.placement.zoo import FULL_QK_PRE
+from mixln.placement.entry import FULL_QK_PRE
 from tests.hosts.written.names import EXPERT_ROLES, OWN_QK_NORMS, PRE_NORMS, PROJECTIONS
 
 

@@ -7,7 +7,7 @@ from transformers.models.qwen3 import modeling_qwen3 as qwen3
 from transformers.models.qwen3.configuration_qwen3 import Qwen3Config
 
 from mixln.hosts.family import Host
-from mixln.placement.zoo import QK_PRE
+from mixln.placement.entry import QK_PRE
 from tests.hosts.written.names import OWN_QK_NORMS, PRE_NORMS, PROJECTIONS, ROLES
 
 HOST = Host(

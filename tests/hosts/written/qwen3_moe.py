@@ -7,7 +7,7 @@ from transformers.models.qwen3_moe import modeling_qwen3_moe as qwen3_moe
 from transformers.models.qwen3_moe.configuration_qwen3_moe import Qwen3MoeConfig
 
 from mixln.hosts.family import Host
-from mixln.placement.zoo import QK_PRE
+from mixln.placement.entry import QK_PRE
 from tests.hosts.written.names import EXPERT_ROLES, OWN_QK_NORMS, PRE_NORMS, PROJECTIONS, ROLES
 
 HOST = Host(
