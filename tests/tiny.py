@@ -13,7 +13,8 @@ from mixln.placement import ZOO
 
 EVERY = (
     *ZOO, "mix(0.5)", "qknorm+pre", "qkvnorm+post", "group(4)+mix(0.5)", "post*1,pre*2", "norm(qkvc,full)+post", "dyt+pre",
-    "gpas+mix(0.5)", "layerscale+pre", "hybrid(pre-kv-post)", "hybrid(post-pre)", "multiplier+pre", "derf+pre", "bhyt+post",
+    "gpas+mix(0.5)", "layerscale+pre", "hybrid(pre-kv-post)", "hybrid(post-pre)", "multiplier+pre",
+    "gated+sub-ln", "gated(head)+pre", "derf+pre", "bhyt+post",
 )  # fmt: skip
 """Every placement of the zoo, and some that are put together."""
 

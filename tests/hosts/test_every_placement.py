@@ -64,6 +64,8 @@ GAINS = {
     "span": LAYERS * 2 * D + D,
     "normformer": LAYERS * (3 * D + FF + HEADS),
     "simple": LAYERS * (2 * D + Q_WIDTH + 2 * K_WIDTH + 2 * FF),
+    "gated+sub-ln": LAYERS * (2 * D + Q_WIDTH + FF + D * Q_WIDTH),
+    "gated(head)+pre": LAYERS * (2 * D + D * HEADS),
     "multiplier+pre": LAYERS * 2 * D,
     "derf+pre": LAYERS * 2 * (2 * D + 2) + D + 2,
     "bhyt+post": LAYERS * 2 * (D + 1) + 1,

@@ -276,6 +276,7 @@ def test_residual_multiplier_multiplies_what_is_there():
         ("multiplier(nan)+pre", r"^multiplier\(nan\): c must be a number above 0, got 'nan'"),
         ("derf(-1)+pre", r"^derf\(-1\): α must be a number above 0"),
         ("bhyt(0)+pre", r"^bhyt\(0\): λ must be a number above 0"),
+        ("gated(half)+pre", r"^gated\(half\): the width must be head or full, got 'half'"),
         ("dssn(1e9)", r"^gain must lie in \[-10,000, 10,000\]"),
         ("layerscale+muse", r"^layerscale: the placement has a gate that scales its branches; remove layerscale"),
     ],

@@ -435,6 +435,46 @@ def normformer(w: Weights, x: Tensor, L: int) -> Tensor:
     return x
 
 
+def W_o_of_gated(x: Tensor) -> Callable[[Weights, int, Tensor], Tensor]:
+    """One number per feature or per head; x is the attention's input."""
+
+    def out(w: Weights, l: int, context: Tensor) -> Tensor:
+        gate = torch.sigmoid(linear(w, l, "self_attn.output_gate", x))
+        if gate.shape[-1] == HEADS:
+            gate = gate.repeat_interleave(context.shape[-1] // HEADS, dim=-1)
+        return linear(w, l, "self_attn.o_proj", gate * context)
+
+    return out
+
+
+def gated_pre(w: Weights, x: Tensor, L: int) -> Tensor:
+    for l in range(L):
+        n = norm(w, l, A_IN, x)
+        x = x + A(w, l, n, W_o_of_gated(n))
+        x = x + F(w, l, norm(w, l, F_IN, x))
+    return x
+
+
+def gated_head_hybrid(w: Weights, x: Tensor, L: int) -> Tensor:
+    for l in range(L):
+        n = norm(w, l, A_STREAM, x + A_qkv(w, l, x, W_o_of_gated(x)))
+        x = n + F(w, l, n)
+    return x
+
+
+def gated_sub_ln(w: Weights, x: Tensor, L: int) -> Tensor:
+    """Norm, then gate."""
+    for l in range(L):
+        n = norm(w, l, A_IN, x)
+
+        def normed_and_gated(w: Weights, l: int, context: Tensor, n: Tensor = n) -> Tensor:
+            return W_o_of_gated(n)(w, l, norm(w, l, "self_attn.context_norm", context))
+
+        x = x + A(w, l, n, normed_and_gated)
+        x = x + F_n(w, l, norm(w, l, F_IN, x))
+    return x
+
+
 def normed_linear(w: Weights, l: int, projection: str, slot: str, x: Tensor) -> Tensor:
     return norm(w, l, slot, linear(w, l, projection, x))
 
@@ -511,6 +551,9 @@ REFERENCES: dict[str, Callable[[Weights, Tensor, int], Tensor]] = {
     "normformer": normformer,
     "simple": simple,
     "multiplier+pre": multiplier,
+    "gated+pre": gated_pre,
+    "gated(head)+hybrid": gated_head_hybrid,
+    "gated+sub-ln": gated_sub_ln,
 }
 
 

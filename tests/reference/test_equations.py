@@ -63,13 +63,14 @@ def test_depth_scaled_sandwich_is_a_sandwich_whose_outer_gains_start_small(text)
 
 
 class OnlyMatrices(dict):
-    """Norms' gains are 1 and other vectors have one value, so that any equation can read any model."""
+    """Norms' gains are 1, other vectors have one value, and gates are half open, so that any equation can read any model."""
 
     VECTORS: ClassVar[dict[str, Tensor]] = {
         "_gain.": torch.tensor(0.5, dtype=torch.float64),
         "combination.": torch.full((LAYERS + 1,), 0.25, dtype=torch.float64),
         ".bias": torch.zeros((), dtype=torch.float64),
         "head_gain.": torch.ones(4, dtype=torch.float64),
+        "output_gate.": torch.zeros(32, 32, dtype=torch.float64),
     }
 
     def __init__(self, model: torch.nn.Module) -> None:

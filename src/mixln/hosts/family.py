@@ -23,6 +23,8 @@ from mixln.placement.entry import PRE
 
 Role = str | tuple[str, ...]
 
+OWN_ROLES: Mapping[str, Role] = {"output_gate": "query"}
+"""End of the name of a matrix of our own → its role: a gate is as wide as the queries, and like them only decides what is passed on."""
 ATTENTION_SLOTS = ("query", "key", "value", "context")
 """Slots of :class:`~mixln.placement.Projections` in the attention."""
 # Styles of transformers' tensor parallelism.
@@ -162,11 +164,12 @@ class Host:
                     f"its own that is as wide as its heads ({type(attention).__name__}); choose a placement without norms on projections, "
                     "for example pre, post or sandwich"
                 )
-        if record.projections.heads and "context" not in self.projections:
-            raise PlacementError(
-                f"a gain per head cannot be placed in {self.model_type}: not every layer has an output projection of its own that is "
-                "as wide as its heads; choose a placement without one"
-            )
+        for name, present in (("gain per head", record.projections.heads), ("gate", record.projections.gate)):
+            if present and "context" not in self.projections:
+                raise PlacementError(
+                    f"a {name} cannot be placed in {self.model_type}: not every layer has an output projection of its own that is as wide "
+                    "as its heads; choose a placement without one"
+                )
         sites: list[tuple[Site, nn.Module]] = []
         for slot, own in self.own_norms.items():
             if not self._is_own(slot, record):
@@ -186,6 +189,8 @@ class Host:
         if record.projections.heads:
             site = Site(projection=self.projections["context"], norm="head_gain", before=True, size=head_size(config))
             sites.append((site, HeadGain(attention_heads(config)[0])))
+        if record.projections.gate is not None:
+            sites.append(self._gate(attention, record.projections.gate, config))
         if sites:
             add_norms(attention, sites)
 
@@ -215,6 +220,14 @@ class Host:
         norm = self.make_norm(wanted.norm, width or size, config)
         assert norm is not None
         return norm, width
+
+    def _gate(self, attention: nn.Module, width: str, config: Any) -> tuple[Site, nn.Module]:
+        name = self.projections["context"]
+        heads = attention_heads(config)[0]
+        outputs = heads if width == "head" else widths(attention.get_submodule(name))[0]
+        size = head_size(config) if width == "head" else None
+        site = Site(projection=name, norm="output_gate", before=True, size=size, gates=True)
+        return site, nn.Linear(config.hidden_size, outputs, bias=False)
 
     def _is_fused(self, name: str) -> bool:
         return list(self.projections.values()).count(name) > 1
@@ -256,7 +269,7 @@ class Host:
     def role(self, parameter: str) -> Role:
         """The role of a parameter of a placed or stock model, by its name; `other` if the family defines none."""
         name = "." + self.canonical(parameter).removesuffix(".weight")
-        return next((role for end, role in self.roles.items() if name.endswith("." + end)), "other")
+        return next((role for end, role in {**self.roles, **OWN_ROLES}.items() if name.endswith("." + end)), "other")
 
     def canonical(self, parameter: str) -> str:
         """The name of a weight in the stock model without a head, for example `layers.0.self_attn.q_proj.weight`.
@@ -289,7 +302,12 @@ class Host:
         whole = [attention] if any(norm.width == "full" for _, norm in slots) else []
         whole += [attention] if any(record.heads for record in records) else []
         whole += [feed_forward] if any(record.down or record.inner for record in records) else []
-        for name, style in self.config.base_model_tp_plan.items():
+        if (
+            any(record.gate for record in records)
+            and plan.get(attention + self.projections.get("context", "")) == "rowwise"
+        ):
+            plan[attention + "output_gate"] = "colwise"
+        for name, style in list(plan.items()):
             if name.startswith(tuple(whole)):
                 plan[name] = WHOLE.get(style, style)
         # Still split by heads: every process holds all gains of a per-head norm, and sees the gradients of its own heads only.

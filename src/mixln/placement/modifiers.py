@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from mixln.errors import PlacementError
 from mixln.placement.entry import positive
-from mixln.placement.records import Gain, Layer, Norm, Placement, Projections, Sublayer
+from mixln.placement.records import WIDTHS, Gain, Layer, Norm, Placement, Projections, Sublayer
 from mixln.placement.zoo import group_norm, projection_norms
 
 NORM_SLOTS = ("stream_in", "branch_in", "branch_out", "stream_out")
@@ -71,7 +72,18 @@ def _named(letters: str) -> Callable[..., Placement]:
 
 
 def _bare(placement: Placement) -> Placement:
-    return _each_layer(placement, lambda layer: replace(layer, projections=Projections()))
+    def remove(layer: Layer) -> Layer:
+        kept = layer.projections
+        return replace(layer, projections=Projections(heads=kept.heads, gate=kept.gate))
+
+    return _each_layer(placement, remove)
+
+
+def _gated(placement: Placement, width: str = "full") -> Placement:
+    if width not in WIDTHS:
+        raise PlacementError(f"gated({width}): the width must be head or full, got {width!r}")
+    gate: Any = width
+    return _each_layer(placement, lambda layer: replace(layer, projections=replace(layer.projections, gate=gate)))
 
 
 def _of_kind(placement: Placement, norm: Norm) -> Placement:
@@ -166,6 +178,15 @@ MODIFIERS: dict[str, Modifier] = {
             source="",
             apply=_bare,
             notes="For example, bare+stock on Qwen3 is Pre-LN without QK-norm.",
+        ),
+        Modifier(
+            name="gated",
+            title="a gate on the attention: its heads times σ(W x) before the output projection, x its input and W a new matrix",
+            source="arXiv:2505.06708",
+            apply=_gated,
+            arguments="(width)",
+            notes="One number per feature by default, the variant that its paper recommends; gated(head) has one per head. W starts like "
+            "the other matrices. Used in Qwen3-Next and Arcee Trinity.",
         ),
         Modifier(
             name="group",

@@ -22,14 +22,15 @@ NORM_KINDS = {"host": None, "group": "groups", "dyt": "alpha", "derf": "alpha", 
 LEGEND = (
     "N is the family's own norm (LayerNorm in GPT-2 and ViT, RMSNorm elsewhere), N[c] a norm whose gain starts at c, N_4 an RMSNorm "
     "in 4 groups, A attention, A_qkv attention with per-head norms on q, k and v, A_QK attention with norms over the full width of q "
-    "and k, A_c attention with a norm before its output projection, A_h attention with a gain per "
-    "head, F the feed-forward, F_n the feed-forward with a norm before its output projection, F_u with norms after its input "
-    "projections, λ and ω learnable gains, α and β a learnable gate with α² + β² = 1, G a GPAS gate, x₀ the layer's input, L the number "
-    "of layers, l the layer's index from 1."
+    "and k, A_c attention with a norm before its output projection, A_h attention with a gain per head, A_g attention with a gate "
+    "before its output projection, F the feed-forward, F_n the feed-forward with a norm before its output projection, F_u with norms "
+    "after its input projections, λ and ω learnable gains, α and β a learnable gate with α² + β² = 1, G a GPAS gate, x₀ the layer's "
+    "input, L the number of layers, l the layer's index from 1."
 )
 """Symbols in the formulas."""
 STREAMS = ("single", "resi-dual", "dlcl")
 GATES = ("stream", "skip")
+WIDTHS = ("head", "full")
 PARALLEL = ("separate", "shared")
 BRANCH = ("branch_in", "branch_out", "branch_scale", "branch_gain", "output_scale")
 """Entries of a sublayer that concern its branch."""
@@ -139,7 +140,7 @@ class ProjectionNorm(Sparse):
     width: Literal["head", "full"] = "head"
 
     def __post_init__(self) -> None:
-        if self.width not in ("head", "full"):
+        if self.width not in WIDTHS:
             raise PlacementError(f"width of a projection norm must be 'head' or 'full', got {self.width!r}")
 
 
@@ -149,6 +150,8 @@ class Projections(Sparse):
     (`context`), and before the feed-forward's (`down`).
 
     :param heads: a learnable gain per head before the attention's output projection, after the norm there.
+    :param gate: multiplies the input of the attention's output projection by σ(W x), with x the attention's input and W a matrix of its
+        own: one number per feature (`full`) or per head (`head`); after norm and gain there.
     :param inner: norm after each input projection of the feed-forward (gate and up).
     """
 
@@ -158,7 +161,12 @@ class Projections(Sparse):
     context: ProjectionNorm | None = None
     down: Norm | None = None
     heads: bool = False
+    gate: Literal["head", "full"] | None = None
     inner: Norm | None = None
+
+    def __post_init__(self) -> None:
+        if self.gate not in (None, *WIDTHS):
+            raise PlacementError(f"gate of the attention must be 'head', 'full' or absent, got {self.gate!r}")
 
     @property
     def letters(self) -> str:
@@ -177,7 +185,7 @@ class Projections(Sparse):
     @property
     def attention(self) -> str:
         """Name of the attention in formulas, for example `A_qkv`."""
-        marks = self.symbol + ("h" if self.heads else "")
+        marks = self.symbol + ("h" if self.heads else "") + ("g" if self.gate else "")
         return f"A_{marks}" if marks else "A"
 
     @property
