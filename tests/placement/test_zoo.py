@@ -276,6 +276,9 @@ def test_residual_multiplier_multiplies_what_is_there():
         ("multiplier(nan)+pre", r"^multiplier\(nan\): c must be a number above 0, got 'nan'"),
         ("derf(-1)+pre", r"^derf\(-1\): α must be a number above 0"),
         ("bhyt(0)+pre", r"^bhyt\(0\): λ must be a number above 0"),
+        ("prores(0)+pre", r"^prores\(0\): T must be a number of optimizer steps of at least 1, got '0'"),
+        ("prores(1.5)+pre", r"^prores\(1\.5\): T must be a number of optimizer steps"),
+        ("prores(999999999999)+pre", r"^ramp must be a number of steps from 1 to 1,000,000,000,000, got "),
         ("gated(half)+pre", r"^gated\(half\): the width must be head or full, got 'half'"),
         ("dssn(1e9)", r"^gain must lie in \[-10,000, 10,000\]"),
         ("layerscale+muse", r"^layerscale: the placement has a gate that scales its branches; remove layerscale"),
@@ -284,6 +287,11 @@ def test_residual_multiplier_multiplies_what_is_there():
 def test_impossible_constant_is_refused(text, message):
     with pytest.raises(PlacementError, match=message):
         placement(text, 4)
+
+
+def test_progressive_residuals_grow_over_more_steps_in_deeper_layers():
+    ramps = [[sub.ramp for sub in layer.sublayers] for layer in placement("prores(200)+post*1,prores+pre", 3).layers]
+    assert ramps == [[200, 200], [2000, 2000], [3000, 3000]]
 
 
 def test_only_admin_is_profiled():

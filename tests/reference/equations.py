@@ -475,6 +475,23 @@ def gated_sub_ln(w: Weights, x: Tensor, L: int) -> Tensor:
     return x
 
 
+def prores_sandwich(w: Weights, x: Tensor, L: int) -> Tensor:
+    """T = 1000, at step 1500."""
+    for l in range(L):
+        alpha = min(1500 / (1000 * (l + 1)), 1)
+        x = x + alpha * norm(w, l, A_OUT, A(w, l, norm(w, l, A_IN, x)))
+        x = x + alpha * norm(w, l, F_OUT, F(w, l, norm(w, l, F_IN, x)))
+    return x
+
+
+def prores_post(w: Weights, x: Tensor, L: int) -> Tensor:
+    for l in range(L):
+        alpha = min(1500 / (1000 * (l + 1)), 1)
+        x = norm(w, l, A_STREAM, x + alpha * A(w, l, x))
+        x = norm(w, l, F_STREAM, x + alpha * F(w, l, x))
+    return x
+
+
 def normed_linear(w: Weights, l: int, projection: str, slot: str, x: Tensor) -> Tensor:
     return norm(w, l, slot, linear(w, l, projection, x))
 
@@ -552,6 +569,8 @@ REFERENCES: dict[str, Callable[[Weights, Tensor, int], Tensor]] = {
     "simple": simple,
     "multiplier+pre": multiplier,
     "gated+pre": gated_pre,
+    "prores+sandwich": prores_sandwich,
+    "prores+post": prores_post,
     "gated(head)+hybrid": gated_head_hybrid,
     "gated+sub-ln": gated_sub_ln,
 }

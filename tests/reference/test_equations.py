@@ -22,7 +22,7 @@ WITHOUT_EFFECT = {"gpas+pre": {"model.layers.2.feed_forward_residual.stream_gate
 
 
 def weights(model: torch.nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().double().requires_grad_() for name, value in model.state_dict().items()}
+    return {name: value.detach().double().requires_grad_() for name, value in model.named_parameters()}
 
 
 def distance(a: Tensor, b: Tensor) -> float:

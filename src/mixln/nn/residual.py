@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from mixln.nn.ramp import RampedScale
 from mixln.placement import Balance, Gain, Layer, Norm, Placement, Sublayer
 
 MakeSlot = Callable[[Norm | None], nn.Module | None]
 """Builds the module of a norm slot over D features; `None` for an empty slot."""
 
 
-BRANCH_ENDS = ("stochastic_depth", "balance", "output_scale", "branch_gain", "branch_out", "dropout", "output")
+BRANCH_ENDS = ("stochastic_depth", "ramp", "balance", "output_scale", "branch_gain", "branch_out", "dropout", "output")
 """Submodules of a residual sublayer that change its branch, the last that does first."""
 
 
@@ -163,6 +164,7 @@ class Residual(nn.Module):
         self.skip_gain = LearnedGain(record.skip_gain, size) if record.skip_gain is not None else None
         self.output_scale = ConstantScale(record.output_scale) if record.output_scale != 1.0 else None
         self.balance = BalanceGate(record.balance, size) if record.balance is not None else None
+        self.ramp = RampedScale(record.ramp) if record.ramp is not None else None
         self.skip_gate = GpasGate() if record.gpas == "skip" else None
         self.stream_gate = GpasGate() if record.gpas == "stream" else None
         # Where f is more than one module, this is where its output can be seen.
@@ -196,7 +198,7 @@ class Residual(nn.Module):
             branch = self.dropout(branch)
         if self.branch_out is not None:
             branch = self.branch_out(branch)
-        for scale in (self.branch_gain, self.output_scale, self.balance):
+        for scale in (self.branch_gain, self.output_scale, self.balance, self.ramp):
             if scale is not None:
                 branch = scale(branch)
         return branch if self.stochastic_depth is None else self.stochastic_depth(branch)

@@ -125,6 +125,19 @@ def _multiplier(placement: Placement, constant: str = "") -> Placement:
     return _each_sublayer(placement, lambda sublayer: replace(sublayer, output_scale=factor * sublayer.output_scale))
 
 
+def _prores(placement: Placement, steps: str = "1000") -> Placement:
+    if not steps.isdecimal() or len(steps) > 12 or int(steps) < 1:
+        raise PlacementError(f"prores({steps}): T must be a number of optimizer steps of at least 1, got {steps!r}")
+
+    def ramped(index: int, layer: Layer) -> Layer:
+        attention, feed_forward = (replace(sub, ramp=int(steps) * index) for sub in layer.sublayers)
+        return replace(layer, attention=attention, feed_forward=feed_forward)
+
+    return replace(
+        placement, layers=tuple(ramped(index, layer) for index, layer in enumerate(placement.layers, start=1))
+    )
+
+
 def _layer_scale(placement: Placement, start: str = "") -> Placement:
     if any(sub.branch_gain is not None for layer in placement.layers for sub in layer.sublayers):
         raise PlacementError(
@@ -230,6 +243,17 @@ MODIFIERS: dict[str, Modifier] = {
             arguments="(c)",
             notes="By default 1.4/√L, as in MiniCPM; multiplier(0.22)+pre is Granite 3. Granite and MiniCPM also multiply embeddings and "
             "logits, which belong to the family.",
+        ),
+        Modifier(
+            name="prores",
+            title="progressive residuals: the branches of layer l times min(t/(T·l), 1) at optimizer step t, deeper layers later",
+            source="arXiv:2603.05369",
+            apply=_prores,
+            arguments="(T)",
+            notes="T is 1000 steps by default, so the last of L layers is whole after 1000·L steps: choose T for shorter trainings. After "
+            "the branch's norm, in front of the sum. mixln compare moves t; with transformers' Trainer, mixln.StepCallback does, and in "
+            "other loops mixln.set_step(model, t). t is saved with the weights, and evaluation uses it as it stands, as in the authors' "
+            "code; a training in which nothing moves it warns.",
         ),
         Modifier(
             name="layerscale",

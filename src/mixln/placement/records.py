@@ -24,15 +24,15 @@ LEGEND = (
     "in 4 groups, A attention, A_qkv attention with per-head norms on q, k and v, A_QK attention with norms over the full width of q "
     "and k, A_c attention with a norm before its output projection, A_h attention with a gain per head, A_g attention with a gate "
     "before its output projection, F the feed-forward, F_n the feed-forward with a norm before its output projection, F_u with norms "
-    "after its input projections, λ and ω learnable gains, α and β a learnable gate with α² + β² = 1, G a GPAS gate, x₀ the layer's "
-    "input, L the number of layers, l the layer's index from 1."
+    "after its input projections, λ and ω learnable gains, α and β a learnable gate with α² + β² = 1, t the optimizer step, G a GPAS "
+    "gate, x₀ the layer's input, L the number of layers, l the layer's index from 1."
 )
 """Symbols in the formulas."""
 STREAMS = ("single", "resi-dual", "dlcl")
 GATES = ("stream", "skip")
 WIDTHS = ("head", "full")
 PARALLEL = ("separate", "shared")
-BRANCH = ("branch_in", "branch_out", "branch_scale", "branch_gain", "output_scale")
+BRANCH = ("branch_in", "branch_out", "branch_scale", "branch_gain", "output_scale", "ramp")
 """Entries of a sublayer that concern its branch."""
 
 
@@ -40,6 +40,8 @@ MOST_LAYERS = 1_024
 """The deepest published model has 1,000 layers (DeepNet, arXiv:2203.00555). Building and counting this many takes one to two minutes."""
 MOST_GROUPS = 1_000_000
 """Larger than the size of any normalized vector, in features."""
+MOST_STEPS = 10**12
+"""Largest number of optimizer steps in a record."""
 LARGEST_SCALE = 10_000.0
 """Largest absolute factor in a record. Published ones are below 20, except KEEL's 2L; larger ones overflow within a few layers."""
 
@@ -202,6 +204,7 @@ class Sublayer(Sparse):
     s = stream_in(x)
     y = stream_out( skip_scale · skip_gain ⊙ s + output_scale · branch_gain ⊙ branch_out( f( branch_scale · branch_in(s) ) ) )
 
+    :param ramp: optimizer steps over which a factor of the branch grows from 0 to 1; absent, it is 1.
     :param balance: a gate between skip and branch in place of the two gains.
     :param gpas: position of a GPAS gate G(x) = x − SiLU(g)·stopgrad(x): on the sum (`stream`) or on the skip alone (`skip`).
     """
@@ -216,6 +219,7 @@ class Sublayer(Sparse):
     skip_gain: Gain | None = None
     output_scale: float = 1.0
     balance: Balance | None = None
+    ramp: int | None = None
     gpas: Literal["stream", "skip"] | None = None
 
     def __post_init__(self) -> None:
@@ -223,6 +227,8 @@ class Sublayer(Sparse):
             raise PlacementError(f"gpas must be one of {', '.join(GATES)} or absent, got {self.gpas!r}")
         for name in ("branch_scale", "skip_scale", "output_scale"):
             _check_scale(name, getattr(self, name))
+        if self.ramp is not None and not 1 <= self.ramp <= MOST_STEPS:
+            raise PlacementError(f"ramp must be a number of steps from 1 to {MOST_STEPS:,}, got {self.ramp}")
         for name in ("branch_gain", "skip_gain"):
             if self.balance is not None and getattr(self, name) is not None:
                 raise PlacementError(
@@ -256,7 +262,8 @@ class Sublayer(Sparse):
             inner = f"{self.branch_scale:.4g}·{inner}"
         branch = _times("λ", self.branch_gain, _call(self.branch_out, f"{function}({inner})"))
         branch = branch if self.output_scale == 1.0 else f"{self.output_scale:.4g}·{branch}"
-        return branch if self.balance is None else f"β⊙{branch}"
+        branch = branch if self.balance is None else f"β⊙{branch}"
+        return branch if self.ramp is None else f"min(t/{self.ramp}, 1)·{branch}"
 
 
 @dataclass(frozen=True, kw_only=True)

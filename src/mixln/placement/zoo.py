@@ -198,7 +198,8 @@ ZOO: dict[str, Entry] = {
             notes="Per-head norms on q, k and v before rotary embedding; the feed-forward's Post-Norm is n = N(y), out = n + F(n). "
             "The variants of the paper's ablation use its notation, [pre- or post-][letters from qkvc-]pre or post, by default qkv-post: "
             "for example hybrid(kv-post), hybrid(pre-qkv-post), hybrid(post-pre). The first word is the attention's outer norm, the last "
-            "the feed-forward's norm. Reading post-pre as n = N(x), n + A(n), like the feed-forward, is from memory of the paper.",
+            "the feed-forward's norm. post in the attention is n = N(x), n + A(n), like the feed-forward: the one form of it in the "
+            "authors' code, where attn_residual_after_norm says so; that their table means it by Post-Pre is not stated there.",
             known_for="Perplexity 20.00, against 20.30 for Pre-LN, at 550M parameters and 400B tokens (arXiv:2503.04598, table 13).",
             known_against="Perplexity 20.44 with normal init, against 20.29 for Pre-LN (arXiv:2503.04598, table 5); at 64 layers its limit "
             "of the learning rate is 4.9e-4, against 7.65e-3 for Pre-LN (arXiv:2601.19895, table 1).",
@@ -287,10 +288,10 @@ ZOO: dict[str, Entry] = {
             formula="x ← N(ω⊙x + A(x));  x ← N(ω⊙x + F(x))",
             source="arXiv:2004.08249",
             build=uniform(both(Sublayer(stream_out=HOST, skip_gain=Gain(profiled=True)))),
-            notes="ω is learnable, one value per feature. It starts at 1 in the first sublayer and at √(Var[x₀] + Σ Var[branch j]), summed "
-            "over the sublayers j below, in the others. The variances are measured in one forward pass over a batch: mixln compare uses "
-            "the first sequences; elsewhere call mixln.profile(model, batch) before training. With small weights ω is far below 1: "
-            "only its ratio to the branch matters, and that is the same as in Pre-LN. The rule is from memory of the paper and its code.",
+            notes="ω is learnable, one value per feature. It starts at 1 in the first sublayer and then at √(Var[ω⊙x] + Var[branch]) of "
+            "the sublayer before, as in the authors' code. The variances are measured in one forward pass over a batch, without dropout: "
+            "mixln compare uses the first sequences; elsewhere call mixln.profile(model, batch) before training. Its authors' embeddings "
+            "have variance about 1, --init embedding(1)+normal; with Llama's 0.02 the gains come out far below 1.",
             known_for="Trains Post-LN with 72 layers (arXiv:2008.07772).",
         ),
         Entry(
@@ -299,7 +300,8 @@ ZOO: dict[str, Entry] = {
             formula="y ← N(x + A(x));  x ← N(x + y + F(y))",
             source="arXiv:2206.00330",
             build=uniform(replace(POST, bottom_to_top=True)),
-            notes="Post-LN with a skip from the layer's input past all of its norms but the last. From memory of the paper.",
+            notes="Post-LN with a skip from the layer's input past all of its norms but the last, as in the authors' code "
+            "(takase/b2t_connection); its optional scales on that skip and on the rest are left out.",
             known_for="Trains deep Post-LN models and keeps the advantage of Post-LN (arXiv:2206.00330).",
         ),
         Entry(
