@@ -13,7 +13,8 @@ from mixln.placement import ZOO
 
 EVERY = (
     *ZOO, "mix(0.5)", "qknorm+pre", "qkvnorm+post", "group(4)+mix(0.5)", "post*1,pre*2", "norm(qkvc,full)+post", "dyt+pre",
-    "gpas+mix(0.5)", "layerscale+pre", "hybrid(pre-kv-post)", "hybrid(post-pre)",
+    "gpas+mix(0.5)", "layerscale+pre", "hybrid(pre-kv-post)", "hybrid(post-pre)", "multiplier+pre",
+    "gated+sub-ln", "gated(head)+pre", "prores+mix(0.5)", "derf+pre", "bhyt+post",
 )  # fmt: skip
 """Every placement of the zoo, and some that are put together."""
 
@@ -55,6 +56,7 @@ def placed(
     ).eval()
     if gains:
         randomise_gains(model)
+        mixln.set_step(model, 1500)  # with `prores`, the first of three layers is whole, the last at half
     return model
 
 

@@ -31,13 +31,16 @@ if TYPE_CHECKING:
     from mixln.hosts import from_config, from_pretrained, placed_config
     from mixln.hosts.convert import place, unplace
     from mixln.nn.profiling import profile
+    from mixln.nn.ramp import StepCallback, set_step
 
 __version__ = version("mixln")
 logging.getLogger("mixln").addHandler(logging.NullHandler())  # silent unless the application configures logging
 
 _LAZY = dict.fromkeys(("from_config", "from_pretrained", "placed_config"), "mixln.hosts") | {
     "place": "mixln.hosts.convert",
+    "StepCallback": "mixln.nn.ramp",
     "profile": "mixln.nn.profiling",
+    "set_step": "mixln.nn.ramp",
     "unplace": "mixln.hosts.convert",
 }
 
@@ -49,6 +52,7 @@ __all__ = [
     "PlacementError",
     "PlacementWarning",
     "SettingsError",
+    "StepCallback",
     "StoreError",
     "from_config",
     "from_pretrained",
@@ -56,6 +60,7 @@ __all__ = [
     "placed_config",
     "placement",
     "profile",
+    "set_step",
     "unplace",
 ]
 

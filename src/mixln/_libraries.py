@@ -150,11 +150,13 @@ def _conversions(conversion_mapping: Any, hosts: Hosts) -> None:
 
 def _gains(pytorch_utils: Any) -> None:
     """Classes whose weights get no weight decay, for LoRA+. The family's own norms are the family's to list."""
-    from mixln.nn.norms import DyT, GroupRMSNorm
-    from mixln.nn.residual import GpasGate, LearnedGain
+    from mixln.nn.norms import BoundedTanh, Derf, DyT, GroupRMSNorm
+    from mixln.nn.projections import HeadGain
+    from mixln.nn.residual import BalanceGate, GpasGate, LearnedGain
     from mixln.nn.streams import Combination
 
-    pytorch_utils.ALL_LAYERNORM_LAYERS.extend([GroupRMSNorm, DyT, LearnedGain, GpasGate, Combination])
+    ours = [GroupRMSNorm, DyT, Derf, BoundedTanh, LearnedGain, GpasGate, BalanceGate, HeadGain, Combination]
+    pytorch_utils.ALL_LAYERNORM_LAYERS.extend(ours)
 
 
 def _decay(trainer: Any) -> None:
@@ -172,14 +174,17 @@ def _decay(trainer: Any) -> None:
 
 def _between(model: nn.Module) -> Iterator[nn.Module]:
     """Modules that a placement adds to a host: norms, gains and gates. None of them has a matrix."""
-    from mixln.nn.norms import DyT, GroupRMSNorm
+    from mixln.nn.norms import BoundedTanh, GroupRMSNorm, Squash
+    from mixln.nn.projections import HeadGain
     from mixln.nn.residual import PlacedLayer
     from mixln.nn.streams import Fold
 
     for module in model.modules():
         if isinstance(module, PlacedLayer):
             yield from (child for name, child in module.named_children() if name in module.own)
-        elif isinstance(module, GroupRMSNorm | DyT | Fold):  # also as a final norm, or on a projection
+        elif isinstance(
+            module, GroupRMSNorm | Squash | BoundedTanh | HeadGain | Fold
+        ):  # also as a final norm, or on a projection
             yield module
 
 

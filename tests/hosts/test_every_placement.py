@@ -19,7 +19,7 @@ from mixln.compat import checkpoint_activations
 from mixln.placement import Layer, Placement, Sublayer
 from tests.tiny import EVERY, gradients, logits, placed, tiny_config, tokens
 
-LAYERS, D, HEAD_DIM, Q_WIDTH, K_WIDTH, FF = 3, 32, 8, 32, 16, 48
+LAYERS, D, HEADS, HEAD_DIM, Q_WIDTH, K_WIDTH, FF = 3, 32, 4, 8, 32, 16, 48
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 PADDED = CLOSE if Version(version("transformers")) >= Version("5.23") else {"rtol": 1e-5, "atol": 2e-5}
 """With and without padding: the mask changes the kernel of attention. 1.04e-5 under transformers 5.9 and 5.17."""
@@ -58,6 +58,20 @@ GAINS = {
     "layerscale+pre": LAYERS * (2 * D + 2 * D),
     "hybrid(pre-kv-post)": LAYERS * (2 * D + 2 * HEAD_DIM),
     "hybrid(post-pre)": LAYERS * 2 * D,
+    "dssn": LAYERS * 4 * D,
+    "beam": LAYERS * 4 * D,
+    "minimax": LAYERS * 2 * D,
+    "muse": LAYERS * (4 * D + 2 * D),
+    "hybrid-scaled": LAYERS * (D + 3 * HEAD_DIM),
+    "span": LAYERS * 2 * D + D,
+    "normformer": LAYERS * (3 * D + FF + HEADS),
+    "simple": LAYERS * (2 * D + Q_WIDTH + 2 * K_WIDTH + 2 * FF),
+    "prores+mix(0.5)": LAYERS * 2 * D,
+    "gated+sub-ln": LAYERS * (2 * D + Q_WIDTH + FF + D * Q_WIDTH),
+    "gated(head)+pre": LAYERS * (2 * D + D * HEADS),
+    "multiplier+pre": LAYERS * 2 * D,
+    "derf+pre": LAYERS * 2 * (2 * D + 2) + D + 2,
+    "bhyt+post": LAYERS * 2 * (D + 1) + 1,
 }
 
 every = pytest.mark.parametrize("placement", EVERY)

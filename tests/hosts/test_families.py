@@ -417,3 +417,21 @@ def test_without_a_causal_mask_a_token_sees_what_comes_after_it(name, attention,
         with torch.no_grad():
             before, after = (model(input_ids=each, use_cache=False).logits[0] for each in (ids, other))
         assert all(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize("host", ["gemma3_text", "gpt2", "llama"])
+def test_factor_of_the_outer_norms_starts_where_the_depth_scaled_sandwich_says(host, tmp_path):
+    """Gemma's factor is one plus the weight, GPT-2's norm has a bias; neither transformers' initialisation nor loading resets it."""
+    config = config_of(host)
+    model = mixln.from_config(config, placement="dssn(0.8)").eval()
+    start = 0.8 / config.num_hidden_layers**0.5
+    x = torch.randn(3, config.hidden_size)
+    for layer in placed_layers(model):
+        inner, outer = layer.feed_forward_residual.branch_in, layer.attention_residual.branch_out
+        torch.testing.assert_close(outer(x), start * inner(x))
+    with torch.no_grad():
+        for layer in placed_layers(model):
+            layer.attention_residual.branch_out.weight.add_(0.25)
+    model.save_pretrained(tmp_path)
+    for one, other in zip(model.parameters(), mixln.from_pretrained(tmp_path).parameters(), strict=True):
+        assert torch.equal(one, other)

@@ -140,8 +140,13 @@ SPREAD = [
     ("qwen3", "norm(q,full)+pre"),
     ("olmo2", "hybrid"),
     ("olmoe", "stock"),
+    ("llama", "gated+hybrid"),
+    ("llama", "gated(head)+pre"),
+    ("llama", "gated+norm(c,full)+pre"),
+    ("llama", "normformer"),
+    ("llama", "simple"),
 ]
-"""Norms per head and over the full width, inside the feed-forward, a family's own; several streams; experts."""
+"""Norms per head and over the full width, inside the feed-forward, a family's own; several streams; experts; gates and gains of heads."""
 
 
 def test_two_processes_share_every_layer(tmp_path):

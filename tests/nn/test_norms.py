@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from mixln.errors import PlacementError
-from mixln.nn.norms import DyT, GroupRMSNorm, make_norm
+from mixln.nn.norms import BoundedTanh, Derf, DyT, GroupRMSNorm, make_norm
 from mixln.placement import Norm
 
 EPS = 1e-6
@@ -107,3 +109,75 @@ def test_dyt_follows_its_formula_forward_and_gradients():
 def test_dyt_record_gives_its_alpha():
     norm = make_norm(Norm(kind="dyt", alpha=0.25), 8, host_norm=host_norm, eps=lambda: EPS)
     assert (norm.alpha.item(), norm.weight.shape, norm.bias.shape) == (0.25, (8,), (8,))
+
+
+def test_derf_follows_its_formula_forward_and_gradients():
+    norm = with_gains(Derf(6, alpha=0.7))
+    with torch.no_grad():
+        norm.shift.fill_(0.3)
+        norm.bias.uniform_(-1, 1, generator=torch.Generator().manual_seed(2))
+    x, weight = random(2, 3, 6).requires_grad_(), random(2, 3, 6, seed=4)
+    inner = 0.7 * x.detach() + 0.3
+    torch.testing.assert_close(norm(x), norm.weight * torch.special.erf(inner) + norm.bias)
+    (norm(x) * weight).sum().backward()
+    slope = weight * norm.weight.detach() * 2 / math.sqrt(math.pi) * torch.exp(-(inner**2))
+    torch.testing.assert_close(x.grad, 0.7 * slope)
+    torch.testing.assert_close(norm.alpha.grad, (slope * x.detach()).sum().view(1))
+    torch.testing.assert_close(norm.shift.grad, slope.sum().view(1))
+    torch.testing.assert_close(norm.bias.grad, weight.sum((0, 1)))
+
+
+def test_bounded_tanh_follows_its_formula_and_stays_within_its_gain():
+    norm = BoundedTanh(4, slope=2.0, eps=0.5)
+    x = torch.tensor([3.0, -4.0, 0.0, 5.0])
+    rms = math.sqrt(50 / 4 + 0.5)
+    torch.testing.assert_close(norm(x), torch.tanh(2.0 * x / (10 * rms)))
+    with torch.no_grad():
+        norm.alpha.fill_(1e4)
+    assert norm(100 * x).abs().max() <= 1.0
+
+
+def test_bounded_tanh_computes_its_mean_square_in_float32():
+    norm = with_gains(BoundedTanh(8, slope=2.0, eps=EPS)).to(torch.bfloat16)
+    x = (300 * random(3, 8)).to(torch.bfloat16)
+    wide = x.float()
+    expected = torch.tanh(2.0 / 10 * wide / (wide.pow(2).mean(-1, keepdim=True) + EPS).sqrt())
+    assert torch.equal(norm(x), norm.weight * expected.to(torch.bfloat16))
+
+
+class OnePlus(nn.Module):
+    """As Gemma's norm: the factor is 1 + weight."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (1 + self.weight) * nn.functional.rms_norm(x, x.shape[-1:], eps=EPS)
+
+
+@pytest.mark.parametrize("family", [host_norm, nn.LayerNorm, OnePlus])
+def test_factor_of_the_familys_norm_starts_where_it_is_told(family):
+    norm = make_norm(Norm(gain=0.25), 8, host_norm=family, eps=EPS)
+    with torch.no_grad():
+        for name, value in norm.starting_values().items():
+            getattr(norm, name).fill_(value)
+    x = random(3, 8)
+    torch.testing.assert_close(norm(x), 0.25 * family(8)(x))
+    assert type(norm) is type(family(8))
+
+
+def test_factor_that_the_familys_norm_does_not_have_is_refused():
+    def bare(size: int) -> nn.Module:
+        return nn.LayerNorm(size, elementwise_affine=False)
+
+    with pytest.raises(PlacementError, match=r"gain starts at 0.25 needs a norm with a gain, and LayerNorm has none"):
+        make_norm(Norm(gain=0.25), 8, host_norm=bare, eps=EPS)
+
+
+@pytest.mark.parametrize("record", [Norm(kind="group", groups=2, gain=0.5), Norm(kind="dyt", alpha=0.5, gain=0.5),
+                                    Norm(kind="derf", alpha=0.5, gain=0.5), Norm(kind="bhyt", alpha=2.0, gain=0.5)])  # fmt: skip
+def test_other_norms_start_with_the_gain_of_their_record(record):
+    norm = make_norm(record, 8, host_norm=host_norm, eps=EPS)
+    assert torch.equal(norm.weight, torch.full((8,), 0.5))
+    assert norm.starting_values()["weight"] == 0.5

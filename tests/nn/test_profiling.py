@@ -14,23 +14,24 @@ IDS = tokens(batch=4, length=16)
 
 
 def by_hand(model: torch.nn.Module) -> list[float]:
-    """ω of every sublayer, with the model's own attention and feed-forward and the two lines of the method."""
+    """ω of every sublayer, with the model's own attention and feed-forward and the lines of the authors' code (fairseq's
+    transformer_layer.py in Transformer-Clinic): the ratio that one sublayer leaves is the gain of the next."""
     body = model.model
     x = body.embed_tokens(IDS)
     position = torch.arange(IDS.shape[1])[None]
-    total, omegas = x.var(correction=0).item(), []
+    ratio, omegas = 1.0, []
     for layer in body.layers:
         for side, residual in enumerate((layer.attention_residual, layer.feed_forward_residual)):
-            omega = math.sqrt(total) if omegas else 1.0
-            omegas.append(omega)
+            omegas.append(ratio)
+            residual_var = (x * ratio).var(correction=0).item()
             if side == 0:
                 rotary = body.rotary_emb(x, position)
                 mask = torch.full((IDS.shape[1],) * 2, -math.inf).triu(1)[None, None]
                 branch = layer.self_attn(x, position_embeddings=rotary, attention_mask=mask)[0]
             else:
                 branch = layer.mlp(x)
-            total += branch.var(correction=0).item()
-            x = residual.stream_out(omega * x + branch)
+            x = residual.stream_out(ratio * x + branch)
+            ratio = math.sqrt(residual_var + branch.var(correction=0).item())
     return omegas
 
 
@@ -44,6 +45,23 @@ def test_gains_are_the_roots_of_the_variances_below():
     assert [gain[0].item() for gain in gains] == pytest.approx(expected, rel=1e-5)
     assert expected[0] == 1.0
     assert expected[-1] > 1.5
+
+
+def test_gains_grow_like_an_unnormalized_stream():
+    """ω² is about the variance of the embeddings and of all branches below: the streams between them have variance 1."""
+    model = placed("admin", gains=False, init="embedding(1)+normal")
+    variances: list[float] = []
+    for layer in model.model.layers:
+        for name in layer.branches:
+            layer.get_submodule(name).register_forward_hook(
+                lambda module, args, out: variances.append(
+                    (out[0] if isinstance(out, tuple) else out).var(correction=0).item()
+                )
+            )
+    omegas = mixln.profile(model, {"input_ids": IDS})
+    start = model.model.embed_tokens(IDS).var(correction=0).item()
+    sums = [start + sum(variances[:below]) for below in range(1, 6)]
+    assert [omega**2 for omega in omegas[1:]] == pytest.approx(sums, rel=0.1)
 
 
 def test_profiled_gains_are_weights_of_the_checkpoint(tmp_path):

@@ -173,3 +173,51 @@ def test_traceback_shows_the_lines_of_the_familys_file():
 def test_a_projection_that_the_code_does_not_call_is_refused():
     with pytest.raises(PlacementError, match=r"on q_proj of Indirect: its code does not call self\.q_proj"):
         add_norms(Indirect(), [(Site(projection="q_proj", norm="own_norm"), norm(12))])
+
+
+class Reassigning(nn.Module):
+    """Changes the variable of its argument, and projects in `forward`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q_proj, self.o_proj = nn.Linear(12, 12, bias=False), nn.Linear(12, 12, bias=False)
+
+    def forward(self, x: Tensor, factor: float = 1.0) -> Tensor:
+        x = factor * self.q_proj(x)
+        return self.o_proj(x)
+
+
+class Delegating(Reassigning):
+    def forward(self, x: Tensor, factor: float = 1.0) -> Tensor:
+        return self.output(factor * self.q_proj(x))
+
+    def output(self, x: Tensor) -> Tensor:
+        return self.o_proj(x)
+
+
+@pytest.mark.parametrize("size", [None, 4])
+def test_gate_reads_the_modules_input_and_multiplies_the_projections(size):
+    module, x = Reassigning(), random(2, 5, 12)
+    gate = nn.Linear(12, 12 if size is None else HEADS, bias=False)
+    add_norms(module, [(Site(projection="o_proj", norm="gate", before=True, size=size, gates=True), gate)])
+    opened = torch.sigmoid(x @ gate.weight.T).repeat_interleave(size or 1, dim=-1)
+    expected = (opened * (3.0 * x @ module.q_proj.weight.T)) @ module.o_proj.weight.T
+    torch.testing.assert_close(module(x, factor=3.0), expected)
+    for again in (copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))):
+        torch.testing.assert_close(again(module)(x, factor=3.0), expected)
+
+
+def test_gate_comes_after_the_norm_there():
+    module, x = Reassigning(), random(2, 5, 12)
+    gate, before = nn.Linear(12, 12, bias=False), norm(12)
+    sites = [Site(projection="o_proj", norm=name, before=True, gates=name == "gate") for name in ("own_norm", "gate")]
+    add_norms(module, list(zip(sites, (before, gate), strict=True)))
+    normed = before.weight * rms(x @ module.q_proj.weight.T)
+    torch.testing.assert_close(module(x), (torch.sigmoid(x @ gate.weight.T) * normed) @ module.o_proj.weight.T)
+
+
+def test_a_gate_on_a_projection_outside_forward_is_refused():
+    with pytest.raises(
+        PlacementError, match=r"no gate can be placed on o_proj of Delegating: its forward does not call self\.o_proj"
+    ):
+        add_norms(Delegating(), [(Site(projection="o_proj", norm="gate", before=True, gates=True), nn.Linear(12, 12))])

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mixln.nn.residual import GpasGate, PlacedLayer, Residual
-from mixln.placement import Gain, Layer, Norm, Placement, Sublayer
+from mixln.nn.residual import BalanceGate, GpasGate, PlacedLayer, Residual
+from mixln.placement import Balance, Gain, Layer, Norm, Placement, Sublayer
 
 SLOTS = ("branch_in", "branch_out", "stream_out")
 X = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
@@ -210,3 +210,38 @@ def test_input_of_the_layer_is_added_before_its_last_norm():
     )
     y = rms(X + placed.attn(X))
     torch.testing.assert_close(placed(X), rms(X + y + placed.ff(y)))
+
+
+def test_the_skip_of_the_feed_forward_can_start_at_the_layers_input():
+    record = Layer(attention=Sublayer(stream_out=Norm()), feed_forward=Sublayer(stream_out=Norm()), span=True)
+    placed = layer(record)
+    y = rms(X + placed.attn(X))
+    torch.testing.assert_close(placed(X), rms(X + placed.ff(y)))
+
+
+def test_constant_factor_of_the_branch_stands_after_its_norm_and_gain():
+    residual = Residual(Sublayer(branch_out=Norm(), branch_gain=Gain(initial=2.0), output_scale=0.25), norm, 4)
+    torch.testing.assert_close(residual(X, function), X + 0.5 * rms(function(X)))
+    assert residual.branch_end == "output_scale"
+    seen: list[Tensor] = []
+    residual.get_submodule(residual.branch_end).register_forward_hook(lambda module, args, output: seen.append(output))
+    residual(X, function)
+    torch.testing.assert_close(seen[0], 0.5 * rms(function(X)))
+    assert residual.to("meta").output_scale.factor == 0.25
+
+
+def test_balance_keeps_the_variance_of_the_sum_and_is_seen_at_the_branchs_end():
+    residual = Residual(Sublayer(balance=Balance(temperature=0.5)), norm, 4)
+    assert residual.branch_end == "balance"
+    with torch.no_grad():
+        residual.balance.weight.copy_(torch.tensor([-1.0, 0.0, 0.3, 40.0]))
+    beta = 1 / (1 + torch.exp(-residual.balance.weight.detach() / 0.5))
+    alpha = (1 - beta**2).clamp(min=1e-3).sqrt()
+    torch.testing.assert_close(residual(X, function), alpha * X + beta * function(X))
+    assert (alpha**2 + beta**2)[:3].tolist() == pytest.approx([1.0, 1.0, 1.0])
+
+
+def test_slope_of_an_open_balance_is_finite():
+    gate = BalanceGate(Balance(temperature=0.3, initial=100.0), 4)
+    (gate.skip(X) + gate(X)).sum().backward()
+    assert torch.isfinite(gate.weight.grad).all()

@@ -8,7 +8,7 @@ import pytest
 
 from mixln.errors import PlacementError
 from mixln.placement import MODIFIERS, ZOO, Layer, Norm, ProjectionNorm, Projections, Sublayer, placement
-from mixln.placement.zoo import HYBRID, POST, PRE
+from mixln.placement.entry import HYBRID, POST, PRE
 
 EVERY_NAME = list(ZOO)
 

@@ -9,6 +9,7 @@ import pytest
 
 from mixln.errors import MixlnError, PlacementError, SettingsError
 from mixln.placement import (
+    Balance,
     Gain,
     Layer,
     Norm,
@@ -101,7 +102,7 @@ def test_unknown_entry_is_refused_with_its_path(path, entry, at):
         ),
         (
             {"name": "x", "layers": [{"attention": {"branch_in": {"kind": "layer"}}}]},
-            r'^placement\.layers\[0\]\.attention\.branch_in\.kind must be one of host, group, dyt, got "layer"$',
+            r'^placement\.layers\[0\]\.attention\.branch_in\.kind must be one of host, group, dyt, derf, bhyt, got "layer"$',
         ),
         (
             {"name": "x", "layers": [{"attention": {"branch_in": {"groups": 2}}}]},
@@ -136,7 +137,7 @@ def test_stored_placement_of_the_wrong_json_type_is_refused(stored):
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: Norm(kind="batch"), r"kind must be one of host, group, dyt, got 'batch'"),
+        (lambda: Norm(kind="batch"), r"kind must be one of host, group, dyt, derf, bhyt, got 'batch'"),
         (lambda: Norm(kind="group"), r"groups.*kind='group', groups=None"),
         (lambda: Norm(groups=4), r"groups.*kind='host', groups=4"),
         (lambda: Norm(kind="group", groups=10**400), r"groups must be at most 1,000,000, got far more"),
@@ -145,6 +146,26 @@ def test_stored_placement_of_the_wrong_json_type_is_refused(stored):
         (lambda: Sublayer(skip_scale=1e30), r"skip_scale must lie in \[-10,000, 10,000\], got 1e\+30"),
         (lambda: Sublayer(branch_scale=10**400), r"branch_scale must lie .*, got a number of more than 300 digits"),
         (lambda: Sublayer(branch_scale=float("nan")), r"branch_scale must lie in \[-10,000, 10,000\], got nan"),
+        (
+            lambda: Norm(kind="derf"),
+            r"required for norm kind 'dyt' or 'derf' or 'bhyt' and for no other, got kind='derf', alpha=None",
+        ),
+        (lambda: Sublayer(ramp=0), r"ramp must be a number of steps from 1 to 1,000,000,000,000, got 0"),
+        (lambda: Projections(gate="half"), r"gate of the attention must be 'head', 'full' or absent, got 'half'"),
+        (lambda: Norm(gain=float("inf")), r"gain must lie in \[-10,000, 10,000\], got inf"),
+        (lambda: Sublayer(output_scale=1e30), r"output_scale must lie in \[-10,000, 10,000\], got 1e\+30"),
+        (lambda: Balance(temperature=0.0), r"temperature of a balance must be above 0 and at most 10,000, got 0"),
+        (lambda: Balance(temperature=1.0, initial=1e5), r"initial must lie in \[-10,000, 10,000\], got 100000"),
+        (
+            lambda: Sublayer(balance=Balance(temperature=1.0), skip_gain=Gain()),
+            r"skip_gain must be absent in a sublayer with a balance",
+        ),
+        (lambda: Layer(span=True, bottom_to_top=True), r"bottom_to_top must be absent in a layer with span"),
+        (lambda: Layer(span=True, parallel="separate"), r"span must be absent in a layer with parallel='separate'"),
+        (
+            lambda: Placement(name="x", layers=(Layer(span=True),), streams="dlcl"),
+            r"'x': span requires a single stream, got 'dlcl'",
+        ),
         (lambda: Norm(kind="group", groups=0), r"groups must be at least 1, got 0"),
         (lambda: ProjectionNorm(width="half"), r"must be 'head' or 'full', got 'half'"),
         (lambda: Placement(name="none", layers=()), r"'none' needs at least one layer"),
@@ -180,6 +201,18 @@ def test_records_are_frozen_hashable_and_equal_by_value():
         ("group(4)", "x ← x + A(N_4(x));  x ← x + F(N_4(x))"),
         ("deepnorm", "x ← N(1.682·x + A(x));  x ← N(1.682·x + F(x))"),
         ("lns", "x ← x + A(0.5·N(x));  x ← x + F(0.5·N(x))"),
+        ("dssn", "x ← x + N[0.5](A(N(x)));  x ← x + N[0.5](F(N(x)))"),
+        ("beam", "x ← 0.9354·x + 0.3536·N(A(N(x)));  x ← 0.9428·x + 0.3333·N(F(N(x)))"),
+        ("minimax(2.5,0.5)", "x ← 2.5·N(x) + 0.5·A(N(x));  x ← 2.5·N(x) + 0.5·F(N(x))"),
+        ("muse", "x ← α⊙x + β⊙N(A(N(x)));  x ← α⊙x + β⊙N(F(N(x)))"),
+        ("hybrid-scaled", "x ← N(x + 0.5·A_qkv(x));  x ← x + 0.5·F(x)"),
+        ("span", "x₀ ← x;  x ← N(x + A(x));  x ← N(x₀ + F(x))"),
+        ("normformer", "x ← x + N(A_h(N(x)));  x ← x + F_n(N(x))"),
+        ("simple", "x ← x + N(A_QKV(x));  x ← x + N(F_u(x))"),
+        ("prores(100)+sandwich", "x ← x + min(t/400, 1)·N(A(N(x)));  x ← x + min(t/400, 1)·N(F(N(x)))"),
+        ("gated+qkvnorm+pre", "x ← x + A_qkvg(N(x));  x ← x + F(N(x))"),
+        ("multiplier(0.22)+layerscale+post", "x ← N(x + 0.22·λ⊙A(x));  x ← N(x + 0.22·λ⊙F(x))"),
+        ("derf+peri", "x ← x + Derf(A(Derf(x)));  x ← x + Derf(F(Derf(x)))"),
     ],
 )
 def test_formula_of_the_fourth_layer_of_four(name, formula):

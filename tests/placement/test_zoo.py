@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from mixln.errors import PlacementError
 from mixln.placement import ZOO, Gain, Norm, Sublayer, placement
+from mixln.placement.entry import POST, PRE
 from mixln.placement.preflight import is_post
-from mixln.placement.zoo import POST, PRE
 
 LAYERS = st.integers(min_value=1, max_value=200)
 
@@ -165,7 +165,7 @@ def test_every_entry_says_what_it_is_and_where_it_comes_from(name):
     assert entry.name == name
     assert entry.title
     assert "x ←" in entry.formula or "Pre-LN" in entry.formula
-    assert "arXiv:" in entry.source or name == "stock"
+    assert "arXiv:" in entry.source or "transformers'" in entry.source or name == "stock"
 
 
 @pytest.mark.parametrize(
@@ -221,6 +221,77 @@ def test_variants_of_the_ablation_of_hybrid_norm(variant, letters, attention, fe
     assert built.init == "megatron"
     for layer in built.layers:
         assert (layer.projections.letters, layer.attention, layer.feed_forward) == (letters, attention, feed_forward)
+
+
+def test_beam_weighs_the_embeddings_and_every_branch_alike():
+    """Unrolled, the stream after k − 1 sublayers is the sum of k terms over √k."""
+    shares = [1.0]
+    for layer in placement("beam", 5).layers:
+        for sub in layer.sublayers:
+            shares = [sub.skip_scale * share for share in shares] + [sub.output_scale]
+    assert len(shares) == 11
+    assert shares == pytest.approx([11**-0.5] * 11, rel=1e-12)
+
+
+def test_initial_gain_of_the_depth_scaled_sandwich():
+    for text, start in (("dssn", 0.5), ("dssn(0.3)", 0.15)):
+        sub = placement(text, 4).layers[2].feed_forward
+        assert (sub.branch_in, sub.branch_out) == (Norm(), Norm(gain=start))
+    assert placement("group(2)+dssn", 4).layers[0].attention.branch_out == Norm(kind="group", groups=2, gain=0.5)
+
+
+def test_minimax_has_the_published_constant_at_80_layers():
+    sub = placement("minimax", 80).layers[79].attention
+    assert (sub.skip_scale, sub.output_scale) == (pytest.approx(3.5565588200778455, rel=1e-12), 1.0)
+
+
+def test_branches_of_scaled_hybrid_norm_shrink_with_the_layer_index_of_both_sublayers():
+    scales = [[sub.output_scale**2 for sub in layer.sublayers] for layer in placement("hybrid-scaled", 3).layers]
+    assert scales == [pytest.approx([1 / index] * 2) for index in (1, 2, 3)]
+    plain = placement("hybrid", 3).layers
+    assert placement("hybrid-scaled", 3).layers[0] == plain[0]
+
+
+def test_only_the_first_layer_of_span_norm_normalizes_the_attentions_input():
+    first, *rest = placement("span", 4).layers
+    assert first.attention == Sublayer(branch_in=Norm(), stream_out=Norm())
+    assert {layer.attention for layer in rest} == {Sublayer(stream_out=Norm())}
+    assert all(layer.span and not is_post(layer) for layer in (first, *rest))
+
+
+def test_residual_multiplier_multiplies_what_is_there():
+    assert placement("multiplier+pre", 49).layers[0].attention.output_scale == pytest.approx(0.2)
+    beam, doubled = placement("beam", 3).layers[1].attention, placement("multiplier(2)+beam", 3).layers[1].attention
+    assert doubled.output_scale == pytest.approx(2 * beam.output_scale)
+    assert doubled.skip_scale == beam.skip_scale
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("dssn(0)", r"^dssn\(0\): c must be a number above 0, got '0'"),
+        ("minimax(x)", r"^minimax\(x,1\): α must be a number above 0, got 'x'"),
+        ("minimax(1,-1)", r"^minimax\(1,-1\): β must be a number above 0, got '-1'"),
+        ("muse(0)", r"^muse\(0\): the temperature must be a number above 0, got '0'"),
+        ("multiplier(nan)+pre", r"^multiplier\(nan\): c must be a number above 0, got 'nan'"),
+        ("derf(-1)+pre", r"^derf\(-1\): α must be a number above 0"),
+        ("bhyt(0)+pre", r"^bhyt\(0\): λ must be a number above 0"),
+        ("prores(0)+pre", r"^prores\(0\): T must be a number of optimizer steps of at least 1, got '0'"),
+        ("prores(1.5)+pre", r"^prores\(1\.5\): T must be a number of optimizer steps"),
+        ("prores(999999999999)+pre", r"^ramp must be a number of steps from 1 to 1,000,000,000,000, got "),
+        ("gated(half)+pre", r"^gated\(half\): the width must be head or full, got 'half'"),
+        ("dssn(1e9)", r"^gain must lie in \[-10,000, 10,000\]"),
+        ("layerscale+muse", r"^layerscale: the placement has a gate that scales its branches; remove layerscale"),
+    ],
+)
+def test_impossible_constant_is_refused(text, message):
+    with pytest.raises(PlacementError, match=message):
+        placement(text, 4)
+
+
+def test_progressive_residuals_grow_over_more_steps_in_deeper_layers():
+    ramps = [[sub.ramp for sub in layer.sublayers] for layer in placement("prores(200)+post*1,prores+pre", 3).layers]
+    assert ramps == [[200, 200], [2000, 2000], [3000, 3000]]
 
 
 def test_only_admin_is_profiled():

@@ -144,6 +144,15 @@ def dyt(w: Weights, name: str, x: Tensor) -> Tensor:
     return w[f"{name}.weight"] * torch.tanh(w[f"{name}.alpha"] * x) + w[f"{name}.bias"]
 
 
+def derf(w: Weights, name: str, x: Tensor) -> Tensor:
+    return w[f"{name}.weight"] * torch.erf(w[f"{name}.alpha"] * x + w[f"{name}.shift"]) + w[f"{name}.bias"]
+
+
+def bhyt(w: Weights, name: str, x: Tensor) -> Tensor:
+    """κ = 10."""
+    return w[f"{name}.weight"] * torch.tanh(w[f"{name}.alpha"] * rms(x) / 10)
+
+
 def gpas(w: Weights, l: int, name: str, x: Tensor) -> Tensor:
     g = gain(w, l, name)
     return x - g * torch.sigmoid(g) * x.detach()
@@ -321,13 +330,6 @@ def gpas_deepnorm(w: Weights, x: Tensor, L: int) -> Tensor:
     return x
 
 
-def dyt_pre(w: Weights, x: Tensor, L: int) -> Tensor:
-    for l in range(L):
-        x = x + A(w, l, dyt(w, f"model.layers.{l}.{A_IN}", x))
-        x = x + F(w, l, dyt(w, f"model.layers.{l}.{F_IN}", x))
-    return x
-
-
 def hybrid_pre_kv_post(w: Weights, x: Tensor, L: int) -> Tensor:
     for l in range(L):
         n = norm(w, l, A_IN, x)
@@ -379,6 +381,154 @@ def dlcl(w: Weights, x: Tensor, L: int) -> Tensor:
     return sum(w["model.stream_fold.last_combination.weight"][k] * history[k] for k in range(L + 1))
 
 
+def beam(w: Weights, x: Tensor, L: int) -> Tensor:
+    k = 2
+    for l in range(L):
+        x = math.sqrt((k - 1) / k) * x + norm(w, l, A_OUT, A(w, l, norm(w, l, A_IN, x))) / math.sqrt(k)
+        x = math.sqrt(k / (k + 1)) * x + norm(w, l, F_OUT, F(w, l, norm(w, l, F_IN, x))) / math.sqrt(k + 1)
+        k += 2
+    return x
+
+
+def minimax(w: Weights, x: Tensor, L: int) -> Tensor:
+    """α = 2.5, β = 0.5."""
+    for l in range(L):
+        n = norm(w, l, "attention_residual.stream_in", x)
+        x = 2.5 * n + 0.5 * A(w, l, n)
+        n = norm(w, l, "feed_forward_residual.stream_in", x)
+        x = 2.5 * n + 0.5 * F(w, l, n)
+    return x
+
+
+def muse(w: Weights, x: Tensor, L: int) -> Tensor:
+    for l in range(L):
+        beta = torch.sigmoid(gain(w, l, "attention_residual.balance") / 0.3)
+        x = (1 - beta**2).clamp(min=1e-3).sqrt() * x + beta * norm(w, l, A_OUT, A(w, l, norm(w, l, A_IN, x)))
+        beta = torch.sigmoid(gain(w, l, "feed_forward_residual.balance") / 0.3)
+        x = (1 - beta**2).clamp(min=1e-3).sqrt() * x + beta * norm(w, l, F_OUT, F(w, l, norm(w, l, F_IN, x)))
+    return x
+
+
+def hybrid_scaled(w: Weights, x: Tensor, L: int) -> Tensor:
+    for l in range(L):
+        n = norm(w, l, A_STREAM, x + A_qkv(w, l, x) / math.sqrt(l + 1))
+        x = n + F(w, l, n) / math.sqrt(l + 1)
+    return x
+
+
+def span(w: Weights, x: Tensor, L: int) -> Tensor:
+    for l in range(L):
+        y = norm(w, l, A_STREAM, x + A(w, l, norm(w, l, A_IN, x) if l == 0 else x))
+        x = norm(w, l, F_STREAM, x + F(w, l, y))
+    return x
+
+
+def W_o_of_scaled_heads(w: Weights, l: int, context: Tensor) -> Tensor:
+    scaled = heads(context, HEADS) * gain(w, l, "self_attn.head_gain")[..., None]
+    return linear(w, l, "self_attn.o_proj", scaled.flatten(2))
+
+
+def normformer(w: Weights, x: Tensor, L: int) -> Tensor:
+    for l in range(L):
+        x = x + norm(w, l, A_OUT, A(w, l, norm(w, l, A_IN, x), W_o_of_scaled_heads))
+        x = x + F_n(w, l, norm(w, l, F_IN, x))
+    return x
+
+
+def W_o_of_gated(x: Tensor) -> Callable[[Weights, int, Tensor], Tensor]:
+    """One number per feature or per head; x is the attention's input."""
+
+    def out(w: Weights, l: int, context: Tensor) -> Tensor:
+        gate = torch.sigmoid(linear(w, l, "self_attn.output_gate", x))
+        if gate.shape[-1] == HEADS:
+            gate = gate.repeat_interleave(context.shape[-1] // HEADS, dim=-1)
+        return linear(w, l, "self_attn.o_proj", gate * context)
+
+    return out
+
+
+def gated_pre(w: Weights, x: Tensor, L: int) -> Tensor:
+    for l in range(L):
+        n = norm(w, l, A_IN, x)
+        x = x + A(w, l, n, W_o_of_gated(n))
+        x = x + F(w, l, norm(w, l, F_IN, x))
+    return x
+
+
+def gated_head_hybrid(w: Weights, x: Tensor, L: int) -> Tensor:
+    for l in range(L):
+        n = norm(w, l, A_STREAM, x + A_qkv(w, l, x, W_o_of_gated(x)))
+        x = n + F(w, l, n)
+    return x
+
+
+def gated_sub_ln(w: Weights, x: Tensor, L: int) -> Tensor:
+    """Norm, then gate."""
+    for l in range(L):
+        n = norm(w, l, A_IN, x)
+
+        def normed_and_gated(w: Weights, l: int, context: Tensor, n: Tensor = n) -> Tensor:
+            return W_o_of_gated(n)(w, l, norm(w, l, "self_attn.context_norm", context))
+
+        x = x + A(w, l, n, normed_and_gated)
+        x = x + F_n(w, l, norm(w, l, F_IN, x))
+    return x
+
+
+def prores_sandwich(w: Weights, x: Tensor, L: int) -> Tensor:
+    """T = 1000, at step 1500."""
+    for l in range(L):
+        alpha = min(1500 / (1000 * (l + 1)), 1)
+        x = x + alpha * norm(w, l, A_OUT, A(w, l, norm(w, l, A_IN, x)))
+        x = x + alpha * norm(w, l, F_OUT, F(w, l, norm(w, l, F_IN, x)))
+    return x
+
+
+def prores_post(w: Weights, x: Tensor, L: int) -> Tensor:
+    for l in range(L):
+        alpha = min(1500 / (1000 * (l + 1)), 1)
+        x = norm(w, l, A_STREAM, x + alpha * A(w, l, x))
+        x = norm(w, l, F_STREAM, x + alpha * F(w, l, x))
+    return x
+
+
+def normed_linear(w: Weights, l: int, projection: str, slot: str, x: Tensor) -> Tensor:
+    return norm(w, l, slot, linear(w, l, projection, x))
+
+
+def simple(w: Weights, x: Tensor, L: int) -> Tensor:
+    for l in range(L):
+        q = normed_linear(w, l, "self_attn.q_proj", "self_attn.query_norm", x)
+        k = normed_linear(w, l, "self_attn.k_proj", "self_attn.key_norm", x)
+        v = normed_linear(w, l, "self_attn.v_proj", "self_attn.value_norm", x)
+        o = attend(w, l, heads(q, HEADS), heads(k, KEY_VALUE_HEADS), heads(v, KEY_VALUE_HEADS))
+        x = x + norm(w, l, A_OUT, o)
+        gate = normed_linear(w, l, "mlp.gate_proj", "mlp.gate_proj_norm", x)
+        up = normed_linear(w, l, "mlp.up_proj", "mlp.up_proj_norm", x)
+        x = x + normed_linear(w, l, "mlp.down_proj", F_OUT, gate * torch.sigmoid(gate) * up)
+    return x
+
+
+def multiplier(w: Weights, x: Tensor, L: int) -> Tensor:
+    """MiniCPM: 1.4/√L."""
+    for l in range(L):
+        x = x + 1.4 * A(w, l, norm(w, l, A_IN, x)) / math.sqrt(L)
+        x = x + 1.4 * F(w, l, norm(w, l, F_IN, x)) / math.sqrt(L)
+    return x
+
+
+def with_pre_slots(squash: Callable[[Weights, str, Tensor], Tensor]) -> Callable[[Weights, Tensor, int], Tensor]:
+    def pre(w: Weights, x: Tensor, L: int) -> Tensor:
+        for l in range(L):
+            x = x + A(w, l, squash(w, f"model.layers.{l}.{A_IN}", x))
+            x = x + F(w, l, squash(w, f"model.layers.{l}.{F_IN}", x))
+        return x
+
+    return pre
+
+
+SQUASHES = {"dyt": dyt, "derf": derf, "bhyt": bhyt}
+
 REFERENCES: dict[str, Callable[[Weights, Tensor, int], Tensor]] = {
     "pre": pre,
     "post": post,
@@ -401,18 +551,34 @@ REFERENCES: dict[str, Callable[[Weights, Tensor, int], Tensor]] = {
     "layerscale+pre": layerscale_pre,
     "gpas+pre": gpas_pre,
     "gpas+deepnorm": gpas_deepnorm,
-    "dyt+pre": dyt_pre,
+    "dyt+pre": with_pre_slots(dyt),
+    "derf+pre": with_pre_slots(derf),
+    "bhyt+pre": with_pre_slots(bhyt),
     "hybrid(pre-kv-post)": hybrid_pre_kv_post,
     "hybrid(qkvc-pre)": hybrid_qkvc_pre,
     "hybrid(post-pre)": hybrid_post_pre,
     "norm(kv,full)+post": kv_full_post,
     "resi-dual": resi_dual,
     "dlcl": dlcl,
+    "beam": beam,
+    "minimax(2.5,0.5)": minimax,
+    "muse": muse,
+    "hybrid-scaled": hybrid_scaled,
+    "span": span,
+    "normformer": normformer,
+    "simple": simple,
+    "multiplier+pre": multiplier,
+    "gated+pre": gated_pre,
+    "prores+sandwich": prores_sandwich,
+    "prores+post": prores_post,
+    "gated(head)+hybrid": gated_head_hybrid,
+    "gated+sub-ln": gated_sub_ln,
 }
 
 
 def decoder(name: str, w: Weights, ids_BT: Tensor, L: int) -> Tensor:
     """Logits: embedding, the layers, the final norm that every placement keeps, the head."""
     x = REFERENCES[name](w, w["model.embed_tokens.weight"][ids_BT], L)
-    x = dyt(w, "model.norm", x) if name.startswith("dyt") else w["model.norm.weight"] * rms(x)
+    squash = SQUASHES.get(name.split("+")[0])
+    x = squash(w, "model.norm", x) if squash else w["model.norm.weight"] * rms(x)
     return x @ w["lm_head.weight"].T

@@ -16,11 +16,13 @@ LAYERS = 3
 TOLERANCE = 1e-5
 IDS = tokens(batch=2, length=9)
 # The last gate scales what the final norm reads, and a norm does not see scale.
+# Beam's stream is the sandwich's divided by a constant in each sublayer, and all that read it normalize it.
+ALIKE = {"beam": ["sandwich"], "sandwich": ["beam"]}
 WITHOUT_EFFECT = {"gpas+pre": {"model.layers.2.feed_forward_residual.stream_gate.weight"}}
 
 
 def weights(model: torch.nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().double().requires_grad_() for name, value in model.state_dict().items()}
+    return {name: value.detach().double().requires_grad_() for name, value in model.named_parameters()}
 
 
 def distance(a: Tensor, b: Tensor) -> float:
@@ -49,13 +51,26 @@ def test_gradients_of_every_parameter_follow_the_equation(name):
     assert not far
 
 
+@pytest.mark.parametrize("text", ["dssn", "dssn(2)"])
+def test_depth_scaled_sandwich_is_a_sandwich_whose_outer_gains_start_small(text):
+    model = placed(text, gains=False).double()
+    w = weights(model)
+    start = (2 if "2" in text else 1) / LAYERS**0.5
+    outer = {name: value for name, value in w.items() if "branch_out" in name}
+    assert len(outer) == 2 * LAYERS
+    w |= {name: torch.full_like(value, start) for name, value in outer.items()}
+    assert distance(model(IDS).logits, decoder("sandwich", w, IDS, LAYERS)) < TOLERANCE
+
+
 class OnlyMatrices(dict):
-    """Norms' gains are 1 and other vectors have one value, so that any equation can read any model."""
+    """Norms' gains are 1, other vectors have one value, and gates are half open, so that any equation can read any model."""
 
     VECTORS: ClassVar[dict[str, Tensor]] = {
         "_gain.": torch.tensor(0.5, dtype=torch.float64),
         "combination.": torch.full((LAYERS + 1,), 0.25, dtype=torch.float64),
         ".bias": torch.zeros((), dtype=torch.float64),
+        "head_gain.": torch.ones(4, dtype=torch.float64),
+        "output_gate.": torch.zeros(32, 32, dtype=torch.float64),
     }
 
     def __init__(self, model: torch.nn.Module) -> None:
@@ -71,7 +86,7 @@ def test_reference_tells_every_other_placement_apart_by_structure_alone(name):
     w = OnlyMatrices(placed(name, gains=False))
     own = decoder(name, w, IDS, LAYERS)
     alike = [other for other in REFERENCES if other != name and distance(decoder(other, w, IDS, LAYERS), own) < 1e-3]
-    assert not alike
+    assert alike == ALIKE.get(name, [])
 
 
 @pytest.mark.parametrize("name", REFERENCES)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from mixln.nn.schemes import INIT_MODIFIERS, SCHEMES
 from mixln.placement import MODIFIERS, ZOO, draw, placement
+from mixln.placement.entry import Entry
 from mixln.placement.records import LEGEND
-from mixln.placement.zoo import Entry
 
 LAYERS = 4
 """Number of layers in the drawings."""

@@ -26,7 +26,7 @@ from mixln.hosts.family import Host, copy_weights, head_size
 from mixln.hosts.probe import probe
 from mixln.hosts.weights import check_size
 from mixln.placement import Layer, Placement
-from mixln.placement.zoo import POST, PRE, SANDWICH
+from mixln.placement.entry import POST, PRE, SANDWICH
 
 TOLERANCE = 1e-4
 """Largest allowed difference between the logits of the two layouts in float32, as a fraction of the largest logit."""

@@ -15,16 +15,18 @@ from transformers.pytorch_utils import Conv1D
 from mixln.errors import PlacementError, SettingsError
 from mixln.hosts.reading import read_layer
 from mixln.nn.norms import make_norm
-from mixln.nn.projections import FUSED, Site, add_norms
+from mixln.nn.projections import FUSED, HeadGain, Site, add_norms
 from mixln.nn.residual import PlacedLayer
 from mixln.nn.streams import STREAMS, Fold
 from mixln.placement import Layer, Norm, Placement, ProjectionNorm, Projections
 from mixln.placement import placement as build_placement
+from mixln.placement.entry import PRE
 from mixln.placement.language import check_depth
-from mixln.placement.zoo import PRE
 
 Role = str | tuple[str, ...]
 
+OWN_ROLES: Mapping[str, Role] = {"output_gate": "query"}
+"""End of the name of a matrix of our own → its role: a gate is as wide as the queries, and like them only decides what is passed on."""
 ATTENTION_SLOTS = ("query", "key", "value", "context")
 """Slots of :class:`~mixln.placement.Projections` in the attention."""
 # Styles of transformers' tensor parallelism.
@@ -131,8 +133,7 @@ class Host:
             )
         attention, feed_forward = reading.sublayers
         self._norm_projections(layer.get_submodule(attention.module), record, config)
-        if record.projections.down is not None:
-            self._norm_down(layer.get_submodule(feed_forward.module), record.projections.down, config)
+        self._norm_feed_forward(layer.get_submodule(feed_forward.module), record.projections, config)
         last = index == len(placement.layers) - 1 and record.feed_forward.stream_out is None
         return STREAMS[placement.streams].layer(
             record,
@@ -173,6 +174,12 @@ class Host:
                     f"its own that is as wide as its heads ({type(attention).__name__}); choose a placement without norms on projections, "
                     "for example pre, post or sandwich"
                 )
+        for name, present in (("gain per head", record.projections.heads), ("gate", record.projections.gate)):
+            if present and "context" not in self.projections:
+                raise PlacementError(
+                    f"a {name} cannot be placed in {self.model_type}: not every layer has an output projection of its own that is as wide "
+                    "as its heads; choose a placement without one"
+                )
         sites: list[tuple[Site, nn.Module]] = []
         for slot, own in self.own_norms.items():
             if not self._is_own(slot, record):
@@ -189,6 +196,11 @@ class Host:
                 part = FUSED.index(slot) if self._is_fused(name) else None
                 site = Site(projection=name, norm=f"{slot}_norm", before=slot == "context", size=size, part=part)
                 sites.append((site, norm))
+        if record.projections.heads:
+            site = Site(projection=self.projections["context"], norm="head_gain", before=True, size=head_size(config))
+            sites.append((site, HeadGain(attention_heads(config)[0])))
+        if record.projections.gate is not None:
+            sites.append(self._gate(attention, record.projections.gate, config))
         if sites:
             add_norms(attention, sites)
 
@@ -219,28 +231,55 @@ class Host:
         assert norm is not None
         return norm, width
 
+    def _gate(self, attention: nn.Module, width: str, config: Any) -> tuple[Site, nn.Module]:
+        name = self.projections["context"]
+        heads = attention_heads(config)[0]
+        outputs = heads if width == "head" else widths(attention.get_submodule(name))[0]
+        size = head_size(config) if width == "head" else None
+        site = Site(projection=name, norm="output_gate", before=True, size=size, gates=True)
+        return site, nn.Linear(config.hidden_size, outputs, bias=False)
+
     def _is_fused(self, name: str) -> bool:
         return list(self.projections.values()).count(name) > 1
 
-    def _norm_down(self, feed_forward: nn.Module, record: Norm, config: Any) -> None:
-        """Puts a norm before the feed-forward's output projection (Sub-LN).
+    def _norm_feed_forward(self, feed_forward: nn.Module, record: Projections, config: Any) -> None:
+        """Puts a norm before the feed-forward's output projection (Sub-LN), and after each of its input projections (SimpleNorm).
 
         :raises PlacementError: if the feed-forward has no such module, as with experts whose weights are one tensor.
         """
-        projection = dict(feed_forward.named_children()).get(self.down) if self.down else None
-        if projection is None:
+        children = dict(feed_forward.named_children())
+        inputs = self.inputs(children) if record.inner is not None else []
+        if (record.down is not None and self.down not in children) or (record.inner is not None and not inputs):
+            which = (
+                "output projection of its own to place a norm before"
+                if inputs or record.inner is None
+                else ("input projections of its own to place norms after")
+            )
             raise PlacementError(
                 f"a norm inside the feed-forward cannot be placed in {self.model_type}: its {type(feed_forward).__name__} has no "
-                "output projection of its own to place a norm before; choose a placement without such a norm, for example norm(c)+pre"
+                f"{which}; choose a placement without such a norm, for example norm(c)+pre"
             )
-        norm = self.make_norm(record, widths(projection)[0], config)
-        assert norm is not None
-        add_norms(feed_forward, [(Site(projection=self.down, norm="down_norm", before=True), norm)])
+        sites: list[tuple[Site, nn.Module]] = []
+        for name in inputs:
+            norm = self.make_norm(record.inner, widths(children[name])[1], config)
+            assert norm is not None
+            sites.append((Site(projection=name, norm=f"{name}_norm"), norm))
+        if (
+            norm := self.make_norm(record.down, widths(children[self.down])[0], config) if record.down else None
+        ) is not None:
+            sites.append((Site(projection=self.down, norm="down_norm", before=True), norm))
+        if sites:
+            add_norms(feed_forward, sites)
+
+    def inputs(self, children: Mapping[str, nn.Module]) -> list[str]:
+        """The input projections among the submodules of a feed-forward; a fused one is none."""
+        roles = {end.rpartition(".")[2]: role for end, role in self.roles.items()}
+        return [name for name in children if name != self.down and roles.get(name) == "feed_forward_in"]
 
     def role(self, parameter: str) -> Role:
         """The role of a parameter of a placed or stock model, by its name; `other` if the family defines none."""
         name = "." + self.canonical(parameter).removesuffix(".weight")
-        return next((role for end, role in self.roles.items() if name.endswith("." + end)), "other")
+        return next((role for end, role in {**self.roles, **OWN_ROLES}.items() if name.endswith("." + end)), "other")
 
     def canonical(self, parameter: str) -> str:
         """The name of a weight in the stock model without a head, for example `layers.0.self_attn.q_proj.weight`.
@@ -271,8 +310,14 @@ class Host:
         slots = [(slot, norm) for record in records for slot in self.projections if (norm := getattr(record, slot))]
         attention, feed_forward = (f"{self.layers}.*.{side}." for side in (self.attention, self.feed_forward))
         whole = [attention] if any(norm.width == "full" for _, norm in slots) else []
-        whole += [feed_forward] if any(record.down for record in records) else []
-        for name, style in self.config.base_model_tp_plan.items():
+        whole += [attention] if any(record.heads for record in records) else []
+        whole += [feed_forward] if any(record.down or record.inner for record in records) else []
+        if (
+            any(record.gate for record in records)
+            and plan.get(attention + self.projections.get("context", "")) == "rowwise"
+        ):
+            plan[attention + "output_gate"] = "colwise"
+        for name, style in list(plan.items()):
             if name.startswith(tuple(whole)):
                 plan[name] = WHOLE.get(style, style)
         # Still split by heads: every process holds all gains of a per-head norm, and sees the gradients of its own heads only.

@@ -17,9 +17,9 @@ from mixln.nn.residual import LearnedGain, PlacedLayer, placed_layers
 def profile(model: nn.Module, batch: Mapping[str, Any]) -> list[float]:
     """Sets the profiled gains of a placed model in one forward pass without dropout; other models are unchanged.
 
-    ω of the first sublayer stays 1. ω of the k-th is √(Var[x₀] + Σ_{j<k} Var[branch j]), with x₀ the input of the first sublayer
-    and the variance taken over all entries. Each ω is set before its sublayer runs, so the skip of every sublayer has about the
-    variance of an unnormalized residual stream. The rule is from memory of the paper and its code.
+    ω_1 = 1 and ω_{k+1} = √(Var[ω_k ⊙ x_k] + Var[branch k]), with x_k the stream that sublayer k receives and the variance taken over
+    all entries: the rule of the authors' code (LiyuanLucasLiu/Transformer-Clinic), which profiles with dropout. A stream that ends in
+    a norm has variance 1, so ω_k is about √(Var[x_1] + Σ_{j<k} Var[branch j]), the scale of an unnormalized residual stream.
 
     :param batch: model inputs; text without padding, since padding would count.
     :returns: ω of every sublayer, in the order of the model; empty if nothing is profiled.
@@ -27,22 +27,24 @@ def profile(model: nn.Module, batch: Mapping[str, Any]) -> list[float]:
     layers = list(placed_layers(model))
     if not any(_profiled(layer) for layer in layers):
         return []
-    total, omegas, training = 0.0, [], model.training
+    omegas: list[float] = []
+    skips: list[float] = []
+    following, training = 1.0, model.training
 
     def start(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        nonlocal total
-        if not omegas:
-            total = inputs[0].float().var(correction=0).item()
-        omegas.append(math.sqrt(total) if omegas else 1.0)
+        omegas.append(following)
         gain = module.skip_gain
+        omega = 1.0  # a sublayer of another placement leaves its skip as it is
         if isinstance(gain, LearnedGain) and gain.profiled:
-            gain.weight.fill_(omegas[-1])
+            omega = following
+            gain.weight.fill_(omega)
+        skips.append(omega**2 * inputs[0].float().var(correction=0).item())
 
     def add(module: nn.Module, inputs: Any, output: Any) -> None:
-        nonlocal total
+        nonlocal following
         branch = output[0] if isinstance(output, tuple) else output
         # The variances of skip and branch add up if the two are uncorrelated.
-        total += branch.float().var(correction=0).item()
+        following = math.sqrt(skips[-1] + branch.float().var(correction=0).item())
 
     with ExitStack() as hooks:
         for layer in layers:

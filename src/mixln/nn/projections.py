@@ -29,12 +29,13 @@ FUSED = ("query", "key", "value")
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """One norm on one projection.
+    """One norm, gain or gate on one projection.
 
     :param projection: attribute of the module that holds the projection.
     :param norm: attribute of the module that holds the norm.
     :param before: normalize the projection's input instead of its output.
     :param size: features per normalized vector, for a per-head norm; `None` for the full width.
+    :param gates: `norm` is a linear map of the attention's input, whose sigmoid multiplies the projection's input.
     :param part: third of a fused projection's output (0 query, 1 key, 2 value); `None` for the whole output.
     """
 
@@ -43,6 +44,25 @@ class Site:
     before: bool = False
     size: int | None = None
     part: int | None = None
+    gates: bool = False
+
+
+ENTRY = "entry_of_this_module"
+"""Variable of a generated method that holds its first argument."""
+
+
+class HeadGain(nn.Module):
+    """One learnable factor per head, initially 1: w_h · x_h (NormFormer, arXiv:2110.09456)."""
+
+    def __init__(self, heads: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(heads))
+
+    def starting_values(self) -> dict[str, float]:
+        return {"weight": 1.0}
+
+    def forward(self, x_BTHE: Tensor) -> Tensor:
+        return self.weight[:, None] * x_BTHE
 
 
 class NormedProjections(nn.Module):
@@ -50,13 +70,18 @@ class NormedProjections(nn.Module):
 
     projection_sites: tuple[Site, ...]
     _stock: type[nn.Module]
-    _rewritten: tuple[frozenset[str], frozenset[str]]
+    _rewritten: tuple[frozenset[str], frozenset[str], frozenset[str]]
 
-    def normed(self, projection: str, x_BTD: Tensor) -> Tensor:
-        """Normalizes the input or output of a projection. All sites of one projection are on the same side of it."""
+    def normed(self, projection: str, x_BTD: Tensor, entry_BTD: Tensor | None = None) -> Tensor:
+        """Normalizes the input or output of a projection. All sites of one projection are on the same side of it.
+
+        :param entry_BTD: the module's input, where a site gates.
+        """
         sites = [site for site in self.projection_sites if site.projection == projection]
         if sites[0].part is None:
-            return self._normalise(sites[0], x_BTD)
+            for site in sites:
+                x_BTD = self._gate(site, x_BTD, entry_BTD) if site.gates else self._normalise(site, x_BTD)
+            return x_BTD
         parts = list(x_BTD.chunk(len(FUSED), dim=-1))
         for site in sites:
             assert site.part is not None
@@ -70,6 +95,13 @@ class NormedProjections(nn.Module):
         # (B, T, heads · size) → (B, T, heads, size): each head is normalized separately.
         return norm(x_BTD.unflatten(-1, (-1, site.size))).flatten(-2)
 
+    def _gate(self, site: Site, x_BTD: Tensor, entry_BTD: Tensor | None) -> Tensor:
+        gate = torch.sigmoid(getattr(self, site.norm)(entry_BTD))
+        # One number a head multiplies all features of the head: (B, T, heads) → (B, T, heads, 1).
+        return (
+            x_BTD * gate if site.size is None else (x_BTD.unflatten(-1, (-1, site.size)) * gate[..., None]).flatten(-2)
+        )
+
     def __reduce__(self) -> tuple[Any, ...]:
         # The class is generated at run time and cannot be imported, so the pickle holds the arguments that regenerate it.
         return _empty, (self._stock, *self._rewritten), self.__dict__
@@ -79,39 +111,52 @@ def add_norms(module: nn.Module, sites: Sequence[tuple[Site, nn.Module]]) -> Non
     """Adds norms to projections of a module, in place. The module becomes an instance of a subclass of its class.
 
     :param sites: sites with their norms; each norm becomes the submodule `site.norm`.
-    :raises PlacementError: if the module's code does not call one of the projections as `self.NAME(…)`.
+    :raises PlacementError: if the module's code does not call one of the projections as `self.NAME(…)`; a gated one in `forward`.
     """
     after = frozenset(site.projection for site, _ in sites if not site.before)
     before = frozenset(site.projection for site, _ in sites if site.before)
+    gated = frozenset(site.projection for site, _ in sites if site.gates)
     # Changing the class keeps the object, so its parameters, hooks and all references to it stay valid.
-    module.__class__ = _normed_class(type(module), after, before)
+    module.__class__ = _normed_class(type(module), after, before, gated)
     module.projection_sites = tuple(site for site, _ in sites)  # type: ignore[assignment]
     for site, norm in sites:
         module.add_module(site.norm, norm)
 
 
-def _empty(stock: type[nn.Module], after: frozenset[str], before: frozenset[str]) -> nn.Module:
-    cls = _normed_class(stock, after, before)
+def _empty(stock: type[nn.Module], *projections: frozenset[str]) -> nn.Module:
+    cls = _normed_class(stock, *projections)
     return cls.__new__(cls)
 
 
 @cache  # one class for all layers, as in the stock model
-def _normed_class(stock: type[nn.Module], after: frozenset[str], before: frozenset[str]) -> type[nn.Module]:
-    """A subclass of `stock` that normalizes the outputs of the projections in `after` and the inputs of those in `before`."""
+def _normed_class(
+    stock: type[nn.Module], after: frozenset[str], before: frozenset[str], gated: frozenset[str] = frozenset()
+) -> type[nn.Module]:
+    """A subclass of `stock` that normalizes the outputs of the projections in `after` and the inputs of those in `before`.
+
+    :param gated: those in `before` whose norms also need the module's input.
+    """
     seen: set[str] = set()
+    given: set[str] = set()
     methods: dict[str, Any] = {}
     for name, function in inspect.getmembers(stock, inspect.isfunction):
         # The names that the bytecode uses are a cheap filter: only matching methods are parsed.
         named = inspect.unwrap(function).__code__.co_names
-        calls = CallRewriter("normed", after=after, before=before)
+        # Another method need not have the module's input as its first argument.
+        calls = CallRewriter("normed", after=after, before=before, entries=gated if name == "forward" else ())
         if (after | before).intersection(named) and (made := rewrite(function, calls)):
             methods[name] = made
             seen |= calls.seen
+            given |= calls.given
     if missing := sorted((after | before) - seen):
         raise PlacementError(
             f"no norm can be placed on {missing[0]} of {stock.__name__}: its code does not call self.{missing[0]}(…)"
         )
-    namespace = {**methods, "_stock": stock, "_rewritten": (after, before), "__doc__": stock.__doc__}
+    if missing := sorted(gated - given):
+        raise PlacementError(
+            f"no gate can be placed on {missing[0]} of {stock.__name__}: its forward does not call self.{missing[0]}(…)"
+        )
+    namespace = {**methods, "_stock": stock, "_rewritten": (after, before, gated), "__doc__": stock.__doc__}
     return type(f"Normed{stock.__name__}", (NormedProjections, stock), {**namespace, "__module__": __name__})
 
 
@@ -120,12 +165,17 @@ class CallRewriter(ast.NodeTransformer):
 
     :param method: method that the new code calls; `normed` in these examples.
     :param after: submodules whose output is passed to it; `before`: submodules whose input is.
+    :param entries: those of `before` for which it also gets the first argument of the method that holds the call.
     """
 
-    def __init__(self, method: str, *, after: Collection[str] = (), before: Collection[str] = ()) -> None:
-        self.method, self.after, self.before = method, after, before
+    def __init__(
+        self, method: str, *, after: Collection[str] = (), before: Collection[str] = (), entries: Collection[str] = ()
+    ) -> None:
+        self.method, self.after, self.before, self.entries = method, after, before, entries
         self.seen: set[str] = set()
         """Submodules whose calls were replaced."""
+        self.given: set[str] = set()
+        """Submodules whose new calls pass the first argument."""
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)  # calls within the arguments first
@@ -143,7 +193,11 @@ class CallRewriter(ast.NodeTransformer):
 
     def _wrap(self, name: str, value: ast.expr) -> ast.Call:
         function = ast.Attribute(ast.Name("self", ast.Load()), self.method, ast.Load())
-        call = ast.Call(function, [ast.Constant(name), value], [])
+        arguments: list[ast.expr] = [ast.Constant(name), value]
+        if name in self.entries:
+            self.given.add(name)
+            arguments.append(ast.Name(ENTRY, ast.Load()))
+        call = ast.Call(function, arguments, [])
         return ast.fix_missing_locations(ast.copy_location(call, value))
 
 
@@ -170,6 +224,11 @@ def rewrite(function: Callable[..., Any], calls: CallRewriter) -> Callable[..., 
             f"{function.__qualname__} calls {', '.join(sorted(calls.seen))} and uses super() or variables of an enclosing "
             "function, so no norm can be placed there"
         )
+    if calls.given:
+        # The method may change the variable of its argument later.
+        argument = ast.Name(definition.args.args[1].arg, ast.Load())
+        keep = ast.Assign([ast.Name(ENTRY, ast.Store())], argument)
+        definition.body.insert(0, ast.fix_missing_locations(ast.copy_location(keep, definition)))
     ast.increment_lineno(tree, first - 1)
     namespace: dict[str, Any] = {}
     # The family's globals resolve its imports; its file name makes tracebacks show its source.

@@ -9,10 +9,15 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from mixln.placement import Gain, Layer, Norm, Placement, Sublayer
+from mixln.nn.ramp import RampedScale
+from mixln.placement import Balance, Gain, Layer, Norm, Placement, Sublayer
 
 MakeSlot = Callable[[Norm | None], nn.Module | None]
 """Builds the module of a norm slot over D features; `None` for an empty slot."""
+
+
+BRANCH_ENDS = ("stochastic_depth", "ramp", "balance", "output_scale", "branch_gain", "branch_out", "dropout", "output")
+"""Submodules of a residual sublayer that change its branch, the last that does first."""
 
 
 class BranchFunction(Protocol):
@@ -57,6 +62,51 @@ class GpasGate(nn.Module):
         return x_BTD - nn.functional.silu(self.weight) * x_BTD.detach()
 
 
+class BalanceGate(nn.Module):
+    """The factors of skip and branch, α = √(1 − β²) and β = σ(g / temperature), with one learnable g per feature.
+
+    The sum of two independent unit-variance streams keeps its variance (Muse Spark's residual gate, transformers 5.23).
+
+    :param size: D.
+    """
+
+    def __init__(self, record: Balance, size: int) -> None:
+        super().__init__()
+        self.temperature = record.temperature
+        self.start = record.initial
+        self.weight = nn.Parameter(torch.full((size,), record.initial))
+
+    def starting_values(self) -> dict[str, float]:
+        return {"weight": self.start}
+
+    def forward(self, branch_BTD: Tensor) -> Tensor:
+        """β ⊙ branch."""
+        return torch.sigmoid(self.weight / self.temperature) * branch_BTD
+
+    def skip(self, stream_BTD: Tensor) -> Tensor:
+        """α ⊙ stream; α² is at least 1e-3, so that the root has a finite slope."""
+        gate = self.weight / self.temperature
+        # 1 − β² = (1 − β)(1 + β), and 1 − σ(g) = σ(−g) without cancellation.
+        return torch.sqrt((torch.sigmoid(-gate) * (1 + torch.sigmoid(gate))).clamp(min=1e-3)) * stream_BTD
+
+    def extra_repr(self) -> str:
+        return f"{tuple(self.weight.shape)}, temperature={self.temperature:g}, initial={self.start:g}"
+
+
+class ConstantScale(nn.Module):
+    """c · x. A module, so that the scaled branch can be seen; c is a Python float, which survives the meta device."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        return self.factor * x_BTD
+
+    def extra_repr(self) -> str:
+        return f"{self.factor:.6g}"
+
+
 class StochasticDepth(nn.Module):
     """Drops a branch for whole samples in training: x · m / (1 − p), with m = 0 with probability p, else 1 (arXiv:1603.09382).
 
@@ -81,7 +131,8 @@ class StochasticDepth(nn.Module):
 class Residual(nn.Module):
     """One residual sublayer around a function f:
 
-    s = stream_in(x);  y = stream_out( skip_scale · skip_gain ⊙ s + branch_gain ⊙ branch_out( f( branch_scale · branch_in(s) ) ) )
+    s = stream_in(x)
+    y = stream_out( skip_scale · skip_gain ⊙ s + output_scale · branch_gain ⊙ branch_out( f( branch_scale · branch_in(s) ) ) )
 
     Absent norms and gains are `None` and add no parameters. The scales are Python floats: a buffer would lose its value on the
     meta device.
@@ -111,6 +162,9 @@ class Residual(nn.Module):
         self.skip_scale = record.skip_scale
         self.branch_gain = LearnedGain(record.branch_gain, size) if record.branch_gain is not None else None
         self.skip_gain = LearnedGain(record.skip_gain, size) if record.skip_gain is not None else None
+        self.output_scale = ConstantScale(record.output_scale) if record.output_scale != 1.0 else None
+        self.balance = BalanceGate(record.balance, size) if record.balance is not None else None
+        self.ramp = RampedScale(record.ramp) if record.ramp is not None else None
         self.skip_gate = GpasGate() if record.gpas == "skip" else None
         self.stream_gate = GpasGate() if record.gpas == "stream" else None
         # Where f is more than one module, this is where its output can be seen.
@@ -144,8 +198,9 @@ class Residual(nn.Module):
             branch = self.dropout(branch)
         if self.branch_out is not None:
             branch = self.branch_out(branch)
-        if self.branch_gain is not None:
-            branch = self.branch_gain(branch)
+        for scale in (self.branch_gain, self.output_scale, self.balance, self.ramp):
+            if scale is not None:
+                branch = scale(branch)
         return branch if self.stochastic_depth is None else self.stochastic_depth(branch)
 
     def skip(self, stream_BTD: Tensor) -> Tensor:
@@ -153,6 +208,8 @@ class Residual(nn.Module):
         skip = stream_BTD if self.skip_scale == 1.0 else self.skip_scale * stream_BTD
         if self.skip_gain is not None:
             skip = self.skip_gain(skip)
+        if self.balance is not None:
+            skip = self.balance.skip(skip)
         return skip if self.skip_gate is None else self.skip_gate(skip)
 
     def end(self, sum_BTD: Tensor) -> Tensor:
@@ -162,12 +219,18 @@ class Residual(nn.Module):
         return sum_BTD if self.stream_out is None else self.stream_out(sum_BTD)
 
     def forward(
-        self, x_BTD: Tensor, function: Callable[..., Any], *args: Any, also: Tensor | None = None, **kwargs: Any
+        self,
+        x_BTD: Tensor,
+        function: Callable[..., Any],
+        *args: Any,
+        also: Tensor | None = None,
+        start: Tensor | None = None,
+        **kwargs: Any,
     ) -> Tensor:
-        """:param also: (B, T, D), a third summand."""
+        """:param also: (B, T, D), a third summand; `start`: where the skip starts, by default s."""
         stream = x_BTD if self.stream_in is None else self.stream_in(x_BTD)
         branch = self.branch(stream, function, *args, **kwargs)
-        skip = self.skip(stream)
+        skip = self.skip(stream if start is None else start)
         if also is not None:
             skip = skip + also
         return self.end(skip + branch)
@@ -175,15 +238,7 @@ class Residual(nn.Module):
     @property
     def branch_end(self) -> str | None:
         """Name of the submodule whose output is added to the skip; `None` if that is the output of f itself."""
-        return next(
-            (
-                name
-                # The reverse of the order in which `branch` applies them.
-                for name in ("stochastic_depth", "branch_gain", "branch_out", "dropout", "output")
-                if getattr(self, name) is not None
-            ),
-            None,
-        )
+        return next((name for name in BRANCH_ENDS if getattr(self, name) is not None), None)
 
     def extra_repr(self) -> str:
         return f"branch_scale={self.branch_scale:.6g}, skip_scale={self.skip_scale:.6g}"
@@ -333,7 +388,8 @@ class PlacedLayer(GradientCheckpointingLayer):
             return self._side_by_side(bottom, *args, **kwargs)
         stream = self.attention_residual(bottom, attention, *args, **kwargs)
         also = bottom if self.record.bottom_to_top else None
-        return self.feed_forward_residual(stream, feed_forward, *args, also=also, **kwargs)
+        start = bottom if self.record.span else None
+        return self.feed_forward_residual(stream, feed_forward, *args, also=also, start=start, **kwargs)
 
     def _side_by_side(self, x_BTD: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """x + (A(N(x)) + F(N'(x))), with N' = N where the norm is shared."""

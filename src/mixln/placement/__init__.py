@@ -3,13 +3,24 @@
 from mixln.placement.drawing import draw
 from mixln.placement.language import canonical, placement
 from mixln.placement.modifiers import MODIFIERS
-from mixln.placement.records import MOST_LAYERS, Gain, Layer, Norm, Placement, ProjectionNorm, Projections, Sublayer
+from mixln.placement.records import (
+    MOST_LAYERS,
+    Balance,
+    Gain,
+    Layer,
+    Norm,
+    Placement,
+    ProjectionNorm,
+    Projections,
+    Sublayer,
+)
 from mixln.placement.zoo import ZOO
 
 __all__ = [
     "MODIFIERS",
     "MOST_LAYERS",
     "ZOO",
+    "Balance",
     "Gain",
     "Layer",
     "Norm",

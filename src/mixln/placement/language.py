@@ -23,9 +23,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from mixln.errors import PlacementError, unknown
+from mixln.placement.entry import PRE, Entry
 from mixln.placement.modifiers import MODIFIERS
 from mixln.placement.records import MOST_LAYERS, Layer, Placement, Projections
-from mixln.placement.zoo import PRE, ZOO, Entry
+from mixln.placement.zoo import ZOO
 
 _TERM = re.compile(r"(?P<name>[a-z][a-z0-9-]*\*?)(?:\((?P<arguments>[^()]*)\))?")
 _COUNTED = re.compile(r"(?P<term>.*?)\*(?P<count>\d{1,9})")

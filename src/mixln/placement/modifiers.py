@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from mixln.errors import PlacementError
-from mixln.placement.records import Gain, Layer, Norm, Placement, Projections, Sublayer
+from mixln.placement.entry import positive
+from mixln.placement.records import WIDTHS, Gain, Layer, Norm, Placement, Projections, Sublayer
 from mixln.placement.zoo import group_norm, projection_norms
 
 NORM_SLOTS = ("stream_in", "branch_in", "branch_out", "stream_out")
@@ -70,14 +72,26 @@ def _named(letters: str) -> Callable[..., Placement]:
 
 
 def _bare(placement: Placement) -> Placement:
-    return _each_layer(placement, lambda layer: replace(layer, projections=Projections()))
+    def remove(layer: Layer) -> Layer:
+        kept = layer.projections
+        return replace(layer, projections=Projections(heads=kept.heads, gate=kept.gate))
+
+    return _each_layer(placement, remove)
+
+
+def _gated(placement: Placement, width: str = "full") -> Placement:
+    if width not in WIDTHS:
+        raise PlacementError(f"gated({width}): the width must be head or full, got {width!r}")
+    gate: Any = width
+    return _each_layer(placement, lambda layer: replace(layer, projections=replace(layer.projections, gate=gate)))
 
 
 def _of_kind(placement: Placement, norm: Norm) -> Placement:
-    """Replaces every norm of the residual sublayers, and the norms of a multi-stream placement, by `norm`."""
+    """Replaces every norm of the residual sublayers, and the norms of a multi-stream placement, by `norm`; initial gains stay."""
 
     def change(sublayer: Sublayer) -> Sublayer:
-        return replace(sublayer, **{slot: norm for slot in NORM_SLOTS if getattr(sublayer, slot) is not None})
+        present = {slot: old for slot in NORM_SLOTS if (old := getattr(sublayer, slot)) is not None}
+        return replace(sublayer, **{slot: replace(norm, gain=old.gain) for slot, old in present.items()})
 
     changed = _each_sublayer(placement, change)
     return changed if placement.streams == "single" else replace(changed, history_norm=norm)
@@ -87,10 +101,41 @@ def _group(placement: Placement, groups: str = "4") -> Placement:
     return _of_kind(placement, group_norm(groups))
 
 
-def _dyt(placement: Placement, alpha: str = "0.5") -> Placement:
-    norm = Norm(kind="dyt", alpha=_number("dyt", "α", alpha))
+def _everywhere(placement: Placement, norm: Norm) -> Placement:
+    """Replaces the norms on the stream, including those on the embeddings and before the head."""
     on_embedding = None if placement.embedding_norm is None else norm
     return replace(_of_kind(placement, norm), embedding_norm=on_embedding, final_norm=norm)
+
+
+def _dyt(placement: Placement, alpha: str = "0.5") -> Placement:
+    return _everywhere(placement, Norm(kind="dyt", alpha=positive("dyt", "α", alpha)))
+
+
+def _derf(placement: Placement, alpha: str = "0.5") -> Placement:
+    return _everywhere(placement, Norm(kind="derf", alpha=positive("derf", "α", alpha)))
+
+
+def _bhyt(placement: Placement, slope: str = "2") -> Placement:
+    return _everywhere(placement, Norm(kind="bhyt", alpha=positive("bhyt", "λ", slope)))
+
+
+def _multiplier(placement: Placement, constant: str = "") -> Placement:
+    # MiniCPM's scale_depth of 1.4 over the root of the number of layers.
+    factor = positive("multiplier", "c", constant) if constant else 1.4 / math.sqrt(len(placement.layers))
+    return _each_sublayer(placement, lambda sublayer: replace(sublayer, output_scale=factor * sublayer.output_scale))
+
+
+def _prores(placement: Placement, steps: str = "1000") -> Placement:
+    if not steps.isdecimal() or len(steps) > 12 or int(steps) < 1:
+        raise PlacementError(f"prores({steps}): T must be a number of optimizer steps of at least 1, got {steps!r}")
+
+    def ramped(index: int, layer: Layer) -> Layer:
+        attention, feed_forward = (replace(sub, ramp=int(steps) * index) for sub in layer.sublayers)
+        return replace(layer, attention=attention, feed_forward=feed_forward)
+
+    return replace(
+        placement, layers=tuple(ramped(index, layer) for index, layer in enumerate(placement.layers, start=1))
+    )
 
 
 def _layer_scale(placement: Placement, start: str = "") -> Placement:
@@ -98,10 +143,12 @@ def _layer_scale(placement: Placement, start: str = "") -> Placement:
         raise PlacementError(
             "layerscale: the branches already have a gain; remove layerscale, or choose a placement without a branch gain"
         )
+    if any(sub.balance is not None for layer in placement.layers for sub in layer.sublayers):
+        raise PlacementError("layerscale: the placement has a gate that scales its branches; remove layerscale")
     depth = len(placement.layers)
     # Thresholds from the LayerScale paper (arXiv:2103.17239).
     rule = 0.1 if depth <= 18 else 1e-5 if depth <= 24 else 1e-6
-    gain = Gain(initial=_number("layerscale", "λ", start) if start else rule)
+    gain = Gain(initial=positive("layerscale", "λ", start) if start else rule)
     return _each_sublayer(placement, lambda sublayer: replace(sublayer, branch_gain=gain))
 
 
@@ -110,16 +157,6 @@ def _gpas(placement: Placement) -> Placement:
         return replace(sublayer, gpas="stream" if sublayer.stream_out is None else "skip")
 
     return _each_sublayer(placement, gate)
-
-
-def _number(name: str, symbol: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise PlacementError(f"{name}({text}): {symbol} must be a number above 0, got {text!r}")
-    return value
 
 
 MODIFIERS: dict[str, Modifier] = {
@@ -156,6 +193,15 @@ MODIFIERS: dict[str, Modifier] = {
             notes="For example, bare+stock on Qwen3 is Pre-LN without QK-norm.",
         ),
         Modifier(
+            name="gated",
+            title="a gate on the attention: its heads times σ(W x) before the output projection, x its input and W a new matrix",
+            source="arXiv:2505.06708",
+            apply=_gated,
+            arguments="(width)",
+            notes="One number per feature by default, the variant that its paper recommends; gated(head) has one per head. W starts like "
+            "the other matrices. Used in Qwen3-Next and Arcee Trinity.",
+        ),
+        Modifier(
             name="group",
             title="norms of the residual sublayers normalize within groups of features",
             source="arXiv:1803.08494",
@@ -170,6 +216,44 @@ MODIFIERS: dict[str, Modifier] = {
             arguments="(α)",
             notes="α starts at 0.5 by default. For language models the paper chooses α by width, larger before attention, and adds a "
             "learnable scale after the embedding, which is not implemented here. Norms on projections are unchanged.",
+        ),
+        Modifier(
+            name="derf",
+            title="dynamic erf γ⊙erf(αx + s) + β in place of the norms on the residual stream, including the final norm",
+            source="arXiv:2512.10938",
+            apply=_derf,
+            arguments="(α)",
+            notes="α starts at 0.5 by default, s at 0. Norms on projections are unchanged.",
+        ),
+        Modifier(
+            name="bhyt",
+            title="bounded tanh γ⊙tanh(λx/(10·rms(x))) in place of the norms on the residual stream, including the final norm",
+            source="arXiv:2601.09719",
+            apply=_bhyt,
+            arguments="(λ)",
+            notes="BHyT* of the authors' code: every norm computes its own mean square. Their faster BHyT estimates that of the "
+            "feed-forward's norm from the attention's and is not available. λ is learnable and starts at 2, as in that "
+            "code; their runs set it per layer.",
+        ),
+        Modifier(
+            name="multiplier",
+            title="branches multiplied by a constant c",
+            source="arXiv:2404.06395",
+            apply=_multiplier,
+            arguments="(c)",
+            notes="By default 1.4/√L, as in MiniCPM; multiplier(0.22)+pre is Granite 3. Granite and MiniCPM also multiply embeddings and "
+            "logits, which belong to the family.",
+        ),
+        Modifier(
+            name="prores",
+            title="progressive residuals: the branches of layer l times min(t/(T·l), 1) at optimizer step t, deeper layers later",
+            source="arXiv:2603.05369",
+            apply=_prores,
+            arguments="(T)",
+            notes="T is 1000 steps by default, so the last of L layers is whole after 1000·L steps: choose T for shorter trainings. After "
+            "the branch's norm, in front of the sum. mixln compare moves t; with transformers' Trainer, mixln.StepCallback does, and in "
+            "other loops mixln.set_step(model, t). t is saved with the weights, and evaluation uses it as it stands, as in the authors' "
+            "code; a training in which nothing moves it warns.",
         ),
         Modifier(
             name="layerscale",

@@ -3,7 +3,7 @@
 A layer is attention followed by a feed-forward network. Each of the two is a function f in a residual sublayer:
 
     s = stream_in(x)
-    y = stream_out( skip_scale · skip_gain ⊙ s + branch_gain ⊙ branch_out( f( branch_scale · branch_in(s) ) ) )
+    y = stream_out( skip_scale · skip_gain ⊙ s + output_scale · branch_gain ⊙ branch_out( f( branch_scale · branch_in(s) ) ) )
 
 and f may have norms on its projections. An absent norm or gain is `None`.
 """
@@ -17,19 +17,22 @@ from typing import Any, Literal
 from mixln.errors import PlacementError, RecordError
 from mixln.records import Sparse, from_json, to_json
 
-NORM_KINDS = {"host": None, "group": "groups", "dyt": "alpha"}
-"""Kind of norm → the field of :class:`Norm` that it requires and no other kind accepts."""
+NORM_KINDS = {"host": None, "group": "groups", "dyt": "alpha", "derf": "alpha", "bhyt": "alpha"}
+"""Kind of norm → the field of :class:`Norm` that it requires; kinds that do not require a field refuse it."""
 LEGEND = (
-    "N is the family's own norm (LayerNorm in GPT-2 and ViT, RMSNorm elsewhere), N_4 an RMSNorm in 4 groups, A attention, A_qkv "
-    "attention with per-head norms on q, k and v, A_QK attention with norms over the full width of q and k, A_c attention with a "
-    "norm before its output projection, F the feed-forward, F_n the feed-forward with a norm before its output projection, λ and ω "
-    "learnable gains, G a GPAS gate, x₀ the layer's input, L the number of layers, l the layer's index from 1."
+    "N is the family's own norm (LayerNorm in GPT-2 and ViT, RMSNorm elsewhere), N[c] a norm whose gain starts at c, N_4 an RMSNorm "
+    "in 4 groups, A attention, A_qkv attention with per-head norms on q, k and v, A_QK attention with norms over the full width of q "
+    "and k, A_c attention with a norm before its output projection, A_h attention with a gain per head, A_g attention with a gate "
+    "before its output projection, F the feed-forward, F_n the feed-forward with a norm before its output projection, F_u with norms "
+    "after its input projections, λ and ω learnable gains, α and β a learnable gate with α² + β² = 1, t the optimizer step, G a GPAS "
+    "gate, x₀ the layer's input, L the number of layers, l the layer's index from 1."
 )
 """Symbols in the formulas."""
 STREAMS = ("single", "resi-dual", "dlcl")
 GATES = ("stream", "skip")
+WIDTHS = ("head", "full")
 PARALLEL = ("separate", "shared")
-BRANCH = ("branch_in", "branch_out", "branch_scale", "branch_gain")
+BRANCH = ("branch_in", "branch_out", "branch_scale", "branch_gain", "output_scale", "ramp")
 """Entries of a sublayer that concern its branch."""
 
 
@@ -37,6 +40,8 @@ MOST_LAYERS = 1_024
 """The deepest published model has 1,000 layers (DeepNet, arXiv:2203.00555). Building and counting this many takes one to two minutes."""
 MOST_GROUPS = 1_000_000
 """Larger than the size of any normalized vector, in features."""
+MOST_STEPS = 10**12
+"""Largest number of optimizer steps in a record."""
 LARGEST_SCALE = 10_000.0
 """Largest absolute factor in a record. Published ones are below 20, except KEEL's 2L; larger ones overflow within a few layers."""
 
@@ -53,22 +58,25 @@ class Norm(Sparse):
     """The kind of norm in a slot.
 
     :param kind: `host`: the norm of the model family (RMSNorm for Llama); `group`: RMSNorm within groups of features;
-        `dyt`: dynamic tanh, γ ⊙ tanh(αx) + β.
+        `dyt`: dynamic tanh, γ ⊙ tanh(αx) + β; `derf`: γ ⊙ erf(αx + s) + β; `bhyt`: γ ⊙ tanh(αx / (10·rms(x))).
     :param groups: for `group`, the number of groups; must divide the size of the normalized vector.
-    :param alpha: for `dyt`, the initial value of the learnable scalar α.
+    :param alpha: for `dyt`, `derf` and `bhyt`, the initial value of the learnable scalar α.
+    :param gain: the factor of every feature at the start of training.
     """
 
-    kind: Literal["host", "group", "dyt"] = "host"
+    kind: Literal["host", "group", "dyt", "derf", "bhyt"] = "host"
     groups: int | None = None
     alpha: float | None = None
+    gain: float = 1.0
 
     def __post_init__(self) -> None:
         if self.kind not in NORM_KINDS:
             raise PlacementError(f"norm kind must be one of {', '.join(NORM_KINDS)}, got {self.kind!r}")
-        for kind, entry in NORM_KINDS.items():
-            if entry is not None and (self.kind == kind) != (getattr(self, entry) is not None):
+        for entry in filter(None, dict.fromkeys(NORM_KINDS.values())):
+            if (NORM_KINDS[self.kind] == entry) != (getattr(self, entry) is not None):
+                kinds = " or ".join(repr(kind) for kind, required in NORM_KINDS.items() if required == entry)
                 raise PlacementError(
-                    f"{entry} is required for norm kind {kind!r} and for no other, got kind={self.kind!r}, {entry}={getattr(self, entry)}"
+                    f"{entry} is required for norm kind {kinds} and for no other, got kind={self.kind!r}, {entry}={getattr(self, entry)}"
                 )
         if self.groups is not None and self.groups < 1:
             raise PlacementError(f"groups must be at least 1, got {self.groups}")
@@ -78,11 +86,12 @@ class Norm(Sparse):
             )
         if self.alpha is not None:
             _check_scale("alpha", self.alpha)
+        _check_scale("gain", self.gain)
 
     def call(self, argument: str) -> str:
         """The norm of `argument` as an equation, for example `N(x)`."""
-        symbol = {"host": "N", "group": f"N_{self.groups}", "dyt": "DyT"}[self.kind]
-        return f"{symbol}({argument})"
+        symbol = {"host": "N", "group": f"N_{self.groups}", "dyt": "DyT", "derf": "Derf", "bhyt": "BHyT"}[self.kind]
+        return f"{symbol}{'' if self.gain == 1.0 else f'[{self.gain:.4g}]'}({argument})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +114,24 @@ class Gain(Sparse):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Balance(Sparse):
+    """A learnable gate between skip and branch, per feature: β = σ(g / temperature), α = √(1 − β²), y = α ⊙ skip + β ⊙ branch.
+
+    :param initial: value of every g at the start of training.
+    """
+
+    temperature: float
+    initial: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_scale("initial", self.initial)
+        if not 0 < self.temperature <= LARGEST_SCALE:
+            raise PlacementError(
+                f"temperature of a balance must be above 0 and at most {LARGEST_SCALE:,.0f}, got {self.temperature:g}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ProjectionNorm(Sparse):
     """A norm on the output of a q, k or v projection, or on the input of the output projection.
 
@@ -115,20 +142,33 @@ class ProjectionNorm(Sparse):
     width: Literal["head", "full"] = "head"
 
     def __post_init__(self) -> None:
-        if self.width not in ("head", "full"):
+        if self.width not in WIDTHS:
             raise PlacementError(f"width of a projection norm must be 'head' or 'full', got {self.width!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Projections(Sparse):
-    """Norms inside the branches: after q, k and v (before rotary embedding), before the attention's output projection
-    (`context`), and before the feed-forward's (`down`)."""
+    """Norms and gains inside the branches: after q, k and v (before rotary embedding), before the attention's output projection
+    (`context`), and before the feed-forward's (`down`).
+
+    :param heads: a learnable gain per head before the attention's output projection, after the norm there.
+    :param gate: multiplies the input of the attention's output projection by σ(W x), with x the attention's input and W a matrix of its
+        own: one number per feature (`full`) or per head (`head`); after norm and gain there.
+    :param inner: norm after each input projection of the feed-forward (gate and up).
+    """
 
     query: ProjectionNorm | None = None
     key: ProjectionNorm | None = None
     value: ProjectionNorm | None = None
     context: ProjectionNorm | None = None
     down: Norm | None = None
+    heads: bool = False
+    gate: Literal["head", "full"] | None = None
+    inner: Norm | None = None
+
+    def __post_init__(self) -> None:
+        if self.gate not in (None, *WIDTHS):
+            raise PlacementError(f"gate of the attention must be 'head', 'full' or absent, got {self.gate!r}")
 
     @property
     def letters(self) -> str:
@@ -139,17 +179,33 @@ class Projections(Sparse):
     def symbol(self) -> str:
         """:attr:`letters` with a capital for a norm over the full width: `QK` in OLMo 2, `qk` in Qwen3."""
         present = {"q": self.query, "k": self.key, "v": self.value, "c": self.context}
-        return "".join(
+        letters = (
             letter if norm.width == "head" else letter.upper() for letter, norm in present.items() if norm is not None
         )
+        return "".join(letters)
+
+    @property
+    def attention(self) -> str:
+        """Name of the attention in formulas, for example `A_qkv`."""
+        marks = self.symbol + ("h" if self.heads else "") + ("g" if self.gate else "")
+        return f"A_{marks}" if marks else "A"
+
+    @property
+    def feed_forward(self) -> str:
+        """Name of the feed-forward in formulas, for example `F_n`."""
+        marks = ("u" if self.inner else "") + ("n" if self.down else "")
+        return f"F_{marks}" if marks else "F"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sublayer(Sparse):
     """One residual sublayer.
 
-    s = stream_in(x);  y = stream_out( skip_scale · skip_gain ⊙ s + branch_gain ⊙ branch_out( f( branch_scale · branch_in(s) ) ) )
+    s = stream_in(x)
+    y = stream_out( skip_scale · skip_gain ⊙ s + output_scale · branch_gain ⊙ branch_out( f( branch_scale · branch_in(s) ) ) )
 
+    :param ramp: optimizer steps over which a factor of the branch grows from 0 to 1; absent, it is 1.
+    :param balance: a gate between skip and branch in place of the two gains.
     :param gpas: position of a GPAS gate G(x) = x − SiLU(g)·stopgrad(x): on the sum (`stream`) or on the skip alone (`skip`).
     """
 
@@ -161,23 +217,36 @@ class Sublayer(Sparse):
     skip_scale: float = 1.0
     branch_gain: Gain | None = None
     skip_gain: Gain | None = None
+    output_scale: float = 1.0
+    balance: Balance | None = None
+    ramp: int | None = None
     gpas: Literal["stream", "skip"] | None = None
 
     def __post_init__(self) -> None:
         if self.gpas not in (None, *GATES):
             raise PlacementError(f"gpas must be one of {', '.join(GATES)} or absent, got {self.gpas!r}")
-        for name in ("branch_scale", "skip_scale"):
+        for name in ("branch_scale", "skip_scale", "output_scale"):
             _check_scale(name, getattr(self, name))
+        if self.ramp is not None and not 1 <= self.ramp <= MOST_STEPS:
+            raise PlacementError(f"ramp must be a number of steps from 1 to {MOST_STEPS:,}, got {self.ramp}")
+        for name in ("branch_gain", "skip_gain"):
+            if self.balance is not None and getattr(self, name) is not None:
+                raise PlacementError(
+                    f"{name} must be absent in a sublayer with a balance, which scales skip and branch"
+                )
 
-    def formula(self, function: str, also: str = "") -> str:
+    def formula(self, function: str, also: str = "", start: str = "") -> str:
         """The sublayer as an equation, for example `x ← N(x + A(x))`.
 
         :param function: name of f, for example `A` or `F`.
         :param also: a further summand, for example ` + x₀`.
+        :param start: where the skip starts, for example `x₀`, if that is not the branch's input.
         """
         x = _call(self.stream_in, "x")
         branch = self.branch(function, x)
-        skip = _times("ω", self.skip_gain, x if self.skip_scale == 1.0 else f"{self.skip_scale:.4g}·{x}")
+        skip = start or x
+        skip = _times("ω", self.skip_gain, skip if self.skip_scale == 1.0 else f"{self.skip_scale:.4g}·{skip}")
+        skip = f"α⊙{skip}" if self.balance is not None else skip
         skip = f"G({skip})" if self.gpas == "skip" else skip
         total = f"{skip}{also} + {branch}"
         total = f"G({total})" if self.gpas == "stream" else total
@@ -191,7 +260,10 @@ class Sublayer(Sparse):
         inner = _call(self.branch_in, x)
         if self.branch_scale != 1.0:
             inner = f"{self.branch_scale:.4g}·{inner}"
-        return _times("λ", self.branch_gain, _call(self.branch_out, f"{function}({inner})"))
+        branch = _times("λ", self.branch_gain, _call(self.branch_out, f"{function}({inner})"))
+        branch = branch if self.output_scale == 1.0 else f"{self.output_scale:.4g}·{branch}"
+        branch = branch if self.balance is None else f"β⊙{branch}"
+        return branch if self.ramp is None else f"min(t/{self.ramp}, 1)·{branch}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,6 +271,7 @@ class Layer(Sparse):
     """Attention followed by feed-forward, each with its own norms; or both side by side.
 
     :param bottom_to_top: add the layer's input again before the layer's last norm (B2T).
+    :param span: the skip of the feed-forward starts at the layer's input and not after the attention (SpanNorm).
     :param parallel: both read the layer's input, y = x + (A(N(x)) + F(N'(x))), as in GPT-NeoX: `separate` norms, or the attention's
         norm is `shared` by both, as in GPT-J. The sublayers then have nothing but norms, scales and gains of their branches.
     """
@@ -207,11 +280,16 @@ class Layer(Sparse):
     feed_forward: Sublayer = field(default_factory=Sublayer)
     projections: Projections = field(default_factory=Projections)
     bottom_to_top: bool = False
+    span: bool = False
     parallel: Literal["separate", "shared"] | None = None
 
     def __post_init__(self) -> None:
         if self.parallel not in (None, *PARALLEL):
             raise PlacementError(f"parallel must be one of {', '.join(PARALLEL)} or absent, got {self.parallel!r}")
+        if self.span and self.bottom_to_top:
+            raise PlacementError(
+                "bottom_to_top must be absent in a layer with span, whose skip is that from the layer's input"
+            )
         if self.parallel is None:
             return
         for name, sub in zip(("attention", "feed_forward"), self.sublayers, strict=True):
@@ -220,22 +298,23 @@ class Layer(Sparse):
                 raise PlacementError(
                     f"{name} of a parallel layer must have entries of its branch only ({', '.join(BRANCH)})"
                 )
-        if self.bottom_to_top or (self.parallel == "shared" and self.feed_forward.branch_in is not None):
-            entry = "bottom_to_top" if self.bottom_to_top else "feed_forward.branch_in"
+        shared = self.parallel == "shared" and self.feed_forward.branch_in is not None
+        entries = {"bottom_to_top": self.bottom_to_top, "span": self.span, "feed_forward.branch_in": shared}
+        if entry := next((name for name, present in entries.items() if present), None):
             raise PlacementError(f"{entry} must be absent in a layer with parallel={self.parallel!r}")
 
     @property
     def formula(self) -> str:
         """Both sublayers as equations, in the symbols of :data:`LEGEND`."""
-        symbol = self.projections.symbol
-        attention = self.attention.formula("A_" + symbol if symbol else "A")
-        inner = "" if self.projections.down is None else "_n"
+        attention, feed_forward = self.projections.attention, self.projections.feed_forward
         if self.parallel is not None:
-            attention = self.attention.branch("A_" + symbol if symbol else "A", "x")
             entry = _call(self.attention.branch_in, "x") if self.parallel == "shared" else "x"
-            return f"x ← x + {attention} + {self.feed_forward.branch(f'F{inner}', entry)}"
-        feed_forward = self.feed_forward.formula(f"F{inner}", also=" + x₀" if self.bottom_to_top else "")
-        return f"{'x₀ ← x;  ' if self.bottom_to_top else ''}{attention};  {feed_forward}"
+            return f"x ← x + {self.attention.branch(attention, 'x')} + {self.feed_forward.branch(feed_forward, entry)}"
+        second = self.feed_forward.formula(
+            feed_forward, also=" + x₀" if self.bottom_to_top else "", start="x₀" if self.span else ""
+        )
+        kept = "x₀ ← x;  " if self.bottom_to_top or self.span else ""
+        return f"{kept}{self.attention.formula(attention)};  {second}"
 
     @property
     def sublayers(self) -> tuple[Sublayer, Sublayer]:
@@ -270,7 +349,7 @@ class Placement(Sparse):
             raise PlacementError(f"placement {self.name!r} needs at least one layer, got none")
         if self.streams not in STREAMS:
             raise PlacementError(f"streams must be one of {', '.join(STREAMS)}, got {self.streams!r}")
-        for entry in ("bottom_to_top", "parallel"):
+        for entry in ("bottom_to_top", "span", "parallel"):
             if self.streams != "single" and any(getattr(layer, entry) for layer in self.layers):
                 raise PlacementError(f"placement {self.name!r}: {entry} requires a single stream, got {self.streams!r}")
 

@@ -7,63 +7,25 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 
 from mixln.errors import PlacementError
-from mixln.placement.records import Gain, Layer, Norm, Placement, ProjectionNorm, Projections, Sublayer
-
-HOST = Norm()
-
-PRE = Layer(attention=Sublayer(branch_in=HOST), feed_forward=Sublayer(branch_in=HOST))
-POST = Layer(attention=Sublayer(stream_out=HOST), feed_forward=Sublayer(stream_out=HOST))
-SANDWICH = Layer(
-    attention=Sublayer(branch_in=HOST, branch_out=HOST), feed_forward=Sublayer(branch_in=HOST, branch_out=HOST)
+from mixln.placement.entry import (
+    HOST,
+    HYBRID,
+    POST,
+    PRE,
+    QKV_NORM,
+    RES_POST,
+    SANDWICH,
+    SUB_LN,
+    Entry,
+    both,
+    uniform,
 )
-QKV_NORM = Projections(query=ProjectionNorm(), key=ProjectionNorm(), value=ProjectionNorm())
-HYBRID = Layer(attention=Sublayer(stream_out=HOST), projections=QKV_NORM)
-FULL_WIDTH = ProjectionNorm(width="full")
-QK_NORM = Projections(query=ProjectionNorm(), key=ProjectionNorm())
-FULL_QK_NORM = Projections(query=FULL_WIDTH, key=FULL_WIDTH)
-RES_POST = Layer(attention=Sublayer(branch_out=HOST), feed_forward=Sublayer(branch_out=HOST), projections=FULL_QK_NORM)
-SUB_LN = replace(PRE, projections=Projections(context=FULL_WIDTH, down=HOST))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Entry:
-    """One named placement.
-
-    :param build: (number of layers, arguments as text) → placement; the arguments are those in parentheses.
-    :param arguments: notation of the arguments, for example `(α)`; empty if there are none.
-    :param init: name of the recommended initialisation.
-    :param notes: parts of the method that the formula does not show.
-    :param known_for: published results in its favour, with the source; likewise `known_against`.
-    :param elsewhere: other meanings of the name in other software, or other names for the method.
-    """
-
-    name: str
-    title: str
-    formula: str
-    source: str
-    build: Callable[..., Placement]
-    arguments: str = ""
-    init: str = "normal"
-    notes: str = ""
-    known_for: str = ""
-    known_against: str = ""
-    elsewhere: str = ""
-
-    @property
-    def example(self) -> str:
-        """The name with its first form of arguments, as a user writes it."""
-        return self.name + self.arguments.split(" ")[0]
-
-    @property
-    def facts(self) -> dict[str, str]:
-        """Heading → published facts; empty ones are omitted."""
-        facts = {"For": self.known_for, "Against": self.known_against, "Elsewhere": self.elsewhere}
-        return {name: text for name, text in facts.items() if text}
+from mixln.placement.recent import RECENT
+from mixln.placement.records import Gain, Layer, Norm, Placement, ProjectionNorm, Projections, Sublayer
 
 
 def post_layers(share: Fraction | int, layers: int) -> int:
@@ -85,15 +47,6 @@ def post_layers(share: Fraction | int, layers: int) -> int:
     return math.floor(share * layers)
 
 
-def uniform(layer: Layer) -> Callable[[int], Placement]:
-    """A factory that gives every layer the same record."""
-
-    def build(layers: int) -> Placement:
-        return Placement(name="", layers=(layer,) * layers)
-
-    return build
-
-
 def _mix(layers: int, share: str = "0.25") -> Placement:
     count = post_layers(alpha(share), layers)
     return Placement(name="", layers=(POST,) * count + (PRE,) * (layers - count))
@@ -111,7 +64,7 @@ def _deepnorm(layers: int, alpha: str = "") -> Placement:
         scale = math.nan
     if not 0 < scale < math.inf:
         raise PlacementError(f"deepnorm({alpha}): α must be a number above 0, got {alpha!r}; omit it for (2L)^¼")
-    layer = _sublayers(Sublayer(stream_out=HOST, skip_scale=scale))
+    layer = both(Sublayer(stream_out=HOST, skip_scale=scale))
     return Placement(name="", layers=(layer,) * layers)
 
 
@@ -121,13 +74,13 @@ def _peri(layers: int) -> Placement:
 
 def _lns(layers: int) -> Placement:
     def scaled(index: int) -> Layer:
-        return _sublayers(Sublayer(branch_in=HOST, branch_scale=1 / math.sqrt(index)))
+        return both(Sublayer(branch_in=HOST, branch_scale=1 / math.sqrt(index)))
 
     return Placement(name="", layers=tuple(scaled(index) for index in range(1, layers + 1)))
 
 
 def _group_pre(layers: int, groups: str = "4") -> Placement:
-    return uniform(_sublayers(Sublayer(branch_in=group_norm(groups))))(layers)
+    return uniform(both(Sublayer(branch_in=group_norm(groups))))(layers)
 
 
 def group_norm(groups: str) -> Norm:
@@ -180,13 +133,8 @@ def projection_norms(letters: str, width: str = "head") -> Projections:
     return replace(Projections(), **{slots[letter]: norm for letter in letters})
 
 
-def _sublayers(sublayer: Sublayer) -> Layer:
-    """A layer with the same record for both sublayers."""
-    return Layer(attention=sublayer, feed_forward=sublayer)
-
-
 def _keel(layers: int) -> Placement:
-    layer = _sublayers(Sublayer(branch_in=HOST, stream_out=HOST, skip_scale=float(2 * layers)))
+    layer = both(Sublayer(branch_in=HOST, stream_out=HOST, skip_scale=float(2 * layers)))
     return Placement(name="", layers=(PRE,) + (layer,) * (layers - 1))
 
 
@@ -250,7 +198,8 @@ ZOO: dict[str, Entry] = {
             notes="Per-head norms on q, k and v before rotary embedding; the feed-forward's Post-Norm is n = N(y), out = n + F(n). "
             "The variants of the paper's ablation use its notation, [pre- or post-][letters from qkvc-]pre or post, by default qkv-post: "
             "for example hybrid(kv-post), hybrid(pre-qkv-post), hybrid(post-pre). The first word is the attention's outer norm, the last "
-            "the feed-forward's norm. Reading post-pre as n = N(x), n + A(n), like the feed-forward, is from memory of the paper.",
+            "the feed-forward's norm. post in the attention is n = N(x), n + A(n), like the feed-forward: the one form of it in the "
+            "authors' code, where attn_residual_after_norm says so; that their table means it by Post-Pre is not stated there.",
             known_for="Perplexity 20.00, against 20.30 for Pre-LN, at 550M parameters and 400B tokens (arXiv:2503.04598, table 13).",
             known_against="Perplexity 20.44 with normal init, against 20.29 for Pre-LN (arXiv:2503.04598, table 5); at 64 layers its limit "
             "of the learning rate is 4.9e-4, against 7.65e-3 for Pre-LN (arXiv:2601.19895, table 1).",
@@ -338,11 +287,11 @@ ZOO: dict[str, Entry] = {
             title="Admin",
             formula="x ← N(ω⊙x + A(x));  x ← N(ω⊙x + F(x))",
             source="arXiv:2004.08249",
-            build=uniform(_sublayers(Sublayer(stream_out=HOST, skip_gain=Gain(profiled=True)))),
-            notes="ω is learnable, one value per feature. It starts at 1 in the first sublayer and at √(Var[x₀] + Σ Var[branch j]), summed "
-            "over the sublayers j below, in the others. The variances are measured in one forward pass over a batch: mixln compare uses "
-            "the first sequences; elsewhere call mixln.profile(model, batch) before training. With small weights ω is far below 1: "
-            "only its ratio to the branch matters, and that is the same as in Pre-LN. The rule is from memory of the paper and its code.",
+            build=uniform(both(Sublayer(stream_out=HOST, skip_gain=Gain(profiled=True)))),
+            notes="ω is learnable, one value per feature. It starts at 1 in the first sublayer and then at √(Var[ω⊙x] + Var[branch]) of "
+            "the sublayer before, as in the authors' code. The variances are measured in one forward pass over a batch, without dropout: "
+            "mixln compare uses the first sequences; elsewhere call mixln.profile(model, batch) before training. Its authors' embeddings "
+            "have variance about 1, --init embedding(1)+normal; with Llama's 0.02 the gains come out far below 1.",
             known_for="Trains Post-LN with 72 layers (arXiv:2008.07772).",
         ),
         Entry(
@@ -351,7 +300,8 @@ ZOO: dict[str, Entry] = {
             formula="y ← N(x + A(x));  x ← N(x + y + F(y))",
             source="arXiv:2206.00330",
             build=uniform(replace(POST, bottom_to_top=True)),
-            notes="Post-LN with a skip from the layer's input past all of its norms but the last. From memory of the paper.",
+            notes="Post-LN with a skip from the layer's input past all of its norms but the last, as in the authors' code "
+            "(takase/b2t_connection); its optional scales on that skip and on the rest are left out.",
             known_for="Trains deep Post-LN models and keeps the advantage of Post-LN (arXiv:2206.00330).",
         ),
         Entry(
@@ -377,7 +327,7 @@ ZOO: dict[str, Entry] = {
             title="ReZero, SkipInit",
             formula="x ← x + a·A(x);  x ← x + a·F(x),  a = 0 at the start",
             source="arXiv:2003.04887, arXiv:2002.10444",
-            build=uniform(_sublayers(Sublayer(branch_gain=Gain(width="scalar", initial=0.0)))),
+            build=uniform(both(Sublayer(branch_gain=Gain(width="scalar", initial=0.0)))),
             notes="No norm in the layers; one learnable scalar per sublayer.",
         ),
         Entry(
@@ -399,6 +349,7 @@ ZOO: dict[str, Entry] = {
             "holds all N_k(y_k) so far, side by side; hidden_states are the combinations that the next layer reads.",
             known_for="Trained encoders with 30 layers when 6 were usual (arXiv:1906.01787).",
         ),
+        *RECENT,
         Entry(
             name="stock",
             title="the family's own placement",

@@ -20,6 +20,7 @@ from mixln.compat import checkpointing_argument
 from mixln.hosts import build, placement_for
 from mixln.hosts.companions import write_companion
 from mixln.nn.profiling import profile
+from mixln.nn.ramp import StepCallback
 from mixln.runs.checkpoints import final_folder
 from mixln.runs.metrics import MetricsFile
 from mixln.runs.outcome import Outcome
@@ -232,7 +233,8 @@ class PretrainingRun(TrainingRun[ScratchTrainer, Outcome], Generic[S]):
         return trainer
 
     def measured(self, metrics: MetricsFile) -> list[TrainerCallback]:
-        return [ResidualVariance(metrics.append, self.objective.watched())]
+        # Before what is measured at the same step.
+        return [StepCallback(), ResidualVariance(metrics.append, self.objective.watched())]
 
     def watchers(self) -> list[TrainerCallback]:
         return list(self.extra)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mixln.placement.zoo import FULL_QK_NORM, PRE, QK_NORM, SANDWICH
+from mixln.placement.entry import FULL_QK_NORM, PRE, QK_NORM, SANDWICH
 
 QK_PRE = replace(PRE, projections=QK_NORM)
 FULL_QK_PRE = replace(PRE, projections=FULL_QK_NORM)

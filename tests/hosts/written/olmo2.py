@@ -7,7 +7,7 @@ from transformers.models.olmo2 import modeling_olmo2 as olmo2
 from transformers.models.olmo2.configuration_olmo2 import Olmo2Config
 
 from mixln.hosts.family import Host
-from mixln.placement.zoo import RES_POST
+from mixln.placement.entry import RES_POST
 from tests.hosts.written.names import OWN_QK_NORMS, PROJECTIONS, ROLES
 
 HOST = Host(

@@ -1,0 +1,92 @@
+"""Branches that grow with the optimizer step (ProRes, arXiv:2603.05369), and what moves the step."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from mixln.errors import PlacementWarning, SettingsError
+
+
+class RampedScale(nn.Module):
+    """min(t / ramp, 1) · x, with t the number of optimizer steps so far.
+
+    The same in training and evaluation: a model computes what it was trained to compute up to this step. t is a buffer of the
+    checkpoint; :func:`set_step` moves it.
+
+    :param ramp: steps until the factor is 1, at least 1.
+    """
+
+    step: Tensor
+
+    def __init__(self, ramp: int) -> None:
+        super().__init__()
+        self.ramp = ramp
+        self.moved = False
+        """Whether something has set the step of this object."""
+        # An integer: casting a model to bfloat16 would round a step above 256.
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+
+    def starting_values(self) -> dict[str, float]:
+        return {"step": 0}
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        if self.training and not self.moved and not torch.compiler.is_compiling():
+            self._warn()
+        return (self.step / self.ramp).clamp(max=1.0).to(x_BTD.dtype) * x_BTD
+
+    def _warn(self) -> None:
+        self.moved = True  # once
+        if self.step.is_meta or self.step >= self.ramp:
+            return
+        warnings.warn(
+            f"training with branches whose step stands at {self.step.item()} of {self.ramp}, because nothing moves it; add "
+            "mixln.StepCallback() to the callbacks of transformers' Trainer, or call mixln.set_step(model, step) before each step",
+            PlacementWarning,
+            stacklevel=2,
+        )
+
+    def extra_repr(self) -> str:
+        return f"ramp={self.ramp}"
+
+
+def set_step(model: nn.Module, step: int) -> None:
+    """Sets the number of optimizer steps so far, on which the branches of `prores+…` depend; other models are unchanged.
+
+    :param step: at least 0; before the first step it is 0.
+    :raises SettingsError: if it is below 0.
+    """
+    if step < 0:
+        raise SettingsError(f"step must be at least 0, got {step}")
+    for scale in _ramps(model):
+        scale.moved = True
+        scale.step.fill_(step)
+
+
+def _ramps(model: nn.Module) -> Iterator[RampedScale]:
+    return (module for module in model.modules() if isinstance(module, RampedScale))
+
+
+class StepCallback(TrainerCallback):
+    """Moves the step of `prores+…` placements with the optimizer steps of a `transformers.Trainer`; see :func:`set_step`.
+
+    :param done: optimizer steps before this training, for one that continues a model with a new Trainer.
+    """
+
+    def __init__(self, done: int = 0) -> None:
+        self.done = done
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *, model: Any = None, **_: Any
+    ) -> None:
+        set_step(model, self.done + state.global_step)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *, model: Any = None, **_: Any
+    ) -> None:
+        set_step(model, self.done + state.global_step)
