@@ -61,9 +61,11 @@ def placed(
 @torch.no_grad()
 def randomise_gains(model: PreTrainedModel) -> None:
     generator = torch.Generator().manual_seed(7)
-    for parameter in model.parameters():
+    for name, parameter in model.named_parameters():
         if parameter.ndim == 1:
             parameter.uniform_(0.5, 1.5, generator=generator)
+        elif ".maps." in name:  # of the maps between streams, which start near zero or at it
+            parameter.normal_(std=0.2, generator=generator)
 
 
 def tokens(batch: int = 2, length: int = 7, *, seed: int = 1) -> Tensor:

@@ -50,6 +50,7 @@ GAINS = {
     "resi-dual": LAYERS * 2 * D + D,
     "dlcl": LAYERS * 2 * D + (LAYERS + 1) * D + (1 + 2 + 3) + 4,
     "stock": LAYERS * 2 * D,
+    "mhc": LAYERS * 2 * D + LAYERS * 2 * (24 * 4 * D + 24 + 3) + (4 * 4 * D + 4 + 1),
     "norm(qkvc,full)+post": LAYERS * (2 * D + 2 * Q_WIDTH + 2 * K_WIDTH),
     "dyt+pre": LAYERS * 2 * (2 * D + 1) + D + 1,
     "gpas+mix(0.5)": LAYERS * (2 * D + 2),

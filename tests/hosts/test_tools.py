@@ -32,7 +32,7 @@ pytestmark = [
 ]
 
 DECODERS = sorted(set(CONFIGS) - {"vit"})
-MANY_STREAMS = ("resi-dual", "dlcl")
+MANY_STREAMS = ("resi-dual", "dlcl", "mhc")
 
 
 def made(name: str, placement: str, seed: int = 0) -> Any:
@@ -137,6 +137,7 @@ SPREAD = [
     ("llama", "norm(qkvc,full)+post"),
     ("llama", "sub-ln"),
     ("llama", "dlcl"),
+    ("llama", "mhc"),
     ("qwen3", "norm(q,full)+pre"),
     ("olmo2", "hybrid"),
     ("olmoe", "stock"),

@@ -9,6 +9,7 @@ from mixln.errors import PlacementError
 from mixln.nn.norms import DyT, GroupRMSNorm
 from mixln.nn.streams import Combination
 from mixln.placement import Layer, Placement
+from mixln.placement import placement as build
 from tests.tiny import placed, tokens
 
 
@@ -21,7 +22,7 @@ def test_combination_is_the_weighted_sum_of_its_states():
     torch.testing.assert_close(combination(states), states[..., :4] - 2 * states[..., 4:8] + 0.5 * states[..., 8:])
 
 
-@pytest.mark.parametrize("placement", ["pre", "resi-dual", "dlcl"])
+@pytest.mark.parametrize("placement", ["pre", "resi-dual", "dlcl", "mhc"])
 def test_under_autocast_the_stream_stays_float32(placement):
     model, seen = placed(placement), []
     for layer in model.model.layers:
@@ -42,3 +43,59 @@ def test_modifiers_of_norms_reach_those_of_the_streams(modifier, kind):
 def test_bottom_to_top_is_for_one_stream():
     with pytest.raises(PlacementError, match="bottom_to_top requires a single stream, got 'dlcl'"):
         Placement(name="own", layers=(Layer(bottom_to_top=True),), streams="dlcl")
+
+
+CONNECTED = ("mhc",)
+
+
+@pytest.mark.parametrize("init", ["normal", "megatron", "deepnorm"])
+def test_maps_start_where_their_authors_say_under_every_init(init):
+    maps = placed("mhc", init=init, gains=False, hidden_size=128).model.layers[1].attention_residual.maps
+    assert maps.weight.std().item() == pytest.approx(0.02, rel=0.03)
+    assert not maps.bias.any()
+    assert torch.equal(maps.scale, torch.full((3,), 0.01))
+
+
+@pytest.mark.parametrize("name", CONNECTED)
+@pytest.mark.parametrize("count", ["0", "1", "65", "two", "-3", "9999999999"])
+def test_number_of_streams_out_of_range_is_refused_in_one_line(name, count):
+    with pytest.raises(PlacementError) as caught:
+        build(f"{name}({count})", 3)
+    assert str(caught.value) == f"{name}({count}): the number of streams must be an integer from 2 to 64, got '{count}'"
+
+
+@pytest.mark.parametrize("name", CONNECTED)
+def test_modifiers_of_the_skip_have_no_meaning_beside_maps(name):
+    with pytest.raises(
+        PlacementError, match=rf"gpas must be absent, because the maps of {name} replace the skip; a sublayer may"
+    ):
+        build(f"gpas+{name}", 3)
+    assert build(f"layerscale+{name}", 3).layers[0].attention.branch_gain is not None
+
+
+def test_number_of_streams_belongs_to_the_form_that_has_it():
+    with pytest.raises(PlacementError, match="stream_count must be absent for streams 'dlcl', got 4"):
+        Placement(name="own", layers=(Layer(),), streams="dlcl", stream_count=4)
+    with pytest.raises(PlacementError, match=r"stream_count of mhc must lie in \[2, 64\], got 1"):
+        Placement(name="own", layers=(Layer(),), streams="mhc")
+    with pytest.raises(PlacementError, match=r"must use the same residual stream, got mhc\(2\), mhc\(4\)"):
+        build("mhc(2)*1,mhc(4)", 3)
+
+
+@pytest.mark.parametrize("name", CONNECTED)
+def test_records_of_streams_survive_json(name):
+    record = build(f"{name}(3)", 2)
+    assert record.to_json()["stream_count"] == 3
+    assert Placement.from_json(record.to_json()) == record
+    assert "stream_count" not in build("dlcl", 2).to_json()
+
+
+@pytest.mark.parametrize("name", CONNECTED)
+def test_any_number_of_streams_runs(name):
+    assert torch.isfinite(placed(f"{name}(2)")(tokens()).logits).all()
+    assert (
+        placed(f"{name}(2)")
+        .model.layers[0](torch.zeros(1, 2, 32), position_embeddings=(torch.ones(1, 2, 8),) * 2)
+        .shape[-1]
+        == 64
+    )

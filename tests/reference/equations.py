@@ -379,6 +379,44 @@ def dlcl(w: Weights, x: Tensor, L: int) -> Tensor:
     return sum(w["model.stream_fold.last_combination.weight"][k] * history[k] for k in range(L + 1))
 
 
+def connected(
+    maps: Callable[..., tuple[list[Tensor], list[Tensor], list[list[Tensor]]]], end: Callable[..., Tensor], N: int
+):
+    """N streams: x = Σ_i r_i X_i, then X_k ← Σ_j C_jk X_j + w_k f(N(x)); `maps` gives r, w and C of a sublayer."""
+
+    def run(w: Weights, x: Tensor, L: int) -> Tensor:
+        X = [x] * N
+        for l in range(L):
+            for f, residual, entry in ((A, "attention_residual", A_IN), (F, "feed_forward_residual", F_IN)):
+                r, write, C = maps(w, f"model.layers.{l}.{residual}.maps", X)
+                x = sum(r[i] * X[i] for i in range(N))
+                x = f(w, l, norm(w, l, entry, x))
+                X = [sum(C[j][k] * X[j] for j in range(N)) + write[k] * x for k in range(N)]
+        return end(w, X)
+
+    return run
+
+
+def mhc_maps(w: Weights, name: str, X: list[Tensor]) -> tuple[list[Tensor], list[Tensor], list[list[Tensor]]]:
+    N = len(X)
+    u = rms(torch.cat(X, dim=-1)) @ w[f"{name}.weight"].T
+    s, b = w[f"{name}.scale"], w[f"{name}.bias"]
+    r = [torch.sigmoid(s[0] * u[..., i, None] + b[i]) + EPS for i in range(N)]
+    write = [2 * torch.sigmoid(s[1] * u[..., N + i, None] + b[N + i]) for i in range(N)]
+    C = [[torch.exp(s[2] * u[..., (k := 2 * N + N * i + j), None] + b[k]) for j in range(N)] for i in range(N)]
+    C = [[C[i][j] / sum(C[i]) + EPS for j in range(N)] for i in range(N)]
+    for step in range(2 * 20 - 1):  # columns first, then rows and columns in turn
+        sums = [sum(C[i][j] for i in range(N)) if step % 2 == 0 else sum(C[j]) for j in range(N)]
+        C = [[C[i][j] / (sums[j if step % 2 == 0 else i] + EPS) for j in range(N)] for i in range(N)]
+    return r, write, C
+
+
+def mhc_end(w: Weights, X: list[Tensor]) -> Tensor:
+    u = rms(torch.cat(X, dim=-1)) @ w["model.stream_fold.maps.weight"].T
+    s, b = w["model.stream_fold.maps.scale"], w["model.stream_fold.maps.bias"]
+    return sum((torch.sigmoid(s[0] * u[..., i, None] + b[i]) + EPS) * X[i] for i in range(len(X)))
+
+
 REFERENCES: dict[str, Callable[[Weights, Tensor, int], Tensor]] = {
     "pre": pre,
     "post": post,
@@ -408,6 +446,7 @@ REFERENCES: dict[str, Callable[[Weights, Tensor, int], Tensor]] = {
     "norm(kv,full)+post": kv_full_post,
     "resi-dual": resi_dual,
     "dlcl": dlcl,
+    "mhc": connected(mhc_maps, mhc_end, 4),
 }
 
 

@@ -12,7 +12,16 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from mixln.errors import PlacementError
-from mixln.placement.records import Gain, Layer, Norm, Placement, ProjectionNorm, Projections, Sublayer
+from mixln.placement.records import (
+    MOST_STREAMS,
+    Gain,
+    Layer,
+    Norm,
+    Placement,
+    ProjectionNorm,
+    Projections,
+    Sublayer,
+)
 
 HOST = Norm()
 
@@ -199,6 +208,29 @@ def _resi_dual(layers: int) -> Placement:
 
 def _dlcl(layers: int) -> Placement:
     return Placement(name="", layers=(PRE,) * layers, streams="dlcl")
+
+
+def _connected(streams: str, layer: Layer = PRE) -> Callable[..., Placement]:
+    """A factory of N streams with learned maps."""
+
+    def build(layers: int, count: str = "4") -> Placement:
+        return Placement(
+            name=f"{streams}({count})",
+            layers=(layer,) * layers,
+            streams=streams,  # type: ignore[arg-type]
+            stream_count=stream_count(streams, count),
+        )
+
+    return build
+
+
+def stream_count(name: str, text: str) -> int:
+    """:raises PlacementError: if the number of streams is not an integer in range."""
+    if not text.isdecimal() or len(text) > 9 or not 2 <= int(text) <= MOST_STREAMS:
+        raise PlacementError(
+            f"{name}({text}): the number of streams must be an integer from 2 to {MOST_STREAMS}, got {text!r}"
+        )
+    return int(text)
 
 
 ZOO: dict[str, Entry] = {
@@ -410,6 +442,21 @@ ZOO: dict[str, Entry] = {
             source="the family's code or report",
             build=uniform(PRE),
             notes="The stock model as records, with the same logits. GPT-2 then uses init scaled, as its stock model does.",
+        ),
+        Entry(
+            name="mhc",
+            title="mHC",
+            arguments="(N)",
+            formula="N streams X, for each branch f: x ← Σ_i r_i X_i,  X_i ← Σ_j C_ji X_j + w_i f(N(x)),  C doubly stochastic",
+            source="arXiv:2512.24880",
+            build=_connected("mhc"),
+            notes="Manifold-constrained hyper-connections; N is 4 by default. With u = s(W N°(X)) + b, N° a norm without gain over all N·d "
+            "features, r = σ(u), w = 2σ(u) and C = 20 Sinkhorn steps on softmax(u), as in transformers' deepseek_v4. Every stream "
+            "starts as the embedding; after the last layer, and in hidden_states, the streams become Σ_i r_i X_i with maps of their "
+            "own. W starts at N(0, 0.02²) and b at 0, as in deepseek_v4; the gates s start at 0.01, as in the paper (from memory), not "
+            "at 1 as there. W decays, b and s do not. The tensor between layers is N times as wide.",
+            known_for="The residual stream of DeepSeek-V4 and, with a mean at the end, of GLM-5.3 (transformers 5.24).",
+            known_against="In an independent implementation C did not learn with its default start (tokenbender's mHC, issue 2).",
         ),
     )
 }

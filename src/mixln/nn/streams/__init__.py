@@ -14,6 +14,7 @@ from mixln.nn.residual import PlacedLayer
 from mixln.nn.streams.dual import ResiDualFold, ResiDualLayer
 from mixln.nn.streams.fold import Fold
 from mixln.nn.streams.history import Combination, DlclFold, DlclLayer
+from mixln.nn.streams.maps import ConstrainedFold, ConstrainedLayer
 
 __all__ = ["STREAMS", "Combination", "Fold", "Streams"]
 
@@ -29,5 +30,6 @@ STREAMS = {
     "single": Streams(PlacedLayer, None),
     "resi-dual": Streams(ResiDualLayer, ResiDualFold),
     "dlcl": Streams(DlclLayer, DlclFold),
+    "mhc": Streams(ConstrainedLayer, ConstrainedFold),
 }
 """`Placement.streams` → classes."""
