@@ -9,7 +9,7 @@ import mixln
 from mixln.hosts import HOSTS
 from tests.hosts.derived import check_cache, outputs_of, trained
 
-PLACEMENTS = ("mhc",)
+PLACEMENTS = ("mhc", "ihc", "gated-streams", "hc", "hc(2,static)")
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)

@@ -95,3 +95,55 @@ def test_mhc_end_is_that_of_deepseek_v4():
     copy(other, ours, **names)
     x, y = streams(), streams()
     assert_alike(ours, other, ours(x.flatten(-2)), x, other(y), y, **names)
+
+
+def test_ihc_sublayer_is_that_of_hunyuan_4():
+    other, ours = randomised(theirs("hy_v4", "HYV4HyperConnection")), residual("ihc")
+    names = {"maps__weight": "fn", "maps__bias": "base", "maps__scale": "scale"}
+    copy(other, ours, **names)
+    x, y = streams(), streams()
+    post, collapsed = other(y)
+    expected = post.unsqueeze(-1) * branch(collapsed).unsqueeze(-2) + y
+    assert_alike(ours, other, ours(x.flatten(-2), branch), x, expected, y, **names)
+
+
+def test_ihc_end_is_that_of_hunyuan_4():
+    other, ours = randomised(theirs("hy_v4", "HYV4HyperHead")), placed("ihc").model.stream_fold
+    names = {"maps__weight": "hc_fn", "maps__bias": "hc_base", "maps__scale": "hc_scale"}
+    copy(other, ours, **names)
+    x, y = streams(), streams()
+    assert_alike(ours, other, ours(x.flatten(-2)), x, other(y), y, **names)
+
+
+GATES = {
+    "maps__down": "input_mix_weight_down.weight",
+    "maps__up": "input_mix_weight_up.weight",
+    "maps__norm__weight": "hc_norm.weight",
+}
+
+
+def gated(ours: nn.Module, *arguments: Any) -> nn.Module:
+    """Its module with our gains, which it stores as gain − 1."""
+    other = randomised(theirs("qwen4_exp", "Qwen4ExpTextGatedResidual", *arguments))
+    copy(other, ours, **GATES)
+    with torch.no_grad():
+        ours.get_parameter("maps.norm.weight").add_(1)
+    return other
+
+
+def test_gated_sublayer_is_that_of_qwen4_exp():
+    ours = residual("gated-streams")
+    other = gated(ours)
+    names = {**GATES, "maps__write": "block_inject_weight.weight"}
+    copy(other, ours, maps__write="block_inject_weight.weight")
+    x, y = streams(), streams()
+    mixed, kept, weights = other(y.flatten(-2))
+    expected = kept.unflatten(-1, (N, D)) + weights.unsqueeze(-1) * branch(mixed).unsqueeze(-2)
+    assert_alike(ours, other, ours(x.flatten(-2), branch), x, expected, y, **names)
+
+
+def test_gated_end_is_that_of_qwen4_exp():
+    ours = placed("gated-streams").model.stream_fold
+    other = gated(ours, False)
+    x, y = streams(), streams()
+    assert_alike(ours, other, ours(x.flatten(-2)), x, other(y.flatten(-2)), y, **GATES)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -11,6 +13,8 @@ from mixln.nn.streams import Combination
 from mixln.placement import Layer, Placement
 from mixln.placement import placement as build
 from tests.tiny import placed, tokens
+
+CONNECTED = ("mhc", "ihc", "gated-streams", "hc")
 
 
 def test_combination_is_the_weighted_sum_of_its_states():
@@ -22,7 +26,7 @@ def test_combination_is_the_weighted_sum_of_its_states():
     torch.testing.assert_close(combination(states), states[..., :4] - 2 * states[..., 4:8] + 0.5 * states[..., 8:])
 
 
-@pytest.mark.parametrize("placement", ["pre", "resi-dual", "dlcl", "mhc"])
+@pytest.mark.parametrize("placement", ["pre", "resi-dual", "dlcl", *CONNECTED])
 def test_under_autocast_the_stream_stays_float32(placement):
     model, seen = placed(placement), []
     for layer in model.model.layers:
@@ -45,15 +49,39 @@ def test_bottom_to_top_is_for_one_stream():
         Placement(name="own", layers=(Layer(bottom_to_top=True),), streams="dlcl")
 
 
-CONNECTED = ("mhc",)
-
-
 @pytest.mark.parametrize("init", ["normal", "megatron", "deepnorm"])
 def test_maps_start_where_their_authors_say_under_every_init(init):
     maps = placed("mhc", init=init, gains=False, hidden_size=128).model.layers[1].attention_residual.maps
     assert maps.weight.std().item() == pytest.approx(0.02, rel=0.03)
     assert not maps.bias.any()
     assert torch.equal(maps.scale, torch.full((3,), 0.01))
+
+
+def test_independent_streams_are_read_with_weights_that_sum_to_one_at_the_start():
+    maps = placed("ihc", gains=False).model.layers[1].attention_residual.maps
+    assert maps.bias.tolist() == pytest.approx([-math.log(3)] * 4 + [0.0] * 4)
+    x = torch.randn(1, 3, 4, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(maps(x).stream, x.mean(-2), rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("name", ["hc", "hc(3)", "hc(2,static)"])
+def test_hyper_connections_start_as_pre_ln(name):
+    """The streams are alike, so the branches of their sum are those of Pre-LN, and the final norm sees no scale."""
+    ours, pre = (placed(text, gains=False)(tokens()).logits for text in (name, "pre"))
+    torch.testing.assert_close(ours, pre, rtol=1e-4, atol=1e-4)
+
+
+def test_hyper_connections_read_one_stream_after_the_other_at_the_start():
+    model = placed("hc(3)", gains=False)
+    read = [residual.maps.bias[:3].tolist() for layer in model.model.layers for _, residual in layer.sublayers]
+    assert read == [[1, 0, 0], [0, 1, 0], [0, 0, 1]] * 2
+    assert not any(residual.maps.weight.any() for layer in model.model.layers for _, residual in layer.sublayers)
+
+
+def test_form_of_hyper_connections_that_is_not_known_is_refused():
+    with pytest.raises(PlacementError, match=r"^hc\(4,frozen\): the form must be dynamic or static, got 'frozen'$"):
+        build("hc(4,frozen)", 3)
 
 
 @pytest.mark.parametrize("name", CONNECTED)

@@ -417,6 +417,57 @@ def mhc_end(w: Weights, X: list[Tensor]) -> Tensor:
     return sum((torch.sigmoid(s[0] * u[..., i, None] + b[i]) + EPS) * X[i] for i in range(len(X)))
 
 
+def ihc_maps(w: Weights, name: str, X: list[Tensor]) -> tuple[list[Tensor], list[Tensor], list[list[Tensor]]]:
+    N = len(X)
+    u = rms(torch.cat(X, dim=-1)) @ w[f"{name}.weight"].T
+    s, b = w[f"{name}.scale"], w[f"{name}.bias"]
+    r = [torch.sigmoid(s[0] * u[..., i, None] + b[i]) + EPS for i in range(N)]
+    write = [2 * torch.sigmoid(s[1] * u[..., N + i, None] + b[N + i]) + EPS for i in range(N)]
+    return r, write, [[float(i == j) for j in range(N)] for i in range(N)]
+
+
+def gated_reading(w: Weights, name: str, X: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """(x, all streams normalized, side by side)."""
+    N, D = len(X), X[0].shape[-1]
+    H = w[f"{name}.norm.weight"] * torch.cat([rms(X[i]) for i in range(N)], dim=-1)
+    low = H @ w[f"{name}.down"].T / N
+    g = torch.sigmoid((low * torch.sigmoid(low)) @ w[f"{name}.up"].T)
+    return sum((g * H)[..., i * D : (i + 1) * D] for i in range(N)) / N, H
+
+
+def gated_streams(w: Weights, x: Tensor, L: int) -> Tensor:
+    X = [x] * 4
+    for l in range(L):
+        for f, residual in ((A, "attention_residual"), (F, "feed_forward_residual")):
+            name = f"model.layers.{l}.{residual}.maps"
+            x, H = gated_reading(w, name, X)
+            write = 2 * torch.sigmoid(H @ w[f"{name}.write"].T / 4)
+            x = f(w, l, x)
+            X = [X[i] + write[..., i, None] * x for i in range(4)]
+    return gated_reading(w, "model.stream_fold.maps", X)[0]
+
+
+def hc_maps(w: Weights, name: str, X: list[Tensor]) -> tuple[list[Tensor], list[Tensor], list[list[Tensor]]]:
+    N = len(X)
+    r, write, C = hc_static_maps(w, name, X)
+    v, u, *V = w[f"{name}.weight"]
+    s = w[f"{name}.scale"]
+    H = [w[f"{name}.norm.weight"] * rms(X[i]) for i in range(N)]
+    r = [r[i] + s[0] * torch.tanh(H[i] @ v)[..., None] for i in range(N)]
+    write = [write[i] + s[1] * torch.tanh(H[i] @ u)[..., None] for i in range(N)]
+    C = [[C[i][j] + s[0] * torch.tanh(H[i] @ V[j])[..., None] for j in range(N)] for i in range(N)]
+    return r, write, C
+
+
+def hc_static_maps(w: Weights, name: str, X: list[Tensor]) -> tuple[list[Tensor], list[Tensor], list[list[Tensor]]]:
+    N, b = len(X), w[f"{name}.bias"]
+    return list(b[:N]), list(b[N : 2 * N]), [list(b[N * (2 + i) : N * (3 + i)]) for i in range(N)]
+
+
+def hc_end(w: Weights, X: list[Tensor]) -> Tensor:
+    return sum(X)
+
+
 REFERENCES: dict[str, Callable[[Weights, Tensor, int], Tensor]] = {
     "pre": pre,
     "post": post,
@@ -447,6 +498,10 @@ REFERENCES: dict[str, Callable[[Weights, Tensor, int], Tensor]] = {
     "resi-dual": resi_dual,
     "dlcl": dlcl,
     "mhc": connected(mhc_maps, mhc_end, 4),
+    "ihc(3)": connected(ihc_maps, mhc_end, 3),
+    "gated-streams": gated_streams,
+    "hc(3)": connected(hc_maps, hc_end, 3),
+    "hc(2,static)": connected(hc_static_maps, hc_end, 2),
 }
 
 

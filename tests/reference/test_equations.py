@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import ClassVar
 
 import pytest
@@ -58,14 +59,19 @@ class OnlyMatrices(dict):
         ".bias": torch.zeros((), dtype=torch.float64),
     }
 
-    def __init__(self, model: torch.nn.Module, other: torch.nn.Module) -> None:
-        """:param other: a model of the equation's placement, which gives the maps between streams."""
+    def __init__(self, model: torch.nn.Module, other: dict[str, Tensor]) -> None:
+        """:param other: weights of the equation's maps between streams."""
         super().__init__({name: value for name, value in weights(model).items() if value.ndim == 2})
-        self.update({name: value for name, value in weights(other).items() if ".maps." in name})
+        self.update(other)
 
     def __missing__(self, name: str) -> Tensor:
         vectors = [value for part, value in self.VECTORS.items() if part in name]
         return next(iter(vectors), torch.ones((), dtype=torch.float64))
+
+
+@cache
+def maps_of(name: str) -> dict[str, Tensor]:
+    return {key: value for key, value in weights(placed(name)).items() if ".maps." in key}
 
 
 @pytest.mark.parametrize("name", REFERENCES)
@@ -73,7 +79,7 @@ def test_reference_tells_every_other_placement_apart_by_structure_alone(name):
     model = placed(name, gains=False)
 
     def scores(other: str) -> Tensor:
-        return decoder(other, OnlyMatrices(model, placed(other)), IDS, LAYERS)
+        return decoder(other, OnlyMatrices(model, maps_of(other)), IDS, LAYERS)
 
     own = scores(name)
     alike = [other for other in REFERENCES if other != name and distance(scores(other), own) < 1e-3]

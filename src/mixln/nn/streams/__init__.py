@@ -14,7 +14,18 @@ from mixln.nn.residual import PlacedLayer
 from mixln.nn.streams.dual import ResiDualFold, ResiDualLayer
 from mixln.nn.streams.fold import Fold
 from mixln.nn.streams.history import Combination, DlclFold, DlclLayer
-from mixln.nn.streams.maps import ConstrainedFold, ConstrainedLayer
+from mixln.nn.streams.maps import (
+    ConstrainedFold,
+    ConstrainedLayer,
+    GatedFold,
+    GatedLayer,
+    HyperFold,
+    HyperLayer,
+    IndependentFold,
+    IndependentLayer,
+    StaticHyperFold,
+    StaticHyperLayer,
+)
 
 __all__ = ["STREAMS", "Combination", "Fold", "Streams"]
 
@@ -31,5 +42,9 @@ STREAMS = {
     "resi-dual": Streams(ResiDualLayer, ResiDualFold),
     "dlcl": Streams(DlclLayer, DlclFold),
     "mhc": Streams(ConstrainedLayer, ConstrainedFold),
+    "ihc": Streams(IndependentLayer, IndependentFold),
+    "gated-streams": Streams(GatedLayer, GatedFold),
+    "hc": Streams(HyperLayer, HyperFold),
+    "hc-static": Streams(StaticHyperLayer, StaticHyperFold),
 }
 """`Placement.streams` → classes."""

@@ -7,6 +7,7 @@ The kinds differ only in how r, w and C follow from X. Shapes: B batch, T tokens
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mixln.nn.initialisation import Normal, Start
+from mixln.nn.norms import GroupRMSNorm
 from mixln.nn.residual import MakeSlot, PlacedLayer, Residual
 from mixln.nn.streams.fold import Fold
 from mixln.placement import Placement
@@ -131,6 +133,105 @@ class ConstrainedConnection(Logits):
         return carry
 
 
+class IndependentConnection(Logits):
+    """Independent hyper-connections, as in Hunyuan 4: r = σ(u₁) + ε, w = 2σ(u₂) + ε, and every stream keeps itself.
+
+    The biases of r start at −ln(N − 1), so that its sum starts at about 1.
+    """
+
+    outputs = staticmethod(lambda count: (count, count))
+
+    def starting_values(self) -> Mapping[str, Start]:
+        bias = torch.zeros(sum(self.widths))
+        bias[: self.count] = -math.log(self.count - 1)
+        return {**super().starting_values(), "bias": bias}
+
+    def forward(self, states_BTND: Tensor) -> Maps:
+        read, *write = self.logits(states_BTND)
+        stream = weighted(states_BTND, read.sigmoid() + EPS)
+        return Maps(stream, *(2 * u.sigmoid() + EPS for u in write))
+
+
+class GatedConnection(Connection):
+    """Gated residual streams, as in Qwen4-Exp: with H the RMSNorm of each stream, x = mean_i g_i ⊙ H_i and w = 2σ(W H/N), where
+
+        g = σ(W_up silu(W_down H/N)) has one entry for each of the N·D features; every stream keeps itself.
+
+    `norm` has one gain for each of the N·D features. All three matrices decay.
+    """
+
+    def __init__(self, placement: Placement, norm: MakeSlot, size: int, *, index: int = 0, last: bool = False) -> None:
+        super().__init__(placement, norm, size, index=index, last=last)
+        features, rank = self.count * size, max(1, round(RANK * size))
+        self.norm = GroupRMSNorm(features, self.count, EPS)
+        self.down = nn.Parameter(torch.empty(rank, features))
+        self.up = nn.Parameter(torch.empty(features, rank))
+        self.write = None if last else nn.Parameter(torch.empty(self.count, features))
+
+    def starting_values(self) -> Mapping[str, Start]:
+        return dict.fromkeys(("down", "up") if self.last else ("down", "up", "write"), SPREAD)
+
+    def forward(self, states_BTND: Tensor) -> Maps:
+        normed = self.norm(states_BTND.flatten(-2))
+        kind = normed.dtype
+        hidden = F.silu(F.linear(normed, self.down.to(kind)) / self.count)
+        gate = F.linear(hidden, self.up.to(kind)).sigmoid()
+        stream = (gate * normed).unflatten(-1, (self.count, -1)).mean(-2)
+        if self.write is None:
+            return Maps(stream)
+        return Maps(stream, 2 * (F.linear(normed, self.write.to(kind)) / self.count).sigmoid())
+
+
+class HyperConnection(Connection):
+    """Hyper-connections (arXiv:2409.19606, equations 2 to 14): r = a + s₁ tanh(H v), C = A + s₁ tanh(H V), w = b + s₂ tanh(H u).
+
+    H is the norm of each stream. r reads one stream at the start, k mod N in sublayer k, A is the identity and b is 1; v, V and u
+    are 0. That is Pre-LN. The streams end as their sum. `bias` holds a, b and A, which do not decay, as its authors have it;
+    `weight` (N + 2, D) holds v, u and V, which do; `scale` s.
+    """
+
+    dynamic = True
+
+    def __init__(self, placement: Placement, norm: MakeSlot, size: int, *, index: int = 0, last: bool = False) -> None:
+        super().__init__(placement, norm, size, index=index, last=last)
+        self.first = index % self.count
+        self.bias = None if last else nn.Parameter(torch.empty(self.count * (self.count + 2)))
+        moving = self.dynamic and not last
+        self.norm = norm(placement.history_norm) if moving else None
+        self.weight = nn.Parameter(torch.empty(self.count + 2, size)) if moving else None
+        self.scale = nn.Parameter(torch.empty(2)) if moving else None
+
+    def starting_values(self) -> Mapping[str, Start]:
+        read = F.one_hot(torch.tensor(self.first), self.count).float()
+        values = {"bias": torch.cat((read, torch.ones(self.count), torch.eye(self.count).flatten()))}
+        return {
+            name: start
+            for name, start in {**values, "weight": 0.0, "scale": 0.01}.items()
+            if getattr(self, name) is not None
+        }
+
+    def forward(self, states_BTND: Tensor) -> Maps:
+        if self.bias is None:
+            return Maps(states_BTND.sum(-2))
+        bias = self.bias.to(states_BTND.dtype)
+        read, write, carry = bias.split((self.count, self.count, self.count**2))
+        carry = carry.unflatten(-1, (self.count, self.count))
+        if self.norm is not None and self.weight is not None and self.scale is not None:
+            # In the model's own dtype, because some families' norms take no other.
+            normed = self.norm(states_BTND.to(self.weight.dtype)).to(states_BTND.dtype)
+            moved = F.linear(normed, self.weight.to(states_BTND.dtype)).tanh()
+            read = read + self.scale[0] * moved[..., 0]
+            write = write + self.scale[1] * moved[..., 1]
+            carry = carry + self.scale[0] * moved[..., 2:]
+        return Maps(weighted(states_BTND, read), write, carry)
+
+
+class StaticHyperConnection(HyperConnection):
+    """Hyper-connections that do not depend on the token: a, A and b alone."""
+
+    dynamic = False
+
+
 def weighted(states_BTND: Tensor, weights_BTN: Tensor) -> Tensor:
     """Σ_i weights_i X_i."""
     return (weights_BTN.unsqueeze(-1) * states_BTND).sum(-2)
@@ -196,3 +297,35 @@ class ConstrainedLayer(ConnectedLayer):
 
 class ConstrainedFold(ConnectedFold):
     connection = ConstrainedConnection
+
+
+class IndependentLayer(ConnectedLayer):
+    connection = IndependentConnection
+
+
+class IndependentFold(ConnectedFold):
+    connection = IndependentConnection
+
+
+class GatedLayer(ConnectedLayer):
+    connection = GatedConnection
+
+
+class GatedFold(ConnectedFold):
+    connection = GatedConnection
+
+
+class HyperLayer(ConnectedLayer):
+    connection = HyperConnection
+
+
+class HyperFold(ConnectedFold):
+    connection = HyperConnection
+
+
+class StaticHyperLayer(ConnectedLayer):
+    connection = StaticHyperConnection
+
+
+class StaticHyperFold(ConnectedFold):
+    connection = StaticHyperConnection
