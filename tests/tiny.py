@@ -14,7 +14,7 @@ from mixln.placement import ZOO
 EVERY = (
     *ZOO, "mix(0.5)", "qknorm+pre", "qkvnorm+post", "group(4)+mix(0.5)", "post*1,pre*2", "norm(qkvc,full)+post", "dyt+pre",
     "gpas+mix(0.5)", "layerscale+pre", "hybrid(pre-kv-post)", "hybrid(post-pre)", "multiplier+pre",
-    "gated+sub-ln", "gated(head)+pre", "prores+mix(0.5)", "derf+pre", "bhyt+post",
+    "gated+sub-ln", "gated(head)+pre", "prores+mix(0.5)", "derf+pre", "bhyt+post", "hc(2,static)",
 )  # fmt: skip
 """Every placement of the zoo, and some that are put together."""
 
@@ -63,9 +63,13 @@ def placed(
 @torch.no_grad()
 def randomise_gains(model: PreTrainedModel) -> None:
     generator = torch.Generator().manual_seed(7)
-    for parameter in model.parameters():
-        if parameter.ndim == 1:
+    for name, parameter in model.named_parameters():
+        if name.endswith(".maps.bias"):  # of both signs, or the streams would grow alike
+            parameter.uniform_(-1.0, 1.0, generator=generator)
+        elif parameter.ndim == 1:
             parameter.uniform_(0.5, 1.5, generator=generator)
+        elif ".maps." in name:  # of the maps between streams, which start near zero or at it
+            parameter.normal_(std=0.1, generator=generator)
 
 
 def tokens(batch: int = 2, length: int = 7, *, seed: int = 1) -> Tensor:

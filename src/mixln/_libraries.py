@@ -165,7 +165,8 @@ def _decay(trainer: Any) -> None:
 
     @wraps(stock)
     def get_decay_parameter_names(self: Any, model: nn.Module) -> list[str]:
-        ours = {id(parameter) for module in _between(model) for parameter in module.parameters()}
+        # Vectors only: authors of maps between streams let the matrices decay.
+        ours = {id(p) for module in _between(model) for p in module.parameters() if p.ndim < 2}
         exempt = {name for name, parameter in model.named_parameters() if id(parameter) in ours}
         return [name for name in stock(self, model) if name not in exempt]
 
@@ -173,7 +174,7 @@ def _decay(trainer: Any) -> None:
 
 
 def _between(model: nn.Module) -> Iterator[nn.Module]:
-    """Modules that a placement adds to a host: norms, gains and gates. None of them has a matrix."""
+    """Modules that a placement adds to a host: norms, gains, gates, and maps between streams."""
     from mixln.nn.norms import BoundedTanh, GroupRMSNorm, Squash
     from mixln.nn.projections import HeadGain
     from mixln.nn.residual import PlacedLayer
@@ -182,9 +183,8 @@ def _between(model: nn.Module) -> Iterator[nn.Module]:
     for module in model.modules():
         if isinstance(module, PlacedLayer):
             yield from (child for name, child in module.named_children() if name in module.own)
-        elif isinstance(
-            module, GroupRMSNorm | Squash | BoundedTanh | HeadGain | Fold
-        ):  # also as a final norm, or on a projection
+        # Outside a layer: as the final norm, on a projection, or after the last layer.
+        elif isinstance(module, GroupRMSNorm | Squash | BoundedTanh | HeadGain | Fold):
             yield module
 
 

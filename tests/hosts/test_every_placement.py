@@ -20,6 +20,7 @@ from mixln.placement import Layer, Placement, Sublayer
 from tests.tiny import EVERY, gradients, logits, placed, tiny_config, tokens
 
 LAYERS, D, HEADS, HEAD_DIM, Q_WIDTH, K_WIDTH, FF = 3, 32, 4, 8, 32, 16, 48
+RANK = 5  # of the gates of gated streams, 320/2048 · D
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 PADDED = CLOSE if Version(version("transformers")) >= Version("5.23") else {"rtol": 1e-5, "atol": 2e-5}
 """With and without padding: the mask changes the kernel of attention. 1.04e-5 under transformers 5.9 and 5.17."""
@@ -52,6 +53,11 @@ GAINS = {
     "resi-dual": LAYERS * 2 * D + D,
     "dlcl": LAYERS * 2 * D + (LAYERS + 1) * D + (1 + 2 + 3) + 4,
     "stock": LAYERS * 2 * D,
+    "mhc": LAYERS * 2 * D + LAYERS * 2 * (24 * 4 * D + 24 + 3) + (4 * 4 * D + 4 + 1),
+    "ihc": LAYERS * 2 * D + LAYERS * 2 * (8 * 4 * D + 8 + 2) + (4 * 4 * D + 4 + 1),
+    "gated-streams": (2 * LAYERS + 1) * (4 * D + 2 * RANK * 4 * D) + 2 * LAYERS * 4 * 4 * D,
+    "hc": LAYERS * 2 * D + LAYERS * 2 * (4 * (4 + 2) + D + (4 + 2) * D + 2),
+    "hc(2,static)": LAYERS * 2 * D + LAYERS * 2 * 2 * (2 + 2),
     "norm(qkvc,full)+post": LAYERS * (2 * D + 2 * Q_WIDTH + 2 * K_WIDTH),
     "dyt+pre": LAYERS * 2 * (2 * D + 1) + D + 1,
     "gpas+mix(0.5)": LAYERS * (2 * D + 2),

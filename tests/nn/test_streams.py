@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -9,7 +11,10 @@ from mixln.errors import PlacementError
 from mixln.nn.norms import DyT, GroupRMSNorm
 from mixln.nn.streams import Combination
 from mixln.placement import Layer, Placement
+from mixln.placement import placement as build
 from tests.tiny import placed, tokens
+
+CONNECTED = ("mhc", "ihc", "gated-streams", "hc")
 
 
 def test_combination_is_the_weighted_sum_of_its_states():
@@ -21,7 +26,7 @@ def test_combination_is_the_weighted_sum_of_its_states():
     torch.testing.assert_close(combination(states), states[..., :4] - 2 * states[..., 4:8] + 0.5 * states[..., 8:])
 
 
-@pytest.mark.parametrize("placement", ["pre", "resi-dual", "dlcl"])
+@pytest.mark.parametrize("placement", ["pre", "resi-dual", "dlcl", *CONNECTED])
 def test_under_autocast_the_stream_stays_float32(placement):
     model, seen = placed(placement), []
     for layer in model.model.layers:
@@ -42,3 +47,83 @@ def test_modifiers_of_norms_reach_those_of_the_streams(modifier, kind):
 def test_bottom_to_top_is_for_one_stream():
     with pytest.raises(PlacementError, match="bottom_to_top requires a single stream, got 'dlcl'"):
         Placement(name="own", layers=(Layer(bottom_to_top=True),), streams="dlcl")
+
+
+@pytest.mark.parametrize("init", ["normal", "megatron", "deepnorm"])
+def test_maps_start_where_their_authors_say_under_every_init(init):
+    maps = placed("mhc", init=init, gains=False, hidden_size=128).model.layers[1].attention_residual.maps
+    assert maps.weight.std().item() == pytest.approx(0.02, rel=0.03)
+    assert not maps.bias.any()
+    assert torch.equal(maps.scale, torch.full((3,), 0.01))
+
+
+def test_independent_streams_are_read_with_weights_that_sum_to_one_at_the_start():
+    maps = placed("ihc", gains=False).model.layers[1].attention_residual.maps
+    assert maps.bias.tolist() == pytest.approx([-math.log(3)] * 4 + [0.0] * 4)
+    x = torch.randn(1, 3, 4, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(maps(x).stream, x.mean(-2), rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("name", ["hc", "hc(3)", "hc(2,static)"])
+def test_hyper_connections_start_as_pre_ln(name):
+    """The streams are alike, so the branches of their sum are those of Pre-LN, and the final norm sees no scale."""
+    ours, pre = (placed(text, gains=False)(tokens()).logits for text in (name, "pre"))
+    torch.testing.assert_close(ours, pre, rtol=1e-4, atol=1e-4)
+
+
+def test_hyper_connections_read_one_stream_after_the_other_at_the_start():
+    model = placed("hc(3)", gains=False)
+    read = [residual.maps.bias[:3].tolist() for layer in model.model.layers for _, residual in layer.sublayers]
+    assert read == [[1, 0, 0], [0, 1, 0], [0, 0, 1]] * 2
+    assert not any(residual.maps.weight.any() for layer in model.model.layers for _, residual in layer.sublayers)
+
+
+def test_form_of_hyper_connections_that_is_not_known_is_refused():
+    with pytest.raises(PlacementError, match=r"^hc\(4,frozen\): the form must be dynamic or static, got 'frozen'$"):
+        build("hc(4,frozen)", 3)
+
+
+@pytest.mark.parametrize("name", CONNECTED)
+@pytest.mark.parametrize("count", ["0", "1", "65", "two", "-3", "9999999999"])
+def test_number_of_streams_out_of_range_is_refused_in_one_line(name, count):
+    with pytest.raises(PlacementError) as caught:
+        build(f"{name}({count})", 3)
+    assert str(caught.value) == f"{name}({count}): the number of streams must be an integer from 2 to 64, got '{count}'"
+
+
+@pytest.mark.parametrize("name", CONNECTED)
+def test_modifiers_of_the_skip_have_no_meaning_beside_maps(name):
+    with pytest.raises(
+        PlacementError, match=rf"gpas must be absent, because the maps of {name} replace the skip; a sublayer may"
+    ):
+        build(f"gpas+{name}", 3)
+    assert build(f"layerscale+{name}", 3).layers[0].attention.branch_gain is not None
+
+
+def test_number_of_streams_belongs_to_the_form_that_has_it():
+    with pytest.raises(PlacementError, match="stream_count must be absent for streams 'dlcl', got 4"):
+        Placement(name="own", layers=(Layer(),), streams="dlcl", stream_count=4)
+    with pytest.raises(PlacementError, match=r"stream_count of mhc must lie in \[2, 64\], got 1"):
+        Placement(name="own", layers=(Layer(),), streams="mhc")
+    with pytest.raises(PlacementError, match=r"must use the same residual stream, got mhc\(2\), mhc\(4\)"):
+        build("mhc(2)*1,mhc(4)", 3)
+
+
+@pytest.mark.parametrize("name", CONNECTED)
+def test_records_of_streams_survive_json(name):
+    record = build(f"{name}(3)", 2)
+    assert record.to_json()["stream_count"] == 3
+    assert Placement.from_json(record.to_json()) == record
+    assert "stream_count" not in build("dlcl", 2).to_json()
+
+
+@pytest.mark.parametrize("name", CONNECTED)
+def test_any_number_of_streams_runs(name):
+    assert torch.isfinite(placed(f"{name}(2)")(tokens()).logits).all()
+    assert (
+        placed(f"{name}(2)")
+        .model.layers[0](torch.zeros(1, 2, 32), position_embeddings=(torch.ones(1, 2, 8),) * 2)
+        .shape[-1]
+        == 64
+    )

@@ -529,6 +529,96 @@ def with_pre_slots(squash: Callable[[Weights, str, Tensor], Tensor]) -> Callable
 
 SQUASHES = {"dyt": dyt, "derf": derf, "bhyt": bhyt}
 
+
+def connected(
+    maps: Callable[..., tuple[list[Tensor], list[Tensor], list[list[Tensor]]]], end: Callable[..., Tensor], N: int
+):
+    """N streams: x = Σ_i r_i X_i, then X_k ← Σ_j C_jk X_j + w_k f(N(x)); `maps` gives r, w and C of a sublayer."""
+
+    def run(w: Weights, x: Tensor, L: int) -> Tensor:
+        X = [x] * N
+        for l in range(L):
+            for f, residual, entry in ((A, "attention_residual", A_IN), (F, "feed_forward_residual", F_IN)):
+                r, write, C = maps(w, f"model.layers.{l}.{residual}.maps", X)
+                x = sum(r[i] * X[i] for i in range(N))
+                x = f(w, l, norm(w, l, entry, x))
+                X = [sum(C[j][k] * X[j] for j in range(N)) + write[k] * x for k in range(N)]
+        return end(w, X)
+
+    return run
+
+
+def mhc_maps(w: Weights, name: str, X: list[Tensor]) -> tuple[list[Tensor], list[Tensor], list[list[Tensor]]]:
+    N = len(X)
+    u = rms(torch.cat(X, dim=-1)) @ w[f"{name}.weight"].T
+    s, b = w[f"{name}.scale"], w[f"{name}.bias"]
+    r = [torch.sigmoid(s[0] * u[..., i, None] + b[i]) + EPS for i in range(N)]
+    write = [2 * torch.sigmoid(s[1] * u[..., N + i, None] + b[N + i]) for i in range(N)]
+    C = [[torch.exp(s[2] * u[..., (k := 2 * N + N * i + j), None] + b[k]) for j in range(N)] for i in range(N)]
+    C = [[C[i][j] / sum(C[i]) + EPS for j in range(N)] for i in range(N)]
+    for step in range(2 * 20 - 1):  # columns first, then rows and columns in turn
+        sums = [sum(C[i][j] for i in range(N)) if step % 2 == 0 else sum(C[j]) for j in range(N)]
+        C = [[C[i][j] / (sums[j if step % 2 == 0 else i] + EPS) for j in range(N)] for i in range(N)]
+    return r, write, C
+
+
+def mhc_end(w: Weights, X: list[Tensor]) -> Tensor:
+    u = rms(torch.cat(X, dim=-1)) @ w["model.stream_fold.maps.weight"].T
+    s, b = w["model.stream_fold.maps.scale"], w["model.stream_fold.maps.bias"]
+    return sum((torch.sigmoid(s[0] * u[..., i, None] + b[i]) + EPS) * X[i] for i in range(len(X)))
+
+
+def ihc_maps(w: Weights, name: str, X: list[Tensor]) -> tuple[list[Tensor], list[Tensor], list[list[Tensor]]]:
+    N = len(X)
+    u = rms(torch.cat(X, dim=-1)) @ w[f"{name}.weight"].T
+    s, b = w[f"{name}.scale"], w[f"{name}.bias"]
+    r = [torch.sigmoid(s[0] * u[..., i, None] + b[i]) + EPS for i in range(N)]
+    write = [2 * torch.sigmoid(s[1] * u[..., N + i, None] + b[N + i]) + EPS for i in range(N)]
+    return r, write, [[float(i == j) for j in range(N)] for i in range(N)]
+
+
+def gated_reading(w: Weights, name: str, X: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """(x, all streams normalized, side by side)."""
+    N, D = len(X), X[0].shape[-1]
+    H = w[f"{name}.norm.weight"] * torch.cat([rms(X[i]) for i in range(N)], dim=-1)
+    low = H @ w[f"{name}.down"].T / N
+    g = torch.sigmoid((low * torch.sigmoid(low)) @ w[f"{name}.up"].T)
+    return sum((g * H)[..., i * D : (i + 1) * D] for i in range(N)) / N, H
+
+
+def gated_streams(w: Weights, x: Tensor, L: int) -> Tensor:
+    X = [x] * 4
+    for l in range(L):
+        for f, residual in ((A, "attention_residual"), (F, "feed_forward_residual")):
+            name = f"model.layers.{l}.{residual}.maps"
+            x, H = gated_reading(w, name, X)
+            write = 2 * torch.sigmoid(H @ w[f"{name}.write"].T / 4)
+            x = f(w, l, x)
+            X = [X[i] + write[..., i, None] * x for i in range(4)]
+    return gated_reading(w, "model.stream_fold.maps", X)[0]
+
+
+def hc_maps(w: Weights, name: str, X: list[Tensor]) -> tuple[list[Tensor], list[Tensor], list[list[Tensor]]]:
+    N = len(X)
+    r, write, C = hc_static_maps(w, name, X)
+    v, u, *V = w[f"{name}.weight"]
+    s = w[f"{name}.scale"]
+    H = [w[f"{name}.norm.weight"] * rms(X[i]) for i in range(N)]
+    r = [r[i] + s[0] * torch.tanh(H[i] @ v)[..., None] for i in range(N)]
+    write = [write[i] + s[1] * torch.tanh(H[i] @ u)[..., None] for i in range(N)]
+    C = [[C[i][j] + s[0] * torch.tanh(H[i] @ V[j])[..., None] for j in range(N)] for i in range(N)]
+    return r, write, C
+
+
+def hc_static_maps(w: Weights, name: str, X: list[Tensor]) -> tuple[list[Tensor], list[Tensor], list[list[Tensor]]]:
+    N, b = len(X), w[f"{name}.bias"]
+    return list(b[:N]), list(b[N : 2 * N]), [list(b[N * (2 + i) : N * (3 + i)]) for i in range(N)]
+
+
+def hc_end(w: Weights, X: list[Tensor]) -> Tensor:
+    return sum(X)
+
+
 REFERENCES: dict[str, Callable[[Weights, Tensor, int], Tensor]] = {
     "pre": pre,
     "post": post,
@@ -573,6 +663,11 @@ REFERENCES: dict[str, Callable[[Weights, Tensor, int], Tensor]] = {
     "prores+post": prores_post,
     "gated(head)+hybrid": gated_head_hybrid,
     "gated+sub-ln": gated_sub_ln,
+    "mhc": connected(mhc_maps, mhc_end, 4),
+    "ihc(3)": connected(ihc_maps, mhc_end, 3),
+    "gated-streams": gated_streams,
+    "hc(3)": connected(hc_maps, hc_end, 3),
+    "hc(2,static)": connected(hc_static_maps, hc_end, 2),
 }
 
 

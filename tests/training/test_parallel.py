@@ -177,6 +177,7 @@ def test_bfloat16_rounds_what_autocast_rounds_and_nothing_else():
             "llama:hybrid*",
             "llama:sub-ln",
             "llama:dlcl",
+            "llama:mhc",
             "qwen3:pre",
             "olmo2:pre",
             "qwen3_moe:pre",

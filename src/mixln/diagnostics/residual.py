@@ -154,7 +154,7 @@ def residual_variance(model: nn.Module, batch: Mapping[str, Any], *, step: int) 
     """Variance σ² of the residual stream over features after each sublayer, mean over tokens, in float32.
 
     Cheaper than :func:`residual_stream`, so that a training run can record it at intervals. In models with several streams it is
-    that of the stream that the next sublayer reads.
+    that of the last one; most read it next.
 
     :param model: a placed model; run in evaluation mode, its mode is restored afterwards.
     :param batch: inputs of the model; `input_ids` is (B, T).

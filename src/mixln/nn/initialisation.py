@@ -8,7 +8,8 @@ layers.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, runtime_checkable
 
@@ -23,12 +24,23 @@ INITIALISED = "_is_hf_initialized"
 """Attribute with which transformers marks a parameter that must keep its values."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Normal:
+    """N(0, std²), the start of a matrix whose authors give its spread."""
+
+    std: float
+
+
+Start = float | Tensor | Normal
+"""Initial value of all entries of a parameter, of each of them, or their distribution."""
+
+
 @runtime_checkable
 class SelfStarting(Protocol):
     """A module that defines the initial values of its parameters, which the family's rules might set differently."""
 
-    def starting_values(self) -> dict[str, float]:
-        """Parameter → initial value of all its entries."""
+    def starting_values(self) -> Mapping[str, Start]:
+        """Parameter → start; the same under every scheme."""
         ...
 
 
@@ -57,7 +69,7 @@ def initialise(
     weight = partial(Weight, hidden_size=hidden_size, layers=layers, initializer_range=initializer_range)
     _set_starting_values(model)
     drawn = [
-        (f"{path}.{local}", parameter, module)
+        (f"{path}.{local}", parameter, module, local)
         for path, module in model.named_modules()
         for local, parameter in module.named_parameters(recurse=False)
         # Vectors, such as biases and the gains of stock norms, keep the values that the family gives them.
@@ -67,7 +79,7 @@ def initialise(
     if not drawn:
         return
     base = int(torch.randint(2**62, ()).item())
-    for full_name, parameter, module in drawn:
+    for full_name, parameter, module, local in drawn:
         if getattr(parameter, INITIALISED, False):
             continue  # tied weights: already drawn under the other name
         roles = role(full_name)
@@ -77,8 +89,9 @@ def initialise(
         # On the meta device, chunk computes the shapes of the parts without memory.
         shapes = [tuple(part.shape) for part in torch.empty(parameter.shape, device="meta").chunk(len(parts), dim=axis)]
         generator = _generator(base, canonical(full_name))
+        own = module.starting_values().get(local) if isinstance(module, SelfStarting) else None
         weights = [weight(role=part_role, shape=shape) for shape, part_role in zip(shapes, parts, strict=True)]
-        drawn_parts = [_draw(part, rule, generator) for part in weights]
+        drawn_parts = [_draw(part, own if isinstance(own, Normal) else rule, generator) for part in weights]
         value = drawn_parts[0] if len(parts) == 1 else torch.cat(drawn_parts, dim=axis)
         if isinstance(module, nn.Embedding) and module.padding_idx is not None:
             value[module.padding_idx] = 0.0
@@ -92,8 +105,8 @@ def _set_starting_values(model: nn.Module) -> None:
         if isinstance(module, SelfStarting):
             for local, value in module.starting_values().items():
                 parameter = getattr(module, local)
-                if not getattr(parameter, INITIALISED, False):
-                    parameter.fill_(value)
+                if not isinstance(value, Normal) and not getattr(parameter, INITIALISED, False):
+                    _set(parameter, value) if isinstance(value, Tensor) else parameter.fill_(value)
                     setattr(parameter, INITIALISED, True)
 
 
@@ -103,9 +116,11 @@ def _generator(base: int, name: str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big", signed=True))
 
 
-def _draw(weight: Weight, rule: Scheme, generator: torch.Generator) -> Tensor:
-    std = rule.std(weight)
+def _draw(weight: Weight, rule: Scheme | Normal, generator: torch.Generator) -> Tensor:
     value = torch.empty(weight.shape)
+    if isinstance(rule, Normal):
+        return value.normal_(0.0, rule.std, generator=generator)
+    std = rule.std(weight)
     if rule.truncate is None:
         return value.normal_(0.0, std, generator=generator)
     limit = rule.truncate * std  # trunc_normal_ takes absolute bounds

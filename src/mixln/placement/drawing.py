@@ -10,6 +10,11 @@ BESIDE = {
     "single": "",
     "resi-dual": "  second stream  y ← y + A(x);  y ← y + F(x);  at the end x ← x + N(y)",
     "dlcl": "  layer l+1 reads  x ← Σ_{k≤l} w_k N_k(y_k),  y_0 the embedding, y_k the output of layer k",
+    "mhc": "  N streams X  for x + f:  x ← Σ_i r_i X_i;  X_i ← Σ_j C_ji X_j + w_i f;  C doubly stochastic;  at the end x ← Σ_i r_i X_i",
+    "ihc": "  N streams X  for x + f:  x ← Σ_i r_i X_i;  X_i ← X_i + w_i f;  at the end x ← Σ_i r_i X_i",
+    "gated-streams": "  N streams X  for x + f:  x ← mean_i g_i⊙N(X_i);  X_i ← X_i + w_i f;  at the end x ← mean_i g_i⊙N(X_i)",
+    "hc": "  N streams X  for x + f:  x ← Σ_i r_i X_i;  X_i ← Σ_j C_ji X_j + w_i f;  at the end x ← Σ_i X_i",
+    "hc-static": "  N streams X  for x + f:  x ← Σ_i r_i X_i;  X_i ← Σ_j C_ji X_j + w_i f;  at the end x ← Σ_i X_i",
 }
 """`Placement.streams` → what happens outside the layers."""
 

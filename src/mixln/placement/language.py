@@ -67,7 +67,8 @@ def placement(
     for part, count in zip(built, counts, strict=True):
         records += part.layers[start : start + count]
         start += count
-    if len(streams := {part.streams for part in built}) > 1:
+    forms = [f"{part.streams}({part.stream_count})" if part.stream_count > 1 else part.streams for part in built]
+    if len(streams := set(forms)) > 1:
         raise PlacementError(
             f"{name}: all parts of a mixture must use the same residual stream, got {', '.join(sorted(streams))}"
         )
@@ -78,6 +79,7 @@ def placement(
         embedding_norm=built[0].embedding_norm,
         final_norm=built[-1].final_norm,
         streams=built[0].streams,
+        stream_count=built[0].stream_count,
         history_norm=built[0].history_norm,
         init=inits.pop() if len(inits) == 1 else "normal",
     )

@@ -28,7 +28,19 @@ LEGEND = (
     "gate, x₀ the layer's input, L the number of layers, l the layer's index from 1."
 )
 """Symbols in the formulas."""
-STREAMS = ("single", "resi-dual", "dlcl")
+STREAMS: dict[str, str] = {
+    "single": "",
+    "resi-dual": "",
+    "dlcl": "",
+    "mhc": "stream_count",
+    "ihc": "stream_count",
+    "gated-streams": "stream_count",
+    "hc": "stream_count",
+    "hc-static": "stream_count",
+}
+"""Form of the residual stream → the entry of :class:`Placement` that it requires and no other form accepts; empty if there is none."""
+MAPPED = ("mhc", "ihc", "gated-streams", "hc", "hc-static")
+"""Forms with learned maps in place of every skip; of a sublayer they use the branch only."""
 GATES = ("stream", "skip")
 WIDTHS = ("head", "full")
 PARALLEL = ("separate", "shared")
@@ -38,6 +50,8 @@ BRANCH = ("branch_in", "branch_out", "branch_scale", "branch_gain", "output_scal
 
 MOST_LAYERS = 1_024
 """The deepest published model has 1,000 layers (DeepNet, arXiv:2203.00555). Building and counting this many takes one to two minutes."""
+MOST_STREAMS = 64
+"""Published models have 4."""
 MOST_GROUPS = 1_000_000
 """Larger than the size of any normalized vector, in features."""
 MOST_STEPS = 10**12
@@ -331,7 +345,9 @@ class Placement(Sparse):
     :param embedding_norm: norm on the embeddings, before the first layer.
     :param final_norm: norm after the last layer; every placement has one.
     :param streams: form of the residual stream: `single`; `resi-dual`: a Post-LN and a Pre-LN stream side by
-        side (ResiDual); `dlcl`: each layer reads a learned combination of the outputs of all earlier layers.
+        side (ResiDual); `dlcl`: each layer reads a learned combination of the outputs of all earlier layers; `hc` (and `hc-static`),
+        `mhc`, `ihc`, `gated-streams`: several streams that learned maps read, write and mix.
+    :param stream_count: number of streams of those that have maps; 1 for all others.
     :param history_norm: norm that several streams use outside the layers.
     :param init: initialisation recommended by the method's authors.
     """
@@ -340,7 +356,8 @@ class Placement(Sparse):
     layers: tuple[Layer, ...]
     embedding_norm: Norm | None = None
     final_norm: Norm = field(default_factory=Norm)
-    streams: Literal["single", "resi-dual", "dlcl"] = "single"
+    streams: Literal["single", "resi-dual", "dlcl", "mhc", "ihc", "gated-streams", "hc", "hc-static"] = "single"
+    stream_count: int = 1
     history_norm: Norm = field(default_factory=Norm)
     init: str = "normal"
 
@@ -352,6 +369,29 @@ class Placement(Sparse):
         for entry in ("bottom_to_top", "span", "parallel"):
             if self.streams != "single" and any(getattr(layer, entry) for layer in self.layers):
                 raise PlacementError(f"placement {self.name!r}: {entry} requires a single stream, got {self.streams!r}")
+        self._check_streams()
+
+    def _check_streams(self) -> None:
+        """:raises PlacementError: for a number of streams that the form does not have, or a skip that its maps replace."""
+        own = STREAMS[self.streams] == "stream_count"
+        if own and not 2 <= self.stream_count <= MOST_STREAMS:
+            raise PlacementError(
+                f"placement {self.name or self.streams!r}: stream_count of {self.streams} must lie in [2, {MOST_STREAMS}], "
+                f"got {self.stream_count}"
+            )
+        if not own and self.stream_count != 1:
+            raise PlacementError(
+                f"placement {self.name!r}: stream_count must be absent for streams {self.streams!r}, got {self.stream_count}"
+            )
+        if self.streams not in MAPPED:
+            return
+        for sub in (sub for layer in self.layers for sub in layer.sublayers):
+            for entry, value in vars(sub).items():
+                if entry not in BRANCH and value != getattr(Sublayer(), entry):
+                    raise PlacementError(
+                        f"placement {self.name or self.streams!r}: {entry} must be absent, because the maps of {self.streams} replace the "
+                        f"skip; a sublayer may have {', '.join(BRANCH)}"
+                    )
 
     @property
     def only_layers(self) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 
@@ -25,7 +26,7 @@ from mixln.placement.entry import (
     uniform,
 )
 from mixln.placement.recent import RECENT
-from mixln.placement.records import Gain, Layer, Norm, Placement, ProjectionNorm, Projections, Sublayer
+from mixln.placement.records import MOST_STREAMS, Gain, Layer, Norm, Placement, ProjectionNorm, Projections, Sublayer
 
 
 def post_layers(share: Fraction | int, layers: int) -> int:
@@ -144,6 +145,37 @@ def _resi_dual(layers: int) -> Placement:
 
 def _dlcl(layers: int) -> Placement:
     return Placement(name="", layers=(PRE,) * layers, streams="dlcl")
+
+
+def _connected(streams: str, layer: Layer = PRE) -> Callable[..., Placement]:
+    """A factory of N streams with learned maps."""
+
+    def build(layers: int, count: str = "4") -> Placement:
+        return Placement(
+            name=f"{streams}({count})",
+            layers=(layer,) * layers,
+            streams=streams,  # type: ignore[arg-type]
+            stream_count=stream_count(streams, count),
+        )
+
+    return build
+
+
+def _hyper(layers: int, count: str = "4", form: str = "dynamic") -> Placement:
+    """:raises PlacementError: if the form is not `dynamic` or `static`."""
+    if form not in ("dynamic", "static"):
+        raise PlacementError(f"hc({count},{form}): the form must be dynamic or static, got {form!r}")
+    built = _connected("hc")(layers, count)
+    return built if form == "dynamic" else replace(built, name=f"hc({count},static)", streams="hc-static")
+
+
+def stream_count(name: str, text: str) -> int:
+    """:raises PlacementError: if the number of streams is not an integer in range."""
+    if not text.isdecimal() or len(text) > 9 or not 2 <= int(text) <= MOST_STREAMS:
+        raise PlacementError(
+            f"{name}({text}): the number of streams must be an integer from 2 to {MOST_STREAMS}, got {text!r}"
+        )
+    return int(text)
 
 
 ZOO: dict[str, Entry] = {
@@ -358,6 +390,61 @@ ZOO: dict[str, Entry] = {
             source="the family's code or report",
             build=uniform(PRE),
             notes="The stock model as records, with the same logits. GPT-2 then uses init scaled, as its stock model does.",
+        ),
+        Entry(
+            name="mhc",
+            title="mHC",
+            arguments="(N)",
+            formula="N streams X, for each branch f: x ← Σ_i r_i X_i,  X_i ← Σ_j C_ji X_j + w_i f(N(x)),  C doubly stochastic",
+            source="arXiv:2512.24880",
+            build=_connected("mhc"),
+            notes="Manifold-constrained hyper-connections; N is 4 by default. With u = s(W N°(X)) + b, N° a norm without gain over all N·d "
+            "features, r = σ(u), w = 2σ(u) and C = 20 Sinkhorn steps on softmax(u), as in transformers' deepseek_v4. Every stream "
+            "starts as the embedding; after the last layer, and in hidden_states, the streams become Σ_i r_i X_i with maps of their "
+            "own. W starts at N(0, 0.02²) and b at 0, as in deepseek_v4; the gates s start at 0.01, as in the paper (from memory), not "
+            "at 1 as there. W decays, b and s do not. The tensor between layers is N times as wide.",
+            known_for="The residual stream of DeepSeek-V4 and, with a mean at the end, of GLM-5.3 (transformers 5.24).",
+            known_against="In an independent implementation C did not learn with its default start (tokenbender's mHC, issue 2).",
+        ),
+        Entry(
+            name="ihc",
+            title="independent hyper-connections",
+            arguments="(N)",
+            formula="N streams X, for each branch f: x ← Σ_i r_i X_i,  X_i ← X_i + w_i f(N(x))",
+            source="Hunyuan 4, transformers' hy_v4",
+            build=_connected("ihc"),
+            notes="mHC without the mixing C: every stream keeps itself; N is 4 by default. r = σ(u), w = 2σ(u), u as in mHC. The biases "
+            "of r start at −ln(N−1), so that r sums to about 1, the gates s at 0.01, W at N(0, 0.02²), as in hy_v4. W decays, b and s "
+            "do not. After the last layer, and in hidden_states, the streams become Σ_i r_i X_i with maps of their own.",
+            known_for="The residual stream of tencent/Hy4-preview (transformers 5.24).",
+        ),
+        Entry(
+            name="gated-streams",
+            title="gated residual streams",
+            arguments="(N)",
+            formula="N streams X, for each branch f: x ← mean_i g_i⊙N(X_i),  X_i ← X_i + w_i f(x)",
+            source="Qwen4-Exp, transformers' qwen4_exp",
+            build=_connected("gated-streams", Layer()),
+            notes="N is 4 by default. With H the RMSNorm of each stream, g = σ(W_up silu(W_down H/N)) has one entry per feature "
+            "and stream, and w = 2σ(W H/N). The norm of the streams is that of the branch. The rank of g is 320/2048 of d, as in "
+            "Qwen4-Exp; all matrices start at N(0, 0.02²) and decay. After the last layer, and in hidden_states, the streams become "
+            "mean_i g_i⊙N(X_i); the model's final norm, which Qwen4-Exp does without, follows.",
+            known_for="The residual stream of Qwen4-Exp (transformers 5.24).",
+        ),
+        Entry(
+            name="hc",
+            title="hyper-connections",
+            arguments="(N) or (N,static)",
+            formula="N streams X, for each branch f: x ← Σ_i r_i X_i,  X_i ← Σ_j C_ji X_j + w_i f(N(x))",
+            source="arXiv:2409.19606",
+            build=_hyper,
+            notes="N is 4 by default. Dynamic: r = a + s₁ tanh(H v), C = A + s₁ tanh(H V), w = b + s₂ tanh(H u), H the norm of each "
+            "stream. At the start a reads stream k mod N in sublayer k, counted from 0, A is the identity and b is 1, v, V and u are 0 and "
+            "s is 0.01: that is Pre-LN. hc(4,static) has a, A and b alone. The streams end, and appear in hidden_states, as their sum. "
+            "a, A, b and s do not decay; v, V and u do (both from memory of the paper).",
+            known_for="ICLR 2025; dynamic hyper-connections with N = 4 train OLMo and OLMoE models faster (arXiv:2409.19606).",
+            known_against="Loss spikes at 350B tokens in arXiv:2602.08064; static hyper-connections with the paper's start did not help "
+            "in modded-nanogpt (PR 230); NaN in a ViT (lucidrains/hyper-connections, issue 7).",
         ),
     )
 }

@@ -1,0 +1,50 @@
+"""Residual streams with more than one state. Shapes: B batch, T tokens, D hidden size, S states.
+
+A host's loop passes one tensor from layer to layer. A layer with several states packs them into it along the features,
+(B, T, S·D), last the state that the next layer reads. The first layer expands the embeddings. A fold before the final norm
+reduces the states to (B, T, D), after whichever layer the stack ends. So gradient checkpointing, caches, device maps and
+early exit work as with a single stream.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from mixln.nn.residual import PlacedLayer
+from mixln.nn.streams.dual import ResiDualFold, ResiDualLayer
+from mixln.nn.streams.fold import Fold
+from mixln.nn.streams.history import Combination, DlclFold, DlclLayer
+from mixln.nn.streams.maps import (
+    ConstrainedFold,
+    ConstrainedLayer,
+    GatedFold,
+    GatedLayer,
+    HyperFold,
+    HyperLayer,
+    IndependentFold,
+    IndependentLayer,
+    StaticHyperFold,
+    StaticHyperLayer,
+)
+
+__all__ = ["STREAMS", "Combination", "Fold", "Streams"]
+
+
+class Streams(NamedTuple):
+    """The layer class of a kind of stream, and the fold after the last layer; `None` for a single stream."""
+
+    layer: type[PlacedLayer]
+    fold: type[Fold] | None
+
+
+STREAMS = {
+    "single": Streams(PlacedLayer, None),
+    "resi-dual": Streams(ResiDualLayer, ResiDualFold),
+    "dlcl": Streams(DlclLayer, DlclFold),
+    "mhc": Streams(ConstrainedLayer, ConstrainedFold),
+    "ihc": Streams(IndependentLayer, IndependentFold),
+    "gated-streams": Streams(GatedLayer, GatedFold),
+    "hc": Streams(HyperLayer, HyperFold),
+    "hc-static": Streams(StaticHyperLayer, StaticHyperFold),
+}
+"""`Placement.streams` → classes."""

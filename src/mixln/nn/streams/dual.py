@@ -1,0 +1,57 @@
+"""Two residual streams fed by the same branches. Shapes: B batch, T tokens, D hidden size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mixln.nn.residual import MakeSlot, PlacedLayer, Residual
+from mixln.nn.streams.fold import Fold
+from mixln.placement import Placement
+
+
+class DualResidual(Residual):
+    """x' = stream_out(x + f(x)), y' = y + f(x) on the packed state [y, x] (B, T, 2·D)."""
+
+    def forward(self, x_BTD: Tensor, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
+        """:param x_BTD: (B, T, 2·D)."""
+        second, stream = x_BTD.chunk(2, dim=-1)
+        branch = self.branch(stream, function, *args, **kwargs)
+        return torch.cat((second + branch, self.end(self.skip(stream) + branch)), dim=-1)
+
+
+class ResiDualLayer(PlacedLayer):
+    """ResiDual: a Post-LN stream x and a Pre-LN stream y, fed by the same branches (arXiv:2304.14802)."""
+
+    sublayer = DualResidual
+    states = "two"
+
+    def __init__(self, *args: Any, index: int, **kwargs: Any) -> None:
+        super().__init__(*args, index=index, **kwargs)
+        self.first = index == 0
+
+    def run(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """:param hidden_states: (B, T, 2·D), or (B, T, D) in the first layer."""
+        # The embeddings, (B, T, D), are the first state of both streams.
+        if self.first:
+            stream = hidden_states if self.stream_in is None else self.stream_in(hidden_states)
+            hidden_states = torch.cat((stream, stream), dim=-1)
+        attention, feed_forward = self.calls
+        state = self.attention_residual(hidden_states, attention, *args, **kwargs)
+        return self.feed_forward_residual(state, feed_forward, *args, **kwargs)
+
+
+class ResiDualFold(Fold):
+    """x + N(y), the input of the final norm."""
+
+    def __init__(self, placement: Placement, layers: Sequence[PlacedLayer], norm: MakeSlot, size: int) -> None:
+        super().__init__(placement, layers, norm, size)
+        self.dual_norm = norm(placement.history_norm)
+
+    def fold(self, states_BTD: Tensor) -> Tensor:
+        assert self.dual_norm is not None
+        second, stream = states_BTD.chunk(2, dim=-1)
+        return stream + self.dual_norm(second)

@@ -1,0 +1,73 @@
+"""Layers that read a learned sum of all earlier layers' outputs. Shapes: B batch, T tokens, D hidden size, S states."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mixln.nn.residual import MakeSlot, PlacedLayer
+from mixln.nn.streams.fold import Fold, References
+from mixln.placement import Placement
+
+
+class Combination(nn.Module):
+    """Σ_k w_k s_k over S states, (B, T, S·D) → (B, T, D); every weight starts at 1/S, a mean."""
+
+    def __init__(self, states: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((states,), 1 / states))
+
+    def starting_values(self) -> dict[str, float]:
+        return {"weight": 1 / self.weight.numel()}
+
+    def forward(self, states_BTD: Tensor) -> Tensor:
+        # Product and sum: autocast would run an einsum in bfloat16, and every other residual stream stays in float32.
+        return (states_BTD.unflatten(-1, (self.weight.numel(), -1)) * self.weight[:, None]).sum(-2)
+
+
+class DlclLayer(PlacedLayer):
+    """Dynamic linear combination of layers: layer l+1 reads Σ_{k≤l} w_k N_k(y_k), y_0 the embeddings (arXiv:1906.01787).
+
+    The packed state is N_0(y_0) … N_l(y_l). Memory and copying grow with the square of the number of layers.
+    """
+
+    states = "many"
+
+    def __init__(self, *args: Any, norm: Any, index: int, placement: Any, **kwargs: Any) -> None:
+        super().__init__(*args, norm=norm, index=index, placement=placement, **kwargs)
+        self.embedding_history_norm = norm(placement.history_norm) if index == 0 else None
+        # Reads y_0 (the embeddings) to y_index: one state more than the layers before it.
+        self.combination = Combination(index + 1)
+        self.history_norm = norm(placement.history_norm)
+
+    def called_outside(self) -> tuple[nn.Module, ...]:
+        return (self.combination,)
+
+    def run(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """:param hidden_states: (B, T, l·D) in layer l, counted from 1."""
+        if self.embedding_history_norm is not None:
+            stream = hidden_states if self.stream_in is None else self.stream_in(hidden_states)
+            hidden_states = self.embedding_history_norm(stream)
+        attention, feed_forward = self.calls
+        stream = self.attention_residual(self.combination(hidden_states), attention, *args, **kwargs)
+        output = self.feed_forward_residual(stream, feed_forward, *args, **kwargs)
+        return torch.cat((hidden_states, self.history_norm(output)), dim=-1)
+
+
+class DlclFold(Fold):
+    """The combination that the next layer would read; after the last layer, a separate one."""
+
+    def __init__(self, placement: Placement, layers: Sequence[PlacedLayer], norm: MakeSlot, size: int) -> None:
+        super().__init__(placement, layers, norm, size)
+        self.last_combination = Combination(len(layers) + 1)
+        self.layers = References(layers)
+
+    def fold(self, states_BTD: Tensor) -> Tensor:
+        # S states are the input of layer S, counted from 1. After the last layer there is none, so the fold has weights of its own.
+        count = states_BTD.shape[-1] // self.size
+        # Looked up at every call, because an adapter may have replaced the module.
+        combination = self.layers[count - 1].combination if count <= len(self.layers) else self.last_combination
+        return combination(states_BTD)  # type: ignore[operator]
