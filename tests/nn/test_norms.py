@@ -158,7 +158,7 @@ class OnePlus(nn.Module):
 
 @pytest.mark.parametrize("family", [host_norm, nn.LayerNorm, OnePlus])
 def test_factor_of_the_familys_norm_starts_where_it_is_told(family):
-    norm = make_norm(Norm(gain=0.25), 8, host_norm=family, eps=EPS)
+    norm = make_norm(Norm(gain=0.25), 8, host_norm=family, eps=lambda: EPS)
     with torch.no_grad():
         for name, value in norm.starting_values().items():
             getattr(norm, name).fill_(value)
@@ -172,12 +172,12 @@ def test_factor_that_the_familys_norm_does_not_have_is_refused():
         return nn.LayerNorm(size, elementwise_affine=False)
 
     with pytest.raises(PlacementError, match=r"gain starts at 0.25 needs a norm with a gain, and LayerNorm has none"):
-        make_norm(Norm(gain=0.25), 8, host_norm=bare, eps=EPS)
+        make_norm(Norm(gain=0.25), 8, host_norm=bare, eps=lambda: EPS)
 
 
 @pytest.mark.parametrize("record", [Norm(kind="group", groups=2, gain=0.5), Norm(kind="dyt", alpha=0.5, gain=0.5),
                                     Norm(kind="derf", alpha=0.5, gain=0.5), Norm(kind="bhyt", alpha=2.0, gain=0.5)])  # fmt: skip
 def test_other_norms_start_with_the_gain_of_their_record(record):
-    norm = make_norm(record, 8, host_norm=host_norm, eps=EPS)
+    norm = make_norm(record, 8, host_norm=host_norm, eps=lambda: EPS)
     assert torch.equal(norm.weight, torch.full((8,), 0.5))
     assert norm.starting_values()["weight"] == 0.5
