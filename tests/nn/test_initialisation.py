@@ -163,7 +163,7 @@ def test_every_placement_draws_the_same_amount_from_the_global_generator(placeme
     assert torch.equal(*states)
 
 
-STARTS = {"branch_gain": {"rezero": 0.0, "layerscale+pre": 0.1}, "gate": 0.0, "alpha": 0.5, "bias": 0.0}
+STARTS = {"branch_gain": {"rezero": 0.0, "layerscale+pre": 0.1}, "gate": 0.0, "query": 0.0, "alpha": 0.5, "bias": 0.0}
 
 
 @pytest.mark.parametrize("placement", EVERY)
@@ -175,7 +175,10 @@ def test_norms_and_gains_draw_nothing_and_start_where_their_papers_say(placement
         start = next((value for part, value in STARTS.items() if part in name), 1.0)
         value = start[placement] if isinstance(start, dict) else start
         value = 1 / gain.numel() if "combination" in name else value
-        assert torch.equal(gain, torch.full_like(gain, value)), name
+        expected = torch.full_like(gain, value)
+        if "combination" in name and placement == "denseformer":
+            expected = torch.tensor([*[0.0] * (gain.numel() - 1), 1.0])
+        assert torch.equal(gain, expected), name
 
 
 @pytest.mark.parametrize("placement", ZOO)

@@ -35,10 +35,16 @@ STREAMS: dict[str, str] = {
     "gated-streams": "stream_count",
     "hc": "stream_count",
     "hc-static": "stream_count",
+    "siamese": "",
+    "attnres": "stream_period",
+    "attnres-normed": "stream_period",
+    "denseformer": "stream_period",
 }
-"""Form of the residual stream → the entry of :class:`Placement` that it requires and no other form accepts; empty if there is none."""
-MAPPED = ("mhc", "ihc", "gated-streams", "hc", "hc-static")
+"""Form of the residual stream → the entry of :class:`Placement` that it takes and most others refuse; empty if there is none."""
+MAPPED = ("mhc", "ihc", "gated-streams", "hc", "hc-static", "attnres", "attnres-normed")
 """Forms with learned maps in place of every skip; of a sublayer they use the branch only."""
+BLOCKED = ("attnres", "attnres-normed")
+"""Forms whose period must divide the number of layers."""
 GATES = ("stream", "skip")
 PARALLEL = ("separate", "shared")
 BRANCH = ("branch_in", "branch_out", "branch_scale", "branch_gain")
@@ -267,8 +273,11 @@ class Placement(Sparse):
     :param final_norm: norm after the last layer; every placement has one.
     :param streams: form of the residual stream: `single`; `resi-dual`: a Post-LN and a Pre-LN stream side by
         side (ResiDual); `dlcl`: each layer reads a learned combination of the outputs of all earlier layers; `hc` (and `hc-static`),
-        `mhc`, `ihc`, `gated-streams`: several streams that learned maps read, write and mix.
+        `mhc`, `ihc`, `gated-streams`: several streams that learned maps read, write and mix; `siamese`: a Post-LN and a Pre-LN stream
+        that each branch reads together (SiameseNorm); `attnres`, `attnres-normed`: attention over the sums of earlier blocks of
+        layers; `denseformer`: as `dlcl` without norms.
     :param stream_count: number of streams of those that have maps; 1 for all others.
+    :param stream_period: layers of a block of `attnres`, or from one weighted sum of `denseformer` to the next; 1 for all others.
     :param history_norm: norm that several streams use outside the layers.
     :param init: initialisation recommended by the method's authors.
     """
@@ -277,8 +286,12 @@ class Placement(Sparse):
     layers: tuple[Layer, ...]
     embedding_norm: Norm | None = None
     final_norm: Norm = field(default_factory=Norm)
-    streams: Literal["single", "resi-dual", "dlcl", "mhc", "ihc", "gated-streams", "hc", "hc-static"] = "single"
+    streams: Literal[
+        "single", "resi-dual", "dlcl", "mhc", "ihc", "gated-streams", "hc", "hc-static", "siamese", "attnres", "attnres-normed",
+        "denseformer",
+    ] = "single"  # fmt: skip
     stream_count: int = 1
+    stream_period: int = 1
     history_norm: Norm = field(default_factory=Norm)
     init: str = "normal"
 
@@ -300,9 +313,16 @@ class Placement(Sparse):
                 f"placement {self.name or self.streams!r}: stream_count of {self.streams} must lie in [2, {MOST_STREAMS}], "
                 f"got {self.stream_count}"
             )
-        if not own and self.stream_count != 1:
+        for entry in ("stream_count", "stream_period"):
+            if STREAMS[self.streams] != entry and getattr(self, entry) != 1:
+                raise PlacementError(
+                    f"placement {self.name!r}: {entry} must be absent for streams {self.streams!r}, got {getattr(self, entry)}"
+                )
+        period, depth = self.stream_period, len(self.layers)
+        if not 1 <= period <= depth or (self.streams in BLOCKED and depth % period):
+            rule = "divide" if self.streams in BLOCKED else "be at least 1 and at most"
             raise PlacementError(
-                f"placement {self.name!r}: stream_count must be absent for streams {self.streams!r}, got {self.stream_count}"
+                f"placement {self.name or self.streams!r}: stream_period of {self.streams} must {rule} the {depth} layers, got {period}"
             )
         if self.streams not in MAPPED:
             return
