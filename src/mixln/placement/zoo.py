@@ -504,7 +504,7 @@ ZOO: dict[str, Entry] = {
             title="independent hyper-connections",
             arguments="(N)",
             formula="N streams X, for each branch f: x ← Σ_i r_i X_i,  X_i ← X_i + w_i f(N(x))",
-            source="Hunyuan 4, transformers' hy_v4",
+            source="Hunyuan 4 (transformers' hy_v4), after arXiv:2512.24880",
             build=_connected("ihc"),
             notes="mHC without the mixing C: every stream keeps itself; N is 4 by default. r = σ(u), w = 2σ(u), u as in mHC. The biases "
             "of r start at −ln(N−1), so that r sums to about 1, the gates s at 0.01, W at N(0, 0.02²), as in hy_v4. W decays, b and s "
@@ -516,7 +516,7 @@ ZOO: dict[str, Entry] = {
             title="gated residual streams",
             arguments="(N)",
             formula="N streams X, for each branch f: x ← mean_i g_i⊙N(X_i),  X_i ← X_i + w_i f(x)",
-            source="Qwen4-Exp, transformers' qwen4_exp",
+            source="Qwen4-Exp (transformers' qwen4_exp), after arXiv:2409.19606",
             build=_connected("gated-streams", Layer()),
             notes="N is 4 by default. With H the RMSNorm of each stream, g = σ(W_up silu(W_down H/N)) has one entry per feature "
             "and stream, and w = 2σ(W H/N). The norm of the streams is that of the branch. The rank of g is 320/2048 of d, as in "
