@@ -307,22 +307,22 @@ class Placement(Sparse):
 
     def _check_streams(self) -> None:
         """:raises PlacementError: for a number of streams that the form does not have, or a skip that its maps replace."""
-        own = STREAMS[self.streams] == "stream_count"
-        if own and not 2 <= self.stream_count <= MOST_STREAMS:
-            raise PlacementError(
-                f"placement {self.name or self.streams!r}: stream_count of {self.streams} must lie in [2, {MOST_STREAMS}], "
-                f"got {self.stream_count}"
-            )
+        title, depth = self.name or self.streams, len(self.layers)
         for entry in ("stream_count", "stream_period"):
-            if STREAMS[self.streams] != entry and getattr(self, entry) != 1:
+            value, own = getattr(self, entry), STREAMS[self.streams] == entry
+            shown = value if abs(value) < 2**63 else "far more"
+            if not own and value != 1:
                 raise PlacementError(
-                    f"placement {self.name!r}: {entry} must be absent for streams {self.streams!r}, got {getattr(self, entry)}"
+                    f"placement {title!r}: {entry} must be absent for streams {self.streams!r}, got {shown}"
                 )
-        period, depth = self.stream_period, len(self.layers)
-        if not 1 <= period <= depth or (self.streams in BLOCKED and depth % period):
-            rule = "divide" if self.streams in BLOCKED else "be at least 1 and at most"
+            least, most = (2, MOST_STREAMS) if entry == "stream_count" else (1, depth)
+            if own and not least <= value <= most:
+                raise PlacementError(
+                    f"placement {title!r}: {entry} of {self.streams} must lie in [{least}, {most}], got {shown}"
+                )
+        if self.streams in BLOCKED and depth % self.stream_period:
             raise PlacementError(
-                f"placement {self.name or self.streams!r}: stream_period of {self.streams} must {rule} the {depth} layers, got {period}"
+                f"placement {title!r}: stream_period of {self.streams} must divide the {depth} layers, got {self.stream_period}"
             )
         if self.streams not in MAPPED:
             return
@@ -330,7 +330,7 @@ class Placement(Sparse):
             for entry, value in vars(sub).items():
                 if entry not in BRANCH and value != getattr(Sublayer(), entry):
                     raise PlacementError(
-                        f"placement {self.name or self.streams!r}: {entry} must be absent, because the maps of {self.streams} replace the "
+                        f"placement {title!r}: {entry} must be absent, because the maps of {self.streams} replace the "
                         f"skip; a sublayer may have {', '.join(BRANCH)}"
                     )
 
