@@ -148,7 +148,9 @@ class Torment:
         :returns: whether the run was still there.
         """
         family = _children(process)
-        workers = [child for child in family if any("spawn_main" in word for word in _words(child))]
+        servers = {child.pid for child in family if any("forkserver" in word for word in _words(child))}
+        # A worker is forked from the server, and has its command line.
+        workers = [child for child in family if child.pid in servers and _parent(child) in servers]
         whom = self.draw.choice(("worker", "driver", "group", "group"))
         if whom == "worker" and workers:
             self._count("a worker", out)
@@ -217,6 +219,13 @@ def _children(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
         return psutil.Process(process.pid).children(recursive=True)
     except psutil.NoSuchProcess:  # it has ended meanwhile
         return []
+
+
+def _parent(process: psutil.Process) -> int:
+    try:
+        return process.ppid()
+    except psutil.NoSuchProcess:
+        return 0
 
 
 def _words(process: psutil.Process) -> list[str]:

@@ -9,7 +9,17 @@ import mixln
 from mixln.hosts import HOSTS
 from tests.hosts.derived import check_cache, outputs_of, trained
 
-PLACEMENTS = ("mhc", "ihc", "gated-streams", "hc", "hc(2,static)")
+PLACEMENTS = (
+    "mhc",
+    "ihc",
+    "gated-streams",
+    "hc",
+    "hc(2,static)",
+    "siamese",
+    "attnres",
+    "attnres(1,normed)",
+    "denseformer",
+)
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)

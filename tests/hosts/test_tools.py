@@ -32,7 +32,7 @@ pytestmark = [
 ]
 
 DECODERS = sorted(set(CONFIGS) - {"vit"})
-MANY_STREAMS = ("resi-dual", "dlcl", "mhc", "gated-streams", "hc")
+MANY_STREAMS = ("resi-dual", "dlcl", "mhc", "gated-streams", "hc", "siamese", "attnres", "denseformer")
 
 
 def made(name: str, placement: str, seed: int = 0) -> Any:

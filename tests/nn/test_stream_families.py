@@ -25,6 +25,7 @@ CONFIG = SimpleNamespace(
     hc_magnitude=2.0,
     hc_count=N,
     hc_lowrank=5,
+    _attn_implementation="eager",
 )
 
 
@@ -147,3 +148,33 @@ def test_gated_end_is_that_of_qwen4_exp():
     other = gated(ours, False)
     x, y = streams(), streams()
     assert_alike(ours, other, ours(x.flatten(-2)), x, other(y.flatten(-2)), y, **GATES)
+
+
+def test_depth_attention_is_that_of_inkling_2():
+    """Four layers in blocks of two, chained as Inkling-2's decoder layers with sliding attention and its model chain them."""
+    layers, block = 4, 2
+    model = placed(f"attnres({block},normed)", num_hidden_layers=layers, hidden_size=D).model
+    residuals = [residual for layer in model.layers for _, residual in layer.sublayers]
+    ours = [*(residual.depth for residual in residuals[1:]), model.stream_fold.depth]
+    other = [randomised(theirs("inkling2", "Inkling2BlockAttentionResidual")) for _ in ours]
+    for mine, module in zip(ours, other, strict=True):
+        copy(module, mine, query="query")
+    x, y = (torch.randn(B, T, D, generator=torch.Generator().manual_seed(3)).requires_grad_() for _ in range(2))
+    packed = x
+    for residual in residuals:
+        residual.branch_in = None
+        packed = residual(packed, branch)
+    hidden, blocks, modules = y, y.new_zeros(B, T, 0, D), iter(other)
+    for index in range(layers):
+        before = hidden
+        hidden = hidden if index == 0 else next(modules)(blocks, hidden)[0]
+        kept = branch(hidden)
+        if index % block == 0:
+            blocks = torch.cat((blocks, before.unsqueeze(-2)), dim=-2)
+        else:
+            kept = before + kept
+        hidden = kept + branch(next(modules)(blocks, kept)[0])
+    expected = next(modules)(blocks, hidden)[0]
+    assert_alike(model.stream_fold, other[-1], model.stream_fold(packed), x, expected, y, depth__query="query")
+    for mine, module in zip(ours, other, strict=True):
+        torch.testing.assert_close(mine.query.grad, module.query.grad, rtol=1e-4, atol=1e-4)

@@ -26,7 +26,7 @@ def test_combination_is_the_weighted_sum_of_its_states():
     torch.testing.assert_close(combination(states), states[..., :4] - 2 * states[..., 4:8] + 0.5 * states[..., 8:])
 
 
-@pytest.mark.parametrize("placement", ["pre", "resi-dual", "dlcl", *CONNECTED])
+@pytest.mark.parametrize("placement", ["pre", "resi-dual", "dlcl", "siamese", "attnres", "denseformer", *CONNECTED])
 def test_under_autocast_the_stream_stays_float32(placement):
     model, seen = placed(placement), []
     for layer in model.model.layers:
@@ -106,6 +106,8 @@ def test_number_of_streams_belongs_to_the_form_that_has_it():
         Placement(name="own", layers=(Layer(),), streams="dlcl", stream_count=4)
     with pytest.raises(PlacementError, match=r"stream_count of mhc must lie in \[2, 64\], got 1"):
         Placement(name="own", layers=(Layer(),), streams="mhc")
+    with pytest.raises(PlacementError, match=r"stream_count of mhc must lie in \[2, 64\], got far more"):
+        Placement(name="own", layers=(Layer(),), streams="mhc", stream_count=10**5000)
     with pytest.raises(PlacementError, match=r"must use the same residual stream, got mhc\(2\), mhc\(4\)"):
         build("mhc(2)*1,mhc(4)", 3)
 
@@ -127,3 +129,68 @@ def test_any_number_of_streams_runs(name):
         .shape[-1]
         == 64
     )
+
+
+@pytest.mark.parametrize("name", ["denseformer", "denseformer(2)", "denseformer(3)"])
+def test_denseformer_starts_as_pre_ln(name):
+    ours, pre = (placed(text, gains=False)(tokens()).logits for text in (name, "pre"))
+    assert torch.equal(ours, pre)
+
+
+def test_depth_attention_starts_as_a_mean_of_its_sources():
+    depth = placed("attnres", gains=False).model.stream_fold.depth
+    states = torch.randn(2, 5, 3 * 32, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(depth(states), states.unflatten(-1, (3, 32)).mean(-2))
+
+
+@pytest.mark.parametrize(("layers", "block"), [(1, 1), (2, 1), (3, 1), (4, 2), (7, 1), (12, 6), (24, 6), (32, 4)])
+def test_default_block_divides_the_layers(layers, block):
+    assert build("attnres", layers).stream_period == block
+
+
+def test_width_between_layers_is_that_of_the_blocks():
+    model, widths = placed("attnres(2)", num_hidden_layers=6), []
+    for layer in model.model.layers:
+        layer.register_forward_hook(lambda module, inputs, output: widths.append(output.shape[-1] // 32))
+    model(tokens())
+    assert widths == [2, 2, 3, 3, 4, 4]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("attnres(5)", "attnres(5): the block must divide the model's 12 layers, got 5"),
+        ("attnres(0)", "attnres(0): the number of layers must be an integer of at least 1, got '0'"),
+        ("attnres(24)", "attnres(24): the block must divide the model's 12 layers, got 24"),
+        ("attnres(6,long)", "attnres(6,long): the form must be normed or absent, got 'long'"),
+        ("denseformer(13)", "denseformer(13): the period must be at most the model's 12 layers, got 13"),
+        ("denseformer(x)", "denseformer(x): the number of layers must be an integer of at least 1, got 'x'"),
+    ],
+)
+def test_blocks_and_periods_that_do_not_fit_are_refused_in_one_line(text, message):
+    with pytest.raises(PlacementError) as caught:
+        build(text, 12)
+    assert str(caught.value) == message
+
+
+def test_a_record_whose_block_does_not_divide_is_refused():
+    with pytest.raises(PlacementError, match="stream_period of attnres must divide the 3 layers, got 2"):
+        Placement(name="own", layers=(Layer(),) * 3, streams="attnres", stream_period=2)
+    with pytest.raises(PlacementError, match=r"stream_period of denseformer must lie in \[1, 3\], got 4"):
+        Placement(name="own", layers=(Layer(),) * 3, streams="denseformer", stream_period=4)
+    with pytest.raises(PlacementError, match="stream_period must be absent for streams 'mhc', got 2"):
+        Placement(name="own", layers=(Layer(),) * 3, streams="mhc", stream_count=4, stream_period=2)
+
+
+def test_gates_on_the_skip_have_no_meaning_where_depth_attention_replaces_it():
+    with pytest.raises(PlacementError, match="gpas must be absent, because the maps of attnres replace the skip"):
+        build("gpas+attnres", 3)
+
+
+@pytest.mark.parametrize("modifier", ["gpas", "layerscale", "qkvnorm", "dyt"])
+def test_siamese_streams_take_modifiers(modifier):
+    model = placed(f"{modifier}+siamese")
+    assert torch.isfinite(model(tokens()).logits).all()
+    residual = model.model.layers[2].attention_residual
+    assert residual.share == pytest.approx(6**-0.5)
+    assert isinstance(residual.second_in, DyT) == (modifier == "dyt")

@@ -619,6 +619,60 @@ def hc_end(w: Weights, X: list[Tensor]) -> Tensor:
     return sum(X)
 
 
+def siamese(w: Weights, x: Tensor, L: int) -> Tensor:
+    y = x
+    for l in range(L):
+        for f, residual in ((A, "attention_residual"), (F, "feed_forward_residual")):
+            x = norm(w, l, f"{residual}.stream_in", x)
+            inner = x + norm(w, l, f"{residual}.second_in", y)
+            out = f(w, l, norm(w, l, f"{residual}.branch_in", inner))
+            x, y = x + out / math.sqrt(2 * (l + 1)), y + out
+    end = "model.stream_fold"
+    return w[f"{end}.stream_norm.weight"] * rms(x) + w[f"{end}.dual_norm.weight"] * rms(y)
+
+
+def depth_mean(query: Tensor, sources: list[Tensor], normed: bool) -> Tensor:
+    keys = [rms(v) for v in sources]
+    scores = [(query * key).sum(-1, keepdim=True) / (math.sqrt(key.shape[-1]) if normed else 1) for key in keys]
+    total = sum(score.exp() for score in scores)
+    return sum(score.exp() / total * v for score, v in zip(scores, keys if normed else sources, strict=True))
+
+
+def attnres(block: int, normed: bool) -> Callable[[Weights, Tensor, int], Tensor]:
+    def run(w: Weights, x: Tensor, L: int) -> Tensor:
+        finished: list[Tensor] = []
+        partial = x
+        for l in range(L):
+            for f, residual, entry in ((A, "attention_residual", A_IN), (F, "feed_forward_residual", F_IN)):
+                first = l == 0 and f is A
+                sources = [*finished, partial]
+                query = None if first else w[f"model.layers.{l}.{residual}.depth.query"]
+                read = partial if query is None else depth_mean(query, sources, normed)
+                out = f(w, l, norm(w, l, entry, read))
+                if f is A and l % block == 0:
+                    finished, partial = sources, out
+                else:
+                    partial = partial + out
+        return depth_mean(w["model.stream_fold.depth.query"], [*finished, partial], normed)
+
+    return run
+
+
+def denseformer(period: int) -> Callable[[Weights, Tensor, int], Tensor]:
+    def run(w: Weights, x: Tensor, L: int) -> Tensor:
+        history = [x]
+        for l in range(L):
+            x = pre_layer(w, l, x)
+            history.append(x)
+            if (l + 1) % period == 0:
+                last = "model.stream_fold.last_combination.weight"
+                weights = w[last if l == L - 1 else f"model.layers.{l + 1}.combination.weight"]
+                x = sum(weights[k] * history[k] for k in range(l + 2))
+        return x
+
+    return run
+
+
 REFERENCES: dict[str, Callable[[Weights, Tensor, int], Tensor]] = {
     "pre": pre,
     "post": post,
@@ -668,6 +722,11 @@ REFERENCES: dict[str, Callable[[Weights, Tensor, int], Tensor]] = {
     "gated-streams": gated_streams,
     "hc(3)": connected(hc_maps, hc_end, 3),
     "hc(2,static)": connected(hc_static_maps, hc_end, 2),
+    "siamese": siamese,
+    "attnres(1)": attnres(1, normed=False),
+    "attnres(3,normed)": attnres(3, normed=True),
+    "denseformer": denseformer(1),
+    "denseformer(2)": denseformer(2),
 }
 
 

@@ -178,6 +178,8 @@ def test_bfloat16_rounds_what_autocast_rounds_and_nothing_else():
             "llama:sub-ln",
             "llama:dlcl",
             "llama:mhc",
+            "llama:attnres",
+            "llama:denseformer",
             "qwen3:pre",
             "olmo2:pre",
             "qwen3_moe:pre",

@@ -15,6 +15,10 @@ BESIDE = {
     "gated-streams": "  N streams X  for x + f:  x ← mean_i g_i⊙N(X_i);  X_i ← X_i + w_i f;  at the end x ← mean_i g_i⊙N(X_i)",
     "hc": "  N streams X  for x + f:  x ← Σ_i r_i X_i;  X_i ← Σ_j C_ji X_j + w_i f;  at the end x ← Σ_i X_i",
     "hc-static": "  N streams X  for x + f:  x ← Σ_i r_i X_i;  X_i ← Σ_j C_ji X_j + w_i f;  at the end x ← Σ_i X_i",
+    "siamese": "  second stream y  each branch f reads N(N(x) + N(y));  x ← N(x) + f/√(2l);  y ← y + f;  at the end x ← N(x) + N(y)",
+    "attnres": "  for x + f:  f reads Σ_i α_i v_i over the sums v_i of earlier blocks and of this one;  so does the end",
+    "attnres-normed": "  for x + f:  f reads Σ_i α_i N(v_i) over the sums v_i of earlier blocks and of this one;  so does the end",
+    "denseformer": "  layer l+1 reads  x ← Σ_{k≤l} w_k y_k,  y_0 the embedding, y_k the output of layer k",
 }
 """`Placement.streams` → what happens outside the layers."""
 

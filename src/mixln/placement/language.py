@@ -67,7 +67,8 @@ def placement(
     for part, count in zip(built, counts, strict=True):
         records += part.layers[start : start + count]
         start += count
-    forms = [f"{part.streams}({part.stream_count})" if part.stream_count > 1 else part.streams for part in built]
+    numbers = [max(part.stream_count, part.stream_period) for part in built]  # only one of them is not 1
+    forms = [f"{part.streams}({n})" if n > 1 else part.streams for part, n in zip(built, numbers, strict=True)]
     if len(streams := set(forms)) > 1:
         raise PlacementError(
             f"{name}: all parts of a mixture must use the same residual stream, got {', '.join(sorted(streams))}"
@@ -80,6 +81,7 @@ def placement(
         final_norm=built[-1].final_norm,
         streams=built[0].streams,
         stream_count=built[0].stream_count,
+        stream_period=built[0].stream_period,
         history_norm=built[0].history_norm,
         init=inits.pop() if len(inits) == 1 else "normal",
     )

@@ -37,10 +37,16 @@ STREAMS: dict[str, str] = {
     "gated-streams": "stream_count",
     "hc": "stream_count",
     "hc-static": "stream_count",
+    "siamese": "",
+    "attnres": "stream_period",
+    "attnres-normed": "stream_period",
+    "denseformer": "stream_period",
 }
-"""Form of the residual stream → the entry of :class:`Placement` that it requires and no other form accepts; empty if there is none."""
-MAPPED = ("mhc", "ihc", "gated-streams", "hc", "hc-static")
+"""Form of the residual stream → the entry of :class:`Placement` that it takes and most others refuse; empty if there is none."""
+MAPPED = ("mhc", "ihc", "gated-streams", "hc", "hc-static", "attnres", "attnres-normed")
 """Forms with learned maps in place of every skip; of a sublayer they use the branch only."""
+BLOCKED = ("attnres", "attnres-normed")
+"""Forms whose period must divide the number of layers."""
 GATES = ("stream", "skip")
 WIDTHS = ("head", "full")
 PARALLEL = ("separate", "shared")
@@ -346,8 +352,11 @@ class Placement(Sparse):
     :param final_norm: norm after the last layer; every placement has one.
     :param streams: form of the residual stream: `single`; `resi-dual`: a Post-LN and a Pre-LN stream side by
         side (ResiDual); `dlcl`: each layer reads a learned combination of the outputs of all earlier layers; `hc` (and `hc-static`),
-        `mhc`, `ihc`, `gated-streams`: several streams that learned maps read, write and mix.
+        `mhc`, `ihc`, `gated-streams`: several streams that learned maps read, write and mix; `siamese`: a Post-LN and a Pre-LN stream
+        that each branch reads together (SiameseNorm); `attnres`, `attnres-normed`: attention over the sums of earlier blocks of
+        layers; `denseformer`: as `dlcl` without norms.
     :param stream_count: number of streams of those that have maps; 1 for all others.
+    :param stream_period: layers of a block of `attnres`, or from one weighted sum of `denseformer` to the next; 1 for all others.
     :param history_norm: norm that several streams use outside the layers.
     :param init: initialisation recommended by the method's authors.
     """
@@ -356,8 +365,12 @@ class Placement(Sparse):
     layers: tuple[Layer, ...]
     embedding_norm: Norm | None = None
     final_norm: Norm = field(default_factory=Norm)
-    streams: Literal["single", "resi-dual", "dlcl", "mhc", "ihc", "gated-streams", "hc", "hc-static"] = "single"
+    streams: Literal[
+        "single", "resi-dual", "dlcl", "mhc", "ihc", "gated-streams", "hc", "hc-static", "siamese", "attnres", "attnres-normed",
+        "denseformer",
+    ] = "single"  # fmt: skip
     stream_count: int = 1
+    stream_period: int = 1
     history_norm: Norm = field(default_factory=Norm)
     init: str = "normal"
 
@@ -373,15 +386,22 @@ class Placement(Sparse):
 
     def _check_streams(self) -> None:
         """:raises PlacementError: for a number of streams that the form does not have, or a skip that its maps replace."""
-        own = STREAMS[self.streams] == "stream_count"
-        if own and not 2 <= self.stream_count <= MOST_STREAMS:
+        title, depth = self.name or self.streams, len(self.layers)
+        for entry in ("stream_count", "stream_period"):
+            value, own = getattr(self, entry), STREAMS[self.streams] == entry
+            shown = value if abs(value) < 2**63 else "far more"
+            if not own and value != 1:
+                raise PlacementError(
+                    f"placement {title!r}: {entry} must be absent for streams {self.streams!r}, got {shown}"
+                )
+            least, most = (2, MOST_STREAMS) if entry == "stream_count" else (1, depth)
+            if own and not least <= value <= most:
+                raise PlacementError(
+                    f"placement {title!r}: {entry} of {self.streams} must lie in [{least}, {most}], got {shown}"
+                )
+        if self.streams in BLOCKED and depth % self.stream_period:
             raise PlacementError(
-                f"placement {self.name or self.streams!r}: stream_count of {self.streams} must lie in [2, {MOST_STREAMS}], "
-                f"got {self.stream_count}"
-            )
-        if not own and self.stream_count != 1:
-            raise PlacementError(
-                f"placement {self.name!r}: stream_count must be absent for streams {self.streams!r}, got {self.stream_count}"
+                f"placement {title!r}: stream_period of {self.streams} must divide the {depth} layers, got {self.stream_period}"
             )
         if self.streams not in MAPPED:
             return
@@ -389,7 +409,7 @@ class Placement(Sparse):
             for entry, value in vars(sub).items():
                 if entry not in BRANCH and value != getattr(Sublayer(), entry):
                     raise PlacementError(
-                        f"placement {self.name or self.streams!r}: {entry} must be absent, because the maps of {self.streams} replace the "
+                        f"placement {title!r}: {entry} must be absent, because the maps of {self.streams} replace the "
                         f"skip; a sublayer may have {', '.join(BRANCH)}"
                     )
 

@@ -169,6 +169,39 @@ def _hyper(layers: int, count: str = "4", form: str = "dynamic") -> Placement:
     return built if form == "dynamic" else replace(built, name=f"hc({count},static)", streams="hc-static")
 
 
+def _siamese(layers: int) -> Placement:
+    layer = _sublayers(Sublayer(stream_in=HOST, branch_in=HOST))
+    return Placement(name="", layers=(layer,) * layers, streams="siamese")
+
+
+def _attnres(layers: int, block: str = "", form: str = "") -> Placement:
+    """By default the largest block of at most 6 layers, that of Inkling-2, of which the model has two or more."""
+    if form not in ("", "normed"):
+        raise PlacementError(f"attnres({block},{form}): the form must be normed or absent, got {form!r}")
+    period = (
+        _period("attnres", block) if block else max(n for n in range(1, 7) if layers % n == 0 and n < max(layers, 2))
+    )
+    if layers % period:
+        raise PlacementError(f"attnres({block}): the block must divide the model's {layers} layers, got {period}")
+    streams = "attnres-normed" if form else "attnres"
+    return Placement(name="", layers=(PRE,) * layers, streams=streams, stream_period=period)  # type: ignore[arg-type]
+
+
+def _denseformer(layers: int, period: str = "1") -> Placement:
+    count = _period("denseformer", period)
+    if count > layers:
+        raise PlacementError(
+            f"denseformer({period}): the period must be at most the model's {layers} layers, got {count}"
+        )
+    return Placement(name="", layers=(PRE,) * layers, streams="denseformer", stream_period=count)
+
+
+def _period(name: str, text: str) -> int:
+    if not text.isdecimal() or len(text) > 9 or int(text) < 1:
+        raise PlacementError(f"{name}({text}): the number of layers must be an integer of at least 1, got {text!r}")
+    return int(text)
+
+
 def stream_count(name: str, text: str) -> int:
     """:raises PlacementError: if the number of streams is not an integer in range."""
     if not text.isdecimal() or len(text) > 9 or not 2 <= int(text) <= MOST_STREAMS:
@@ -411,7 +444,7 @@ ZOO: dict[str, Entry] = {
             title="independent hyper-connections",
             arguments="(N)",
             formula="N streams X, for each branch f: x ← Σ_i r_i X_i,  X_i ← X_i + w_i f(N(x))",
-            source="Hunyuan 4, transformers' hy_v4",
+            source="Hunyuan 4 (transformers' hy_v4), after arXiv:2512.24880",
             build=_connected("ihc"),
             notes="mHC without the mixing C: every stream keeps itself; N is 4 by default. r = σ(u), w = 2σ(u), u as in mHC. The biases "
             "of r start at −ln(N−1), so that r sums to about 1, the gates s at 0.01, W at N(0, 0.02²), as in hy_v4. W decays, b and s "
@@ -423,7 +456,7 @@ ZOO: dict[str, Entry] = {
             title="gated residual streams",
             arguments="(N)",
             formula="N streams X, for each branch f: x ← mean_i g_i⊙N(X_i),  X_i ← X_i + w_i f(x)",
-            source="Qwen4-Exp, transformers' qwen4_exp",
+            source="Qwen4-Exp (transformers' qwen4_exp), after arXiv:2409.19606",
             build=_connected("gated-streams", Layer()),
             notes="N is 4 by default. With H the RMSNorm of each stream, g = σ(W_up silu(W_down H/N)) has one entry per feature "
             "and stream, and w = 2σ(W H/N). The norm of the streams is that of the branch. The rank of g is 320/2048 of d, as in "
@@ -445,6 +478,47 @@ ZOO: dict[str, Entry] = {
             known_for="ICLR 2025; dynamic hyper-connections with N = 4 train OLMo and OLMoE models faster (arXiv:2409.19606).",
             known_against="Loss spikes at 350B tokens in arXiv:2602.08064; static hyper-connections with the paper's start did not help "
             "in modded-nanogpt (PR 230); NaN in a ViT (lucidrains/hyper-connections, issue 7).",
+        ),
+        Entry(
+            name="siamese",
+            title="SiameseNorm",
+            formula="for each branch f(N(N(x) + N'(y))): x ← N(x) + f/√(2l),  y ← y + f;  at the end N(x) + N'(y)",
+            source="arXiv:2602.08064",
+            build=_siamese,
+            notes="Two streams, Post-LN and Pre-LN, which every branch reads together; both start as the embedding, all gains at 1. The "
+            "form of the authors' DeiT; their language models have HybridNorm's norms on q, k and v in place of the attention's inner "
+            "norm: add them with qkvnorm+siamese. The tensor between layers holds y and x side by side; hidden_states are N(x) + N'(y).",
+            known_for="1.3B, 100B tokens, learning rates 4e-4/1e-3/2e-3: perplexity 10.57/10.43/10.48, against 11.21/10.84/10.89 for "
+            "Pre-LN (arXiv:2602.08064; one seed each).",
+        ),
+        Entry(
+            name="attnres",
+            title="attention residuals",
+            arguments="(block) or (block,normed)",
+            formula="for each branch f(N(x)): x ← Σ_i α_i v_i, α = softmax_i(w·N°(v_i)), v_i the embedding, the sum of the branches of "
+            "each earlier block, and that of this block so far",
+            source="arXiv:2603.15031",
+            build=_attnres,
+            notes="Block AttnRes; block is a number of layers that divides the model's, by default the largest up to 6. N° has no gain, "
+            "every sublayer has its own w, and so has the end; w starts at 0, a mean, and does not decay. attnres(6,normed) is the form of "
+            "Inkling-2: N°(v_i) are the values too, and the scores are divided by √d (its full-attention layers have a w for each of "
+            "q, k and v, which is left out). The tensor between layers holds all v_i, side by side: at most L/block + 1 times the stream, "
+            "and each layer copies it. hidden_states are the means that the end of the model would read there.",
+            known_for="The residual stream of Inkling-2 (transformers 5.24) and of Kimi K3 (arXiv:2607.24653).",
+            known_against="No gain at depths 12 and 18 and out of memory in nanochat (PR 646, 648); at 0.6B the training loss was worse, "
+            "3.350 against 3.303, and WikiText perplexity better, 55.7 against 60.2 (wdlctc/open-attention-residuals).",
+        ),
+        Entry(
+            name="denseformer",
+            title="DenseFormer",
+            arguments="(period)",
+            formula="after every p-th layer l: x ← Σ_{k≤l} w_k y_k, y_0 the embeddings, y_k the output of layer k; else Pre-LN",
+            source="arXiv:2402.02622",
+            build=_denseformer,
+            notes="The weight of the last output starts at 1 and the others at 0: that is Pre-LN. The period is 1 by default; the paper's "
+            "dilation, which leaves out earlier layers, is not offered. The tensor between layers holds all y_k so far, side by side, "
+            "and its memory grows with the square of the number of layers; hidden_states are the sums that the next layer reads.",
+            known_for="Reaches the perplexity of much deeper transformers (arXiv:2402.02622, abstract, from memory).",
         ),
     )
 }

@@ -14,6 +14,9 @@ from mixln.compare.execution.runner import Job, Machine, work
 from mixln.memory import keep_freed_memory
 from mixln.training.stopping import listen
 
+PRELOADED = ("mixln.compare.execution.trial_job", "mixln.training.pretraining", "mixln.training.trainers")
+"""Modules that every worker needs, with torch and transformers."""
+
 
 class ProcessPool:
     """Worker processes, each with its share of the threads and, where there are several, one GPU.
@@ -24,13 +27,12 @@ class ProcessPool:
     """
 
     def __init__(self, machine: Machine, jobs: int) -> None:
-        # Not fork: neither CUDA nor the threads of torch survive one.
-        context = multiprocessing.get_context("spawn")
+        context = _context(machine)
         self.pool = ProcessPoolExecutor(
             max_workers=min(machine.jobs, jobs),
             mp_context=context,
             initializer=_start,
-            initargs=(machine, context.Value("i", 0)),
+            initargs=(machine, context.Value("i", 0), dict(os.environ)),
         )
 
     def submit(self, job: Job) -> Future[Any]:
@@ -89,7 +91,23 @@ class PersistentPool:
         self.workers = None
 
 
-def _start(machine: Machine, counter: Any) -> None:
+def _context(machine: Machine) -> Any:
+    """How workers begin: from a process that has imported everything once, if the machine allows it; else each from nothing.
+
+    Importing takes about six seconds of CPU time, longer than a short trial. Never by a fork of this process: the threads of torch do
+    not survive one. With a GPU not by a fork at all, because importing a library may already initialise CUDA or Metal.
+    """
+    if machine.gpus or "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(PRELOADED))
+    return context
+
+
+def _start(machine: Machine, counter: Any, environment: dict[str, str]) -> None:
+    # A worker that was forked has the environment of the first pool.
+    os.environ.clear()
+    os.environ.update(environment)
     with counter.get_lock():
         index = counter.value
         counter.value += 1

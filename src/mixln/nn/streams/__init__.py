@@ -11,9 +11,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from mixln.nn.residual import PlacedLayer
-from mixln.nn.streams.dual import ResiDualFold, ResiDualLayer
+from mixln.nn.streams.depth import DepthFold, DepthLayer, NormedDepthFold, NormedDepthLayer
+from mixln.nn.streams.dual import ResiDualFold, ResiDualLayer, SiameseFold, SiameseLayer
 from mixln.nn.streams.fold import Fold
-from mixln.nn.streams.history import Combination, DlclFold, DlclLayer
+from mixln.nn.streams.history import Combination, DenseFormerFold, DenseFormerLayer, DlclFold, DlclLayer
 from mixln.nn.streams.maps import (
     ConstrainedFold,
     ConstrainedLayer,
@@ -46,5 +47,9 @@ STREAMS = {
     "gated-streams": Streams(GatedLayer, GatedFold),
     "hc": Streams(HyperLayer, HyperFold),
     "hc-static": Streams(StaticHyperLayer, StaticHyperFold),
+    "siamese": Streams(SiameseLayer, SiameseFold),
+    "attnres": Streams(DepthLayer, DepthFold),
+    "attnres-normed": Streams(NormedDepthLayer, NormedDepthFold),
+    "denseformer": Streams(DenseFormerLayer, DenseFormerFold),
 }
 """`Placement.streams` → classes."""

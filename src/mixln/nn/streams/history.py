@@ -7,21 +7,28 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
+from mixln.nn.initialisation import Start
 from mixln.nn.residual import MakeSlot, PlacedLayer
 from mixln.nn.streams.fold import Fold, References
 from mixln.placement import Placement
 
 
 class Combination(nn.Module):
-    """Σ_k w_k s_k over S states, (B, T, S·D) → (B, T, D); every weight starts at 1/S, a mean."""
+    """Σ_k w_k s_k over S states, (B, T, S·D) → (B, T, D); every weight starts at 1/S, a mean.
 
-    def __init__(self, states: int) -> None:
+    :param last: instead, the last weight starts at 1 and the others at 0.
+    """
+
+    def __init__(self, states: int, *, last: bool = False) -> None:
         super().__init__()
+        self.last = last
         self.weight = nn.Parameter(torch.full((states,), 1 / states))
 
-    def starting_values(self) -> dict[str, float]:
-        return {"weight": 1 / self.weight.numel()}
+    def starting_values(self) -> dict[str, Start]:
+        count = self.weight.numel()
+        return {"weight": functional.one_hot(torch.tensor(count - 1), count).float() if self.last else 1 / count}
 
     def forward(self, states_BTD: Tensor) -> Tensor:
         # Product and sum: autocast would run an einsum in bfloat16, and every other residual stream stays in float32.
@@ -71,3 +78,48 @@ class DlclFold(Fold):
         # Looked up at every call, because an adapter may have replaced the module.
         combination = self.layers[count - 1].combination if count <= len(self.layers) else self.last_combination
         return combination(states_BTD)  # type: ignore[operator]
+
+
+class DenseFormerLayer(PlacedLayer):
+    """DenseFormer: after every p-th layer l the stream becomes Σ_{k≤l} w_k y_k, y_0 the embeddings (arXiv:2402.02622).
+
+    The packed state is y_0 … y_l. The sum is taken where it is read, at the start of the next layer.
+    """
+
+    states = "many"
+
+    def __init__(self, *args: Any, index: int, placement: Placement, **kwargs: Any) -> None:
+        super().__init__(*args, index=index, placement=placement, **kwargs)
+        summed = index > 0 and index % placement.stream_period == 0
+        self.combination = Combination(index + 1, last=True) if summed else None
+
+    def called_outside(self) -> tuple[nn.Module, ...]:
+        return () if self.combination is None else (self.combination,)
+
+    def run(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """:param hidden_states: (B, T, l·D) in layer l, counted from 1."""
+        if self.stream_in is not None:
+            hidden_states = self.stream_in(hidden_states)
+        attention, feed_forward = self.calls
+        stream = hidden_states[..., -self.attention_residual.size :]
+        if self.combination is not None:
+            stream = self.combination(hidden_states)
+        stream = self.attention_residual(stream, attention, *args, **kwargs)
+        output = self.feed_forward_residual(stream, feed_forward, *args, **kwargs)
+        return torch.cat((hidden_states, output), dim=-1)
+
+
+class DenseFormerFold(Fold):
+    """What the next layer would read; after the last layer, a weighted sum of its own if one is due there."""
+
+    def __init__(self, placement: Placement, layers: Sequence[PlacedLayer], norm: MakeSlot, size: int) -> None:
+        super().__init__(placement, layers, norm, size)
+        summed = len(layers) % placement.stream_period == 0
+        self.last_combination = Combination(len(layers) + 1, last=True) if summed else None
+        self.layers = References(layers)
+
+    def fold(self, states_BTD: Tensor) -> Tensor:
+        count = states_BTD.shape[-1] // self.size
+        # Looked up at every call, because an adapter may have replaced the module.
+        combination = self.layers[count - 1].combination if count <= len(self.layers) else self.last_combination
+        return states_BTD[..., -self.size :] if combination is None else combination(states_BTD)  # type: ignore[operator]
