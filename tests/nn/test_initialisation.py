@@ -180,7 +180,7 @@ STARTS: dict[str, dict[str, float]] = {
     "alpha": {"bhyt+post": 2.0},
 }
 """Part of a gain's name → its start in the placements where that is not the one of :data:`USUAL`."""
-USUAL = {"gate.": 0.0, "balance": 0.0, "query": 0.0, "alpha": 0.5, "shift": 0.0, "bias": 0.0}
+USUAL = {"gate.": 0.0, "balance": 0.0, "depth.query": 0.0, "alpha": 0.5, "shift": 0.0, "bias": 0.0}
 
 
 @pytest.mark.parametrize("placement", EVERY)

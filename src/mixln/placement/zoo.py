@@ -170,7 +170,7 @@ def _hyper(layers: int, count: str = "4", form: str = "dynamic") -> Placement:
 
 
 def _siamese(layers: int) -> Placement:
-    layer = _sublayers(Sublayer(stream_in=HOST, branch_in=HOST))
+    layer = both(Sublayer(stream_in=HOST, branch_in=HOST))
     return Placement(name="", layers=(layer,) * layers, streams="siamese")
 
 
