@@ -1,9 +1,9 @@
 """Residual streams with more than one state. Shapes: B batch, T tokens, D hidden size, S states.
 
 A host's loop passes one tensor from layer to layer. A layer with several states packs them into it along the features,
-(B, T, S·D), last the state that the next layer reads. The first layer expands the embeddings. A fold before the final norm
-reduces the states to (B, T, D), after whichever layer the stack ends. So gradient checkpointing, caches, device maps and
-early exit work as with a single stream.
+(B, T, S·D); where there is a state that the next layer reads, it is the last. The first layer expands the embeddings. A fold
+before the final norm reduces the states to (B, T, D), after whichever layer the stack ends. So gradient checkpointing, caches,
+device maps and early exit work as with a single stream.
 """
 
 from __future__ import annotations
