@@ -73,7 +73,7 @@ MISTAKES = [
     ("--jobs 0", "jobs must be at least 1, got 0"),
     ("--init zeros", "init 'zeros' is not known; known: normal, small, megatron, scaled, deepnorm"),
     ("--epochs 3", "Unrecognized options: --epochs 3"),
-    ("--model 70b", "model '70b' is not known; did you mean 7b? known: tiny, olmoe-tiny, qwen2-tiny, 250m-mini"),
+    ("--model 70b", "model '70b' is not known; did you mean 7b? known: tiny, olmoe-tiny, qwen2-tiny, "),
     ("--model heads.json", "The hidden size (32) is not a multiple of the number of attention heads (5)."),
     ("--model broken.json", "model broken.json cannot be read as a transformers config: Expecting value: line 1"),
     ("--data missing.txt", "data missing.txt does not exist"),
