@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mixln.nn.anchored import AnchoredLayer
 from mixln.nn.residual import MakeSlot, PlacedLayer, Residual
 from mixln.placement import Placement
 
@@ -142,6 +143,13 @@ class DlclFold(Fold):
         return combination(states_BTD)  # type: ignore[operator]
 
 
+class AnchoredFold(Fold):
+    """The stream without the embeddings beside it."""
+
+    def fold(self, states_BTD: Tensor) -> Tensor:
+        return states_BTD[..., -self.size :]
+
+
 class References(list[nn.Module]):
     """References to modules that another module owns; a list does not register them a second time.
 
@@ -162,6 +170,7 @@ class Streams(NamedTuple):
 
 STREAMS = {
     "single": Streams(PlacedLayer, None),
+    "anchored": Streams(AnchoredLayer, AnchoredFold),
     "resi-dual": Streams(ResiDualLayer, ResiDualFold),
     "dlcl": Streams(DlclLayer, DlclFold),
 }

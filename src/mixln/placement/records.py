@@ -28,7 +28,9 @@ LEGEND = (
     "gate, x₀ the layer's input, L the number of layers, l the layer's index from 1."
 )
 """Symbols in the formulas."""
-STREAMS = ("single", "resi-dual", "dlcl")
+STREAMS = ("single", "anchored", "resi-dual", "dlcl")
+ONE = ("single", "anchored")
+"""Kinds of stream in which a layer's input and output are one residual stream."""
 GATES = ("stream", "skip")
 WIDTHS = ("head", "full")
 PARALLEL = ("separate", "shared")
@@ -267,10 +269,23 @@ class Sublayer(Sparse):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Anchor(Sparse):
+    """Initial values of the learnable scalars with which a layer mixes the embeddings e into its input: keep·x + add·e."""
+
+    keep: float
+    add: float
+
+    def __post_init__(self) -> None:
+        for name in ("keep", "add"):
+            _check_scale(name, getattr(self, name))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Layer(Sparse):
     """Attention followed by feed-forward, each with its own norms; or both side by side.
 
     :param bottom_to_top: add the layer's input again before the layer's last norm (B2T).
+    :param anchor: the layer first mixes the embeddings into its input; requires `streams='anchored'` of the placement.
     :param span: the skip of the feed-forward starts at the layer's input and not after the attention (SpanNorm).
     :param parallel: both read the layer's input, y = x + (A(N(x)) + F(N'(x))), as in GPT-NeoX: `separate` norms, or the attention's
         norm is `shared` by both, as in GPT-J. The sublayers then have nothing but norms, scales and gains of their branches.
@@ -281,6 +296,7 @@ class Layer(Sparse):
     projections: Projections = field(default_factory=Projections)
     bottom_to_top: bool = False
     span: bool = False
+    anchor: Anchor | None = None
     parallel: Literal["separate", "shared"] | None = None
 
     def __post_init__(self) -> None:
@@ -330,8 +346,9 @@ class Placement(Sparse):
     :param layers: one record per layer, first layer first.
     :param embedding_norm: norm on the embeddings, before the first layer.
     :param final_norm: norm after the last layer; every placement has one.
-    :param streams: form of the residual stream: `single`; `resi-dual`: a Post-LN and a Pre-LN stream side by
-        side (ResiDual); `dlcl`: each layer reads a learned combination of the outputs of all earlier layers.
+    :param streams: form of the residual stream: `single`; `anchored`: the embeddings go along beside it; `resi-dual`: a
+        Post-LN and a Pre-LN stream side by side (ResiDual); `dlcl`: each layer reads a learned
+        combination of the outputs of all earlier layers.
     :param history_norm: norm that several streams use outside the layers.
     :param init: initialisation recommended by the method's authors.
     """
@@ -340,7 +357,7 @@ class Placement(Sparse):
     layers: tuple[Layer, ...]
     embedding_norm: Norm | None = None
     final_norm: Norm = field(default_factory=Norm)
-    streams: Literal["single", "resi-dual", "dlcl"] = "single"
+    streams: Literal["single", "anchored", "resi-dual", "dlcl"] = "single"
     history_norm: Norm = field(default_factory=Norm)
     init: str = "normal"
 
@@ -350,8 +367,13 @@ class Placement(Sparse):
         if self.streams not in STREAMS:
             raise PlacementError(f"streams must be one of {', '.join(STREAMS)}, got {self.streams!r}")
         for entry in ("bottom_to_top", "span", "parallel"):
-            if self.streams != "single" and any(getattr(layer, entry) for layer in self.layers):
+            if self.streams not in ONE and any(getattr(layer, entry) for layer in self.layers):
                 raise PlacementError(f"placement {self.name!r}: {entry} requires a single stream, got {self.streams!r}")
+
+        if any((layer.anchor is not None) != (self.streams == "anchored") for layer in self.layers):
+            raise PlacementError(
+                f"placement {self.name!r}: every layer needs an anchor if streams is 'anchored', and none otherwise, got {self.streams!r}"
+            )
 
     @property
     def only_layers(self) -> bool:
