@@ -9,6 +9,7 @@ import pytest
 
 from mixln.errors import MixlnError, PlacementError, SettingsError
 from mixln.placement import (
+    Anchor,
     Balance,
     Gain,
     Layer,
@@ -150,6 +151,11 @@ def test_stored_placement_of_the_wrong_json_type_is_refused(stored):
             lambda: Norm(kind="derf"),
             r"required for norm kind 'dyt' or 'derf' or 'bhyt' and for no other, got kind='derf', alpha=None",
         ),
+        (
+            lambda: Placement(name="x", layers=(Layer(),), streams="anchored"),
+            r"'x': every layer needs an anchor if streams is 'anchored'",
+        ),
+        (lambda: Anchor(keep=1.0, add=float("nan")), r"add must lie in \[-10,000, 10,000\], got nan"),
         (lambda: Sublayer(ramp=0), r"ramp must be a number of steps from 1 to 1,000,000,000,000, got 0"),
         (lambda: Projections(gate="half"), r"gate of the attention must be 'head', 'full' or absent, got 'half'"),
         (lambda: Norm(gain=float("inf")), r"gain must lie in \[-10,000, 10,000\], got inf"),

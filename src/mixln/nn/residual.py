@@ -381,8 +381,14 @@ class PlacedLayer(GradientCheckpointingLayer):
 
     def run(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """The output stream."""
-        # With B2T, the layer's input includes the norm on the embeddings.
-        bottom = hidden_states if self.stream_in is None else self.stream_in(hidden_states)
+        return self.through(self.bottom(hidden_states), *args, **kwargs)
+
+    def bottom(self, hidden_states: Tensor) -> Tensor:
+        """The layer's input, which includes the norm on the embeddings."""
+        return hidden_states if self.stream_in is None else self.stream_in(hidden_states)
+
+    def through(self, bottom: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Attention and feed-forward from the layer's input."""
         attention, feed_forward = self.calls
         if self.record.parallel is not None:
             return self._side_by_side(bottom, *args, **kwargs)
