@@ -383,8 +383,8 @@ class Placement(Sparse):
     embedding_norm: Norm | None = None
     final_norm: Norm = field(default_factory=Norm)
     streams: Literal[
-        "single", "anchored", "resi-dual", "dlcl", "mhc", "ihc", "gated-streams", "hc", "hc-static", "siamese", "attnres", "attnres-normed",
-        "denseformer",
+        "single", "anchored", "resi-dual", "dlcl", "mhc", "ihc", "gated-streams", "hc", "hc-static", "siamese", "attnres",
+        "attnres-normed", "denseformer",
     ] = "single"  # fmt: skip
     stream_count: int = 1
     stream_period: int = 1
@@ -399,6 +399,10 @@ class Placement(Sparse):
         for entry in ("bottom_to_top", "span", "parallel"):
             if self.streams not in ONE and any(getattr(layer, entry) for layer in self.layers):
                 raise PlacementError(f"placement {self.name!r}: {entry} requires a single stream, got {self.streams!r}")
+        if any((layer.anchor is not None) != (self.streams == "anchored") for layer in self.layers):
+            raise PlacementError(
+                f"placement {self.name!r}: every layer needs an anchor if streams is 'anchored', and none otherwise, got {self.streams!r}"
+            )
         self._check_streams()
 
     def _check_streams(self) -> None:
@@ -429,11 +433,6 @@ class Placement(Sparse):
                         f"placement {title!r}: {entry} must be absent, because the maps of {self.streams} replace the "
                         f"skip; a sublayer may have {', '.join(BRANCH)}"
                     )
-
-        if any((layer.anchor is not None) != (self.streams == "anchored") for layer in self.layers):
-            raise PlacementError(
-                f"placement {self.name!r}: every layer needs an anchor if streams is 'anchored', and none otherwise, got {self.streams!r}"
-            )
 
     @property
     def only_layers(self) -> bool:
