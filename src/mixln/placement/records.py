@@ -368,10 +368,10 @@ class Placement(Sparse):
     :param embedding_norm: norm on the embeddings, before the first layer.
     :param final_norm: norm after the last layer; every placement has one.
     :param streams: form of the residual stream: `single`; `anchored`: the embeddings go along beside it; `resi-dual`: a Post-LN and a
-        Pre-LN stream side by side (ResiDual); `dlcl`: each layer reads a learned combination of the outputs of all earlier layers; `hc` (and `hc-static`),
-        `mhc`, `ihc`, `gated-streams`: several streams that learned maps read, write and mix; `siamese`: a Post-LN and a Pre-LN stream
-        that each branch reads together (SiameseNorm); `attnres`, `attnres-normed`: attention over the sums of earlier blocks of
-        layers; `denseformer`: as `dlcl` without norms.
+        Pre-LN stream side by side (ResiDual); `dlcl`: each layer reads a learned combination of the outputs of all earlier layers;
+        `hc`, `hc-static`, `mhc`, `ihc`, `gated-streams`: several streams that learned maps read, write and mix; `siamese`: a Post-LN
+        and a Pre-LN stream that each branch reads together (SiameseNorm); `attnres`, `attnres-normed`: attention over the sums of
+        earlier blocks of layers; `denseformer`: as `dlcl` without norms.
     :param stream_count: number of streams of those that have maps; 1 for all others.
     :param stream_period: layers of a block of `attnres`, or from one weighted sum of `denseformer` to the next; 1 for all others.
     :param history_norm: norm that several streams use outside the layers.
