@@ -31,14 +31,15 @@ if TYPE_CHECKING:
     from mixln.hosts import from_config, from_pretrained, placed_config
     from mixln.hosts.convert import place, unplace
     from mixln.nn.profiling import profile
-    from mixln.nn.ramp import StepCallback, set_step
+    from mixln.nn.ramp import set_step
+    from mixln.nn.step_callback import StepCallback
 
 __version__ = version("mixln")
 logging.getLogger("mixln").addHandler(logging.NullHandler())  # silent unless the application configures logging
 
 _LAZY = dict.fromkeys(("from_config", "from_pretrained", "placed_config"), "mixln.hosts") | {
     "place": "mixln.hosts.convert",
-    "StepCallback": "mixln.nn.ramp",
+    "StepCallback": "mixln.nn.step_callback",
     "profile": "mixln.nn.profiling",
     "set_step": "mixln.nn.ramp",
     "unplace": "mixln.hosts.convert",

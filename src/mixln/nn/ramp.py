@@ -1,14 +1,12 @@
-"""Branches that grow with the optimizer step (ProRes, arXiv:2603.05369), and what moves the step."""
+"""Branches that grow with the optimizer step (ProRes, arXiv:2603.05369), and their step."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from mixln.errors import PlacementWarning, SettingsError
 
@@ -70,23 +68,3 @@ def set_step(model: nn.Module, step: int) -> None:
 
 def _ramps(model: nn.Module) -> Iterator[RampedScale]:
     return (module for module in model.modules() if isinstance(module, RampedScale))
-
-
-class StepCallback(TrainerCallback):
-    """Moves the step of `prores+…` placements with the optimizer steps of a `transformers.Trainer`; see :func:`set_step`.
-
-    :param done: optimizer steps before this training, for one that continues a model with a new Trainer.
-    """
-
-    def __init__(self, done: int = 0) -> None:
-        self.done = done
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *, model: Any = None, **_: Any
-    ) -> None:
-        set_step(model, self.done + state.global_step)
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *, model: Any = None, **_: Any
-    ) -> None:
-        set_step(model, self.done + state.global_step)

@@ -20,7 +20,7 @@ from mixln.compat import checkpointing_argument
 from mixln.hosts import build, placement_for
 from mixln.hosts.companions import write_companion
 from mixln.nn.profiling import profile
-from mixln.nn.ramp import StepCallback
+from mixln.nn.step_callback import StepCallback
 from mixln.runs.checkpoints import final_folder
 from mixln.runs.metrics import MetricsFile
 from mixln.runs.outcome import Outcome
