@@ -18,6 +18,7 @@ from tests.diagnostics import zoo
 
 FAMILIES = (
     *zoo.PLACED,
+    *zoo.KEEPING,
     "llama",
     "olmoe",
     "qwen3_moe",
@@ -43,10 +44,10 @@ def shorter(model, first: int, last: int):
     """A copy of the model without some layers, counted from 1, by deleting them from its list."""
     made = copy.deepcopy(model)
     layers = find_stack(made).layers
-    norm = getattr(layers[0], "stream_in", None)
+    norm, copies = getattr(layers[0], "stream_in", None), getattr(layers[0], "copies", 1)
     del layers[first - 1 : last]
-    if norm is not None and first == 1:
-        layers[0].stream_in = norm
+    if first == 1:
+        layers[0].stream_in, layers[0].copies = norm, copies
     made.config.num_hidden_layers = len(layers)
     if getattr(made.config, "layer_types", None):
         kept = made.config.layer_types
@@ -106,6 +107,7 @@ OUTPUTS = {
     "bert": ("attention.output.dense", "output.dense"),
     "gpt2": ("attn.c_proj", "mlp.c_proj"),
     "vit": ("attention.o_proj", "mlp.fc2"),
+    **dict.fromkeys((*zoo.KEEPING, *zoo.GROWING), ("self_attn.o_proj", "mlp.down_proj")),
 }
 """The last matrix of each branch: with its weight and bias at zero, the branch is zero, and the norms stay."""
 

@@ -47,6 +47,8 @@ MAPPED = ("mhc", "ihc", "gated-streams", "hc", "hc-static", "attnres", "attnres-
 """Forms with learned maps in place of every skip; of a sublayer they use the branch only."""
 BLOCKED = ("attnres", "attnres-normed")
 """Forms whose period must divide the number of layers."""
+NUMBERED = ("siamese",)
+"""Forms with a scale that depends on the layer's number."""
 GATES = ("stream", "skip")
 WIDTHS = ("head", "full")
 PARALLEL = ("separate", "shared")
@@ -294,6 +296,7 @@ class Layer(Sparse):
     :param span: the skip of the feed-forward starts at the layer's input and not after the attention (SpanNorm).
     :param parallel: both read the layer's input, y = x + (A(N(x)) + F(N'(x))), as in GPT-NeoX: `separate` norms, or the attention's
         norm is `shared` by both, as in GPT-J. The sublayers then have nothing but norms, scales and gains of their branches.
+    :param number: the layer's number l, from 1, in SiameseNorm's scale 1/√(2l), if it is not its place: where layers were removed.
     """
 
     attention: Sublayer = field(default_factory=Sublayer)
@@ -302,8 +305,12 @@ class Layer(Sparse):
     bottom_to_top: bool = False
     span: bool = False
     parallel: Literal["separate", "shared"] | None = None
+    number: int | None = None
 
     def __post_init__(self) -> None:
+        if self.number is not None and not 1 <= self.number <= MOST_LAYERS:
+            shown = self.number if abs(self.number) < 2**63 else "far more"
+            raise PlacementError(f"number of a layer must lie in [1, {MOST_LAYERS}], got {shown}")
         if self.parallel not in (None, *PARALLEL):
             raise PlacementError(f"parallel must be one of {', '.join(PARALLEL)} or absent, got {self.parallel!r}")
         if self.span and self.bottom_to_top:
@@ -382,6 +389,10 @@ class Placement(Sparse):
         for entry in ("bottom_to_top", "span", "parallel"):
             if self.streams != "single" and any(getattr(layer, entry) for layer in self.layers):
                 raise PlacementError(f"placement {self.name!r}: {entry} requires a single stream, got {self.streams!r}")
+        if not self.numbered and any(layer.number is not None for layer in self.layers):
+            raise PlacementError(
+                f"placement {self.name!r}: number requires streams {', '.join(NUMBERED)}, got {self.streams!r}; omit it"
+            )
         self._check_streams()
 
     def _check_streams(self) -> None:
@@ -417,6 +428,11 @@ class Placement(Sparse):
     def only_layers(self) -> bool:
         """Whether the layer records are the whole placement: embeddings, final norm and stream are those of a stock model."""
         return self == Placement(name=self.name, layers=self.layers, init=self.init)
+
+    @property
+    def numbered(self) -> bool:
+        """Whether a scale of each layer depends on its number."""
+        return self.streams in NUMBERED
 
     @property
     def profiled(self) -> bool:
