@@ -91,7 +91,7 @@ def test_placed_layers_come_in_order():
     assert len(list(placed_layers(model))) == 3
 
 
-@pytest.mark.parametrize("placement", [*zoo.KEEPING, "attnres", "attnres(1,normed)"])
+@pytest.mark.parametrize("placement", [*zoo.KEEPING, "attnres", "attnres(3)", "attnres(1,normed)"])
 @torch.no_grad()
 def test_of_several_streams_what_the_end_of_the_model_would_read_is_measured(placement):
     model, ids, last = tiny.placed(placement), tiny.tokens(), []

@@ -156,7 +156,7 @@ PLACED = (
 
 KEEPING = ("mhc", "ihc", "gated-streams", "hc", "hc(2,static)", "siamese", "resi-dual")
 """Placements with several streams, as many after a layer as before it."""
-GROWING = ("attnres", "attnres(1,normed)", "dlcl", "denseformer")
+GROWING = ("attnres", "attnres(3)", "attnres(1,normed)", "dlcl", "denseformer")
 """Placements whose later layers read the outputs of all earlier ones."""
 
 

@@ -119,7 +119,7 @@ def _sums(
             with recording(stack, batch, every=every_kept(stack, batch, memory)) as record:
                 original = measure.run(stack, batch)
             if not changed:
-                identities = _identities(record) if zeroed else set()
+                identities = _identities(record) if zeroed and not stack.grows else set()
                 distinct = [removed for removed in zeroed if removed[0].layer not in identities]
                 changed = {removed: [] for removed in (*removals, *distinct)}
             whole.append(measure.rows(original, original, batch))
