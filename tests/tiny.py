@@ -14,7 +14,7 @@ from mixln.placement import ZOO
 EVERY = (
     *ZOO, "mix(0.5)", "qknorm+pre", "qkvnorm+post", "group(4)+mix(0.5)", "post*1,pre*2", "norm(qkvc,full)+post", "dyt+pre",
     "gpas+mix(0.5)", "layerscale+pre", "hybrid(pre-kv-post)", "hybrid(post-pre)", "multiplier+pre",
-    "gated+sub-ln", "gated(head)+pre", "prores+mix(0.5)", "derf+pre", "bhyt+post", "hc(2,static)", "attnres(3,normed)",
+    "gated+sub-ln", "gated(head)+pre", "prores+mix(0.5)", "x0+mix(0.5)", "derf+pre", "bhyt+post", "hc(2,static)", "attnres(3,normed)",
 )  # fmt: skip
 """Every placement of the zoo, and some that are put together."""
 

@@ -154,8 +154,9 @@ def _gains(pytorch_utils: Any) -> None:
     from mixln.nn.projections import HeadGain
     from mixln.nn.residual import BalanceGate, GpasGate, LearnedGain
     from mixln.nn.streams import Combination
+    from mixln.nn.streams.anchored import AnchorMix
 
-    ours = [GroupRMSNorm, DyT, Derf, BoundedTanh, LearnedGain, GpasGate, BalanceGate, HeadGain, Combination]
+    ours = [GroupRMSNorm, DyT, Derf, BoundedTanh, LearnedGain, GpasGate, BalanceGate, HeadGain, AnchorMix, Combination]
     pytorch_utils.ALL_LAYERNORM_LAYERS.extend(ours)
 
 

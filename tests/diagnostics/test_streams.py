@@ -43,7 +43,9 @@ def ends(model: Any, ids: torch.Tensor) -> list[torch.Tensor]:
 def expanded(model: Any, placement: str, ids: torch.Tensor) -> torch.Tensor:
     """The states at the start, (B, T, S·D), written out."""
     x = model.model.embed_tokens(ids)
-    if placement in ("siamese", "resi-dual"):
+    if placement.startswith("x0"):
+        x = model.model.layers[0].stream_in(x)
+    if placement in ("siamese", "resi-dual", "x0+pre", "x0+b2t"):
         return torch.cat((x, x), dim=-1)
     if placement in zoo.KEEPING:
         return torch.cat([x] * Placement.from_json(model.config.placement).stream_count, dim=-1)
@@ -87,8 +89,9 @@ def test_variance_and_norm_are_those_of_what_the_next_layer_would_read(placement
     assert found.norm.feed_forward == pytest.approx([state.norm(dim=-1).mean().item() for state in after], rel=1e-5)
     variances = [state.var(dim=-1, correction=0).mean().item() for state in after]
     assert found.variance.feed_forward == pytest.approx(variances, rel=1e-5)
-    # Inside a layer of DLCL and DenseFormer there is one stream; elsewhere a branch is added to several.
-    assert bool(found.share.attention) == bool(found.share.feed_forward) == (placement in ("dlcl", "denseformer"))
+    # Inside a layer of DLCL, DenseFormer and x0 there is one stream; elsewhere a branch is added to several.
+    single = placement in ("dlcl", "denseformer", "x0+pre", "x0+b2t")
+    assert bool(found.share.attention) == bool(found.share.feed_forward) == single
     if placement not in ("dlcl", "denseformer"):
         recorded = residual_variance(model, {"input_ids": ids}, step=0)
         assert found.variance.attention == pytest.approx(recorded.attention, rel=1e-5)
@@ -132,8 +135,13 @@ def test_the_drop_is_that_of_layers_run_by_hand(placement, removed):
     for index, layer in enumerate(twin.model.layers):
         if index != removed:
             attention, feed_forward = layer.calls
-            states = layer.attention_residual(states, attention, **calls[index])
-            states = layer.feed_forward_residual(states, feed_forward, **calls[index])
+            kept, bottom = states[..., :32], states
+            if placement.startswith("x0"):
+                bottom = layer.anchor.keep * states[..., 32:] + layer.anchor.add * kept
+            also = {"also": bottom} if placement == "x0+b2t" else {}
+            states = layer.attention_residual(bottom, attention, **calls[index])
+            states = layer.feed_forward_residual(states, feed_forward, **also, **calls[index])
+            states = torch.cat((kept, states), dim=-1) if placement.startswith("x0") else states
     logits = twin.lm_head(twin.model.norm(twin.model.stream_fold.fold(states)))
     loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten()).item()
     assert found.value == pytest.approx(loss, abs=1e-6)
@@ -261,3 +269,16 @@ def test_what_is_not_defined_is_refused_before_anything_is_measured(asked):
     stack.model.forward = None  # nothing may run
     with pytest.raises(SettingsError, match=r"neither skipped nor removed|jacobian-tokens must be 0"):
         diagnose(stack, [], LOSS, MeasureSettings(**asked), name="attnres")
+
+
+@torch.no_grad()
+def test_the_share_beside_the_input_of_a_layer_with_the_embeddings_mixed_in():
+    """B2T adds λ·x + μ·e to the last sum; it belongs to what the branch is added to."""
+    model, ids, seen = tiny.placed("x0+b2t"), tiny.tokens(), {}
+    found = residual_stream(find_stack(model), [{"input_ids": ids}])
+    layer = model.model.layers[1]
+    layer.attention_residual.register_forward_pre_hook(lambda module, inputs: seen.update(x=inputs[0]))
+    layer.mlp.register_forward_hook(lambda module, inputs, output: seen.update(y=inputs[0], f=output))
+    model(ids)
+    skip, branch = (seen["x"] + seen["y"]).norm(dim=-1), seen["f"].norm(dim=-1)
+    assert found.share.feed_forward[1] == pytest.approx((branch / (skip + branch)).mean().item(), rel=1e-5)

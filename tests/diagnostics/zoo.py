@@ -154,7 +154,7 @@ PLACED = (
     "gpas+mix(0.5)", "layerscale(0.5)+pre", "hybrid(post-pre)",
 )  # fmt: skip
 
-KEEPING = ("mhc", "ihc", "gated-streams", "hc", "hc(2,static)", "siamese", "resi-dual")
+KEEPING = ("mhc", "ihc", "gated-streams", "hc", "hc(2,static)", "siamese", "resi-dual", "x0+pre", "x0+b2t")
 """Placements with several streams, as many after a layer as before it."""
 GROWING = ("attnres", "attnres(3)", "attnres(1,normed)", "dlcl", "denseformer")
 """Placements whose later layers read the outputs of all earlier ones."""

@@ -76,6 +76,7 @@ GAINS = {
     "span": LAYERS * 2 * D + D,
     "normformer": LAYERS * (3 * D + FF + HEADS),
     "simple": LAYERS * (2 * D + Q_WIDTH + 2 * K_WIDTH + 2 * FF),
+    "x0+mix(0.5)": LAYERS * (2 * D + 2) + D,
     "prores+mix(0.5)": LAYERS * 2 * D,
     "gated+sub-ln": LAYERS * (2 * D + Q_WIDTH + FF + D * Q_WIDTH),
     "gated(head)+pre": LAYERS * (2 * D + D * HEADS),

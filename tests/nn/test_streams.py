@@ -26,7 +26,22 @@ def test_combination_is_the_weighted_sum_of_its_states():
     torch.testing.assert_close(combination(states), states[..., :4] - 2 * states[..., 4:8] + 0.5 * states[..., 8:])
 
 
-@pytest.mark.parametrize("placement", ["pre", "resi-dual", "dlcl", "siamese", "attnres", "denseformer", *CONNECTED])
+@pytest.mark.parametrize(
+    "placement",
+    [
+        "pre",
+        "resi-dual",
+        "dlcl",
+        "siamese",
+        "attnres",
+        "denseformer",
+        "x0+pre",
+        "prores+beam",
+        "muse",
+        "gated+minimax",
+        *CONNECTED,
+    ],
+)
 def test_under_autocast_the_stream_stays_float32(placement):
     model, seen = placed(placement), []
     for layer in model.model.layers:

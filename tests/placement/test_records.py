@@ -9,6 +9,7 @@ import pytest
 
 from mixln.errors import MixlnError, PlacementError, SettingsError
 from mixln.placement import (
+    Anchor,
     Balance,
     Gain,
     Layer,
@@ -150,6 +151,11 @@ def test_stored_placement_of_the_wrong_json_type_is_refused(stored):
             lambda: Norm(kind="derf"),
             r"required for norm kind 'dyt' or 'derf' or 'bhyt' and for no other, got kind='derf', alpha=None",
         ),
+        (
+            lambda: Placement(name="x", layers=(Layer(),), streams="anchored"),
+            r"'x': every layer needs an anchor if streams is 'anchored'",
+        ),
+        (lambda: Anchor(keep=1.0, add=float("nan")), r"add must lie in \[-10,000, 10,000\], got nan"),
         (lambda: Sublayer(ramp=0), r"ramp must be a number of steps from 1 to 1,000,000,000,000, got 0"),
         (lambda: Projections(gate="half"), r"gate of the attention must be 'head', 'full' or absent, got 'half'"),
         (lambda: Norm(gain=float("inf")), r"gain must lie in \[-10,000, 10,000\], got inf"),
@@ -217,3 +223,15 @@ def test_records_are_frozen_hashable_and_equal_by_value():
 )
 def test_formula_of_the_fourth_layer_of_four(name, formula):
     assert placement(name, 4).layers[3].formula == formula
+
+
+def test_a_number_belongs_to_layers_whose_scale_depends_on_it():
+    siamese = placement("siamese", 2)
+    layers = tuple(replace(layer, number=number) for layer, number in zip(siamese.layers, (3, 5), strict=True))
+    numbered = replace(siamese, layers=layers)
+    assert Placement.from_json(json.loads(json.dumps(numbered.to_json()))) == numbered
+    with pytest.raises(PlacementError, match="number requires streams siamese, got 'resi-dual'"):
+        replace(placement("resi-dual", 2), layers=layers)
+    for wrong in (0, -1, 1025, 10**30):
+        with pytest.raises(PlacementError, match=r"number of a layer must lie in \[1, 1024\]"):
+            Layer(number=wrong)

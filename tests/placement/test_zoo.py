@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixln.errors import PlacementError
-from mixln.placement import ZOO, Gain, Norm, Sublayer, placement
+from mixln.placement import ZOO, Anchor, Gain, Norm, Sublayer, placement
 from mixln.placement.entry import POST, PRE
 from mixln.placement.preflight import is_post
 
@@ -276,6 +276,10 @@ def test_residual_multiplier_multiplies_what_is_there():
         ("multiplier(nan)+pre", r"^multiplier\(nan\): c must be a number above 0, got 'nan'"),
         ("derf(-1)+pre", r"^derf\(-1\): α must be a number above 0"),
         ("bhyt(0)+pre", r"^bhyt\(0\): λ must be a number above 0"),
+        ("x0+dlcl", r"^x0: needs a placement of one residual stream, got dlcl; choose one such as pre"),
+        ("x0(a)+pre", r"^x0\(a,0\): λ must be a number, got 'a'"),
+        ("x0(1,inf)+pre", r"^x0\(1,inf\): μ must be a number, got 'inf'"),
+        ("x0+pre*2,post", r"all parts of a mixture must use the same residual stream, got anchored, single"),
         ("prores(0)+pre", r"^prores\(0\): T must be a number of optimizer steps of at least 1, got '0'"),
         ("prores(1.5)+pre", r"^prores\(1\.5\): T must be a number of optimizer steps"),
         ("prores(999999999999)+pre", r"^ramp must be a number of steps from 1 to 1,000,000,000,000, got "),
@@ -287,6 +291,16 @@ def test_residual_multiplier_multiplies_what_is_there():
 def test_impossible_constant_is_refused(text, message):
     with pytest.raises(PlacementError, match=message):
         placement(text, 4)
+
+
+def test_anchors_start_as_in_nanochat_or_as_told():
+    built = placement("x0+peri", 5)
+    pairs = [(layer.anchor.keep, layer.anchor.add) for layer in built.layers]
+    assert pairs[0] == pytest.approx((1.15, 0.2))
+    assert pairs[2] == pytest.approx((1.1, 0.125))
+    assert pairs[4] == pytest.approx((1.05, 0.05))
+    assert (built.streams, built.embedding_norm) == ("anchored", Norm())
+    assert placement("x0(1,0)+pre", 2).layers[1].anchor == Anchor(keep=1.0, add=0.0)
 
 
 def test_progressive_residuals_grow_over_more_steps_in_deeper_layers():

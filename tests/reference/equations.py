@@ -492,6 +492,23 @@ def prores_post(w: Weights, x: Tensor, L: int) -> Tensor:
     return x
 
 
+def anchored(layer: Callable[[Weights, int, Tensor], Tensor]) -> Callable[[Weights, Tensor, int], Tensor]:
+    """nanochat: each layer reads λ·x + μ·e, with e the normalized embeddings."""
+
+    def run(w: Weights, x: Tensor, L: int) -> Tensor:
+        e = x = norm(w, 0, "stream_in", x)
+        for l in range(L):
+            x = layer(w, l, w[f"model.layers.{l}.anchor.keep"] * x + w[f"model.layers.{l}.anchor.add"] * e)
+        return x
+
+    return run
+
+
+def b2t_layer(w: Weights, l: int, x: Tensor) -> Tensor:
+    y = norm(w, l, A_STREAM, x + A(w, l, x))
+    return norm(w, l, F_STREAM, x + y + F(w, l, y))
+
+
 def normed_linear(w: Weights, l: int, projection: str, slot: str, x: Tensor) -> Tensor:
     return norm(w, l, slot, linear(w, l, projection, x))
 
@@ -713,6 +730,9 @@ REFERENCES: dict[str, Callable[[Weights, Tensor, int], Tensor]] = {
     "simple": simple,
     "multiplier+pre": multiplier,
     "gated+pre": gated_pre,
+    "x0+pre": anchored(pre_layer),
+    "x0+b2t": anchored(b2t_layer),
+    "x0+sandwich": anchored(sandwich_layer),
     "prores+sandwich": prores_sandwich,
     "prores+post": prores_post,
     "gated(head)+hybrid": gated_head_hybrid,

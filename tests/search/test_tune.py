@@ -205,10 +205,8 @@ def test_what_is_tried_first_is_tried_after_an_interruption_too(files, tmp_path)
     write_result(begun[0].folder, result(5.0, begun[0].trial.learning_rate, step=99))
     again = proposals(4)
     assert {each.folder for each in again} == {each.folder for each in begun[1:]}
-    assert TrialState.COMPLETE in [
-        trial.state
-        for trial in proxy_trials.ProxyTrials(settings, job, layers=4, seed=3, limits=limits, worst=9.0)._study().trials
-    ]
+    search = proxy_trials.ProxyTrials(settings, job, layers=4, seed=3, limits=limits, worst=9.0)
+    assert TrialState.COMPLETE in [trial.state for trial in search._study(search._ended()).trials]
 
 
 def test_a_search_chooses_shows_its_evidence_and_repeats_nothing(files, capsys):

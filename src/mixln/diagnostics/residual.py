@@ -123,15 +123,15 @@ def _norm(x_BTD: Tensor, keep_BT: Tensor) -> Tensor:
     return x_BTD.float().norm(dim=-1).view(keep_BT.shape)[keep_BT]
 
 
-def _skip(layer: nn.Module, side: int, stream_BTD: Tensor, bottom_BTD: Tensor) -> Tensor:
+def _skip(layer: nn.Module, side: int, stream_BTD: Tensor, entered: Tensor) -> Tensor:
     """The term that the branch is added to: the stream, scaled or gated as the placement defines, plus the layer's input in B2T.
 
-    :param bottom_BTD: input of the layer.
+    :param entered: the state that enters the layer's sublayers.
     """
     if not isinstance(layer, PlacedLayer):
         return stream_BTD
     skip = layer.sublayers[side][1].skip(stream_BTD)
-    return skip + bottom_BTD if side == 1 and layer.record.bottom_to_top else skip
+    return skip + layer.bottom(entered) if side == 1 and layer.record.bottom_to_top else skip
 
 
 @torch.no_grad()

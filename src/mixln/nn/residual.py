@@ -395,8 +395,14 @@ class PlacedLayer(GradientCheckpointingLayer):
 
     def run(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """The output stream."""
-        # With B2T, the layer's input includes the norm on the embeddings.
-        bottom = self.enter(hidden_states)
+        return self.through(self.bottom(self.enter(hidden_states)), *args, **kwargs)
+
+    def bottom(self, states: Tensor) -> Tensor:
+        """The stream (B, T, D) that the first sublayer reads and B2T adds again, if the sublayers have one; from :meth:`enter`."""
+        return states
+
+    def through(self, bottom: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Attention and feed-forward from the layer's input."""
         attention, feed_forward = self.calls
         if self.record.parallel is not None:
             return self._side_by_side(bottom, *args, **kwargs)

@@ -5,6 +5,7 @@ from mixln.placement.language import canonical, placement
 from mixln.placement.modifiers import MODIFIERS
 from mixln.placement.records import (
     MOST_LAYERS,
+    Anchor,
     Balance,
     Gain,
     Layer,
@@ -20,6 +21,7 @@ __all__ = [
     "MODIFIERS",
     "MOST_LAYERS",
     "ZOO",
+    "Anchor",
     "Balance",
     "Gain",
     "Layer",

@@ -8,6 +8,7 @@ from mixln.placement.records import Placement
 
 BESIDE = {
     "single": "",
+    "anchored": "  each layer first reads  x ← λ_l·x + μ_l·e,  e the embedding as the first layer reads it",
     "resi-dual": "  second stream  y ← y + A(x);  y ← y + F(x);  at the end x ← x + N(y)",
     "dlcl": "  layer l+1 reads  x ← Σ_{k≤l} w_k N_k(y_k),  y_0 the embedding, y_k the output of layer k",
     "mhc": "  N streams X  for x + f:  x ← Σ_i r_i X_i;  X_i ← Σ_j C_ji X_j + w_i f;  C doubly stochastic;  at the end x ← Σ_i r_i X_i",

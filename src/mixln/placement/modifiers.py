@@ -9,7 +9,7 @@ from typing import Any
 
 from mixln.errors import PlacementError
 from mixln.placement.entry import positive
-from mixln.placement.records import WIDTHS, Gain, Layer, Norm, Placement, Projections, Sublayer
+from mixln.placement.records import ONE, WIDTHS, Anchor, Gain, Layer, Norm, Placement, Projections, Sublayer
 from mixln.placement.zoo import group_norm, projection_norms
 
 NORM_SLOTS = ("stream_in", "branch_in", "branch_out", "stream_out")
@@ -94,7 +94,7 @@ def _of_kind(placement: Placement, norm: Norm) -> Placement:
         return replace(sublayer, **{slot: replace(norm, gain=old.gain) for slot, old in present.items()})
 
     changed = _each_sublayer(placement, change)
-    return changed if placement.streams == "single" else replace(changed, history_norm=norm)
+    return changed if placement.streams in ONE else replace(changed, history_norm=norm)
 
 
 def _group(placement: Placement, groups: str = "4") -> Placement:
@@ -136,6 +136,33 @@ def _prores(placement: Placement, steps: str = "1000") -> Placement:
     return replace(
         placement, layers=tuple(ramped(index, layer) for index, layer in enumerate(placement.layers, start=1))
     )
+
+
+def _anchored(placement: Placement, keep: str = "", add: str = "0") -> Placement:
+    if placement.streams != "single":
+        raise PlacementError(
+            f"x0: needs a placement of one residual stream, got {placement.streams}; choose one such as pre or mix(0.25)"
+        )
+    depth = len(placement.layers)
+    if keep:
+        anchors = [Anchor(keep=_number("λ", keep, add), add=_number("μ", add, keep, second=True))] * depth
+    else:
+        # Linear from the first layer to the last, as in nanochat.
+        shares = [index / max(1, depth - 1) for index in range(depth)]
+        anchors = [Anchor(keep=1.15 - 0.1 * share, add=0.2 - 0.15 * share) for share in shares]
+    layers = tuple(replace(layer, anchor=anchor) for layer, anchor in zip(placement.layers, anchors, strict=True))
+    return replace(placement, layers=layers, streams="anchored", embedding_norm=placement.embedding_norm or Norm())
+
+
+def _number(symbol: str, text: str, other: str, second: bool = False) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        call = f"{other},{text}" if second else f"{text},{other}"
+        raise PlacementError(f"x0({call}): {symbol} must be a number, got {text!r}")
+    return value
 
 
 def _layer_scale(placement: Placement, start: str = "") -> Placement:
@@ -243,6 +270,17 @@ MODIFIERS: dict[str, Modifier] = {
             arguments="(c)",
             notes="By default 1.4/√L, as in MiniCPM; multiplier(0.22)+pre is Granite 3. Granite and MiniCPM also multiply embeddings and "
             "logits, which belong to the family.",
+        ),
+        Modifier(
+            name="x0",
+            title="every layer first mixes the embeddings e into its input, x ← λ·x + μ·e, with learnable scalars",
+            source="transformers' neomme; karpathy/nanochat",
+            apply=_anchored,
+            arguments="(λ,μ)",
+            notes="By default λ starts at 1.15 in the first layer and 1.05 in the last, μ at 0.2 and 0.05, as in nanochat; x0(1,0) is "
+            "the start of neomme. e is normalized by the family's norm, as in both, which the first layer then reads. The tensor between "
+            "layers holds e and x side by side. For placements of one stream. In nanochat the gain shrinks with depth: 0.0103 bits per "
+            "byte at 8 layers, 0.0039 at 20 (its LOG.md).",
         ),
         Modifier(
             name="prores",

@@ -30,6 +30,7 @@ LEGEND = (
 """Symbols in the formulas."""
 STREAMS: dict[str, str] = {
     "single": "",
+    "anchored": "",
     "resi-dual": "",
     "dlcl": "",
     "mhc": "stream_count",
@@ -49,6 +50,8 @@ BLOCKED = ("attnres", "attnres-normed")
 """Forms whose period must divide the number of layers."""
 NUMBERED = ("siamese",)
 """Forms with a scale that depends on the layer's number."""
+ONE = ("single", "anchored")
+"""Forms in which a layer's input and output are one residual stream."""
 GATES = ("stream", "skip")
 WIDTHS = ("head", "full")
 PARALLEL = ("separate", "shared")
@@ -289,10 +292,23 @@ class Sublayer(Sparse):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Anchor(Sparse):
+    """Initial values of the learnable scalars with which a layer mixes the embeddings e into its input: keep·x + add·e."""
+
+    keep: float
+    add: float
+
+    def __post_init__(self) -> None:
+        for name in ("keep", "add"):
+            _check_scale(name, getattr(self, name))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Layer(Sparse):
     """Attention followed by feed-forward, each with its own norms; or both side by side.
 
     :param bottom_to_top: add the layer's input again before the layer's last norm (B2T).
+    :param anchor: the layer first mixes the embeddings into its input; requires `streams='anchored'` of the placement.
     :param span: the skip of the feed-forward starts at the layer's input and not after the attention (SpanNorm).
     :param parallel: both read the layer's input, y = x + (A(N(x)) + F(N'(x))), as in GPT-NeoX: `separate` norms, or the attention's
         norm is `shared` by both, as in GPT-J. The sublayers then have nothing but norms, scales and gains of their branches.
@@ -304,6 +320,7 @@ class Layer(Sparse):
     projections: Projections = field(default_factory=Projections)
     bottom_to_top: bool = False
     span: bool = False
+    anchor: Anchor | None = None
     parallel: Literal["separate", "shared"] | None = None
     number: int | None = None
 
@@ -357,11 +374,11 @@ class Placement(Sparse):
     :param layers: one record per layer, first layer first.
     :param embedding_norm: norm on the embeddings, before the first layer.
     :param final_norm: norm after the last layer; every placement has one.
-    :param streams: form of the residual stream: `single`; `resi-dual`: a Post-LN and a Pre-LN stream side by
-        side (ResiDual); `dlcl`: each layer reads a learned combination of the outputs of all earlier layers; `hc` (and `hc-static`),
-        `mhc`, `ihc`, `gated-streams`: several streams that learned maps read, write and mix; `siamese`: a Post-LN and a Pre-LN stream
-        that each branch reads together (SiameseNorm); `attnres`, `attnres-normed`: attention over the sums of earlier blocks of
-        layers; `denseformer`: as `dlcl` without norms.
+    :param streams: form of the residual stream: `single`; `anchored`: the embeddings go along beside it; `resi-dual`: a Post-LN and a
+        Pre-LN stream side by side (ResiDual); `dlcl`: each layer reads a learned combination of the outputs of all earlier layers; `hc`
+        (and `hc-static`), `mhc`, `ihc`, `gated-streams`: several streams that learned maps read, write and mix; `siamese`: a Post-LN
+        and a Pre-LN stream that each branch reads together (SiameseNorm); `attnres`, `attnres-normed`: attention over the sums of
+        earlier blocks of layers; `denseformer`: as `dlcl` without norms.
     :param stream_count: number of streams of those that have maps; 1 for all others.
     :param stream_period: layers of a block of `attnres`, or from one weighted sum of `denseformer` to the next; 1 for all others.
     :param history_norm: norm that several streams use outside the layers.
@@ -373,8 +390,8 @@ class Placement(Sparse):
     embedding_norm: Norm | None = None
     final_norm: Norm = field(default_factory=Norm)
     streams: Literal[
-        "single", "resi-dual", "dlcl", "mhc", "ihc", "gated-streams", "hc", "hc-static", "siamese", "attnres", "attnres-normed",
-        "denseformer",
+        "single", "anchored", "resi-dual", "dlcl", "mhc", "ihc", "gated-streams", "hc", "hc-static", "siamese", "attnres",
+        "attnres-normed", "denseformer",
     ] = "single"  # fmt: skip
     stream_count: int = 1
     stream_period: int = 1
@@ -387,11 +404,15 @@ class Placement(Sparse):
         if self.streams not in STREAMS:
             raise PlacementError(f"streams must be one of {', '.join(STREAMS)}, got {self.streams!r}")
         for entry in ("bottom_to_top", "span", "parallel"):
-            if self.streams != "single" and any(getattr(layer, entry) for layer in self.layers):
+            if self.streams not in ONE and any(getattr(layer, entry) for layer in self.layers):
                 raise PlacementError(f"placement {self.name!r}: {entry} requires a single stream, got {self.streams!r}")
         if not self.numbered and any(layer.number is not None for layer in self.layers):
             raise PlacementError(
                 f"placement {self.name!r}: number requires streams {', '.join(NUMBERED)}, got {self.streams!r}; omit it"
+            )
+        if any((layer.anchor is not None) != (self.streams == "anchored") for layer in self.layers):
+            raise PlacementError(
+                f"placement {self.name!r}: every layer needs an anchor if streams is 'anchored', and none otherwise, got {self.streams!r}"
             )
         self._check_streams()
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from mixln.nn.residual import PlacedLayer
+from mixln.nn.streams.anchored import AnchoredFold, AnchoredLayer
 from mixln.nn.streams.depth import DepthFold, DepthLayer, NormedDepthFold, NormedDepthLayer
 from mixln.nn.streams.dual import ResiDualFold, ResiDualLayer, SiameseFold, SiameseLayer
 from mixln.nn.streams.fold import Fold
@@ -40,6 +41,7 @@ class Streams(NamedTuple):
 
 STREAMS = {
     "single": Streams(PlacedLayer, None),
+    "anchored": Streams(AnchoredLayer, AnchoredFold),
     "resi-dual": Streams(ResiDualLayer, ResiDualFold),
     "dlcl": Streams(DlclLayer, DlclFold),
     "mhc": Streams(ConstrainedLayer, ConstrainedFold),
