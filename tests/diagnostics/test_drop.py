@@ -18,6 +18,7 @@ from tests.diagnostics import zoo
 
 FAMILIES = (
     *zoo.PLACED,
+    *zoo.KEEPING,
     "llama",
     "olmoe",
     "qwen3_moe",
@@ -43,10 +44,10 @@ def shorter(model, first: int, last: int):
     """A copy of the model without some layers, counted from 1, by deleting them from its list."""
     made = copy.deepcopy(model)
     layers = find_stack(made).layers
-    norm = getattr(layers[0], "stream_in", None)
+    norm, copies = getattr(layers[0], "stream_in", None), getattr(layers[0], "copies", 1)
     del layers[first - 1 : last]
-    if norm is not None and first == 1:
-        layers[0].stream_in = norm
+    if first == 1:
+        layers[0].stream_in, layers[0].copies = norm, copies
     made.config.num_hidden_layers = len(layers)
     if getattr(made.config, "layer_types", None):
         kept = made.config.layer_types
@@ -106,6 +107,7 @@ OUTPUTS = {
     "bert": ("attention.output.dense", "output.dense"),
     "gpt2": ("attn.c_proj", "mlp.c_proj"),
     "vit": ("attention.o_proj", "mlp.fc2"),
+    **dict.fromkeys(zoo.KEEPING, ("self_attn.o_proj", "mlp.down_proj")),
 }
 """The last matrix of each branch: with its weight and bias at zero, the branch is zero, and the norms stay."""
 
@@ -122,7 +124,8 @@ def test_zeroed_branches_are_those_of_a_model_with_zeroed_matrices(family):
                 nn.init.zeros_(parameter)
         assert drop.value == pytest.approx(loss(changed, family, batches), abs=1e-6)
         differs |= abs(drop.change - found.skipped[index].change) > 1e-4
-    assert differs == (family not in ("pre", "peri", "layerscale(0.5)+pre", "olmo2", "gemma2", "gpt2", "vit"))
+    same = ("pre", "peri", "layerscale(0.5)+pre", "olmo2", "gemma2", "gpt2", "vit", "ihc", "gated-streams")
+    assert differs == (family not in same)
 
 
 @pytest.mark.parametrize("family", [*OUTPUTS, "qwen3_moe", "distilbert"])

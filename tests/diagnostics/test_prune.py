@@ -30,7 +30,9 @@ def measure(family):
     return TokenLoss(shift=0 if family == "bert" else 1)
 
 
-@pytest.mark.parametrize("family", [*zoo.PLACED, "llama", "olmoe", "gemma2", "gemma3_text", "gpt2", "bert", "vit"])
+@pytest.mark.parametrize(
+    "family", [*zoo.PLACED, *zoo.KEEPING, "llama", "olmoe", "gemma2", "gemma3_text", "gpt2", "bert", "vit"]
+)
 @pytest.mark.parametrize("block", [(1, 1), (2, 2), (3, 3), (1, 2)])
 def test_reloads_to_the_loss_of_the_drop(family, block, tmp_path):
     model, batches = zoo.model(family), zoo.batches(family)

@@ -8,6 +8,7 @@ import torch
 from mixln.diagnostics.residual import residual_variance
 from mixln.nn.residual import placed_layers
 from tests import tiny
+from tests.diagnostics import zoo
 
 
 @torch.no_grad()
@@ -90,8 +91,20 @@ def test_placed_layers_come_in_order():
     assert len(list(placed_layers(model))) == 3
 
 
-def test_of_two_streams_the_one_that_is_read_is_measured():
-    """The Post-LN stream of ResiDual leaves every sublayer normalized; the other one grows."""
-    model = tiny.placed("resi-dual", gains=False)
-    profile = residual_variance(model, {"input_ids": tiny.tokens(batch=4, length=16)}, step=0)
-    assert all(variance == pytest.approx(1, abs=0.05) for variance in (*profile.attention, *profile.feed_forward))
+@pytest.mark.parametrize("placement", [*zoo.KEEPING, "attnres", "attnres(3)", "attnres(1,normed)"])
+@torch.no_grad()
+def test_of_several_streams_what_the_end_of_the_model_would_read_is_measured(placement):
+    model, ids, last = tiny.placed(placement), tiny.tokens(), []
+    profile = residual_variance(model, {"input_ids": ids}, step=0)
+    model.model.norm.register_forward_pre_hook(lambda module, inputs: last.append(inputs[0]))
+    states = model.model(ids, output_hidden_states=True).hidden_states
+    assert profile.feed_forward == pytest.approx([variance(state) for state in (*states[1:-1], *last)], rel=1e-5)
+
+
+@pytest.mark.parametrize("placement", ["dlcl", "denseformer"])
+@torch.no_grad()
+def test_where_only_layers_add_up_the_output_of_each_is_measured(placement):
+    model, ids, seen = tiny.placed(placement), tiny.tokens(), []
+    for layer in placed_layers(model):
+        layer.feed_forward_residual.register_forward_hook(lambda module, inputs, output: seen.append(variance(output)))
+    assert residual_variance(model, {"input_ids": ids}, step=0).feed_forward == pytest.approx(seen[:3], rel=1e-5)

@@ -112,14 +112,6 @@ def test_rows_for_gradients_and_for_the_jacobian():
     assert len(spread_rows(batches, 100)["input_ids"]) == 12
 
 
-@pytest.mark.parametrize("placement", ["resi-dual", "dlcl", "mhc", "siamese", "attnres", "denseformer"])
-def test_several_streams_are_refused_with_the_reason(placement):
-    with pytest.raises(
-        SettingsError, match=r"has (two|many|several) residual streams .* defined for one; compare it by its loss"
-    ):
-        find_stack(tiny.placed(placement))
-
-
 def test_layers_with_two_streams_are_refused():
     """Reformer's reversible layers return named tuples."""
     torch.manual_seed(0)

@@ -154,10 +154,15 @@ PLACED = (
     "gpas+mix(0.5)", "layerscale(0.5)+pre", "hybrid(post-pre)",
 )  # fmt: skip
 
+KEEPING = ("mhc", "ihc", "gated-streams", "hc", "hc(2,static)", "siamese", "resi-dual", "x0+pre", "x0+b2t")
+"""Placements with several streams, as many after a layer as before it."""
+GROWING = ("attnres", "attnres(3)", "attnres(1,normed)", "dlcl", "denseformer")
+"""Placements whose later layers read the outputs of all earlier ones."""
+
 
 def model(family: str, *, seed: int = 0) -> Any:
     """A tiny model of a family, or a placed one, with randomised gains."""
-    if family in PLACED:
+    if family in (*PLACED, *KEEPING, *GROWING):
         return tiny.placed(family, seed=seed)
     name, sizes = MODELS[family]
     torch.manual_seed(seed)

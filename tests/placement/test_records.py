@@ -223,3 +223,15 @@ def test_records_are_frozen_hashable_and_equal_by_value():
 )
 def test_formula_of_the_fourth_layer_of_four(name, formula):
     assert placement(name, 4).layers[3].formula == formula
+
+
+def test_a_number_belongs_to_layers_whose_scale_depends_on_it():
+    siamese = placement("siamese", 2)
+    layers = tuple(replace(layer, number=number) for layer, number in zip(siamese.layers, (3, 5), strict=True))
+    numbered = replace(siamese, layers=layers)
+    assert Placement.from_json(json.loads(json.dumps(numbered.to_json()))) == numbered
+    with pytest.raises(PlacementError, match="number requires streams siamese, got 'resi-dual'"):
+        replace(placement("resi-dual", 2), layers=layers)
+    for wrong in (0, -1, 1025, 10**30):
+        with pytest.raises(PlacementError, match=r"number of a layer must lie in \[1, 1024\]"):
+            Layer(number=wrong)

@@ -22,7 +22,8 @@ def angular_distance(stack: Stack, batches: Iterable[Batch], *, convention: Lite
     """The mean angle between the residual stream at any two depths.
 
     d(xˡ, xˡ⁺ⁿ) = arccos( xˡ·xˡ⁺ⁿ / ‖xˡ‖‖xˡ⁺ⁿ‖ ) / π, averaged over tokens (arXiv:2412.13795, equation 8). The states are those of
-    the residual stream itself, so the last one is the last layer's output before the final norm.
+    the residual stream itself, so the last one is the last layer's output before the final norm. Of several streams, they are what the
+    next layer, or the final norm, would read.
 
     :param batches: inputs of the model; `attention_mask` (B, T) marks padding with 0. Memory does not grow with their number.
     :param convention: averages over `all` tokens, or over the `last` token of each sequence only.
@@ -37,7 +38,7 @@ def angular_distance(stack: Stack, batches: Iterable[Batch], *, convention: Lite
         for batch in batches:
             with recording(stack, batch) as record:
                 stack.run(batch)
-            states = [record.entered(index) for index in range(depth + 1)]
+            states = [record.read(index) for index in range(depth + 1)]
             keep_BT = real_tokens(batch, states[0])
             if convention == "last":
                 keep_BT = last_only(keep_BT)

@@ -17,7 +17,7 @@ class Branch:
     """One residual branch of a layer, by the paths of submodules within the layer.
 
     :param output: the submodule whose output is added to the stream.
-    :param stream: the submodule whose input is the stream that the branch is added to.
+    :param stream: the submodule whose input is the stream that the branch is added to, or the packed states of several.
     :param weights: the submodules that hold the branch's weights, norms included.
     """
 
@@ -56,7 +56,7 @@ def _placed(layer: PlacedLayer) -> Branches:
     def branch(names: tuple[str, ...], output: str, residual: str, record: Sublayer) -> Branch:
         stream = residual
         # With a norm on the stream, the branch is added to its output, which f or the norm before f receives.
-        if record.stream_in is not None:
+        if record.stream_in is not None and not layer.sublayer.packed:
             stream = f"{residual}.branch_in" if record.branch_in is not None else names[0]
         return Branch(output=output, stream=stream, weights=(*names, residual))
 

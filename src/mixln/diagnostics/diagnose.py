@@ -17,7 +17,7 @@ from mixln.diagnostics.angular import angular_distance
 from mixln.diagnostics.drop import performance_drop
 from mixln.diagnostics.experts import expert_use
 from mixln.diagnostics.gradients import gradients
-from mixln.diagnostics.jacobian import jacobian
+from mixln.diagnostics.jacobian import check_square, jacobian
 from mixln.diagnostics.measures import Measure
 from mixln.diagnostics.residual import residual_stream
 from mixln.diagnostics.results import Angular, Diagnosis, Gradients, Omission
@@ -50,8 +50,7 @@ def diagnose(
     :param measure: measure of performance; gradients are computed only if it is a loss.
     :raises MixlnError: see the individual diagnostics.
     """
-    if settings.remove is not None:
-        check_remove(stack, settings.units, settings.remove)
+    _check(stack, settings)
     omitted: list[Omission] = []
     model_type = str(stack.model.config.model_type)
     memory = int(settings.memory_gb * 1e9)
@@ -63,7 +62,13 @@ def diagnose(
         omitted.append(Omission(kind="unknown-branches", model_type=model_type))
     drops = selection = loaded = initial = jacobians = None
     if settings.drop:
-        blocks = every_block(len(stack), settings.blocks) if settings.blocks else likely_blocks(angular)
+        blocks: Sequence[tuple[int, int]] = ()
+        if settings.blocks:
+            blocks = every_block(len(stack), settings.blocks)
+        elif stack.grows:
+            omitted.append(Omission(kind="no-skipping", model_type=model_type))
+        else:
+            blocks = likely_blocks(angular)
         log.info(f"{name}: performance drop of {len(stack)} layers and {len(blocks)} block{'s' * (len(blocks) != 1)}")
         options: dict[str, Any] = {"blocks": blocks, "sublayers": settings.sublayers, "memory": memory}
         drops = performance_drop(stack, _watched(batches, name), measure, **options)
@@ -94,6 +99,16 @@ def diagnose(
         selection=selection,
         experts=expert_use(stack, parts),
     )
+
+
+def _check(stack: Stack, settings: MeasureSettings) -> None:
+    """:raises SettingsError: if something is asked for that is not defined for this model."""
+    if settings.remove is not None:
+        check_remove(stack, settings.units, settings.remove)
+    if settings.tasks or (settings.drop and settings.blocks):
+        stack.check_skipping()
+    if settings.jacobian_tokens:
+        check_square(stack)
 
 
 def _watched(batches: Sequence[Batch], name: str) -> Iterator[Batch]:

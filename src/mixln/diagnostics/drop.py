@@ -46,7 +46,9 @@ def performance_drop(
     :param zeroed: also measure each layer with its branches zeroed and its norms on the stream kept, if the branches are known.
     :param sublayers: also measure each layer with only its attention, and with only its feed-forward, zeroed, if they are known.
     :param memory: limit, in bytes, for the layer inputs that are kept; those that do not fit are recomputed, with the same result.
-    :raises SettingsError: if a block does not lie within the model.
+    Where no layer can be skipped, the drops with branches at zero are the only ones.
+
+    :raises SettingsError: if a block does not lie within the model, or a layer can neither be skipped nor have its branches zeroed.
     :raises CheckpointError: if a state is not finite; names the first such layer.
     :raises DataError: if no token or image is predicted.
     """
@@ -57,7 +59,9 @@ def performance_drop(
                 f"blocks must lie within the layers 1 to {depth}, got {first}-{last}; give the first and the last layer"
             )
     known, every = stack.branches is not None, range(depth)
-    singles = [(Part(layer=index),) for index in every]
+    if blocks or not (zeroed and known):
+        stack.check_skipping()
+    singles = [] if stack.grows else [(Part(layer=index),) for index in every]
     others = [tuple(Part(layer=index) for index in range(first - 1, last)) for first, last in blocks]
     zeros = [both(index) for index in every] if zeroed and known else []
     sides = [[(Part(layer=index, side=side),) for index in every] if sublayers and known else [] for side in (0, 1)]
@@ -115,7 +119,7 @@ def _sums(
             with recording(stack, batch, every=every_kept(stack, batch, memory)) as record:
                 original = measure.run(stack, batch)
             if not changed:
-                identities = _identities(record) if zeroed else set()
+                identities = _identities(record) if zeroed and not stack.grows else set()
                 distinct = [removed for removed in zeroed if removed[0].layer not in identities]
                 changed = {removed: [] for removed in (*removals, *distinct)}
             whole.append(measure.rows(original, original, batch))

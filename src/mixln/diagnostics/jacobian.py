@@ -11,6 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from mixln.diagnostics.angular import last_only
 from mixln.diagnostics.results import Jacobian
 from mixln.diagnostics.stack import Batch, Recording, Stack, evaluating, real_tokens, recording
+from mixln.errors import SettingsError
 
 Map = Callable[[Tensor], Tensor]
 
@@ -18,15 +19,17 @@ Map = Callable[[Tensor], Tensor]
 def jacobian(stack: Stack, batch: Batch, *, iterations: int = 20, tolerance: float = 1e-3, seed: int = 0) -> Jacobian:
     """The distance of each layer from an identity map, at the last token of each sequence.
 
-    J = ∂y_t/∂x_t (D × D), with the other tokens of the sequence fixed. The largest singular values of J and J − I are computed by
-    power iteration on JᵀJ with the products J v and Jᵀ u; J itself is never formed. The Mix-LN paper explains the ineffective deep
-    layers of Pre-LN by J → I (arXiv:2412.13795, section 2.1).
+    J = ∂y_t/∂x_t (D × D, or S·D × S·D of S streams), with the other tokens of the sequence fixed. The largest singular values of J and
+    J − I are computed by power iteration on JᵀJ with the products J v and Jᵀ u; J itself is never formed. The Mix-LN paper explains
+    the ineffective deep layers of Pre-LN by J → I (arXiv:2412.13795, section 2.1).
 
     :param batch: one batch, of which one token per sequence is used.
     :param iterations: maximum number of power iterations. Every iterate is a lower bound that increases towards the singular value.
     :param tolerance: stops earlier once the relative change of every token's value is at most this.
     :param seed: seed of the random start vectors and directions.
+    :raises SettingsError: if a layer's output has more states than its input.
     """
+    check_square(stack)
     generator = torch.Generator().manual_seed(seed)
     largest, distance, typical = [], [], []
     with evaluating(stack.model), sdpa_kernel(SDPBackend.MATH):  # fused attention kernels have no second derivative
@@ -35,7 +38,7 @@ def jacobian(stack: Stack, batch: Batch, *, iterations: int = 20, tolerance: flo
         keep_BT = last_only(real_tokens(batch, record.states[0]))
         for index in range(len(stack)):
             apply, transposed = _products(record, index, keep_BT)
-            shape = record.states[index][keep_BT].shape
+            shape = record.entered(index)[keep_BT].shape
             starts = torch.randn(2, *shape, generator=generator).to(keep_BT.device)
             largest.append(_singular(apply, transposed, starts[0], iterations, tolerance))
             distance.append(
@@ -45,6 +48,15 @@ def jacobian(stack: Stack, batch: Batch, *, iterations: int = 20, tolerance: flo
             # E‖(J − I)v‖² over random unit vectors v is ‖J − I‖_F² / D.
             typical.append(_less_identity(apply)(v_BD).square().sum(dim=-1).mean().sqrt().item())
     return Jacobian(largest=tuple(largest), distance=tuple(distance), typical=tuple(typical), tokens=int(keep_BT.sum()))
+
+
+def check_square(stack: Stack) -> None:
+    """:raises SettingsError: if the output of a layer has more states than its input, so that its Jacobian is not square."""
+    if stack.grows:
+        raise SettingsError(
+            f"jacobian-tokens must be 0 for this model ({type(stack.layers[0]).__name__}): a layer passes on the outputs of earlier ones "
+            "beside its own, so its Jacobian is not square and has no distance from an identity map; omit them"
+        )
 
 
 def _products(record: Recording, index: int, keep_BT: Tensor) -> tuple[Map, Map]:

@@ -15,7 +15,7 @@ from mixln.diagnostics.stack import Stack, evaluating, find_stack, fresh
 from mixln.errors import SettingsError
 from mixln.hosts.configs import is_placed, text_part
 from mixln.nn.residual import PlacedLayer
-from mixln.placement import Placement
+from mixln.placement import Layer, Placement
 
 
 def prune(stack: Stack, layers: Collection[int]) -> PreTrainedModel:
@@ -25,8 +25,8 @@ def prune(stack: Stack, layers: Collection[int]) -> PreTrainedModel:
 
     :param layers: layers to remove, counted from 1.
     :returns: a new model that shares no weights with the given one.
-    :raises SettingsError: if a layer does not exist, none would be left, or the outputs differ, as in families whose layers depend
-        on their index.
+    :raises SettingsError: if a layer does not exist, none would be left, later layers read the outputs of earlier ones by their number,
+        or the outputs differ, as in families whose layers depend on their index.
     """
     depth = len(stack)
     if wrong := sorted(layer for layer in layers if not 1 <= layer <= depth):
@@ -36,6 +36,7 @@ def prune(stack: Stack, layers: Collection[int]) -> PreTrainedModel:
         raise SettingsError(f"layers must leave at least one of the model's {depth}, got all of them")
     if len(kept) == depth:
         raise SettingsError("layers must name at least one layer to remove, got none")
+    stack.check_skipping()
     model = stack.model
     where = next(name for name, module in model.named_modules() if module is stack.layers)
     try:
@@ -121,13 +122,19 @@ def pruned_config(config: Any, kept: list[int]) -> Any:
         entries["placement"] = dataclasses.replace(
             placement,
             name=f"{placement.name} without layers {removed}",
-            layers=tuple(placement.layers[index] for index in kept),
+            layers=tuple(_kept(placement, index) for index in kept),
         ).to_json()
     entries[number] = len(kept)
     smaller = type(config).from_dict(entries)
     if smaller.num_hidden_layers != len(kept):
         raise ValueError(f"{type(config).__name__} derives its number of layers from other entries")
     return smaller
+
+
+def _kept(placement: Placement, index: int) -> Layer:
+    """The record of a layer, counted from 0, with its number where its scale depends on that."""
+    layer = placement.layers[index]
+    return dataclasses.replace(layer, number=layer.number or index + 1) if placement.numbered else layer
 
 
 def _stages(entries: dict[str, Any], depth: int, kept: list[int]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mixln.diagnostics.results import ResidualStream
 from mixln.diagnostics.stack import Batch, Stack, evaluating, first_of, hooks, real_tokens, recording, split_call
 from mixln.nn.residual import PlacedLayer, Residual, placed_layers
+from mixln.nn.streams import Fold
 from mixln.runs.profile import LayerProfile, Profile
 
 
@@ -23,9 +24,14 @@ def residual_stream(stack: Stack, batches: Iterable[Batch]) -> ResidualStream:
     Means over the tokens that are not padding, computed in float32. The variance is σ², whose growth with depth the Mix-LN paper
     names as the cause of ineffective deep layers in Pre-LN (arXiv:2412.13795, section 2.1).
 
+    Of several streams, variance and norm are those of what the next layer, or the final norm, would read; there is no one sum, so
+    `share` is empty.
+
     :param batches: inputs of the model; `attention_mask` (B, T) marks padding with 0.
     """
     depth, tokens = len(stack), 0
+    packed = _packed(stack)
+    shares = stack.branches is not None and not packed
     entry: dict[str, float] = {"variance": 0.0, "norm": 0.0}
     sums = {name: torch.zeros(depth, 2, dtype=torch.float64) for name in ("variance", "norm", "share")}
 
@@ -35,19 +41,19 @@ def residual_stream(stack: Stack, batches: Iterable[Batch]) -> ResidualStream:
                 stack.run(batch)
             keep_BT = real_tokens(batch, record.states[depth])
             tokens += int(keep_BT.sum())
-            for name, value in _moments(record.entered(0), keep_BT).items():
+            for name, value in _moments(record.read(0), keep_BT).items():
                 entry[name] += value
             for index in range(depth):
-                for name, value in _moments(record.states[index + 1], keep_BT).items():
+                for name, value in _moments(record.read(index + 1), keep_BT).items():
                     sums[name][index, 1] += value
                 if stack.branches is None:
                     continue
                 before, after = seen[index, 0, "stream"], seen[index, 1, "stream"]
                 if after is before:  # parallel branches: both read the layer's input
                     after = before + seen[index, 0, "branch"]
-                for name, value in _moments(after, keep_BT).items():
+                for name, value in _moments(stack.read(after) if packed else after, keep_BT).items():
                     sums[name][index, 0] += value
-                for side in range(2):
+                for side in range(2 if shares else 0):
                     x_BTD = seen[index, side, "stream"]
                     skip = _norm(_skip(stack.layers[index], side, x_BTD, record.entered(index)), keep_BT)
                     branch = _norm(seen[index, side, "branch"], keep_BT)
@@ -63,15 +69,21 @@ def residual_stream(stack: Stack, batches: Iterable[Batch]) -> ResidualStream:
         entry_norm=entry["norm"] / tokens,
         variance=profile("variance"),
         norm=profile("norm"),
-        share=profile("share") if stack.branches else Profile(attention=(), feed_forward=()),
+        share=profile("share") if shares else Profile(attention=(), feed_forward=()),
         gains=norm_gains(stack),
     )
+
+
+def _packed(stack: Stack) -> bool:
+    """Whether the sublayers pass several streams to each other; in DLCL and DenseFormer, only the layers do."""
+    return any(isinstance(layer, PlacedLayer) and layer.sublayer.packed for layer in stack.layers)
 
 
 @contextmanager
 def branch_terms(stack: Stack) -> Iterator[dict[tuple[int, int, str], Tensor]]:
     """Records both terms of every residual sum of the run inside the `with` block: (layer, side, `stream` or `branch`) → (B, T, D).
 
+    Of several streams, `stream` is the packed one (B, T, S·D).
     Layers are counted from 0; side 0 is attention, 1 feed-forward.
     """
     seen: dict[tuple[int, int, str], Tensor] = {}
@@ -111,15 +123,15 @@ def _norm(x_BTD: Tensor, keep_BT: Tensor) -> Tensor:
     return x_BTD.float().norm(dim=-1).view(keep_BT.shape)[keep_BT]
 
 
-def _skip(layer: nn.Module, side: int, stream_BTD: Tensor, bottom_BTD: Tensor) -> Tensor:
+def _skip(layer: nn.Module, side: int, stream_BTD: Tensor, entered: Tensor) -> Tensor:
     """The term that the branch is added to: the stream, scaled or gated as the placement defines, plus the layer's input in B2T.
 
-    :param bottom_BTD: input of the layer.
+    :param entered: the state that enters the layer's sublayers.
     """
     if not isinstance(layer, PlacedLayer):
         return stream_BTD
     skip = layer.sublayers[side][1].skip(stream_BTD)
-    return skip + bottom_BTD if side == 1 and layer.record.bottom_to_top else skip
+    return skip + layer.bottom(entered) if side == 1 and layer.record.bottom_to_top else skip
 
 
 @torch.no_grad()
@@ -153,19 +165,20 @@ def _required(module: nn.Module) -> list[str]:
 def residual_variance(model: nn.Module, batch: Mapping[str, Any], *, step: int) -> LayerProfile:
     """Variance σ² of the residual stream over features after each sublayer, mean over tokens, in float32.
 
-    Cheaper than :func:`residual_stream`, so that a training run can record it at intervals. In models with several streams it is
-    that of the last one; most read it next.
+    Cheaper than :func:`residual_stream`, so that a training run can record it at intervals. Of several streams it is that of what
+    the final norm would read there; in DLCL and DenseFormer, whose layers alone add outputs up, of the output of each sublayer.
 
     :param model: a placed model; run in evaluation mode, its mode is restored afterwards.
     :param batch: inputs of the model; `input_ids` is (B, T).
     :param step: optimizer step to record with the result.
     """
     seen: dict[Residual, float] = {}
+    fold = next((module for module in model.modules() if isinstance(module, Fold)), None)
 
     def record(module: nn.Module, inputs: Any, output: Tensor) -> None:
         assert isinstance(module, Residual)
-        # Several streams are concatenated along features; the last one is read by the next sublayer.
-        seen[module] = output[..., -module.size :].float().var(dim=-1, correction=0).mean().item()
+        stream = output if fold is None else fold(output)
+        seen[module] = stream.float().var(dim=-1, correction=0).mean().item()
 
     layers = list(placed_layers(model))
     with evaluating(model), hooks() as add:

@@ -62,7 +62,8 @@ class Drops:
     :param unit: unit of P, for example `nats per token`.
     :param better: whether a `lower` or a `higher` P is better. If lower is better, a positive ΔP is harm.
     :param original: P of the whole model.
-    :param skipped: each layer skipped entirely, the definition of the papers.
+    :param skipped: each layer skipped entirely, the definition of the papers. Empty if later layers read the outputs of earlier ones by
+        their number.
     :param zeroed: each layer with both branches set to zero and its norms on the stream kept. Equal to `skipped` for Pre-LN but not
         for Post-LN. Empty if the model's branches are unknown or it was not measured.
     :param attention: each layer with only its attention set to zero; `feed_forward`: with only its feed-forward. The norms on the
@@ -92,7 +93,12 @@ class Drops:
 
 
 def zeroing_differs(drops: Drops) -> bool:
-    """Whether zeroing the branches and skipping the layer give different drops, beyond rounding: 1e-4 of the largest drop."""
+    """Whether zeroing the branches and skipping the layer give different drops, beyond rounding: 1e-4 of the largest drop.
+
+    So they do where layers can only be zeroed.
+    """
+    if not drops.skipped:
+        return bool(drops.zeroed)
     skipped = {drop.first: drop.change for drop in drops.skipped}
     rounding = 1e-4 * max((abs(change) for change in skipped.values() if math.isfinite(change)), default=0.0)
     pairs = [(drop.change, skipped[drop.first]) for drop in drops.zeroed if drop.first in skipped]
@@ -183,7 +189,7 @@ class ResidualStream:
     :param entry_variance: variance over features of x¹; `variance`: that of the stream after each sublayer.
     :param entry_norm: L2 norm of x¹; `norm`: that of the stream after each sublayer.
     :param share: ‖branch‖ / (‖skip‖ + ‖branch‖) in the sum of each sublayer. 0: the branch adds nothing; 1: it replaces the stream.
-        Empty if the model's branches are unknown.
+        Empty if the model's branches are unknown, or add to several streams.
     :param gains: name of a norm within the layer → its mean |gain| in each layer; `None` for layers without this norm.
     """
 
@@ -231,11 +237,12 @@ class Jacobian:
 class Omission:
     """A part of a diagnosis that could not be measured.
 
-    :param kind: `unknown-branches`: the branches of the family's layers are unknown; `no-loss`: the model has no loss on this data.
+    :param kind: `unknown-branches`: the branches of the family's layers are unknown; `no-loss`: the model has no loss on this data;
+        `no-skipping`: later layers read the outputs of earlier ones by their number, so none can be skipped.
     :param model_type: `model_type` of the model's config.
     """
 
-    kind: Literal["unknown-branches", "no-loss"]
+    kind: Literal["unknown-branches", "no-loss", "no-skipping"]
     model_type: str
 
 

@@ -105,10 +105,11 @@ def check_remove(stack: Stack, units: Units, number: int) -> None:
 def parts_of(stack: Stack, units: Units) -> list[Part]:
     """The parts of a kind, first layer first.
 
-    :raises SettingsError: if it is a branch and the branches of this model are unknown.
+    :raises SettingsError: if it is a branch and the branches of this model are unknown, or a layer that cannot be skipped.
     """
     layers = range(len(stack))
     if units == "layers":
+        stack.check_skipping()
         return [Part(layer=layer) for layer in layers]
     if stack.branches is None:
         raise SettingsError(

@@ -17,6 +17,7 @@ from mixln.errors import CheckpointError, SettingsError, first_line
 from mixln.hosts.configs import text_part
 from mixln.hosts.probe import probe
 from mixln.nn.residual import PlacedLayer
+from mixln.nn.streams import Fold
 
 Batch = Mapping[str, Tensor]
 OutputForm = tuple[None, ...] | None
@@ -42,12 +43,14 @@ class Stack:
     :param layers: the layers in the order in which the residual stream passes through them.
     :param branches: the two branches of each layer; `None` if the code of a layer cannot be read.
     :param head: the output layer, if logits = head(last hidden state); `None` for models that scale or cap their logits.
+    :param fold: reads the stream (B, T, D) that the model would end with out of several packed ones; `None` for a single stream.
     """
 
     model: PreTrainedModel
     layers: nn.ModuleList
     branches: tuple[Branches, ...] | None
     head: nn.Module | None = None
+    fold: Fold | None = None
 
     def __len__(self) -> int:
         return len(self.layers)
@@ -69,29 +72,58 @@ class Stack:
         """Bytes of one hidden state (B, T, D) of a batch. Images are assumed to have 1,024 patches; few models use more."""
         shape = next(iter(batch.values())).shape
         tokens = shape[0] * (shape[1] if len(shape) == 2 else 1024)
-        return tokens * text_part(self.model.config).hidden_size * self.model.dtype.itemsize
+        return tokens * self.states * text_part(self.model.config).hidden_size * self.model.dtype.itemsize
+
+    @property
+    def states(self) -> int:
+        """Largest number of states (B, T, D) in the tensor that one layer passes to the next."""
+        first = self.layers[0]
+        if not isinstance(first, PlacedLayer):
+            return 1
+        return len(self) + 1 if self.grows else first.copies
+
+    @property
+    def grows(self) -> bool:
+        """Whether later layers read the outputs of earlier ones by their number, so that none can be skipped."""
+        return any(isinstance(layer, PlacedLayer) and layer.states == "many" for layer in self.layers)
+
+    def check_skipping(self) -> None:
+        """:raises SettingsError: if the model without one of its layers is not defined."""
+        if self.grows:
+            raise SettingsError(
+                f"the layers of this model ({type(self.layers[0]).__name__}) can be neither skipped nor removed: later layers read the "
+                "outputs of earlier ones by their number, and without one they would read others; mixln diagnose measures them with "
+                "their branches at zero"
+            )
 
     def entry(self, x_BTD: Tensor) -> Tensor:
-        """Maps the input of the first layer to the stream that enters its sublayers.
+        """Maps the input of the first layer to the state that enters its sublayers.
 
-        They differ in a placed model with an embedding norm, which is a submodule of the first layer.
+        They differ in a placed model with an embedding norm, which is a submodule of the first layer, or with several streams.
         """
         first = self.layers[0]
-        norm = first.stream_in if isinstance(first, PlacedLayer) else None
-        return x_BTD if norm is None else norm(x_BTD)
+        return first.enter(x_BTD) if isinstance(first, PlacedLayer) else x_BTD
+
+    def read(self, states: Tensor) -> Tensor:
+        """The stream (B, T, D) that the next layer, or the end of the model, reads of the states between two layers (B, T, S·D)."""
+        return states if self.fold is None else self.fold.fold(states)
 
     @contextmanager
     def past_entry(self) -> Iterator[None]:
         """Makes the first layer accept the output of :meth:`entry`, so that the embedding norm is not applied twice."""
         first = self.layers[0]
         with ExitStack() as stack:
-            if isinstance(first, PlacedLayer) and first.stream_in is not None:
-                stack.enter_context(_replaced(first.stream_in, lambda x_BTD: x_BTD))
+            if isinstance(first, PlacedLayer):
+                stack.enter_context(_replaced(first, lambda states: states, method="enter"))
             yield
 
     @contextmanager
     def skipping(self, layers: Iterable[int]) -> Iterator[None]:
-        """Makes these layers, counted from 0, return their input. They still run, so that a key-value cache is complete."""
+        """Makes these layers, counted from 0, return their input. They still run, so that a key-value cache is complete.
+
+        :raises SettingsError: see :meth:`check_skipping`.
+        """
+        self.check_skipping()
 
         def passing(index: int) -> Callable[..., Any]:
             def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
@@ -181,14 +213,11 @@ def _named(model: PreTrainedModel, name: str) -> nn.ModuleList:
 
 
 def _stack(model: PreTrainedModel, layers: nn.ModuleList) -> Stack:
-    if several := next((layer for layer in layers if isinstance(layer, PlacedLayer) and layer.states != "one"), None):
-        raise SettingsError(
-            f"this model has {several.states} residual streams ({type(several).__name__}), and angular distance, performance drop "
-            "and pruning are defined for one; compare it by its loss"
-        )
     found = [branches_of(layer) for layer in layers]
     branches = tuple(pair for pair in found if pair is not None)
-    stack = Stack(model=model, layers=layers, branches=branches if len(branches) == len(layers) else None)
+    known = branches if len(branches) == len(layers) else None
+    fold = next((module for module in model.modules() if isinstance(module, Fold)), None)
+    stack = Stack(model=model, layers=layers, branches=known, fold=fold)
     return replace(stack, head=_head(stack))
 
 
@@ -228,7 +257,8 @@ def fresh(model: PreTrainedModel, config: PreTrainedConfig) -> PreTrainedModel:
 class Recording:
     """A forward pass of one batch, recorded so that it can be continued from any layer.
 
-    :param states: layer, counted from 0 → its input (B, T, D); L → the output of the last layer. Holds every n-th layer only.
+    :param states: layer, counted from 0 → its input (B, T, D), or packed (B, T, S·D); L → the output of the last layer. Holds every
+        n-th layer only.
     :param calls: the other arguments of each layer's call.
     :param outputs: the form of each layer's output.
     """
@@ -240,8 +270,12 @@ class Recording:
     outputs: list[OutputForm] = field(default_factory=list)
 
     def entered(self, index: int) -> Tensor:
-        """The stream that enters the sublayers of layer `index`, counted from 0; for L, the output of the last layer."""
+        """The state that enters the sublayers of layer `index`, counted from 0; for L, the output of the last layer."""
         return self.stack.entry(self.states[0]) if index == 0 else self.states[index]
+
+    def read(self, index: int) -> Tensor:
+        """The stream (B, T, D) in :meth:`entered`, which is that itself unless there are several."""
+        return self.stack.read(self.entered(index))
 
     def advance(self, index: int, x_BTD: Tensor) -> Tensor:
         """Runs layer `index`, counted from 0, on another input."""
@@ -391,14 +425,14 @@ def split_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, t
 
 
 @contextmanager
-def _replaced(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Replaces the module's forward and restores it on exit."""
+def _replaced(module: nn.Module, function: Callable[..., Any], method: str = "forward") -> Iterator[None]:
+    """Replaces a method of the module and restores it on exit."""
     # An instance attribute takes precedence over the class's method; accelerate may have set one already.
-    before = module.__dict__.get("forward")
-    module.forward = forward
+    before = module.__dict__.get(method)
+    setattr(module, method, function)
     try:
         yield
     finally:
-        del module.forward
+        delattr(module, method)
         if before is not None:
-            module.forward = before
+            setattr(module, method, before)

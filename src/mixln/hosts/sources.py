@@ -394,8 +394,8 @@ def image_processor_of(source: Source) -> Any:
 
 def head_of(source: Source) -> Any:
     """The class that :func:`load` builds by default: with the task's head, or none."""
-    mapping, _ = HEADS[source.task]
-    return mapping.get(type(source.config), None)
+    mappings = [mapping for task, mapping, _ in HEADS if task == source.task]
+    return next((mapping[type(source.config)] for mapping in mappings if type(source.config) in mapping), None)
 
 
 def device() -> str:

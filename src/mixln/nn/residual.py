@@ -143,6 +143,9 @@ class Residual(nn.Module):
     :param stochastic_depth: probability that the branch, after all of the above, is dropped for a sample in training.
     """
 
+    packed: bool = False
+    """Whether its input and output are several states, packed along the features."""
+
     def __init__(
         self,
         record: Sublayer,
@@ -268,7 +271,9 @@ class PlacedLayer(GradientCheckpointingLayer):
 
     sublayer: type[Residual] = Residual
     states: str = "one"
-    """Number of residual streams passed from layer to layer."""
+    """Number of residual streams passed from layer to layer; `many`: it grows by the layers' outputs."""
+    first_states: int = 1
+    """Number of states that the first layer makes of the embeddings, if that is not the placement's number of streams."""
 
     def __init__(
         self,
@@ -295,6 +300,7 @@ class PlacedLayer(GradientCheckpointingLayer):
         self.returns = returns
         # Held by the first layer and not by the model, whose forward is the host's own code.
         self.stream_in = norm(placement.embedding_norm) if index == 0 else None
+        self.copies = max(placement.stream_count, self.first_states) if index == 0 else 1
         self.attention_residual = self.sublayer(record.attention, norm, size, dropout[0], stochastic_depth, plain[0])
         self.feed_forward_residual = self.sublayer(
             record.feed_forward, norm, size, dropout[1], stochastic_depth, plain[1]
@@ -379,13 +385,21 @@ class PlacedLayer(GradientCheckpointingLayer):
         # A host whose layers return a tuple reads the stream from it; the rest are attention weights, which are not kept.
         return output if self.returns is None else (output, *[None] * self.returns)
 
+    def enter(self, hidden_states: Tensor) -> Tensor:
+        """The state that enters the sublayers, from the layer's input; they differ in the first layer only.
+
+        It holds the norm on the embeddings, and makes them the first state of every stream.
+        """
+        stream = hidden_states if self.stream_in is None else self.stream_in(hidden_states)
+        return stream if self.copies == 1 else stream.repeat(1, 1, self.copies)
+
     def run(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """The output stream."""
-        return self.through(self.bottom(hidden_states), *args, **kwargs)
+        return self.through(self.bottom(self.enter(hidden_states)), *args, **kwargs)
 
-    def bottom(self, hidden_states: Tensor) -> Tensor:
-        """The layer's input, which includes the norm on the embeddings."""
-        return hidden_states if self.stream_in is None else self.stream_in(hidden_states)
+    def bottom(self, states: Tensor) -> Tensor:
+        """The stream (B, T, D) that the first sublayer reads and B2T adds again, if the sublayers have one; from :meth:`enter`."""
+        return states
 
     def through(self, bottom: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Attention and feed-forward from the layer's input."""

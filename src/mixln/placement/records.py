@@ -48,6 +48,8 @@ MAPPED = ("mhc", "ihc", "gated-streams", "hc", "hc-static", "attnres", "attnres-
 """Forms with learned maps in place of every skip; of a sublayer they use the branch only."""
 BLOCKED = ("attnres", "attnres-normed")
 """Forms whose period must divide the number of layers."""
+NUMBERED = ("siamese",)
+"""Forms with a scale that depends on the layer's number."""
 ONE = ("single", "anchored")
 """Forms in which a layer's input and output are one residual stream."""
 GATES = ("stream", "skip")
@@ -310,6 +312,7 @@ class Layer(Sparse):
     :param span: the skip of the feed-forward starts at the layer's input and not after the attention (SpanNorm).
     :param parallel: both read the layer's input, y = x + (A(N(x)) + F(N'(x))), as in GPT-NeoX: `separate` norms, or the attention's
         norm is `shared` by both, as in GPT-J. The sublayers then have nothing but norms, scales and gains of their branches.
+    :param number: the layer's number l, from 1, in SiameseNorm's scale 1/√(2l), if it is not its place: where layers were removed.
     """
 
     attention: Sublayer = field(default_factory=Sublayer)
@@ -319,8 +322,12 @@ class Layer(Sparse):
     span: bool = False
     anchor: Anchor | None = None
     parallel: Literal["separate", "shared"] | None = None
+    number: int | None = None
 
     def __post_init__(self) -> None:
+        if self.number is not None and not 1 <= self.number <= MOST_LAYERS:
+            shown = self.number if abs(self.number) < 2**63 else "far more"
+            raise PlacementError(f"number of a layer must lie in [1, {MOST_LAYERS}], got {shown}")
         if self.parallel not in (None, *PARALLEL):
             raise PlacementError(f"parallel must be one of {', '.join(PARALLEL)} or absent, got {self.parallel!r}")
         if self.span and self.bottom_to_top:
@@ -399,6 +406,10 @@ class Placement(Sparse):
         for entry in ("bottom_to_top", "span", "parallel"):
             if self.streams not in ONE and any(getattr(layer, entry) for layer in self.layers):
                 raise PlacementError(f"placement {self.name!r}: {entry} requires a single stream, got {self.streams!r}")
+        if not self.numbered and any(layer.number is not None for layer in self.layers):
+            raise PlacementError(
+                f"placement {self.name!r}: number requires streams {', '.join(NUMBERED)}, got {self.streams!r}; omit it"
+            )
         if any((layer.anchor is not None) != (self.streams == "anchored") for layer in self.layers):
             raise PlacementError(
                 f"placement {self.name!r}: every layer needs an anchor if streams is 'anchored', and none otherwise, got {self.streams!r}"
@@ -438,6 +449,11 @@ class Placement(Sparse):
     def only_layers(self) -> bool:
         """Whether the layer records are the whole placement: embeddings, final norm and stream are those of a stock model."""
         return self == Placement(name=self.name, layers=self.layers, init=self.init)
+
+    @property
+    def numbered(self) -> bool:
+        """Whether a scale of each layer depends on its number."""
+        return self.streams in NUMBERED
 
     @property
     def profiled(self) -> bool:

@@ -40,20 +40,22 @@ class AnchoredLayer(PlacedLayer):
     """
 
     states = "two"
+    first_states = 2
 
-    def __init__(self, *args: Any, index: int, **kwargs: Any) -> None:
-        super().__init__(*args, index=index, **kwargs)
-        self.first = index == 0
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         assert self.record.anchor is not None
         self.anchor = AnchorMix(self.record.anchor)
 
     def run(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """:param hidden_states: (B, T, 2·D), or (B, T, D) in the first layer."""
-        if self.first:
-            embedded = stream = self.bottom(hidden_states)
-        else:
-            embedded, stream = hidden_states.chunk(2, dim=-1)
-        return torch.cat((embedded, self.through(self.anchor(stream, embedded), *args, **kwargs)), dim=-1)
+        states = self.enter(hidden_states)
+        embedded, _ = states.chunk(2, dim=-1)
+        return torch.cat((embedded, self.through(self.bottom(states), *args, **kwargs)), dim=-1)
+
+    def bottom(self, states: Tensor) -> Tensor:
+        embedded, stream = states.chunk(2, dim=-1)
+        return self.anchor(stream, embedded)
 
 
 class AnchoredFold(Fold):

@@ -50,6 +50,7 @@ class DepthAttention(nn.Module):
 class DepthResidual(Residual):
     """Adds f(N(x)) to the last of the packed states (B, T, S·D), which x is a mean of, or begins a new one."""
 
+    packed = True
     depth: DepthAttention | None
     """`None` in the first sublayer, which has one state to read; set by the layer, as is `begins`."""
     begins: bool
@@ -79,9 +80,8 @@ class DepthLayer(PlacedLayer):
 
     def run(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """:param hidden_states: (B, T, S·D); the embeddings in the first layer."""
-        stream = hidden_states if self.stream_in is None else self.stream_in(hidden_states)
         attention, feed_forward = self.calls
-        states = self.attention_residual(stream, attention, *args, **kwargs)
+        states = self.attention_residual(self.enter(hidden_states), attention, *args, **kwargs)
         return self.feed_forward_residual(states, feed_forward, *args, **kwargs)
 
 

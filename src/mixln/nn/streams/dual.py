@@ -17,6 +17,8 @@ from mixln.placement import Placement
 class DualResidual(Residual):
     """x' = stream_out(x + f(x)), y' = y + f(x) on the packed state [y, x] (B, T, 2·D)."""
 
+    packed = True
+
     def forward(self, x_BTD: Tensor, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
         """:param x_BTD: (B, T, 2·D)."""
         second, stream = x_BTD.chunk(2, dim=-1)
@@ -29,19 +31,12 @@ class ResiDualLayer(PlacedLayer):
 
     sublayer = DualResidual
     states = "two"
-
-    def __init__(self, *args: Any, index: int, **kwargs: Any) -> None:
-        super().__init__(*args, index=index, **kwargs)
-        self.first = index == 0
+    first_states = 2
 
     def run(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """:param hidden_states: (B, T, 2·D), or (B, T, D) in the first layer."""
-        # The embeddings, (B, T, D), are the first state of both streams.
-        if self.first:
-            stream = hidden_states if self.stream_in is None else self.stream_in(hidden_states)
-            hidden_states = torch.cat((stream, stream), dim=-1)
         attention, feed_forward = self.calls
-        state = self.attention_residual(hidden_states, attention, *args, **kwargs)
+        state = self.attention_residual(self.enter(hidden_states), attention, *args, **kwargs)
         return self.feed_forward_residual(state, feed_forward, *args, **kwargs)
 
 
@@ -61,6 +56,7 @@ class ResiDualFold(Fold):
 class SiameseResidual(Residual):
     """f = F(branch_in(s + second_in(y))), s = stream_in(x);  x' = stream_out(s + f/√(2l)), y' = y + f on the packed state [y, x]."""
 
+    packed = True
     second_in: nn.Module
     """Norm of y; set by the layer, as is `share`, 1/√(2l) with the layer's number l from 1."""
     share: float
@@ -80,12 +76,13 @@ class SiameseLayer(ResiDualLayer):
 
     def __init__(self, *args: Any, norm: MakeSlot, index: int, placement: Placement, **kwargs: Any) -> None:
         super().__init__(*args, norm=norm, index=index, placement=placement, **kwargs)
+        number = self.record.number or index + 1
         for _, residual in self.sublayers:
             assert isinstance(residual, SiameseResidual)
             second = norm(placement.history_norm)
             assert second is not None
             residual.second_in = second
-            residual.share = 1 / math.sqrt(2 * (index + 1))
+            residual.share = 1 / math.sqrt(2 * number)
 
 
 class SiameseFold(Fold):

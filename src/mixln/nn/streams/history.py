@@ -53,11 +53,13 @@ class DlclLayer(PlacedLayer):
     def called_outside(self) -> tuple[nn.Module, ...]:
         return (self.combination,)
 
+    def enter(self, hidden_states: Tensor) -> Tensor:
+        states = super().enter(hidden_states)
+        return states if self.embedding_history_norm is None else self.embedding_history_norm(states)
+
     def run(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """:param hidden_states: (B, T, l·D) in layer l, counted from 1."""
-        if self.embedding_history_norm is not None:
-            stream = hidden_states if self.stream_in is None else self.stream_in(hidden_states)
-            hidden_states = self.embedding_history_norm(stream)
+        hidden_states = self.enter(hidden_states)
         attention, feed_forward = self.calls
         stream = self.attention_residual(self.combination(hidden_states), attention, *args, **kwargs)
         output = self.feed_forward_residual(stream, feed_forward, *args, **kwargs)
@@ -98,8 +100,7 @@ class DenseFormerLayer(PlacedLayer):
 
     def run(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """:param hidden_states: (B, T, l·D) in layer l, counted from 1."""
-        if self.stream_in is not None:
-            hidden_states = self.stream_in(hidden_states)
+        hidden_states = self.enter(hidden_states)
         attention, feed_forward = self.calls
         stream = hidden_states[..., -self.attention_residual.size :]
         if self.combination is not None:

@@ -240,6 +240,7 @@ def weighted(states_BTND: Tensor, weights_BTN: Tensor) -> Tensor:
 class ConnectedResidual(Residual):
     """X_i ← Σ_j C_ji X_j + w_i f(N(x)) on the packed streams X (B, T, N·D)."""
 
+    packed = True
     maps: Connection
     """Set by the layer, which knows the placement."""
 
@@ -264,15 +265,13 @@ class ConnectedLayer(PlacedLayer):
 
     def __init__(self, *args: Any, norm: MakeSlot, size: int, index: int, placement: Placement, **kwargs: Any) -> None:
         super().__init__(*args, norm=norm, size=size, index=index, placement=placement, **kwargs)
-        self.copies = placement.stream_count if index == 0 else 1
         for side, (_, residual) in enumerate(self.sublayers):
             residual.maps = self.connection(placement, norm, size, index=2 * index + side)
 
     def run(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """:param hidden_states: (B, T, N·D), or (B, T, D) in the first layer."""
-        stream = hidden_states if self.stream_in is None else self.stream_in(hidden_states)
         attention, feed_forward = self.calls
-        states = self.attention_residual(stream.repeat(1, 1, self.copies), attention, *args, **kwargs)
+        states = self.attention_residual(self.enter(hidden_states), attention, *args, **kwargs)
         return self.feed_forward_residual(states, feed_forward, *args, **kwargs)
 
 

@@ -164,6 +164,11 @@ def _omission(omission: Omission) -> str:
     match omission.kind:
         case "no-loss":
             return "Gradients and gates: this model computes no loss on this data."
+        case "no-skipping":
+            return (
+                "The drop of skipped layers and blocks: later layers of this model read the outputs of earlier ones by their number, and "
+                "without one they would read others. The drops are those with the branches of a layer set to zero."
+            )
         case "unknown-branches":
             return (
                 "Attention and feed-forward separately, zeroed branches, gradients and gates: the branches of a "
