@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -293,3 +294,18 @@ def test_a_text_in_other_tokens_is_refused(tmp_path, capsys):
     assert main([*prepared, "280"]) == 0
     capsys.readouterr()
     assert "is tokenized with another tokenizer than that of model" in refused(tmp_path, capsys)
+
+
+@pytest.mark.parametrize(("placement", "parallel"), [("mix(0.5)", "fsdp"), (None, "ddp")])
+def test_two_processes_train_the_same_model_as_one(tmp_path, placement, parallel):
+    decoders.save(tmp_path / "model", placement)
+    assert main(command(tmp_path)) == 0
+    (tmp_path / "out").rename(tmp_path / "one")
+    together = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "mixln"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    arguments = [sys.executable, *together, *command(tmp_path, "--parallel", parallel)]
+    subprocess.run(arguments, env=environment, check=True, capture_output=True, timeout=300)
+    one, two = (load_file(tmp_path / name / "model/model.safetensors") for name in ("one", "out"))
+    assert one.keys() == two.keys()
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=1e-4)
