@@ -35,7 +35,7 @@ from mixln.placement import Placement, placement
 from mixln.recipes.results import AS_PUBLISHED, REPRODUCTION, DeviationStudy, Reproduction
 from mixln.records import OPTIONAL, Partial, Sparse, derived, difference, from_json, read_json, to_json, unreadable
 from mixln.runs.checkpoints import MetricsPrefix
-from mixln.runs.outcome import PostTrainingOutcome
+from mixln.runs.outcome import Outcome, PostTrainingOutcome
 from mixln.runs.trials import StoredTrial, TrialResult
 from mixln.search.proxy_trials import Proposal
 from mixln.search.results import SEARCH, STRESS, Search, Stress
@@ -68,6 +68,7 @@ ROOTS: dict[type, tuple[str, ...]] = {
     TextInfo: ("text-info.json", "prepared-text-info.json", "streamed-text-info.json"),
     TrialResult: ("trial-result.json",),
     Verification: (),
+    Outcome: ("continuation-result.json",),
     PostTrainingOutcome: ("finetune-result.json", "rlhf-result.json"),
 }
 """Every record that is stored → files with one."""

@@ -41,11 +41,6 @@ def one_source(model: str, cache: Path, *, pickled: bool = False) -> Source:
     return sources[0]
 
 
-def own_precision(source: Source) -> str:
-    """The number format of a checkpoint: that of its config, or float32 if it has none and for GGUF files."""
-    return str((None if source.gguf else source.config.dtype) or "float32").removeprefix("torch.")
-
-
 def write(model: PreTrainedModel, source: Source, out: Path) -> None:
     """Writes a checkpoint atomically, with the tokenizer or image processor of its source, if that has one.
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from mixln.cli.checkpoint import check_new, one_source, own_precision, write
+from mixln.cli.checkpoint import check_new, one_source, write
 from mixln.cli.terminal import Terminal
 from mixln.errors import SettingsError
 
@@ -36,7 +36,7 @@ class Convert:
         check_new(self.out)
         from mixln.hosts import family
         from mixln.hosts.convert import from_mix_ln, is_mix_ln, place, unplace
-        from mixln.hosts.sources import load
+        from mixln.hosts.sources import load, own_precision
         from mixln.quiet import quiet
 
         terminal = Terminal()

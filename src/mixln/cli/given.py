@@ -14,6 +14,9 @@ ALTERNATIVES = (("steps", "tokens"), ("steps", "epochs"), ("tokenizer", "vocabul
 CHAINED = {"finetune": "finetune", "evaluate": "evaluate", "reward": "rlhf", "rlhf": "rlhf"}
 """Prefix of a `--chain` step's options → the step."""
 
+OF_CHECKPOINT = ("model", "placement", "layers", "init", "tokenizer", "vocabulary-size")
+"""Options of a training that a checkpoint decides if it starts from one."""
+
 
 def given(arguments: Sequence[str]) -> dict[str, str]:
     """Option → its first value, for all options of a command line; names are without leading dashes, and with dashes for underscores.
@@ -60,7 +63,7 @@ def check_filled(arguments: Sequence[str]) -> None:
 
 
 def check_together(options: Collection[str], command: Any) -> None:
-    """Refuses options that would be ignored: beside an alternative, or without their step of the chain.
+    """Refuses options that would be ignored: beside an alternative, beside a checkpoint, or without their step of the chain.
 
     :raises SettingsError: if there is such an option.
     """
@@ -70,6 +73,15 @@ def check_together(options: Collection[str], command: Any) -> None:
             other = f"{step}.{pair[1]}".removeprefix(".")
             if option == pair[0] and other in options:
                 raise SettingsError(f"{name} and {other} set the same quantity; give only one of them")
+    for name in OF_CHECKPOINT if "from" in options else ():
+        if name in options:
+            raise SettingsError(
+                f"{name} and from: the checkpoint decides the {name}; omit --{name}, or train without --from"
+            )
+    if {"extend", "from"} <= set(options):
+        raise SettingsError(
+            "extend and from: only an experiment can be extended; omit --extend, or train without --from"
+        )
     chain = getattr(getattr(command, "after", None), "chain", ())
     for name in options:
         step = CHAINED.get(name.partition(".")[0]) if "." in name else None

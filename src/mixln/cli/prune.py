@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from mixln.bounds import Layers, check_numbers
-from mixln.cli.checkpoint import check_new, one_source, own_precision, write
+from mixln.cli.checkpoint import check_new, one_source, write
 from mixln.cli.terminal import Terminal
 from mixln.data.settings import NamedText
 from mixln.diagnostics.budget import budget_of, within
@@ -81,7 +81,7 @@ class Prune:
         check_new(self.out)
         from mixln.diagnostics.prune import prune
         from mixln.diagnostics.stack import find_stack
-        from mixln.hosts.sources import load
+        from mixln.hosts.sources import load, own_precision
 
         terminal = Terminal()
         source = one_source(self.model, self.cache)

@@ -242,6 +242,11 @@ def identity(source: Source) -> str:
     return digest.hexdigest()
 
 
+def own_precision(source: Source) -> str:
+    """The number format of a checkpoint: that of its config, or float32 if it has none and for GGUF files."""
+    return str((None if source.gguf else source.config.dtype) or "float32").removeprefix("torch.")
+
+
 def load(source: Source, *, dtype: str = "float32", device: str = "cpu", whole: bool = False) -> PreTrainedModel:
     """Loads a model in evaluation mode. Strict: every weight of its layers comes from the checkpoint.
 
@@ -394,8 +399,8 @@ def image_processor_of(source: Source) -> Any:
 
 def head_of(source: Source) -> Any:
     """The class that :func:`load` builds by default: with the task's head, or none."""
-    mappings = [mapping for task, mapping, _ in HEADS if task == source.task]
-    return next((mapping[type(source.config)] for mapping in mappings if type(source.config) in mapping), None)
+    kind = type(source.config)
+    return next((mapping[kind] for task, mapping, _ in HEADS if task == source.task and kind in mapping), None)
 
 
 def device() -> str:

@@ -66,5 +66,10 @@ def set_step(model: nn.Module, step: int) -> None:
         scale.step.fill_(step)
 
 
+def step_of(model: nn.Module) -> int:
+    """The number of optimizer steps at which the branches of `prores+…` stand; 0 for other models."""
+    return max((int(scale.step) for scale in _ramps(model)), default=0)
+
+
 def _ramps(model: nn.Module) -> Iterator[RampedScale]:
     return (module for module in model.modules() if isinstance(module, RampedScale))

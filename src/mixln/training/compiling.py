@@ -32,12 +32,17 @@ def compile_layers(model: PreTrainedModel, mode: Compile, *, device: str, steps:
     :param device: type of the device to train on.
     :param steps: optimizer steps of all trainings of this process, which share the graphs.
     :param sharded: whether the model is sharded by FSDP2; its layers are then not compiled.
-    :returns: whether the layers will be compiled.
+    :returns: whether the layers will be compiled; those of stock models never are.
     :raises SettingsError: if `mode` is `on` and torch's compiler does not work.
     """
     layers = list(placed_layers(model))
     one_kind_each = any(layer.states == "many" for layer in layers)  # compiling a graph per layer takes minutes
-    if mode == "off" or sharded or (mode == "auto" and (steps < LEAST_STEPS.get(device, math.inf) or one_kind_each)):
+    if (
+        not layers
+        or mode == "off"
+        or sharded
+        or (mode == "auto" and (steps < LEAST_STEPS.get(device, math.inf) or one_kind_each))
+    ):
         return False
     if reason := obstacle(device):
         if mode == "on":

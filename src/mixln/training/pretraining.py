@@ -1,4 +1,4 @@
-"""Trains a placed model from its initial weights, or resumes such a training, for any task."""
+"""Trains a model from its initial weights or from a checkpoint, or resumes such a training, for any task."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from mixln.compat import checkpointing_argument
 from mixln.hosts import build, placement_for
 from mixln.hosts.companions import write_companion
 from mixln.nn.profiling import profile
+from mixln.nn.residual import placed_layers
 from mixln.nn.step_callback import StepCallback
 from mixln.runs.checkpoints import final_folder
 from mixln.runs.metrics import MetricsFile
@@ -52,7 +53,9 @@ class ScratchTrainer(FairTrainer, ResumableTrainer):
     """Whether the layers are compiled."""
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        if output_dir is not None and sharded(self.bare):
+        # save_pretrained may store the weights of a stock model under other names, such as those of its experts one by one.
+        stock = next(placed_layers(self.bare), None) is None
+        if output_dir is not None and (stock or sharded(self.bare)):
             save_weights(self.bare, Path(output_dir))
         else:
             super().save_model(output_dir, _internal_call)
@@ -94,27 +97,58 @@ C = TypeVar("C", bound=ScratchSettings, covariant=True)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainingConfig(Generic[C]):
-    """Everything besides the data that determines the results of a training from initial weights, and how it runs.
+class StartConfig(ABC, Generic[C]):
+    """Everything besides the data that determines the results of a pre-training, and how it runs.
 
-    :param model: stock config.
     :param learning_rate: peak learning rate.
-    :param seed: determines the initial weights and the order of the data.
+    :param seed: determines the order of the data, dropout, and values that a checkpoint does not hold.
     :param parallel: whether each of several processes holds the complete model (DDP) or a shard of it (FSDP2).
-    :param stochastic_depth: see :func:`mixln.from_config`.
     :param trainings: approximate number of trainings in this process, including this one; they share compiled graphs.
     """
 
-    model: PreTrainedConfig
-    placement: str
-    init: str
     learning_rate: float
     seed: int
     settings: C
     engine: EngineSettings = field(default_factory=EngineSettings)
     parallel: Parallel = "ddp"
-    stochastic_depth: float = 0.0
     trainings: int = 1
+
+    @abstractmethod
+    def start(self, objective: Objective[Any], *, sharing: bool) -> PreTrainedModel:
+        """The model before the first step, the same on every process.
+
+        :param sharing: whether it will be sharded; it may then be on the meta device, to be initialised with the generator's state.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainingConfig(StartConfig[C]):
+    """A training from initial weights, which `seed` determines too.
+
+    :param model: stock config.
+    :param stochastic_depth: see :func:`mixln.from_config`.
+    """
+
+    model: PreTrainedConfig
+    placement: str
+    init: str
+    stochastic_depth: float = 0.0
+
+    def start(self, objective: Objective[Any], *, sharing: bool) -> PreTrainedModel:
+        profiled = placement_for(self.model, self.placement).profiled
+        # Not in the config's dtype: in bfloat16, updates of norm gains below 0.002 would round to nothing at 1.
+        with torch.device("meta") if sharing and not profiled else nullcontext():
+            model = build(
+                objective.fitted(self.model),
+                placement=self.placement,
+                init=self.init,
+                head=objective.head,
+                stochastic_depth=self.stochastic_depth,
+                dtype=getattr(torch, self.settings.weights),
+            )
+        if profiled:
+            profile(model, objective.beginning(self.settings, self.seed))
+        return model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +215,7 @@ class Objective(ABC, Generic[S]):
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainingRun(TrainingRun[ScratchTrainer, Outcome], Generic[S]):
-    """Trains a model from its initial weights; writes its metrics (`metrics.jsonl`) and final checkpoint to `folder`.
+    """Trains a model; writes its metrics (`metrics.jsonl`) and checkpoints to `folder`, with the final one.
 
     Under torchrun, all processes must run this with the same arguments; they then train one model together.
 
@@ -189,7 +223,7 @@ class PretrainingRun(TrainingRun[ScratchTrainer, Outcome], Generic[S]):
     """
 
     objective: Objective[S]
-    config: PretrainingConfig[S]
+    config: StartConfig[S]
     folder: Path
     extra: Sequence[TrainerCallback] = ()
 
@@ -239,13 +273,16 @@ class PretrainingRun(TrainingRun[ScratchTrainer, Outcome], Generic[S]):
     def watchers(self) -> list[TrainerCallback]:
         return list(self.extra)
 
+    def saved_at(self, step: int) -> Path:
+        """Folder of the trained model."""
+        return self.folder / f"checkpoint-{step}"
+
     def save(self, trainer: ScratchTrainer) -> None:
         """Rank 0 writes the model with its tokenizer or image processor."""
         model, companion = trainer.bare, self.objective.companion
         weights = whole_weights(model) if sharded(model) else None  # a collective: every rank must call it
         if ranks.first():
-            path = self.folder / f"checkpoint-{trainer.state.global_step}"
-            with trainer.final(), final_folder(path) as final:
+            with trainer.final(), final_folder(self.saved_at(trainer.state.global_step)) as final:
                 model.save_pretrained(final, state_dict=weights)
                 write_companion(companion, final, origin=getattr(companion, "name_or_path", ""))
         ranks.wait()
@@ -273,22 +310,10 @@ class PretrainingRun(TrainingRun[ScratchTrainer, Outcome], Generic[S]):
         )
 
 
-def _model(objective: Objective[S], config: PretrainingConfig[S]) -> PreTrainedModel:
-    """The initial model, sharded if requested. Its weights do not depend on the number of processes."""
+def _model(objective: Objective[S], config: StartConfig[S]) -> PreTrainedModel:
+    """The model before the first step, sharded if requested. Its weights do not depend on the number of processes."""
     sharing = config.parallel == "fsdp" and ranks.size() > 1
-    profiled = placement_for(config.model, config.placement).profiled
-    # Not in the config's dtype: in bfloat16, updates of norm gains below 0.002 would round to nothing at 1.
-    with torch.device("meta") if sharing and not profiled else nullcontext():
-        model = build(
-            objective.fitted(config.model),
-            placement=config.placement,
-            init=config.init,
-            head=objective.head,
-            stochastic_depth=config.stochastic_depth,
-            dtype=getattr(torch, config.settings.weights),
-        )
-    if profiled:
-        profile(model, objective.beginning(config.settings, config.seed))
+    model = config.start(objective, sharing=sharing)
     if sharing:
         shard(model, device(), bfloat16=resolve(config.settings.precision) == "bfloat16")
     return model

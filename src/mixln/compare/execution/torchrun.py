@@ -60,6 +60,16 @@ class TorchrunWorkers:
                 print(f"mixln: {LATE.format(1, GRACE)}", file=sys.stderr, flush=True)
             os._exit(128 + stopped().args[0] if asked() else 1)  # a thread cannot be killed
 
+    def lead(self, job: Any) -> Any:
+        """Runs one job on all ranks, on this one in this thread; its errors are raised.
+
+        :param job: has a `folder` and :meth:`train`, which every rank calls.
+        """
+        self.in_step = False
+        result = ranks.agreed(job).train()
+        self.in_step = True
+        return result
+
     def dismiss(self) -> None:
         """Tells the other ranks that there are no more jobs; not after a failure, when they may still be running one."""
         if self.in_step:

@@ -1,9 +1,9 @@
-"""Sentences on a single post-training run."""
+"""Sentences on a single training of an existing model."""
 
 from __future__ import annotations
 
 from mixln.report.wording.phrases import REWARD_HACKING
-from mixln.runs.outcome import PostTrainingOutcome, hacked
+from mixln.runs.outcome import Outcome, PostTrainingOutcome, hacked
 
 FIGURES = {
     "loss": "held-out loss, nats",
@@ -14,6 +14,16 @@ FIGURES = {
     "length": "completion length, tokens",
 }
 """Name of a measurement → its name in the table."""
+
+
+def continued(outcome: Outcome) -> tuple[str, ...]:
+    """What a continued pre-training has changed."""
+    if outcome.status == "diverged":
+        return (f"Diverged at step {outcome.step:,}: {outcome.reason}; no model was written.",)
+    (_, before), *_, (_, after) = outcome.eval_curve
+    reached = "" if outcome.bits_per_byte is None else f" ({outcome.bits_per_byte:.3f} bits per byte)"
+    loss = f"Held-out loss {before:.3f} → {after:.3f} nats per token{reached} in {outcome.step:,} steps, {outcome.tokens:,} tokens."
+    return (loss, f"Stalled: {outcome.reason}.") if outcome.status == "stalled" else (loss,)
 
 
 def notes(tuned: PostTrainingOutcome) -> tuple[str, ...]:
