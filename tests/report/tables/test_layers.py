@@ -62,6 +62,15 @@ def test_a_layer_without_a_drop_has_a_dash() -> None:
     assert interval.cells[0].startswith("[+")
 
 
+def test_layers_that_can_only_be_zeroed_have_that_drop_alone() -> None:
+    model = samples.model("a", 4)
+    assert model.drops is not None
+    found = cells(dataclasses.replace(model, drops=dataclasses.replace(model.drops, skipped=(), blocks=())))
+    zeroed = model.drops.zeroed[0].change
+    assert found[words.zeroed(words.drop(PER_TOKEN))[0]][0] == f"+{zeroed:#.3g}"
+    assert words.drop(PER_TOKEN) not in found
+
+
 def test_the_terminal_shows_a_row_a_layer_within_80_columns() -> None:
     lines = printed(samples.model("a", 12, post=True))
     assert len(lines) == 3 + 12

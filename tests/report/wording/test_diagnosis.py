@@ -227,12 +227,15 @@ def test_what_was_not_measured() -> None:
     omitted = (
         Omission(kind="no-loss", model_type="llama"),
         Omission(kind="unknown-branches", model_type="unheard-of"),
+        Omission(kind="no-skipping", model_type="llama"),
     )
     made = diagnosis(None, gradients=broken, initial=broken, omitted=omitted)
     assert not_measured(made) == (
         "Gradients and gates: this model computes no loss on this data.",
         "Attention and feed-forward separately, zeroed branches, gradients and gates: the branches of a 'unheard-of' layer cannot "
         "be read from its code; mixln families says why.",
+        "The drop of skipped layers and blocks: later layers of this model read the outputs of earlier ones by their number, and "
+        "without one they would read others. The drops are those with the branches of a layer set to zero.",
         "The gradients of the model as loaded are not finite in layer 2.",
         "The gradients of the model with re-initialised weights are not finite in layer 2.",
     )
