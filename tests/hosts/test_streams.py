@@ -25,7 +25,8 @@ PLACEMENTS = (
 @pytest.mark.parametrize("placement", PLACEMENTS)
 @pytest.mark.parametrize("name", ["llama", "qwen3", "olmoe"])
 def test_several_streams_work_on_dense_normed_and_routed_families(name, placement, tmp_path):
-    model = trained(HOSTS[name], placement)
+    # The dynamic part of HC's maps starts as s·tanh(0): only its matrix has a gradient then.
+    model = trained(HOSTS[name], placement, resting=r"maps\.(scale|norm\.weight)$" if placement == "hc" else "$^")
     check_cache(model)
     model.save_pretrained(tmp_path)
     again = mixln.from_pretrained(tmp_path).eval()
