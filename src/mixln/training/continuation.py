@@ -12,7 +12,8 @@ from transformers import PreTrainedModel, TrainerCallback
 
 from mixln.hosts.configs import is_placed
 from mixln.hosts.sources import Source, identity, load, own_precision
-from mixln.nn.step_callback import StepCallback, step_of
+from mixln.nn.ramp import step_of
+from mixln.nn.step_callback import StepCallback
 from mixln.records import to_json
 from mixln.runs.folder import RunKind
 from mixln.runs.metrics import METRICS, MetricsFile
