@@ -209,9 +209,9 @@ def _norm_pattern(host: Host, stock: Iterable[str]) -> str:
     sublayers = "|".join(sorted({slots[name] for name in stock if name in slots}))
     layer = rf"(.*\.)?{host.layers}\.\d+"
     patterns = [
-        rf"{layer}\.({sublayers})\.\w+_(in|out)",
+        rf"{layer}\.({sublayers})\.(\w+_(in|out)|maps\.norm)",
         rf"{layer}\.(stream_in|\w+_norm)",
-        r"(.*\.)?stream_fold\.\w+_norm",
+        r"(.*\.)?stream_fold\.(\w+_norm|maps\.norm)",
     ]
     if host.final_norm in stock:
         patterns.append(rf"({re.escape(host.base.base_model_prefix)}\.)?{host.final_norm}")

@@ -16,7 +16,7 @@ MakeSlot = Callable[[Norm | None], nn.Module | None]
 """Builds the module of a norm slot over D features; `None` for an empty slot."""
 
 
-BRANCH_ENDS = ("stochastic_depth", "ramp", "balance", "output_scale", "branch_gain", "branch_out", "dropout", "output")
+BRANCH_ENDS = ("stochastic_depth", "ramp", "balanced", "output_scale", "branch_gain", "branch_out", "dropout", "output")
 """Submodules of a residual sublayer that change its branch, the last that does first."""
 
 
@@ -79,15 +79,12 @@ class BalanceGate(nn.Module):
     def starting_values(self) -> dict[str, float]:
         return {"weight": self.start}
 
-    def forward(self, branch_BTD: Tensor) -> Tensor:
-        """β ⊙ branch."""
-        return torch.sigmoid(self.weight / self.temperature) * branch_BTD
-
-    def skip(self, stream_BTD: Tensor) -> Tensor:
-        """α ⊙ stream; α² is at least 1e-3, so that the root has a finite slope."""
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """(α, β), each (D,); α² is at least 1e-3, so that the root has a finite slope."""
         gate = self.weight / self.temperature
+        beta = torch.sigmoid(gate)
         # 1 − β² = (1 − β)(1 + β), and 1 − σ(g) = σ(−g) without cancellation.
-        return torch.sqrt((torch.sigmoid(-gate) * (1 + torch.sigmoid(gate))).clamp(min=1e-3)) * stream_BTD
+        return torch.sqrt((torch.sigmoid(-gate) * (1 + beta)).clamp(min=1e-3)), beta
 
     def extra_repr(self) -> str:
         return f"{tuple(self.weight.shape)}, temperature={self.temperature:g}, initial={self.start:g}"
@@ -167,6 +164,8 @@ class Residual(nn.Module):
         self.skip_gain = LearnedGain(record.skip_gain, size) if record.skip_gain is not None else None
         self.output_scale = ConstantScale(record.output_scale) if record.output_scale != 1.0 else None
         self.balance = BalanceGate(record.balance, size) if record.balance is not None else None
+        # Where the branch of a balanced sum can be seen.
+        self.balanced = None if self.balance is None else nn.Identity()
         self.ramp = RampedScale(record.ramp) if record.ramp is not None else None
         self.skip_gate = GpasGate() if record.gpas == "skip" else None
         self.stream_gate = GpasGate() if record.gpas == "stream" else None
@@ -201,9 +200,13 @@ class Residual(nn.Module):
             branch = self.dropout(branch)
         if self.branch_out is not None:
             branch = self.branch_out(branch)
-        for scale in (self.branch_gain, self.output_scale, self.balance, self.ramp):
+        for scale in (self.branch_gain, self.output_scale):
             if scale is not None:
                 branch = scale(branch)
+        if self.balance is not None and self.balanced is not None:
+            branch = self.balanced(self.balance()[1] * branch)
+        if self.ramp is not None:
+            branch = self.ramp(branch)
         return branch if self.stochastic_depth is None else self.stochastic_depth(branch)
 
     def skip(self, stream_BTD: Tensor) -> Tensor:
@@ -212,7 +215,7 @@ class Residual(nn.Module):
         if self.skip_gain is not None:
             skip = self.skip_gain(skip)
         if self.balance is not None:
-            skip = self.balance.skip(skip)
+            skip = self.balance()[0] * skip
         return skip if self.skip_gate is None else self.skip_gate(skip)
 
     def end(self, sum_BTD: Tensor) -> Tensor:
