@@ -29,6 +29,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+ALIKE = ("mistral", "mixtral", "qwen3_moe")
+"""Families of the same form as another (Llama, OLMoE, Qwen3): tests that run for each family run for these among the slow ones."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        parameters = item.name.partition("[")[2].rstrip("]").split("-")
+        if not {*ALIKE}.isdisjoint(parameters):
+            item.add_marker("slow")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     wanted = [name for marker in item.iter_markers("needs") for name in marker.args]

@@ -10,11 +10,13 @@ import torch
 import transformers
 from torch import nn
 
+import mixln
 from mixln.diagnostics.diagnose import initial_gradients
 from mixln.diagnostics.gradients import gradients
 from mixln.diagnostics.measures import ImageLoss, TokenLoss
 from mixln.diagnostics.stack import find_stack
 from mixln.errors import DataError
+from tests import tiny
 from tests.diagnostics import zoo
 
 FAMILIES = ("pre", "post", "hybrid*", "peri", "olmoe", "bert", "gemma2", "gpt_neox", "vit")
@@ -154,3 +156,11 @@ def test_a_sequence_that_begins_with_padding_has_finite_gradients_when_drawn_ane
     batch = {"input_ids": ids, "labels": ids}
     assert math.isfinite(max(initial_gradients(stack, [batch], TokenLoss(shift=1), seed=0).norm.attention))
     assert not math.isfinite(max(gradients(stack, [batch], TokenLoss(shift=1)).norm.attention))
+
+
+def test_gradients_of_growing_branches_are_drawn_anew_at_the_step_of_the_model():
+    model = tiny.placed("prores+pre")
+    mixln.set_step(model, 10**6)
+    ids = tiny.tokens()
+    first = initial_gradients(find_stack(model), [{"input_ids": ids, "labels": ids}], TokenLoss(shift=1), seed=0)
+    assert min(*first.norm.attention, *first.norm.feed_forward) > 0

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mixln.diagnostics.residual import residual_variance
+from mixln.diagnostics.residual import residual_stream, residual_variance
+from mixln.diagnostics.stack import find_stack
 from mixln.nn.residual import placed_layers
 from tests import tiny
 from tests.diagnostics import zoo
@@ -108,3 +109,16 @@ def test_where_only_layers_add_up_the_output_of_each_is_measured(placement):
     for layer in placed_layers(model):
         layer.feed_forward_residual.register_forward_hook(lambda module, inputs, output: seen.append(variance(output)))
     assert residual_variance(model, {"input_ids": ids}, step=0).feed_forward == pytest.approx(seen[:3], rel=1e-5)
+
+
+@torch.no_grad()
+def test_the_second_skip_of_spannorm_is_the_layers_input():
+    model, ids = tiny.placed("span"), tiny.tokens(batch=2, length=5)
+    share = residual_stream(find_stack(model), [{"input_ids": ids}]).share.feed_forward
+    seen = {}
+    layer = model.model.layers[1]
+    layer.register_forward_pre_hook(lambda module, args, kwargs: seen.update(x=args[0]), with_kwargs=True)
+    layer.mlp.register_forward_hook(lambda module, args, output: seen.update(f=output))
+    model(ids)
+    skip, branch = seen["x"].norm(dim=-1), seen["f"].norm(dim=-1)
+    assert share[1] == pytest.approx((branch / (skip + branch)).mean().item(), rel=1e-5)

@@ -90,3 +90,10 @@ def test_other_models_are_left_alone_and_training_mode_is_kept():
     first = mixln.profile(training, {"input_ids": IDS, "labels": IDS})
     assert training.training
     assert mixln.profile(training, {"input_ids": IDS}) == first, "without dropout, and from the same start"
+
+
+def test_growing_branches_are_profiled_as_they_will_be_when_grown():
+    whole, growing = (mixln.from_config(tiny_config(), placement=name) for name in ("admin", "prores+admin"))
+    growing.load_state_dict(whole.state_dict(), strict=False)
+    assert mixln.profile(growing, {"input_ids": IDS}) == mixln.profile(whole, {"input_ids": IDS})
+    assert growing.model.layers[2].attention_residual.ramp.step == 0

@@ -278,6 +278,10 @@ def test_residual_multiplier_multiplies_what_is_there():
         ("bhyt(0)+pre", r"^bhyt\(0\): λ must be a number above 0"),
         ("x0+dlcl", r"^x0: needs a placement of one residual stream, got dlcl; choose one such as pre"),
         ("x0(a)+pre", r"^x0\(a,0\): λ must be a number, got 'a'"),
+        ("x0(,0.5)+pre", r"^x0\(,0.5\): λ must be a number, got ''"),
+        ("group+gated-streams", r"^group: gated-streams normalizes each stream inside its maps, and has no other norm"),
+        ("dyt+gated-streams", r"^dyt: gated-streams normalizes each stream inside its maps"),
+        ("siamese*2,group+siamese", r"all parts of a mixture must use the same norm between residual streams"),
         ("x0(1,inf)+pre", r"^x0\(1,inf\): μ must be a number, got 'inf'"),
         ("x0+pre*2,post", r"all parts of a mixture must use the same residual stream, got anchored, single"),
         ("prores(0)+pre", r"^prores\(0\): T must be a number of optimizer steps of at least 1, got '0'"),
@@ -294,6 +298,8 @@ def test_impossible_constant_is_refused(text, message):
 
 
 def test_anchors_start_as_in_nanochat_or_as_told():
+    assert not placement("x0+pre", 5).only_layers
+    assert placement("pre", 5).only_layers
     built = placement("x0+peri", 5)
     pairs = [(layer.anchor.keep, layer.anchor.add) for layer in built.layers]
     assert pairs[0] == pytest.approx((1.15, 0.2))

@@ -25,6 +25,7 @@ from mixln.diagnostics.selection import best_sets, check_remove, count
 from mixln.diagnostics.settings import MeasureSettings
 from mixln.diagnostics.stack import Batch, Stack, find_stack, fresh
 from mixln.errors import SettingsError
+from mixln.nn.ramp import set_step, step_of
 
 log = logging.getLogger(__name__)
 
@@ -163,6 +164,7 @@ def initial_gradients(
         torch.manual_seed(seed)
         model = fresh(stack.model, copy.deepcopy(stack.model.config))
         _draw_padding(model)
+        set_step(model, step_of(stack.model))  # at step 0, growing branches would have no gradient
     return gradients(find_stack(model, layers), batches, measure)
 
 

@@ -124,13 +124,15 @@ def _norm(x_BTD: Tensor, keep_BT: Tensor) -> Tensor:
 
 
 def _skip(layer: nn.Module, side: int, stream_BTD: Tensor, entered: Tensor) -> Tensor:
-    """The term that the branch is added to: the stream, scaled or gated as the placement defines, plus the layer's input in B2T.
+    """The term that the branch is added to: the stream, or the layer's input in SpanNorm, scaled or gated as the placement defines,
+    plus the layer's input in B2T.
 
     :param entered: the state that enters the layer's sublayers.
     """
     if not isinstance(layer, PlacedLayer):
         return stream_BTD
-    skip = layer.sublayers[side][1].skip(stream_BTD)
+    base = layer.bottom(entered) if side == 1 and layer.record.span else stream_BTD
+    skip = layer.sublayers[side][1].skip(base)
     return skip + layer.bottom(entered) if side == 1 and layer.record.bottom_to_top else skip
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mixln.nn.ramp import fully_grown
 from mixln.nn.residual import LearnedGain, PlacedLayer, placed_layers
 
 
@@ -47,6 +48,7 @@ def profile(model: nn.Module, batch: Mapping[str, Any]) -> list[float]:
         following = math.sqrt(skips[-1] + branch.float().var(correction=0).item())
 
     with ExitStack() as hooks:
+        hooks.enter_context(fully_grown(model))
         for layer in layers:
             for (_, residual), branch in zip(layer.sublayers, layer.branches, strict=True):
                 hooks.callback(residual.register_forward_pre_hook(start).remove)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +70,19 @@ def set_step(model: nn.Module, step: int) -> None:
 def step_of(model: nn.Module) -> int:
     """The number of optimizer steps at which the branches of `prores+…` stand; 0 for other models."""
     return max((int(scale.step) for scale in _ramps(model)), default=0)
+
+
+@contextmanager
+def fully_grown(model: nn.Module) -> Iterator[None]:
+    """Sets every factor to 1, and restores the steps on exit."""
+    steps = [(scale, scale.step.clone()) for scale in _ramps(model)]
+    for scale, _ in steps:
+        scale.step.fill_(scale.ramp)
+    try:
+        yield
+    finally:
+        for scale, step in steps:
+            scale.step.copy_(step)
 
 
 def _ramps(model: nn.Module) -> Iterator[RampedScale]:

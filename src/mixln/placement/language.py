@@ -25,7 +25,7 @@ from dataclasses import replace
 from mixln.errors import PlacementError, unknown
 from mixln.placement.entry import PRE, Entry
 from mixln.placement.modifiers import MODIFIERS
-from mixln.placement.records import MOST_LAYERS, Layer, Placement, Projections
+from mixln.placement.records import MOST_LAYERS, ONE, Layer, Placement, Projections
 from mixln.placement.zoo import ZOO
 
 _TERM = re.compile(r"(?P<name>[a-z][a-z0-9-]*\*?)(?:\((?P<arguments>[^()]*)\))?")
@@ -73,6 +73,8 @@ def placement(
         raise PlacementError(
             f"{name}: all parts of a mixture must use the same residual stream, got {', '.join(sorted(streams))}"
         )
+    if built[0].streams not in ONE and len({part.history_norm for part in built}) > 1:
+        raise PlacementError(f"{name}: all parts of a mixture must use the same norm between residual streams")
     inits = {part.init for part in built}
     return Placement(
         name=name,

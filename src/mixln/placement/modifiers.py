@@ -87,7 +87,14 @@ def _gated(placement: Placement, width: str = "full") -> Placement:
 
 
 def _of_kind(placement: Placement, norm: Norm) -> Placement:
-    """Replaces every norm of the residual sublayers, and the norms of a multi-stream placement, by `norm`; initial gains stay."""
+    """Replaces every norm of the residual sublayers, and the norms of a multi-stream placement, by `norm`; initial gains stay.
+
+    :raises PlacementError: for gated streams, whose only norms belong to their maps.
+    """
+    if placement.streams == "gated-streams":
+        raise PlacementError(
+            f"{norm.kind}: gated-streams normalizes each stream inside its maps, and has no other norm; choose another placement"
+        )
 
     def change(sublayer: Sublayer) -> Sublayer:
         present = {slot: old for slot in NORM_SLOTS if (old := getattr(sublayer, slot)) is not None}
@@ -138,13 +145,13 @@ def _prores(placement: Placement, steps: str = "1000") -> Placement:
     )
 
 
-def _anchored(placement: Placement, keep: str = "", add: str = "0") -> Placement:
+def _anchored(placement: Placement, keep: str | None = None, add: str = "0") -> Placement:
     if placement.streams != "single":
         raise PlacementError(
             f"x0: needs a placement of one residual stream, got {placement.streams}; choose one such as pre or mix(0.25)"
         )
     depth = len(placement.layers)
-    if keep:
+    if keep is not None:
         anchors = [Anchor(keep=_number("λ", keep, add), add=_number("μ", add, keep, second=True))] * depth
     else:
         # Linear from the first layer to the last, as in nanochat.

@@ -11,7 +11,7 @@ and f may have norms on its projections. An absent norm or gain is `None`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from mixln.errors import PlacementError, RecordError
@@ -448,7 +448,9 @@ class Placement(Sparse):
     @property
     def only_layers(self) -> bool:
         """Whether the layer records are the whole placement: embeddings, final norm and stream are those of a stock model."""
-        return self == Placement(name=self.name, layers=self.layers, init=self.init)
+        neutral = Placement(name="", layers=(Layer(),))
+        others = [entry.name for entry in fields(self) if entry.name not in ("name", "layers", "init")]
+        return all(getattr(self, name) == getattr(neutral, name) for name in others)
 
     @property
     def numbered(self) -> bool:

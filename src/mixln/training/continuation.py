@@ -12,8 +12,6 @@ from transformers import PreTrainedModel, TrainerCallback
 
 from mixln.hosts.configs import is_placed
 from mixln.hosts.sources import Source, identity, load, own_precision
-from mixln.nn.ramp import step_of
-from mixln.nn.step_callback import StepCallback
 from mixln.records import to_json
 from mixln.runs.folder import RunKind
 from mixln.runs.metrics import METRICS, MetricsFile
@@ -24,7 +22,7 @@ from mixln.training.callbacks import ProgressLog, ResidualVariance
 from mixln.training.language_modelling import LanguageObjective
 from mixln.training.precision import resolve
 from mixln.training.pretraining import Objective, PretrainingRun, ScratchTrainer, StartConfig
-from mixln.training.run import TrainerParts, run
+from mixln.training.run import run
 from mixln.training.settings import TrainSettings
 
 CONTINUATION_RUN = RunKind(
@@ -84,11 +82,6 @@ class ContinuationRun(PretrainingRun[TrainSettings]):
     def train(self) -> Outcome:
         """Trains, on every rank."""
         return run(self)
-
-    def trainer(self, parts: TrainerParts) -> ScratchTrainer:
-        trainer = super().trainer(parts)
-        trainer.add_callback(StepCallback(done=step_of(trainer.bare)))
-        return trainer
 
     def measured(self, metrics: MetricsFile) -> list[TrainerCallback]:
         placed = is_placed(self.config.source.config)

@@ -21,7 +21,6 @@ from mixln.hosts import build, placement_for
 from mixln.hosts.companions import write_companion
 from mixln.nn.profiling import profile
 from mixln.nn.residual import placed_layers
-from mixln.nn.step_callback import StepCallback
 from mixln.runs.checkpoints import final_folder
 from mixln.runs.metrics import MetricsFile
 from mixln.runs.outcome import Outcome
@@ -268,7 +267,7 @@ class PretrainingRun(TrainingRun[ScratchTrainer, Outcome], Generic[S]):
 
     def measured(self, metrics: MetricsFile) -> list[TrainerCallback]:
         # Before what is measured at the same step.
-        return [StepCallback(), ResidualVariance(metrics.append, self.objective.watched())]
+        return [ResidualVariance(metrics.append, self.objective.watched())]
 
     def watchers(self) -> list[TrainerCallback]:
         return list(self.extra)

@@ -12,6 +12,8 @@ import torch
 from transformers import TrainerCallback
 
 from mixln.files import make_folder
+from mixln.nn.ramp import step_of
+from mixln.nn.step_callback import StepCallback
 from mixln.runs.metrics import MetricsFile
 from mixln.training import ranks
 from mixln.training.callbacks import Checkpoints, Divergence, Evaluations, GradientNorms, Metrics
@@ -145,6 +147,7 @@ def run(training: TrainingRun[T, R]) -> R:
             resume=resume,
         )
     )
+    trainer.add_callback(StepCallback(done=step_of(trainer.accelerator.unwrap_model(trainer.model))))
     if training.evaluates_first:
         if resume is None:
             trainer.evaluate()

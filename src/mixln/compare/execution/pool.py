@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.forkserver
 import os
 import threading
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
@@ -95,12 +96,17 @@ def _context(machine: Machine) -> Any:
     """How workers begin: from a process that has imported everything once, if the machine allows it; else each from nothing.
 
     Importing takes about six seconds of CPU time, longer than a short trial. Never by a fork of this process: the threads of torch do
-    not survive one. With a GPU not by a fork at all, because importing a library may already initialise CUDA or Metal.
+    not survive one, and the other process has not started any. With a GPU not by a fork at all, because importing a library may
+    already initialise CUDA or Metal. Settings that a library reads when it is imported are those of this process's first pool.
     """
     if machine.gpus or "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(PRELOADED))
+    try:
+        multiprocessing.forkserver.ensure_running()
+    except OSError:  # its socket lies in TMPDIR, whose path may be too long for one, or whose file system may have none
+        return multiprocessing.get_context("spawn")
     return context
 
 
