@@ -117,7 +117,7 @@ def _base(cls: type[PreTrainedConfig]) -> type[PreTrainedModel]:
     """The class of the family's model without a head."""
     try:
         base: Any = MODEL_MAPPING[cls]
-    except KeyError as error:
+    except (KeyError, ValueError) as error:  # ValueError: the table names a class that does not exist
         raise Unreadable(f"{cls.model_type} has no model without a head in transformers") from error
     return base[0] if isinstance(base, tuple) else base
 
