@@ -1,4 +1,4 @@
-"""How often, and how strongly, the router of each layer chooses each of its experts.
+"""Measures how often each layer's router chooses each expert, and with what weight.
 
 Shapes: B batch, T tokens, N real tokens, K experts per token, E experts.
 """

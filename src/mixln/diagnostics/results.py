@@ -106,10 +106,10 @@ def zeroing_differs(drops: Drops) -> bool:
 
 
 Units = Literal["layers", "attention", "feed-forward", "sublayers"]
-"""What is removed together: whole layers, only attentions, only feed-forwards, or either."""
+"""Unit of removal: whole layers, only attention, only feed-forward, or sublayers (both kinds)."""
 Side = Literal["attention", "feed-forward"]
 Method = Literal["greedy", "one-shot", "contiguous"]
-"""How a set is chosen; see :func:`mixln.diagnostics.selection.best_sets`."""
+"""Selection method of a set; see :func:`mixln.diagnostics.selection.best_sets`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +167,7 @@ class Selection:
 
 @dataclass(frozen=True, kw_only=True)
 class Experts:
-    """How the tokens were distributed over the experts of each layer, mean over the tokens that are not padding.
+    """Distribution of the tokens over the experts of each layer; padding is left out.
 
     :param layers: the layers that have experts.
     :param chosen: `chosen[i][e]` is the share of tokens for which layer `layers[i]` chose expert e, counted from 0.

@@ -1,4 +1,4 @@
-"""Which layers, or which of their branches, to remove together: greedily, by single drops, and as one block.
+"""Selects layers, or their branches, to remove together: greedily, by single drops, or as one block.
 
 Shapes: N sequences of all batches.
 """
@@ -29,7 +29,7 @@ NOUNS: dict[Units, str] = {
 }
 SIDES: tuple[Side, ...] = ("attention", "feed-forward")
 Enough = Callable[[Iterable[Part]], bool]
-"""Whether enough parts are removed; a superset of enough parts must be enough."""
+"""Predicate: whether enough parts are removed. If it holds for a set, it must hold for every superset."""
 Chosen = tuple[Removal, tuple[float, ...]]
 """A set, and the harm after each removal; empty if only the whole set was measured."""
 
@@ -221,7 +221,7 @@ def _greedy(
 
 
 def _ranked(parts: Sequence[Part], enough: Enough, alone: dict[Removal, float]) -> Removal:
-    """As few of the parts with the least harm of their own as are enough."""
+    """The shortest prefix of the parts, ranked by their single drops, that is enough."""
     ranked = sorted(parts, key=lambda part: alone[(part,)])
     return next(tuple(ranked[:size]) for size in range(1, len(ranked) + 1) if enough(ranked[:size]))
 

@@ -36,7 +36,7 @@ class MeasureSettings:
     """Choose this many layers, which need not be adjacent, to remove together: greedily, by their single drops, and as one block, and
     measure the model without each set. Costs half as many forward passes as the model has layers, times this number."""
     units: Units = "layers"
-    """What --remove counts: layers, their attention, their feed-forward, or sublayers (either of the two)."""
+    """The unit of --remove: whole layers, only attention, only feed-forward, or sublayers (both kinds)."""
     gradient_tokens: Annotated[int, Range(least=0, most=MOST_TOKENS)] = 8_192
     """Tokens for the gradients; 0 to omit them."""
     jacobian_tokens: Annotated[int, Range(least=0, most=MOST_TOKENS)] = 0
@@ -76,7 +76,7 @@ class MeasureSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ChoiceSettings:
-    """How to choose the layers to remove, with --budget or --remove."""
+    """Method that selects the layers to remove, for --budget and --remove."""
 
     method: Method = "greedy"
     """greedy: one layer after the other, each time the one that is needed least given those that are gone; one-shot: the layers with

@@ -261,7 +261,7 @@ def load(source: Source, *, dtype: str = "float32", device: str = "cpu", whole: 
         raise SettingsError(unknown("precision", dtype, PRECISIONS))
     refuse_pickle(source)
     prepare(source)
-    auto = (_class_as_saved(source.config) if whole else None) or _auto_class(source)
+    auto = (_class_as_saved(source.config) if whole else None) or _head(source)[1]
     with quiet():
         try:
             check_stored(source, auto)
@@ -298,10 +298,11 @@ def load(source: Source, *, dtype: str = "float32", device: str = "cpu", whole: 
         raise SettingsError(f"device {device!r} cannot hold the model: {_reason(error)}; use cpu") from error
 
 
-def _auto_class(source: Source) -> Any:
-    """The `Auto*` class of the model's task; of a decoder that sees both ways, that of causal language models."""
-    fitting = [(task, auto) for task, mapping, auto in HEADS if type(source.config) in mapping]
-    return next((auto for task, auto in fitting if task == source.task), AutoModelForCausalLM)
+def _head(source: Source) -> tuple[Any, Any]:
+    """(model class, `Auto*` class) of the model's task; a decoder that sees both ways has no class, and is built as a causal one."""
+    kind = type(source.config)
+    heads = ((mapping[kind], auto) for task, mapping, auto in HEADS if task == source.task and kind in mapping)
+    return next(heads, (None, AutoModelForCausalLM))
 
 
 def stored_at(source: Source) -> dict[str, Any]:
@@ -399,8 +400,7 @@ def image_processor_of(source: Source) -> Any:
 
 def head_of(source: Source) -> Any:
     """The class that :func:`load` builds by default: with the task's head, or none."""
-    kind = type(source.config)
-    return next((mapping[kind] for task, mapping, _ in HEADS if task == source.task and kind in mapping), None)
+    return _head(source)[0]
 
 
 def device() -> str:

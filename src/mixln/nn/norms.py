@@ -131,7 +131,7 @@ class BoundedTanh(nn.Module):
 
 
 @dataclass(frozen=True)
-class Start:
+class GainStart:
     """The starting values of a norm that is not this package's, as its attribute `starting_values`."""
 
     weight: float
@@ -164,7 +164,7 @@ def host_norm_from(gain: float, size: int, host_norm: MakeNorm) -> nn.Module:
         at_zero = probe(x)
         weight.fill_(1.0)
         offset = (at_zero / (probe(x) - at_zero))[0].item()
-    norm.starting_values = Start(gain - offset)  # type: ignore[assignment]
+    norm.starting_values = GainStart(gain - offset)  # type: ignore[assignment]
     return norm
 
 

@@ -93,7 +93,7 @@ class PersistentPool:
 
 
 def _context(machine: Machine) -> Any:
-    """How workers begin: from a process that has imported everything once, if the machine allows it; else each from nothing.
+    """The start method of the workers: forkserver, which imports everything once, where the machine allows it; else spawn.
 
     Importing takes about six seconds of CPU time, longer than a short trial. Never by a fork of this process: the threads of torch do
     not survive one, and the other process has not started any. With a GPU not by a fork at all, because importing a library may
