@@ -51,7 +51,7 @@ class Pretrain(PretrainSettings):
         from mixln.compare.continuation import continue_training
         from mixln.quiet import quiet
         from mixln.report.wording.training import continued
-        from mixln.training.continuation import MODEL
+        from mixln.training.post_training_run import MODEL
 
         with quiet():
             outcome = continue_training(one_source(str(self.checkpoint), self.cache), self, workers.lead)

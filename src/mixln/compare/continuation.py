@@ -19,9 +19,10 @@ from mixln.hosts.sources import Source, refuse_pickle, tokenizer_of
 from mixln.runs.checkpoints import clear
 from mixln.runs.folder import RunFolder
 from mixln.runs.outcome import Outcome
-from mixln.training.continuation import CHECKPOINTS, CONTINUATION_RUN, ContinuationConfig, ContinuationRun
+from mixln.training.continuation import CONTINUATION_RUN, ContinuationConfig, ContinuationRun
 from mixln.training.language_modelling import LanguageObjective
 from mixln.training.post_training import check_decoder
+from mixln.training.post_training_run import CHECKPOINTS
 
 log = logging.getLogger(__name__)
 

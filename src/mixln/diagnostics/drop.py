@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 from scipy import stats
@@ -172,15 +173,18 @@ def removal(first: int, last: int, changed: Tensor, whole: Tensor, weight: Tenso
     :param changed: the measure's sum over each sequence (N,) for the model without the layers; `whole`: for the whole model.
     :param weight: number of tokens of each sequence (N,).
     """
+    return Drop(first=first + 1, last=last + 1, **effect(changed, whole, weight))
+
+
+def effect(changed: Tensor, whole: Tensor, weight: Tensor) -> dict[str, Any]:
+    """`value`, `change` and the 95% interval `low` to `high` of a removal, per token; parameters as of :func:`removal`."""
     change, half = paired(changed - whole, weight)
-    return Drop(
-        first=first + 1,
-        last=last + 1,
-        value=(whole.sum() / weight.sum()).item() + change,
-        change=change,
-        low=None if half is None else change - half,
-        high=None if half is None else change + half,
-    )
+    return {
+        "value": (whole.sum() / weight.sum()).item() + change,
+        "change": change,
+        "low": None if half is None else change - half,
+        "high": None if half is None else change + half,
+    }
 
 
 def paired(difference: Tensor, weight: Tensor) -> tuple[float, float | None]:

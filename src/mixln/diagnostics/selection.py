@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from mixln.diagnostics.drop import MEMORY, Removal, every_kept, nothing_predicted, paired, results
+from mixln.diagnostics.drop import MEMORY, Removal, effect, every_kept, nothing_predicted, results
 from mixln.diagnostics.measures import Measure
 from mixln.diagnostics.results import Method, RemovedPart, RemovedSet, Selection, Side, Units
 from mixln.diagnostics.stack import Batch, OutputForm, Part, Stack, evaluating, recording
@@ -186,14 +186,10 @@ class _Trials:
 
 def _measured(trials: _Trials, whole: Tensor, method: Method, removed: Removal, path: tuple[float, ...]) -> RemovedSet:
     """The model without all of a set, against the whole one, whose sums over each sequence are `whole` (N,)."""
-    change, half = paired(trials.sums(removed)[0] - whole, trials.weight)
     return RemovedSet(
         method=method,
         parts=tuple(map(stored, removed)),
-        value=(whole.sum() / trials.weight.sum()).item() + change,
-        change=change,
-        low=None if half is None else change - half,
-        high=None if half is None else change + half,
+        **effect(trials.sums(removed)[0], whole, trials.weight),
         parameters=sum(weight.numel() for weight in saved(trials.stack, removed)),
         path=path,
     )

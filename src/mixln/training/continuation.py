@@ -20,6 +20,7 @@ from mixln.runs.schema import Schema
 from mixln.training import ranks
 from mixln.training.callbacks import ProgressLog, ResidualVariance
 from mixln.training.language_modelling import LanguageObjective
+from mixln.training.post_training_run import CHECKPOINTS, MODEL
 from mixln.training.precision import resolve
 from mixln.training.pretraining import Objective, PretrainingRun, ScratchTrainer, StartConfig
 from mixln.training.run import run
@@ -29,8 +30,6 @@ CONTINUATION_RUN = RunKind(
     noun="continued training",
     result=Schema(kind="continuation-result", file="continuation-result.json", record=Outcome),
 )
-MODEL, CHECKPOINTS = "model", "checkpoints"
-"""Subfolders of a continued training: the trained model, and the checkpoints for resuming."""
 
 
 @dataclass(frozen=True, kw_only=True)
