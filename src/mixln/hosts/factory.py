@@ -272,7 +272,7 @@ def _base_class(host: Host, config_class: type, module: str) -> type[PreTrainedM
         "stock": stock,
         "config_class": config_class,
         "_can_record_outputs": recorded,
-        "_no_split_modules": [*whole, *(streams.layer.__name__ for streams in STREAMS.values())],
+        "_no_split_modules": list(dict.fromkeys([*whole, *(streams.layer.__name__ for streams in STREAMS.values())])),
     }
     return type(f"Placed{stock.__name__}", (PlacedModel, stock), namespace)
 

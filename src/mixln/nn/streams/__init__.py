@@ -16,18 +16,7 @@ from mixln.nn.streams.depth import DepthFold, DepthLayer, NormedDepthFold, Norme
 from mixln.nn.streams.dual import ResiDualFold, ResiDualLayer, SiameseFold, SiameseLayer
 from mixln.nn.streams.fold import Fold
 from mixln.nn.streams.history import Combination, DenseFormerFold, DenseFormerLayer, DlclFold, DlclLayer
-from mixln.nn.streams.maps import (
-    ConstrainedFold,
-    ConstrainedLayer,
-    GatedFold,
-    GatedLayer,
-    HyperFold,
-    HyperLayer,
-    IndependentFold,
-    IndependentLayer,
-    StaticHyperFold,
-    StaticHyperLayer,
-)
+from mixln.nn.streams.maps import CONNECTIONS, ConnectedFold, ConnectedLayer
 
 __all__ = ["STREAMS", "Combination", "Fold", "Streams"]
 
@@ -44,11 +33,7 @@ STREAMS = {
     "anchored": Streams(AnchoredLayer, AnchoredFold),
     "resi-dual": Streams(ResiDualLayer, ResiDualFold),
     "dlcl": Streams(DlclLayer, DlclFold),
-    "mhc": Streams(ConstrainedLayer, ConstrainedFold),
-    "ihc": Streams(IndependentLayer, IndependentFold),
-    "gated-streams": Streams(GatedLayer, GatedFold),
-    "hc": Streams(HyperLayer, HyperFold),
-    "hc-static": Streams(StaticHyperLayer, StaticHyperFold),
+    **dict.fromkeys(CONNECTIONS, Streams(ConnectedLayer, ConnectedFold)),
     "siamese": Streams(SiameseLayer, SiameseFold),
     "attnres": Streams(DepthLayer, DepthFold),
     "attnres-normed": Streams(NormedDepthLayer, NormedDepthFold),

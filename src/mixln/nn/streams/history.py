@@ -67,19 +67,24 @@ class DlclLayer(PlacedLayer):
 
 
 class DlclFold(Fold):
-    """The combination that the next layer would read; after the last layer, a separate one."""
+    """What the next layer would read: its combination, or the newest state if it has none; after the last layer, a separate one."""
 
     def __init__(self, placement: Placement, layers: Sequence[PlacedLayer], norm: MakeSlot, size: int) -> None:
         super().__init__(placement, layers, norm, size)
-        self.last_combination = Combination(len(layers) + 1)
+        self.last_combination = self.last(placement, len(layers))
         self.layers = References(layers)
+
+    @staticmethod
+    def last(placement: Placement, depth: int) -> Combination | None:
+        """The combination after the last of `depth` layers."""
+        return Combination(depth + 1)
 
     def fold(self, states_BTD: Tensor) -> Tensor:
         # S states are the input of layer S, counted from 1. After the last layer there is none, so the fold has weights of its own.
         count = states_BTD.shape[-1] // self.size
         # Looked up at every call, because an adapter may have replaced the module.
         combination = self.layers[count - 1].combination if count <= len(self.layers) else self.last_combination
-        return combination(states_BTD)  # type: ignore[operator]
+        return states_BTD[..., -self.size :] if combination is None else combination(states_BTD)  # type: ignore[operator]
 
 
 class DenseFormerLayer(PlacedLayer):
@@ -110,17 +115,9 @@ class DenseFormerLayer(PlacedLayer):
         return torch.cat((hidden_states, output), dim=-1)
 
 
-class DenseFormerFold(Fold):
-    """What the next layer would read; after the last layer, a weighted sum of its own if one is due there."""
+class DenseFormerFold(DlclFold):
+    """As of DLCL, with a weighted sum after the last layer only if one is due there."""
 
-    def __init__(self, placement: Placement, layers: Sequence[PlacedLayer], norm: MakeSlot, size: int) -> None:
-        super().__init__(placement, layers, norm, size)
-        summed = len(layers) % placement.stream_period == 0
-        self.last_combination = Combination(len(layers) + 1, last=True) if summed else None
-        self.layers = References(layers)
-
-    def fold(self, states_BTD: Tensor) -> Tensor:
-        count = states_BTD.shape[-1] // self.size
-        # Looked up at every call, because an adapter may have replaced the module.
-        combination = self.layers[count - 1].combination if count <= len(self.layers) else self.last_combination
-        return states_BTD[..., -self.size :] if combination is None else combination(states_BTD)  # type: ignore[operator]
+    @staticmethod
+    def last(placement: Placement, depth: int) -> Combination | None:
+        return Combination(depth + 1, last=True) if depth % placement.stream_period == 0 else None

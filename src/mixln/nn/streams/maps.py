@@ -237,6 +237,16 @@ def weighted(states_BTND: Tensor, weights_BTN: Tensor) -> Tensor:
     return (weights_BTN.unsqueeze(-1) * states_BTND).sum(-2)
 
 
+CONNECTIONS: dict[str, type[Connection]] = {
+    "mhc": ConstrainedConnection,
+    "ihc": IndependentConnection,
+    "gated-streams": GatedConnection,
+    "hc": HyperConnection,
+    "hc-static": StaticHyperConnection,
+}
+"""`Placement.streams` → the maps of that form."""
+
+
 class ConnectedResidual(Residual):
     """X_i ← Σ_j C_ji X_j + w_i f(N(x)) on the packed streams X (B, T, N·D)."""
 
@@ -261,12 +271,12 @@ class ConnectedLayer(PlacedLayer):
 
     sublayer = ConnectedResidual
     states = "several"
-    connection: type[Connection]
 
     def __init__(self, *args: Any, norm: MakeSlot, size: int, index: int, placement: Placement, **kwargs: Any) -> None:
         super().__init__(*args, norm=norm, size=size, index=index, placement=placement, **kwargs)
+        connection = CONNECTIONS[placement.streams]
         for side, (_, residual) in enumerate(self.sublayers):
-            residual.maps = self.connection(placement, norm, size, index=2 * index + side)
+            residual.maps = connection(placement, norm, size, index=2 * index + side)
 
     def run(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """:param hidden_states: (B, T, N·D), or (B, T, D) in the first layer."""
@@ -278,53 +288,11 @@ class ConnectedLayer(PlacedLayer):
 class ConnectedFold(Fold):
     """The reading at the end of the model."""
 
-    connection: type[Connection]
-
     def __init__(self, placement: Placement, layers: Sequence[PlacedLayer], norm: MakeSlot, size: int) -> None:
         super().__init__(placement, layers, norm, size)
-        self.maps = self.connection(placement, norm, size, last=True)
+        self.maps = CONNECTIONS[placement.streams](placement, norm, size, last=True)
 
     def fold(self, states_BTD: Tensor) -> Tensor:
         states = exact(states_BTD.unflatten(-1, (-1, self.size)))
         with uncast(states):
             return self.maps(states).stream.to(states_BTD.dtype)
-
-
-class ConstrainedLayer(ConnectedLayer):
-    connection = ConstrainedConnection
-
-
-class ConstrainedFold(ConnectedFold):
-    connection = ConstrainedConnection
-
-
-class IndependentLayer(ConnectedLayer):
-    connection = IndependentConnection
-
-
-class IndependentFold(ConnectedFold):
-    connection = IndependentConnection
-
-
-class GatedLayer(ConnectedLayer):
-    connection = GatedConnection
-
-
-class GatedFold(ConnectedFold):
-    connection = GatedConnection
-
-
-class HyperLayer(ConnectedLayer):
-    connection = HyperConnection
-
-
-class HyperFold(ConnectedFold):
-    connection = HyperConnection
-
-
-class StaticHyperLayer(ConnectedLayer):
-    connection = StaticHyperConnection
-
-
-class StaticHyperFold(ConnectedFold):
-    connection = StaticHyperConnection
