@@ -85,7 +85,7 @@ class Stack:
     @property
     def grows(self) -> bool:
         """Whether later layers read the outputs of earlier ones by their number, so that none can be skipped."""
-        return any(isinstance(layer, PlacedLayer) and layer.states == "many" for layer in self.layers)
+        return any(isinstance(layer, PlacedLayer) and layer.grows for layer in self.layers)
 
     def check_skipping(self) -> None:
         """:raises SettingsError: if the model without one of its layers is not defined."""

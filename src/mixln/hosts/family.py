@@ -248,26 +248,27 @@ class Host:
         :raises PlacementError: if the feed-forward has no such module, as with experts whose weights are one tensor.
         """
         children = dict(feed_forward.named_children())
-        inputs = self.inputs(children) if record.inner is not None else []
-        if (record.down is not None and self.down not in children) or (record.inner is not None and not inputs):
-            which = (
-                "output projection of its own to place a norm before"
-                if inputs or record.inner is None
-                else ("input projections of its own to place norms after")
-            )
-            raise PlacementError(
-                f"a norm inside the feed-forward cannot be placed in {self.model_type}: its {type(feed_forward).__name__} has no "
-                f"{which}; choose a placement without such a norm, for example norm(c)+pre"
-            )
+        down = [self.down] if self.down in children else []
+        slots = (
+            (record.inner, self.inputs(children), False, "input projections of its own to place norms after"),
+            (record.down, down, True, "output projection of its own to place a norm before"),
+        )
         sites: list[tuple[Site, nn.Module]] = []
-        for name in inputs:
-            norm = self.make_norm(record.inner, widths(children[name])[1], config)
-            assert norm is not None
-            sites.append((Site(projection=name, norm=f"{name}_norm"), norm))
-        if (
-            norm := self.make_norm(record.down, widths(children[self.down])[0], config) if record.down else None
-        ) is not None:
-            sites.append((Site(projection=self.down, norm="down_norm", before=True), norm))
+        for wanted, names, before, missing in slots:
+            if wanted is None:
+                continue
+            if not names:
+                raise PlacementError(
+                    f"a norm inside the feed-forward cannot be placed in {self.model_type}: its {type(feed_forward).__name__} has no "
+                    f"{missing}; choose a placement without such a norm, for example norm(c)+pre"
+                )
+            for name in names:
+                inner, outer = widths(children[name])
+                norm = self.make_norm(wanted, inner if before else outer, config)
+                assert norm is not None
+                sites.append(
+                    (Site(projection=name, norm="down_norm" if before else f"{name}_norm", before=before), norm)
+                )
         if sites:
             add_norms(feed_forward, sites)
 

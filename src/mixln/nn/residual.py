@@ -273,8 +273,8 @@ class PlacedLayer(GradientCheckpointingLayer):
     """
 
     sublayer: type[Residual] = Residual
-    states: str = "one"
-    """Number of residual streams passed from layer to layer; `many`: it grows by the layers' outputs."""
+    grows: bool = False
+    """Whether the tensor passed from layer to layer grows by the outputs of the layers."""
     first_states: int = 1
     """Number of states that the first layer makes of the embeddings, if that is not the placement's number of streams."""
 
@@ -410,9 +410,10 @@ class PlacedLayer(GradientCheckpointingLayer):
         if self.record.parallel is not None:
             return self._side_by_side(bottom, *args, **kwargs)
         stream = self.attention_residual(bottom, attention, *args, **kwargs)
-        also = bottom if self.record.bottom_to_top else None
-        start = bottom if self.record.span else None
-        return self.feed_forward_residual(stream, feed_forward, *args, also=also, start=start, **kwargs)
+        more = {"also": bottom} if self.record.bottom_to_top else {}
+        if self.record.span:
+            more["start"] = bottom
+        return self.feed_forward_residual(stream, feed_forward, *args, **more, **kwargs)
 
     def _side_by_side(self, x_BTD: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """x + (A(N(x)) + F(N'(x))), with N' = N where the norm is shared."""

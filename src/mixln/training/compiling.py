@@ -36,7 +36,7 @@ def compile_layers(model: PreTrainedModel, mode: Compile, *, device: str, steps:
     :raises SettingsError: if `mode` is `on` and torch's compiler does not work.
     """
     layers = list(placed_layers(model))
-    one_kind_each = any(layer.states == "many" for layer in layers)  # compiling a graph per layer takes minutes
+    one_kind_each = any(layer.grows for layer in layers)  # compiling a graph per layer takes minutes
     if (
         not layers
         or mode == "off"

@@ -266,7 +266,6 @@ class PretrainingRun(TrainingRun[ScratchTrainer, Outcome], Generic[S]):
         return trainer
 
     def measured(self, metrics: MetricsFile) -> list[TrainerCallback]:
-        # Before what is measured at the same step.
         return [ResidualVariance(metrics.append, self.objective.watched())]
 
     def watchers(self) -> list[TrainerCallback]:

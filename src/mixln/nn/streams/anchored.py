@@ -39,7 +39,6 @@ class AnchoredLayer(PlacedLayer):
     runs again after another forward pass may have begun.
     """
 
-    states = "two"
     first_states = 2
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

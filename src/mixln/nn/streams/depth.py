@@ -68,7 +68,7 @@ class DepthLayer(PlacedLayer):
     """Block attention residuals: a block is `stream_period` layers (arXiv:2603.15031)."""
 
     sublayer = DepthResidual
-    states = "many"
+    grows = True
     normed = False
 
     def __init__(self, *args: Any, size: int, index: int, placement: Placement, **kwargs: Any) -> None:
@@ -77,12 +77,6 @@ class DepthLayer(PlacedLayer):
             assert isinstance(residual, DepthResidual)
             residual.depth = DepthAttention(size, normed=self.normed) if index or side else None
             residual.begins = side == 0 and index % placement.stream_period == 0
-
-    def run(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """:param hidden_states: (B, T, S·D); the embeddings in the first layer."""
-        attention, feed_forward = self.calls
-        states = self.attention_residual(self.enter(hidden_states), attention, *args, **kwargs)
-        return self.feed_forward_residual(states, feed_forward, *args, **kwargs)
 
 
 class NormedDepthLayer(DepthLayer):

@@ -30,14 +30,7 @@ class ResiDualLayer(PlacedLayer):
     """ResiDual: a Post-LN stream x and a Pre-LN stream y, fed by the same branches (arXiv:2304.14802)."""
 
     sublayer = DualResidual
-    states = "two"
     first_states = 2
-
-    def run(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """:param hidden_states: (B, T, 2·D), or (B, T, D) in the first layer."""
-        attention, feed_forward = self.calls
-        state = self.attention_residual(self.enter(hidden_states), attention, *args, **kwargs)
-        return self.feed_forward_residual(state, feed_forward, *args, **kwargs)
 
 
 class ResiDualFold(Fold):

@@ -41,7 +41,7 @@ class DlclLayer(PlacedLayer):
     The packed state is N_0(y_0) … N_l(y_l). Memory and copying grow with the square of the number of layers.
     """
 
-    states = "many"
+    grows = True
 
     def __init__(self, *args: Any, norm: Any, index: int, placement: Any, **kwargs: Any) -> None:
         super().__init__(*args, norm=norm, index=index, placement=placement, **kwargs)
@@ -93,7 +93,7 @@ class DenseFormerLayer(PlacedLayer):
     The packed state is y_0 … y_l. The sum is taken where it is read, at the start of the next layer.
     """
 
-    states = "many"
+    grows = True
 
     def __init__(self, *args: Any, index: int, placement: Placement, **kwargs: Any) -> None:
         super().__init__(*args, index=index, placement=placement, **kwargs)

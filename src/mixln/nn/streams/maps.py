@@ -270,19 +270,12 @@ class ConnectedLayer(PlacedLayer):
     """A layer between N streams, which all start as the embeddings."""
 
     sublayer = ConnectedResidual
-    states = "several"
 
     def __init__(self, *args: Any, norm: MakeSlot, size: int, index: int, placement: Placement, **kwargs: Any) -> None:
         super().__init__(*args, norm=norm, size=size, index=index, placement=placement, **kwargs)
         connection = CONNECTIONS[placement.streams]
         for side, (_, residual) in enumerate(self.sublayers):
             residual.maps = connection(placement, norm, size, index=2 * index + side)
-
-    def run(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """:param hidden_states: (B, T, N·D), or (B, T, D) in the first layer."""
-        attention, feed_forward = self.calls
-        states = self.attention_residual(self.enter(hidden_states), attention, *args, **kwargs)
-        return self.feed_forward_residual(states, feed_forward, *args, **kwargs)
 
 
 class ConnectedFold(Fold):
