@@ -8,11 +8,8 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from mixln.placement.entry import HOST, HYBRID, PRE, QKV_NORM, Entry, both, positive, uniform
-from mixln.placement.records import Balance, Layer, Norm, Placement, ProjectionNorm, Projections, Sublayer
-
-FULL = ProjectionNorm(width="full")
-SANDWICHED = Sublayer(branch_in=HOST, branch_out=HOST)
+from mixln.placement.entry import FULL_WIDTH, HOST, HYBRID, PRE, QKV_NORM, SANDWICH, Entry, both, positive, uniform
+from mixln.placement.records import Balance, Layer, Norm, Placement, Projections, Sublayer
 
 
 def _dssn(layers: int, constant: str = "1") -> Placement:
@@ -22,7 +19,7 @@ def _dssn(layers: int, constant: str = "1") -> Placement:
 
 def _beam(layers: int) -> Placement:
     def average(count: int) -> Sublayer:
-        return replace(SANDWICHED, skip_scale=math.sqrt((count - 1) / count), output_scale=1 / math.sqrt(count))
+        return replace(SANDWICH.attention, skip_scale=math.sqrt((count - 1) / count), output_scale=1 / math.sqrt(count))
 
     # The embeddings are the first of the averaged terms, so the first sublayer is the second.
     records = (
@@ -39,7 +36,7 @@ def _minimax(layers: int, skip: str = "", branch: str = "1") -> Placement:
 
 def _muse(layers: int, temperature: str = "0.3") -> Placement:
     balance = Balance(temperature=positive("muse", "the temperature", temperature))
-    return uniform(both(replace(SANDWICHED, balance=balance)))(layers)
+    return uniform(both(replace(SANDWICH.attention, balance=balance)))(layers)
 
 
 def _hybrid_scaled(layers: int) -> Placement:
@@ -56,8 +53,13 @@ def _span(layers: int) -> Placement:
     return Placement(name="", layers=(first,) + (layer,) * (layers - 1))
 
 
-NORMFORMER = Layer(attention=SANDWICHED, feed_forward=PRE.feed_forward, projections=Projections(heads=True, down=HOST))
-SIMPLE = replace(both(Sublayer(branch_out=HOST)), projections=Projections(query=FULL, key=FULL, value=FULL, inner=HOST))
+NORMFORMER = Layer(
+    attention=SANDWICH.attention, feed_forward=PRE.feed_forward, projections=Projections(heads=True, down=HOST)
+)
+SIMPLE = replace(
+    both(Sublayer(branch_out=HOST)),
+    projections=Projections(query=FULL_WIDTH, key=FULL_WIDTH, value=FULL_WIDTH, inner=HOST),
+)
 
 RECENT = (
     Entry(
