@@ -86,7 +86,7 @@ def _panel_height(chart: Chart) -> float:
         return max(2.6, 0.9 + 0.5 * names, 3.4 * (chart.across > 1))
     if chart.heat_scale is not None:
         square = 0.85 * WIDTH_INCHES / max(chart.across, 1.5)
-        wide = max(len(panel.heat.values) / panel.heat.columns for panel in chart.panels if panel.heat)
+        wide = max(panel.heat.aspect for panel in chart.panels if panel.heat)
         # Cells are square: a panel with more columns than rows needs less height, beside its title and labels.
         return square if wide >= 0.6 else max(2.4, 1.4 + 0.85 * WIDTH_INCHES / chart.across * wide)
     if chart.across == 1:

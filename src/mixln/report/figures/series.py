@@ -87,6 +87,11 @@ class Heatmap:
         return max(map(len, self.values))
 
     @property
+    def aspect(self) -> float:
+        """Height over width of the map; its cells are square."""
+        return len(self.values) / self.columns
+
+    @property
     def gap(self) -> int:
         """Width of the white lines between cells, in pixels: 0 if cells are so small that lines would hide them."""
         return int(self.columns <= 40)

@@ -81,7 +81,10 @@ def _panel(chart: Chart, index: int, panel: Panel) -> Markup:
     height = 6 + 3 * names if names else 27 if chart.across == 1 else 20
     label = chart.description if index == 0 else f"{chart.title}: {panel.title}"
     model = "" if panel.key is None else Markup(' data-key="{}"').format(panel.key)
-    shape, size = ("plot square", "") if panel.heat else ("plot", Markup(' style="--height: {}rem"').format(height))
+    shape, size = "plot", Markup(' style="--height: {}rem"').format(height)
+    if panel.heat is not None:
+        # Beside the map, the labels take about a seventh of its width.
+        shape, size = "plot square", Markup(' style="--aspect: {:.3f}"').format(1 / min(1, panel.heat.aspect + 1 / 7))
     return Markup(
         '<div class="panel"{}>\n{}<div class="{}" id="{}" role="img" aria-label="{}"{}></div>\n</div>\n'
     ).format(model, _panel_title(panel), shape, _panel_id(chart, index), label, size)
