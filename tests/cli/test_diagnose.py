@@ -305,16 +305,28 @@ MISTAKES = [
         ["prune", "TRIAL", "--layers", "1", "--budget", "75%", "--out", "o"],
         "layers, budget and remove: exactly one says what to remove, got layers and budget",
     ),
-    (["prune", "TRIAL", "--layers", "1", "--tokens", "64", "--out", "o"], "need --budget or --remove"),
+    (
+        [
+            "prune",
+            "TRIAL",
+            "--layers",
+            "1",
+            "--tokens",
+            "8192",
+            "--out",
+            "o",
+        ],  # the default, which is ignored as another value is
+        "layers and tokens: layers leaves nothing to choose; omit --tokens, or --layers",
+    ),
+    (
+        ["prune", "TRIAL", "--layers", "1", "--data", "sotu", "--out", "o"],
+        "layers and data: layers leaves nothing to choose",
+    ),
     (["prune", "TRIAL", "--budget", "much", "--out", "o"], "budget must be a share of the model's parameters (75%)"),
     (["prune", "TRIAL", "--budget", "100%", "--out", "o"], "above 0 and below 100%, got '100%'"),
     (["prune", "TRIAL", "--budget", "1K", "--out", "o"], "is below the smallest model that removing layers can reach"),
     (["prune", "TRIAL", "--budget", "9GB", "--out", "o"], "budget 9GB leaves nothing to remove: the model has"),
     (["prune", "TRIAL", "--remove", "4", "--out", "o"], "remove must be below the model's 4 layers, got 4"),
-    (
-        ["prune", "TRIAL", "--remove", "1", "--units", "attention", "--out", "o"],
-        "units attention cannot be pruned: no config, stock or placed, can say that a layer lacks a branch",
-    ),
     (["prune", "TRIAL", "--layers", "2", "--out", "TEXT"], "already exists; choose a folder that does not"),
     (["prune", "OUT", "--layers", "2", "--out", "o"], "is a comparison with 2 trials; name one of its trials"),
 ]

@@ -65,6 +65,8 @@ def check_filled(arguments: Sequence[str]) -> None:
 def check_together(options: Collection[str], command: Any) -> None:
     """Refuses options that would be ignored: beside an alternative, beside a checkpoint, or without their step of the chain.
 
+    :param command: the parsed command; its `UNUSED_WITH`, if it has one, maps an option to those that are ignored beside it.
+
     :raises SettingsError: if there is such an option.
     """
     for name in options:
@@ -82,6 +84,11 @@ def check_together(options: Collection[str], command: Any) -> None:
         raise SettingsError(
             "extend and from: only an experiment can be extended; omit --extend, or train without --from"
         )
+    for option, others in getattr(command, "UNUSED_WITH", {}).items():
+        if option in options and (unused := [name for name in others if name in options]):
+            raise SettingsError(
+                f"{option} and {unused[0]}: {option} leaves nothing to choose; omit --{unused[0]}, or --{option}"
+            )
     chain = getattr(getattr(command, "after", None), "chain", ())
     for name in options:
         step = CHAINED.get(name.partition(".")[0]) if "." in name else None

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import tyro
 
@@ -14,7 +14,6 @@ from mixln.cli.checkpoint import check_new, one_source, write
 from mixln.cli.terminal import Terminal
 from mixln.data.settings import NamedText
 from mixln.diagnostics.budget import budget_of, within
-from mixln.diagnostics.results import Units
 from mixln.diagnostics.settings import ChoiceSettings
 from mixln.errors import SettingsError
 from mixln.files import cache_folder
@@ -42,8 +41,6 @@ class Prune:
     or the memory of its weights as written (400MB)."""
     remove: Layers | None = None
     """Instead of --layers: choose this many layers."""
-    units: Units = "layers"
-    """Only layers can be removed from a checkpoint; mixln diagnose --remove also measures models without other units."""
     out: Path
     """Folder for the checkpoint; it must not exist yet."""
     precision: Literal["float32", "bfloat16", "float16"] | None = None
@@ -54,6 +51,9 @@ class Prune:
     """Folder for tokenized text and converted GGUF files."""
     text: Annotated[NamedText, tyro.conf.arg(name="")] = field(default_factory=NamedText)
     choice: Annotated[ChoiceSettings, tyro.conf.arg(name="")] = field(default_factory=ChoiceSettings)
+    UNUSED_WITH: ClassVar[dict[str, tuple[str, ...]]] = {
+        "layers": tuple(item.name.replace("_", "-") for kind in (NamedText, ChoiceSettings) for item in fields(kind))
+    }
 
     def __post_init__(self) -> None:
         check_numbers(self)
@@ -64,17 +64,8 @@ class Prune:
             )
         if self.layers is not None:
             layer_numbers(self.layers)
-            if self.text != NamedText() or self.choice != ChoiceSettings():
-                raise SettingsError(
-                    "data, method and the other options of the choice need --budget or --remove; with --layers, omit them"
-                )
         if self.budget is not None:
             budget_of(self.budget)
-        if self.units != "layers":
-            raise SettingsError(
-                f"units {self.units} cannot be pruned: no config, stock or placed, can say that a layer lacks a branch; measure "
-                "such models with mixln diagnose --remove, or prune layers"
-            )
 
     def run(self) -> int:
         """Prunes the model, checks it against the complete one, and writes it."""
