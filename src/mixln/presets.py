@@ -287,15 +287,26 @@ def _divisor(size: int, near: int) -> int:
     return min(divisors, key=lambda divisor: abs(divisor - near))
 
 
-def _read_config(model: str, presets: Iterable[str]) -> Any:
-    path = Path(model)
-    path = path / "config.json" if path.is_dir() else path
-    if not path.is_file():
+def check_model(model: str, presets: Iterable[str]) -> None:
+    """Checks that a model is one of the presets, or a config.json.
+
+    :raises SettingsError: if it is neither.
+    """
+    if model not in presets and not _config_file(model).is_file():
         raise SettingsError(unknown("model", model, [*presets, "a path to a config.json"]))
+
+
+def _config_file(model: str) -> Path:
+    path = Path(model)
+    return path / "config.json" if path.is_dir() else path
+
+
+def _read_config(model: str, presets: Iterable[str]) -> Any:
+    check_model(model, presets)
     from mixln.hosts.configs import read_config
 
     try:
-        return read_config(path)
+        return read_config(_config_file(model))
     except Exception as error:  # transformers raises many types here, including its own validation errors
         cause = error.__cause__ or error
         raise SettingsError(f"model {model} cannot be read as a transformers config: {first_line(cause)}") from error

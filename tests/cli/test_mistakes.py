@@ -6,6 +6,7 @@ import os
 import pty
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -233,3 +234,40 @@ def test_help_needs_no_hook(capsys, monkeypatch):
         main(["compare", "--help"])
     assert stop.value.code == 0
     assert "--placements" in capsys.readouterr().out
+
+
+EARLY = [
+    ("compare --placements prelude", "placement 'prelude' is not known"),
+    ("compare --placements dytt+pre", "placement modifier 'dytt' is not known"),
+    ("compare --baseline prelude --extend", "placement 'prelude' is not known"),
+    ("compare --model nano", "model 'nano' is not known"),
+    ("compare --init nrml", "init 'nrml' is not known"),
+    ("compare --data ./none.txt", "data ./none.txt does not exist"),
+    ("compare --task vision --model nano", "model 'nano' is not known"),
+    ("pretrain --placement prelude", "placement 'prelude' is not known"),
+    ("pretrain --from ./none", "model './none' does not exist"),
+    ("plan --model nano", "model 'nano' is not known"),
+    ("stress --inits nrml", "init 'nrml' is not known"),
+    ("tune --data ./none.txt", "data ./none.txt does not exist"),
+    ("diagnose ./none", "model './none' does not exist"),
+    ("evaluate none.gguf", "model 'none.gguf' does not exist"),
+    ("prune ./none --layers 1 --out o", "model './none' does not exist"),
+    ("rlhf ./none --reward-model ./none", "model './none' does not exist"),
+]
+
+
+def test_an_unknown_name_is_refused_before_torch_is_imported(tmp_path):
+    program = (
+        "import sys, shlex\nfrom mixln.cli import main\n"
+        f"for line in {[line for line, _ in EARLY]!r}:\n    print(main(shlex.split(line)), 'torch' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["2 False"] * len(EARLY)
+    for said, (_, message) in zip(done.stderr.splitlines(), EARLY, strict=True):
+        assert said.startswith(f"mixln: {message}")
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_command_says_that_it_loads_libraries(capsys):
+    assert main(["plan", "--model", "tiny"]) == 0
+    assert capsys.readouterr().out.startswith("loading libraries\n")

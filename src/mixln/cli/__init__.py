@@ -19,6 +19,7 @@ from mixln.cli.evaluate import Evaluate
 from mixln.cli.families import Families
 from mixln.cli.given import check_filled, check_together, given
 from mixln.cli.mistakes import parse
+from mixln.cli.names import check_command
 from mixln.cli.placements import Placements
 from mixln.cli.plan import PlanCommand
 from mixln.cli.post_training import FineTune, Reward, Rlhf
@@ -132,6 +133,7 @@ def _parse(arguments: list[str]) -> Any:
     check_filled(arguments)
     command = parse(_commands(arguments), arguments)
     check_together(given(arguments), command)
+    check_command(command)
     return command
 
 

@@ -31,6 +31,7 @@ class CompareCommand:
 
     def run(self) -> int:
         """Compares, prints the table and the verdict, and writes the report."""
+        Terminal().loading()
         announce(self.out)
         settings = {item.name: getattr(self, item.name) for item in fields(self.SETTINGS)}
         return exit_code(

@@ -34,12 +34,13 @@ class Convert:
     def run(self) -> int:
         """Converts the model, checks that its outputs are the same, and writes it."""
         check_new(self.out)
+        terminal = Terminal()
+        terminal.loading()
         from mixln.hosts import family
         from mixln.hosts.convert import from_mix_ln, is_mix_ln, place, unplace
         from mixln.hosts.sources import load, own_precision
         from mixln.quiet import quiet
 
-        terminal = Terminal()
         # The authors' checkpoints are pickles; they are read without executing code from them.
         source = one_source(self.model, self.cache, pickled=True)
         family(source.config)

@@ -21,10 +21,11 @@ class Data(PrepareSettings):
 
     def run(self) -> int:
         """Prepares the data, and prints their size."""
+        terminal = Terminal()
+        terminal.loading()
         from mixln.data.shards import prepare_shards
         from mixln.quiet import quiet
 
-        terminal = Terminal()
         with quiet():
             info = prepare_shards(self).info
         terminal.line(

@@ -24,7 +24,7 @@ class Diagnose(DiagnoseSettings):
         terminal = Terminal()
         reports = ReportFolder(self.out, "diagnosis", _earlier)
         reports.check()
-        terminal.news("loading libraries")
+        terminal.loading()
         from mixln.compare.sources import find
         from mixln.diagnostics.models import diagnose_all, prepare_models
         from mixln.diagnostics.results import Diagnoses, Diagnosis

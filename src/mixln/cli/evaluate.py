@@ -25,7 +25,7 @@ class Evaluate(EvaluateSettings):
         terminal = Terminal()
         reports = ReportFolder(self.out, "evaluation", _earlier)
         reports.check()
-        terminal.news("loading libraries")
+        terminal.loading()
         from mixln.compare.sources import find
         from mixln.evaluation.models import evaluation, examine, prepare_exam
         from mixln.evaluation.results import Evaluation, Scores

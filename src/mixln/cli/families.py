@@ -21,9 +21,10 @@ class Families:
 
     def run(self) -> int:
         """Prints the table, or the result of one comparison."""
+        terminal = Terminal()
+        terminal.loading()
         from mixln.quiet import quiet
 
-        terminal = Terminal()
         with quiet():
             if self.check is not None:
                 _check(self.check, terminal)

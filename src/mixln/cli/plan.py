@@ -22,9 +22,10 @@ class PlanCommand(PlanSettings):
 
     def run(self) -> int:
         """Prints the plan."""
+        terminal = Terminal()
+        terminal.loading()
         from mixln.planning.plan import make_plan
 
-        terminal = Terminal()
         plan = make_plan(self)
         terminal.show(_summary(plan))
         terminal.line()

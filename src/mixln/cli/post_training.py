@@ -49,7 +49,7 @@ class PostTrainingCommand(ABC):
         """Trains, and prints the metrics on held-out examples before and after."""
         terminal = Terminal()
         check_writable(self.out)
-        terminal.news("loading libraries")
+        terminal.loading()
         from mixln.cli.checkpoint import one_source
         from mixln.memory import keep_freed_memory
         from mixln.quiet import quiet

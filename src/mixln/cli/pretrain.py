@@ -34,6 +34,7 @@ class Pretrain(PretrainSettings):
 
     def run(self) -> int:
         """Trains, prints the result, and writes the report. Of several processes, rank 0 prints and writes."""
+        Terminal().loading()
         from mixln.compare.execution.torchrun import on_all
 
         if self.checkpoint is None:
@@ -46,7 +47,6 @@ class Pretrain(PretrainSettings):
     def _continued(self, workers: TorchrunWorkers) -> int:
         """Trains the checkpoint further, and prints the held-out loss before and after."""
         terminal = Terminal()
-        terminal.news("loading libraries")
         from mixln.cli.checkpoint import one_source
         from mixln.compare.continuation import continue_training
         from mixln.quiet import quiet

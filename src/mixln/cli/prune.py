@@ -70,11 +70,12 @@ class Prune:
     def run(self) -> int:
         """Prunes the model, checks it against the complete one, and writes it."""
         check_new(self.out)
+        terminal = Terminal()
+        terminal.loading()
         from mixln.diagnostics.prune import prune
         from mixln.diagnostics.stack import find_stack
         from mixln.hosts.sources import load, own_precision
 
-        terminal = Terminal()
         source = one_source(self.model, self.cache)
         dtype = self.precision or own_precision(source)
         stack = find_stack(load(source, dtype=dtype, whole=True), self.layer_list)

@@ -118,6 +118,7 @@ class Reproduce:
             terminal.prose(line)
         if self.plan:
             return 0
+        terminal.loading()
         if processes == 1:
             return self._carry_out(recipe, chosen, terminal)
         from mixln.compare.execution.torchrun import on_all

@@ -19,6 +19,8 @@ class StressCommand(StressSettings):
 
     def run(self) -> int:
         """Runs the ramps, prints the table and the verdict, and writes the report."""
+        terminal = Terminal()
+        terminal.loading()
         from mixln.cli.progress import display
         from mixln.report.tables import grid
         from mixln.report.tables.stress import table
@@ -26,7 +28,6 @@ class StressCommand(StressSettings):
         from mixln.report.writing import write_stress
         from mixln.search.stress import stress
 
-        terminal = Terminal()
         result = stress(self, display(terminal.console, "language", _ended))
         paths = write_stress(result, self.out)
         terminal.show(grid.terminal(table(result)))

@@ -66,6 +66,10 @@ class Terminal:
         """Prints a message on the progress, dimmer than results."""
         self.line(text, style="dim")
 
+    def loading(self) -> None:
+        """Says that libraries are imported now, which takes seconds, so that a command is never silent for long."""
+        self.news("loading libraries")
+
 
 class LogLines(logging.Handler):
     """Prints log records in a terminal, one per line."""

@@ -16,6 +16,8 @@ class TuneCommand(SearchSettings):
 
     def run(self) -> int:
         """Searches, prints the choice with its evidence, and writes the report."""
+        terminal = Terminal()
+        terminal.loading()
         from mixln.cli.progress import display
         from mixln.report.tables import grid
         from mixln.report.tables.search import finalists
@@ -23,7 +25,6 @@ class TuneCommand(SearchSettings):
         from mixln.report.writing import write_search
         from mixln.search.tune import tune
 
-        terminal = Terminal()
         result = tune(self, display(terminal.console, "language"))
         paths = write_search(result, self.out)
         terminal.show(grid.terminal(finalists(result)))

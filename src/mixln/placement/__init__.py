@@ -1,7 +1,7 @@
 """Placements as data: the records, the zoo of named placements, and the grammar of their names. Nothing here needs torch."""
 
 from mixln.placement.drawing import draw
-from mixln.placement.language import canonical, placement
+from mixln.placement.language import canonical, check_names, placement
 from mixln.placement.modifiers import MODIFIERS
 from mixln.placement.records import (
     MOST_LAYERS,
@@ -31,6 +31,7 @@ __all__ = [
     "Projections",
     "Sublayer",
     "canonical",
+    "check_names",
     "draw",
     "placement",
 ]

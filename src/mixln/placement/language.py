@@ -94,22 +94,38 @@ def canonical(text: str) -> str:
     return re.sub(r"\s+", "", text).lower()
 
 
+def check_names(text: str) -> None:
+    """Checks the names in a placement, without the model: whether arguments and counts fit it is not known yet.
+
+    :raises PlacementError: if a placement or a modifier is unknown, or the form is not that of the grammar.
+    """
+    for part in _split(canonical(text), ","):
+        _check_term(_split_count(part)[0], ZOO)
+
+
+def _check_term(term: str, zoo: Mapping[str, Entry]) -> None:
+    """:raises PlacementError: if the placement or a modifier of a term without its count is unknown."""
+    *modifiers, base = _split(term, "+")
+    if (name := _parse(base)[0]) not in zoo:
+        raise PlacementError(_unknown_placement(term, name, zoo))
+    for name, _ in map(_parse, modifiers):
+        if name not in MODIFIERS:
+            hint = f"; write a mixture of placements as {name}*6,{base}" if name in zoo else ""
+            raise PlacementError(unknown("placement modifier", name, MODIFIERS) + hint)
+
+
 def _part(term: str, layers: int, zoo: Mapping[str, Entry], own: Projections) -> Placement:
     """Builds one term of a mixture, with its modifiers, for all layers of the model.
 
     :param own: the family's own norms on its projections.
     """
+    _check_term(term, zoo)
     *modifiers, base = _split(term, "+")
     name, arguments = _parse(base)
-    if name not in zoo:
-        raise PlacementError(_unknown_placement(term, name, zoo))
     built = replace(_apply(base, zoo[name].build, layers, arguments), init=zoo[name].init)
     built = replace(built, layers=tuple(_with_own(layer, own) for layer in built.layers))
     for modifier in reversed(modifiers):
         name, arguments = _parse(modifier)
-        if name not in MODIFIERS:
-            hint = f"; write a mixture of placements as {name}*6,{base}" if name in zoo else ""
-            raise PlacementError(unknown("placement modifier", name, MODIFIERS) + hint)
         built = _apply(modifier, MODIFIERS[name].apply, built, arguments)
     return built
 
