@@ -16,8 +16,14 @@ LEAST = {"causal-lm": 105, "masked-lm": 20, "image-classification": 6, "image-fe
 """Families of each kind that are placed and verified, at least, in the oldest version of transformers that is admitted."""
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    # The configs of all families take seconds to import, also where these tests are not run.
+    if "name" in metafunc.fixturenames:
+        wanted = "not slow" not in metafunc.config.option.markexpr
+        metafunc.parametrize("name", sorted(families()) if wanted else ())
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(families()))
 def test_family(name: str, tmp_path):
     try:
         host = host_of(name)

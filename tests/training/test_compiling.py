@@ -17,8 +17,13 @@ pytestmark = [
     # torch's compiler imports what torch itself has deprecated, and looks at the gradients of all inputs of a graph.
     pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning:torch"),
     pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning"),
-    pytest.mark.skipif(bool(obstacle("cpu")), reason="torch.compile does not work here"),
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiler() -> None:
+    if reason := obstacle("cpu"):
+        pytest.skip(f"torch.compile does not work here: {reason}")
 
 
 @pytest.fixture(scope="module")

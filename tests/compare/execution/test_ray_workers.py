@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,11 @@ from mixln.runs.checkpoints import sealed
 from tests.compare.recorder import Recorder, until_it_trains
 from tests.compare.test_experiment import TRIALS, numbers
 
-pytest.importorskip("ray")
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    # Importing ray takes seconds, also where these tests are not run.
+    pytest.mark.skipif(find_spec("ray") is None, reason="ray is not installed"),
+]
 
 
 class Killer(Recorder):
