@@ -24,6 +24,7 @@ WITHOUT_GRADIENT = {
     "afmoe": "expert_bias",
     "axk2": "indexer",
     "deepseek_v32": "indexer",
+    "deepseek_v4": "indexer",
     "ernie4_5_moe": "e_score_correction_bias",
     "laguna": "e_score_correction_bias",
     "longformer": "_global",

@@ -92,7 +92,7 @@ def test_derived_roles_are_the_written_ones(name: str):
     ("name", "line"),
     [
         ("mamba", r"modeling_mamba.py:\d+: hidden_states = residual \+ hidden_states"),
-        ("deepseek_v4", r"does not add a branch to the residual stream: modeling_deepseek_v4.py:\d+"),
+        ("doge", r"does not add a branch to the residual stream: modeling_doge.py:\d+"),
     ],
 )
 def test_family_that_cannot_be_read_is_refused_with_the_line(name: str, line: str):

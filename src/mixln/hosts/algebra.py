@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from types import MappingProxyType
 
 from torch import nn
 
@@ -22,12 +23,14 @@ from mixln.hosts.terms import Tupled, is_stream
 class Reader(Expressions):
     """Follows the `forward` of one layer.
 
-    :param layer: the layer, with its submodules; `opening`: see :class:`~mixln.hosts.expressions.Expressions`.
+    :param layer: the layer, with its submodules; `opening`, `replaced`: see :class:`~mixln.hosts.expressions.Expressions`.
     :raises Unreadable: for code that cannot be followed.
     """
 
-    def __init__(self, layer: nn.Module, *, opening: bool = False) -> None:
-        super().__init__(layer, opening=opening)
+    def __init__(
+        self, layer: nn.Module, *, opening: bool = False, replaced: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        super().__init__(layer, opening=opening, replaced=replaced)
         body = [Within(layer, "self").visit(statement) for statement in self.definition.body]
         output = self.run(body, {name: name for name in self.parameters})
         if output is None:

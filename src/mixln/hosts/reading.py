@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Literal
 
 from torch import nn
@@ -82,16 +83,17 @@ class Reading:
         }
 
 
-def read_layer(layer: nn.Module) -> Reading:
+def read_layer(layer: nn.Module, replaced: Mapping[str, str] = MappingProxyType({})) -> Reading:
     """Reads the residual sublayers of a stock layer.
 
+    :param replaced: code of its `forward` → the code that is read in its place.
     :raises Unreadable: with the line of the family's code that records cannot express.
     """
     try:
-        return _Match(Reader(layer)).reading()
+        return _Match(Reader(layer, replaced=replaced)).reading()
     except Unreadable as outer:
         try:
-            return _Match(Reader(layer, opening=True)).reading()
+            return _Match(Reader(layer, opening=True, replaced=replaced)).reading()
         except Unreadable:
             raise outer from None
 
@@ -113,10 +115,15 @@ class _Match:
         if len(reads) != 2:
             raise self._refuse(None, f"has {len(reads)} residual sublayers, not attention and a feed-forward")
         attention, feed_forward = reads
-        if len(feed_forward.arguments) >= len(attention.arguments):
+        if self._reach(feed_forward) >= self._reach(attention):
             raise self._refuse(None, "does not call attention first and a feed-forward second")
         self._check_norms(reads)
         return Reading(sublayers=(attention, feed_forward), returns=self.reader.returns)
+
+    def _reach(self, read: Read) -> tuple[int, bool]:
+        """How much of the layer's arguments a branch takes: their number, and whether `**kwargs` is one of them."""
+        rest = self.reader.definition.args.kwarg
+        return len(read.arguments), rest is not None and rest.arg in read.arguments
 
     def _side_by_side(self, term: Term) -> Reading | None:
         """Reads a sum of the layer's input, attention and feed-forward; `None` for a layer of another form."""
