@@ -33,6 +33,7 @@ FORMS = {
     "olmo3": "res-post",
     "granite": "a factor on the branches",
     "deepseek_v3": "latent attention, dense and expert layers",
+    "glm_moe_dsa": "attention that passes on to later layers which tokens it chose",
     "qwen3_next": "linear and full attention",
     "starcoder2": "LayerNorm",
     "nemotron": "LayerNorm1P",

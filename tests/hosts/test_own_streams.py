@@ -19,10 +19,14 @@ from mixln.hosts.verify import verify
 from tests.hosts.derived import check_cache, check_family, outputs_of, trained
 
 PRESENT = [name for name in OWN_STREAMS if name in CONFIG_MAPPING]
-STREAMS = {"deepseek_v4": "mhc(4)"}
+STREAMS = {"deepseek_v4": "mhc(4)", "hy_v4": "ihc(4)"}
 """Family → the placement of ours with the same streams, in its shrunken config."""
-WRONG = {"deepseek_v4": ("hc_sinkhorn_iters", 10)}
+WRONG = {"deepseek_v4": ("hc_sinkhorn_iters", 10), "hy_v4": ("hc_magnitude", 1.5)}
 """Family → an entry of its config with a value that the maps of ours do not have."""
+
+ALL_TOKENS = {"hy_v4": {"index_topk": 64}}
+"""Family → entries of its config with which its attention chooses every token. Scores of its indexer tie at 0, and the token that is then
+chosen differs with a cache and without one, in the stock class too."""
 
 
 def stock_model(host: Host) -> nn.Module:
@@ -82,7 +86,7 @@ def test_placing_and_unplacing_keep_the_weights(name: str):
 @pytest.mark.parametrize("name", PRESENT)
 def test_another_placement_replaces_the_streams(name: str, placement: str):
     host = host_of(name)
-    model = trained(host, placement)
+    model = trained(host, placement, **ALL_TOKENS.get(name, {}))
     gone = {*host.own.layer_modules, *host.own.model_modules}
     assert not [path for path, _ in model.named_modules() if gone.intersection(path.split("."))]
     check_cache(model)
@@ -115,6 +119,23 @@ def test_config_that_the_maps_do_not_follow_is_refused(name: str):
     with pytest.raises(PlacementError, match=f"{entry} is {value}, but {kind} has .*; set it to that, or choose other"):
         mixln.from_config(config, placement="stock")
     mixln.from_config(config, placement="pre")
+
+
+@pytest.mark.skipif("hy_v4" not in PRESENT, reason="transformers of this version has no hy_v4")
+def test_activation_checkpointing_keeps_what_an_attention_passes_on():
+    """In the shrunken Hunyuan 4 every second attention takes the tokens that the one before it chose."""
+    model = mixln.from_config(shrunken(host_of("hy_v4").config), placement="stock").train()
+    assert "shared" in model.config.indexer_types
+    assert {layer.passed for layer in model.model.layers} == {(0,)}
+    found = []
+    for checkpointed in (False, True):
+        if checkpointed:
+            model.activation_checkpointing_enable()
+        model.zero_grad()
+        outputs_of(model).square().mean().backward()
+        found.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    assert found[0].keys() == found[1].keys()
+    assert all(torch.equal(grad, found[1][name]) for name, grad in found[0].items())
 
 
 def test_changed_code_of_a_layer_is_refused():

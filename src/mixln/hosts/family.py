@@ -96,7 +96,7 @@ class Host:
     def formula(self) -> str:
         """The stock layers as equations."""
         layers = " and ".join(kind.formula for kind in self.kinds or (self.stock,))
-        return f"{layers} on the streams of {self.own.kind}" if self.own.count else layers
+        return f"{layers} on the streams of {self.own.kind}" if self.own.weights else layers
 
     @property
     def folds(self) -> bool:
@@ -151,6 +151,7 @@ class Host:
             branches=(attention.branch, feed_forward.branch),
             plain=(attention.plain, feed_forward.plain),
             returns=reading.returns,
+            passed=reading.passed,
             norm=self._slots(config),
             size=config.hidden_size,
             dropout=(attention.dropout, feed_forward.dropout),

@@ -19,7 +19,8 @@ FOLD = "stream_fold."
 class OwnStreams:
     """The residual streams that a family's own code keeps.
 
-    :param kind: their form, as in :attr:`~mixln.placement.Placement.streams`; `count`: entry of the config with their number.
+    :param kind: their form, as in :attr:`~mixln.placement.Placement.streams`.
+    :param numbers: entry of the family's own :class:`~mixln.placement.Placement` → entry of the config that has its value.
     :param constants: entry of the config → the value that our form has.
     :param layer: code of a layer's `forward`, as `ast.unparse` writes it → code in its place, on a single stream. `model`: likewise of
         the model without a head; the fold is put before its final norm.
@@ -27,7 +28,7 @@ class OwnStreams:
     """
 
     kind: str = "single"
-    count: str = ""
+    numbers: Mapping[str, str] = field(default_factory=dict)
     constants: Mapping[str, float] = field(default_factory=dict)
     layer: Mapping[str, str] = field(default_factory=dict)
     model: Mapping[str, str] = field(default_factory=dict)
@@ -35,7 +36,7 @@ class OwnStreams:
 
     def entries(self, config: Any) -> dict[str, Any]:
         """Entries of the family's own placement outside its layers."""
-        return {"streams": self.kind, "stream_count": getattr(config, self.count)} if self.count else {}
+        return {"streams": self.kind, **{ours: getattr(config, theirs) for ours, theirs in self.numbers.items()}}
 
     @property
     def layer_modules(self) -> tuple[str, ...]:
@@ -64,23 +65,28 @@ SINGLE = OwnStreams()
 """The stream of nearly every family."""
 
 
-def _maps(attention: str, feed_forward: str, end: str) -> dict[str, str]:
-    """Weights of maps from logits, in the names of DeepSeek-V4 and Hunyuan 4; the arguments are the modules that hold them."""
-    names = {"weight": "fn", "bias": "base", "scale": "scale"}
-    layers = {"attention_residual": attention, "feed_forward_residual": feed_forward}
-    return {
-        **{
-            f"{ours}.maps.{mine}": f"{theirs}.{name}" for ours, theirs in layers.items() for mine, name in names.items()
-        },
-        **{f"{FOLD}maps.{mine}": f"{end}.hc_{name}" for mine, name in names.items()},
-    }
-
-
+# What DeepSeek-V4 and Hunyuan 4 have in common.
+NUMBERS = {"stream_count": "hc_mult", "stream_eps": "rms_norm_eps"}
+MODEL = {
+    "inputs_embeds.unsqueeze(2).expand(-1, -1, self.config.hc_mult, -1).contiguous()": "inputs_embeds",
+    "self.hc_head(hidden_states)": "hidden_states",
+}
+WEIGHTS = {
+    **{
+        f"{ours}.maps.{mine}": f"{theirs}.{name}"
+        for ours, theirs in {"attention_residual": "attn_hc", "feed_forward_residual": "ffn_hc"}.items()
+        for mine, name in {"weight": "fn", "bias": "base", "scale": "scale"}.items()
+    },
+    **{
+        f"{FOLD}maps.{mine}": f"hc_head.hc_{name}"
+        for mine, name in {"weight": "fn", "bias": "base", "scale": "scale"}.items()
+    },
+}
 OWN_STREAMS: dict[str, OwnStreams] = {
     "deepseek_v4": OwnStreams(
         kind="mhc",
-        count="hc_mult",
-        constants={"hc_eps": 1e-6, "rms_norm_eps": 1e-6, "hc_sinkhorn_iters": 20},
+        numbers=NUMBERS,
+        constants={"hc_eps": 1e-6, "hc_sinkhorn_iters": 20},
         layer={
             "post, comb, collapsed = self.attn_hc(hidden_states)": "collapsed = hidden_states",
             "post, comb, collapsed = self.ffn_hc(hidden_states)": "collapsed = hidden_states",
@@ -89,11 +95,20 @@ OWN_STREAMS: dict[str, OwnStreams] = {
             "post.to(dtype).unsqueeze(-1) * mlp_output.unsqueeze(-2)"
             " + torch.matmul(comb.to(dtype).transpose(-1, -2), hidden_states)": "hidden_states + mlp_output",
         },
-        model={
-            "inputs_embeds.unsqueeze(2).expand(-1, -1, self.config.hc_mult, -1).contiguous()": "inputs_embeds",
-            "self.hc_head(hidden_states)": "hidden_states",
+        model=MODEL,
+        weights=WEIGHTS,
+    ),
+    "hy_v4": OwnStreams(
+        kind="ihc",
+        numbers=NUMBERS,
+        constants={"hc_eps": 1e-6, "hc_magnitude": 2.0},
+        layer={
+            "post, hidden_states = self.attn_hc(hidden_states)": "hidden_states = residual",
+            "post, hidden_states = self.ffn_hc(hidden_states)": "hidden_states = residual",
+            "(post.float().unsqueeze(-1) * hidden_states.float().unsqueeze(-2) + residual.float()).to(dtype)": "residual + hidden_states",
         },
-        weights=_maps("attn_hc", "ffn_hc", "hc_head"),
+        model=MODEL,
+        weights=WEIGHTS,
     ),
 }
 """Model type → its streams, of every family that has not one."""

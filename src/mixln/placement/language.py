@@ -96,6 +96,7 @@ def placement(
         streams=built[0].streams,
         stream_count=built[0].stream_count,
         stream_period=built[0].stream_period,
+        stream_eps=built[0].stream_eps,
         history_norm=built[0].history_norm,
         init=inits.pop() if len(inits) == 1 else "normal",
     )

@@ -21,9 +21,10 @@ from mixln.nn.norms import GroupRMSNorm
 from mixln.nn.residual import MakeSlot, PlacedLayer, Residual
 from mixln.nn.streams.fold import Fold
 from mixln.placement import Placement
+from mixln.placement.records import STREAM_EPS
 
 EPS = 1e-6
-"""ε of the norms without gain, added to the mean square, and of the gates, which it keeps above 0."""
+"""ε of the gates, which it keeps above 0, and of the gated streams' norm."""
 SINKHORN = 20
 """Normalizations of the rows and of the columns of a carry map; the number of the mHC paper and of DeepSeek-V4."""
 SPREAD = Normal(std=0.02)
@@ -42,9 +43,9 @@ def exact(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def unit(x: Tensor) -> Tensor:
-    """RMSNorm over the last axis without gain."""
-    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + EPS)
+def unit(x: Tensor, eps: float = STREAM_EPS) -> Tensor:
+    """RMSNorm over the last axis without gain; ε is added to the mean square."""
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
 
 
 class Maps(NamedTuple):
@@ -95,6 +96,7 @@ class Logits(Connection):
 
     def __init__(self, placement: Placement, norm: MakeSlot, size: int, *, index: int = 0, last: bool = False) -> None:
         super().__init__(placement, norm, size, index=index, last=last)
+        self.eps = placement.stream_eps
         outputs = type(self).outputs(self.count)
         self.widths = outputs[:1] if last else outputs
         self.weight = nn.Parameter(torch.empty(sum(self.widths), self.count * size))
@@ -106,7 +108,9 @@ class Logits(Connection):
 
     def logits(self, states_BTND: Tensor) -> list[Tensor]:
         """u of every map, each (B, T, its outputs)."""
-        u = F.linear(unit(states_BTND.flatten(-2)), self.weight.to(states_BTND.dtype)).split(self.widths, dim=-1)
+        u = F.linear(unit(states_BTND.flatten(-2), self.eps), self.weight.to(states_BTND.dtype)).split(
+            self.widths, dim=-1
+        )
         return [part * s + b for part, s, b in zip(u, self.scale, self.bias.split(self.widths), strict=True)]
 
 
