@@ -28,6 +28,7 @@ WITHOUT_GRADIENT = {
     "deepseek_v4": "indexer",
     "glm_moe_dsa": "indexer",
     "hy_v4": "indexer",
+    "hy_v4_vl_text": "indexer",
     "ernie4_5_moe": "e_score_correction_bias",
     "laguna": "e_score_correction_bias",
     "longformer": "_global",

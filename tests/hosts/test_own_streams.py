@@ -19,12 +19,16 @@ from mixln.hosts.verify import verify
 from tests.hosts.derived import check_cache, check_family, outputs_of, trained
 
 PRESENT = [name for name in OWN_STREAMS if name in CONFIG_MAPPING]
-STREAMS = {"deepseek_v4": "mhc(4)", "hy_v4": "ihc(4)"}
+STREAMS = {"deepseek_v4": "mhc(4)", "hy_v4": "ihc(4)", "hy_v4_vl_text": "ihc(4)"}
 """Family → the placement of ours with the same streams, in its shrunken config."""
-WRONG = {"deepseek_v4": ("hc_sinkhorn_iters", 10), "hy_v4": ("hc_magnitude", 1.5)}
+WRONG = {
+    "deepseek_v4": ("hc_sinkhorn_iters", 10),
+    "hy_v4": ("hc_magnitude", 1.5),
+    "hy_v4_vl_text": ("hc_magnitude", 1.5),
+}
 """Family → an entry of its config with a value that the maps of ours do not have."""
 
-ALL_TOKENS = {"hy_v4": {"index_topk": 64}}
+ALL_TOKENS = {"hy_v4": {"index_topk": 64}, "hy_v4_vl_text": {"index_topk": 64}}
 """Family → entries of its config with which its attention chooses every token. Scores of its indexer tie at 0, and the token that is then
 chosen differs with a cache and without one, in the stock class too."""
 

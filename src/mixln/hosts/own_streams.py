@@ -82,6 +82,18 @@ WEIGHTS = {
         for mine, name in {"weight": "fn", "bias": "base", "scale": "scale"}.items()
     },
 }
+HUNYUAN = OwnStreams(
+    kind="ihc",
+    numbers=NUMBERS,
+    constants={"hc_eps": 1e-6, "hc_magnitude": 2.0},
+    layer={
+        "post, hidden_states = self.attn_hc(hidden_states)": "hidden_states = residual",
+        "post, hidden_states = self.ffn_hc(hidden_states)": "hidden_states = residual",
+        "(post.float().unsqueeze(-1) * hidden_states.float().unsqueeze(-2) + residual.float()).to(dtype)": "residual + hidden_states",
+    },
+    model=MODEL,
+    weights=WEIGHTS,
+)
 OWN_STREAMS: dict[str, OwnStreams] = {
     "deepseek_v4": OwnStreams(
         kind="mhc",
@@ -98,17 +110,7 @@ OWN_STREAMS: dict[str, OwnStreams] = {
         model=MODEL,
         weights=WEIGHTS,
     ),
-    "hy_v4": OwnStreams(
-        kind="ihc",
-        numbers=NUMBERS,
-        constants={"hc_eps": 1e-6, "hc_magnitude": 2.0},
-        layer={
-            "post, hidden_states = self.attn_hc(hidden_states)": "hidden_states = residual",
-            "post, hidden_states = self.ffn_hc(hidden_states)": "hidden_states = residual",
-            "(post.float().unsqueeze(-1) * hidden_states.float().unsqueeze(-2) + residual.float()).to(dtype)": "residual + hidden_states",
-        },
-        model=MODEL,
-        weights=WEIGHTS,
-    ),
+    "hy_v4": HUNYUAN,
+    "hy_v4_vl_text": HUNYUAN,
 }
 """Model type → its streams, of every family that has not one."""

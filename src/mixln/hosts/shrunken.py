@@ -83,7 +83,7 @@ MISSING = {
 """Entry → its value where a family's default is `None`."""
 
 
-MULTIMODAL_ROTARY = "(cosmos3_edge|qwen2_vl|qwen2_5_vl|glm4v|glm4v_moe|glm_ocr|glm_image)_text"
+MULTIMODAL_ROTARY = "(cosmos3_edge|hy_v4_vl|qwen2_vl|qwen2_5_vl|glm4v|glm4v_moe|glm_ocr|glm_image)_text"
 """Families whose code has the number of feature pairs that encode time, height and width, for a head of the usual size."""
 
 

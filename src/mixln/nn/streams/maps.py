@@ -45,7 +45,11 @@ def exact(x: Tensor) -> Tensor:
 
 def unit(x: Tensor, eps: float = STREAM_EPS) -> Tensor:
     """RMSNorm over the last axis without gain; ε is added to the mean square."""
-    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
+    return x * inverse_rms(x, eps)
+
+
+def inverse_rms(x: Tensor, eps: float) -> Tensor:
+    return torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
 
 
 class Maps(NamedTuple):
@@ -108,10 +112,12 @@ class Logits(Connection):
 
     def logits(self, states_BTND: Tensor) -> list[Tensor]:
         """u of every map, each (B, T, its outputs)."""
-        u = F.linear(unit(states_BTND.flatten(-2), self.eps), self.weight.to(states_BTND.dtype)).split(
-            self.widths, dim=-1
-        )
+        u = self.mixed(states_BTND.flatten(-2), self.weight.to(states_BTND.dtype)).split(self.widths, dim=-1)
         return [part * s + b for part, s, b in zip(u, self.scale, self.bias.split(self.widths), strict=True)]
+
+    def mixed(self, flat_BTD: Tensor, weight: Tensor) -> Tensor:
+        """W N°(X)."""
+        return F.linear(unit(flat_BTD, self.eps), weight)
 
 
 class ConstrainedConnection(Logits):
@@ -154,6 +160,10 @@ class IndependentConnection(Logits):
         read, *write = self.logits(states_BTND)
         stream = weighted(states_BTND, read.sigmoid() + EPS)
         return Maps(stream, *(2 * u.sigmoid() + EPS for u in write))
+
+    def mixed(self, flat_BTD: Tensor, weight: Tensor) -> Tensor:
+        # In Hunyuan 4's order, so that the rounding is the same.
+        return F.linear(flat_BTD, weight) * inverse_rms(flat_BTD, self.eps)
 
 
 class GatedConnection(Connection):
