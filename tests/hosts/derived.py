@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,6 +25,10 @@ WITHOUT_GRADIENT = {
     "afmoe": "expert_bias",
     "axk2": "indexer",
     "deepseek_v32": "indexer",
+    "deepseek_v4": "indexer",
+    "glm_moe_dsa": "indexer",
+    "hy_v4": "indexer",
+    "hy_v4_vl_text": "indexer",
     "ernie4_5_moe": "e_score_correction_bias",
     "laguna": "e_score_correction_bias",
     "longformer": "_global",
@@ -52,13 +57,13 @@ def check_family(host: Host, folder: Path) -> None:
             trained(host, HYBRID)
 
 
-def trained(host: Host, placement: str, resting: str = "$^") -> mixln.hosts.PreTrainedModel:
+def trained(host: Host, placement: str, resting: str = "$^", **changes: Any) -> mixln.hosts.PreTrainedModel:
     """A small placed model after one step of SGD, for which every weight of its layers must have had a gradient.
 
-    :param resting: regular expression of weights that have none in the first step.
+    :param resting: regular expression of weights that have none in the first step; `changes`: entries of its config.
     """
     torch.manual_seed(0)
-    model = mixln.from_config(shrunken(host.config), placement=placement).float().train()
+    model = mixln.from_config(shrunken(host.config, **changes), placement=placement).float().train()
     outputs_of(model).square().mean().backward()
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     assert all(gradient.isfinite().all() for gradient in gradients.values())

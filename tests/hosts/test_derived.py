@@ -33,6 +33,7 @@ FORMS = {
     "olmo3": "res-post",
     "granite": "a factor on the branches",
     "deepseek_v3": "latent attention, dense and expert layers",
+    "glm_moe_dsa": "attention that passes on to later layers which tokens it chose",
     "qwen3_next": "linear and full attention",
     "starcoder2": "LayerNorm",
     "nemotron": "LayerNorm1P",
@@ -92,7 +93,7 @@ def test_derived_roles_are_the_written_ones(name: str):
     ("name", "line"),
     [
         ("mamba", r"modeling_mamba.py:\d+: hidden_states = residual \+ hidden_states"),
-        ("deepseek_v4", r"does not add a branch to the residual stream: modeling_deepseek_v4.py:\d+"),
+        ("doge", r"does not add a branch to the residual stream: modeling_doge.py:\d+"),
     ],
 )
 def test_family_that_cannot_be_read_is_refused_with_the_line(name: str, line: str):

@@ -121,6 +121,16 @@ def test_a_tuple_is_returned_where_the_host_returns_one():
     assert len(layer(Layer(), returns=0)(X)) == 1
 
 
+def test_what_the_attention_passes_on_is_returned_in_its_place():
+    attention = SimpleNamespace(function=lambda self, x: (self.attn(x), "chosen"))
+    placed = layer(Layer(), returns=2, passed=(1,))
+    placed.code = (attention, placed.code[1])
+    output, weights, chosen = placed(X)
+    y = X + placed.attn(X)
+    assert torch.equal(output, y + placed.ff(y))
+    assert (weights, chosen) == (None, "chosen")
+
+
 @pytest.mark.parametrize("parallel", ["separate", "shared"])
 def test_parallel_branches_both_read_the_layers_input(parallel: str):
     second = Norm() if parallel == "separate" else None

@@ -193,6 +193,10 @@ def test_a_record_whose_block_does_not_divide_is_refused():
         Placement(name="own", layers=(Layer(),) * 3, streams="attnres", stream_period=2)
     with pytest.raises(PlacementError, match=r"stream_period of denseformer must lie in \[1, 3\], got 4"):
         Placement(name="own", layers=(Layer(),) * 3, streams="denseformer", stream_period=4)
+    with pytest.raises(PlacementError, match=r"stream_eps must lie in \(0, 0.01\], got 0"):
+        Placement(name="own", layers=(Layer(),) * 3, streams="mhc", stream_count=4, stream_eps=0.0)
+    with pytest.raises(PlacementError, match="stream_eps requires streams mhc, ihc, got 'hc'; omit it"):
+        Placement(name="own", layers=(Layer(),) * 3, streams="hc", stream_count=4, stream_eps=1e-5)
     with pytest.raises(PlacementError, match="stream_period must be absent for streams 'mhc', got 2"):
         Placement(name="own", layers=(Layer(),) * 3, streams="mhc", stream_count=4, stream_period=2)
 

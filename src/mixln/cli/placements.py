@@ -87,7 +87,8 @@ class Show:
                 f"layers of {host.model_type} differ, {host.formula}, and its config says which is where; "
                 "draw another placement than stock"
             )
-        return placement(self.placement, self.layers, stock=host.stock, stock_init=host.stock_init), host.stock
+        own = {"stock_init": host.stock_init, "stock_streams": host.own.entries(host.config())}
+        return placement(self.placement, self.layers, stock=host.stock, **own), host.stock
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -68,7 +68,7 @@ def placed_config(
     host = family(config)
     check_shape(config)
     built = host.placement(config, placement)
-    if reason := host.cannot(config, built):
+    if reason := host.cannot(config, built) or host.own.cannot(config, built):
         raise PlacementError(f"this {host.model_type} cannot be placed: {reason}")
     if built.streams != "single" and not host.folds:
         raise PlacementError(

@@ -8,26 +8,29 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from types import MappingProxyType
 
 from torch import nn
 
 from mixln.hosts.expressions import Expressions, Scope
 from mixln.hosts.static import Dynamic, evaluate
-from mixln.hosts.syntax import Rename, Within, bind, load, stored
+from mixln.hosts.syntax import Rename, Unreadable, Within, bind, load, stored
 from mixln.hosts.terms import Tupled, is_stream
 
 
 class Reader(Expressions):
     """Follows the `forward` of one layer.
 
-    :param layer: the layer, with its submodules; `opening`: see :class:`~mixln.hosts.expressions.Expressions`.
+    :param layer: the layer, with its submodules; `opening`, `replaced`: see :class:`~mixln.hosts.expressions.Expressions`.
     :raises Unreadable: for code that cannot be followed.
     """
 
-    def __init__(self, layer: nn.Module, *, opening: bool = False) -> None:
-        super().__init__(layer, opening=opening)
+    def __init__(
+        self, layer: nn.Module, *, opening: bool = False, replaced: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        super().__init__(layer, opening=opening, replaced=replaced)
         body = [Within(layer, "self").visit(statement) for statement in self.definition.body]
         output = self.run(body, {name: name for name in self.parameters})
         if output is None:
@@ -37,11 +40,20 @@ class Reader(Expressions):
         """Variable of the returned stream."""
         self.returns = len(returned.items) - 1 if isinstance(returned, Tupled) else None
         """Number of entries beside the stream in the returned tuple; `None` if no tuple is returned."""
-        for other in returned.items[1:] if isinstance(returned, Tupled) else ():
+        self.passed: dict[str, int] = {}
+        """Variable that is returned beside the stream and not an attention weight → its place among those entries, from 0."""
+        for place, other in enumerate(returned.items[1:] if isinstance(returned, Tupled) else ()):
             unnamed = other.startswith("value__")
             text = ast.unparse(self.definitions[other].statements[-1]) if unnamed else other
-            if is_stream(self.terms[other]) or not re.search("attn|attention|probs|= None$", text):
-                raise self.unreadable(self.definition.body[-1], "returns more than the stream and attention weights")
+            if is_stream(self.terms[other]):
+                raise self.returns_more()
+            if not re.search("attn|attention|probs|= None$", text):
+                self.passed[other] = place
+
+    def returns_more(self) -> Unreadable:
+        return self.unreadable(
+            self.definition.body[-1], "returns more than the stream, attention weights and what its attention returns"
+        )
 
     def run(self, body: Sequence[ast.stmt], scope: Scope) -> str | None:
         for statement in body:

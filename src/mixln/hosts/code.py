@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
-from mixln.hosts.syntax import Unreadable, parsed
+from mixln.hosts.syntax import Substitute, Unreadable, parsed
 from mixln.hosts.terms import Free, LayerInput, Opaque, Term, is_stream
 
 ABSENT: dict[str, Any] = {"encoder_hidden_states": None, "encoder_attention_mask": None, "output_attentions": False}
@@ -34,10 +34,11 @@ class Code:
     """The variables of one layer's `forward`; each is assigned once.
 
     :param layer: the layer, with its submodules.
-    :raises Unreadable: if the layer takes no input.
+    :param replaced: code of the layer's `forward` → the code that is read in its place.
+    :raises Unreadable: if the layer takes no input, or does not have that code.
     """
 
-    def __init__(self, layer: nn.Module) -> None:
+    def __init__(self, layer: nn.Module, replaced: Mapping[str, str]) -> None:
         self.layer = layer
         self.cls = type(layer)
         self.definition, self.first = parsed(self.cls.forward)
@@ -47,6 +48,10 @@ class Code:
         """Variable → what it is."""
         self.definitions: dict[str, Definition] = {}
         """Variable → the code that computes it."""
+        substitute = Substitute(replaced)
+        substitute.visit(self.definition)
+        if substitute.missing:
+            raise self.unreadable(self.definition, f"does not have the code {min(substitute.missing)}")
         arguments = self.definition.args
         names = [argument.arg for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
         names += [argument.arg for argument in (arguments.vararg, arguments.kwarg) if argument is not None]

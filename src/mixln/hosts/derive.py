@@ -20,6 +20,7 @@ from transformers.pytorch_utils import Conv1D
 from mixln.errors import first_line
 from mixln.hosts.attention import own_norms_of, projections_of
 from mixln.hosts.family import Host
+from mixln.hosts.own_streams import OWN_STREAMS, SINGLE
 from mixln.hosts.reading import Reading, read_layer
 from mixln.hosts.roles import roles
 from mixln.hosts.shrunken import shrunken
@@ -49,7 +50,8 @@ def derive(model_type: str) -> Host:
     config, model = _example(cls, base)
     layers = _layer_list(model, config)
     stack = list(model.get_submodule(layers).children())
-    readings = [read_layer(layer) for layer in stack]
+    own = OWN_STREAMS.get(model_type, SINGLE)
+    readings = [read_layer(layer, own.layer) for layer in stack]
     records = Counter(reading.record for reading in readings)
     ((record, _),) = records.most_common(1)
     stock_names = _stock_names(model_type, readings)
@@ -66,8 +68,8 @@ def derive(model_type: str) -> Host:
     example = next(
         layer.get_submodule(path) for layer, read in zip(stack, readings, strict=True) for path in read.norms.values()
     )
-    own = own_norms_of(attentions, projections, example, config)
-    on_projections = replace(Projections(), **{slot: norm for slot, (_, norm) in own.items()})
+    own_norms = own_norms_of(attentions, projections, example, config)
+    on_projections = replace(Projections(), **{slot: norm for slot, (_, norm) in own_norms.items()})
     kinds = tuple(replace(kind, projections=on_projections) for kind in records)
     return Host(
         config=cls,
@@ -80,13 +82,14 @@ def derive(model_type: str) -> Host:
         feed_forward=feed_forward[0][0],
         projections=projections,
         down=_down([module for _, module in feed_forward]),
-        own_norms={slot: name for slot, (name, _) in own.items()},
+        own_norms={slot: name for slot, (name, _) in own_norms.items()},
         roles=roles(model, list(zip(stack, readings, strict=True)), projections),
         norm=norm,
         eps=eps,
         stock=replace(record, projections=on_projections),
         kinds=kinds if len(kinds) > 1 else (),
-        stock_names=stock_names,
+        stock_names={**stock_names, **own.weights},
+        own=own,
     )
 
 
@@ -247,7 +250,7 @@ class _Constructor:
                     self.assigned.setdefault(attribute, value)
                     if attribute == name:
                         made += [value.body, value.orelse] if isinstance(value, ast.IfExp) else [value]
-        value = next((value for value in made if self._is_call(value)), None)
+        value = next((value for value in map(_before_cast, made) if self._is_call(value)), None)
         if not isinstance(value, ast.Call):
             raise Unreadable(f"{owner.__name__} does not make its norm {name} in one call")
         self.call = value
@@ -276,6 +279,14 @@ class _Constructor:
             return evaluate(_Expand(self.assigned).visit(deepcopy(node)), {"config": config})
         except Dynamic as error:
             raise Unreadable(f"{self.owner.__name__} makes its norm {self.name} from {ast.unparse(node)}") from error
+
+
+def _before_cast(node: ast.expr) -> ast.expr:
+    """`f(x)` of `f(x).to(dtype)`; transformers' own list of what stays in float32 says the same."""
+    match node:
+        case ast.Call(func=ast.Attribute(value=ast.expr() as made, attr="to")):
+            return made
+    return node
 
 
 class _Expand(ast.NodeTransformer):

@@ -6,7 +6,7 @@ import ast
 import copy
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -39,10 +39,11 @@ class Expressions(Code, ABC):
     """Gives every expression of a layer's code a variable.
 
     :param opening: follow the code of submodules whose output is the residual stream, as in BERT, and not only of functions.
+    :param replaced: see :class:`~mixln.hosts.code.Code`.
     """
 
-    def __init__(self, layer: nn.Module, *, opening: bool) -> None:
-        super().__init__(layer)
+    def __init__(self, layer: nn.Module, *, opening: bool, replaced: Mapping[str, str]) -> None:
+        super().__init__(layer, replaced)
         self.opening = opening
         self.depth = 0
         self.functions = {name: value for name, value in self.globals.items() if inspect.isfunction(value)}

@@ -14,6 +14,7 @@ from transformers.initialization import no_init_weights
 
 from mixln.errors import CheckpointError, PlacementError
 from mixln.hosts.family import Host
+from mixln.hosts.syntax import Substitute, Unreadable
 from mixln.nn.initialisation import initialise
 from mixln.nn.projections import CallRewriter, rewrite
 from mixln.nn.residual import PlacedLayer
@@ -247,6 +248,8 @@ def _base_class(host: Host, config_class: type, module: str) -> type[PreTrainedM
                 norm = host.make_norm(placement.final_norm, config.hidden_size, config)
                 assert norm is not None
                 self.set_submodule(host.final_norm, norm)
+            for name in host.own.model_modules:
+                delattr(self, name)
             self.stream_fold = host.fold(list(layers), config, placement)
         if getattr(config, "is_causal", True) is False:
             _see_both_ways(self)
@@ -281,21 +284,24 @@ def _folding(host: Host) -> dict[str, Any]:
     """Methods of a placed base class that fold several residual streams into one before the final norm and in `hidden_states`."""
     stock = host.base
     # The stock forward with self.final_norm(x) replaced by self.final_norm(self.folded("…", x)): several streams become one there.
-    folding = rewrite(stock.forward, CallRewriter("folded", before=[host.final_norm])) if host.folds else None
+    calls, single = CallRewriter("folded", before=[host.final_norm]), Substitute(host.own.model)
+    folding = rewrite(stock.forward, calls, single) if host.folds else None
+    if single.missing:
+        raise Unreadable(f"{stock.__name__}.forward does not have the code {min(single.missing)}")
 
     def folded(self: Any, final_norm: str, states_BTD: Tensor) -> Tensor:
-        return self.stream_fold(states_BTD)
+        return states_BTD if self.stream_fold is None else self.stream_fold(states_BTD)
 
     @wraps(stock.forward)  # Trainer reads the signature to decide which columns the model takes
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if self.stream_fold is None or folding is None:
+        if folding is None or (self.stream_fold is None and not host.own.model):
             return stock.forward(self, *args, **kwargs)
         # Hidden states can only be replaced in an output object; a tuple is made of it at the end.
         wanted = kwargs.pop("return_dict", None)
         outputs = folding(self, *args, return_dict=True, **kwargs)
         if outputs.hidden_states is not None:
             outputs.hidden_states = tuple(
-                None if state is None else self.stream_fold(state) for state in outputs.hidden_states
+                None if state is None else self.folded(host.final_norm, state) for state in outputs.hidden_states
             )
         return outputs if (self.config.return_dict if wanted is None else wanted) else outputs.to_tuple()
 

@@ -13,6 +13,7 @@ from transformers.initialization import no_init_weights
 from transformers.pytorch_utils import Conv1D
 
 from mixln.errors import PlacementError, SettingsError
+from mixln.hosts.own_streams import SINGLE, OwnStreams
 from mixln.hosts.reading import read_layer
 from mixln.nn.norms import make_norm
 from mixln.nn.projections import FUSED, HeadGain, Site, add_norms
@@ -58,9 +59,10 @@ class Host:
         not set its own.
     :param kinds: all records of stock layers, where layers of a family differ, as in ModernBERT, whose first layer has no norm before
         its attention; :attr:`stock` is the most frequent one. Empty if all are alike.
-    :param stock_names: slot of a norm → its attribute in a stock layer.
+    :param stock_names: slot of a norm → its attribute in a stock layer; likewise the weights of the family's own streams.
     :param body: families with the same body differ only in their norms, so a checkpoint can be converted between them.
     :param stock_init: name of the initialisation that corresponds to the stock model's.
+    :param own: the streams that the family's own code keeps.
     :param cannot: (config, placement) → reason why the family does not support the placement, or `None`.
     """
 
@@ -83,6 +85,7 @@ class Host:
     stock_names: Mapping[str, str]
     body: str = ""
     stock_init: str = "normal"
+    own: OwnStreams = SINGLE
     cannot: Callable[[Any, Placement], str | None] = lambda config, placement: None
 
     @property
@@ -92,7 +95,8 @@ class Host:
     @property
     def formula(self) -> str:
         """The stock layers as equations."""
-        return " and ".join(kind.formula for kind in self.kinds or (self.stock,))
+        layers = " and ".join(kind.formula for kind in self.kinds or (self.stock,))
+        return f"{layers} on the streams of {self.own.kind}" if self.own.weights else layers
 
     @property
     def folds(self) -> bool:
@@ -110,12 +114,16 @@ class Host:
         with torch.device("meta"), no_init_weights():
             layers = self.base(config).get_submodule(self.layers)
         own = self.stock.projections
-        return tuple(replace(read_layer(layer).record, projections=own) for layer in layers.children())
+        return tuple(replace(read_layer(layer, self.own.layer).record, projections=own) for layer in layers.children())
 
     def placement(self, config: Any, text: str | Placement) -> Placement:
         """The placement named by `text` for a stock or placed config; see :func:`mixln.placement.placement`."""
         return build_placement(
-            text, config.num_hidden_layers, stock=self.stock_layers(config), stock_init=self.stock_init
+            text,
+            config.num_hidden_layers,
+            stock=self.stock_layers(config),
+            stock_init=self.stock_init,
+            stock_streams=self.own.entries(config),
         )
 
     def place(self, layer: nn.Module, config: Any, placement: Placement, index: int) -> PlacedLayer:
@@ -124,7 +132,7 @@ class Host:
         :raises PlacementError: if the layer's norms are not where :attr:`stock` has them, or its code cannot be read.
         """
         record = placement.layers[index]
-        reading = read_layer(layer)
+        reading = read_layer(layer, self.own.layer)
         known = {replace(kind, projections=Projections()) for kind in self.kinds or (self.stock,)}
         if reading.record not in known or not reading.norms.items() <= self.stock_names.items():
             raise PlacementError(
@@ -138,11 +146,12 @@ class Host:
         return STREAMS[placement.streams].layer(
             record,
             stock=layer,
-            replaced=reading.norms.values(),
+            replaced=(*reading.norms.values(), *self.own.layer_modules),
             modules=(attention.largest_first, feed_forward.largest_first),
             branches=(attention.branch, feed_forward.branch),
             plain=(attention.plain, feed_forward.plain),
             returns=reading.returns,
+            passed=reading.passed,
             norm=self._slots(config),
             size=config.hidden_size,
             dropout=(attention.dropout, feed_forward.dropout),
@@ -292,9 +301,10 @@ class Host:
             name = name.replace(f".{slot}_norm.", f".{own}.")
         # ViT's patch embedding. Its name without this part seeds its initial values, so it must stay that way.
         name = name.replace(".projection.", ".")
+        name = f".{name}."
         for slot, stock in self.stock_names.items():
             name = name.replace(f".{slot}.", f".{stock}.")
-        return name
+        return name[1:-1]
 
     def tensor_parallel_plan(self, placement: Placement) -> dict[str, str] | None:
         """The family's plan for transformers' tensor parallelism, extended for the placement's norms.

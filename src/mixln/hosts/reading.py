@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Literal
 
 from torch import nn
@@ -28,6 +29,7 @@ class Read:
     :param modules: paths of all submodules that it uses, in the order of the code.
     :param dropout: probability of the dropout on the branch.
     :param arguments: arguments of the layer, other than its input, that the branch uses.
+    :param passed: places of the entries that the layer returns beside the stream and this branch computes; its code returns them too.
     :param source: the submodule whose output, or the first entry of it, is the branch before its dropout and norm. Empty where code
         between a module and the sum makes the branch.
     :param output: the submodule whose output, or the first entry of it, is added to the stream: the norm on the branch, or else `source`.
@@ -41,6 +43,7 @@ class Read:
     modules: tuple[str, ...]
     dropout: float
     arguments: tuple[str, ...]
+    passed: tuple[int, ...]
     source: str
     output: str
     entry: str
@@ -61,10 +64,12 @@ class Reading:
     """A stock layer as it was read; `sublayers` are attention and feed-forward.
 
     :param returns: number of entries beside the stream in the tuple that it returns; `None` if it returns no tuple.
+    :param passed: those of them, from 0, that the code of the attention returns beside its output.
     """
 
     sublayers: tuple[Read, Read]
     returns: int | None = None
+    passed: tuple[int, ...] = ()
     parallel: Literal["separate", "shared"] | None = None
 
     @property
@@ -82,16 +87,17 @@ class Reading:
         }
 
 
-def read_layer(layer: nn.Module) -> Reading:
+def read_layer(layer: nn.Module, replaced: Mapping[str, str] = MappingProxyType({})) -> Reading:
     """Reads the residual sublayers of a stock layer.
 
+    :param replaced: code of its `forward` → the code that is read in its place.
     :raises Unreadable: with the line of the family's code that records cannot express.
     """
     try:
-        return _Match(Reader(layer)).reading()
+        return _Match(Reader(layer, replaced=replaced)).reading()
     except Unreadable as outer:
         try:
-            return _Match(Reader(layer, opening=True)).reading()
+            return _Match(Reader(layer, opening=True, replaced=replaced)).reading()
         except Unreadable:
             raise outer from None
 
@@ -113,10 +119,23 @@ class _Match:
         if len(reads) != 2:
             raise self._refuse(None, f"has {len(reads)} residual sublayers, not attention and a feed-forward")
         attention, feed_forward = reads
-        if len(feed_forward.arguments) >= len(attention.arguments):
+        if self._reach(feed_forward) >= self._reach(attention):
             raise self._refuse(None, "does not call attention first and a feed-forward second")
         self._check_norms(reads)
-        return Reading(sublayers=(attention, feed_forward), returns=self.reader.returns)
+        return self._made(attention, feed_forward, None)
+
+    def _made(self, attention: Read, feed_forward: Read, parallel: Literal["separate", "shared"] | None) -> Reading:
+        """:raises Unreadable: if the layer returns a value that its attention does not compute."""
+        if attention.passed != tuple(self.reader.passed.values()) or feed_forward.passed:
+            raise self.reader.returns_more()
+        return Reading(
+            sublayers=(attention, feed_forward), returns=self.reader.returns, passed=attention.passed, parallel=parallel
+        )
+
+    def _reach(self, read: Read) -> tuple[int, bool]:
+        """How much of the layer's arguments a branch takes: their number, and whether `**kwargs` is one of them."""
+        rest = self.reader.definition.args.kwarg
+        return len(read.arguments), rest is not None and rest.arg in read.arguments
 
     def _side_by_side(self, term: Term) -> Reading | None:
         """Reads a sum of the layer's input, attention and feed-forward; `None` for a layer of another form."""
@@ -138,7 +157,7 @@ class _Match:
             feed_forward = replace(feed_forward, norms={}, record=replace(feed_forward.record, branch_in=None))
         self._check_norms([attention, feed_forward])
         parallel = "shared" if shared else "separate"
-        return Reading(sublayers=(attention, feed_forward), returns=self.reader.returns, parallel=parallel)
+        return self._made(attention, feed_forward, parallel)
 
     def _inputs(self, branch: Term) -> set[str]:
         """The streams that a branch reads."""
@@ -199,7 +218,8 @@ class _Match:
                 raise self._refuse(branch, "has a branch that does not read the stream to which it is added")
         if isinstance(skip, Normed) and isinstance(skip.of, LayerInput):
             norms["stream_in"], skip = skip.norm, skip.of
-        source, arguments = self._source(root, code, streams | shapes)
+        passed = {n: place for n, place in self.reader.passed.items() if self.reader.definitions.get(n) in code}
+        source, arguments = self._source((root, *passed), code, streams | shapes)
         modules, called = self._modules(code)
         largest = max(called or modules, key=self._size)
         origin = self._origin(root)
@@ -213,14 +233,17 @@ class _Match:
             modules=modules,
             dropout=dropout,
             arguments=arguments,
+            passed=tuple(passed.values()),
             source=origin,
             output=norms.get("branch_out", origin),
             entry=norms.get("branch_in") or self._receiver(code, streams, branch_scale),
         )
         return read, skip
 
-    def _source(self, root: str, code: list[Definition], inputs: set[str]) -> tuple[str, tuple[str, ...]]:
-        """The code of a branch as a function, and the arguments of the layer that it uses."""
+    def _source(
+        self, returned: tuple[str, ...], code: list[Definition], inputs: set[str]
+    ) -> tuple[str, tuple[str, ...]]:
+        """The code of a branch as a function that returns some variables, and the arguments of the layer that it uses."""
         entry = self.reader.entry
         bound = [
             f"if {name} is not None: raise ValueError('{name} needs cross-attention, which a placed layer does not have')"
@@ -231,7 +254,7 @@ class _Match:
             bound.append("if output_attentions: raise ValueError('a placed layer does not return attention weights')")
         bound += [f"{name} = {entry}" for name in sorted(inputs) if name != entry]
         statements = [ast.unparse(statement) for made in code for statement in made.statements]
-        body = [*bound, *statements, f"return {root}"]
+        body = [*bound, *statements, f"return {', '.join(returned)}"]
         lines = "\n".join(line for text in body for line in text.splitlines())
         used = {node.id for text in statements for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
         indented = "\n".join("    " + line for line in lines.splitlines())

@@ -40,6 +40,7 @@ RULES: tuple[tuple[str, Any], ...] = (
     (r"first_k_dense_replace|num_dense_layers|moe_layer_start_index|n_dense_layers", 1),
     (r"sliding_window|attention_window_size|sliding_window_size|local_attention|window_size|attention_chunk_size", 4),
     (r"sliding_window_pattern|full_attention_interval", 2),
+    (r"heavily_compressed_attention", 4),
     (r"attn_layer_period", 2),
     (r"attn_layer_offset", 1),
     (r"linear_num_key_heads", 2),
@@ -82,7 +83,7 @@ MISSING = {
 """Entry → its value where a family's default is `None`."""
 
 
-MULTIMODAL_ROTARY = "(cosmos3_edge|qwen2_vl|qwen2_5_vl|glm4v|glm4v_moe|glm_ocr|glm_image)_text"
+MULTIMODAL_ROTARY = "(cosmos3_edge|hy_v4_vl|qwen2_vl|qwen2_5_vl|glm4v|glm4v_moe|glm_ocr|glm_image)_text"
 """Families whose code has the number of feature pairs that encode time, height and width, for a head of the usual size."""
 
 

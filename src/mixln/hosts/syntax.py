@@ -80,6 +80,29 @@ class Rename(ast.NodeTransformer):
         return ast.Name(self.names.get(node.id, node.id), node.ctx)
 
 
+class Substitute(ast.NodeTransformer):
+    """Replaces expressions and statements of a function's code.
+
+    :param pairs: code, as `ast.unparse` writes it → the code in its place.
+    """
+
+    def __init__(self, pairs: Mapping[str, str]) -> None:
+        self.pairs = pairs
+        self.missing = set(pairs)
+        """Code that has not been found."""
+
+    def visit(self, node: ast.AST) -> Any:
+        text = ast.unparse(node) if self.pairs and isinstance(node, ast.expr | ast.stmt) else ""
+        if text not in self.pairs:
+            return self.generic_visit(node)
+        self.missing.discard(text)
+        (made,) = ast.parse(self.pairs[text]).body
+        new = made.value if isinstance(node, ast.expr) and isinstance(made, ast.Expr) else made
+        for part in ast.walk(new):
+            ast.copy_location(part, node)
+        return new
+
+
 class Within(ast.NodeTransformer):
     """Turns the code of a submodule into code of the layer that holds it: `self` becomes the submodule.
 

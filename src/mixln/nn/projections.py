@@ -201,13 +201,16 @@ class CallRewriter(ast.NodeTransformer):
         return ast.fix_missing_locations(ast.copy_location(call, value))
 
 
-def rewrite(function: Callable[..., Any], calls: CallRewriter) -> Callable[..., Any] | None:
+def rewrite(
+    function: Callable[..., Any], calls: CallRewriter, first: ast.NodeTransformer | None = None
+) -> Callable[..., Any] | None:
     """Copies a method with some of its calls replaced; `None` if it has none of them. Line numbers remain those of the source file.
 
+    :param first: other changes of the code, made before.
     :raises PlacementError: if the method uses `super()` or variables of an enclosing function, which a copy cannot access.
     """
     own = inspect.unwrap(function)
-    lines, first = inspect.getsourcelines(own)
+    lines, number = inspect.getsourcelines(own)
     tree = ast.parse(textwrap.dedent("".join(lines)))
     definition = tree.body[0]
     assert isinstance(definition, ast.FunctionDef)
@@ -215,6 +218,8 @@ def rewrite(function: Callable[..., Any], calls: CallRewriter) -> Callable[..., 
     definition.decorator_list = [
         decorator for decorator in definition.decorator_list if "auto_docstring" not in ast.unparse(decorator)
     ]
+    if first is not None:
+        first.visit(tree)
     calls.visit(tree)
     if not calls.seen:
         return None
@@ -229,7 +234,7 @@ def rewrite(function: Callable[..., Any], calls: CallRewriter) -> Callable[..., 
         argument = ast.Name(definition.args.args[1].arg, ast.Load())
         keep = ast.Assign([ast.Name(ENTRY, ast.Store())], argument)
         definition.body.insert(0, ast.fix_missing_locations(ast.copy_location(keep, definition)))
-    ast.increment_lineno(tree, first - 1)
+    ast.increment_lineno(tree, number - 1)
     namespace: dict[str, Any] = {}
     # The family's globals resolve its imports; its file name makes tracebacks show its source.
     exec(compile(tree, inspect.getsourcefile(own) or "<unknown>", "exec"), own.__globals__, namespace)

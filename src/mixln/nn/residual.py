@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -15,6 +15,7 @@ from mixln.placement import Balance, Gain, Layer, Norm, Placement, Sublayer
 MakeSlot = Callable[[Norm | None], nn.Module | None]
 """Builds the module of a norm slot over D features; `None` for an empty slot."""
 
+PassOn = Callable[[Sequence[Any]], None]
 
 BRANCH_ENDS = ("stochastic_depth", "ramp", "balanced", "output_scale", "branch_gain", "branch_out", "dropout", "output")
 """Submodules of a residual sublayer that change its branch, the last that does first."""
@@ -264,6 +265,7 @@ class PlacedLayer(GradientCheckpointingLayer):
         arguments of the host's layer.
     :param plain: whether the output of the attention, and that of the feed-forward, is the whole branch.
     :param returns: number of entries beside the stream in the tuple that the host's layer returns; `None` if it returns no tuple.
+    :param passed: those of the entries, from 0, that the attention's code returns beside its output, for later layers; in this order.
     :param norm: builds the module of a norm slot over D features; `None` for an empty slot.
     :param size: D.
     :param dropout: of attention and of feed-forward; see :class:`Residual`, likewise `stochastic_depth`.
@@ -288,6 +290,7 @@ class PlacedLayer(GradientCheckpointingLayer):
         branches: tuple[BranchFunction, BranchFunction],
         plain: tuple[bool, bool] = (True, True),
         returns: int | None = None,
+        passed: tuple[int, ...] = (),
         norm: MakeSlot,
         size: int,
         dropout: tuple[float, float] = (0.0, 0.0),
@@ -301,6 +304,7 @@ class PlacedLayer(GradientCheckpointingLayer):
         self.branch_modules = modules
         self.code = branches
         self.returns = returns
+        self.passed = passed
         # Held by the first layer and not by the model, whose forward is the host's own code.
         self.stream_in = norm(placement.embedding_norm) if index == 0 else None
         self.copies = max(placement.stream_count, self.first_states) if index == 0 else 1
@@ -351,13 +355,18 @@ class PlacedLayer(GradientCheckpointingLayer):
         """The host's attention and feed-forward as functions of the stream and of the layer's other arguments.
 
         Functions and not modules: accelerate's offloading moves the arguments of a call between devices, and would move a module too.
+        Both take `pass_on`, which the attention calls with what it returns beside its output.
         """
         attention, feed_forward = self.code
 
-        def attend(stream_BTD: Tensor, *args: Any, **kwargs: Any) -> Any:
-            return attention.function(self, stream_BTD, *args, **kwargs)
+        def attend(stream_BTD: Tensor, *args: Any, pass_on: PassOn | None = None, **kwargs: Any) -> Any:
+            returned = attention.function(self, stream_BTD, *args, **kwargs)
+            if pass_on is not None:
+                returned, *others = returned
+                pass_on(others)
+            return returned
 
-        def feed(stream_BTD: Tensor, *args: Any, **kwargs: Any) -> Any:
+        def feed(stream_BTD: Tensor, *args: Any, pass_on: PassOn | None = None, **kwargs: Any) -> Any:
             return feed_forward.function(self, stream_BTD, *args, **kwargs)
 
         return attend, feed
@@ -382,11 +391,19 @@ class PlacedLayer(GradientCheckpointingLayer):
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         """:param hidden_states: (B, T, D); all other arguments are those of the host's layer."""
+        kept: list[Any] = []
+        if self.passed:
+            kwargs["pass_on"] = kept.extend
         output = self.run(hidden_states, *args, **kwargs)
         if self.final_norm is not None:
             output = self.final_norm(output)
-        # A host whose layers return a tuple reads the stream from it; the rest are attention weights, which are not kept.
-        return output if self.returns is None else (output, *[None] * self.returns)
+        if self.returns is None:
+            return output
+        # A host whose layers return a tuple reads the stream from it; attention weights are not kept.
+        others: list[Any] = [None] * self.returns
+        for place, value in zip(self.passed, kept, strict=True):
+            others[place] = value
+        return output, *others
 
     def enter(self, hidden_states: Tensor) -> Tensor:
         """The state that enters the sublayers, from the layer's input; they differ in the first layer only.

@@ -21,6 +21,8 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
 
 from mixln.errors import PlacementError, unknown
 from mixln.placement.entry import PRE, Entry
@@ -41,13 +43,19 @@ def check_depth(layers: int) -> None:
 
 
 def placement(
-    text: str | Placement, layers: int, *, stock: Layer | tuple[Layer, ...] = PRE, stock_init: str = "normal"
+    text: str | Placement,
+    layers: int,
+    *,
+    stock: Layer | tuple[Layer, ...] = PRE,
+    stock_init: str = "normal",
+    stock_streams: Mapping[str, Any] = MappingProxyType({}),
 ) -> Placement:
     """Builds the placement named by `text` for a model of `layers` layers.
 
     :param text: for example `mix(0.25)`, `post*3,pre*9` or `qknorm+pre`; a :class:`Placement` is checked and returned unchanged.
     :param layers: number of layers of the model, at least 1.
-    :param stock: record of the family's stock layers, or one per layer; `stock_init` is their initialisation.
+    :param stock: record of the family's stock layers, or one per layer; `stock_init` is their initialisation,
+        `stock_streams` their streams as entries of :class:`Placement`, by default one.
     :raises PlacementError: if a name is unknown, an argument is wrong, or the counts do not add up to `layers`.
     """
     check_depth(layers)
@@ -60,7 +68,11 @@ def placement(
     name = canonical(text)
     parts = [_split_count(part) for part in _split(name, ",")]
     own = (stock,) * layers if isinstance(stock, Layer) else stock
-    zoo = ZOO | {"stock": replace(ZOO["stock"], build=lambda layers: Placement(name="", layers=own), init=stock_init)}
+    zoo = ZOO | {
+        "stock": replace(
+            ZOO["stock"], build=lambda layers: Placement(name="", layers=own, **stock_streams), init=stock_init
+        )
+    }
     built = [_part(term, layers, zoo, own[0].projections) for term, _ in parts]
     counts = _fill_counts(name, [count for _, count in parts], layers)
     records, start = [], 0
@@ -84,6 +96,7 @@ def placement(
         streams=built[0].streams,
         stream_count=built[0].stream_count,
         stream_period=built[0].stream_period,
+        stream_eps=built[0].stream_eps,
         history_norm=built[0].history_norm,
         init=inits.pop() if len(inits) == 1 else "normal",
     )

@@ -48,6 +48,8 @@ MAPPED = ("mhc", "ihc", "gated-streams", "hc", "hc-static", "attnres", "attnres-
 """Forms with learned maps in place of every skip; of a sublayer they use the branch only."""
 BLOCKED = ("attnres", "attnres-normed")
 """Forms whose period must divide the number of layers."""
+UNIT = ("mhc", "ihc")
+"""Forms whose maps read a norm without gain of all streams together."""
 NUMBERED = ("siamese",)
 """Forms with a scale that depends on the layer's number."""
 ONE = ("single", "anchored")
@@ -67,6 +69,9 @@ MOST_GROUPS = 1_000_000
 """Larger than the size of any normalized vector, in features."""
 MOST_STEPS = 10**12
 """Largest number of optimizer steps in a record."""
+STREAM_EPS = 1e-6
+"""ε of the norm that the maps of several streams read, in DeepSeek-V4 and Qwen4-Exp; Hunyuan 4 has 1e-5."""
+LARGEST_EPS = 0.01
 LARGEST_SCALE = 10_000.0
 """Largest absolute factor in a record. Published ones are below 20, except KEEL's 2L; larger ones overflow within a few layers."""
 
@@ -381,6 +386,7 @@ class Placement(Sparse):
         earlier blocks of layers; `denseformer`: as `dlcl` without norms.
     :param stream_count: number of streams of those that have maps; 1 for all others.
     :param stream_period: layers of a block of `attnres`, or from one weighted sum of `denseformer` to the next; 1 for all others.
+    :param stream_eps: ε of the norm without gain that the maps of `mhc` and `ihc` read; it is added to the mean square.
     :param history_norm: norm that several streams use outside the layers.
     :param init: initialisation recommended by the method's authors.
     """
@@ -395,6 +401,7 @@ class Placement(Sparse):
     ] = "single"  # fmt: skip
     stream_count: int = 1
     stream_period: int = 1
+    stream_eps: float = STREAM_EPS
     history_norm: Norm = field(default_factory=Norm)
     init: str = "normal"
 
@@ -431,6 +438,14 @@ class Placement(Sparse):
                 raise PlacementError(
                     f"placement {title!r}: {entry} of {self.streams} must lie in [{least}, {most}], got {shown}"
                 )
+        if not 0 < self.stream_eps <= LARGEST_EPS:
+            raise PlacementError(
+                f"placement {title!r}: stream_eps must lie in (0, {LARGEST_EPS:g}], got {self.stream_eps:g}"
+            )
+        if self.streams not in UNIT and self.stream_eps != STREAM_EPS:
+            raise PlacementError(
+                f"placement {title!r}: stream_eps requires streams {', '.join(UNIT)}, got {self.streams!r}; omit it"
+            )
         if self.streams in BLOCKED and depth % self.stream_period:
             raise PlacementError(
                 f"placement {title!r}: stream_period of {self.streams} must divide the {depth} layers, got {self.stream_period}"

@@ -21,9 +21,10 @@ from mixln.nn.norms import GroupRMSNorm
 from mixln.nn.residual import MakeSlot, PlacedLayer, Residual
 from mixln.nn.streams.fold import Fold
 from mixln.placement import Placement
+from mixln.placement.records import STREAM_EPS
 
 EPS = 1e-6
-"""ε of the norms without gain, added to the mean square, and of the gates, which it keeps above 0."""
+"""ε of the gates, which it keeps above 0, and of the gated streams' norm."""
 SINKHORN = 20
 """Normalizations of the rows and of the columns of a carry map; the number of the mHC paper and of DeepSeek-V4."""
 SPREAD = Normal(std=0.02)
@@ -42,9 +43,13 @@ def exact(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def unit(x: Tensor) -> Tensor:
-    """RMSNorm over the last axis without gain."""
-    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + EPS)
+def unit(x: Tensor, eps: float = STREAM_EPS) -> Tensor:
+    """RMSNorm over the last axis without gain; ε is added to the mean square."""
+    return x * inverse_rms(x, eps)
+
+
+def inverse_rms(x: Tensor, eps: float) -> Tensor:
+    return torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
 
 
 class Maps(NamedTuple):
@@ -95,6 +100,7 @@ class Logits(Connection):
 
     def __init__(self, placement: Placement, norm: MakeSlot, size: int, *, index: int = 0, last: bool = False) -> None:
         super().__init__(placement, norm, size, index=index, last=last)
+        self.eps = placement.stream_eps
         outputs = type(self).outputs(self.count)
         self.widths = outputs[:1] if last else outputs
         self.weight = nn.Parameter(torch.empty(sum(self.widths), self.count * size))
@@ -106,8 +112,12 @@ class Logits(Connection):
 
     def logits(self, states_BTND: Tensor) -> list[Tensor]:
         """u of every map, each (B, T, its outputs)."""
-        u = F.linear(unit(states_BTND.flatten(-2)), self.weight.to(states_BTND.dtype)).split(self.widths, dim=-1)
+        u = self.mixed(states_BTND.flatten(-2), self.weight.to(states_BTND.dtype)).split(self.widths, dim=-1)
         return [part * s + b for part, s, b in zip(u, self.scale, self.bias.split(self.widths), strict=True)]
+
+    def mixed(self, flat_BTD: Tensor, weight: Tensor) -> Tensor:
+        """W N°(X)."""
+        return F.linear(unit(flat_BTD, self.eps), weight)
 
 
 class ConstrainedConnection(Logits):
@@ -150,6 +160,10 @@ class IndependentConnection(Logits):
         read, *write = self.logits(states_BTND)
         stream = weighted(states_BTND, read.sigmoid() + EPS)
         return Maps(stream, *(2 * u.sigmoid() + EPS for u in write))
+
+    def mixed(self, flat_BTD: Tensor, weight: Tensor) -> Tensor:
+        # In Hunyuan 4's order, so that the rounding is the same.
+        return F.linear(flat_BTD, weight) * inverse_rms(flat_BTD, self.eps)
 
 
 class GatedConnection(Connection):
