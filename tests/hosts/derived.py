@@ -64,7 +64,7 @@ def trained(host: Host, placement: str, resting: str = "$^") -> mixln.hosts.PreT
     assert all(gradient.isfinite().all() for gradient in gradients.values())
     # Not `base_model`, which goes by a name that other parts of the model may have.
     body = next(module for module in model.modules() if isinstance(module, host.base))
-    weights = body.get_submodule(host.layers).named_parameters()
+    weights = [pair for stack in host.stacks for pair in body.get_submodule(stack.layers).named_parameters()]
     missed = [name for name, parameter in weights if parameter.grad is None or not parameter.grad.any()]
     expected = f"{WITHOUT_GRADIENT.get(host.model_type, '$^')}|{resting}"
     assert [name for name in missed if not re.search(expected, name)] == []
@@ -92,8 +92,9 @@ def outputs_of(model: mixln.hosts.PreTrainedModel) -> Tensor:
 def is_causal(model: mixln.hosts.PreTrainedModel) -> bool:
     """Whether no token sees later ones, unlike in an encoder with a head that generates."""
     inputs = probe(model, length=6)
-    changed = {**inputs, "input_ids": inputs["input_ids"].clone()}
-    changed["input_ids"][:, -1] += 1
+    name = "decoder_input_ids" if model.config.is_encoder_decoder else "input_ids"
+    changed = {**inputs, name: inputs[name].clone()}
+    changed[name][:, -1] += 1
     return torch.allclose(model(**inputs).logits[:, :-1], model(**changed).logits[:, :-1], atol=1e-5)
 
 

@@ -22,12 +22,12 @@ from mixln.hosts.terms import Tupled, is_stream
 class Reader(Expressions):
     """Follows the `forward` of one layer.
 
-    :param layer: the layer, with its submodules; `opening`: see :class:`~mixln.hosts.expressions.Expressions`.
+    :param layer: the layer, with its submodules; `opening` and `cross`: see :class:`~mixln.hosts.expressions.Expressions`.
     :raises Unreadable: for code that cannot be followed.
     """
 
-    def __init__(self, layer: nn.Module, *, opening: bool = False) -> None:
-        super().__init__(layer, opening=opening)
+    def __init__(self, layer: nn.Module, *, opening: bool = False, cross: bool = False) -> None:
+        super().__init__(layer, opening=opening, cross=cross)
         body = [Within(layer, "self").visit(statement) for statement in self.definition.body]
         output = self.run(body, {name: name for name in self.parameters})
         if output is None:
@@ -109,9 +109,19 @@ class Reader(Expressions):
         try:
             taken = node.body if evaluate(node.test, self.conditions) else node.orelse
         except Dynamic:
-            self._branching(node, scope)
+            if not self._clamps(node, scope):
+                self._branching(node, scope)
             return None
         return self.run(taken, scope)
+
+    def _clamps(self, node: ast.If, scope: Scope) -> bool:
+        """Whether a statement keeps the stream within the range of float16, in BART, T5 and their relatives; placed layers do not."""
+        first = node.test.values[0] if isinstance(node.test, ast.BoolOp) and isinstance(node.test.op, ast.And) else node.test
+        match first:
+            case ast.Compare(left=ast.Attribute(value=ast.Name(id=name), attr="dtype"), ops=[ast.Eq()]):
+                half = ast.unparse(first.comparators[0]) == "torch.float16"
+                return half and not node.orelse and name in scope and is_stream(self.terms[scope[name]])
+        return False
 
     def _branching(self, node: ast.If, scope: Scope) -> None:
         """A condition that is decided at run time: one opaque statement, kept as it is."""

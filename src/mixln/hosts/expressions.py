@@ -39,10 +39,11 @@ class Expressions(Code, ABC):
     """Gives every expression of a layer's code a variable.
 
     :param opening: follow the code of submodules whose output is the residual stream, as in BERT, and not only of functions.
+    :param cross: see :class:`~mixln.hosts.code.Code`.
     """
 
-    def __init__(self, layer: nn.Module, *, opening: bool) -> None:
-        super().__init__(layer)
+    def __init__(self, layer: nn.Module, *, opening: bool, cross: bool) -> None:
+        super().__init__(layer, cross=cross)
         self.opening = opening
         self.depth = 0
         self.functions = {name: value for name, value in self.globals.items() if inspect.isfunction(value)}

@@ -18,7 +18,7 @@ from mixln.nn.initialisation import initialise
 from mixln.nn.projections import CallRewriter, rewrite
 from mixln.nn.residual import PlacedLayer
 from mixln.nn.streams import STREAMS
-from mixln.placement import Norm, Placement
+from mixln.placement import Placement
 
 # Part of the file format: config.json of existing checkpoints holds this text.
 REFUSAL = "one per entry of placement.layers: this checkpoint opens with `import mixln` only"
@@ -50,33 +50,34 @@ def placed_classes(host: Host, module: str) -> dict[str, type]:
     AutoConfig.register(config.model_type, config)
     AutoModel.register(config, base)
     classes: dict[str, type] = {config.__name__: config, base.__name__: base}
+    made: dict[type, type] = {}  # BART has one class for two heads
     for stock, auto in host.heads.values():
-        head = _head_class(stock, base, config, module)
+        head = made.setdefault(stock, _head_class(stock, base, config, module))
         auto.register(config, head)
         classes[head.__name__] = head
     return classes
 
 
 def _config_class(host: Host, module: str) -> type[PreTrainedConfig]:
-    # The family's name for the number of layers, for example n_layer in GPT-2.
-    depth = host.config.attribute_map.get("num_hidden_layers", "num_hidden_layers")
+    # Number of layers → entry of the placement with their records.
+    depths = {stack.depth: "layers" if stack is host else "encoder" for stack in host.stacks}
 
     def __post_init__(self: Any, **kwargs: Any) -> None:
         host.config.__post_init__(self, **kwargs)
-        if self.placement is not None and (plan := host.tensor_parallel_plan(check(self))) is not None:
+        if self.placement is not None and (plan := host.tensor_parallel_plan(check(host, self))) is not None:
             # transformers 5.17 has entered tied embeddings in the config's own plan.
             self.base_model_tp_plan = {**self.base_model_tp_plan, **plan}
 
     def to_diff_dict(self: Any) -> dict[str, Any]:
-        entries = {**host.config.to_diff_dict(self), depth: REFUSAL}
+        entries = {**host.config.to_diff_dict(self), **dict.fromkeys(depths, REFUSAL)}
         if "layer_types" in entries:
             entries[LAYER_TYPES] = entries.pop("layer_types")
         return entries
 
     def from_dict(cls: Any, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        if config_dict.get(depth) == REFUSAL:
-            layers = (config_dict.get("placement") or {}).get("layers", ())
-            config_dict = {**config_dict, depth: len(layers)}
+        if config_dict.get(host.depth) == REFUSAL:
+            records = config_dict.get("placement") or {}
+            config_dict = {**config_dict, **{depth: len(records.get(entry, ())) for depth, entry in depths.items()}}
             if LAYER_TYPES in config_dict:
                 config_dict["layer_types"] = config_dict.pop(LAYER_TYPES)
         # `config` is the class made below: zero-argument super() needs a class body around it.
@@ -100,7 +101,7 @@ def _config_class(host: Host, module: str) -> type[PreTrainedConfig]:
     return config
 
 
-def check(config: Any) -> Placement:
+def check(host: Host, config: Any) -> Placement:
     """Returns the placement of a placed config, checked against its number of layers.
 
     :raises PlacementError: if the placement is missing or malformed, or its number of layers differs.
@@ -110,10 +111,13 @@ def check(config: Any) -> Placement:
             f"config of type {config.model_type!r} has no placement; build it with mixln.from_config(config, placement=...)"
         )
     placement = Placement.from_json(config.placement)
-    if len(placement.layers) != config.num_hidden_layers:
+    depth = host.seen(config).num_hidden_layers
+    if len(placement.layers) != depth:
+        name = host.entries.get("num_hidden_layers", "num_hidden_layers")
         raise PlacementError(
-            f"placement {placement.name!r} has {len(placement.layers)} layers, but num_hidden_layers is {config.num_hidden_layers}"
+            f"placement {placement.name!r} has {len(placement.layers)} layers, but {name} is {depth}"
         )
+    host.check(config, placement)
     return placement
 
 
@@ -158,7 +162,7 @@ class PlacedModel:
             role=self.host.role,
             canonical=self.host.canonical,
             hidden_size=config.hidden_size,
-            layers=config.num_hidden_layers,
+            layers=lambda name: self.host.stack_of(name).seen(config).num_hidden_layers,
             initializer_range=getattr(config, "initializer_range", None) or getattr(config, "init_std", None) or STD,
         )
         super().initialize_weights()  # type: ignore[misc]
@@ -221,7 +225,7 @@ class PlacedModel:
         name = key.removeprefix(prefix)
         if cls.host.pooler and name.startswith(cls.host.pooler + "."):
             return False
-        if name != key or key.startswith(f"{cls.host.layers}."):
+        if name != key or any(key.startswith(f"{stack.layers}.") for stack in cls.host.stacks):
             return True
         return of_model and issubclass(cls, cls.host.base)
 
@@ -236,17 +240,13 @@ def _base_class(host: Host, config_class: type, module: str) -> type[PreTrainedM
     stock = host.base
 
     def __init__(self: Any, config: Any, *args: Any, **kwargs: Any) -> None:
-        placement = check(config)
+        placement = check(host, config)
         # Weights are drawn only in post_init, once all placed layers exist.
         with no_init_weights():
             stock.__init__(self, config, *args, **kwargs)
+            for stack, part in zip(host.stacks, placement.stacks, strict=True):
+                stack.install(self, config, part)
             layers: Any = self.get_submodule(host.layers)
-            for index in range(len(placement.layers)):
-                layers[index] = host.place(layers[index], config, placement, index)
-            if host.final_norm and placement.final_norm != Norm():
-                norm = host.make_norm(placement.final_norm, config.hidden_size, config)
-                assert norm is not None
-                self.set_submodule(host.final_norm, norm)
             self.stream_fold = host.fold(list(layers), config, placement)
         if getattr(config, "is_causal", True) is False:
             _see_both_ways(self)

@@ -16,7 +16,6 @@ from mixln.hosts.syntax import Unreadable, is_norm
 from mixln.hosts.terms import Dropped, LayerInput, Normed, Scaled, Sum, Term, is_stream, summands
 from mixln.placement import Layer, Norm, Sublayer
 
-SIDES = ("attention", "feed_forward")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,65 +57,74 @@ class Read:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """A stock layer as it was read; `sublayers` are attention and feed-forward.
+    """A stock layer as it was read; `sublayers` are attention, the cross-attention of a decoder layer that has one, and feed-forward.
 
     :param returns: number of entries beside the stream in the tuple that it returns; `None` if it returns no tuple.
     """
 
-    sublayers: tuple[Read, Read]
+    sublayers: tuple[Read, ...]
     returns: int | None = None
     parallel: Literal["separate", "shared"] | None = None
 
     @property
     def record(self) -> Layer:
-        attention, feed_forward = (read.record for read in self.sublayers)
-        return Layer(attention=attention, feed_forward=feed_forward, parallel=self.parallel)
+        return Layer(parallel=self.parallel, **{side: read.record for side, read in self.sides.items()})
+
+    @property
+    def sides(self) -> dict[str, Read]:
+        """Entry of :class:`~mixln.placement.Layer` → sublayer."""
+        names = ("attention", "cross_attention", "feed_forward") if len(self.sublayers) > 2 else ("attention", "feed_forward")
+        return dict(zip(names, self.sublayers, strict=True))
 
     @property
     def norms(self) -> dict[str, str]:
         """Name of a norm in a placed layer → its name in the stock layer."""
         return {
             f"{side}_residual.{slot}": path
-            for side, read in zip(SIDES, self.sublayers, strict=True)
+            for side, read in self.sides.items()
             for slot, path in read.norms.items()
         }
 
 
-def read_layer(layer: nn.Module) -> Reading:
+def read_layer(layer: nn.Module, *, cross: bool = False) -> Reading:
     """Reads the residual sublayers of a stock layer.
 
+    :param cross: it is a decoder layer of an encoder-decoder, with cross-attention.
     :raises Unreadable: with the line of the family's code that records cannot express.
     """
     try:
-        return _Match(Reader(layer)).reading()
+        return _Match(Reader(layer, cross=cross), 2 + cross).reading()
     except Unreadable as outer:
         try:
-            return _Match(Reader(layer, opening=True)).reading()
+            return _Match(Reader(layer, opening=True, cross=cross), 2 + cross).reading()
         except Unreadable:
             raise outer from None
 
 
 class _Match:
-    """Matches the term that a layer returns with the form of two residual sublayers."""
+    """Matches the term that a layer returns with the form of `number` residual sublayers, two or three."""
 
-    def __init__(self, reader: Reader) -> None:
-        self.reader = reader
+    def __init__(self, reader: Reader, number: int) -> None:
+        self.reader, self.number = reader, number
         self.variables: dict[Term, str] = {}
         for name, term in reader.terms.items():
             self.variables.setdefault(term, name)
 
     def reading(self) -> Reading:
         term = self.reader.terms[self.reader.output]
-        if (side_by_side := self._side_by_side(term)) is not None:
+        if self.number == 2 and (side_by_side := self._side_by_side(term)) is not None:
             return side_by_side
         reads = list(self._sublayers(term))[::-1]
-        if len(reads) != 2:
-            raise self._refuse(None, f"has {len(reads)} residual sublayers, not attention and a feed-forward")
-        attention, feed_forward = reads
+        if len(reads) != self.number:
+            wanted = "attention and a feed-forward" if self.number == 2 else "attention, cross-attention and a feed-forward"
+            raise self._refuse(None, f"has {len(reads)} residual sublayers, not {wanted}")
+        attention, *cross, feed_forward = reads
         if len(feed_forward.arguments) >= len(attention.arguments):
             raise self._refuse(None, "does not call attention first and a feed-forward second")
+        if cross and ["encoder_hidden_states" in read.arguments for read in reads] != [False, True, False]:
+            raise self._refuse(None, "does not call its cross-attention second")
         self._check_norms(reads)
-        return Reading(sublayers=(attention, feed_forward), returns=self.reader.returns)
+        return Reading(sublayers=tuple(reads), returns=self.reader.returns)
 
     def _side_by_side(self, term: Term) -> Reading | None:
         """Reads a sum of the layer's input, attention and feed-forward; `None` for a layer of another form."""
@@ -226,6 +234,10 @@ class _Match:
             f"if {name} is not None: raise ValueError('{name} needs cross-attention, which a placed layer does not have')"
             for name in self.reader.absent
             if name != "output_attentions"
+        ]
+        bound += [
+            f"if {name} is None: raise ValueError('{name} is missing: this layer has cross-attention')"
+            for name in self.reader.present
         ]
         if "output_attentions" in self.reader.absent:
             bound.append("if output_attentions: raise ValueError('a placed layer does not return attention weights')")
