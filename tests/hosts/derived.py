@@ -63,7 +63,8 @@ def trained(host: Host, placement: str, resting: str = "$^") -> mixln.hosts.PreT
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     assert all(gradient.isfinite().all() for gradient in gradients.values())
     # Not `base_model`, which goes by a name that other parts of the model may have.
-    body = next(module for module in model.modules() if isinstance(module, host.base))
+    # A head of T5 has none, and holds the stacks itself.
+    body = next((module for module in model.modules() if isinstance(module, host.base)), model)
     weights = [pair for stack in host.stacks for pair in body.get_submodule(stack.layers).named_parameters()]
     missed = [name for name, parameter in weights if parameter.grad is None or not parameter.grad.any()]
     expected = f"{WITHOUT_GRADIENT.get(host.model_type, '$^')}|{resting}"
@@ -103,6 +104,8 @@ def check_cache(model: mixln.hosts.PreTrainedModel) -> None:
     """Generation with a cache gives the scores of generation without one."""
     inputs = probe(model, length=6)
     settings = {"max_new_tokens": 5, "do_sample": False, "output_logits": True, "return_dict_in_generate": True}
+    if model.config.is_encoder_decoder:
+        settings["decoder_start_token_id"] = 1  # T5 has none without a tokenizer
     cached, whole = (
         model.generate(**inputs, **settings, use_cache=cache, eos_token_id=None, pad_token_id=0)
         for cache in (True, False)

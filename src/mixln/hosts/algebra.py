@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from copy import deepcopy
 
 from torch import nn
@@ -17,6 +18,10 @@ from mixln.hosts.expressions import Expressions, Scope
 from mixln.hosts.static import Dynamic, evaluate
 from mixln.hosts.syntax import Rename, Within, bind, load, stored
 from mixln.hosts.terms import Tupled, is_stream
+
+
+BIAS = "position_bias"
+"""Name of what the first layer of T5 returns for the attention of all others."""
 
 
 class Reader(Expressions):
@@ -35,12 +40,12 @@ class Reader(Expressions):
         returned = self.terms[output]
         self.output = returned.items[0] if isinstance(returned, Tupled) else output
         """Variable of the returned stream."""
-        self.returns = len(returned.items) - 1 if isinstance(returned, Tupled) else None
-        """Number of entries beside the stream in the returned tuple; `None` if no tuple is returned."""
-        for other in returned.items[1:] if isinstance(returned, Tupled) else ():
+        self.beside = returned.items[1:] if isinstance(returned, Tupled) else None
+        """Variables beside the stream in the returned tuple; `None` if no tuple is returned."""
+        for other in self.beside or ():
             unnamed = other.startswith("value__")
             text = ast.unparse(self.definitions[other].statements[-1]) if unnamed else other
-            if is_stream(self.terms[other]) or not re.search("attn|attention|probs|= None$", text):
+            if is_stream(self.terms[other]) or not re.search(f"attn|attention|probs|{BIAS}|= None$", text):
                 raise self.unreadable(self.definition.body[-1], "returns more than the stream and attention weights")
 
     def run(self, body: Sequence[ast.stmt], scope: Scope) -> str | None:
@@ -75,24 +80,33 @@ class Reader(Expressions):
         if values.keys() & self.conditions.keys():
             self.conditions = {name: value for name, value in self.conditions.items() if name not in values}
 
+    def _know(self, name: str, value: ast.expr) -> None:
+        """Keeps what a condition that was assigned to a variable is, such as T5's `do_cross_attention`."""
+        if isinstance(value, ast.BoolOp | ast.Compare):
+            with suppress(Dynamic):
+                self.conditions = {**self.conditions, name: evaluate(value, self.conditions)}
+
     def _assign(self, target: ast.expr, value: ast.expr, scope: Scope, node: ast.stmt) -> None:
         if isinstance(target, ast.Name):
             self._set(scope, {target.id: self.value(value, scope, target.id)})
+            self._know(target.id, value)
             return
         if not isinstance(target, ast.Tuple):
             raise self.unreadable(node, "assigns to something other than a variable")
         if isinstance(value, ast.Tuple) and len(value.elts) == len(target.elts):
-            self._distribute(target, [self.value(item, scope) for item in value.elts], scope, node)
+            self._distribute(target.elts, [self.value(item, scope) for item in value.elts], scope, node)
             return
         if isinstance(value, ast.Call) and (name := self.call(value, scope, "value")) is not None:
             returned = self.terms[name]
-            if isinstance(returned, Tupled) and returned.rest is None and len(returned.items) == len(target.elts):
-                self._distribute(target, list(returned.items), scope, node)
+            known = len(returned.items) if isinstance(returned, Tupled) else 0
+            unused = all(ast.unparse(item) == "_" for item in target.elts[known:])
+            if isinstance(returned, Tupled) and (unused if returned.rest else known == len(target.elts)):
+                self._distribute(target.elts[:known], list(returned.items), scope, node)
                 return
         self._unpack(target, value, scope, node)
 
-    def _distribute(self, target: ast.Tuple, names: list[str], scope: Scope, node: ast.stmt) -> None:
-        for item, name in zip(target.elts, names, strict=True):
+    def _distribute(self, targets: list[ast.expr], names: list[str], scope: Scope, node: ast.stmt) -> None:
+        for item, name in zip(targets, names, strict=True):
             if not isinstance(item, ast.Name):
                 raise self.unreadable(node, "assigns to something other than a variable")
             self._set(scope, {item.id: name})

@@ -45,7 +45,7 @@ DECODER = {
     "num_key_value_heads": ("decoder_num_key_value_heads", "decoder_attention_heads"),
 }
 """Entry of a config → names that it may have for the decoder of an encoder-decoder."""
-DOWN_NAMES = ("down_proj", "fc2", "c_proj", "dense_4h_to_h", "proj_2", "w2", "fc_out")
+DOWN_NAMES = ("down_proj", "fc2", "c_proj", "dense_4h_to_h", "proj_2", "w2", "fc_out", "wo")
 POOLERS = ("pooler",)
 
 
@@ -64,7 +64,7 @@ def derive(model_type: str) -> Host:
         encoder = _of_stack(model, config, {}, "encoder")
         host = _of_stack(model, config, entries, "decoder")
         host = replace(host, encoder=encoder, roles={**encoder.roles, **host.roles})
-    return replace(host, heads=_heads(cls, base, config))
+    return replace(host, heads=_heads(host, config))
 
 
 def _of_stack(model: PreTrainedModel, whole: Any, entries: Mapping[str, str], name: str = "") -> Host:
@@ -174,6 +174,8 @@ def _layer_list(model: PreTrainedModel, config: Any, stack: str = "") -> str:
         and _runs(module)
         and name.startswith(f"{stack}." if stack else "")
     ]
+    # T5's layers hold their sublayers in lists.
+    lists = [name for name in lists if not any(name.startswith(f"{other}.") for other in lists)]
     # A multimodal model has its text layers itself, and those of other modalities inside other modules.
     lists = [name for name in lists if "." not in name] or lists
     if len(lists) != 1:
@@ -353,16 +355,14 @@ def _down(feeds: list[nn.Module]) -> str:
     )
 
 
-def _heads(
-    cls: type[PreTrainedConfig], base: type[PreTrainedModel], config: Any
-) -> dict[str, tuple[type[PreTrainedModel], Any]]:
-    """The heads that transformers has for a family, on top of its base model."""
+def _heads(host: Host, config: Any) -> dict[str, tuple[type[PreTrainedModel], Any]]:
+    """The heads that transformers has for a family, on top of its base model or of the stacks of one, as in T5."""
     found: dict[str, tuple[type[PreTrainedModel], Any]] = {}
     for head, (table, auto) in HEADS.items():
         if head in OF_ENCODER_DECODERS and not config.is_encoder_decoder:
             continue
         try:
-            stock: Any = getattr(transformers, f"MODEL_FOR_{table}_MAPPING")[cls]
+            stock: Any = getattr(transformers, f"MODEL_FOR_{table}_MAPPING")[host.config]
         except KeyError:
             continue
         stock = stock[0] if isinstance(stock, tuple) else stock
@@ -371,7 +371,7 @@ def _heads(
                 model = stock(config)
         except Exception:  # any error of any family's code
             continue
-        if any(type(child) is base for _, child in model.named_children()):
+        if any(type(child) is host.base for _, child in model.named_children()) or host.has_stacks(model):
             found[head] = stock, getattr(transformers, f"AutoModelFor{auto}")
     if getattr(config, "is_decoder", None) is False and {"causal-lm", "masked-lm"} <= found.keys():
         # An encoder, which its class for causal language modelling turns into a decoder only if the config says so.

@@ -22,6 +22,7 @@ from mixln.hosts.syntax import (
     is_identity,
     is_norm,
     load,
+    module_path,
     parsed,
     same_globals,
     unassigned,
@@ -156,7 +157,7 @@ class Expressions(Code, ABC):
         """The variable of a call that is more than opaque code; `None` for another."""
         if (p := self._functional_dropout(node)) is not None:
             return self._dropout(node, node.args[0], p, scope, hint)
-        if not isinstance(node.func, ast.Attribute | ast.Name):
+        if not isinstance(node.func, ast.Attribute | ast.Name | ast.Subscript):
             return None
         try:
             called = evaluate(node.func, self.functions | self.conditions)
@@ -182,9 +183,8 @@ class Expressions(Code, ABC):
         name = self.value(node.args[0], scope)
         if isinstance(self.terms[name], Free):
             return None
-        path = ast.unparse(node.func).removeprefix("self.")
         return self._structural(
-            Normed(path, self.terms[name]), ast.Call(node.func, [load(name)], []), {name}, hint, node
+            Normed(module_path(self.layer, node.func), self.terms[name]), ast.Call(node.func, [load(name)], []), {name}, hint, node
         )
 
     def _functional_dropout(self, node: ast.Call) -> float | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from functools import wraps
+from functools import cache, wraps
 from types import MappingProxyType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
@@ -50,11 +51,12 @@ def placed_classes(host: Host, module: str) -> dict[str, type]:
     AutoConfig.register(config.model_type, config)
     AutoModel.register(config, base)
     classes: dict[str, type] = {config.__name__: config, base.__name__: base}
-    made: dict[type, type] = {}  # BART has one class for two heads
+    # Once each: BART has one class for two heads.
+    stocks = dict.fromkeys(stock for stock, _ in host.heads.values())
+    heads = {stock: _head_class(stock, base, config, module) for stock in stocks}
     for stock, auto in host.heads.values():
-        head = made.setdefault(stock, _head_class(stock, base, config, module))
-        auto.register(config, head)
-        classes[head.__name__] = head
+        auto.register(config, heads[stock])
+    classes |= {head.__name__: head for head in heads.values()}
     return classes
 
 
@@ -244,8 +246,7 @@ def _base_class(host: Host, config_class: type, module: str) -> type[PreTrainedM
         # Weights are drawn only in post_init, once all placed layers exist.
         with no_init_weights():
             stock.__init__(self, config, *args, **kwargs)
-            for stack, part in zip(host.stacks, placement.stacks, strict=True):
-                stack.install(self, config, part)
+            _install(host, self, config, placement)
             layers: Any = self.get_submodule(host.layers)
             self.stream_fold = host.fold(list(layers), config, placement)
         if getattr(config, "is_causal", True) is False:
@@ -275,6 +276,51 @@ def _base_class(host: Host, config_class: type, module: str) -> type[PreTrainedM
         "_no_split_modules": list(dict.fromkeys([*whole, *(streams.layer.__name__ for streams in STREAMS.values())])),
     }
     return type(f"Placed{stock.__name__}", (PlacedModel, stock), namespace)
+
+
+def _install(host: Host, model: PreTrainedModel, config: Any, placement: Placement) -> None:
+    """Puts placed layers into a model, and lets a stack that is a model by itself, as BART's encoder is, collect their outputs."""
+    host.install(model, config, placement)
+    for stack in host.stacks:
+        owner = model.get_submodule(stack.layers.rpartition(".")[0])
+        if owner is not model and isinstance(owner, PreTrainedModel):
+            # Changing the class keeps the object, as in mixln.nn.projections.
+            owner.__class__ = _stack_class(type(owner))
+            _register(type(owner), owner.config)
+
+
+class PlacedStack:
+    """Mixin of the class of a stack of layers that is a model by itself."""
+
+    stock: type[PreTrainedModel]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The class is generated at run time and cannot be imported.
+        return _empty_stack, (self.stock, self.config), self.__dict__  # type: ignore[attr-defined]
+
+
+def _empty_stack(stock: type[PreTrainedModel], config: Any) -> PreTrainedModel:
+    cls = _stack_class(stock)
+    _register(cls, config)
+    return cls.__new__(cls)
+
+
+@cache
+def _stack_class(stock: type[PreTrainedModel]) -> type[PreTrainedModel]:
+    recorded = {**(stock._can_record_outputs or {}), "hidden_states": PlacedLayer}
+    namespace = {"__module__": stock.__module__, "__doc__": stock.__doc__, "stock": stock, "_can_record_outputs": recorded}
+    return type(f"Placed{stock.__name__}", (PlacedStack, stock), namespace)
+
+
+REGISTERED: set[type] = set()
+"""Classes of which transformers knows what they collect: it enters a class when a model of it is built."""
+
+
+def _register(cls: type[PreTrainedModel], config: Any) -> None:
+    if cls not in REGISTERED:
+        REGISTERED.add(cls)
+        with torch.device("meta"), no_init_weights():
+            cls(config)
 
 
 def _folding(host: Host) -> dict[str, Any]:
@@ -320,9 +366,12 @@ def _head_class(stock: type[PreTrainedModel], base: type, config_class: type, mo
         # No weights are drawn until post_init: the stock base model is built only to be replaced.
         with no_init_weights():
             stock.__init__(self, config)
-            name, inner = next((n, child) for n, child in self.named_children() if isinstance(child, host.base))
-            pooled = host.pooler and getattr(inner, host.pooler, None) is not None
-            setattr(self, name, base(config, **({"add_pooling_layer": False} if host.pooler and not pooled else {})))
+            if host.has_stacks(self):
+                _install(host, self, config, check(host, config))
+            else:
+                name, inner = next((n, child) for n, child in self.named_children() if isinstance(child, host.base))
+                pooled = host.pooler and getattr(inner, host.pooler, None) is not None
+                setattr(self, name, base(config, **({"add_pooling_layer": False} if host.pooler and not pooled else {})))
         self.post_init()
 
     namespace = {

@@ -177,15 +177,20 @@ class Host:
                         f"placement {name!r}: cross_attention of layer {number} {must} of {self.model_type}"
                     )
 
+    def has_stacks(self, model: nn.Module) -> bool:
+        """Whether a class of an encoder-decoder holds both stacks itself, as in T5, and not in a model without a head."""
+        return self.encoder is not None and {self.layers, self.encoder.layers} <= dict(model.named_modules()).keys()
+
     def install(self, model: PreTrainedModel, config: Any, placement: Placement) -> None:
-        """Replaces the stock layers of a model without a head by placed layers, and its final norm if the placement has another."""
-        layers: Any = model.get_submodule(self.layers)
-        for index in range(len(placement.layers)):
-            layers[index] = self.place(layers[index], self.seen(config), placement, index)
-        if self.final_norm and placement.final_norm != Norm():
-            norm = self.make_norm(placement.final_norm, config.hidden_size, config)
-            assert norm is not None
-            model.set_submodule(self.final_norm, norm)
+        """Replaces the stock layers of a model by placed layers, and the norm after them if the placement has another."""
+        for stack, part in zip(self.stacks, placement.stacks, strict=True):
+            layers: Any = model.get_submodule(stack.layers)
+            for index in range(len(part.layers)):
+                layers[index] = stack.place(layers[index], stack.seen(config), part, index)
+            if stack.final_norm and part.final_norm != Norm():
+                norm = stack.make_norm(part.final_norm, config.hidden_size, config)
+                assert norm is not None
+                model.set_submodule(stack.final_norm, norm)
 
     def place(self, layer: nn.Module, config: Any, placement: Placement, index: int) -> PlacedLayer:
         """Turns a stock layer into a placed layer, built from the placement's record at `index`, counted from 0.

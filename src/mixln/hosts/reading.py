@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from torch import nn
 
-from mixln.hosts.algebra import Reader
+from mixln.hosts.algebra import BIAS, Reader
 from mixln.hosts.branch_code import BranchCode, header
 from mixln.hosts.code import Definition
-from mixln.hosts.syntax import Unreadable, is_norm
+from mixln.hosts.syntax import Unreadable, is_norm, module_path
 from mixln.hosts.terms import Dropped, LayerInput, Normed, Scaled, Sum, Term, is_stream, summands
 from mixln.placement import Layer, Norm, Sublayer
 
@@ -31,6 +31,7 @@ class Read:
         between a module and the sum makes the branch.
     :param output: the submodule whose output, or the first entry of it, is added to the stream: the norm on the branch, or else `source`.
     :param entry: the submodule that receives the stream to which the branch is added; empty if none receives it alone.
+    :param bias: the variable of the branch that the layer returns too, after which the branch returns it; empty if there is none.
     """
 
     record: Sublayer
@@ -43,6 +44,7 @@ class Read:
     source: str
     output: str
     entry: str
+    bias: str = ""
 
     @property
     def plain(self) -> bool:
@@ -59,11 +61,12 @@ class Read:
 class Reading:
     """A stock layer as it was read; `sublayers` are attention, the cross-attention of a decoder layer that has one, and feed-forward.
 
-    :param returns: number of entries beside the stream in the tuple that it returns; `None` if it returns no tuple.
+    :param returns: for each entry beside the stream in the tuple that it returns, the index of the sublayer whose branch makes it;
+        `None` for attention weights, which are not kept. `None` if it returns no tuple.
     """
 
     sublayers: tuple[Read, ...]
-    returns: int | None = None
+    returns: tuple[int | None, ...] | None = None
     parallel: Literal["separate", "shared"] | None = None
 
     @property
@@ -124,7 +127,15 @@ class _Match:
         if cross and ["encoder_hidden_states" in read.arguments for read in reads] != [False, True, False]:
             raise self._refuse(None, "does not call its cross-attention second")
         self._check_norms(reads)
-        return Reading(sublayers=tuple(reads), returns=self.reader.returns)
+        return Reading(sublayers=tuple(reads), returns=self._returns(reads))
+
+    def _returns(self, reads: list[Read]) -> tuple[int | None, ...] | None:
+        """See :attr:`Reading.returns`."""
+        if self.reader.beside is None:
+            return None
+        return tuple(
+            next((side for side, read in enumerate(reads) if name == read.bias), None) for name in self.reader.beside
+        )
 
     def _side_by_side(self, term: Term) -> Reading | None:
         """Reads a sum of the layer's input, attention and feed-forward; `None` for a layer of another form."""
@@ -146,7 +157,8 @@ class _Match:
             feed_forward = replace(feed_forward, norms={}, record=replace(feed_forward.record, branch_in=None))
         self._check_norms([attention, feed_forward])
         parallel = "shared" if shared else "separate"
-        return Reading(sublayers=(attention, feed_forward), returns=self.reader.returns, parallel=parallel)
+        sublayers = attention, feed_forward
+        return Reading(sublayers=sublayers, returns=self._returns([*sublayers]), parallel=parallel)
 
     def _inputs(self, branch: Term) -> set[str]:
         """The streams that a branch reads."""
@@ -207,7 +219,9 @@ class _Match:
                 raise self._refuse(branch, "has a branch that does not read the stream to which it is added")
         if isinstance(skip, Normed) and isinstance(skip.of, LayerInput):
             norms["stream_in"], skip = skip.norm, skip.of
-        source, arguments = self._source(root, code, streams | shapes)
+        made = {name for name in self.reader.beside or () if self.reader.definitions.get(name) in code}
+        bias = next((name for name in made if BIAS in name), "")
+        source, arguments = self._source(root, bias, code, streams | shapes)
         modules, called = self._modules(code)
         largest = max(called or modules, key=self._size)
         origin = self._origin(root)
@@ -224,10 +238,11 @@ class _Match:
             source=origin,
             output=norms.get("branch_out", origin),
             entry=norms.get("branch_in") or self._receiver(code, streams, branch_scale),
+            bias=bias,
         )
         return read, skip
 
-    def _source(self, root: str, code: list[Definition], inputs: set[str]) -> tuple[str, tuple[str, ...]]:
+    def _source(self, root: str, bias: str, code: list[Definition], inputs: set[str]) -> tuple[str, tuple[str, ...]]:
         """The code of a branch as a function, and the arguments of the layer that it uses."""
         entry = self.reader.entry
         bound = [
@@ -243,7 +258,7 @@ class _Match:
             bound.append("if output_attentions: raise ValueError('a placed layer does not return attention weights')")
         bound += [f"{name} = {entry}" for name in sorted(inputs) if name != entry]
         statements = [ast.unparse(statement) for made in code for statement in made.statements]
-        body = [*bound, *statements, f"return {root}"]
+        body = [*bound, *statements, f"return {root}, {bias}" if bias else f"return {root}"]
         lines = "\n".join(line for text in body for line in text.splitlines())
         used = {node.id for text in statements for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
         indented = "\n".join("    " + line for line in lines.splitlines())
@@ -271,8 +286,9 @@ class _Match:
     def _called(self, node: ast.Call) -> str:
         """The path of the submodule that is called; empty for a function."""
         function = node.func
-        path = _module(self.reader.layer, function) if isinstance(function, ast.Attribute) else ""
-        return path if path == ast.unparse(function).removeprefix("self.") else ""
+        path = module_path(self.reader.layer, function)
+        whole = isinstance(function, ast.Attribute) and path.rpartition(".")[2] == function.attr
+        return path if whole else ""
 
     def _modules(self, code: list[Definition]) -> tuple[tuple[str, ...], set[str]]:
         """Paths of the submodules that some code uses, in the order of the code, and which of them it calls."""
@@ -280,10 +296,10 @@ class _Match:
         called: set[str] = set()
         for made in code:
             for node in (node for statement in made.statements for node in ast.walk(statement)):
-                if isinstance(node, ast.Attribute) and (path := _module(self.reader.layer, node)):
+                if isinstance(node, ast.Attribute) and (path := module_path(self.reader.layer, node)):
                     used[path] = None
-                if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-                    called.add(ast.unparse(node.func).removeprefix("self."))
+                if isinstance(node, ast.Call) and (path := self._called(node)):
+                    called.add(path)
         # `self.attention.output` is read on the way to `self.attention.output.dense`.
         inner = tuple(name for name in used if not any(other.startswith(f"{name}.") for other in used))
         if not any(self._size(name) for name in inner):
@@ -300,21 +316,6 @@ class _Match:
         if made is None:
             return self.reader.unreadable(self.reader.definition.body[-1], why)
         return self.reader.unreadable(_original(self.reader.definition, made.line), why)
-
-
-def _module(layer: nn.Module, node: ast.Attribute) -> str:
-    """The path of the submodule in `self.attention.output.dense`, or of the longest part of it that is one; empty for none."""
-    names = ast.unparse(node).split(".")
-    if names[0] != "self":
-        return ""
-    found: list[str] = []
-    module: Any = layer
-    for name in names[1:]:
-        module = getattr(module, name, None)
-        if not isinstance(module, nn.Module):
-            break
-        found.append(name)
-    return ".".join(found)
 
 
 def _original(definition: ast.FunctionDef, line: int) -> ast.AST:

@@ -263,7 +263,8 @@ class PlacedLayer(GradientCheckpointingLayer):
     :param branches: the host's code of each branch, which has a `function` of this layer, the branch's input, and the other
         arguments of the host's layer.
     :param plain: for each, whether the output of the largest module is the whole branch.
-    :param returns: number of entries beside the stream in the tuple that the host's layer returns; `None` if it returns no tuple.
+    :param returns: for each entry beside the stream in the tuple that the host's layer returns, the index of the sublayer whose branch
+        returns it after its output; `None` for attention weights, which are not kept. `None` if it returns no tuple.
     :param norm: builds the module of a norm slot over D features; `None` for an empty slot.
     :param size: D.
     :param dropout: of each; see :class:`Residual`, likewise `stochastic_depth`.
@@ -287,7 +288,7 @@ class PlacedLayer(GradientCheckpointingLayer):
         modules: tuple[tuple[str, ...], ...],
         branches: tuple[BranchFunction, ...],
         plain: tuple[bool, ...] = (True, True),
-        returns: int | None = None,
+        returns: tuple[int | None, ...] | None = None,
         norm: MakeSlot,
         size: int,
         dropout: tuple[float, ...] = (0.0, 0.0),
@@ -352,11 +353,14 @@ class PlacedLayer(GradientCheckpointingLayer):
 
         Functions and not modules: accelerate's offloading moves the arguments of a call between devices, and would move a module too.
         """
-        return tuple([self._call(code) for code in self.code])
+        return tuple([self._call(side) for side in range(len(self.code))])
 
-    def _call(self, code: BranchFunction) -> Callable[..., Any]:
-        def call(stream_BTD: Tensor, *args: Any, **kwargs: Any) -> Any:
-            return code.function(self, stream_BTD, *args, **kwargs)
+    def _call(self, side: int) -> Callable[..., Any]:
+        def call(stream_BTD: Tensor, *args: Any, beside: list[Any] | None = None, **kwargs: Any) -> Any:
+            output = self.code[side].function(self, stream_BTD, *args, **kwargs)
+            if beside is not None and self.returns is not None and side in self.returns:
+                output, beside[self.returns.index(side)] = output
+            return output
 
         return call
 
@@ -384,11 +388,14 @@ class PlacedLayer(GradientCheckpointingLayer):
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         """:param hidden_states: (B, T, D); all other arguments are those of the host's layer."""
+        beside: list[Any] = [None] * len(self.returns or ())
+        if any(side is not None for side in self.returns or ()):
+            kwargs = {**kwargs, "beside": beside}
         output = self.run(hidden_states, *args, **kwargs)
         if self.final_norm is not None:
             output = self.final_norm(output)
-        # A host whose layers return a tuple reads the stream from it; the rest are attention weights, which are not kept.
-        return output if self.returns is None else (output, *[None] * self.returns)
+        # A host whose layers return a tuple reads the stream from it; attention weights are not kept.
+        return output if self.returns is None else (output, *beside)
 
     def enter(self, hidden_states: Tensor) -> Tensor:
         """The state that enters the sublayers, from the layer's input; they differ in the first layer only.
