@@ -39,12 +39,12 @@ HEADS = {
 """Head → transformers' names of it, in `MODEL_FOR_…_MAPPING` and `AutoModelFor…`."""
 OF_ENCODER_DECODERS = ("seq2seq-lm", "speech-seq2seq")
 """Heads that transformers also names for models with one stack, which have them under another name."""
-DECODER = {
-    "num_hidden_layers": ("decoder_layers", "num_decoder_layers", "decoder_num_hidden_layers"),
-    "num_attention_heads": ("decoder_attention_heads", "decoder_num_attention_heads"),
-    "num_key_value_heads": ("decoder_num_key_value_heads", "decoder_attention_heads"),
+OF_A_STACK = {
+    "num_hidden_layers": ("{}_layers", "num_{}_layers", "{}_num_hidden_layers"),
+    "num_attention_heads": ("{}_attention_heads", "num_{}_attention_heads", "{}_num_attention_heads"),
+    "num_key_value_heads": ("{}_num_key_value_heads", "{}_attention_heads", "num_{}_attention_heads"),
 }
-"""Entry of a config → names that it may have for the decoder of an encoder-decoder."""
+"""Entry of a config → names that it may have for the `encoder` or the `decoder` of an encoder-decoder."""
 DOWN_NAMES = ("down_proj", "fc2", "c_proj", "dense_4h_to_h", "proj_2", "w2", "fc_out", "wo")
 POOLERS = ("pooler",)
 
@@ -60,11 +60,15 @@ def derive(model_type: str) -> Host:
     if not config.is_encoder_decoder:
         host = _of_stack(model, config, {})
     else:
-        entries = {name: own for name, names in DECODER.items() for own in names[::-1] if hasattr(config, own)}
-        encoder = _of_stack(model, config, {}, "encoder")
-        host = _of_stack(model, config, entries, "decoder")
+        encoder, host = (_of_stack(model, config, _entries(config, name), name) for name in ("encoder", "decoder"))
         host = replace(host, encoder=encoder, roles={**encoder.roles, **host.roles})
     return replace(host, heads=_heads(host, config))
+
+
+def _entries(config: Any, stack: str) -> dict[str, str]:
+    """See :attr:`Host.entries`."""
+    own = {name: [form.format(stack) for form in forms] for name, forms in OF_A_STACK.items()}
+    return {name: known for name, forms in own.items() for known in forms[::-1] if hasattr(config, known)}
 
 
 def _of_stack(model: PreTrainedModel, whole: Any, entries: Mapping[str, str], name: str = "") -> Host:

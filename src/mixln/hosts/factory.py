@@ -135,6 +135,15 @@ class PlacedModel:
     experts stay fused in our files: Trainer resumes without conversions, and expects the names in the file to be those of the model.
     """
 
+    constants: frozenset[str] = frozenset()
+    """Names of parameters that the family's code does not train; transformers forgets that of those which a checkpoint lacks."""
+
+    def post_init(self) -> None:
+        """Called by transformers at the end of the construction."""
+        parameters = self.named_parameters()  # type: ignore[attr-defined]
+        self.constants = frozenset(name for name, parameter in parameters if not parameter.requires_grad)
+        super().post_init()  # type: ignore[misc]
+
     # transformers searches the source of the class's module to find out; the relevant source is the family's.
     @classmethod
     def _can_set_experts_implementation(cls) -> bool:
@@ -166,6 +175,7 @@ class PlacedModel:
             hidden_size=config.hidden_size,
             layers=lambda name: self.host.stack_of(name).seen(config).num_hidden_layers,
             initializer_range=getattr(config, "initializer_range", None) or getattr(config, "init_std", None) or STD,
+            constants=self.constants,
         )
         super().initialize_weights()  # type: ignore[misc]
 

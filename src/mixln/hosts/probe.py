@@ -28,7 +28,8 @@ def probe(model: PreTrainedModel, *, length: int) -> dict[str, Tensor]:
     ids = torch.arange(1, length + 1, device=device).unsqueeze(0) % config.vocab_size
     if not config.is_encoder_decoder:
         return {"input_ids": ids}
-    decoder = {"decoder_input_ids": ids.flip(1)}
+    # Without id 1, which is padding in others.
+    decoder = {"decoder_input_ids": ids.flip(1).clamp(min=2)}
     if model.main_input_name == "input_features":
         # Two frames a position.
         return {"input_features": _ramp(1, config.num_mel_bins, 2 * config.max_source_positions).to(device), **decoder}

@@ -8,7 +8,7 @@ layers.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, runtime_checkable
@@ -54,6 +54,7 @@ def initialise(
     hidden_size: int,
     layers: Callable[[str], int],
     initializer_range: float,
+    constants: Collection[str] = (),
 ) -> None:
     """Draws every weight matrix of `model` and sets this package's modules to their initial values; other vectors are unchanged.
 
@@ -64,6 +65,7 @@ def initialise(
     :param name: see :func:`~mixln.nn.schemes.scheme`.
     :param role: parameter name → role (see :class:`~mixln.nn.schemes.Weight`), or the roles of its equal fused parts.
     :param canonical: parameter name → its name in the stock model, which seeds its generator.
+    :param constants: names of matrices that are not trained, such as Whisper's table of sinusoidal positions.
     :param layers: parameter name → L, the number of layers of the stack that it is in.
     """
     rule = scheme(name)
@@ -73,8 +75,8 @@ def initialise(
         (f"{path}.{local}", parameter, module, local)
         for path, module in model.named_modules()
         for local, parameter in module.named_parameters(recurse=False)
-        # Vectors, such as biases and the gains of stock norms, keep the values that the family gives them.
-        if parameter.ndim >= 2 and not getattr(parameter, INITIALISED, False)
+        # Vectors, such as biases and the gains of stock norms, keep the values that the family gives them, and so do constants.
+        if parameter.ndim >= 2 and not getattr(parameter, INITIALISED, False) and f"{path}.{local}" not in constants
     ]
     # Nothing to draw, for example after loading a checkpoint: leave the global generator untouched.
     if not drawn:
