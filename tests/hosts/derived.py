@@ -17,7 +17,7 @@ from mixln.hosts.shrunken import shrunken
 from mixln.hosts.verify import verify
 
 HYBRID = "hybrid*"
-CACHE_DIFFERS = ("m2m_100", "moshi", "prophetnet")
+CACHE_DIFFERS = ("m2m_100", "moshi", "nllb-moe", "prophetnet")
 """Families whose stock class gives other scores with a cache than without one."""
 
 WITHOUT_GRADIENT = {
@@ -32,8 +32,8 @@ WITHOUT_GRADIENT = {
     "phimoe": "router",
     "switch_transformers": "experts",
 }
-"""Family → weights of its layers to which its own code gives no gradient here: those that choose tokens or experts, experts of which
-each is chosen by few tokens, global attention, which no token of the input has, and MRA's attention, which returns zeros without its GPU kernel."""
+"""Family → weights of its layers to which its own code gives no gradient here: those that choose tokens or experts, experts that few
+tokens choose, global attention, which no token of the input has, and MRA's attention, which returns zeros without its GPU kernel."""
 
 
 def check_family(host: Host, folder: Path) -> None:

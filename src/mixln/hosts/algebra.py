@@ -19,7 +19,6 @@ from mixln.hosts.static import Dynamic, evaluate
 from mixln.hosts.syntax import Rename, Within, bind, load, stored
 from mixln.hosts.terms import Tupled, is_stream
 
-
 BIAS = "position_bias"
 """Name of what the first layer of T5 returns for the attention of all others."""
 
@@ -130,7 +129,11 @@ class Reader(Expressions):
 
     def _clamps(self, node: ast.If, scope: Scope) -> bool:
         """Whether a statement keeps the stream within the range of float16, in BART, T5 and their relatives; placed layers do not."""
-        first = node.test.values[0] if isinstance(node.test, ast.BoolOp) and isinstance(node.test.op, ast.And) else node.test
+        first = (
+            node.test.values[0]
+            if isinstance(node.test, ast.BoolOp) and isinstance(node.test.op, ast.And)
+            else node.test
+        )
         match first:
             case ast.Compare(left=ast.Attribute(value=ast.Name(id=name), attr="dtype"), ops=[ast.Eq()]):
                 half = ast.unparse(first.comparators[0]) == "torch.float16"

@@ -41,7 +41,7 @@ def place(model: PreTrainedModel, placement: str = "stock") -> PreTrainedModel:
     """
     host = family(model.config)
     wanted = host.placement(model.config, placement)
-    if difference := _difference(wanted, host.stock_layers(model.config)):
+    if difference := _difference(wanted, host, model.config):
         raise PlacementError(
             f"the weights of a stock {host.model_type} cannot be given {placement}: they were trained as "
             f"{host.formula}, but {difference}; convert with --placement stock, or train {placement} from scratch"
@@ -63,7 +63,7 @@ def unplace(model: PreTrainedModel) -> PreTrainedModel:
     placement = Placement.from_json(model.config.placement)
     relatives = {name: host for name, host in HOSTS.items() if own.body and host.body == own.body}
     related = ({own.model_type: own} | relatives).values()
-    differences = {host.model_type: _difference(placement, host.stock_layers(model.config)) for host in related}
+    differences = {host.model_type: _difference(placement, host, model.config) for host in related}
     host = next((host for host in related if not differences[host.model_type]), None)
     if host is None:
         raise PlacementError(
@@ -178,11 +178,12 @@ def _read_off(norms: set[str], layers: int) -> str:
     return ",".join(f"{kind}*{count}" for kind, count in runs)
 
 
-def _difference(placement: Placement, stock: tuple[Layer, ...]) -> str:
-    """Describes how a placement differs from a family whose layers are `stock`; empty if it does not."""
-    for number, (layer, own) in enumerate(zip(placement.layers, stock, strict=True), start=1):
-        if layer != own:
-            return f"layer {number} of {placement.name} is {layer.formula}"
+def _difference(placement: Placement, host: Host, config: Any) -> str:
+    """Describes how a placement differs from the stock layers of a family; empty if it does not."""
+    for part, stack in zip(placement.stacks, host.stacks, strict=True):
+        for number, (layer, own) in enumerate(zip(part.layers, stack.stock_layers(config), strict=True), start=1):
+            if layer != own:
+                return f"layer {number} of {placement.name} is {layer.formula}"
     return "" if placement.only_layers else f"{placement.name} has norms or streams outside its layers"
 
 

@@ -90,7 +90,9 @@ def _of_stack(model: PreTrainedModel, whole: Any, entries: Mapping[str, str], na
         raise Unreadable(f"{base.__name__} has no norm after its layers, which are {record.formula}")
     norm, eps = _norm(model, stack, readings, final_norm, config)
     if record.cross_attention not in (None, record.attention):
-        raise Unreadable(f"{cls.model_type} has cross-attention with norms in other places than its attention: {record.formula}")
+        raise Unreadable(
+            f"{cls.model_type} has cross-attention with norms in other places than its attention: {record.formula}"
+        )
     attention, *cross, feed_forward = (
         [(read.module, layer.get_submodule(read.module)) for layer, read in zip(stack, reads, strict=True)]
         for reads in zip(*(reading.sublayers for reading in readings), strict=True)

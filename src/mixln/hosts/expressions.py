@@ -184,7 +184,11 @@ class Expressions(Code, ABC):
         if isinstance(self.terms[name], Free):
             return None
         return self._structural(
-            Normed(module_path(self.layer, node.func), self.terms[name]), ast.Call(node.func, [load(name)], []), {name}, hint, node
+            Normed(module_path(self.layer, node.func), self.terms[name]),
+            ast.Call(node.func, [load(name)], []),
+            {name},
+            hint,
+            node,
         )
 
     def _functional_dropout(self, node: ast.Call) -> float | None:

@@ -116,9 +116,7 @@ def check(host: Host, config: Any) -> Placement:
     depth = host.seen(config).num_hidden_layers
     if len(placement.layers) != depth:
         name = host.entries.get("num_hidden_layers", "num_hidden_layers")
-        raise PlacementError(
-            f"placement {placement.name!r} has {len(placement.layers)} layers, but {name} is {depth}"
-        )
+        raise PlacementError(f"placement {placement.name!r} has {len(placement.layers)} layers, but {name} is {depth}")
     host.check(config, placement)
     return placement
 
@@ -318,7 +316,12 @@ def _empty_stack(stock: type[PreTrainedModel], config: Any) -> PreTrainedModel:
 @cache
 def _stack_class(stock: type[PreTrainedModel]) -> type[PreTrainedModel]:
     recorded = {**(stock._can_record_outputs or {}), "hidden_states": PlacedLayer}
-    namespace = {"__module__": stock.__module__, "__doc__": stock.__doc__, "stock": stock, "_can_record_outputs": recorded}
+    namespace = {
+        "__module__": stock.__module__,
+        "__doc__": stock.__doc__,
+        "stock": stock,
+        "_can_record_outputs": recorded,
+    }
     return type(f"Placed{stock.__name__}", (PlacedStack, stock), namespace)
 
 
@@ -381,7 +384,9 @@ def _head_class(stock: type[PreTrainedModel], base: type, config_class: type, mo
             else:
                 name, inner = next((n, child) for n, child in self.named_children() if isinstance(child, host.base))
                 pooled = host.pooler and getattr(inner, host.pooler, None) is not None
-                setattr(self, name, base(config, **({"add_pooling_layer": False} if host.pooler and not pooled else {})))
+                setattr(
+                    self, name, base(config, **({"add_pooling_layer": False} if host.pooler and not pooled else {}))
+                )
         self.post_init()
 
     namespace = {

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from mixln.errors import PlacementError
 from mixln.hosts.configs import positions, text_part
 
 
@@ -16,6 +17,7 @@ def probe(model: PreTrainedModel, *, length: int) -> dict[str, Tensor]:
     """One image of the model's size (1, C, H, W), one sound as a mel spectrogram (1, bins, frames), or one text (1, T), on the model's
     device; for an encoder-decoder, that and a text for the decoder.
 
+    :raises PlacementError: for an encoder-decoder that takes something else.
     :param length: T in tokens, for a model that takes text; limited to the model's number of positions.
     """
     config: Any = text_part(model.config)
@@ -30,9 +32,13 @@ def probe(model: PreTrainedModel, *, length: int) -> dict[str, Tensor]:
         return {"input_ids": ids}
     # Without id 1, which is padding in others.
     decoder = {"decoder_input_ids": ids.flip(1).clamp(min=2)}
-    if model.main_input_name == "input_features":
+    if model.main_input_name == "input_features" and hasattr(config, "num_mel_bins"):
         # Two frames a position.
         return {"input_features": _ramp(1, config.num_mel_bins, 2 * config.max_source_positions).to(device), **decoder}
+    if model.main_input_name != "input_ids":
+        raise PlacementError(
+            f"{type(model).__name__} takes {model.main_input_name}, of which no small example is known"
+        )
     return {"input_ids": ids, **decoder}
 
 

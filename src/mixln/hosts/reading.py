@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from torch import nn
 
@@ -15,7 +15,6 @@ from mixln.hosts.code import Definition
 from mixln.hosts.syntax import Unreadable, is_norm, module_path
 from mixln.hosts.terms import Dropped, LayerInput, Normed, Scaled, Sum, Term, is_stream, summands
 from mixln.placement import Layer, Norm, Sublayer
-
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,21 +70,24 @@ class Reading:
 
     @property
     def record(self) -> Layer:
-        return Layer(parallel=self.parallel, **{side: read.record for side, read in self.sides.items()})
+        records = {side: read.record for side, read in self.sides.items()}
+        return replace(Layer(parallel=self.parallel), **records)
 
     @property
     def sides(self) -> dict[str, Read]:
         """Entry of :class:`~mixln.placement.Layer` → sublayer."""
-        names = ("attention", "cross_attention", "feed_forward") if len(self.sublayers) > 2 else ("attention", "feed_forward")
+        names = (
+            ("attention", "cross_attention", "feed_forward")
+            if len(self.sublayers) > 2
+            else ("attention", "feed_forward")
+        )
         return dict(zip(names, self.sublayers, strict=True))
 
     @property
     def norms(self) -> dict[str, str]:
         """Name of a norm in a placed layer → its name in the stock layer."""
         return {
-            f"{side}_residual.{slot}": path
-            for side, read in self.sides.items()
-            for slot, path in read.norms.items()
+            f"{side}_residual.{slot}": path for side, read in self.sides.items() for slot, path in read.norms.items()
         }
 
 
@@ -119,7 +121,9 @@ class _Match:
             return side_by_side
         reads = list(self._sublayers(term))[::-1]
         if len(reads) != self.number:
-            wanted = "attention and a feed-forward" if self.number == 2 else "attention, cross-attention and a feed-forward"
+            wanted = (
+                "attention and a feed-forward" if self.number == 2 else "attention, cross-attention and a feed-forward"
+            )
             raise self._refuse(None, f"has {len(reads)} residual sublayers, not {wanted}")
         attention, *cross, feed_forward = reads
         if len(feed_forward.arguments) >= len(attention.arguments):
