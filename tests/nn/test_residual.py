@@ -117,8 +117,8 @@ def test_what_the_hosts_code_may_use_moves_from_its_layer():
 
 
 def test_a_tuple_is_returned_where_the_host_returns_one():
-    assert layer(Layer(), returns=1)(X)[1] is None
-    assert len(layer(Layer(), returns=0)(X)) == 1
+    assert layer(Layer(), returns=(None,))(X)[1] is None
+    assert len(layer(Layer(), returns=())(X)) == 1
 
 
 @pytest.mark.parametrize("parallel", ["separate", "shared"])
