@@ -17,6 +17,8 @@ TITLES = {
     "masked-lm": "masked language models",
     "image-classification": "image classifiers",
     "image-features": "image encoders without a head",
+    "seq2seq-lm": "encoder-decoders of text",
+    "speech-seq2seq": "encoder-decoders of speech",
     "text-features": "text models without a head, most of them parts of multimodal models",
     "sequence-classification": "sequence classifiers",
     "token-classification": "token classifiers",

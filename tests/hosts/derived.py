@@ -18,7 +18,7 @@ from mixln.hosts.shrunken import shrunken
 from mixln.hosts.verify import verify
 
 HYBRID = "hybrid*"
-CACHE_DIFFERS = ("moshi",)
+CACHE_DIFFERS = ("m2m_100", "moshi", "nllb-moe", "prophetnet")
 """Families whose stock class gives other scores with a cache than without one."""
 
 WITHOUT_GRADIENT = {
@@ -33,10 +33,12 @@ WITHOUT_GRADIENT = {
     "laguna": "e_score_correction_bias",
     "longformer": "_global",
     "mra": "attention",
+    "nllb-moe": "experts",
     "phimoe": "router",
+    "switch_transformers": "experts",
 }
-"""Family → weights of its layers to which its own code gives no gradient here: those that choose tokens or experts, global attention,
-which no token of the input has, and MRA's attention, which returns zeros without its GPU kernel."""
+"""Family → weights of its layers to which its own code gives no gradient here: those that choose tokens or experts, experts that few
+tokens choose, global attention, which no token of the input has, and MRA's attention, which returns zeros without its GPU kernel."""
 
 
 def check_family(host: Host, folder: Path) -> None:
@@ -68,8 +70,9 @@ def trained(host: Host, placement: str, resting: str = "$^", **changes: Any) -> 
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     assert all(gradient.isfinite().all() for gradient in gradients.values())
     # Not `base_model`, which goes by a name that other parts of the model may have.
-    body = next(module for module in model.modules() if isinstance(module, host.base))
-    weights = body.get_submodule(host.layers).named_parameters()
+    # A head of T5 has none, and holds the stacks itself.
+    body = next((module for module in model.modules() if isinstance(module, host.base)), model)
+    weights = [pair for stack in host.stacks for pair in body.get_submodule(stack.layers).named_parameters()]
     missed = [name for name, parameter in weights if parameter.grad is None or not parameter.grad.any()]
     expected = f"{WITHOUT_GRADIENT.get(host.model_type, '$^')}|{resting}"
     assert [name for name in missed if not re.search(expected, name)] == []
@@ -97,8 +100,9 @@ def outputs_of(model: mixln.hosts.PreTrainedModel) -> Tensor:
 def is_causal(model: mixln.hosts.PreTrainedModel) -> bool:
     """Whether no token sees later ones, unlike in an encoder with a head that generates."""
     inputs = probe(model, length=6)
-    changed = {**inputs, "input_ids": inputs["input_ids"].clone()}
-    changed["input_ids"][:, -1] += 1
+    name = "decoder_input_ids" if model.config.is_encoder_decoder else "input_ids"
+    changed = {**inputs, name: inputs[name].clone()}
+    changed[name][:, -1] += 1
     return torch.allclose(model(**inputs).logits[:, :-1], model(**changed).logits[:, :-1], atol=1e-5)
 
 
@@ -107,6 +111,8 @@ def check_cache(model: mixln.hosts.PreTrainedModel) -> None:
     """Generation with a cache gives the scores of generation without one."""
     inputs = probe(model, length=6)
     settings = {"max_new_tokens": 5, "do_sample": False, "output_logits": True, "return_dict_in_generate": True}
+    if model.config.is_encoder_decoder:
+        settings["decoder_start_token_id"] = 1  # T5 has none without a tokenizer
     cached, whole = (
         model.generate(**inputs, **settings, use_cache=cache, eos_token_id=None, pad_token_id=0)
         for cache in (True, False)

@@ -50,6 +50,11 @@ FORMS = {
     "modernbert": "no norm before the first attention",
     "dinov2": "factors on the branches of an image classifier",
     "clip_vision_model": "an image encoder without a head",
+    "bart": "Post-LN encoder and decoder with cross-attention",
+    "whisper": "Pre-LN encoder of sound and decoder of text",
+    "t5": "sublayers in a list, and a position bias that layers hand on",
+    "umt5": "sublayers in a list that return tuples of unknown length",
+    "marian": "constants that are not in the checkpoint",
 }
 
 

@@ -117,13 +117,13 @@ def test_what_the_hosts_code_may_use_moves_from_its_layer():
 
 
 def test_a_tuple_is_returned_where_the_host_returns_one():
-    assert layer(Layer(), returns=1)(X)[1] is None
-    assert len(layer(Layer(), returns=0)(X)) == 1
+    assert layer(Layer(), returns=(None,))(X)[1] is None
+    assert len(layer(Layer(), returns=())(X)) == 1
 
 
 def test_what_the_attention_passes_on_is_returned_in_its_place():
     attention = SimpleNamespace(function=lambda self, x: (self.attn(x), "chosen"))
-    placed = layer(Layer(), returns=2, passed=(1,))
+    placed = layer(Layer(), returns=(None, 0))
     placed.code = (attention, placed.code[1])
     output, weights, chosen = placed(X)
     y = X + placed.attn(X)

@@ -26,16 +26,16 @@ def check_new(out: Path) -> None:
     check_writable(out)
 
 
-def one_source(model: str, cache: Path, *, pickled: bool = False) -> Source:
+def one_source(model: str, cache: Path, *, convertible: bool = False) -> Source:
     """Finds the model given to a command.
 
-    :param pickled: also accept a model whose weights are only available as a pickle.
+    :param convertible: also accept what can only be converted: a model whose weights exist only as a pickle, or an encoder-decoder.
     :raises CheckpointError: if there is no such model.
     :raises SettingsError: if it is a comparison with several trials.
     """
     from mixln.compare.sources import find
 
-    sources = find(model, cache=cache_folder(cache), pickled=pickled)
+    sources = find(model, cache=cache_folder(cache), pickled=convertible, encoder_decoders=convertible)
     if len(sources) > 1:
         raise SettingsError(f"model {model} is a comparison with {len(sources)} trials; name one of its trials")
     return sources[0]

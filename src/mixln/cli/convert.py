@@ -42,7 +42,7 @@ class Convert:
         from mixln.quiet import quiet
 
         # The authors' checkpoints are pickles; they are read without executing code from them.
-        source = one_source(self.model, self.cache, pickled=True)
+        source = one_source(self.model, self.cache, convertible=True)
         family(source.config)
         folder = Path(source.path)
         with quiet():

@@ -20,13 +20,13 @@ from mixln.runs.trials import TRIAL, Trial, TrialResult, read_result, read_trial
 log = logging.getLogger(__name__)
 
 
-def find(name: str, *, cache: Path, pickled: bool = False) -> list[Source]:
+def find(name: str, *, cache: Path, pickled: bool = False, encoder_decoders: bool = False) -> list[Source]:
     """Finds the models of a name, without loading their weights.
 
     :param name: an experiment's folder, which gives one trial per placement, see :func:`representatives`; a trial's folder, or one of
         its checkpoints; or any name that :func:`mixln.hosts.sources.find_model` accepts.
     :param cache: folder under which GGUF files are converted.
-    :param pickled: also accept a model whose weights exist only as a pickle.
+    :param pickled: also accept a model whose weights exist only as a pickle; `encoder_decoders`: or an encoder-decoder.
     :raises StoreError: if a trial has no checkpoint.
     :raises CheckpointError: if there is no such model.
     """
@@ -37,7 +37,7 @@ def find(name: str, *, cache: Path, pickled: bool = False) -> list[Source]:
         return [_of_trial(name, folder, cache)]
     if (folder / "config.json").is_file() and (folder.parent / TRIAL).is_file():
         return [_of_checkpoint(name, folder, cache)]
-    source = find_model(name, cache=cache)
+    source = find_model(name, cache=cache, encoder_decoders=encoder_decoders)
     if not pickled:
         refuse_pickle(source)
     return [source]

@@ -223,8 +223,8 @@ def _prepare_text(
     :param trial: the trial whose experiment's held-out documents are used, if any.
     """
     tokenizer = tokenizer_of(source)
-    # Image classifiers are prepared above; this narrows the type.
-    kind: Kind = "none" if source.task == "image-classification" else source.task
+    # Image classifiers are prepared above, and encoder-decoders refused; this narrows the type.
+    kind: Kind = source.task if source.task in ("causal-lm", "masked-lm") else "none"
     windows: Windows = text_windows(
         corpus,
         tokenizer,

@@ -66,7 +66,8 @@ def placed_config(
         projection is found only when the model is built.
     """
     host = family(config)
-    check_shape(config)
+    for stack in host.stacks:
+        check_shape(stack.seen(config))
     built = host.placement(config, placement)
     if reason := host.cannot(config, built) or host.own.cannot(config, built):
         raise PlacementError(f"this {host.model_type} cannot be placed: {reason}")

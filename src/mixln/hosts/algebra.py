@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from types import MappingProxyType
 
@@ -23,14 +24,19 @@ from mixln.hosts.terms import Tupled, is_stream
 class Reader(Expressions):
     """Follows the `forward` of one layer.
 
-    :param layer: the layer, with its submodules; `opening`, `replaced`: see :class:`~mixln.hosts.expressions.Expressions`.
+    :param layer: the layer, with its submodules; `opening`, `replaced`, `cross`: see :class:`~mixln.hosts.expressions.Expressions`.
     :raises Unreadable: for code that cannot be followed.
     """
 
     def __init__(
-        self, layer: nn.Module, *, opening: bool = False, replaced: Mapping[str, str] = MappingProxyType({})
+        self,
+        layer: nn.Module,
+        *,
+        opening: bool = False,
+        replaced: Mapping[str, str] = MappingProxyType({}),
+        cross: bool = False,
     ) -> None:
-        super().__init__(layer, opening=opening, replaced=replaced)
+        super().__init__(layer, opening=opening, replaced=replaced, cross=cross)
         body = [Within(layer, "self").visit(statement) for statement in self.definition.body]
         output = self.run(body, {name: name for name in self.parameters})
         if output is None:
@@ -38,21 +44,21 @@ class Reader(Expressions):
         returned = self.terms[output]
         self.output = returned.items[0] if isinstance(returned, Tupled) else output
         """Variable of the returned stream."""
-        self.returns = len(returned.items) - 1 if isinstance(returned, Tupled) else None
-        """Number of entries beside the stream in the returned tuple; `None` if no tuple is returned."""
-        self.passed: dict[str, int] = {}
-        """Variable that is returned beside the stream and not an attention weight → its place among those entries, from 0."""
-        for place, other in enumerate(returned.items[1:] if isinstance(returned, Tupled) else ()):
+        self.beside = returned.items[1:] if isinstance(returned, Tupled) else None
+        """Variables beside the stream in the returned tuple; `None` if no tuple is returned."""
+        self.passed: list[str] = []
+        """Those of them that are not attention weights: what later layers use, such as T5's position bias."""
+        for other in self.beside or ():
             unnamed = other.startswith("value__")
             text = ast.unparse(self.definitions[other].statements[-1]) if unnamed else other
             if is_stream(self.terms[other]):
                 raise self.returns_more()
             if not re.search("attn|attention|probs|= None$", text):
-                self.passed[other] = place
+                self.passed.append(other)
 
     def returns_more(self) -> Unreadable:
         return self.unreadable(
-            self.definition.body[-1], "returns more than the stream, attention weights and what its attention returns"
+            self.definition.body[-1], "returns more than the stream, attention weights and what a branch returns"
         )
 
     def run(self, body: Sequence[ast.stmt], scope: Scope) -> str | None:
@@ -87,24 +93,33 @@ class Reader(Expressions):
         if values.keys() & self.conditions.keys():
             self.conditions = {name: value for name, value in self.conditions.items() if name not in values}
 
+    def _know(self, name: str, value: ast.expr) -> None:
+        """Keeps what a condition that was assigned to a variable is, such as T5's `do_cross_attention`."""
+        if isinstance(value, ast.BoolOp | ast.Compare):
+            with suppress(Dynamic):
+                self.conditions = {**self.conditions, name: evaluate(value, self.conditions)}
+
     def _assign(self, target: ast.expr, value: ast.expr, scope: Scope, node: ast.stmt) -> None:
         if isinstance(target, ast.Name):
             self._set(scope, {target.id: self.value(value, scope, target.id)})
+            self._know(target.id, value)
             return
         if not isinstance(target, ast.Tuple):
             raise self.unreadable(node, "assigns to something other than a variable")
         if isinstance(value, ast.Tuple) and len(value.elts) == len(target.elts):
-            self._distribute(target, [self.value(item, scope) for item in value.elts], scope, node)
+            self._distribute(target.elts, [self.value(item, scope) for item in value.elts], scope, node)
             return
         if isinstance(value, ast.Call) and (name := self.call(value, scope, "value")) is not None:
             returned = self.terms[name]
-            if isinstance(returned, Tupled) and returned.rest is None and len(returned.items) == len(target.elts):
-                self._distribute(target, list(returned.items), scope, node)
+            known = len(returned.items) if isinstance(returned, Tupled) else 0
+            unused = all(ast.unparse(item) == "_" for item in target.elts[known:])
+            if isinstance(returned, Tupled) and (unused if returned.rest else known == len(target.elts)):
+                self._distribute(target.elts[:known], list(returned.items), scope, node)
                 return
         self._unpack(target, value, scope, node)
 
-    def _distribute(self, target: ast.Tuple, names: list[str], scope: Scope, node: ast.stmt) -> None:
-        for item, name in zip(target.elts, names, strict=True):
+    def _distribute(self, targets: list[ast.expr], names: list[str], scope: Scope, node: ast.stmt) -> None:
+        for item, name in zip(targets, names, strict=True):
             if not isinstance(item, ast.Name):
                 raise self.unreadable(node, "assigns to something other than a variable")
             self._set(scope, {item.id: name})
@@ -121,9 +136,23 @@ class Reader(Expressions):
         try:
             taken = node.body if evaluate(node.test, self.conditions) else node.orelse
         except Dynamic:
-            self._branching(node, scope)
+            if not self._clamps(node, scope):
+                self._branching(node, scope)
             return None
         return self.run(taken, scope)
+
+    def _clamps(self, node: ast.If, scope: Scope) -> bool:
+        """Whether a statement keeps the stream within the range of float16, in BART, T5 and their relatives; placed layers do not."""
+        first = (
+            node.test.values[0]
+            if isinstance(node.test, ast.BoolOp) and isinstance(node.test.op, ast.And)
+            else node.test
+        )
+        match first:
+            case ast.Compare(left=ast.Attribute(value=ast.Name(id=name), attr="dtype"), ops=[ast.Eq()]):
+                half = ast.unparse(first.comparators[0]) == "torch.float16"
+                return half and not node.orelse and name in scope and is_stream(self.terms[scope[name]])
+        return False
 
     def _branching(self, node: ast.If, scope: Scope) -> None:
         """A condition that is decided at run time: one opaque statement, kept as it is."""

@@ -14,10 +14,10 @@ from mixln.hosts.syntax import parsed
 from mixln.placement import ProjectionNorm
 
 PROJECTION_NAMES = {
-    "query": ("q_proj", "query", "q_lin"),
-    "key": ("k_proj", "key", "k_lin"),
-    "value": ("v_proj", "value", "v_lin"),
-    "context": ("o_proj", "out_proj", "dense", "out_lin", "c_proj", "wo"),
+    "query": ("q_proj", "query", "q_lin", "q"),
+    "key": ("k_proj", "key", "k_lin", "k"),
+    "value": ("v_proj", "value", "v_lin", "v"),
+    "context": ("o_proj", "out_proj", "dense", "out_lin", "c_proj", "wo", "o"),
 }
 """Slot → names that families give the projection, as an attribute of their attention."""
 OWN_NORM_NAMES = {

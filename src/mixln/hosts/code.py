@@ -15,6 +15,8 @@ from mixln.hosts.terms import Free, LayerInput, Opaque, Term, is_stream
 
 ABSENT: dict[str, Any] = {"encoder_hidden_states": None, "encoder_attention_mask": None, "output_attentions": False}
 """Argument → its value in a placed layer, which has no cross-attention and returns no attention weights."""
+ENCODED: dict[str, Any] = {"encoder_hidden_states": object()}
+"""Argument → a stand-in for its value in a placed layer with cross-attention: something that is not `None`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +37,11 @@ class Code:
 
     :param layer: the layer, with its submodules.
     :param replaced: code of the layer's `forward` → the code that is read in its place.
+    :param cross: the layer is read with the output of an encoder, as a decoder layer of an encoder-decoder.
     :raises Unreadable: if the layer takes no input, or does not have that code.
     """
 
-    def __init__(self, layer: nn.Module, replaced: Mapping[str, str]) -> None:
+    def __init__(self, layer: nn.Module, replaced: Mapping[str, str], *, cross: bool) -> None:
         self.layer = layer
         self.cls = type(layer)
         self.definition, self.first = parsed(self.cls.forward)
@@ -61,11 +64,13 @@ class Code:
         self.parameters = names[1:]
         self.terms |= {name: Free() for name in names[2:]} | {self.entry: LayerInput()}
         self.counter = 0
-        self.absent = tuple(name for name in names if name in ABSENT)
+        self.present = tuple(name for name in names if name in ENCODED) if cross else ()
+        self.absent = tuple(name for name in names if name in ABSENT and not (cross and name.startswith("encoder_")))
         self.known: dict[str, Any] = {n: v for n, v in self.globals.items() if isinstance(v, type | bool)}
         self.known["self"] = layer
         """Names whose values are known in every function of the layer."""
-        self.conditions: dict[str, Any] = self.known | {name: ABSENT[name] for name in self.absent}
+        stated = {name: ABSENT[name] for name in self.absent} | {name: ENCODED[name] for name in self.present}
+        self.conditions: dict[str, Any] = self.known | stated
         """Names whose values are known in the function that is being read."""
 
     def unreadable(self, node: ast.AST, why: str) -> Unreadable:

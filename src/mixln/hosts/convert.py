@@ -42,7 +42,7 @@ def place(model: PreTrainedModel, placement: str = "stock") -> PreTrainedModel:
     """
     host = family(model.config)
     wanted = host.placement(model.config, placement)
-    if difference := _difference(wanted, host.placement(model.config, "stock")):
+    if difference := _difference(wanted, host, model.config):
         raise PlacementError(
             f"the weights of a stock {host.model_type} cannot be given {placement}: they were trained as "
             f"{host.formula}, but {difference}; convert with --placement stock, or train {placement} from scratch"
@@ -64,7 +64,7 @@ def unplace(model: PreTrainedModel) -> PreTrainedModel:
     placement = Placement.from_json(model.config.placement)
     relatives = {name: host for name, host in HOSTS.items() if own.body and host.body == own.body}
     related = ({own.model_type: own} | relatives).values()
-    differences = {host.model_type: _difference(placement, host.placement(model.config, "stock")) for host in related}
+    differences = {host.model_type: _difference(placement, host, model.config) for host in related}
     host = next((host for host in related if not differences[host.model_type]), None)
     if host is None:
         raise PlacementError(
@@ -179,11 +179,13 @@ def _read_off(norms: set[str], layers: int) -> str:
     return ",".join(f"{kind}*{count}" for kind, count in runs)
 
 
-def _difference(placement: Placement, stock: Placement) -> str:
+def _difference(placement: Placement, host: Host, config: Any) -> str:
     """Describes how a placement differs from a family's own; empty if it does not."""
-    for number, (layer, own) in enumerate(zip(placement.layers, stock.layers, strict=True), start=1):
-        if layer != own:
-            return f"layer {number} of {placement.name} is {layer.formula}"
+    stock = host.placement(config, "stock")
+    for part, own in zip(placement.stacks, stock.stacks, strict=True):
+        for number, (layer, its) in enumerate(zip(part.layers, own.layers, strict=True), start=1):
+            if layer != its:
+                return f"layer {number} of {placement.name} is {layer.formula}"
     if replace(placement, name=stock.name, init=stock.init) == stock:
         return ""
     return f"{placement.name} has {'' if stock.only_layers else 'other '}norms or streams outside its layers"

@@ -19,7 +19,7 @@ from transformers.pytorch_utils import Conv1D
 
 from mixln.errors import first_line
 from mixln.hosts.attention import own_norms_of, projections_of
-from mixln.hosts.family import Host
+from mixln.hosts.family import Host, StackConfig
 from mixln.hosts.own_streams import OWN_STREAMS, SINGLE
 from mixln.hosts.reading import Reading, read_layer
 from mixln.hosts.roles import roles
@@ -29,14 +29,24 @@ from mixln.hosts.syntax import Unreadable, is_norm, parsed
 from mixln.placement import Projections
 
 HEADS = {
-    "causal-lm": "CAUSAL_LM",
-    "masked-lm": "MASKED_LM",
-    "image-classification": "IMAGE_CLASSIFICATION",
-    "sequence-classification": "SEQUENCE_CLASSIFICATION",
-    "token-classification": "TOKEN_CLASSIFICATION",
+    "seq2seq-lm": ("SEQ_TO_SEQ_CAUSAL_LM", "Seq2SeqLM"),
+    "speech-seq2seq": ("SPEECH_SEQ_2_SEQ", "SpeechSeq2Seq"),
+    "causal-lm": ("CAUSAL_LM", "CausalLM"),
+    "masked-lm": ("MASKED_LM", "MaskedLM"),
+    "image-classification": ("IMAGE_CLASSIFICATION", "ImageClassification"),
+    "sequence-classification": ("SEQUENCE_CLASSIFICATION", "SequenceClassification"),
+    "token-classification": ("TOKEN_CLASSIFICATION", "TokenClassification"),
 }
-"""Head → transformers' name of it, in `MODEL_FOR_…_MAPPING`."""
-DOWN_NAMES = ("down_proj", "fc2", "c_proj", "dense_4h_to_h", "proj_2", "w2", "fc_out")
+"""Head → transformers' names of it, in `MODEL_FOR_…_MAPPING` and `AutoModelFor…`."""
+OF_ENCODER_DECODERS = ("seq2seq-lm", "speech-seq2seq")
+"""Heads that transformers also names for models with one stack, which have them under another name."""
+OF_A_STACK = {
+    "num_hidden_layers": ("{}_layers", "num_{}_layers", "{}_num_hidden_layers"),
+    "num_attention_heads": ("{}_attention_heads", "num_{}_attention_heads", "{}_num_attention_heads"),
+    "num_key_value_heads": ("{}_num_key_value_heads", "{}_attention_heads", "num_{}_attention_heads"),
+}
+"""Entry of a config → names that it may have for the `encoder` or the `decoder` of an encoder-decoder."""
+DOWN_NAMES = ("down_proj", "fc2", "c_proj", "dense_4h_to_h", "proj_2", "w2", "fc_out", "wo")
 POOLERS = ("pooler",)
 
 
@@ -48,22 +58,48 @@ def derive(model_type: str) -> Host:
     cls = CONFIG_MAPPING[model_type]
     base = _base(cls)
     config, model = _example(cls, base)
-    layers = _layer_list(model, config)
+    if not config.is_encoder_decoder:
+        host = _of_stack(model, config, {})
+    else:
+        encoder, host = (_of_stack(model, config, _entries(config, name), name) for name in ("encoder", "decoder"))
+        host = replace(host, encoder=encoder, roles={**encoder.roles, **host.roles})
+    return replace(host, heads=_heads(host, config))
+
+
+def _entries(config: Any, stack: str) -> dict[str, str]:
+    """See :attr:`Host.entries`."""
+    own = {name: [form.format(stack) for form in forms] for name, forms in OF_A_STACK.items()}
+    return {name: known for name, forms in own.items() for known in forms[::-1] if hasattr(config, known)}
+
+
+def _of_stack(model: PreTrainedModel, whole: Any, entries: Mapping[str, str], name: str = "") -> Host:
+    """The record of one stack of layers, without heads.
+
+    :param whole: config of the model; `entries`: see :class:`~mixln.hosts.family.Host`.
+    :param name: attribute of the model that holds the stack in an encoder-decoder; empty in other models.
+    """
+    cls, base = type(whole), type(model)
+    config = StackConfig(whole, entries)
+    layers = _layer_list(model, config, name)
     stack = list(model.get_submodule(layers).children())
-    own = OWN_STREAMS.get(model_type, SINGLE)
-    readings = [read_layer(layer, own.layer) for layer in stack]
+    own = OWN_STREAMS.get(cls.model_type, SINGLE)
+    readings = [read_layer(layer, own.layer, cross=name == "decoder") for layer in stack]
     records = Counter(reading.record for reading in readings)
     ((record, _),) = records.most_common(1)
-    stock_names = _stock_names(model_type, readings)
+    stock_names = _stock_names(cls.model_type, readings)
     final_norm = _final_norm(model, layers)
     if not final_norm and record.feed_forward.stream_out is None:
         raise Unreadable(f"{base.__name__} has no norm after its layers, which are {record.formula}")
     norm, eps = _norm(model, stack, readings, final_norm, config)
-    attention, feed_forward = (
+    if record.cross_attention not in (None, record.attention):
+        raise Unreadable(
+            f"{cls.model_type} has cross-attention with norms in other places than its attention: {record.formula}"
+        )
+    attention, *cross, feed_forward = (
         [(read.module, layer.get_submodule(read.module)) for layer, read in zip(stack, reads, strict=True)]
         for reads in zip(*(reading.sublayers for reading in readings), strict=True)
     )
-    attentions = [module for _, module in attention]
+    attentions = [module for side in (attention, *cross) for _, module in side]
     projections = projections_of(attentions, config)
     example = next(
         layer.get_submodule(path) for layer, read in zip(stack, readings, strict=True) for path in read.norms.values()
@@ -74,7 +110,7 @@ def derive(model_type: str) -> Host:
     return Host(
         config=cls,
         base=base,
-        heads=_heads(cls, base, config),
+        heads={},
         pooler=next((name for name in POOLERS if isinstance(getattr(model, name, None), nn.Module)), ""),
         layers=layers,
         final_norm=final_norm,
@@ -90,6 +126,7 @@ def derive(model_type: str) -> Host:
         kinds=kinds if len(kinds) > 1 else (),
         stock_names={**stock_names, **own.weights},
         own=own,
+        entries=entries,
     )
 
 
@@ -135,18 +172,24 @@ def _example(cls: type[PreTrainedConfig], base: type[PreTrainedModel]) -> tuple[
         raise Unreadable(f"no small {cls.model_type} can be built: {first_line(error.__cause__ or error)}") from error
 
 
-def _layer_list(model: PreTrainedModel, config: Any) -> str:
-    """The attribute of a model that holds its layers."""
+def _layer_list(model: PreTrainedModel, config: Any, stack: str = "") -> str:
+    """The attribute of a model that holds its layers; with `stack`, those inside this attribute."""
     depth = getattr(config, "num_hidden_layers", None)
     lists = [
         name
         for name, module in model.named_modules()
-        if isinstance(module, nn.ModuleList) and len(module) == depth and _runs(module)
+        if isinstance(module, nn.ModuleList)
+        and len(module) == depth
+        and _runs(module)
+        and name.startswith(f"{stack}." if stack else "")
     ]
+    # T5's layers hold their sublayers in lists.
+    lists = [name for name in lists if not any(name.startswith(f"{other}.") for other in lists)]
     # A multimodal model has its text layers itself, and those of other modalities inside other modules.
     lists = [name for name in lists if "." not in name] or lists
     if len(lists) != 1:
-        raise Unreadable(f"{type(model).__name__} has {len(lists)} lists of {depth} layers, but must have one")
+        where = f" in its {stack}" if stack else ""
+        raise Unreadable(f"{type(model).__name__} has {len(lists)} lists of {depth} layers{where}, but must have one")
     return lists[0]
 
 
@@ -329,14 +372,14 @@ def _down(feeds: list[nn.Module]) -> str:
     )
 
 
-def _heads(
-    cls: type[PreTrainedConfig], base: type[PreTrainedModel], config: Any
-) -> dict[str, tuple[type[PreTrainedModel], Any]]:
-    """The heads that transformers has for a family, on top of its base model."""
+def _heads(host: Host, config: Any) -> dict[str, tuple[type[PreTrainedModel], Any]]:
+    """The heads that transformers has for a family, on top of its base model or of the stacks of one, as in T5."""
     found: dict[str, tuple[type[PreTrainedModel], Any]] = {}
-    for head, name in HEADS.items():
+    for head, (table, auto) in HEADS.items():
+        if head in OF_ENCODER_DECODERS and not config.is_encoder_decoder:
+            continue
         try:
-            stock: Any = getattr(transformers, f"MODEL_FOR_{name}_MAPPING")[cls]
+            stock: Any = getattr(transformers, f"MODEL_FOR_{table}_MAPPING")[host.config]
         except KeyError:
             continue
         stock = stock[0] if isinstance(stock, tuple) else stock
@@ -345,8 +388,7 @@ def _heads(
                 model = stock(config)
         except Exception:  # any error of any family's code
             continue
-        if any(type(child) is base for _, child in model.named_children()):
-            auto = "".join(part.capitalize() if part != "LM" else part for part in name.split("_"))
+        if any(type(child) is host.base for _, child in model.named_children()) or host.has_stacks(model):
             found[head] = stock, getattr(transformers, f"AutoModelFor{auto}")
     if getattr(config, "is_decoder", None) is False and {"causal-lm", "masked-lm"} <= found.keys():
         # An encoder, which its class for causal language modelling turns into a decoder only if the config says so.

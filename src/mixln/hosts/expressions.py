@@ -22,6 +22,7 @@ from mixln.hosts.syntax import (
     is_identity,
     is_norm,
     load,
+    module_path,
     parsed,
     same_globals,
     unassigned,
@@ -39,11 +40,11 @@ class Expressions(Code, ABC):
     """Gives every expression of a layer's code a variable.
 
     :param opening: follow the code of submodules whose output is the residual stream, as in BERT, and not only of functions.
-    :param replaced: see :class:`~mixln.hosts.code.Code`.
+    :param replaced: see :class:`~mixln.hosts.code.Code`, likewise `cross`.
     """
 
-    def __init__(self, layer: nn.Module, *, opening: bool, replaced: Mapping[str, str]) -> None:
-        super().__init__(layer, replaced)
+    def __init__(self, layer: nn.Module, *, opening: bool, replaced: Mapping[str, str], cross: bool) -> None:
+        super().__init__(layer, replaced, cross=cross)
         self.opening = opening
         self.depth = 0
         self.functions = {name: value for name, value in self.globals.items() if inspect.isfunction(value)}
@@ -156,7 +157,7 @@ class Expressions(Code, ABC):
         """The variable of a call that is more than opaque code; `None` for another."""
         if (p := self._functional_dropout(node)) is not None:
             return self._dropout(node, node.args[0], p, scope, hint)
-        if not isinstance(node.func, ast.Attribute | ast.Name):
+        if not isinstance(node.func, ast.Attribute | ast.Name | ast.Subscript):
             return None
         try:
             called = evaluate(node.func, self.functions | self.conditions)
@@ -182,9 +183,12 @@ class Expressions(Code, ABC):
         name = self.value(node.args[0], scope)
         if isinstance(self.terms[name], Free):
             return None
-        path = ast.unparse(node.func).removeprefix("self.")
         return self._structural(
-            Normed(path, self.terms[name]), ast.Call(node.func, [load(name)], []), {name}, hint, node
+            Normed(module_path(self.layer, node.func), self.terms[name]),
+            ast.Call(node.func, [load(name)], []),
+            {name},
+            hint,
+            node,
         )
 
     def _functional_dropout(self, node: ast.Call) -> float | None:

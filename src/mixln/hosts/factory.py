@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from functools import wraps
+from functools import cache, wraps
 from types import MappingProxyType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
@@ -19,7 +20,7 @@ from mixln.nn.initialisation import initialise
 from mixln.nn.projections import CallRewriter, rewrite
 from mixln.nn.residual import PlacedLayer
 from mixln.nn.streams import STREAMS
-from mixln.placement import Norm, Placement
+from mixln.placement import Placement
 
 # Part of the file format: config.json of existing checkpoints holds this text.
 REFUSAL = "one per entry of placement.layers: this checkpoint opens with `import mixln` only"
@@ -51,33 +52,35 @@ def placed_classes(host: Host, module: str) -> dict[str, type]:
     AutoConfig.register(config.model_type, config)
     AutoModel.register(config, base)
     classes: dict[str, type] = {config.__name__: config, base.__name__: base}
+    # Once each: BART has one class for two heads.
+    stocks = dict.fromkeys(stock for stock, _ in host.heads.values())
+    heads = {stock: _head_class(stock, base, config, module) for stock in stocks}
     for stock, auto in host.heads.values():
-        head = _head_class(stock, base, config, module)
-        auto.register(config, head)
-        classes[head.__name__] = head
+        auto.register(config, heads[stock])
+    classes |= {head.__name__: head for head in heads.values()}
     return classes
 
 
 def _config_class(host: Host, module: str) -> type[PreTrainedConfig]:
-    # The family's name for the number of layers, for example n_layer in GPT-2.
-    depth = host.config.attribute_map.get("num_hidden_layers", "num_hidden_layers")
+    # Number of layers → entry of the placement with their records.
+    depths = {stack.depth: "layers" if stack is host else "encoder" for stack in host.stacks}
 
     def __post_init__(self: Any, **kwargs: Any) -> None:
         host.config.__post_init__(self, **kwargs)
-        if self.placement is not None and (plan := host.tensor_parallel_plan(check(self))) is not None:
+        if self.placement is not None and (plan := host.tensor_parallel_plan(check(host, self))) is not None:
             # transformers 5.17 has entered tied embeddings in the config's own plan.
             self.base_model_tp_plan = {**self.base_model_tp_plan, **plan}
 
     def to_diff_dict(self: Any) -> dict[str, Any]:
-        entries = {**host.config.to_diff_dict(self), depth: REFUSAL}
+        entries = {**host.config.to_diff_dict(self), **dict.fromkeys(depths, REFUSAL)}
         if "layer_types" in entries:
             entries[LAYER_TYPES] = entries.pop("layer_types")
         return entries
 
     def from_dict(cls: Any, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        if config_dict.get(depth) == REFUSAL:
-            layers = (config_dict.get("placement") or {}).get("layers", ())
-            config_dict = {**config_dict, depth: len(layers)}
+        if config_dict.get(host.depth) == REFUSAL:
+            records = config_dict.get("placement") or {}
+            config_dict = {**config_dict, **{depth: len(records.get(entry, ())) for depth, entry in depths.items()}}
             if LAYER_TYPES in config_dict:
                 config_dict["layer_types"] = config_dict.pop(LAYER_TYPES)
         # `config` is the class made below: zero-argument super() needs a class body around it.
@@ -101,7 +104,7 @@ def _config_class(host: Host, module: str) -> type[PreTrainedConfig]:
     return config
 
 
-def check(config: Any) -> Placement:
+def check(host: Host, config: Any) -> Placement:
     """Returns the placement of a placed config, checked against its number of layers.
 
     :raises PlacementError: if the placement is missing or malformed, or its number of layers differs.
@@ -111,10 +114,11 @@ def check(config: Any) -> Placement:
             f"config of type {config.model_type!r} has no placement; build it with mixln.from_config(config, placement=...)"
         )
     placement = Placement.from_json(config.placement)
-    if len(placement.layers) != config.num_hidden_layers:
-        raise PlacementError(
-            f"placement {placement.name!r} has {len(placement.layers)} layers, but num_hidden_layers is {config.num_hidden_layers}"
-        )
+    depth = host.seen(config).num_hidden_layers
+    if len(placement.layers) != depth:
+        name = host.entries.get("num_hidden_layers", "num_hidden_layers")
+        raise PlacementError(f"placement {placement.name!r} has {len(placement.layers)} layers, but {name} is {depth}")
+    host.check(config, placement)
     return placement
 
 
@@ -129,6 +133,15 @@ class PlacedModel:
     """Conversions that transformers reverts when it saves a model. Empty unless the loaded file needed some, so that the weights of
     experts stay fused in our files: Trainer resumes without conversions, and expects the names in the file to be those of the model.
     """
+
+    constants: frozenset[str] = frozenset()
+    """Names of parameters that the family's code does not train; transformers forgets that of those which a checkpoint lacks."""
+
+    def post_init(self) -> None:
+        """Called by transformers at the end of the construction."""
+        parameters = self.named_parameters()  # type: ignore[attr-defined]
+        self.constants = frozenset(name for name, parameter in parameters if not parameter.requires_grad)
+        super().post_init()  # type: ignore[misc]
 
     # transformers searches the source of the class's module to find out; the relevant source is the family's.
     @classmethod
@@ -159,8 +172,9 @@ class PlacedModel:
             role=self.host.role,
             canonical=self.host.canonical,
             hidden_size=config.hidden_size,
-            layers=config.num_hidden_layers,
+            layers=lambda name: self.host.stack_of(name).seen(config).num_hidden_layers,
             initializer_range=getattr(config, "initializer_range", None) or getattr(config, "init_std", None) or STD,
+            constants=self.constants,
         )
         super().initialize_weights()  # type: ignore[misc]
 
@@ -222,7 +236,7 @@ class PlacedModel:
         name = key.removeprefix(prefix)
         if cls.host.pooler and name.startswith(cls.host.pooler + "."):
             return False
-        if name != key or key.startswith(f"{cls.host.layers}."):
+        if name != key or any(key.startswith(f"{stack.layers}.") for stack in cls.host.stacks):
             return True
         return of_model and issubclass(cls, cls.host.base)
 
@@ -237,17 +251,12 @@ def _base_class(host: Host, config_class: type, module: str) -> type[PreTrainedM
     stock = host.base
 
     def __init__(self: Any, config: Any, *args: Any, **kwargs: Any) -> None:
-        placement = check(config)
+        placement = check(host, config)
         # Weights are drawn only in post_init, once all placed layers exist.
         with no_init_weights():
             stock.__init__(self, config, *args, **kwargs)
+            _install(host, self, config, placement)
             layers: Any = self.get_submodule(host.layers)
-            for index in range(len(placement.layers)):
-                layers[index] = host.place(layers[index], config, placement, index)
-            if host.final_norm and placement.final_norm != Norm():
-                norm = host.make_norm(placement.final_norm, config.hidden_size, config)
-                assert norm is not None
-                self.set_submodule(host.final_norm, norm)
             for name in host.own.model_modules:
                 delattr(self, name)
             self.stream_fold = host.fold(list(layers), config, placement)
@@ -278,6 +287,56 @@ def _base_class(host: Host, config_class: type, module: str) -> type[PreTrainedM
         "_no_split_modules": list(dict.fromkeys([*whole, *(streams.layer.__name__ for streams in STREAMS.values())])),
     }
     return type(f"Placed{stock.__name__}", (PlacedModel, stock), namespace)
+
+
+def _install(host: Host, model: PreTrainedModel, config: Any, placement: Placement) -> None:
+    """Puts placed layers into a model, and lets a stack that is a model by itself, as BART's encoder is, collect their outputs."""
+    host.install(model, config, placement)
+    for stack in host.stacks:
+        owner = model.get_submodule(stack.layers.rpartition(".")[0])
+        if owner is not model and isinstance(owner, PreTrainedModel):
+            # Changing the class keeps the object, as in mixln.nn.projections.
+            owner.__class__ = _stack_class(type(owner))
+            _register(type(owner), owner.config)
+
+
+class PlacedStack:
+    """Mixin of the class of a stack of layers that is a model by itself."""
+
+    stock: type[PreTrainedModel]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The class is generated at run time and cannot be imported.
+        return _empty_stack, (self.stock, self.config), self.__dict__  # type: ignore[attr-defined]
+
+
+def _empty_stack(stock: type[PreTrainedModel], config: Any) -> PreTrainedModel:
+    cls = _stack_class(stock)
+    _register(cls, config)
+    return cls.__new__(cls)
+
+
+@cache
+def _stack_class(stock: type[PreTrainedModel]) -> type[PreTrainedModel]:
+    recorded = {**(stock._can_record_outputs or {}), "hidden_states": PlacedLayer}
+    namespace = {
+        "__module__": stock.__module__,
+        "__doc__": stock.__doc__,
+        "stock": stock,
+        "_can_record_outputs": recorded,
+    }
+    return type(f"Placed{stock.__name__}", (PlacedStack, stock), namespace)
+
+
+REGISTERED: set[type] = set()
+"""Classes of which transformers knows what they collect: it enters a class when a model of it is built."""
+
+
+def _register(cls: type[PreTrainedModel], config: Any) -> None:
+    if cls not in REGISTERED:
+        REGISTERED.add(cls)
+        with torch.device("meta"), no_init_weights():
+            cls(config)
 
 
 def _folding(host: Host) -> dict[str, Any]:
@@ -326,9 +385,14 @@ def _head_class(stock: type[PreTrainedModel], base: type, config_class: type, mo
         # No weights are drawn until post_init: the stock base model is built only to be replaced.
         with no_init_weights():
             stock.__init__(self, config)
-            name, inner = next((n, child) for n, child in self.named_children() if isinstance(child, host.base))
-            pooled = host.pooler and getattr(inner, host.pooler, None) is not None
-            setattr(self, name, base(config, **({"add_pooling_layer": False} if host.pooler and not pooled else {})))
+            if host.has_stacks(self):
+                _install(host, self, config, check(host, config))
+            else:
+                name, inner = next((n, child) for n, child in self.named_children() if isinstance(child, host.base))
+                pooled = host.pooler and getattr(inner, host.pooler, None) is not None
+                setattr(
+                    self, name, base(config, **({"add_pooling_layer": False} if host.pooler and not pooled else {}))
+                )
         self.post_init()
 
     namespace = {

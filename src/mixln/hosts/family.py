@@ -64,6 +64,9 @@ class Host:
     :param stock_init: name of the initialisation that corresponds to the stock model's.
     :param own: the streams that the family's own code keeps.
     :param cannot: (config, placement) → reason why the family does not support the placement, or `None`.
+    :param encoder: in an encoder-decoder, the record of the encoder's layers; all else here is of the decoder's.
+    :param entries: entries of a config that these layers have under another name, as a decoder has `num_hidden_layers` under
+        `decoder_layers`.
     """
 
     config: type[PreTrainedConfig]
@@ -87,6 +90,30 @@ class Host:
     stock_init: str = "normal"
     own: OwnStreams = SINGLE
     cannot: Callable[[Any, Placement], str | None] = lambda config, placement: None
+    encoder: Host | None = None
+    entries: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def stacks(self) -> tuple[Host, ...]:
+        """The record of each stack of layers, in the order of :attr:`Placement.stacks`."""
+        return (self,) if self.encoder is None else (self.encoder, self)
+
+    def stack_of(self, parameter: str) -> Host:
+        """The record of the layers that a parameter is in, by its name; of one outside the layers, this record."""
+        name = parameter.removeprefix(self.base.base_model_prefix + ".")
+        inside = self.encoder is not None and name.startswith(f"{self.encoder.layers}.")
+        return self.encoder if inside and self.encoder is not None else self
+
+    @property
+    def depth(self) -> str:
+        """The family's name for the number of layers, for example `n_layer` in GPT-2."""
+        name = self.entries.get("num_hidden_layers", "num_hidden_layers")
+        return self.config.attribute_map.get(name, name)
+
+    @property
+    def crosses(self) -> bool:
+        """Whether the layers have cross-attention."""
+        return self.stock.cross_attention is not None
 
     @property
     def model_type(self) -> str:
@@ -95,7 +122,7 @@ class Host:
     @property
     def formula(self) -> str:
         """The stock layers as equations."""
-        layers = " and ".join(kind.formula for kind in self.kinds or (self.stock,))
+        layers = " and ".join(kind.formula for host in self.stacks for kind in host.kinds or (host.stock,))
         return f"{layers} on the streams of {self.own.kind}" if self.own.weights else layers
 
     @property
@@ -108,23 +135,71 @@ class Host:
 
         :raises PlacementError: if the number of layers is out of bounds.
         """
-        check_depth(config.num_hidden_layers)
+        depth = self.seen(config).num_hidden_layers
+        check_depth(depth)
         if not self.kinds:
-            return (self.stock,) * config.num_hidden_layers
+            return (self.stock,) * depth
         with torch.device("meta"), no_init_weights():
             layers = self.base(config).get_submodule(self.layers)
         own = self.stock.projections
-        return tuple(replace(read_layer(layer, self.own.layer).record, projections=own) for layer in layers.children())
+        return tuple(
+            replace(read_layer(layer, self.own.layer, cross=self.crosses).record, projections=own)
+            for layer in layers.children()
+        )
+
+    def seen(self, config: Any) -> Any:
+        """A config as these layers see it, with :attr:`entries` under their usual names."""
+        return StackConfig(config, self.entries) if self.entries else config
 
     def placement(self, config: Any, text: str | Placement) -> Placement:
         """The placement named by `text` for a stock or placed config; see :func:`mixln.placement.placement`."""
-        return build_placement(
+        built = build_placement(
             text,
-            config.num_hidden_layers,
+            self.seen(config).num_hidden_layers,
             stock=self.stock_layers(config),
             stock_init=self.stock_init,
             stock_streams=self.own.entries(config),
         )
+        if self.encoder is not None and isinstance(text, str):
+            built = replace(built, encoder=self.encoder.placement(config, text).layers)
+        self.check(config, built)
+        return built
+
+    def check(self, config: Any, placement: Placement) -> None:
+        """Checks that a placement has a record for every layer of a config.
+
+        :raises PlacementError: if a stack has another number of layers, or layers with cross-attention where the family has none.
+        """
+        name, encoder = placement.name, placement.encoder
+        if self.encoder is None and encoder:
+            raise PlacementError(f"placement {name!r} has an encoder, and {self.model_type} has none; omit it")
+        depth = 0 if self.encoder is None else self.encoder.seen(config).num_hidden_layers
+        if len(encoder) != depth:
+            raise PlacementError(
+                f"placement {name!r} has {len(encoder)} encoder layers, but {self.model_type} has {depth}"
+            )
+        for layers, crosses in ((encoder, False), (placement.layers, self.crosses)):
+            for number, layer in enumerate(layers, start=1):
+                if (layer.cross_attention is not None) != crosses:
+                    must = "must be present in the decoder" if crosses else "must be absent where there is none"
+                    raise PlacementError(
+                        f"placement {name!r}: cross_attention of layer {number} {must} of {self.model_type}"
+                    )
+
+    def has_stacks(self, model: nn.Module) -> bool:
+        """Whether a class of an encoder-decoder holds both stacks itself, as in T5, and not in a model without a head."""
+        return self.encoder is not None and {self.layers, self.encoder.layers} <= dict(model.named_modules()).keys()
+
+    def install(self, model: PreTrainedModel, config: Any, placement: Placement) -> None:
+        """Replaces the stock layers of a model by placed layers, and the norm after them if the placement has another."""
+        for stack, part in zip(self.stacks, placement.stacks, strict=True):
+            layers: Any = model.get_submodule(stack.layers)
+            for index in range(len(part.layers)):
+                layers[index] = stack.place(layers[index], stack.seen(config), part, index)
+            if stack.final_norm and part.final_norm != Norm():
+                norm = stack.make_norm(part.final_norm, config.hidden_size, config)
+                assert norm is not None
+                model.set_submodule(stack.final_norm, norm)
 
     def place(self, layer: nn.Module, config: Any, placement: Placement, index: int) -> PlacedLayer:
         """Turns a stock layer into a placed layer, built from the placement's record at `index`, counted from 0.
@@ -132,29 +207,29 @@ class Host:
         :raises PlacementError: if the layer's norms are not where :attr:`stock` has them, or its code cannot be read.
         """
         record = placement.layers[index]
-        reading = read_layer(layer, self.own.layer)
+        reading = read_layer(layer, self.own.layer, cross=self.crosses)
         known = {replace(kind, projections=Projections()) for kind in self.kinds or (self.stock,)}
         if reading.record not in known or not reading.norms.items() <= self.stock_names.items():
             raise PlacementError(
                 f"this {self.model_type} cannot be placed: layer {index + 1} is {reading.record.formula} in its config, "
                 f"but layers of {self.model_type} are placed from {self.formula}"
             )
-        attention, feed_forward = reading.sublayers
-        self._norm_projections(layer.get_submodule(attention.module), record, config)
+        *attentions, feed_forward = reading.sublayers
+        for attention in attentions:
+            self._norm_projections(layer.get_submodule(attention.module), record, config)
         self._norm_feed_forward(layer.get_submodule(feed_forward.module), record.projections, config)
         last = index == len(placement.layers) - 1 and record.feed_forward.stream_out is None
         return STREAMS[placement.streams].layer(
             record,
             stock=layer,
             replaced=(*reading.norms.values(), *self.own.layer_modules),
-            modules=(attention.largest_first, feed_forward.largest_first),
-            branches=(attention.branch, feed_forward.branch),
-            plain=(attention.plain, feed_forward.plain),
+            modules=tuple(read.largest_first for read in reading.sublayers),
+            branches=tuple(read.branch for read in reading.sublayers),
+            plain=tuple(read.plain for read in reading.sublayers),
             returns=reading.returns,
-            passed=reading.passed,
             norm=self._slots(config),
             size=config.hidden_size,
-            dropout=(attention.dropout, feed_forward.dropout),
+            dropout=tuple(read.dropout for read in reading.sublayers),
             # Linear in depth; max() because a model of one layer has no depth to divide by.
             stochastic_depth=config.stochastic_depth * index / max(1, len(placement.layers) - 1),
             index=index,
@@ -297,12 +372,13 @@ class Host:
         A norm gets its name in the stock model, if the stock model has it.
         """
         name = parameter.removeprefix(self.base.base_model_prefix + ".")
-        for slot, own in self.own_norms.items():
+        stack = self.stack_of(name)
+        for slot, own in stack.own_norms.items():
             name = name.replace(f".{slot}_norm.", f".{own}.")
         # ViT's patch embedding. Its name without this part seeds its initial values, so it must stay that way.
         name = name.replace(".projection.", ".")
         name = f".{name}."
-        for slot, stock in self.stock_names.items():
+        for slot, stock in stack.stock_names.items():
             name = name.replace(f".{slot}.", f".{stock}.")
         return name[1:-1]
 
@@ -369,6 +445,19 @@ class Host:
             if module:
                 former[name] = moved[module] + name.removeprefix(module)
         return former
+
+
+class StackConfig:
+    """A config with some of its entries under other names.
+
+    :param names: name → name in the config.
+    """
+
+    def __init__(self, config: Any, names: Mapping[str, str]) -> None:
+        self._config, self._names = config, names
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._config, self._names.get(name, name))
 
 
 def attention_heads(config: Any) -> tuple[int, int]:

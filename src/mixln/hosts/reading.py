@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
 from torch import nn
 
 from mixln.hosts.algebra import Reader
 from mixln.hosts.branch_code import BranchCode, header
 from mixln.hosts.code import Definition
-from mixln.hosts.syntax import Unreadable, is_norm
+from mixln.hosts.syntax import Unreadable, is_norm, module_path
 from mixln.hosts.terms import Dropped, LayerInput, Normed, Scaled, Sum, Term, is_stream, summands
 from mixln.placement import Layer, Norm, Sublayer
-
-SIDES = ("attention", "feed_forward")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +27,7 @@ class Read:
     :param modules: paths of all submodules that it uses, in the order of the code.
     :param dropout: probability of the dropout on the branch.
     :param arguments: arguments of the layer, other than its input, that the branch uses.
-    :param passed: places of the entries that the layer returns beside the stream and this branch computes; its code returns them too.
+    :param passed: variables that this branch computes and the layer returns beside the stream; the branch returns them after its output.
     :param source: the submodule whose output, or the first entry of it, is the branch before its dropout and norm. Empty where code
         between a module and the sum makes the branch.
     :param output: the submodule whose output, or the first entry of it, is added to the stream: the norm on the branch, or else `source`.
@@ -43,7 +41,7 @@ class Read:
     modules: tuple[str, ...]
     dropout: float
     arguments: tuple[str, ...]
-    passed: tuple[int, ...]
+    passed: tuple[str, ...]
     source: str
     output: str
     entry: str
@@ -61,76 +59,93 @@ class Read:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """A stock layer as it was read; `sublayers` are attention and feed-forward.
+    """A stock layer as it was read; `sublayers` are attention, the cross-attention of a decoder layer that has one, and feed-forward.
 
-    :param returns: number of entries beside the stream in the tuple that it returns; `None` if it returns no tuple.
-    :param passed: those of them, from 0, that the code of the attention returns beside its output.
+    :param returns: for each entry beside the stream in the tuple that it returns, the index of the sublayer whose branch makes it;
+        `None` for attention weights, which are not kept. `None` if it returns no tuple.
     """
 
-    sublayers: tuple[Read, Read]
-    returns: int | None = None
-    passed: tuple[int, ...] = ()
+    sublayers: tuple[Read, ...]
+    returns: tuple[int | None, ...] | None = None
     parallel: Literal["separate", "shared"] | None = None
 
     @property
     def record(self) -> Layer:
-        attention, feed_forward = (read.record for read in self.sublayers)
-        return Layer(attention=attention, feed_forward=feed_forward, parallel=self.parallel)
+        records = {side: read.record for side, read in self.sides.items()}
+        return replace(Layer(parallel=self.parallel), **records)
+
+    @property
+    def sides(self) -> dict[str, Read]:
+        """Entry of :class:`~mixln.placement.Layer` → sublayer."""
+        names = (
+            ("attention", "cross_attention", "feed_forward")
+            if len(self.sublayers) > 2
+            else ("attention", "feed_forward")
+        )
+        return dict(zip(names, self.sublayers, strict=True))
 
     @property
     def norms(self) -> dict[str, str]:
         """Name of a norm in a placed layer → its name in the stock layer."""
         return {
-            f"{side}_residual.{slot}": path
-            for side, read in zip(SIDES, self.sublayers, strict=True)
-            for slot, path in read.norms.items()
+            f"{side}_residual.{slot}": path for side, read in self.sides.items() for slot, path in read.norms.items()
         }
 
 
-def read_layer(layer: nn.Module, replaced: Mapping[str, str] = MappingProxyType({})) -> Reading:
+def read_layer(layer: nn.Module, replaced: Mapping[str, str] = MappingProxyType({}), *, cross: bool = False) -> Reading:
     """Reads the residual sublayers of a stock layer.
 
     :param replaced: code of its `forward` → the code that is read in its place.
+    :param cross: it is a decoder layer of an encoder-decoder, with cross-attention.
     :raises Unreadable: with the line of the family's code that records cannot express.
     """
     try:
-        return _Match(Reader(layer, replaced=replaced)).reading()
+        return _Match(Reader(layer, replaced=replaced, cross=cross), 2 + cross).reading()
     except Unreadable as outer:
         try:
-            return _Match(Reader(layer, opening=True, replaced=replaced)).reading()
+            return _Match(Reader(layer, opening=True, replaced=replaced, cross=cross), 2 + cross).reading()
         except Unreadable:
             raise outer from None
 
 
 class _Match:
-    """Matches the term that a layer returns with the form of two residual sublayers."""
+    """Matches the term that a layer returns with the form of `number` residual sublayers, two or three."""
 
-    def __init__(self, reader: Reader) -> None:
-        self.reader = reader
+    def __init__(self, reader: Reader, number: int) -> None:
+        self.reader, self.number = reader, number
         self.variables: dict[Term, str] = {}
         for name, term in reader.terms.items():
             self.variables.setdefault(term, name)
 
     def reading(self) -> Reading:
         term = self.reader.terms[self.reader.output]
-        if (side_by_side := self._side_by_side(term)) is not None:
+        if self.number == 2 and (side_by_side := self._side_by_side(term)) is not None:
             return side_by_side
         reads = list(self._sublayers(term))[::-1]
-        if len(reads) != 2:
-            raise self._refuse(None, f"has {len(reads)} residual sublayers, not attention and a feed-forward")
-        attention, feed_forward = reads
+        if len(reads) != self.number:
+            wanted = (
+                "attention and a feed-forward" if self.number == 2 else "attention, cross-attention and a feed-forward"
+            )
+            raise self._refuse(None, f"has {len(reads)} residual sublayers, not {wanted}")
+        attention, *cross, feed_forward = reads
         if self._reach(feed_forward) >= self._reach(attention):
             raise self._refuse(None, "does not call attention first and a feed-forward second")
+        if cross and ["encoder_hidden_states" in read.arguments for read in reads] != [False, True, False]:
+            raise self._refuse(None, "does not call its cross-attention second")
         self._check_norms(reads)
-        return self._made(attention, feed_forward, None)
+        return Reading(sublayers=tuple(reads), returns=self._returns(reads))
 
-    def _made(self, attention: Read, feed_forward: Read, parallel: Literal["separate", "shared"] | None) -> Reading:
-        """:raises Unreadable: if the layer returns a value that its attention does not compute."""
-        if attention.passed != tuple(self.reader.passed.values()) or feed_forward.passed:
+    def _returns(self, reads: Sequence[Read]) -> tuple[int | None, ...] | None:
+        """See :attr:`Reading.returns`.
+
+        :raises Unreadable: if the layer returns a value that no branch computes.
+        """
+        if self.reader.beside is None:
+            return None
+        made = {name: side for side, read in enumerate(reads) for name in read.passed}
+        if made.keys() != {*self.reader.passed}:
             raise self.reader.returns_more()
-        return Reading(
-            sublayers=(attention, feed_forward), returns=self.reader.returns, passed=attention.passed, parallel=parallel
-        )
+        return tuple(made.get(name) for name in self.reader.beside)
 
     def _reach(self, read: Read) -> tuple[int, bool]:
         """How much of the layer's arguments a branch takes: their number, and whether `**kwargs` is one of them."""
@@ -157,7 +172,8 @@ class _Match:
             feed_forward = replace(feed_forward, norms={}, record=replace(feed_forward.record, branch_in=None))
         self._check_norms([attention, feed_forward])
         parallel = "shared" if shared else "separate"
-        return self._made(attention, feed_forward, parallel)
+        sublayers = attention, feed_forward
+        return Reading(sublayers=sublayers, returns=self._returns([*sublayers]), parallel=parallel)
 
     def _inputs(self, branch: Term) -> set[str]:
         """The streams that a branch reads."""
@@ -218,7 +234,7 @@ class _Match:
                 raise self._refuse(branch, "has a branch that does not read the stream to which it is added")
         if isinstance(skip, Normed) and isinstance(skip.of, LayerInput):
             norms["stream_in"], skip = skip.norm, skip.of
-        passed = {n: place for n, place in self.reader.passed.items() if self.reader.definitions.get(n) in code}
+        passed = tuple(name for name in self.reader.passed if self.reader.definitions.get(name) in code)
         source, arguments = self._source((root, *passed), code, streams | shapes)
         modules, called = self._modules(code)
         largest = max(called or modules, key=self._size)
@@ -233,7 +249,7 @@ class _Match:
             modules=modules,
             dropout=dropout,
             arguments=arguments,
-            passed=tuple(passed.values()),
+            passed=passed,
             source=origin,
             output=norms.get("branch_out", origin),
             entry=norms.get("branch_in") or self._receiver(code, streams, branch_scale),
@@ -249,6 +265,10 @@ class _Match:
             f"if {name} is not None: raise ValueError('{name} needs cross-attention, which a placed layer does not have')"
             for name in self.reader.absent
             if name != "output_attentions"
+        ]
+        bound += [
+            f"if {name} is None: raise ValueError('{name} is missing: this layer has cross-attention')"
+            for name in self.reader.present
         ]
         if "output_attentions" in self.reader.absent:
             bound.append("if output_attentions: raise ValueError('a placed layer does not return attention weights')")
@@ -282,8 +302,9 @@ class _Match:
     def _called(self, node: ast.Call) -> str:
         """The path of the submodule that is called; empty for a function."""
         function = node.func
-        path = _module(self.reader.layer, function) if isinstance(function, ast.Attribute) else ""
-        return path if path == ast.unparse(function).removeprefix("self.") else ""
+        path = module_path(self.reader.layer, function)
+        whole = isinstance(function, ast.Attribute) and path.rpartition(".")[2] == function.attr
+        return path if whole else ""
 
     def _modules(self, code: list[Definition]) -> tuple[tuple[str, ...], set[str]]:
         """Paths of the submodules that some code uses, in the order of the code, and which of them it calls."""
@@ -291,10 +312,10 @@ class _Match:
         called: set[str] = set()
         for made in code:
             for node in (node for statement in made.statements for node in ast.walk(statement)):
-                if isinstance(node, ast.Attribute) and (path := _module(self.reader.layer, node)):
+                if isinstance(node, ast.Attribute) and (path := module_path(self.reader.layer, node)):
                     used[path] = None
-                if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-                    called.add(ast.unparse(node.func).removeprefix("self."))
+                if isinstance(node, ast.Call) and (path := self._called(node)):
+                    called.add(path)
         # `self.attention.output` is read on the way to `self.attention.output.dense`.
         inner = tuple(name for name in used if not any(other.startswith(f"{name}.") for other in used))
         if not any(self._size(name) for name in inner):
@@ -311,21 +332,6 @@ class _Match:
         if made is None:
             return self.reader.unreadable(self.reader.definition.body[-1], why)
         return self.reader.unreadable(_original(self.reader.definition, made.line), why)
-
-
-def _module(layer: nn.Module, node: ast.Attribute) -> str:
-    """The path of the submodule in `self.attention.output.dense`, or of the longest part of it that is one; empty for none."""
-    names = ast.unparse(node).split(".")
-    if names[0] != "self":
-        return ""
-    found: list[str] = []
-    module: Any = layer
-    for name in names[1:]:
-        module = getattr(module, name, None)
-        if not isinstance(module, nn.Module):
-            break
-        found.append(name)
-    return ".".join(found)
 
 
 def _original(definition: ast.FunctionDef, line: int) -> ast.AST:

@@ -37,13 +37,16 @@ def roles(
     embedding = model.get_input_embeddings() if model.main_input_name == "input_ids" else None
     found |= {name.rpartition(".")[2]: "embedding" for name, module in model.named_modules() if module is embedding}
     for layer, reading in layers:
-        attention, feed = reading.sublayers
-        children = dict(layer.get_submodule(attention.module).named_children())
-        found |= {
-            f"{attention.module}.{child}": ATTENTION[slot] for slot, child in projections.items() if child in children
-        }
-        if _ends_in_linear(layer, attention):
-            found[attention.modules[-1]] = ATTENTION["context"]
+        *attentions, feed = reading.sublayers
+        for attention in attentions:
+            children = dict(layer.get_submodule(attention.module).named_children())
+            found |= {
+                f"{attention.module}.{child}": ATTENTION[slot]
+                for slot, child in projections.items()
+                if child in children
+            }
+            if _ends_in_linear(layer, attention):
+                found[attention.modules[-1]] = ATTENTION["context"]
         found |= _of_feed_forward(layer, feed)
     return found
 

@@ -13,14 +13,17 @@ HIDDEN, HEADS, GROUPS, HEAD, EXPERTS, VOCABULARY, LAYERS = 64, 4, 2, 16, 8, 128,
 
 DEPTHS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 RULES: tuple[tuple[str, Any], ...] = (
-    (r"num_hidden_layers|n_layers?|num_layers|depth", LAYERS),
+    (r"num_hidden_layers|n_layers?|num_layers|depth|encoder_(num_hidden_)?layers|num_encoder_layers", LAYERS),
+    # Another number, so that the two stacks of an encoder-decoder are told apart.
+    (r"decoder_(num_hidden_)?layers|num_decoder_layers", LAYERS - 1),
     (r"vocab_size|vocab_size_per_layer_input", VOCABULARY),
     (r"(bos|eos|pad|unk|sep|cls|mask|decoder_start|image|boi|eoi|audio|video)_token(_id|_index)", 1),
-    (r"max_position_embeddings|n_positions|n_ctx|max_seq_len|max_sequence_length", 64),
+    (r"max_position_embeddings|n_positions|n_ctx|max_seq_len|max_sequence_length|max_(source|target)_positions", 64),
     (r"original_max_position_embeddings", 32),
     (r"hidden_size|d_model|n_embd|embedding_size|word_embed_proj_dim|dim_model|embed_dim|hidden_dim", HIDDEN),
     (r"embedding_dim|lru_width", HIDDEN),
     (r"num_attention_heads|n_heads?|num_heads|attention_heads|num_attn_heads", HEADS),
+    (r"(num_)?(encoder|decoder)_(num_)?attention_heads", HEADS),
     (r"num_key_value_heads|num_kv_heads|n_head_kv|multi_query_group_num|kv_n_heads|num_global_key_value_heads", GROUPS),
     (r"(swa_)?(num_)?kv_heads|swa_num_key_value_heads|num_attention_groups", GROUPS),
     (r"swa_num_attention_heads", HEADS),
@@ -67,6 +70,9 @@ FIXED: dict[str, Any] = {
     "attn_layer_indices": [1],
     # [kinds, repetitions]
     "attention_types": [[["global", "local"], LAYERS // 2]],
+    # A layer that is left out in training has no gradient.
+    "encoder_layerdrop": 0.0,
+    "decoder_layerdrop": 0.0,
 }
 """Entry → its value, if the family has it."""
 SIZES = ("image_size", "patch_size")

@@ -22,6 +22,8 @@ from transformers import (
     MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
+    MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING,
     MODEL_MAPPING,
     AutoImageProcessor,
     AutoModel,
@@ -29,6 +31,8 @@ from transformers import (
     AutoModelForImageClassification,
     AutoModelForImageTextToText,
     AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSpeechSeq2Seq,
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
@@ -48,13 +52,15 @@ from mixln.quiet import quiet
 
 log = logging.getLogger(__name__)
 
-Task = Literal["causal-lm", "masked-lm", "image-classification", "none"]
+Task = Literal["causal-lm", "masked-lm", "image-classification", "seq2seq-lm", "speech-seq2seq", "none"]
 
 # In this order: the first task whose classes include the architecture in the config is the model's.
 HEADS: tuple[tuple[Task, Any, Any], ...] = (
     ("causal-lm", MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM),
     # With text alone as its input, a multimodal model is a causal language model.
     ("causal-lm", MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, AutoModelForImageTextToText),
+    ("seq2seq-lm", MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING, AutoModelForSeq2SeqLM),
+    ("speech-seq2seq", MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING, AutoModelForSpeechSeq2Seq),
     ("masked-lm", MODEL_FOR_MASKED_LM_MAPPING, AutoModelForMaskedLM),
     ("image-classification", MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING, AutoModelForImageClassification),
     ("none", MODEL_MAPPING, AutoModel),
@@ -127,13 +133,24 @@ def titles_of(sources: Sequence[Source]) -> list[str]:
     return names
 
 
-def find_model(name: str, *, cache: Path) -> Source:
+def find_model(name: str, *, cache: Path, encoder_decoders: bool = False) -> Source:
     """Finds a model and reads its config, but not its weights. Also finds a pickle, which :func:`load` refuses.
 
     :param name: a hub id; a folder with config.json; a .gguf file, a folder with one, or `folder-or-hub-id:file.gguf`.
     :param cache: cache folder; GGUF files are converted into its subfolder `gguf`.
+    :param encoder_decoders: also accept an encoder-decoder, which can be placed but not diagnosed.
     :raises CheckpointError: if the model does not exist, its config cannot be used, or its kind cannot be diagnosed.
     """
+    source = _found(name, cache)
+    if source.config.is_encoder_decoder and not encoder_decoders:
+        raise CheckpointError(
+            f"model {name} is an encoder-decoder ({source.config.model_type}), which can be placed and converted only; "
+            "use a model with a single stack of layers"
+        )
+    return source
+
+
+def _found(name: str, cache: Path) -> Source:
     # A local path takes precedence over a hub id of the same name.
     path = local_path(name)
     if name and path.is_dir():
@@ -541,10 +558,6 @@ def _source(name: str, title: str, path: str, config: PreTrainedConfig, files: C
 
     :param files: names of its files.
     """
-    if config.is_encoder_decoder:
-        raise CheckpointError(
-            f"model {name} is an encoder-decoder ({config.model_type}); use a model with a single stack of layers"
-        )
     task = _task(name, config)
     if task != "causal-lm" and (parts := [part for part in config.sub_configs if part.startswith(PARTS)]):
         raise CheckpointError(

@@ -11,6 +11,7 @@ from transformers import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
 from mixln.errors import MixlnError
+from mixln.hosts.derive import OF_ENCODER_DECODERS
 from mixln.hosts.families import host_of
 from mixln.hosts.family import Host
 from mixln.hosts.verify import verified
@@ -21,6 +22,8 @@ KINDS = {
     "image-classification": "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES",
     "image-features": "MODEL_FOR_IMAGE_MAPPING_NAMES",
     "text-features": "MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES",
+    "seq2seq-lm": "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES",
+    "speech-seq2seq": "MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES",
 }
 """Kind by which a family is counted → transformers' table of such families. Features are what models without a head give."""
 PARTS = {"image-features": r".*_vision_model", "text-features": r".*(?<!_to)_text(_model)?"}
@@ -55,7 +58,9 @@ def families() -> dict[str, tuple[str, ...]]:
         for model_type in dict.fromkeys((*names, *parts)):
             # A second name of a family, as gpt-sw3 is of gpt2, is not counted.
             named = model_type in CONFIG_MAPPING and CONFIG_MAPPING[model_type].model_type == model_type
-            if named and not model_type.startswith("placed_"):
+            # transformers also has models of one stack in the tables of encoder-decoders.
+            counted = kind not in OF_ENCODER_DECODERS or CONFIG_MAPPING[model_type].is_encoder_decoder
+            if named and counted and not model_type.startswith("placed_"):
                 found[model_type] = (*found.get(model_type, ()), kind)
     return found
 

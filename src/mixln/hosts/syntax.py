@@ -70,6 +70,33 @@ def stored(target: ast.expr) -> ast.expr:
     return target
 
 
+def module_path(layer: nn.Module, node: ast.expr) -> str:
+    """The path of the submodule in `self.attention.output.dense` or `self.layer[0].norm`, or of the longest part of it that is one;
+    empty for none."""
+    steps: list[str | int] = []
+    while not isinstance(node, ast.Name):
+        match node:
+            case ast.Attribute(attr=name):
+                steps.append(name)
+            case ast.Subscript(slice=ast.Constant(value=int(index))):
+                steps.append(index)
+            case ast.Subscript(slice=ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int(index)))):
+                steps.append(-index)
+            case _:
+                return ""
+        node = node.value
+    found: list[str] = []
+    module: Any = layer if node.id == "self" else None
+    for step in reversed(steps):
+        if isinstance(step, int):
+            step = str(step % len(module)) if isinstance(module, nn.ModuleList) else ""
+        module = getattr(module, step, None)
+        if not isinstance(module, nn.Module):
+            break
+        found.append(step)
+    return ".".join(found)
+
+
 class Rename(ast.NodeTransformer):
     """Replaces names of variables."""
 

@@ -8,7 +8,7 @@ layers.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, runtime_checkable
@@ -52,8 +52,9 @@ def initialise(
     role: Callable[[str], str | tuple[str, ...]],
     canonical: Callable[[str], str],
     hidden_size: int,
-    layers: int,
+    layers: Callable[[str], int],
     initializer_range: float,
+    constants: Collection[str] = (),
 ) -> None:
     """Draws every weight matrix of `model` and sets this package's modules to their initial values; other vectors are unchanged.
 
@@ -64,16 +65,18 @@ def initialise(
     :param name: see :func:`~mixln.nn.schemes.scheme`.
     :param role: parameter name → role (see :class:`~mixln.nn.schemes.Weight`), or the roles of its equal fused parts.
     :param canonical: parameter name → its name in the stock model, which seeds its generator.
+    :param constants: names of matrices that are not trained, such as Whisper's table of sinusoidal positions.
+    :param layers: parameter name → L, the number of layers of the stack that it is in.
     """
     rule = scheme(name)
-    weight = partial(Weight, hidden_size=hidden_size, layers=layers, initializer_range=initializer_range)
+    weight = partial(Weight, hidden_size=hidden_size, initializer_range=initializer_range)
     _set_starting_values(model)
     drawn = [
         (f"{path}.{local}", parameter, module, local)
         for path, module in model.named_modules()
         for local, parameter in module.named_parameters(recurse=False)
-        # Vectors, such as biases and the gains of stock norms, keep the values that the family gives them.
-        if parameter.ndim >= 2 and not getattr(parameter, INITIALISED, False)
+        # Vectors, such as biases and the gains of stock norms, keep the values that the family gives them, and so do constants.
+        if parameter.ndim >= 2 and not getattr(parameter, INITIALISED, False) and f"{path}.{local}" not in constants
     ]
     # Nothing to draw, for example after loading a checkpoint: leave the global generator untouched.
     if not drawn:
@@ -90,7 +93,8 @@ def initialise(
         shapes = [tuple(part.shape) for part in torch.empty(parameter.shape, device="meta").chunk(len(parts), dim=axis)]
         generator = _generator(base, canonical(full_name))
         own = module.starting_values().get(local) if isinstance(module, SelfStarting) else None
-        weights = [weight(role=part_role, shape=shape) for shape, part_role in zip(shapes, parts, strict=True)]
+        depth = layers(full_name)
+        weights = [weight(role=part, shape=shape, layers=depth) for shape, part in zip(shapes, parts, strict=True)]
         drawn_parts = [_draw(part, own if isinstance(own, Normal) else rule, generator) for part in weights]
         value = drawn_parts[0] if len(parts) == 1 else torch.cat(drawn_parts, dim=axis)
         if isinstance(module, nn.Embedding) and module.padding_idx is not None:

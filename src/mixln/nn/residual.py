@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, Protocol
 
 import torch
@@ -15,7 +15,6 @@ from mixln.placement import Balance, Gain, Layer, Norm, Placement, Sublayer
 MakeSlot = Callable[[Norm | None], nn.Module | None]
 """Builds the module of a norm slot over D features; `None` for an empty slot."""
 
-PassOn = Callable[[Sequence[Any]], None]
 
 BRANCH_ENDS = ("stochastic_depth", "ramp", "balanced", "output_scale", "branch_gain", "branch_out", "dropout", "output")
 """Submodules of a residual sublayer that change its branch, the last that does first."""
@@ -252,23 +251,23 @@ class Residual(nn.Module):
 
 
 class PlacedLayer(GradientCheckpointingLayer):
-    """A host's attention and feed-forward inside the two residual sublayers of a record.
+    """A host's attention, cross-attention if it has one, and feed-forward inside the residual sublayers of a record.
 
-    Both are the host's own code with its own modules. The modules keep their names from the host's layer, so weights, adapters and
+    They are the host's own code with its own modules. The modules keep their names from the host's layer, so weights, adapters and
     parallel plans find them. Norms on projections
     are siblings of the projections (:mod:`mixln.nn.projections`).
 
     :param stock: the host's layer. Its modules and attributes move here under their names, except those in `replaced`.
     :param replaced: paths of its norms that the record's slots replace.
-    :param modules: paths of the modules of its attention and of its feed-forward: the largest of each is first.
-    :param branches: the host's code of both branches; each has a `function` of this layer, the branch's input, and the other
+    :param modules: for each sublayer, as in `record.sublayers`, the paths of its modules: the largest is first.
+    :param branches: the host's code of each branch, which has a `function` of this layer, the branch's input, and the other
         arguments of the host's layer.
-    :param plain: whether the output of the attention, and that of the feed-forward, is the whole branch.
-    :param returns: number of entries beside the stream in the tuple that the host's layer returns; `None` if it returns no tuple.
-    :param passed: those of the entries, from 0, that the attention's code returns beside its output, for later layers; in this order.
+    :param plain: for each, whether the output of the largest module is the whole branch.
+    :param returns: for each entry beside the stream in the tuple that the host's layer returns, the index of the sublayer whose branch
+        returns it after its output; `None` for attention weights, which are not kept. `None` if it returns no tuple.
     :param norm: builds the module of a norm slot over D features; `None` for an empty slot.
     :param size: D.
-    :param dropout: of attention and of feed-forward; see :class:`Residual`, likewise `stochastic_depth`.
+    :param dropout: of each; see :class:`Residual`, likewise `stochastic_depth`.
     :param index: layer index from 0.
     :param placement: placement of the whole model; the first layer also holds its norm on the embeddings, if any.
     :param end: norm on the output, for the last layer of a host whose model has no final norm.
@@ -286,14 +285,13 @@ class PlacedLayer(GradientCheckpointingLayer):
         *,
         stock: nn.Module,
         replaced: Collection[str],
-        modules: tuple[tuple[str, ...], tuple[str, ...]],
-        branches: tuple[BranchFunction, BranchFunction],
-        plain: tuple[bool, bool] = (True, True),
-        returns: int | None = None,
-        passed: tuple[int, ...] = (),
+        modules: tuple[tuple[str, ...], ...],
+        branches: tuple[BranchFunction, ...],
+        plain: tuple[bool, ...] = (True, True),
+        returns: tuple[int | None, ...] | None = None,
         norm: MakeSlot,
         size: int,
-        dropout: tuple[float, float] = (0.0, 0.0),
+        dropout: tuple[float, ...] = (0.0, 0.0),
         stochastic_depth: float = 0.0,
         index: int,
         placement: Placement,
@@ -304,14 +302,15 @@ class PlacedLayer(GradientCheckpointingLayer):
         self.branch_modules = modules
         self.code = branches
         self.returns = returns
-        self.passed = passed
         # Held by the first layer and not by the model, whose forward is the host's own code.
         self.stream_in = norm(placement.embedding_norm) if index == 0 else None
         self.copies = max(placement.stream_count, self.first_states) if index == 0 else 1
-        self.attention_residual = self.sublayer(record.attention, norm, size, dropout[0], stochastic_depth, plain[0])
-        self.feed_forward_residual = self.sublayer(
-            record.feed_forward, norm, size, dropout[1], stochastic_depth, plain[1]
-        )
+        residuals = [
+            self.sublayer(sub, norm, size, p, stochastic_depth, whole)
+            for sub, p, whole in zip(record.sublayers, dropout, plain, strict=True)
+        ]
+        self.attention_residual, *cross, self.feed_forward_residual = residuals
+        self.cross_attention_residual = cross[0] if cross else None
         self.final_norm = norm(end)
         self._adopt(stock, replaced)
 
@@ -338,72 +337,70 @@ class PlacedLayer(GradientCheckpointingLayer):
         return frozenset(self._modules) - self.adopted
 
     @property
-    def names(self) -> tuple[str, str]:
-        """Paths of the host's attention and feed-forward, the largest module of each branch."""
-        (attention, *_), (feed_forward, *_) = self.branch_modules
-        return attention, feed_forward
+    def names(self) -> tuple[str, ...]:
+        """Path of the largest module of each branch: the host's attention, cross-attention if it has one, and feed-forward."""
+        return tuple(largest for largest, *_ in self.branch_modules)
 
     @property
-    def functions(self) -> tuple[tuple[nn.Module, ...], tuple[nn.Module, ...]]:
-        """The host's modules of the attention and of the feed-forward."""
+    def functions(self) -> tuple[tuple[nn.Module, ...], ...]:
+        """The host's modules of each branch."""
         # Looked up at every call, because adapters and quantizers replace modules.
-        attention, feed_forward = (tuple(map(self.get_submodule, names)) for names in self.branch_modules)
-        return attention, feed_forward
+        return tuple(tuple(map(self.get_submodule, names)) for names in self.branch_modules)
 
     @property
-    def calls(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
-        """The host's attention and feed-forward as functions of the stream and of the layer's other arguments.
+    def calls(self) -> tuple[Callable[..., Any], ...]:
+        """The host's branches as functions of the stream and of the layer's other arguments.
 
         Functions and not modules: accelerate's offloading moves the arguments of a call between devices, and would move a module too.
-        Both take `pass_on`, which the attention calls with what it returns beside its output.
+        Each takes `beside`, a list into which it puts what the host's layer returns beside the stream.
         """
-        attention, feed_forward = self.code
+        return tuple([self._call(side) for side in range(len(self.code))])
 
-        def attend(stream_BTD: Tensor, *args: Any, pass_on: PassOn | None = None, **kwargs: Any) -> Any:
-            returned = attention.function(self, stream_BTD, *args, **kwargs)
-            if pass_on is not None:
-                returned, *others = returned
-                pass_on(others)
-            return returned
+    def _call(self, side: int) -> Callable[..., Any]:
+        def call(stream_BTD: Tensor, *args: Any, beside: list[Any] | None = None, **kwargs: Any) -> Any:
+            output = self.code[side].function(self, stream_BTD, *args, **kwargs)
+            places = [place for place, maker in enumerate(self.returns or ()) if maker == side]
+            if places:
+                output, *others = output
+                for place, value in zip(places, others, strict=True):
+                    if beside is not None:
+                        beside[place] = value
+            return output
 
-        def feed(stream_BTD: Tensor, *args: Any, pass_on: PassOn | None = None, **kwargs: Any) -> Any:
-            return feed_forward.function(self, stream_BTD, *args, **kwargs)
-
-        return attend, feed
+        return call
 
     def called_outside(self) -> tuple[nn.Module, ...]:
         """Modules that the model also calls outside this layer's forward pass, when FSDP has not gathered the layer's parameters."""
         return ()
 
     @property
-    def sublayers(self) -> tuple[tuple[str, Residual], tuple[str, Residual]]:
-        """(name, residual sublayer) of attention and of feed-forward."""
-        return ("attention_residual", self.attention_residual), ("feed_forward_residual", self.feed_forward_residual)
+    def sublayers(self) -> tuple[tuple[str, Residual], ...]:
+        """(name, residual sublayer) of attention, of the cross-attention if there is one, and of feed-forward."""
+        cross = self.cross_attention_residual
+        return (
+            ("attention_residual", self.attention_residual),
+            *(() if cross is None else (("cross_attention_residual", cross),)),
+            ("feed_forward_residual", self.feed_forward_residual),
+        )
 
     @property
-    def branches(self) -> tuple[str, str]:
-        """Names of the submodules whose outputs are added to the stream: of attention and of feed-forward."""
-        ends = (
+    def branches(self) -> tuple[str, ...]:
+        """Names of the submodules whose outputs are added to the stream, one for each sublayer."""
+        return tuple(
             f"{residual}.{sub.branch_end}" if sub.branch_end else name
             for (residual, sub), name in zip(self.sublayers, self.names, strict=True)
         )
-        return tuple(ends)  # type: ignore[return-value]
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         """:param hidden_states: (B, T, D); all other arguments are those of the host's layer."""
-        kept: list[Any] = []
-        if self.passed:
-            kwargs["pass_on"] = kept.extend
+        beside: list[Any] = [None] * len(self.returns or ())
+        if any(side is not None for side in self.returns or ()):
+            kwargs = {**kwargs, "beside": beside}
         output = self.run(hidden_states, *args, **kwargs)
         if self.final_norm is not None:
             output = self.final_norm(output)
-        if self.returns is None:
-            return output
         # A host whose layers return a tuple reads the stream from it; attention weights are not kept.
-        others: list[Any] = [None] * self.returns
-        for place, value in zip(self.passed, kept, strict=True):
-            others[place] = value
-        return output, *others
+        return output if self.returns is None else (output, *beside)
 
     def enter(self, hidden_states: Tensor) -> Tensor:
         """The state that enters the sublayers, from the layer's input; they differ in the first layer only.
@@ -422,11 +419,13 @@ class PlacedLayer(GradientCheckpointingLayer):
         return states
 
     def through(self, bottom: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Attention and feed-forward from the layer's input."""
-        attention, feed_forward = self.calls
+        """The sublayers from the layer's input."""
+        attention, *cross, feed_forward = self.calls
         if self.record.parallel is not None:
             return self._side_by_side(bottom, *args, **kwargs)
         stream = self.attention_residual(bottom, attention, *args, **kwargs)
+        if self.cross_attention_residual is not None:
+            stream = self.cross_attention_residual(stream, *cross, *args, **kwargs)
         more = {"also": bottom} if self.record.bottom_to_top else {}
         if self.record.span:
             more["start"] = bottom

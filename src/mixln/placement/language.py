@@ -11,7 +11,8 @@ Modifiers apply from right to left, each to its own part of a mixture.
 A part of a mixture is a slice of its placement built for the whole model, so values that depend on the layer index or on the
 number of layers (LayerNorm Scaling, DeepNorm) are those of the whole model. A norm on the embeddings (Peri-LN) and a special
 first layer (HybridNorm*) apply only if their part comes first. The family's own norms on projections (Qwen3: on q and k) stay
-where a placement does not set its own; `bare+pre` removes them.
+where a placement does not set its own; `bare+pre` removes them. In the decoder of an encoder-decoder, cross-attention is placed as the
+attention of its layer is.
 """
 
 from __future__ import annotations
@@ -68,9 +69,11 @@ def placement(
     name = canonical(text)
     parts = [_split_count(part) for part in _split(name, ",")]
     own = (stock,) * layers if isinstance(stock, Layer) else stock
+    # Cross-attention is placed as the attention is, after all modifiers.
+    plain = tuple(replace(layer, cross_attention=None) for layer in own)
     zoo = ZOO | {
         "stock": replace(
-            ZOO["stock"], build=lambda layers: Placement(name="", layers=own, **stock_streams), init=stock_init
+            ZOO["stock"], build=lambda layers: Placement(name="", layers=plain, **stock_streams), init=stock_init
         )
     }
     built = [_part(term, layers, zoo, own[0].projections) for term, _ in parts]
@@ -88,6 +91,8 @@ def placement(
     if built[0].streams not in ONE and len({part.history_norm for part in built}) > 1:
         raise PlacementError(f"{name}: all parts of a mixture must use the same norm between residual streams")
     inits = {part.init for part in built}
+    if own[0].cross_attention is not None:
+        records = [replace(layer, cross_attention=layer.attention) for layer in records]
     return Placement(
         name=name,
         layers=tuple(records),

@@ -22,6 +22,7 @@ Kind = Literal[
     "doubly-scaled",
     "foreign-init",
     "sequential",
+    "two-stacks",
 ]
 _MIX = re.compile(r"\bmix(?:\(([^()]*)\))?")
 
@@ -71,6 +72,8 @@ class PlacementRisk:
             "foreign-init": f"{init}: init {self.own_init!r} is part of the published method",
             "sequential": f"{name} runs attention and feed-forward one after the other, but this family side by side, {self.stock}: this "
             "is another architecture, not another position of norms; compare it with placements of the same kind",
+            "two-stacks": f"{name} takes the constants of a single stack in encoder and decoder, each by its own number of layers: its "
+            "authors publish others for encoder-decoders, which depend on both",
         }[self.kind]
 
 
@@ -83,6 +86,9 @@ def risks(
     :param warms_up: whether the learning rate has a warm-up.
     :param stock: a stock layer of the model's family; `None` if no family is chosen.
     """
+    if placement.encoder:
+        found = [risk for part in placement.stacks for risk in risks(part, init=init, warms_up=warms_up, stock=stock)]
+        return tuple(dict.fromkeys([*found, *_of_two_stacks(placement, init)]))
     layers = placement.layers
     post = sum(map(is_post, layers))
     risk = partial(
@@ -105,6 +111,13 @@ def risks(
         *(risk(kind=kind) for kind in kinds),
         *((risk(kind="sequential", stock=parallel),) if parallel else ()),
     )
+
+
+def _of_two_stacks(placement: Placement, init: str) -> Iterator[PlacementRisk]:
+    """Methods whose constants are others in an encoder-decoder."""
+    if placement.init in OF_THE_METHOD:
+        depth, post = len(placement.layers), sum(map(is_post, placement.layers))
+        yield PlacementRisk(kind="two-stacks", placement=placement.name, init=init, layers=depth, post_layers=post)
 
 
 def _of_shares(placement: Placement) -> Iterator[tuple[Kind, str]]:

@@ -1,6 +1,7 @@
 """Frozen records that describe where the norms of a transformer are placed. Nothing here needs torch.
 
-A layer is attention followed by a feed-forward network. Each of the two is a function f in a residual sublayer:
+A layer is attention followed by a feed-forward network; in the decoder of an encoder-decoder, cross-attention stands between them.
+Each of these is a function f in a residual sublayer:
 
     s = stream_in(x)
     y = stream_out( skip_scale · skip_gain ⊙ s + output_scale · branch_gain ⊙ branch_out( f( branch_scale · branch_in(s) ) ) )
@@ -11,7 +12,7 @@ and f may have norms on its projections. An absent norm or gain is `None`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from mixln.errors import PlacementError, RecordError
@@ -23,9 +24,9 @@ LEGEND = (
     "N is the family's own norm (LayerNorm in GPT-2 and ViT, RMSNorm elsewhere), N[c] a norm whose gain starts at c, N_4 an RMSNorm "
     "in 4 groups, A attention, A_qkv attention with per-head norms on q, k and v, A_QK attention with norms over the full width of q "
     "and k, A_c attention with a norm before its output projection, A_h attention with a gain per head, A_g attention with a gate "
-    "before its output projection, F the feed-forward, F_n the feed-forward with a norm before its output projection, F_u with norms "
-    "after its input projections, λ and ω learnable gains, α and β a learnable gate with α² + β² = 1, t the optimizer step, G a GPAS "
-    "gate, x₀ the layer's input, L the number of layers, l the layer's index from 1."
+    "before its output projection, C cross-attention, with the same marks, F the feed-forward, F_n the feed-forward with a norm before "
+    "its output projection, F_u with norms after its input projections, λ and ω learnable gains, α and β a learnable gate with "
+    "α² + β² = 1, t the optimizer step, G a GPAS gate, x₀ the layer's input, L the number of layers, l the layer's index from 1."
 )
 """Symbols in the formulas."""
 STREAMS: dict[str, str] = {
@@ -179,7 +180,7 @@ class ProjectionNorm(Sparse):
 @dataclass(frozen=True, kw_only=True)
 class Projections(Sparse):
     """Norms and gains inside the branches: after q, k and v (before rotary embedding), before the attention's output projection
-    (`context`), and before the feed-forward's (`down`).
+    (`context`), and before the feed-forward's (`down`). Those of the attention are also those of the cross-attention.
 
     :param heads: a learnable gain per head before the attention's output projection, after the norm there.
     :param gate: multiplies the input of the attention's output projection by σ(W x), with x the attention's input and W a matrix of its
@@ -217,8 +218,16 @@ class Projections(Sparse):
     @property
     def attention(self) -> str:
         """Name of the attention in formulas, for example `A_qkv`."""
+        return self._named("A")
+
+    @property
+    def cross_attention(self) -> str:
+        """Name of the cross-attention in formulas, for example `C_qkv`."""
+        return self._named("C")
+
+    def _named(self, letter: str) -> str:
         marks = self.symbol + ("h" if self.heads else "") + ("g" if self.gate else "")
-        return f"A_{marks}" if marks else "A"
+        return f"{letter}_{marks}" if marks else letter
 
     @property
     def feed_forward(self) -> str:
@@ -318,9 +327,11 @@ class Layer(Sparse):
     :param parallel: both read the layer's input, y = x + (A(N(x)) + F(N'(x))), as in GPT-NeoX: `separate` norms, or the attention's
         norm is `shared` by both, as in GPT-J. The sublayers then have nothing but norms, scales and gains of their branches.
     :param number: the layer's number l, from 1, in SiameseNorm's scale 1/√(2l), if it is not its place: where layers were removed.
+    :param cross_attention: the sublayer between the two, in the decoder of an encoder-decoder; absent elsewhere.
     """
 
     attention: Sublayer = field(default_factory=Sublayer)
+    cross_attention: Sublayer | None = None
     feed_forward: Sublayer = field(default_factory=Sublayer)
     projections: Projections = field(default_factory=Projections)
     bottom_to_top: bool = False
@@ -341,20 +352,22 @@ class Layer(Sparse):
             )
         if self.parallel is None:
             return
-        for name, sub in zip(("attention", "feed_forward"), self.sublayers, strict=True):
+        for name, sub in (("attention", self.attention), ("feed_forward", self.feed_forward)):
             branch = Sublayer(**{entry: getattr(sub, entry) for entry in BRANCH})
             if sub != branch:
                 raise PlacementError(
                     f"{name} of a parallel layer must have entries of its branch only ({', '.join(BRANCH)})"
                 )
         shared = self.parallel == "shared" and self.feed_forward.branch_in is not None
+        cross = self.cross_attention is not None
         entries = {"bottom_to_top": self.bottom_to_top, "span": self.span, "feed_forward.branch_in": shared}
+        entries["cross_attention"] = cross
         if entry := next((name for name, present in entries.items() if present), None):
             raise PlacementError(f"{entry} must be absent in a layer with parallel={self.parallel!r}")
 
     @property
     def formula(self) -> str:
-        """Both sublayers as equations, in the symbols of :data:`LEGEND`."""
+        """The sublayers as equations, in the symbols of :data:`LEGEND`."""
         attention, feed_forward = self.projections.attention, self.projections.feed_forward
         if self.parallel is not None:
             entry = _call(self.attention.branch_in, "x") if self.parallel == "shared" else "x"
@@ -363,12 +376,16 @@ class Layer(Sparse):
             feed_forward, also=" + x₀" if self.bottom_to_top else "", start="x₀" if self.span else ""
         )
         kept = "x₀ ← x;  " if self.bottom_to_top or self.span else ""
-        return f"{kept}{self.attention.formula(attention)};  {second}"
+        first = f"{kept}{self.attention.formula(attention)}"
+        if self.cross_attention is not None:
+            first = f"{first};  {self.cross_attention.formula(self.projections.cross_attention)}"
+        return f"{first};  {second}"
 
     @property
-    def sublayers(self) -> tuple[Sublayer, Sublayer]:
-        """Attention and feed-forward."""
-        return self.attention, self.feed_forward
+    def sublayers(self) -> tuple[Sublayer, ...]:
+        """Attention, the cross-attention if there is one, and feed-forward."""
+        cross = () if self.cross_attention is None else (self.cross_attention,)
+        return self.attention, *cross, self.feed_forward
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -377,6 +394,8 @@ class Placement(Sparse):
 
     :param name: the text it was built from, for example `mix(0.25)`.
     :param layers: one record per layer, first layer first.
+    :param encoder: likewise for the encoder of an encoder-decoder, of which `layers` is the decoder; empty elsewhere. Both stacks have
+        the same norms outside their layers.
     :param embedding_norm: norm on the embeddings, before the first layer.
     :param final_norm: norm after the last layer; every placement has one.
     :param streams: form of the residual stream: `single`; `anchored`: the embeddings go along beside it; `resi-dual`: a Post-LN and a
@@ -393,6 +412,7 @@ class Placement(Sparse):
 
     name: str
     layers: tuple[Layer, ...]
+    encoder: tuple[Layer, ...] = ()
     embedding_norm: Norm | None = None
     final_norm: Norm = field(default_factory=Norm)
     streams: Literal[
@@ -420,6 +440,10 @@ class Placement(Sparse):
         if any((layer.anchor is not None) != (self.streams == "anchored") for layer in self.layers):
             raise PlacementError(
                 f"placement {self.name!r}: every layer needs an anchor if streams is 'anchored', and none otherwise, got {self.streams!r}"
+            )
+        if self.streams != "single" and (self.encoder or any(layer.cross_attention for layer in self.layers)):
+            raise PlacementError(
+                f"placement {self.name!r}: an encoder and cross-attention require a single stream, got {self.streams!r}"
             )
         self._check_streams()
 
@@ -464,8 +488,14 @@ class Placement(Sparse):
     def only_layers(self) -> bool:
         """Whether the layer records are the whole placement: embeddings, final norm and stream are those of a stock model."""
         neutral = Placement(name="", layers=(Layer(),))
-        others = [entry.name for entry in fields(self) if entry.name not in ("name", "layers", "init")]
+        others = [entry.name for entry in fields(self) if entry.name not in ("name", "layers", "encoder", "init")]
         return all(getattr(self, name) == getattr(neutral, name) for name in others)
+
+    @property
+    def stacks(self) -> tuple[Placement, ...]:
+        """The placement of each stack of layers: that of the encoder, if there is one, and that of `layers`."""
+        encoder = (replace(self, layers=self.encoder, encoder=()),) if self.encoder else ()
+        return *encoder, replace(self, encoder=())
 
     @property
     def numbered(self) -> bool:
