@@ -133,7 +133,7 @@ def test_activation_checkpointing_keeps_what_an_attention_passes_on():
     """In the shrunken Hunyuan 4 every second attention takes the tokens that the one before it chose."""
     model = mixln.from_config(shrunken(host_of("hy_v4").config), placement="stock").train()
     assert "shared" in model.config.indexer_types
-    assert {layer.passed for layer in model.model.layers} == {(0,)}
+    assert {layer.returns for layer in model.model.layers} == {(0,)}
     found = []
     for checkpointed in (False, True):
         if checkpointed:
