@@ -150,11 +150,11 @@ def _conversions(conversion_mapping: Any, hosts: Hosts) -> None:
 
 def _gains(pytorch_utils: Any) -> None:
     """Classes whose weights get no weight decay, for LoRA+. The family's own norms are the family's to list."""
+    from mixln.nn.mixing import AnchorMix
     from mixln.nn.norms import BoundedTanh, Derf, DyT, GroupRMSNorm
     from mixln.nn.projections import HeadGain
     from mixln.nn.residual import BalanceGate, GpasGate, LearnedGain
     from mixln.nn.streams import Combination
-    from mixln.nn.streams.anchored import AnchorMix
 
     ours = [GroupRMSNorm, DyT, Derf, BoundedTanh, LearnedGain, GpasGate, BalanceGate, HeadGain, AnchorMix, Combination]
     pytorch_utils.ALL_LAYERNORM_LAYERS.extend(ours)

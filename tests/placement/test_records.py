@@ -216,6 +216,7 @@ def test_records_are_frozen_hashable_and_equal_by_value():
         ("normformer", "x ← x + N(A_h(N(x)));  x ← x + F_n(N(x))"),
         ("simple", "x ← x + N(A_QKV(x));  x ← x + N(F_u(x))"),
         ("prores(100)+sandwich", "x ← x + min(t/400, 1)·N(A(N(x)));  x ← x + min(t/400, 1)·N(F(N(x)))"),
+        ("gated+vres+qkvnorm+pre", "x ← x + A_qkvg1(N(x));  x ← x + F(N(x))"),
         ("gated+qkvnorm+pre", "x ← x + A_qkvg(N(x));  x ← x + F(N(x))"),
         ("multiplier(0.22)+layerscale+post", "x ← N(x + 0.22·λ⊙A(x));  x ← N(x + 0.22·λ⊙F(x))"),
         ("derf+peri", "x ← x + Derf(A(Derf(x)));  x ← x + Derf(F(Derf(x)))"),

@@ -504,6 +504,58 @@ def anchored(layer: Callable[[Weights, int, Tensor], Tensor]) -> Callable[[Weigh
     return run
 
 
+class FirstValues:
+    """ResFormer: v_l ← λ·v_l + μ·v_1, v the output of the value projection."""
+
+    def __init__(self) -> None:
+        self.v1: Tensor | None = None
+
+    def __call__(self, w: Weights, l: int, v_BTD: Tensor) -> Tensor:
+        if self.v1 is None:
+            self.v1 = v_BTD
+        if l == 0:
+            return v_BTD
+        return w[f"model.layers.{l}.value_mix.keep"] * v_BTD + w[f"model.layers.{l}.value_mix.add"] * self.v1
+
+
+def A_of_values(w: Weights, l: int, x: Tensor, first: FirstValues, qkv: bool = False) -> Tensor:
+    projected = {name: linear(w, l, f"self_attn.{name[0]}_proj", x) for name in ("query", "key", "value")}
+    projected["value"] = first(w, l, projected["value"])
+    split = {n: heads(p, HEADS if n == "query" else KEY_VALUE_HEADS) for n, p in projected.items()}
+    if qkv:
+        split = {n: norm(w, l, f"self_attn.{n}_norm", p) for n, p in split.items()}
+    return attend(w, l, *split.values())
+
+
+def vres_post(w: Weights, x: Tensor, L: int) -> Tensor:
+    first = FirstValues()
+    for l in range(L):
+        x = norm(w, l, A_STREAM, x + A_of_values(w, l, x, first))
+        x = norm(w, l, F_STREAM, x + F(w, l, x))
+    return x
+
+
+def vres_qkvnorm_post(w: Weights, x: Tensor, L: int) -> Tensor:
+    """The values are mixed before their norm."""
+    first = FirstValues()
+    for l in range(L):
+        x = norm(w, l, A_STREAM, x + A_of_values(w, l, x, first, qkv=True))
+        x = norm(w, l, F_STREAM, x + F(w, l, x))
+    return x
+
+
+def vres_denseformer(w: Weights, x: Tensor, L: int) -> Tensor:
+    first = FirstValues()
+    history = [x]
+    for l in range(L):
+        x = x + A_of_values(w, l, norm(w, l, A_IN, x), first)
+        x = x + F(w, l, norm(w, l, F_IN, x))
+        history.append(x)
+        name = f"model.layers.{l + 1}.combination.weight" if l < L - 1 else "model.stream_fold.last_combination.weight"
+        x = sum(w[name][k] * history[k] for k in range(l + 2))
+    return x
+
+
 def b2t_layer(w: Weights, l: int, x: Tensor) -> Tensor:
     y = norm(w, l, A_STREAM, x + A(w, l, x))
     return norm(w, l, F_STREAM, x + y + F(w, l, y))
@@ -747,6 +799,9 @@ REFERENCES: dict[str, Callable[[Weights, Tensor, int], Tensor]] = {
     "attnres(3,normed)": attnres(3, normed=True),
     "denseformer": denseformer(1),
     "denseformer(2)": denseformer(2),
+    "vres+post": vres_post,
+    "vres+qkvnorm+post": vres_qkvnorm_post,
+    "vres+denseformer": vres_denseformer,
 }
 
 

@@ -248,6 +248,7 @@ def _base_class(host: Host, config_class: type, module: str) -> type[PreTrainedM
                 assert norm is not None
                 self.set_submodule(host.final_norm, norm)
             self.stream_fold = host.fold(list(layers), config, placement)
+            self.packing = layers[0].packing
         if getattr(config, "is_causal", True) is False:
             _see_both_ways(self)
         self.post_init()
@@ -284,7 +285,7 @@ def _folding(host: Host) -> dict[str, Any]:
     folding = rewrite(stock.forward, CallRewriter("folded", before=[host.final_norm])) if host.folds else None
 
     def folded(self: Any, final_norm: str, states_BTD: Tensor) -> Tensor:
-        return self.stream_fold(states_BTD)
+        return self.stream_fold(self.packing.split(states_BTD)[1])
 
     @wraps(stock.forward)  # Trainer reads the signature to decide which columns the model takes
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -295,7 +296,7 @@ def _folding(host: Host) -> dict[str, Any]:
         outputs = folding(self, *args, return_dict=True, **kwargs)
         if outputs.hidden_states is not None:
             outputs.hidden_states = tuple(
-                None if state is None else self.stream_fold(state) for state in outputs.hidden_states
+                None if state is None else self.folded("", state) for state in outputs.hidden_states
             )
         return outputs if (self.config.return_dict if wanted is None else wanted) else outputs.to_tuple()
 

@@ -132,7 +132,8 @@ class Host:
                 f"but layers of {self.model_type} are placed from {self.formula}"
             )
         attention, feed_forward = reading.sublayers
-        self._norm_projections(layer.get_submodule(attention.module), record, config)
+        values = self._values(layer.get_submodule(attention.module), config) if placement.carries_values else 0
+        self._norm_projections(layer.get_submodule(attention.module), record, config, carries_values=values > 0)
         self._norm_feed_forward(layer.get_submodule(feed_forward.module), record.projections, config)
         last = index == len(placement.layers) - 1 and record.feed_forward.stream_out is None
         return STREAMS[placement.streams].layer(
@@ -151,12 +152,14 @@ class Host:
             index=index,
             placement=placement,
             end=placement.final_norm if last and not self.final_norm else None,
+            values=(f"{attention.module}.{self.projections['value']}", values) if values else ("", 0),
         )
 
     def fold(self, layers: Sequence[PlacedLayer], config: Any, placement: Placement) -> Fold | None:
-        """Builds the fold from several residual streams to one, before the final norm; `None` for a single stream."""
-        cls = STREAMS[placement.streams].fold
-        return cls(placement, layers, self._slots(config), config.hidden_size) if cls else None
+        """Builds the fold from several states to one, before the final norm; `None` if there is only one."""
+        if placement.streams == "single" and not placement.carries_values:
+            return None
+        return STREAMS[placement.streams].fold(placement, layers, self._slots(config), config.hidden_size)
 
     def _slots(self, config: Any) -> Callable[[Norm | None], nn.Module | None]:
         return lambda slot: self.make_norm(slot, config.hidden_size, config)
@@ -165,7 +168,20 @@ class Host:
         """Builds the module of a norm over `size` features; `None` for an empty slot."""
         return make_norm(record, size, host_norm=lambda size: self.norm(config, size), eps=lambda: self.eps(config))
 
-    def _norm_projections(self, attention: nn.Module, record: Layer, config: Any) -> None:
+    def _values(self, attention: nn.Module, config: Any) -> int:
+        """K, the width of the values of every layer.
+
+        :raises PlacementError: if the family has no value projection of its own in every layer, of the same width.
+        """
+        name = self.projections.get("value", "")
+        if not name or self._is_fused(name):
+            raise PlacementError(
+                f"a value residual cannot be placed in {self.model_type}: not every layer has a value projection of its own that is as "
+                f"wide as its heads ({type(attention).__name__}); choose a placement without one"
+            )
+        return self._projection_width(attention.get_submodule(name), "value", config)
+
+    def _norm_projections(self, attention: nn.Module, record: Layer, config: Any, *, carries_values: bool) -> None:
         """Puts the record's norms on the projections. The family's own norms that are not in the record are removed."""
         for slot in ATTENTION_SLOTS:
             if getattr(record.projections, slot) is not None and slot not in self.projections:
@@ -201,8 +217,9 @@ class Host:
             sites.append((site, HeadGain(attention_heads(config)[0])))
         if record.projections.gate is not None:
             sites.append(self._gate(attention, record.projections.gate, config))
-        if sites:
-            add_norms(attention, sites)
+        if sites or carries_values:
+            given = self.projections["value"] if carries_values else ""
+            add_norms(attention, sites, given=given, entry_size=config.hidden_size)
 
     def _is_own(self, slot: str, record: Layer) -> bool:
         """Whether the family's own code already applies the norm that the record requires, over the same width."""
@@ -216,6 +233,17 @@ class Host:
 
         :raises SettingsError: if the width of the projection is not that of the config's heads.
         """
+        size = self._projection_width(projection, slot, config)
+        width = head_size(config) if wanted.width == "head" else None
+        norm = self.make_norm(wanted.norm, width or size, config)
+        assert norm is not None
+        return norm, width
+
+    def _projection_width(self, projection: nn.Module, slot: str, config: Any) -> int:
+        """Features of one projection.
+
+        :raises SettingsError: if they are not those of the config's heads.
+        """
         name = self.projections[slot]
         # With grouped-query attention, k and v have fewer heads than q.
         heads = attention_heads(config)[slot in ("key", "value")]
@@ -226,10 +254,7 @@ class Host:
                 f"{name} of {self.model_type} has {size} features for {slot}, but {heads} heads of head_dim "
                 f"{head_size(config)} make {heads * head_size(config)}; correct head_dim or the number of heads"
             )
-        width = size // heads if wanted.width == "head" else None
-        norm = self.make_norm(wanted.norm, width or size, config)
-        assert norm is not None
-        return norm, width
+        return size
 
     def _gate(self, attention: nn.Module, width: str, config: Any) -> tuple[Site, nn.Module]:
         name = self.projections["context"]
@@ -311,7 +336,7 @@ class Host:
         slots = [(slot, norm) for record in records for slot in self.projections if (norm := getattr(record, slot))]
         attention, feed_forward = (f"{self.layers}.*.{side}." for side in (self.attention, self.feed_forward))
         whole = [attention] if any(norm.width == "full" for _, norm in slots) else []
-        whole += [attention] if any(record.heads for record in records) else []
+        whole += [attention] if any(record.heads or record.first_value for record in records) else []
         whole += [feed_forward] if any(record.down or record.inner for record in records) else []
         if (
             any(record.gate for record in records)

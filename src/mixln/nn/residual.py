@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from mixln.nn.mixing import AnchorMix, FirstValues, Packing
 from mixln.nn.ramp import RampedScale
 from mixln.placement import Balance, Gain, Layer, Norm, Placement, Sublayer
 
@@ -270,6 +271,7 @@ class PlacedLayer(GradientCheckpointingLayer):
     :param index: layer index from 0.
     :param placement: placement of the whole model; the first layer also holds its norm on the embeddings, if any.
     :param end: norm on the output, for the last layer of a host whose model has no final norm.
+    :param values: path of the value projection and its width K, if v₁ goes along with the states.
     """
 
     sublayer: type[Residual] = Residual
@@ -295,6 +297,7 @@ class PlacedLayer(GradientCheckpointingLayer):
         index: int,
         placement: Placement,
         end: Norm | None = None,
+        values: tuple[str, int] = ("", 0),
     ) -> None:
         super().__init__()
         self.record = record
@@ -303,7 +306,12 @@ class PlacedLayer(GradientCheckpointingLayer):
         self.returns = returns
         # Held by the first layer and not by the model, whose forward is the host's own code.
         self.stream_in = norm(placement.embedding_norm) if index == 0 else None
-        self.copies = max(placement.stream_count, self.first_states) if index == 0 else 1
+        states = max(placement.stream_count, self.first_states)
+        self.copies = states if index == 0 else 1
+        self.value_projection, width = values
+        self.packing = Packing(values=width, states=states * size)
+        mixed = record.projections.first_value
+        self.value_mix = AnchorMix(mixed) if mixed is not None else None
         self.attention_residual = self.sublayer(record.attention, norm, size, dropout[0], stochastic_depth, plain[0])
         self.feed_forward_residual = self.sublayer(
             record.feed_forward, norm, size, dropout[1], stochastic_depth, plain[1]
@@ -354,13 +362,23 @@ class PlacedLayer(GradientCheckpointingLayer):
         """
         attention, feed_forward = self.code
 
-        def attend(stream_BTD: Tensor, *args: Any, **kwargs: Any) -> Any:
-            return attention.function(self, stream_BTD, *args, **kwargs)
+        def attend(stream_BTD: Tensor, *args: Any, first: FirstValues | None = None, **kwargs: Any) -> Any:
+            entry_BTD = stream_BTD if first is None else self._with_values(stream_BTD, first)
+            return attention.function(self, entry_BTD, *args, **kwargs)
 
-        def feed(stream_BTD: Tensor, *args: Any, **kwargs: Any) -> Any:
+        def feed(stream_BTD: Tensor, *args: Any, first: FirstValues | None = None, **kwargs: Any) -> Any:
             return feed_forward.function(self, stream_BTD, *args, **kwargs)
 
         return attend, feed
+
+    def _with_values(self, entry_BTD: Tensor, first: FirstValues) -> Tensor:
+        """The attention's input with its values beside it, (B, T, D + K), which it takes apart: `add_norms` of the projections."""
+        values = self.get_submodule(self.value_projection)(entry_BTD)
+        if first.values is None:
+            first.values = values
+        if self.value_mix is not None:
+            values = self.value_mix(values, first.values)
+        return torch.cat((entry_BTD, values), dim=-1)
 
     def called_outside(self) -> tuple[nn.Module, ...]:
         """Modules that the model also calls outside this layer's forward pass, when FSDP has not gathered the layer's parameters."""
@@ -382,7 +400,15 @@ class PlacedLayer(GradientCheckpointingLayer):
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         """:param hidden_states: (B, T, D); all other arguments are those of the host's layer."""
-        output = self.run(hidden_states, *args, **kwargs)
+        if self.packing.values:
+            values, states = self.packing.split(hidden_states)
+            # An argument of this call, and not an attribute: a layer may run for two forward passes at once.
+            first = FirstValues(values)
+            states = self.run(states, *args, first=first, **kwargs)
+            assert first.values is not None
+            output = torch.cat((first.values, states), dim=-1)
+        else:
+            output = self.run(hidden_states, *args, **kwargs)
         if self.final_norm is not None:
             output = self.final_norm(output)
         # A host whose layers return a tuple reads the stream from it; the rest are attention weights, which are not kept.

@@ -23,7 +23,8 @@ LEGEND = (
     "N is the family's own norm (LayerNorm in GPT-2 and ViT, RMSNorm elsewhere), N[c] a norm whose gain starts at c, N_4 an RMSNorm "
     "in 4 groups, A attention, A_qkv attention with per-head norms on q, k and v, A_QK attention with norms over the full width of q "
     "and k, A_c attention with a norm before its output projection, A_h attention with a gain per head, A_g attention with a gate "
-    "before its output projection, F the feed-forward, F_n the feed-forward with a norm before its output projection, F_u with norms "
+    "before its output projection, A_1 attention whose values are λ·v + μ·v₁ with those of layer 1, F the feed-forward, F_n the "
+    "feed-forward with a norm before its output projection, F_u with norms "
     "after its input projections, λ and ω learnable gains, α and β a learnable gate with α² + β² = 1, t the optimizer step, G a GPAS "
     "gate, x₀ the layer's input, L the number of layers, l the layer's index from 1."
 )
@@ -157,6 +158,18 @@ class Balance(Sparse):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Anchor(Sparse):
+    """Initial values of the learnable scalars of keep·x + add·e: x a layer's input and e the embeddings, or its values and the first's."""
+
+    keep: float
+    add: float
+
+    def __post_init__(self) -> None:
+        for name in ("keep", "add"):
+            _check_scale(name, getattr(self, name))
+
+
+@dataclass(frozen=True, kw_only=True)
 class ProjectionNorm(Sparse):
     """A norm on the output of a q, k or v projection, or on the input of the output projection.
 
@@ -180,6 +193,7 @@ class Projections(Sparse):
     :param gate: multiplies the input of the attention's output projection by σ(W x), with x the attention's input and W a matrix of its
         own: one number per feature (`full`) or per head (`head`); after norm and gain there.
     :param inner: norm after each input projection of the feed-forward (gate and up).
+    :param first_value: the output of the value projection is mixed with that of the model's first layer, before norms.
     """
 
     query: ProjectionNorm | None = None
@@ -190,6 +204,7 @@ class Projections(Sparse):
     heads: bool = False
     gate: Literal["head", "full"] | None = None
     inner: Norm | None = None
+    first_value: Anchor | None = None
 
     def __post_init__(self) -> None:
         if self.gate not in (None, *WIDTHS):
@@ -212,7 +227,9 @@ class Projections(Sparse):
     @property
     def attention(self) -> str:
         """Name of the attention in formulas, for example `A_qkv`."""
-        marks = self.symbol + ("h" if self.heads else "") + ("g" if self.gate else "")
+        marks = (
+            self.symbol + ("h" if self.heads else "") + ("g" if self.gate else "") + ("1" if self.first_value else "")
+        )
         return f"A_{marks}" if marks else "A"
 
     @property
@@ -289,18 +306,6 @@ class Sublayer(Sparse):
         branch = branch if self.output_scale == 1.0 else f"{self.output_scale:.4g}·{branch}"
         branch = branch if self.balance is None else f"β⊙{branch}"
         return branch if self.ramp is None else f"min(t/{self.ramp}, 1)·{branch}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Anchor(Sparse):
-    """Initial values of the learnable scalars with which a layer mixes the embeddings e into its input: keep·x + add·e."""
-
-    keep: float
-    add: float
-
-    def __post_init__(self) -> None:
-        for name in ("keep", "add"):
-            _check_scale(name, getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -444,6 +449,11 @@ class Placement(Sparse):
                         f"placement {title!r}: {entry} must be absent, because the maps of {self.streams} replace the "
                         f"skip; a sublayer may have {', '.join(BRANCH)}"
                     )
+
+    @property
+    def carries_values(self) -> bool:
+        """Whether the first layer's values go along with the stream, because a layer reads them."""
+        return any(layer.projections.first_value is not None for layer in self.layers)
 
     @property
     def only_layers(self) -> bool:
