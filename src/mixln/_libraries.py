@@ -154,9 +154,23 @@ def _gains(pytorch_utils: Any) -> None:
     from mixln.nn.norms import BoundedTanh, Derf, DyT, GroupRMSNorm
     from mixln.nn.projections import HeadGain
     from mixln.nn.residual import BalanceGate, GpasGate, LearnedGain
+    from mixln.nn.sphere import FeatureScale, RateGate
     from mixln.nn.streams import Combination
 
-    ours = [GroupRMSNorm, DyT, Derf, BoundedTanh, LearnedGain, GpasGate, BalanceGate, HeadGain, AnchorMix, Combination]
+    ours = [
+        GroupRMSNorm,
+        DyT,
+        Derf,
+        BoundedTanh,
+        LearnedGain,
+        GpasGate,
+        BalanceGate,
+        RateGate,
+        HeadGain,
+        FeatureScale,
+        AnchorMix,
+        Combination,
+    ]
     pytorch_utils.ALL_LAYERNORM_LAYERS.extend(ours)
 
 
@@ -179,13 +193,14 @@ def _between(model: nn.Module) -> Iterator[nn.Module]:
     from mixln.nn.norms import BoundedTanh, GroupRMSNorm, Squash
     from mixln.nn.projections import HeadGain
     from mixln.nn.residual import PlacedLayer
+    from mixln.nn.sphere import FeatureScale, ScaledHead
     from mixln.nn.streams import Fold
 
     for module in model.modules():
         if isinstance(module, PlacedLayer):
             yield from (child for name, child in module.named_children() if name in module.own)
         # Outside a layer: as the final norm, on a projection, or after the last layer.
-        elif isinstance(module, GroupRMSNorm | Squash | BoundedTanh | HeadGain | Fold):
+        elif isinstance(module, GroupRMSNorm | Squash | BoundedTanh | HeadGain | FeatureScale | ScaledHead | Fold):
             yield module
 
 

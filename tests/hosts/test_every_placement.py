@@ -84,6 +84,8 @@ GAINS = {
     "multiplier+pre": LAYERS * 2 * D,
     "derf+pre": LAYERS * 2 * (2 * D + 2) + D + 2,
     "bhyt+post": LAYERS * 2 * (D + 1) + 1,
+    # One rate a feature and sublayer; s on q, gate and up; s_z on the logits; no final norm.
+    "ngpt": LAYERS * (2 * D + Q_WIDTH + 2 * FF) + 64 - D,
     "vres+mix(0.5)": LAYERS * 2 * D + (LAYERS - 1) * 2,
     "vres+x0+qkvnorm+pre": LAYERS * (2 * D + 3 * HEAD_DIM + 2) + D + (LAYERS - 1) * 2,
     "vres+dlcl": LAYERS * 2 * D + (LAYERS + 1) * D + (1 + 2 + 3) + 4 + (LAYERS - 1) * 2,

@@ -504,6 +504,37 @@ def anchored(layer: Callable[[Weights, int, Tensor], Tensor]) -> Callable[[Weigh
     return run
 
 
+def unit(x: Tensor) -> Tensor:
+    return x / (x * x).sum(-1, keepdim=True).sqrt()
+
+
+def A_on_sphere(w: Weights, l: int, x: Tensor) -> Tensor:
+    """q and k are unit vectors, q times s², and the softmax's scale is √E: that of `attend` is 1/√E."""
+    q = unit(heads(linear(w, l, "self_attn.q_proj", x), HEADS))
+    k = unit(heads(linear(w, l, "self_attn.k_proj", x), KEY_VALUE_HEADS))
+    v = heads(linear(w, l, "self_attn.v_proj", x), KEY_VALUE_HEADS)
+    s = math.sqrt(x.shape[-1]) * w[f"model.layers.{l}.self_attn.query_scale.weight"]
+    s = s.reshape(HEADS, -1) if s.ndim else s
+    return attend(w, l, q * s * s * q.shape[-1], k, v)
+
+
+def F_on_sphere(w: Weights, l: int, x: Tensor) -> Tensor:
+    d = math.sqrt(x.shape[-1])
+    gate = linear(w, l, "mlp.gate_proj", x) * d * w[f"model.layers.{l}.mlp.gate_proj_scale.weight"]
+    up = linear(w, l, "mlp.up_proj", x) * d * w[f"model.layers.{l}.mlp.up_proj_scale.weight"]
+    return linear(w, l, "mlp.down_proj", gate * torch.sigmoid(gate) * up)
+
+
+def on_sphere(w: Weights, x: Tensor, L: int, feed_forward: Callable[..., Tensor] = F_on_sphere) -> Tensor:
+    """nGPT: h ← U(h + η⊙(U(f(h)) − h)) with η = |λ · 0.05/(1/√D)|."""
+    h = unit(x)
+    for l in range(L):
+        for f, residual in ((A_on_sphere, "attention_residual"), (feed_forward, "feed_forward_residual")):
+            eta = (w[f"model.layers.{l}.{residual}.balance.weight"] * 0.05 * math.sqrt(x.shape[-1])).abs()
+            h = unit(h + eta * (unit(f(w, l, h)) - h))
+    return h
+
+
 class FirstValues:
     """ResFormer: v_l ← λ·v_l + μ·v_1, v the output of the value projection."""
 
@@ -799,15 +830,23 @@ REFERENCES: dict[str, Callable[[Weights, Tensor, int], Tensor]] = {
     "attnres(3,normed)": attnres(3, normed=True),
     "denseformer": denseformer(1),
     "denseformer(2)": denseformer(2),
+    "ngpt": on_sphere,
     "vres+post": vres_post,
     "vres+qkvnorm+post": vres_qkvnorm_post,
     "vres+denseformer": vres_denseformer,
 }
 
 
+def on_sphere_logits(w: Weights, h: Tensor) -> Tensor:
+    """A factor s_z per token, and no norm before: h is a unit vector, and the final norm leaves it."""
+    return (unit(h) @ w["lm_head.weight"].T) * math.sqrt(h.shape[-1]) * w["lm_head.logit_scale"]
+
+
 def decoder(name: str, w: Weights, ids_BT: Tensor, L: int) -> Tensor:
     """Logits: embedding, the layers, the final norm that every placement keeps, the head."""
     x = REFERENCES[name](w, w["model.embed_tokens.weight"][ids_BT], L)
+    if name == "ngpt":
+        return on_sphere_logits(w, x)
     squash = SQUASHES.get(name.split("+")[0])
     x = squash(w, "model.norm", x) if squash else w["model.norm.weight"] * rms(x)
     return x @ w["lm_head.weight"].T

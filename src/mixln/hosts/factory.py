@@ -16,7 +16,9 @@ from mixln.errors import CheckpointError, PlacementError
 from mixln.hosts.family import Host
 from mixln.nn.initialisation import initialise
 from mixln.nn.projections import CallRewriter, rewrite
+from mixln.nn.ramp import Stepped
 from mixln.nn.residual import PlacedLayer
+from mixln.nn.sphere import ScaledHead, to_unit
 from mixln.nn.streams import STREAMS
 from mixln.placement import Norm, Placement
 
@@ -117,8 +119,8 @@ def check(config: Any) -> Placement:
     return placement
 
 
-class PlacedModel:
-    """Mixin of every placed class: initialisation and strict loading."""
+class PlacedModel(Stepped):
+    """Mixin of every placed class: initialisation, strict loading, and unit matrices where the placement asks for them."""
 
     host: Host
     stock: type[PreTrainedModel]
@@ -145,6 +147,36 @@ class PlacedModel:
         For such code transformers leaves out modules without parameters, and with them buffers that the family sets there.
         """
         return False
+
+    def to_step(self, step: int) -> None:
+        """Makes unit vectors of the matrices of layers that have rates; a head leaves those of its model to that."""
+        placement = check(self.config)  # type: ignore[attr-defined]
+        if not any(placement.unit):
+            return
+        inner = next((child for child in self.children() if isinstance(child, PlacedModel)), None)  # type: ignore[attr-defined]
+        of_inner = {id(parameter) for parameter in inner.parameters()} if inner is not None else set()  # type: ignore[attr-defined]
+        for path, module in self.named_modules():  # type: ignore[attr-defined]
+            for local, weight in module.named_parameters(recurse=False):
+                name = f"{path}.{local}".removeprefix(self.base_model_prefix + ".")  # type: ignore[attr-defined]
+                if weight.ndim < 2 or not weight.requires_grad or id(weight) in of_inner:
+                    continue
+                if (axis := self._unit_axis(placement, name, weight, module)) is not None:
+                    to_unit(weight, axis)
+
+    def _unit_axis(self, placement: Placement, name: str, weight: Tensor, module: nn.Module) -> int | None:
+        """The axis of a matrix along which it is to hold unit vectors, if any; embeddings and head belong to the layers beside them."""
+        size: int = self.config.hidden_size  # type: ignore[attr-defined]
+        inside = re.match(rf"{re.escape(self.host.layers)}\.(\d+)\.", name)
+        layer = int(inside[1]) if inside else -1 if self.host.role(name) == "head" else 0
+        return self.host.hidden_axis(name, weight, module, size) if placement.unit[layer] else None
+
+    def _get_resized_lm_head(self, old_lm_head: nn.Linear, *args: Any, **kwargs: Any) -> nn.Linear:
+        resized: nn.Linear = super()._get_resized_lm_head(old_lm_head, *args, **kwargs)  # type: ignore[misc]
+        if not isinstance(old_lm_head, ScaledHead) or isinstance(resized, ScaledHead):
+            return resized
+        scaled, kept = ScaledHead.of(resized), min(old_lm_head.out_features, resized.out_features)
+        scaled.logit_scale.data[:kept] = old_lm_head.logit_scale.data[:kept]
+        return scaled
 
     def initialize_weights(self) -> None:
         """Initialises the model; called by transformers once on the outermost model, and again for weights missing from a checkpoint.
@@ -324,6 +356,9 @@ def _head_class(stock: type[PreTrainedModel], base: type, config_class: type, mo
             name, inner = next((n, child) for n, child in self.named_children() if isinstance(child, host.base))
             pooled = host.pooler and getattr(inner, host.pooler, None) is not None
             setattr(self, name, base(config, **({"add_pooling_layer": False} if host.pooler and not pooled else {})))
+            output = self.get_output_embeddings()
+            if check(config).unit[-1] and type(output) is nn.Linear:
+                ScaledHead.of(output)
         self.post_init()
 
     namespace = {

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 from transformers.pytorch_utils import Conv1D
@@ -17,6 +18,8 @@ from mixln.hosts.reading import read_layer
 from mixln.nn.norms import make_norm
 from mixln.nn.projections import FUSED, HeadGain, Site, add_norms
 from mixln.nn.residual import PlacedLayer
+from mixln.nn.schemes import BRANCH_OUTPUTS
+from mixln.nn.sphere import FeatureScale
 from mixln.nn.streams import STREAMS, Fold
 from mixln.placement import Layer, Norm, Placement, ProjectionNorm, Projections
 from mixln.placement import placement as build_placement
@@ -212,6 +215,8 @@ class Host:
                 part = FUSED.index(slot) if self._is_fused(name) else None
                 site = Site(projection=name, norm=f"{slot}_norm", before=slot == "context", size=size, part=part)
                 sites.append((site, norm))
+        if record.projections.unit_scale:
+            sites.append(self._query_scale(attention, config))
         if record.projections.heads:
             site = Site(projection=self.projections["context"], norm="head_gain", before=True, size=head_size(config))
             sites.append((site, HeadGain(attention_heads(config)[0])))
@@ -224,7 +229,10 @@ class Host:
     def _is_own(self, slot: str, record: Layer) -> bool:
         """Whether the family's own code already applies the norm that the record requires, over the same width."""
         wanted, stock = getattr(record.projections, slot), getattr(self.stock.projections, slot)
-        return slot in self.own_norms and wanted is not None and stock is not None and wanted.width == stock.width
+        if slot not in self.own_norms or wanted is None or stock is None:
+            return False
+        # A norm without a gain is followed by a scale, which the family's code has no place for.
+        return wanted.width == stock.width and wanted.norm.kind != "unit"
 
     def _projection_norm(
         self, projection: nn.Module, wanted: ProjectionNorm, slot: str, config: Any
@@ -264,6 +272,14 @@ class Host:
         site = Site(projection=name, norm="output_gate", before=True, size=size, gates=True)
         return site, nn.Linear(config.hidden_size, outputs, bias=False)
 
+    def _query_scale(self, attention: nn.Module, config: Any) -> tuple[Site, nn.Module]:
+        """E·s² on q, one s per head and feature, in place of the authors' s on q and k and softmax scale √E = E/√E."""
+        name = self.projections["query"]
+        width, size = self._projection_width(attention.get_submodule(name), "query", config), config.hidden_size
+        part = FUSED.index("query") if self._is_fused(name) else None
+        scale = FeatureScale(width, factor=head_size(config), power=2, start=size**-0.5)
+        return Site(projection=name, norm="query_scale", part=part), scale
+
     def _is_fused(self, name: str) -> bool:
         return list(self.projections.values()).count(name) > 1
 
@@ -294,6 +310,9 @@ class Host:
                 sites.append(
                     (Site(projection=name, norm="down_norm" if before else f"{name}_norm", before=before), norm)
                 )
+        for name in self.inputs(children) if record.unit_scale else ():
+            scale = FeatureScale(widths(children[name])[1], factor=math.sqrt(config.hidden_size))
+            sites.append((Site(projection=name, norm=f"{name}_scale"), scale))
         if sites:
             add_norms(feed_forward, sites)
 
@@ -336,8 +355,10 @@ class Host:
         slots = [(slot, norm) for record in records for slot in self.projections if (norm := getattr(record, slot))]
         attention, feed_forward = (f"{self.layers}.*.{side}." for side in (self.attention, self.feed_forward))
         whole = [attention] if any(norm.width == "full" for _, norm in slots) else []
-        whole += [attention] if any(record.heads or record.first_value for record in records) else []
-        whole += [feed_forward] if any(record.down or record.inner for record in records) else []
+        whole += (
+            [attention] if any(record.heads or record.first_value or record.unit_scale for record in records) else []
+        )
+        whole += [feed_forward] if any(record.down or record.inner or record.unit_scale for record in records) else []
         if (
             any(record.gate for record in records)
             and plan.get(attention + self.projections.get("context", "")) == "rowwise"
@@ -350,6 +371,21 @@ class Host:
         if plan.get(attention + self.projections.get("context", "")) == "rowwise":
             plan |= {f"{attention}{slot}_norm": SHARED for slot, _ in slots}
         return plan
+
+    def hidden_axis(self, parameter: str, weight: Tensor, module: nn.Module, size: int) -> int | None:
+        """The axis of a matrix that is as long as the hidden size: the inputs of what reads the stream, the outputs of what feeds it.
+
+        :param parameter: name in the model; `module`: holds the weight; `size`: D.
+        :returns: `None` for other weights, such as those of routers and positions.
+        """
+        role = self.role(parameter)
+        first = role if isinstance(role, str) else role[0]
+        if first == "other" or parameter.endswith(tuple(f".{end}.weight" for end in OWN_ROLES)):
+            return None
+        # (outputs, inputs), after an axis of experts where they are fused; the other way round in Conv1D and in some experts.
+        order = (-2, -1) if isinstance(module, Conv1D) else (-1, -2)
+        axes = order[::-1] if first in BRANCH_OUTPUTS else order
+        return next((axis for axis in axes if weight.shape[axis] == size), None)
 
     def former_names(self, model: nn.Module) -> dict[str, str]:
         """Parameter → its name in checkpoints of earlier mixln versions, in which a norm wrapped its projection.

@@ -11,6 +11,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from mixln.nn.mixing import AnchorMix, FirstValues, Packing
 from mixln.nn.ramp import RampedScale
+from mixln.nn.sphere import RateGate
 from mixln.placement import Balance, Gain, Layer, Norm, Placement, Sublayer
 
 MakeSlot = Callable[[Norm | None], nn.Module | None]
@@ -164,7 +165,11 @@ class Residual(nn.Module):
         self.branch_gain = LearnedGain(record.branch_gain, size) if record.branch_gain is not None else None
         self.skip_gain = LearnedGain(record.skip_gain, size) if record.skip_gain is not None else None
         self.output_scale = ConstantScale(record.output_scale) if record.output_scale != 1.0 else None
-        self.balance = BalanceGate(record.balance, size) if record.balance is not None else None
+        self.balance: BalanceGate | RateGate | None = None
+        if record.balance is not None:
+            self.balance = BalanceGate(record.balance, size)
+        elif record.rate is not None:
+            self.balance = RateGate(record.rate, size)
         # Where the branch of a balanced sum can be seen.
         self.balanced = None if self.balance is None else nn.Identity()
         self.ramp = RampedScale(record.ramp) if record.ramp is not None else None

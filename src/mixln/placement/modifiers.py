@@ -74,7 +74,10 @@ def _named(letters: str) -> Callable[..., Placement]:
 def _bare(placement: Placement) -> Placement:
     def remove(layer: Layer) -> Layer:
         kept = layer.projections
-        return replace(layer, projections=Projections(heads=kept.heads, gate=kept.gate, first_value=kept.first_value))
+        return replace(
+            layer,
+            projections=Projections(heads=kept.heads, gate=kept.gate, first_value=kept.first_value),
+        )
 
     return _each_layer(placement, remove)
 
@@ -184,7 +187,7 @@ def _layer_scale(placement: Placement, start: str = "") -> Placement:
         raise PlacementError(
             "layerscale: the branches already have a gain; remove layerscale, or choose a placement without a branch gain"
         )
-    if any(sub.balance is not None for layer in placement.layers for sub in layer.sublayers):
+    if any(sub.balance is not None or sub.rate is not None for layer in placement.layers for sub in layer.sublayers):
         raise PlacementError("layerscale: the placement has a gate that scales its branches; remove layerscale")
     depth = len(placement.layers)
     # Thresholds from the LayerScale paper (arXiv:2103.17239).
