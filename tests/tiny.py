@@ -69,7 +69,9 @@ def randomise_gains(model: PreTrainedModel) -> None:
             parameter.uniform_(-1.0, 1.0, generator=generator)
         elif parameter.ndim == 1:
             parameter.uniform_(0.5, 1.5, generator=generator)
-            if "query_scale" in name:  # squared in the softmax: around its start, 1/√D, or rounding would show in the logits
+            if (
+                "query_scale" in name
+            ):  # squared in the softmax: around its start, 1/√D, or rounding would show in the logits
                 parameter /= model.config.hidden_size**0.5
         elif ".maps." in name:  # of the maps between streams, which start near zero or at it
             parameter.normal_(std=0.1, generator=generator)

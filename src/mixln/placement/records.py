@@ -23,10 +23,10 @@ LEGEND = (
     "N is the family's own norm (LayerNorm in GPT-2 and ViT, RMSNorm elsewhere), N[c] a norm whose gain starts at c, U(x) = x/‖x‖, "
     "N_4 an RMSNorm in 4 groups, A attention, A_qkv attention with per-head norms on q, k and v, A_QK attention with norms over the "
     "full width of q and k, A_c attention with a norm before its output projection, A_h attention with a gain per head, A_g attention"
-    " with a gate before its output projection, A_1 attention whose values are λ·v + μ·v₁ with those of layer 1, F the feed-forward, "
-    "F_n the feed-forward with a norm before its output projection, F_u with norms after its input projections, λ and ω learnable "
-    "gains, α and β a learnable gate with α² + β² = 1, η a learnable rate, s learnable factors, t the optimizer step, G a GPAS gate, "
-    "x₀ the layer's input, L the number of layers, l the layer's index from 1."
+    " with a gate before its output projection, A_1 attention whose values are λ·v + μ·v₁ v₁ those of the first layer, F the feed-"
+    "forward, F_n the feed-forward with a norm before its output projection, F_u with norms after its input projections, λ and ω "
+    "learnable gains, α and β a learnable gate with α² + β² = 1, η a learnable rate, s learnable factors, t the optimizer step, G a "
+    "GPAS gate, x₀ the layer's input, L the number of layers, l the layer's index from 1."
 )
 """Symbols in the formulas."""
 STREAMS: dict[str, str] = {
