@@ -15,6 +15,7 @@ EVERY = (
     *ZOO, "mix(0.5)", "qknorm+pre", "qkvnorm+post", "group(4)+mix(0.5)", "post*1,pre*2", "norm(qkvc,full)+post", "dyt+pre",
     "gpas+mix(0.5)", "layerscale+pre", "hybrid(pre-kv-post)", "hybrid(post-pre)", "multiplier+pre",
     "gated+sub-ln", "gated(head)+pre", "prores+mix(0.5)", "x0+mix(0.5)", "derf+pre", "bhyt+post", "hc(2,static)", "attnres(3,normed)",
+    "vres+mix(0.5)", "vres+x0+qkvnorm+pre", "vres+dlcl",
 )  # fmt: skip
 """Every placement of the zoo, and some that are put together."""
 
@@ -68,6 +69,10 @@ def randomise_gains(model: PreTrainedModel) -> None:
             parameter.uniform_(-1.0, 1.0, generator=generator)
         elif parameter.ndim == 1:
             parameter.uniform_(0.5, 1.5, generator=generator)
+            if (
+                "query_scale" in name
+            ):  # squared in the softmax: around its start, 1/√D, or rounding would show in the logits
+                parameter /= model.config.hidden_size**0.5
         elif ".maps." in name:  # of the maps between streams, which start near zero or at it
             parameter.normal_(std=0.1, generator=generator)
 

@@ -150,13 +150,27 @@ def _conversions(conversion_mapping: Any, hosts: Hosts) -> None:
 
 def _gains(pytorch_utils: Any) -> None:
     """Classes whose weights get no weight decay, for LoRA+. The family's own norms are the family's to list."""
+    from mixln.nn.mixing import AnchorMix
     from mixln.nn.norms import BoundedTanh, Derf, DyT, GroupRMSNorm
     from mixln.nn.projections import HeadGain
     from mixln.nn.residual import BalanceGate, GpasGate, LearnedGain
+    from mixln.nn.sphere import FeatureScale, RateGate
     from mixln.nn.streams import Combination
-    from mixln.nn.streams.anchored import AnchorMix
 
-    ours = [GroupRMSNorm, DyT, Derf, BoundedTanh, LearnedGain, GpasGate, BalanceGate, HeadGain, AnchorMix, Combination]
+    ours = [
+        GroupRMSNorm,
+        DyT,
+        Derf,
+        BoundedTanh,
+        LearnedGain,
+        GpasGate,
+        BalanceGate,
+        RateGate,
+        HeadGain,
+        FeatureScale,
+        AnchorMix,
+        Combination,
+    ]
     pytorch_utils.ALL_LAYERNORM_LAYERS.extend(ours)
 
 
@@ -179,13 +193,14 @@ def _between(model: nn.Module) -> Iterator[nn.Module]:
     from mixln.nn.norms import BoundedTanh, GroupRMSNorm, Squash
     from mixln.nn.projections import HeadGain
     from mixln.nn.residual import PlacedLayer
+    from mixln.nn.sphere import FeatureScale, ScaledHead
     from mixln.nn.streams import Fold
 
     for module in model.modules():
         if isinstance(module, PlacedLayer):
             yield from (child for name, child in module.named_children() if name in module.own)
         # Outside a layer: as the final norm, on a projection, or after the last layer.
-        elif isinstance(module, GroupRMSNorm | Squash | BoundedTanh | HeadGain | Fold):
+        elif isinstance(module, GroupRMSNorm | Squash | BoundedTanh | HeadGain | FeatureScale | ScaledHead | Fold):
             yield module
 
 

@@ -66,7 +66,7 @@ def held_out_loss(model, folder) -> float:
     return total / count
 
 
-@pytest.mark.parametrize("placement", ["mix(0.5)", "hybrid*", "prores(20)+pre", None])
+@pytest.mark.parametrize("placement", ["mix(0.5)", "hybrid*", "prores(20)+pre", "ngpt", None])
 def test_the_loss_starts_at_that_of_the_checkpoint_and_falls(tmp_path, placement):
     model = source(tmp_path, placement)
     found = continue_training(model, settings(tmp_path))

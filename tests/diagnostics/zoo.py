@@ -151,7 +151,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 """Family → (class with a head, sizes)."""
 PLACED = (
     "pre", "post", "mix(0.5)", "hybrid*", "peri", "deepnorm", "sandwich", "qkvnorm+group(4)+mix(0.5)", "admin", "b2t", "keel",
-    "gpas+mix(0.5)", "layerscale(0.5)+pre", "hybrid(post-pre)",
+    "gpas+mix(0.5)", "layerscale(0.5)+pre", "hybrid(post-pre)", "vres+mix(0.5)",
 )  # fmt: skip
 
 KEEPING = ("mhc", "ihc", "gated-streams", "hc", "hc(2,static)", "siamese", "resi-dual", "x0+pre", "x0+b2t")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -83,6 +84,11 @@ GAINS = {
     "multiplier+pre": LAYERS * 2 * D,
     "derf+pre": LAYERS * 2 * (2 * D + 2) + D + 2,
     "bhyt+post": LAYERS * 2 * (D + 1) + 1,
+    # One rate a feature and sublayer; s on q, gate and up; s_z on the logits; no final norm.
+    "ngpt": LAYERS * (2 * D + Q_WIDTH + 2 * FF) + 64 - D,
+    "vres+mix(0.5)": LAYERS * 2 * D + (LAYERS - 1) * 2,
+    "vres+x0+qkvnorm+pre": LAYERS * (2 * D + 3 * HEAD_DIM + 2) + D + (LAYERS - 1) * 2,
+    "vres+dlcl": LAYERS * 2 * D + (LAYERS + 1) * D + (1 + 2 + 3) + 4 + (LAYERS - 1) * 2,
 }
 
 every = pytest.mark.parametrize("placement", EVERY)
@@ -214,9 +220,8 @@ def test_hidden_states_are_the_inputs_of_the_layers_and_the_final_norms_output(p
         out = model.model(tokens(), output_hidden_states=True)
     assert len(out.hidden_states) == LAYERS + 1
     assert len(inputs) == LAYERS
-    fold = model.model.stream_fold or (
-        lambda states: states
-    )  # of several streams, what the final norm would read there
+    # Of several streams, what the final norm would read there.
+    fold = (lambda states: states) if model.model.stream_fold is None else partial(model.model.folded, "norm")
     assert all(map(torch.equal, out.hidden_states[:-1], map(fold, inputs)))
     assert torch.equal(out.hidden_states[0], model.model.embed_tokens(tokens()))
     assert torch.equal(out.hidden_states[-1], out.last_hidden_state)
@@ -229,7 +234,7 @@ def test_copies_and_pickles_are_the_same_model_and_independent(placement):
     for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert torch.equal(logits(twin, tokens()), expected)
         with torch.no_grad():
-            twin.model.norm.weight.zero_()
+            twin.lm_head.weight.zero_()
     assert torch.equal(logits(model, tokens()), expected)
 
 

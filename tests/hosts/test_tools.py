@@ -146,6 +146,8 @@ SPREAD = [
     ("llama", "gated+norm(c,full)+pre"),
     ("llama", "normformer"),
     ("llama", "simple"),
+    ("llama", "vres+pre"),
+    ("llama", "ngpt"),
 ]
 """Norms per head and over the full width, inside the feed-forward, a family's own; several streams; experts; gates and gains of heads."""
 

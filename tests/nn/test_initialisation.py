@@ -180,7 +180,7 @@ STARTS: dict[str, dict[str, float]] = {
     "alpha": {"bhyt+post": 2.0},
 }
 """Part of a gain's name → its start in the placements where that is not the one of :data:`USUAL`."""
-USUAL = {"gate.": 0.0, "balance": 0.0, "depth.query": 0.0, "alpha": 0.5, "shift": 0.0, "bias": 0.0}
+USUAL = {"value_mix": 0.5, "gate.": 0.0, "balance": 0.0, "depth.query": 0.0, "alpha": 0.5, "shift": 0.0, "bias": 0.0}
 
 
 @pytest.mark.parametrize("placement", EVERY)
@@ -194,6 +194,8 @@ def test_norms_and_gains_draw_nothing_and_start_where_their_papers_say(placement
         if ".anchor." in name:
             first, last = {"keep": (1.15, 1.05), "add": (0.2, 0.05)}[name.rpartition(".")[2]]
             value = first + (last - first) * int(name.split(".")[2]) / 2
+        if "ngpt" in placement and ("balance" in name or "query_scale" in name or "logit_scale" in name):
+            value = 32**-0.5
         value = 1 / gain.numel() if "combination" in name else value
         expected = torch.full_like(gain, value)
         if "combination" in name and placement == "denseformer":

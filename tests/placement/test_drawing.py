@@ -21,5 +21,11 @@ def test_drawing_aligns_layer_numbers_and_marks_a_layer_of_its_own():
     assert lines[12].startswith("  └ layer 12   ")
 
 
+def test_drawing_explains_what_goes_along_beside_the_stream():
+    *_, stream, values = draw(placement("vres+x0+pre", 2)).splitlines()
+    assert stream.startswith("  each layer first reads  x ← λ_l·x + μ_l·e")
+    assert values == "  A_1 attends with  v ← λ_l·v + μ_l·v₁,  v₁ the values of layer 1"
+
+
 def test_drawing_shows_the_norm_on_the_embeddings():
     assert draw(placement("peri", 2)).splitlines()[0] == "      embedding;  x ← N(x)"

@@ -103,7 +103,7 @@ def test_unknown_entry_is_refused_with_its_path(path, entry, at):
         ),
         (
             {"name": "x", "layers": [{"attention": {"branch_in": {"kind": "layer"}}}]},
-            r'^placement\.layers\[0\]\.attention\.branch_in\.kind must be one of host, group, dyt, derf, bhyt, got "layer"$',
+            r'^placement\.layers\[0\]\.attention\.branch_in\.kind must be one of host, group, dyt, derf, bhyt, unit, got "layer"$',
         ),
         (
             {"name": "x", "layers": [{"attention": {"branch_in": {"groups": 2}}}]},
@@ -138,7 +138,7 @@ def test_stored_placement_of_the_wrong_json_type_is_refused(stored):
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: Norm(kind="batch"), r"kind must be one of host, group, dyt, derf, bhyt, got 'batch'"),
+        (lambda: Norm(kind="batch"), r"kind must be one of host, group, dyt, derf, bhyt, unit, got 'batch'"),
         (lambda: Norm(kind="group"), r"groups.*kind='group', groups=None"),
         (lambda: Norm(groups=4), r"groups.*kind='host', groups=4"),
         (lambda: Norm(kind="group", groups=10**400), r"groups must be at most 1,000,000, got far more"),
@@ -216,6 +216,7 @@ def test_records_are_frozen_hashable_and_equal_by_value():
         ("normformer", "x ← x + N(A_h(N(x)));  x ← x + F_n(N(x))"),
         ("simple", "x ← x + N(A_QKV(x));  x ← x + N(F_u(x))"),
         ("prores(100)+sandwich", "x ← x + min(t/400, 1)·N(A(N(x)));  x ← x + min(t/400, 1)·N(F(N(x)))"),
+        ("gated+vres+qkvnorm+pre", "x ← x + A_qkvg1(N(x));  x ← x + F(N(x))"),
         ("gated+qkvnorm+pre", "x ← x + A_qkvg(N(x));  x ← x + F(N(x))"),
         ("multiplier(0.22)+layerscale+post", "x ← N(x + 0.22·λ⊙A(x));  x ← N(x + 0.22·λ⊙F(x))"),
         ("derf+peri", "x ← x + Derf(A(Derf(x)));  x ← x + Derf(F(Derf(x)))"),

@@ -279,6 +279,7 @@ def test_residual_multiplier_multiplies_what_is_there():
         ("x0+dlcl", r"^x0: needs a placement of one residual stream, got dlcl; choose one such as pre"),
         ("x0(a)+pre", r"^x0\(a,0\): λ must be a number, got 'a'"),
         ("x0(,0.5)+pre", r"^x0\(,0.5\): λ must be a number, got ''"),
+        ("vres(0.5,x)+pre", r"^vres\(0\.5,x\): μ must be a number, got 'x'"),
         ("group+gated-streams", r"^group: gated-streams normalizes each stream inside its maps, and has no other norm"),
         ("dyt+gated-streams", r"^dyt: gated-streams normalizes each stream inside its maps"),
         ("siamese*2,group+siamese", r"all parts of a mixture must use the same norm between residual streams"),
@@ -307,6 +308,14 @@ def test_anchors_start_as_in_nanochat_or_as_told():
     assert pairs[4] == pytest.approx((1.05, 0.05))
     assert (built.streams, built.embedding_norm) == ("anchored", Norm())
     assert placement("x0(1,0)+pre", 2).layers[1].anchor == Anchor(keep=1.0, add=0.0)
+
+
+def test_the_values_of_the_first_layer_are_not_mixed_with_themselves():
+    built = placement("bare+vres+mix(0.5)", 4)
+    assert [layer.projections.first_value for layer in built.layers] == [None, *[Anchor(keep=0.5, add=0.5)] * 3]
+    assert built.carries_values
+    assert not placement("vres+pre*1,post", 4).carries_values
+    assert placement("pre*1,vres+post", 4).carries_values
 
 
 def test_progressive_residuals_grow_over_more_steps_in_deeper_layers():

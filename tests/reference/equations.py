@@ -504,6 +504,89 @@ def anchored(layer: Callable[[Weights, int, Tensor], Tensor]) -> Callable[[Weigh
     return run
 
 
+def unit(x: Tensor) -> Tensor:
+    return x / (x * x).sum(-1, keepdim=True).sqrt()
+
+
+def A_on_sphere(w: Weights, l: int, x: Tensor) -> Tensor:
+    """q and k are unit vectors, q times s², and the softmax's scale is √E: that of `attend` is 1/√E."""
+    q = unit(heads(linear(w, l, "self_attn.q_proj", x), HEADS))
+    k = unit(heads(linear(w, l, "self_attn.k_proj", x), KEY_VALUE_HEADS))
+    v = heads(linear(w, l, "self_attn.v_proj", x), KEY_VALUE_HEADS)
+    s = math.sqrt(x.shape[-1]) * w[f"model.layers.{l}.self_attn.query_scale.weight"]
+    s = s.reshape(HEADS, -1) if s.ndim else s
+    return attend(w, l, q * s * s * q.shape[-1], k, v)
+
+
+def F_on_sphere(w: Weights, l: int, x: Tensor) -> Tensor:
+    d = math.sqrt(x.shape[-1])
+    gate = linear(w, l, "mlp.gate_proj", x) * d * w[f"model.layers.{l}.mlp.gate_proj_scale.weight"]
+    up = linear(w, l, "mlp.up_proj", x) * d * w[f"model.layers.{l}.mlp.up_proj_scale.weight"]
+    return linear(w, l, "mlp.down_proj", gate * torch.sigmoid(gate) * up)
+
+
+def on_sphere(w: Weights, x: Tensor, L: int, feed_forward: Callable[..., Tensor] = F_on_sphere) -> Tensor:
+    """nGPT: h ← U(h + η⊙(U(f(h)) − h)) with η = |λ · 0.05/(1/√D)|."""
+    h = unit(x)
+    for l in range(L):
+        for f, residual in ((A_on_sphere, "attention_residual"), (feed_forward, "feed_forward_residual")):
+            eta = (w[f"model.layers.{l}.{residual}.balance.weight"] * 0.05 * math.sqrt(x.shape[-1])).abs()
+            h = unit(h + eta * (unit(f(w, l, h)) - h))
+    return h
+
+
+class FirstValues:
+    """ResFormer: v_l ← λ·v_l + μ·v_1, v the output of the value projection."""
+
+    def __init__(self) -> None:
+        self.v1: Tensor | None = None
+
+    def __call__(self, w: Weights, l: int, v_BTD: Tensor) -> Tensor:
+        if self.v1 is None:
+            self.v1 = v_BTD
+        if l == 0:
+            return v_BTD
+        return w[f"model.layers.{l}.value_mix.keep"] * v_BTD + w[f"model.layers.{l}.value_mix.add"] * self.v1
+
+
+def A_of_values(w: Weights, l: int, x: Tensor, first: FirstValues, qkv: bool = False) -> Tensor:
+    projected = {name: linear(w, l, f"self_attn.{name[0]}_proj", x) for name in ("query", "key", "value")}
+    projected["value"] = first(w, l, projected["value"])
+    split = {n: heads(p, HEADS if n == "query" else KEY_VALUE_HEADS) for n, p in projected.items()}
+    if qkv:
+        split = {n: norm(w, l, f"self_attn.{n}_norm", p) for n, p in split.items()}
+    return attend(w, l, *split.values())
+
+
+def vres_post(w: Weights, x: Tensor, L: int) -> Tensor:
+    first = FirstValues()
+    for l in range(L):
+        x = norm(w, l, A_STREAM, x + A_of_values(w, l, x, first))
+        x = norm(w, l, F_STREAM, x + F(w, l, x))
+    return x
+
+
+def vres_qkvnorm_post(w: Weights, x: Tensor, L: int) -> Tensor:
+    """The values are mixed before their norm."""
+    first = FirstValues()
+    for l in range(L):
+        x = norm(w, l, A_STREAM, x + A_of_values(w, l, x, first, qkv=True))
+        x = norm(w, l, F_STREAM, x + F(w, l, x))
+    return x
+
+
+def vres_denseformer(w: Weights, x: Tensor, L: int) -> Tensor:
+    first = FirstValues()
+    history = [x]
+    for l in range(L):
+        x = x + A_of_values(w, l, norm(w, l, A_IN, x), first)
+        x = x + F(w, l, norm(w, l, F_IN, x))
+        history.append(x)
+        name = f"model.layers.{l + 1}.combination.weight" if l < L - 1 else "model.stream_fold.last_combination.weight"
+        x = sum(w[name][k] * history[k] for k in range(l + 2))
+    return x
+
+
 def b2t_layer(w: Weights, l: int, x: Tensor) -> Tensor:
     y = norm(w, l, A_STREAM, x + A(w, l, x))
     return norm(w, l, F_STREAM, x + y + F(w, l, y))
@@ -747,12 +830,23 @@ REFERENCES: dict[str, Callable[[Weights, Tensor, int], Tensor]] = {
     "attnres(3,normed)": attnres(3, normed=True),
     "denseformer": denseformer(1),
     "denseformer(2)": denseformer(2),
+    "ngpt": on_sphere,
+    "vres+post": vres_post,
+    "vres+qkvnorm+post": vres_qkvnorm_post,
+    "vres+denseformer": vres_denseformer,
 }
+
+
+def on_sphere_logits(w: Weights, h: Tensor) -> Tensor:
+    """A factor s_z per token, and no norm before: h is a unit vector, and the final norm leaves it."""
+    return (unit(h) @ w["lm_head.weight"].T) * math.sqrt(h.shape[-1]) * w["lm_head.logit_scale"]
 
 
 def decoder(name: str, w: Weights, ids_BT: Tensor, L: int) -> Tensor:
     """Logits: embedding, the layers, the final norm that every placement keeps, the head."""
     x = REFERENCES[name](w, w["model.embed_tokens.weight"][ids_BT], L)
+    if name == "ngpt":
+        return on_sphere_logits(w, x)
     squash = SQUASHES.get(name.split("+")[0])
     x = squash(w, "model.norm", x) if squash else w["model.norm.weight"] * rms(x)
     return x @ w["lm_head.weight"].T

@@ -19,9 +19,9 @@ Map = Callable[[Tensor], Tensor]
 def jacobian(stack: Stack, batch: Batch, *, iterations: int = 20, tolerance: float = 1e-3, seed: int = 0) -> Jacobian:
     """The distance of each layer from an identity map, at the last token of each sequence.
 
-    J = ∂y_t/∂x_t (D × D, or S·D × S·D of S streams), with the other tokens of the sequence fixed. The largest singular values of J and
-    J − I are computed by power iteration on JᵀJ with the products J v and Jᵀ u; J itself is never formed. The Mix-LN paper explains
-    the ineffective deep layers of Pre-LN by J → I (arXiv:2412.13795, section 2.1).
+    J = ∂y_t/∂x_t (D × D, or S·D × S·D of S streams), with the other tokens of the sequence, and of a value residual the first layer's
+    values, fixed. The largest singular values of J and J − I are computed by power iteration on JᵀJ with the products J v and Jᵀ u; J
+    itself is never formed. The Mix-LN paper explains the ineffective deep layers of Pre-LN by J → I (arXiv:2412.13795, section 2.1).
 
     :param batch: one batch, of which one token per sequence is used.
     :param iterations: maximum number of power iterations. Every iterate is a lower bound that increases towards the singular value.
@@ -62,10 +62,12 @@ def check_square(stack: Stack) -> None:
 def _products(record: Recording, index: int, keep_BT: Tensor) -> tuple[Map, Map]:
     """The maps v → J v and u → Jᵀ u of one layer, on (B, D): one forward pass, then backward passes only."""
     x_BTD = record.entered(index)
+    values, _ = record.stack.split(record.states[index])
     with torch.enable_grad(), record.stack.past_entry():
         token_BD = x_BTD[keep_BT].float().requires_grad_(True)
         changed_BTD = x_BTD.float().masked_scatter(keep_BT.unsqueeze(-1), token_BD).to(x_BTD.dtype)
-        y_BD = record.advance(index, changed_BTD)[keep_BT].float()
+        packed = changed_BTD if values is None else torch.cat((values, changed_BTD), dim=-1)
+        y_BD = record.stack.split(record.advance(index, packed))[1][keep_BT].float()
         probe_BD = torch.zeros_like(y_BD, requires_grad=True)
         # Double backward: Jᵀ·probe is linear in the probe, so its vector-Jacobian product with v is J v.
         (pulled_BD,) = torch.autograd.grad(y_BD, token_BD, probe_BD, create_graph=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -80,7 +81,8 @@ class Stack:
         first = self.layers[0]
         if not isinstance(first, PlacedLayer):
             return 1
-        return len(self) + 1 if self.grows else first.copies
+        values = math.ceil(first.packing.values / first.attention_residual.size)
+        return values + (len(self) + 1 if self.grows else first.copies)
 
     @property
     def grows(self) -> bool:
@@ -103,6 +105,11 @@ class Stack:
         """
         first = self.layers[0]
         return first.enter(x_BTD) if isinstance(first, PlacedLayer) else x_BTD
+
+    def split(self, packed: Tensor) -> tuple[Tensor | None, Tensor]:
+        """The first layer's values where they go along with the states between two layers, and the states."""
+        first = self.layers[0]
+        return first.packing.split(packed) if isinstance(first, PlacedLayer) else (None, packed)
 
     def read(self, states: Tensor) -> Tensor:
         """The stream (B, T, D) that the next layer, or the end of the model, reads of the states between two layers (B, T, S·D)."""
@@ -271,7 +278,7 @@ class Recording:
 
     def entered(self, index: int) -> Tensor:
         """The state that enters the sublayers of layer `index`, counted from 0; for L, the output of the last layer."""
-        return self.stack.entry(self.states[0]) if index == 0 else self.states[index]
+        return self.stack.entry(self.states[0]) if index == 0 else self.stack.split(self.states[index])[1]
 
     def read(self, index: int) -> Tensor:
         """The stream (B, T, D) in :meth:`entered`, which is that itself unless there are several."""

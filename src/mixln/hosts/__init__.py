@@ -71,10 +71,10 @@ def placed_config(
     built = host.placement(config, placement)
     if reason := host.cannot(config, built) or host.own.cannot(config, built):
         raise PlacementError(f"this {host.model_type} cannot be placed: {reason}")
-    if built.streams != "single" and not host.folds:
+    if (built.streams != "single" or built.carries_values) and not host.folds:
         raise PlacementError(
-            f"{built.name} cannot be placed in {host.model_type}: it joins its streams before the final norm, and "
-            f"{host.base.__name__} has none of its own; choose a placement with one stream"
+            f"{built.name} cannot be placed in {host.model_type}: it joins the states beside its stream before the final norm, and "
+            f"{host.base.__name__} has none of its own; choose a placement of one stream alone"
         )
     init = scheme(init or built.init).name
     if "+" in init and "embedding" not in host.roles.values():

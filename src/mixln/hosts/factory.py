@@ -18,7 +18,9 @@ from mixln.hosts.family import Host
 from mixln.hosts.syntax import Substitute, Unreadable
 from mixln.nn.initialisation import initialise
 from mixln.nn.projections import CallRewriter, rewrite
+from mixln.nn.ramp import Stepped
 from mixln.nn.residual import PlacedLayer
+from mixln.nn.sphere import ScaledHead, to_unit
 from mixln.nn.streams import STREAMS
 from mixln.placement import Placement
 
@@ -122,8 +124,8 @@ def check(host: Host, config: Any) -> Placement:
     return placement
 
 
-class PlacedModel:
-    """Mixin of every placed class: initialisation and strict loading."""
+class PlacedModel(Stepped):
+    """Mixin of every placed class: initialisation, strict loading, and unit matrices where the placement asks for them."""
 
     host: Host
     stock: type[PreTrainedModel]
@@ -159,6 +161,36 @@ class PlacedModel:
         For such code transformers leaves out modules without parameters, and with them buffers that the family sets there.
         """
         return False
+
+    def to_step(self, step: int) -> None:
+        """Makes unit vectors of the matrices of layers that have rates; a head leaves those of its model to that."""
+        placement = check(self.config)  # type: ignore[attr-defined]
+        if not any(placement.unit):
+            return
+        inner = next((child for child in self.children() if isinstance(child, PlacedModel)), None)  # type: ignore[attr-defined]
+        of_inner = {id(parameter) for parameter in inner.parameters()} if inner is not None else set()  # type: ignore[attr-defined]
+        for path, module in self.named_modules():  # type: ignore[attr-defined]
+            for local, weight in module.named_parameters(recurse=False):
+                name = f"{path}.{local}".removeprefix(self.base_model_prefix + ".")  # type: ignore[attr-defined]
+                if weight.ndim < 2 or not weight.requires_grad or id(weight) in of_inner:
+                    continue
+                if (axis := self._unit_axis(placement, name, weight, module)) is not None:
+                    to_unit(weight, axis)
+
+    def _unit_axis(self, placement: Placement, name: str, weight: Tensor, module: nn.Module) -> int | None:
+        """The axis of a matrix along which it is to hold unit vectors, if any; embeddings and head belong to the layers beside them."""
+        size: int = self.config.hidden_size  # type: ignore[attr-defined]
+        inside = re.match(rf"{re.escape(self.host.layers)}\.(\d+)\.", name)
+        layer = int(inside[1]) if inside else -1 if self.host.role(name) == "head" else 0
+        return self.host.hidden_axis(name, weight, module, size) if placement.unit[layer] else None
+
+    def _get_resized_lm_head(self, old_lm_head: nn.Linear, *args: Any, **kwargs: Any) -> nn.Linear:
+        resized: nn.Linear = super()._get_resized_lm_head(old_lm_head, *args, **kwargs)  # type: ignore[misc]
+        if not isinstance(old_lm_head, ScaledHead) or isinstance(resized, ScaledHead):
+            return resized
+        scaled, kept = ScaledHead.of(resized), min(old_lm_head.out_features, resized.out_features)
+        scaled.logit_scale.data[:kept] = old_lm_head.logit_scale.data[:kept]
+        return scaled
 
     def initialize_weights(self) -> None:
         """Initialises the model; called by transformers once on the outermost model, and again for weights missing from a checkpoint.
@@ -260,6 +292,7 @@ def _base_class(host: Host, config_class: type, module: str) -> type[PreTrainedM
             for name in host.own.model_modules:
                 delattr(self, name)
             self.stream_fold = host.fold(list(layers), config, placement)
+            self.packing = layers[0].packing
         if getattr(config, "is_causal", True) is False:
             _see_both_ways(self)
         self.post_init()
@@ -349,7 +382,8 @@ def _folding(host: Host) -> dict[str, Any]:
         raise Unreadable(f"{stock.__name__}.forward does not have the code {min(single.missing)}")
 
     def folded(self: Any, final_norm: str, states_BTD: Tensor) -> Tensor:
-        return states_BTD if self.stream_fold is None else self.stream_fold(states_BTD)
+        states = self.packing.split(states_BTD)[1]
+        return states if self.stream_fold is None else self.stream_fold(states)
 
     @wraps(stock.forward)  # Trainer reads the signature to decide which columns the model takes
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -360,7 +394,7 @@ def _folding(host: Host) -> dict[str, Any]:
         outputs = folding(self, *args, return_dict=True, **kwargs)
         if outputs.hidden_states is not None:
             outputs.hidden_states = tuple(
-                None if state is None else self.folded(host.final_norm, state) for state in outputs.hidden_states
+                None if state is None else self.folded("", state) for state in outputs.hidden_states
             )
         return outputs if (self.config.return_dict if wanted is None else wanted) else outputs.to_tuple()
 
@@ -393,6 +427,9 @@ def _head_class(stock: type[PreTrainedModel], base: type, config_class: type, mo
                 setattr(
                     self, name, base(config, **({"add_pooling_layer": False} if host.pooler and not pooled else {}))
                 )
+            output = self.get_output_embeddings()
+            if check(host, config).unit[-1] and type(output) is nn.Linear:
+                ScaledHead.of(output)
         self.post_init()
 
     namespace = {

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 from transformers.pytorch_utils import Conv1D
@@ -18,6 +19,8 @@ from mixln.hosts.reading import read_layer
 from mixln.nn.norms import make_norm
 from mixln.nn.projections import FUSED, HeadGain, Site, add_norms
 from mixln.nn.residual import PlacedLayer
+from mixln.nn.schemes import BRANCH_OUTPUTS
+from mixln.nn.sphere import FeatureScale
 from mixln.nn.streams import STREAMS, Fold
 from mixln.placement import Layer, Norm, Placement, ProjectionNorm, Projections
 from mixln.placement import placement as build_placement
@@ -215,8 +218,10 @@ class Host:
                 f"but layers of {self.model_type} are placed from {self.formula}"
             )
         *attentions, feed_forward = reading.sublayers
+        # `vres+` is refused for encoder-decoders, so only the one attention of other layers carries values.
+        values = self._values(layer.get_submodule(attentions[0].module), config) if placement.carries_values else 0
         for attention in attentions:
-            self._norm_projections(layer.get_submodule(attention.module), record, config)
+            self._norm_projections(layer.get_submodule(attention.module), record, config, carries_values=values > 0)
         self._norm_feed_forward(layer.get_submodule(feed_forward.module), record.projections, config)
         last = index == len(placement.layers) - 1 and record.feed_forward.stream_out is None
         return STREAMS[placement.streams].layer(
@@ -235,12 +240,14 @@ class Host:
             index=index,
             placement=placement,
             end=placement.final_norm if last and not self.final_norm else None,
+            values=(f"{attention.module}.{self.projections['value']}", values) if values else ("", 0),
         )
 
     def fold(self, layers: Sequence[PlacedLayer], config: Any, placement: Placement) -> Fold | None:
-        """Builds the fold from several residual streams to one, before the final norm; `None` for a single stream."""
-        cls = STREAMS[placement.streams].fold
-        return cls(placement, layers, self._slots(config), config.hidden_size) if cls else None
+        """Builds the fold from several states to one, before the final norm; `None` if there is only one."""
+        if placement.streams == "single" and not placement.carries_values:
+            return None
+        return STREAMS[placement.streams].fold(placement, layers, self._slots(config), config.hidden_size)
 
     def _slots(self, config: Any) -> Callable[[Norm | None], nn.Module | None]:
         return lambda slot: self.make_norm(slot, config.hidden_size, config)
@@ -249,7 +256,20 @@ class Host:
         """Builds the module of a norm over `size` features; `None` for an empty slot."""
         return make_norm(record, size, host_norm=lambda size: self.norm(config, size), eps=lambda: self.eps(config))
 
-    def _norm_projections(self, attention: nn.Module, record: Layer, config: Any) -> None:
+    def _values(self, attention: nn.Module, config: Any) -> int:
+        """K, the width of the values of every layer.
+
+        :raises PlacementError: if the family has no value projection of its own in every layer, of the same width.
+        """
+        name = self.projections.get("value", "")
+        if not name or self._is_fused(name):
+            raise PlacementError(
+                f"a value residual cannot be placed in {self.model_type}: not every layer has a value projection of its own that is as "
+                f"wide as its heads ({type(attention).__name__}); choose a placement without one"
+            )
+        return self._projection_width(attention.get_submodule(name), "value", config)
+
+    def _norm_projections(self, attention: nn.Module, record: Layer, config: Any, *, carries_values: bool) -> None:
         """Puts the record's norms on the projections. The family's own norms that are not in the record are removed."""
         for slot in ATTENTION_SLOTS:
             if getattr(record.projections, slot) is not None and slot not in self.projections:
@@ -280,18 +300,24 @@ class Host:
                 part = FUSED.index(slot) if self._is_fused(name) else None
                 site = Site(projection=name, norm=f"{slot}_norm", before=slot == "context", size=size, part=part)
                 sites.append((site, norm))
+        if record.projections.unit_scale:
+            sites.append(self._query_scale(attention, config))
         if record.projections.heads:
             site = Site(projection=self.projections["context"], norm="head_gain", before=True, size=head_size(config))
             sites.append((site, HeadGain(attention_heads(config)[0])))
         if record.projections.gate is not None:
             sites.append(self._gate(attention, record.projections.gate, config))
-        if sites:
-            add_norms(attention, sites)
+        if sites or carries_values:
+            given = self.projections["value"] if carries_values else ""
+            add_norms(attention, sites, given=given, entry_size=config.hidden_size)
 
     def _is_own(self, slot: str, record: Layer) -> bool:
         """Whether the family's own code already applies the norm that the record requires, over the same width."""
         wanted, stock = getattr(record.projections, slot), getattr(self.stock.projections, slot)
-        return slot in self.own_norms and wanted is not None and stock is not None and wanted.width == stock.width
+        if slot not in self.own_norms or wanted is None or stock is None:
+            return False
+        # A norm without a gain is followed by a scale, which the family's code has no place for.
+        return wanted.width == stock.width and wanted.norm.kind != "unit"
 
     def _projection_norm(
         self, projection: nn.Module, wanted: ProjectionNorm, slot: str, config: Any
@@ -299,6 +325,17 @@ class Host:
         """Builds the norm of one projection, with the features per normalized vector; `None` for the full width.
 
         :raises SettingsError: if the width of the projection is not that of the config's heads.
+        """
+        size = self._projection_width(projection, slot, config)
+        width = head_size(config) if wanted.width == "head" else None
+        norm = self.make_norm(wanted.norm, width or size, config)
+        assert norm is not None
+        return norm, width
+
+    def _projection_width(self, projection: nn.Module, slot: str, config: Any) -> int:
+        """Features of one projection.
+
+        :raises SettingsError: if they are not those of the config's heads.
         """
         name = self.projections[slot]
         # With grouped-query attention, k and v have fewer heads than q.
@@ -310,10 +347,7 @@ class Host:
                 f"{name} of {self.model_type} has {size} features for {slot}, but {heads} heads of head_dim "
                 f"{head_size(config)} make {heads * head_size(config)}; correct head_dim or the number of heads"
             )
-        width = size // heads if wanted.width == "head" else None
-        norm = self.make_norm(wanted.norm, width or size, config)
-        assert norm is not None
-        return norm, width
+        return size
 
     def _gate(self, attention: nn.Module, width: str, config: Any) -> tuple[Site, nn.Module]:
         name = self.projections["context"]
@@ -322,6 +356,14 @@ class Host:
         size = head_size(config) if width == "head" else None
         site = Site(projection=name, norm="output_gate", before=True, size=size, gates=True)
         return site, nn.Linear(config.hidden_size, outputs, bias=False)
+
+    def _query_scale(self, attention: nn.Module, config: Any) -> tuple[Site, nn.Module]:
+        """E·s² on q, one s per head and feature, in place of the authors' s on q and k and softmax scale √E = E/√E."""
+        name = self.projections["query"]
+        width, size = self._projection_width(attention.get_submodule(name), "query", config), config.hidden_size
+        part = FUSED.index("query") if self._is_fused(name) else None
+        scale = FeatureScale(width, factor=head_size(config), power=2, start=size**-0.5)
+        return Site(projection=name, norm="query_scale", part=part), scale
 
     def _is_fused(self, name: str) -> bool:
         return list(self.projections.values()).count(name) > 1
@@ -353,6 +395,9 @@ class Host:
                 sites.append(
                     (Site(projection=name, norm="down_norm" if before else f"{name}_norm", before=before), norm)
                 )
+        for name in self.inputs(children) if record.unit_scale else ():
+            scale = FeatureScale(widths(children[name])[1], factor=math.sqrt(config.hidden_size))
+            sites.append((Site(projection=name, norm=f"{name}_scale"), scale))
         if sites:
             add_norms(feed_forward, sites)
 
@@ -397,8 +442,10 @@ class Host:
         slots = [(slot, norm) for record in records for slot in self.projections if (norm := getattr(record, slot))]
         attention, feed_forward = (f"{self.layers}.*.{side}." for side in (self.attention, self.feed_forward))
         whole = [attention] if any(norm.width == "full" for _, norm in slots) else []
-        whole += [attention] if any(record.heads for record in records) else []
-        whole += [feed_forward] if any(record.down or record.inner for record in records) else []
+        whole += (
+            [attention] if any(record.heads or record.first_value or record.unit_scale for record in records) else []
+        )
+        whole += [feed_forward] if any(record.down or record.inner or record.unit_scale for record in records) else []
         if (
             any(record.gate for record in records)
             and plan.get(attention + self.projections.get("context", "")) == "rowwise"
@@ -411,6 +458,21 @@ class Host:
         if plan.get(attention + self.projections.get("context", "")) == "rowwise":
             plan |= {f"{attention}{slot}_norm": SHARED for slot, _ in slots}
         return plan
+
+    def hidden_axis(self, parameter: str, weight: Tensor, module: nn.Module, size: int) -> int | None:
+        """The axis of a matrix that is as long as the hidden size: the inputs of what reads the stream, the outputs of what feeds it.
+
+        :param parameter: name in the model; `module`: holds the weight; `size`: D.
+        :returns: `None` for other weights, such as those of routers and positions.
+        """
+        role = self.role(parameter)
+        first = role if isinstance(role, str) else role[0]
+        if first == "other" or parameter.endswith(tuple(f".{end}.weight" for end in OWN_ROLES)):
+            return None
+        # (outputs, inputs), after an axis of experts where they are fused; the other way round in Conv1D and in some experts.
+        order = (-2, -1) if isinstance(module, Conv1D) else (-1, -2)
+        axes = order[::-1] if first in BRANCH_OUTPUTS else order
+        return next((axis for axis in axes if weight.shape[axis] == size), None)
 
     def former_names(self, model: nn.Module) -> dict[str, str]:
         """Parameter → its name in checkpoints of earlier mixln versions, in which a norm wrapped its projection.

@@ -130,6 +130,17 @@ class BoundedTanh(nn.Module):
         return f"{tuple(self.weight.shape)}, alpha={self.start:g}, eps={self.eps}"
 
 
+class UnitNorm(nn.Module):
+    """x / ‖x‖, without a gain, computed in float32 or wider (nGPT, arXiv:2410.01131)."""
+
+    EPS = 1e-12
+    """Added to ‖x‖², so that a padding token's row of zeros has a finite gradient."""
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        wide = x_BTD.to(torch.promote_types(x_BTD.dtype, torch.float32))
+        return (wide * torch.rsqrt(wide.pow(2).sum(-1, keepdim=True) + self.EPS)).to(x_BTD.dtype)
+
+
 @dataclass(frozen=True)
 class GainStart:
     """The starting values of a norm that is not this package's, as its attribute `starting_values`."""
@@ -185,5 +196,6 @@ NORMS: dict[str, Callable[[Norm, int, MakeNorm, Callable[[], float]], nn.Module]
     "group": lambda record, size, host_norm, eps: GroupRMSNorm(size, record.groups or 1, eps(), record.gain),
     "dyt": lambda record, size, host_norm, eps: DyT(size, record.alpha or 0.0, record.gain),
     "derf": lambda record, size, host_norm, eps: Derf(size, record.alpha or 0.0, record.gain),
+    "unit": lambda record, size, host_norm, eps: UnitNorm(),
     "bhyt": lambda record, size, host_norm, eps: BoundedTanh(size, record.alpha or 0.0, eps(), record.gain),
 }

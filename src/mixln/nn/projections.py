@@ -49,6 +49,8 @@ class Site:
 
 ENTRY = "entry_of_this_module"
 """Variable of a generated method that holds its first argument."""
+GIVEN = "given_to_this_module"
+"""Variable of a generated `forward` that holds what the layer passes in place of a projection's output."""
 
 
 class HeadGain(nn.Module):
@@ -69,8 +71,10 @@ class NormedProjections(nn.Module):
     """Base of the subclasses of a family's attention or feed-forward that :func:`add_norms` generates."""
 
     projection_sites: tuple[Site, ...]
+    entry_size: int
+    """D, where the layer passes the output of a projection beside the input."""
     _stock: type[nn.Module]
-    _rewritten: tuple[frozenset[str], frozenset[str], frozenset[str]]
+    _rewritten: tuple[frozenset[str], frozenset[str], frozenset[str], str]
 
     def normed(self, projection: str, x_BTD: Tensor, entry_BTD: Tensor | None = None) -> Tensor:
         """Normalizes the input or output of a projection. All sites of one projection are on the same side of it.
@@ -87,6 +91,13 @@ class NormedProjections(nn.Module):
             assert site.part is not None
             parts[site.part] = self._normalise(site, parts[site.part])
         return torch.cat(parts, dim=-1)
+
+    def apart(self, packed: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, D + K) → the module's input (B, T, D) and the output of a projection (B, T, K)."""
+        entry, given = packed[..., : self.entry_size], packed[..., self.entry_size :]
+        device = packed.device.type
+        # Side by side with a float32 stream they are float32; under autocast the other projections' outputs are not.
+        return entry, given.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else given
 
     def _normalise(self, site: Site, x_BTD: Tensor) -> Tensor:
         norm = getattr(self, site.norm)
@@ -107,56 +118,72 @@ class NormedProjections(nn.Module):
         return _empty, (self._stock, *self._rewritten), self.__dict__
 
 
-def add_norms(module: nn.Module, sites: Sequence[tuple[Site, nn.Module]]) -> None:
+def add_norms(
+    module: nn.Module, sites: Sequence[tuple[Site, nn.Module]], *, given: str = "", entry_size: int = 0
+) -> None:
     """Adds norms to projections of a module, in place. The module becomes an instance of a subclass of its class.
 
     :param sites: sites with their norms; each norm becomes the submodule `site.norm`.
-    :raises PlacementError: if the module's code does not call one of the projections as `self.NAME(…)`; a gated one in `forward`.
+    :param given: projection of the module's input whose output the caller computes, and passes beside the input (B, T, D + K).
+    :param entry_size: D, if there is such a projection.
+    :raises PlacementError: if the module's code does not call one of the projections as `self.NAME(…)`; a gated one in `forward`, and
+        the given one there on the first argument.
     """
     after = frozenset(site.projection for site, _ in sites if not site.before)
     before = frozenset(site.projection for site, _ in sites if site.before)
     gated = frozenset(site.projection for site, _ in sites if site.gates)
     # Changing the class keeps the object, so its parameters, hooks and all references to it stay valid.
-    module.__class__ = _normed_class(type(module), after, before, gated)
+    module.__class__ = _normed_class(type(module), after, before, gated, given)
+    module.entry_size = entry_size  # type: ignore[assignment]
     module.projection_sites = tuple(site for site, _ in sites)  # type: ignore[assignment]
     for site, norm in sites:
         module.add_module(site.norm, norm)
 
 
-def _empty(stock: type[nn.Module], *projections: frozenset[str]) -> nn.Module:
+def _empty(stock: type[nn.Module], *projections: Any) -> nn.Module:
     cls = _normed_class(stock, *projections)
     return cls.__new__(cls)
 
 
 @cache  # one class for all layers, as in the stock model
 def _normed_class(
-    stock: type[nn.Module], after: frozenset[str], before: frozenset[str], gated: frozenset[str] = frozenset()
+    stock: type[nn.Module],
+    after: frozenset[str],
+    before: frozenset[str],
+    gated: frozenset[str] = frozenset(),
+    given: str = "",
 ) -> type[nn.Module]:
     """A subclass of `stock` that normalizes the outputs of the projections in `after` and the inputs of those in `before`.
 
     :param gated: those in `before` whose norms also need the module's input.
+    :param given: projection whose output comes beside the module's input; empty if there is none.
     """
     seen: set[str] = set()
-    given: set[str] = set()
+    passed: set[str] = set()
     methods: dict[str, Any] = {}
     for name, function in inspect.getmembers(stock, inspect.isfunction):
         # The names that the bytecode uses are a cheap filter: only matching methods are parsed.
         named = inspect.unwrap(function).__code__.co_names
         # Another method need not have the module's input as its first argument.
-        calls = CallRewriter("normed", after=after, before=before, entries=gated if name == "forward" else ())
-        if (after | before).intersection(named) and (made := rewrite(function, calls)):
+        entries, replaced = (gated, given) if name == "forward" else (frozenset[str](), "")
+        calls = CallRewriter("normed", after=after, before=before, entries=entries, given=replaced)
+        if {*after, *before, given}.intersection(named) and (made := rewrite(function, calls)):
             methods[name] = made
             seen |= calls.seen
-            given |= calls.given
+            passed |= calls.passed
     if missing := sorted((after | before) - seen):
         raise PlacementError(
             f"no norm can be placed on {missing[0]} of {stock.__name__}: its code does not call self.{missing[0]}(…)"
         )
-    if missing := sorted(gated - given):
+    if given and given not in passed:
+        raise PlacementError(
+            f"no value residual can be placed on {given} of {stock.__name__}: its forward does not call self.{given}(…) on its own input"
+        )
+    if missing := sorted(gated - passed):
         raise PlacementError(
             f"no gate can be placed on {missing[0]} of {stock.__name__}: its forward does not call self.{missing[0]}(…)"
         )
-    namespace = {**methods, "_stock": stock, "_rewritten": (after, before, gated), "__doc__": stock.__doc__}
+    namespace = {**methods, "_stock": stock, "_rewritten": (after, before, gated, given), "__doc__": stock.__doc__}
     return type(f"Normed{stock.__name__}", (NormedProjections, stock), {**namespace, "__module__": __name__})
 
 
@@ -166,36 +193,65 @@ class CallRewriter(ast.NodeTransformer):
     :param method: method that the new code calls; `normed` in these examples.
     :param after: submodules whose output is passed to it; `before`: submodules whose input is.
     :param entries: those of `before` for which it also gets the first argument of the method that holds the call.
+    :param given: submodule whose call on that argument is replaced by what comes beside it; empty if there is none.
     """
 
     def __init__(
-        self, method: str, *, after: Collection[str] = (), before: Collection[str] = (), entries: Collection[str] = ()
+        self,
+        method: str,
+        *,
+        after: Collection[str] = (),
+        before: Collection[str] = (),
+        entries: Collection[str] = (),
+        given: str = "",
     ) -> None:
-        self.method, self.after, self.before, self.entries = method, after, before, entries
+        self.method, self.after, self.before, self.entries, self.given = method, after, before, entries, given
         self.seen: set[str] = set()
         """Submodules whose calls were replaced."""
-        self.given: set[str] = set()
-        """Submodules whose new calls pass the first argument."""
+        self.passed: set[str] = set()
+        """Submodules whose new calls pass the first argument, or what is beside it."""
+        self.argument = ""
+        """The first argument of the method."""
+        self.lasts = 0
+        """The line up to which the argument's variable holds the argument."""
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        self.argument = node.args.args[1].arg if len(node.args.args) > 1 else ""
+        names = (part for part in ast.walk(node) if isinstance(part, ast.Name) and part.id == self.argument)
+        stored = [name.lineno for name in names if isinstance(name.ctx, ast.Store)]
+        self.lasts = min(stored, default=node.end_lineno or 0)
+        return self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)  # calls within the arguments first
         called = node.func
         if not (isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name) and called.value.id == "self"):
             return node
+        value: ast.expr = node
+        if called.attr == self.given and self._on_argument(node):
+            self.seen.add(called.attr)
+            self.passed.add(called.attr)
+            value = ast.copy_location(ast.Name(GIVEN, ast.Load()), node)
         if called.attr in self.after:
             self.seen.add(called.attr)
-            return self._wrap(called.attr, node)
+            return self._wrap(called.attr, value)
+        if value is not node:
+            return value
         # A projection's input is its first positional argument.
         if called.attr in self.before and node.args:
             self.seen.add(called.attr)
             node.args[0] = self._wrap(called.attr, node.args[0])
         return node
 
+    def _on_argument(self, node: ast.Call) -> bool:
+        arguments = [*node.args, *(keyword.value for keyword in node.keywords)]
+        return [ast.unparse(argument) for argument in arguments] == [self.argument] and node.lineno <= self.lasts
+
     def _wrap(self, name: str, value: ast.expr) -> ast.Call:
         function = ast.Attribute(ast.Name("self", ast.Load()), self.method, ast.Load())
         arguments: list[ast.expr] = [ast.Constant(name), value]
         if name in self.entries:
-            self.given.add(name)
+            self.passed.add(name)
             arguments.append(ast.Name(ENTRY, ast.Load()))
         call = ast.Call(function, arguments, [])
         return ast.fix_missing_locations(ast.copy_location(call, value))
@@ -229,11 +285,14 @@ def rewrite(
             f"{function.__qualname__} calls {', '.join(sorted(calls.seen))} and uses super() or variables of an enclosing "
             "function, so no norm can be placed there"
         )
-    if calls.given:
+    starts = []
+    if calls.given in calls.passed:
+        starts.append(f"{calls.argument}, {GIVEN} = self.apart({calls.argument})")
+    if calls.passed - {calls.given}:
         # The method may change the variable of its argument later.
-        argument = ast.Name(definition.args.args[1].arg, ast.Load())
-        keep = ast.Assign([ast.Name(ENTRY, ast.Store())], argument)
-        definition.body.insert(0, ast.fix_missing_locations(ast.copy_location(keep, definition)))
+        starts.append(f"{ENTRY} = {calls.argument}")
+    added = ast.parse("\n".join(starts)).body
+    definition.body[:0] = [ast.fix_missing_locations(ast.copy_location(start, definition)) for start in added]
     ast.increment_lineno(tree, number - 1)
     namespace: dict[str, Any] = {}
     # The family's globals resolve its imports; its file name makes tracebacks show its source.

@@ -1,4 +1,4 @@
-"""Branches that grow with the optimizer step (ProRes, arXiv:2603.05369), and their step."""
+"""What changes with the optimizer step, and branches that grow with it (ProRes, arXiv:2603.05369)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ from torch import Tensor, nn
 from mixln.errors import PlacementWarning, SettingsError
 
 
-class RampedScale(nn.Module):
+class Stepped:
+    """Something that changes with the optimizer step."""
+
+    def to_step(self, step: int) -> None:
+        """:param step: number of optimizer steps so far."""
+        raise NotImplementedError
+
+
+class RampedScale(nn.Module, Stepped):
     """min(t / ramp, 1) · x, with t the number of optimizer steps so far.
 
     The same in training and evaluation: a model computes what it was trained to compute up to this step. t is a buffer of the
@@ -33,6 +41,10 @@ class RampedScale(nn.Module):
 
     def starting_values(self) -> dict[str, float]:
         return {"step": 0}
+
+    def to_step(self, step: int) -> None:
+        self.moved = True
+        self.step.fill_(step)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         if self.training and not self.moved and not torch.compiler.is_compiling():
@@ -55,16 +67,18 @@ class RampedScale(nn.Module):
 
 
 def set_step(model: nn.Module, step: int) -> None:
-    """Sets the number of optimizer steps so far, on which the branches of `prores+…` depend; other models are unchanged.
+    """Sets the number of optimizer steps so far: branches of `prores+…` grow, matrices of `ngpt` become unit vectors again.
+
+    To be called before the first step and after each; other models are unchanged.
 
     :param step: at least 0; before the first step it is 0.
     :raises SettingsError: if it is below 0.
     """
     if step < 0:
         raise SettingsError(f"step must be at least 0, got {step}")
-    for scale in _ramps(model):
-        scale.moved = True
-        scale.step.fill_(step)
+    for module in model.modules():
+        if isinstance(module, Stepped):
+            module.to_step(step)
 
 
 def step_of(model: nn.Module) -> int:

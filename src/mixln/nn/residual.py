@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from mixln.nn.mixing import AnchorMix, FirstValues, Packing
 from mixln.nn.ramp import RampedScale
+from mixln.nn.sphere import RateGate
 from mixln.placement import Balance, Gain, Layer, Norm, Placement, Sublayer
 
 MakeSlot = Callable[[Norm | None], nn.Module | None]
@@ -163,7 +165,11 @@ class Residual(nn.Module):
         self.branch_gain = LearnedGain(record.branch_gain, size) if record.branch_gain is not None else None
         self.skip_gain = LearnedGain(record.skip_gain, size) if record.skip_gain is not None else None
         self.output_scale = ConstantScale(record.output_scale) if record.output_scale != 1.0 else None
-        self.balance = BalanceGate(record.balance, size) if record.balance is not None else None
+        self.balance: BalanceGate | RateGate | None = None
+        if record.balance is not None:
+            self.balance = BalanceGate(record.balance, size)
+        elif record.rate is not None:
+            self.balance = RateGate(record.rate, size)
         # Where the branch of a balanced sum can be seen.
         self.balanced = None if self.balance is None else nn.Identity()
         self.ramp = RampedScale(record.ramp) if record.ramp is not None else None
@@ -271,6 +277,7 @@ class PlacedLayer(GradientCheckpointingLayer):
     :param index: layer index from 0.
     :param placement: placement of the whole model; the first layer also holds its norm on the embeddings, if any.
     :param end: norm on the output, for the last layer of a host whose model has no final norm.
+    :param values: path of the value projection and its width K, if v₁ goes along with the states.
     """
 
     sublayer: type[Residual] = Residual
@@ -296,6 +303,7 @@ class PlacedLayer(GradientCheckpointingLayer):
         index: int,
         placement: Placement,
         end: Norm | None = None,
+        values: tuple[str, int] = ("", 0),
     ) -> None:
         super().__init__()
         self.record = record
@@ -304,7 +312,12 @@ class PlacedLayer(GradientCheckpointingLayer):
         self.returns = returns
         # Held by the first layer and not by the model, whose forward is the host's own code.
         self.stream_in = norm(placement.embedding_norm) if index == 0 else None
-        self.copies = max(placement.stream_count, self.first_states) if index == 0 else 1
+        states = max(placement.stream_count, self.first_states)
+        self.copies = states if index == 0 else 1
+        self.value_projection, width = values
+        self.packing = Packing(values=width, states=states * size)
+        mixed = record.projections.first_value
+        self.value_mix = AnchorMix(mixed) if mixed is not None else None
         residuals = [
             self.sublayer(sub, norm, size, p, stochastic_depth, whole)
             for sub, p, whole in zip(record.sublayers, dropout, plain, strict=True)
@@ -357,8 +370,15 @@ class PlacedLayer(GradientCheckpointingLayer):
         return tuple([self._call(side) for side in range(len(self.code))])
 
     def _call(self, side: int) -> Callable[..., Any]:
-        def call(stream_BTD: Tensor, *args: Any, beside: list[Any] | None = None, **kwargs: Any) -> Any:
-            output = self.code[side].function(self, stream_BTD, *args, **kwargs)
+        def call(
+            stream_BTD: Tensor,
+            *args: Any,
+            beside: list[Any] | None = None,
+            first: FirstValues | None = None,
+            **kwargs: Any,
+        ) -> Any:
+            entry_BTD = stream_BTD if first is None or side else self._with_values(stream_BTD, first)
+            output = self.code[side].function(self, entry_BTD, *args, **kwargs)
             places = [place for place, maker in enumerate(self.returns or ()) if maker == side]
             if places:
                 output, *others = output
@@ -368,6 +388,15 @@ class PlacedLayer(GradientCheckpointingLayer):
             return output
 
         return call
+
+    def _with_values(self, entry_BTD: Tensor, first: FirstValues) -> Tensor:
+        """The attention's input with its values beside it, (B, T, D + K), which it takes apart: `add_norms` of the projections."""
+        values = self.get_submodule(self.value_projection)(entry_BTD)
+        if first.values is None:
+            first.values = values
+        if self.value_mix is not None:
+            values = self.value_mix(values, first.values)
+        return torch.cat((entry_BTD, values), dim=-1)
 
     def called_outside(self) -> tuple[nn.Module, ...]:
         """Modules that the model also calls outside this layer's forward pass, when FSDP has not gathered the layer's parameters."""
@@ -396,7 +425,15 @@ class PlacedLayer(GradientCheckpointingLayer):
         beside: list[Any] = [None] * len(self.returns or ())
         if any(side is not None for side in self.returns or ()):
             kwargs = {**kwargs, "beside": beside}
-        output = self.run(hidden_states, *args, **kwargs)
+        if self.packing.values:
+            values, states = self.packing.split(hidden_states)
+            # An argument of this call, and not an attribute: a layer may run for two forward passes at once.
+            first = FirstValues(values)
+            states = self.run(states, *args, first=first, **kwargs)
+            assert first.values is not None
+            output = torch.cat((first.values, states), dim=-1)
+        else:
+            output = self.run(hidden_states, *args, **kwargs)
         if self.final_norm is not None:
             output = self.final_norm(output)
         # A host whose layers return a tuple reads the stream from it; attention weights are not kept.

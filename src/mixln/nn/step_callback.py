@@ -1,4 +1,4 @@
-"""Moves the step of growing branches with transformers' Trainer.
+"""Does after every step of transformers' Trainer what a placement needs.
 
 A module of its own: importing transformers' trainer before PEFT has been imported would be a circular import, and the layers are
 imported as soon as transformers is.
@@ -14,7 +14,7 @@ from mixln.nn.ramp import set_step
 
 
 class StepCallback(TrainerCallback):
-    """Moves the step of `prores+…` placements with the optimizer steps of a `transformers.Trainer`; see :func:`set_step`.
+    """Moves the step of `prores+…`, and keeps the matrices of `ngpt` unit vectors, in a `transformers.Trainer`; see :func:`set_step`.
 
     :param done: optimizer steps before this training, for one that continues a model with a new Trainer.
     """

@@ -13,6 +13,7 @@ from mixln.placement.records import (
     Placement,
     ProjectionNorm,
     Projections,
+    Rate,
     Sublayer,
 )
 from mixln.placement.zoo import ZOO
@@ -29,6 +30,7 @@ __all__ = [
     "Placement",
     "ProjectionNorm",
     "Projections",
+    "Rate",
     "Sublayer",
     "canonical",
     "check_names",

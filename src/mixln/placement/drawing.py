@@ -40,4 +40,5 @@ def draw(placement: Placement) -> str:
             lines.append(f"  {bar} layer {index:>{width}}   {layer.formula}")
     final = "final norm" if placement.final_norm.kind == "host" else f"x ← {placement.final_norm.call('x')}"
     lines.append(f"      {final}, head")
-    return "\n".join(lines + [line for line in [BESIDE[placement.streams]] if line])
+    values = "  A_1 attends with  v ← λ_l·v + μ_l·v₁,  v₁ the values of layer 1" if placement.carries_values else ""
+    return "\n".join(lines + [line for line in [BESIDE[placement.streams], values] if line])

@@ -143,7 +143,8 @@ def _of_init(placement: Placement, scheme: str) -> Iterator[Kind]:
 def is_post(layer: Layer) -> bool:
     """Whether both sublayers end in a norm on the stream and have an unscaled skip from their input (Post-LN)."""
     return not layer.span and all(
-        sub.stream_out and sub.skip_scale == 1.0 and sub.skip_gain is None for sub in layer.sublayers
+        sub.stream_out and sub.skip_scale == 1.0 and sub.skip_gain is None and sub.rate is None
+        for sub in layer.sublayers
     )
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from mixln.errors import PlacementError
 from mixln.placement.entry import FULL_WIDTH, HOST, HYBRID, PRE, QKV_NORM, SANDWICH, Entry, both, positive, uniform
-from mixln.placement.records import Balance, Layer, Norm, Placement, Projections, Sublayer
+from mixln.placement.records import Balance, Layer, Norm, Placement, ProjectionNorm, Projections, Rate, Sublayer
 
 
 def _dssn(layers: int, constant: str = "1") -> Placement:
@@ -60,6 +61,21 @@ SIMPLE = replace(
     both(Sublayer(branch_out=HOST)),
     projections=Projections(query=FULL_WIDTH, key=FULL_WIDTH, value=FULL_WIDTH, inner=HOST),
 )
+
+UNIT = Norm(kind="unit")
+
+
+def _ngpt(layers: int, rate: str = "0.05") -> Placement:
+    eta = positive("ngpt", "η₀", rate)
+    if eta > 1:
+        raise PlacementError(f"ngpt({rate}): η₀ must be at most 1, got {rate!r}")
+    on_sphere = ProjectionNorm(norm=UNIT)
+    layer = replace(
+        both(Sublayer(branch_out=UNIT, stream_out=UNIT, rate=Rate(initial=eta))),
+        projections=Projections(query=on_sphere, key=on_sphere, unit_scale=True),
+    )
+    return Placement(name="", layers=(layer,) * layers, embedding_norm=UNIT, final_norm=UNIT)
+
 
 RECENT = (
     Entry(
@@ -154,6 +170,26 @@ RECENT = (
         "use embeddings of variance 1: --init embedding(1)+normal.",
         known_for="Training loss 2.208 against 2.290 at 7B; trains at 3 to 10 times the learning rate (arXiv:2602.01212).",
         elsewhere="Norms over the full width of q and k are in OLMo 2.",
+    ),
+    Entry(
+        name="ngpt",
+        title="normalized transformer on the unit sphere",
+        arguments="(η₀)",
+        formula="x ← U((1−η)⊙x + η⊙U(A_qks(x)));  x ← U((1−η)⊙x + η⊙U(F_s(x)))",
+        source="arXiv:2410.01131",
+        build=_ngpt,
+        notes="U(x) = x/‖x‖, without a gain; η = |λ|·η₀·√d starts at η₀ per feature, 0.05 as in the authors' code. Every matrix holds "
+        "unit vectors along the hidden size, again after every step: mixln compare and pretrain see to it, with transformers' "
+        "Trainer mixln.StepCallback does, and in other loops mixln.set_step(model, t); a training in which nothing does warns. q "
+        "and k are unit vectors per head and the softmax's scale is √E, E the head size; s per feature on q (squared), on the "
+        "gate and up projections (√d·s), and per token on the logits. The authors have one s_qk for q and k after the rotary "
+        "embedding; here s_qk² stands on q before it, where every family has a place, which at the start is the same. Left out: "
+        "s_u and s_v of experts whose weights are one tensor, s_z of heads that are not for tokens; routers stay as they are. The"
+        " authors use no weight decay and no warm-up.",
+        known_for="The loss of a GPT in 4 to 20 times fewer steps (its abstract); used in Nemotron Labs Dory (transformers' dory).",
+        known_against="Its learning rate does not transfer across width, depth and horizon (arXiv:2604.27077, read second-hand).",
+        elsewhere="transformers' dory adds norms before the output projections and a gate, and applies s_qk² to q after the rotary "
+        "embedding.",
     ),
 )
 """Entries of the zoo."""

@@ -18,15 +18,16 @@ from typing import Any, Literal
 from mixln.errors import PlacementError, RecordError
 from mixln.records import Sparse, from_json, to_json
 
-NORM_KINDS = {"host": None, "group": "groups", "dyt": "alpha", "derf": "alpha", "bhyt": "alpha"}
+NORM_KINDS = {"host": None, "group": "groups", "dyt": "alpha", "derf": "alpha", "bhyt": "alpha", "unit": None}
 """Kind of norm → the field of :class:`Norm` that it requires; kinds that do not require a field refuse it."""
 LEGEND = (
-    "N is the family's own norm (LayerNorm in GPT-2 and ViT, RMSNorm elsewhere), N[c] a norm whose gain starts at c, N_4 an RMSNorm "
-    "in 4 groups, A attention, A_qkv attention with per-head norms on q, k and v, A_QK attention with norms over the full width of q "
-    "and k, A_c attention with a norm before its output projection, A_h attention with a gain per head, A_g attention with a gate "
-    "before its output projection, C cross-attention, with the same marks, F the feed-forward, F_n the feed-forward with a norm before "
-    "its output projection, F_u with norms after its input projections, λ and ω learnable gains, α and β a learnable gate with "
-    "α² + β² = 1, t the optimizer step, G a GPAS gate, x₀ the layer's input, L the number of layers, l the layer's index from 1."
+    "N is the family's own norm (LayerNorm in GPT-2 and ViT, RMSNorm elsewhere), N[c] a norm whose gain starts at c, U(x) = x/‖x‖, "
+    "N_4 an RMSNorm in 4 groups, A attention, A_qkv attention with per-head norms on q, k and v, A_QK attention with norms over the "
+    "full width of q and k, A_c attention with a norm before its output projection, A_h attention with a gain per head, A_g attention "
+    "with a gate before its output projection, A_1 attention whose values are λ·v + μ·v₁, v₁ those of the first layer, C "
+    "cross-attention, with the same marks, F the feed-forward, F_n the feed-forward with a norm before its output projection, F_u with "
+    "norms after its input projections, λ and ω learnable gains, α and β a learnable gate with α² + β² = 1, η a learnable rate, s "
+    "learnable factors, t the optimizer step, G a GPAS gate, x₀ the layer's input, L the number of layers, l the layer's index from 1."
 )
 """Symbols in the formulas."""
 STREAMS: dict[str, str] = {
@@ -89,13 +90,13 @@ class Norm(Sparse):
     """The kind of norm in a slot.
 
     :param kind: `host`: the norm of the model family (RMSNorm for Llama); `group`: RMSNorm within groups of features;
-        `dyt`: dynamic tanh, γ ⊙ tanh(αx) + β; `derf`: γ ⊙ erf(αx + s) + β; `bhyt`: γ ⊙ tanh(αx / (10·rms(x))).
+        `dyt`: dynamic tanh, γ ⊙ tanh(αx) + β; `derf`: γ ⊙ erf(αx + s) + β; `bhyt`: γ ⊙ tanh(αx / (10·rms(x))); `unit`: x / ‖x‖.
     :param groups: for `group`, the number of groups; must divide the size of the normalized vector.
     :param alpha: for `dyt`, `derf` and `bhyt`, the initial value of the learnable scalar α.
-    :param gain: the factor of every feature at the start of training.
+    :param gain: the factor of every feature at the start of training; `unit` has none.
     """
 
-    kind: Literal["host", "group", "dyt", "derf", "bhyt"] = "host"
+    kind: Literal["host", "group", "dyt", "derf", "bhyt", "unit"] = "host"
     groups: int | None = None
     alpha: float | None = None
     gain: float = 1.0
@@ -118,10 +119,14 @@ class Norm(Sparse):
         if self.alpha is not None:
             _check_scale("alpha", self.alpha)
         _check_scale("gain", self.gain)
+        if self.kind == "unit" and self.gain != 1.0:
+            raise PlacementError(f"gain must be absent for norm kind 'unit', got {self.gain:g}")
 
     def call(self, argument: str) -> str:
         """The norm of `argument` as an equation, for example `N(x)`."""
-        symbol = {"host": "N", "group": f"N_{self.groups}", "dyt": "DyT", "derf": "Derf", "bhyt": "BHyT"}[self.kind]
+        symbol = {"host": "N", "group": f"N_{self.groups}", "dyt": "DyT", "derf": "Derf", "bhyt": "BHyT", "unit": "U"}[
+            self.kind
+        ]
         return f"{symbol}{'' if self.gain == 1.0 else f'[{self.gain:.4g}]'}({argument})"
 
 
@@ -163,6 +168,34 @@ class Balance(Sparse):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Rate(Sparse):
+    """A learnable rate η per feature at which the stream turns towards the branch: y = (1 − η) ⊙ skip + η ⊙ branch (nGPT).
+
+    The matrices of such a layer are to be unit vectors along the hidden size, and so are the embeddings and the head beside it.
+
+    :param initial: value of every η at the start of training.
+    """
+
+    initial: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.initial <= 1:
+            raise PlacementError(f"initial of a rate must be above 0 and at most 1, got {self.initial:g}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Anchor(Sparse):
+    """Initial values of the learnable scalars of keep·x + add·e: x a layer's input and e the embeddings, or its values and the first's."""
+
+    keep: float
+    add: float
+
+    def __post_init__(self) -> None:
+        for name in ("keep", "add"):
+            _check_scale(name, getattr(self, name))
+
+
+@dataclass(frozen=True, kw_only=True)
 class ProjectionNorm(Sparse):
     """A norm on the output of a q, k or v projection, or on the input of the output projection.
 
@@ -186,6 +219,9 @@ class Projections(Sparse):
     :param gate: multiplies the input of the attention's output projection by σ(W x), with x the attention's input and W a matrix of its
         own: one number per feature (`full`) or per head (`head`); after norm and gain there.
     :param inner: norm after each input projection of the feed-forward (gate and up).
+    :param unit_scale: learnable factors for unit vectors: on q E·s², with E the head size, which makes the softmax's scale √E, and √D·s
+        after the feed-forward's input projections, where it has any of its own.
+    :param first_value: the output of the value projection is mixed with that of the model's first layer, before norms.
     """
 
     query: ProjectionNorm | None = None
@@ -196,6 +232,8 @@ class Projections(Sparse):
     heads: bool = False
     gate: Literal["head", "full"] | None = None
     inner: Norm | None = None
+    unit_scale: bool = False
+    first_value: Anchor | None = None
 
     def __post_init__(self) -> None:
         if self.gate not in (None, *WIDTHS):
@@ -226,13 +264,13 @@ class Projections(Sparse):
         return self._named("C")
 
     def _named(self, letter: str) -> str:
-        marks = self.symbol + ("h" if self.heads else "") + ("g" if self.gate else "")
+        marks = self.symbol + ("h" if self.heads else "") + ("g" if self.gate else "") + ("1" if self.first_value else "")
         return f"{letter}_{marks}" if marks else letter
 
     @property
     def feed_forward(self) -> str:
         """Name of the feed-forward in formulas, for example `F_n`."""
-        marks = ("u" if self.inner else "") + ("n" if self.down else "")
+        marks = ("s" if self.unit_scale else "") + ("u" if self.inner else "") + ("n" if self.down else "")
         return f"F_{marks}" if marks else "F"
 
 
@@ -244,7 +282,7 @@ class Sublayer(Sparse):
     y = stream_out( skip_scale · skip_gain ⊙ s + output_scale · branch_gain ⊙ branch_out( f( branch_scale · branch_in(s) ) ) )
 
     :param ramp: optimizer steps over which a factor of the branch grows from 0 to 1; absent, it is 1.
-    :param balance: a gate between skip and branch in place of the two gains.
+    :param balance: a gate between skip and branch in place of the two gains; likewise `rate`.
     :param gpas: position of a GPAS gate G(x) = x − SiLU(g)·stopgrad(x): on the sum (`stream`) or on the skip alone (`skip`).
     """
 
@@ -258,6 +296,7 @@ class Sublayer(Sparse):
     skip_gain: Gain | None = None
     output_scale: float = 1.0
     balance: Balance | None = None
+    rate: Rate | None = None
     ramp: int | None = None
     gpas: Literal["stream", "skip"] | None = None
 
@@ -268,11 +307,10 @@ class Sublayer(Sparse):
             _check_scale(name, getattr(self, name))
         if self.ramp is not None and not 1 <= self.ramp <= MOST_STEPS:
             raise PlacementError(f"ramp must be a number of steps from 1 to {MOST_STEPS:,}, got {self.ramp}")
-        for name in ("branch_gain", "skip_gain"):
-            if self.balance is not None and getattr(self, name) is not None:
-                raise PlacementError(
-                    f"{name} must be absent in a sublayer with a balance, which scales skip and branch"
-                )
+        gate = "balance" if self.balance is not None else "rate" if self.rate is not None else ""
+        for name in ("branch_gain", "skip_gain", "rate"):
+            if gate and gate != name and getattr(self, name) is not None:
+                raise PlacementError(f"{name} must be absent in a sublayer with a {gate}, which scales skip and branch")
 
     def formula(self, function: str, also: str = "", start: str = "") -> str:
         """The sublayer as an equation, for example `x ← N(x + A(x))`.
@@ -285,7 +323,7 @@ class Sublayer(Sparse):
         branch = self.branch(function, x)
         skip = start or x
         skip = _times("ω", self.skip_gain, skip if self.skip_scale == 1.0 else f"{self.skip_scale:.4g}·{skip}")
-        skip = f"α⊙{skip}" if self.balance is not None else skip
+        skip = f"α⊙{skip}" if self.balance is not None else f"(1−η)⊙{skip}" if self.rate is not None else skip
         skip = f"G({skip})" if self.gpas == "skip" else skip
         total = f"{skip}{also} + {branch}"
         total = f"G({total})" if self.gpas == "stream" else total
@@ -301,20 +339,8 @@ class Sublayer(Sparse):
             inner = f"{self.branch_scale:.4g}·{inner}"
         branch = _times("λ", self.branch_gain, _call(self.branch_out, f"{function}({inner})"))
         branch = branch if self.output_scale == 1.0 else f"{self.output_scale:.4g}·{branch}"
-        branch = branch if self.balance is None else f"β⊙{branch}"
+        branch = f"β⊙{branch}" if self.balance is not None else f"η⊙{branch}" if self.rate is not None else branch
         return branch if self.ramp is None else f"min(t/{self.ramp}, 1)·{branch}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Anchor(Sparse):
-    """Initial values of the learnable scalars with which a layer mixes the embeddings e into its input: keep·x + add·e."""
-
-    keep: float
-    add: float
-
-    def __post_init__(self) -> None:
-        for name in ("keep", "add"):
-            _check_scale(name, getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -483,6 +509,16 @@ class Placement(Sparse):
                         f"placement {title!r}: {entry} must be absent, because the maps of {self.streams} replace the "
                         f"skip; a sublayer may have {', '.join(BRANCH)}"
                     )
+
+    @property
+    def unit(self) -> tuple[bool, ...]:
+        """Whether the matrices of each layer are to be unit vectors."""
+        return tuple(any(sub.rate is not None for sub in layer.sublayers) for layer in self.layers)
+
+    @property
+    def carries_values(self) -> bool:
+        """Whether the first layer's values go along with the stream, because a layer reads them."""
+        return any(layer.projections.first_value is not None for layer in self.layers)
 
     @property
     def only_layers(self) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from mixln.nn.residual import PlacedLayer
-from mixln.nn.streams.anchored import AnchoredFold, AnchoredLayer
+from mixln.nn.streams.anchored import AnchoredLayer
 from mixln.nn.streams.depth import DepthFold, DepthLayer, NormedDepthFold, NormedDepthLayer
 from mixln.nn.streams.dual import ResiDualFold, ResiDualLayer, SiameseFold, SiameseLayer
 from mixln.nn.streams.fold import Fold
@@ -22,15 +22,15 @@ __all__ = ["STREAMS", "Combination", "Fold", "Streams"]
 
 
 class Streams(NamedTuple):
-    """The layer class of a kind of stream, and the fold after the last layer; `None` for a single stream."""
+    """The layer class of a kind of stream, and the fold after the last layer, which a single stream needs only with values beside it."""
 
     layer: type[PlacedLayer]
-    fold: type[Fold] | None
+    fold: type[Fold]
 
 
 STREAMS = {
-    "single": Streams(PlacedLayer, None),
-    "anchored": Streams(AnchoredLayer, AnchoredFold),
+    "single": Streams(PlacedLayer, Fold),
+    "anchored": Streams(AnchoredLayer, Fold),
     "resi-dual": Streams(ResiDualLayer, ResiDualFold),
     "dlcl": Streams(DlclLayer, DlclFold),
     **dict.fromkeys(CONNECTIONS, Streams(ConnectedLayer, ConnectedFold)),

@@ -5,31 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from mixln.nn.mixing import AnchorMix
 from mixln.nn.residual import PlacedLayer
-from mixln.nn.streams.fold import Fold
-from mixln.placement import Anchor
-
-
-class AnchorMix(nn.Module):
-    """λ·x + μ·e, with learnable scalars λ and μ."""
-
-    def __init__(self, record: Anchor) -> None:
-        super().__init__()
-        self.start = record
-        # Shape (1,), because FSDP2 refuses parameters without an axis to shard.
-        self.keep = nn.Parameter(torch.full((1,), record.keep))
-        self.add = nn.Parameter(torch.full((1,), record.add))
-
-    def starting_values(self) -> dict[str, float]:
-        return {"keep": self.start.keep, "add": self.start.add}
-
-    def forward(self, stream_BTD: Tensor, embedded_BTD: Tensor) -> Tensor:
-        return self.keep * stream_BTD + self.add * embedded_BTD
-
-    def extra_repr(self) -> str:
-        return f"keep={self.start.keep:.4g}, add={self.start.add:.4g}"
 
 
 class AnchoredLayer(PlacedLayer):
@@ -55,10 +34,3 @@ class AnchoredLayer(PlacedLayer):
     def bottom(self, states: Tensor) -> Tensor:
         embedded, stream = states.chunk(2, dim=-1)
         return self.anchor(stream, embedded)
-
-
-class AnchoredFold(Fold):
-    """The stream without the embeddings beside it."""
-
-    def fold(self, states_BTD: Tensor) -> Tensor:
-        return states_BTD[..., -self.size :]
