@@ -41,7 +41,7 @@ def test_compiled_layers_give_equal_logits_and_gradients(placement):
     for layer in model.model.layers:
         layer.compile(fullgraph=True)
     compiled = logits(model, tokens(), use_cache=False), gradients(model, tokens(), use_cache=False)
-    torch.testing.assert_close(compiled, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(compiled, expected, rtol=1e-4, atol=5e-5)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "gemma3_text", "olmoe", "vit"])
@@ -55,7 +55,7 @@ def test_layers_of_other_families_are_taken_whole(name):
         expected = model(**given).logits
         for layer in model.base_model.get_submodule(HOSTS[name].layers):
             layer.compile(fullgraph=True)
-        torch.testing.assert_close(model(**given).logits, expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(model(**given).logits, expected, rtol=1e-4, atol=5e-5)
 
 
 @pytest.mark.parametrize(

@@ -325,7 +325,7 @@ class _Constructor:
 
 
 def _before_cast(node: ast.expr) -> ast.expr:
-    """`f(x)` of `f(x).to(dtype)`; transformers' own list of what stays in float32 says the same."""
+    """`f(x)` of `f(x).to(dtype)`."""
     match node:
         case ast.Call(func=ast.Attribute(value=ast.expr() as made, attr="to")):
             return made

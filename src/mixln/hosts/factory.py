@@ -164,7 +164,7 @@ class PlacedModel(Stepped):
 
     def to_step(self, step: int) -> None:
         """Makes unit vectors of the matrices of layers that have rates; a head leaves those of its model to that."""
-        placement = check(self.config)  # type: ignore[attr-defined]
+        placement = check(self.host, self.config)  # type: ignore[attr-defined]
         if not any(placement.unit):
             return
         inner = next((child for child in self.children() if isinstance(child, PlacedModel)), None)  # type: ignore[attr-defined]

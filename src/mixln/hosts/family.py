@@ -217,11 +217,10 @@ class Host:
                 f"this {self.model_type} cannot be placed: layer {index + 1} is {reading.record.formula} in its config, "
                 f"but layers of {self.model_type} are placed from {self.formula}"
             )
-        *attentions, feed_forward = reading.sublayers
-        # `vres+` is refused for encoder-decoders, so only the one attention of other layers carries values.
-        values = self._values(layer.get_submodule(attentions[0].module), config) if placement.carries_values else 0
-        for attention in attentions:
-            self._norm_projections(layer.get_submodule(attention.module), record, config, carries_values=values > 0)
+        attention, *cross, feed_forward = reading.sublayers
+        values = self._values(layer.get_submodule(attention.module), config) if placement.carries_values else 0
+        for one in (attention, *cross):
+            self._norm_projections(layer.get_submodule(one.module), record, config, carries_values=values > 0)
         self._norm_feed_forward(layer.get_submodule(feed_forward.module), record.projections, config)
         last = index == len(placement.layers) - 1 and record.feed_forward.stream_out is None
         return STREAMS[placement.streams].layer(

@@ -264,7 +264,9 @@ class Projections(Sparse):
         return self._named("C")
 
     def _named(self, letter: str) -> str:
-        marks = self.symbol + ("h" if self.heads else "") + ("g" if self.gate else "") + ("1" if self.first_value else "")
+        marks = (
+            self.symbol + ("h" if self.heads else "") + ("g" if self.gate else "") + ("1" if self.first_value else "")
+        )
         return f"{letter}_{marks}" if marks else letter
 
     @property
