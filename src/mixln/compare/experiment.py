@@ -45,9 +45,10 @@ def compare(
     :param workers: workers that run the trials; by default those of the settings.
     :param alone: if the experiment has more placements, learning rates or seeds than the settings, neither train the others nor
         include them in the summary.
-    :raises SettingsError: if a setting is invalid. Nothing has been written to the folder then, nor with the next two.
+    :raises SettingsError: if a setting is invalid.
     :raises DataError: if the data are unusable.
-    :raises StoreError: if the folder holds something else.
+    :raises StoreError: if the folder holds something else, or another process extended its experiment in the meantime.
+        No result has been written with any of the three.
     """
     planned = plan(settings, alone=alone)
     warnings = planned.warnings()
@@ -80,11 +81,11 @@ def _executor(prepared: PreparedComparison) -> Callable[[int], Workers]:
         raise SettingsError('executor ray needs the package ray; run pip install "mixln[ray]"')
     from mixln.compare.execution.ray_workers import RayWorkers
 
-    task = replace(machine, threads=execution.cpus_per_trial, gpus=execution.gpus_per_trial)
+    share = replace(machine, threads=execution.cpus_per_trial, gpus=execution.gpus_per_trial)
     if prepared.chain or prepared.missing:
         # Connect once now, so that an unreachable cluster is reported before anything is written.
-        RayWorkers(task, execution.ray_address).close(kill=False)
-    return lambda jobs: RayWorkers(task, execution.ray_address)
+        RayWorkers(share, execution.ray_address).close(kill=False)
+    return lambda jobs: RayWorkers(share, execution.ray_address)
 
 
 def _begin(prepared: PreparedComparison, *, given_workers: bool) -> tuple[dict[str, Any], tuple[VersionChange, ...]]:

@@ -22,8 +22,9 @@ from mixln.runs.schema import Schema
 from mixln.runs.trials import Trial, TrialResult
 
 AVERAGE = "average"
-REWARD = "rlhf reward"
 """Name of the mean over tasks in the figures of a chain."""
+REWARD = "rlhf reward"
+"""Name of the reward after RLHF in the figures of a chain."""
 
 
 @dataclass(frozen=True, kw_only=True)

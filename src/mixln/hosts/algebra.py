@@ -1,7 +1,8 @@
 """Reads the `forward` of a layer as residual algebra: what is normalized, and what is added to what.
 
 The code is followed statement by statement, for one layer whose attributes are known, so that conditions on them have one outcome.
-Every value gets a term. Norms, sums, constant factors and dropout are understood; everything else is opaque, and kept as code.
+Every value gets a term (`expressions.py`): norms, sums, constant factors and dropout are understood; everything else is opaque,
+and kept as code.
 """
 
 from __future__ import annotations

@@ -193,7 +193,7 @@ class ProxyTrials:
 
         display.begin(self.settings.trials, len(done), self.settings.proxy_steps)
         try:
-            train(proposed(workers.plan.jobs), workers, display, watch, more)
+            train(proposed(workers.machine.jobs), workers, display, watch, more)
         finally:
             display.end()
         return tuple(done[folder] for folder in sorted(done, key=lambda folder: self._proposal(folder).number))

@@ -139,7 +139,7 @@ def _proxies(
     training = dataclasses.replace(settings.training, steps=settings.proxy_steps, tokens=None)
     trials = ProxyTrials(
         settings,
-        ProxyJob(**_job(settings, data, training, settings.trials // workers.plan.jobs)),
+        ProxyJob(**_job(settings, data, training, settings.trials // workers.machine.jobs)),
         layers=int(data.config.num_hidden_layers),
         seed=seed,
         limits=limits,

@@ -60,8 +60,8 @@ class ProcessPool:
 class PersistentPool:
     """A process pool that is kept between comparisons: starting a worker takes longer than a short trial."""
 
-    def __init__(self, plan: Machine) -> None:
-        self.plan = plan
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
         self.workers: ProcessPool | None = None
 
     def __call__(self, jobs: int) -> PersistentPool:
@@ -69,7 +69,7 @@ class PersistentPool:
 
     def submit(self, job: Job) -> Future[Any]:
         if self.workers is None:
-            self.workers = ProcessPool(self.plan, self.plan.jobs)
+            self.workers = ProcessPool(self.machine, self.machine.jobs)
         try:
             return self.workers.submit(job)
         except BrokenExecutor:  # a worker has died: the next attempt starts a new pool
