@@ -215,6 +215,16 @@ def test_cross_attention_may_be_placed_differently_in_a_record():
     assert "model.decoder.layers.0.cross_attention_residual.stream_out.weight" in model.state_dict()
 
 
+def test_matrices_of_a_layer_are_unit_where_that_layer_of_its_own_stack_asks_for_it():
+    model = placed("bart", "ngpt*1,pre*1", encoder_layers=2, decoder_layers=2)
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    mixln.set_step(model, 0)
+    changed = {name for name, value in model.named_parameters() if not torch.equal(value, before[name])}
+    assert {".".join(name.split(".")[:4]) for name in changed} == {
+        "model.encoder.layers.0", "model.decoder.layers.0", "model.shared.weight",
+    }  # fmt: skip
+
+
 def test_method_with_other_constants_for_two_stacks_warns():
     with pytest.warns(PlacementWarning, match="takes the constants of a single stack in encoder and decoder"):
         mixln.from_config(config_of("bart"), placement="deepnorm")

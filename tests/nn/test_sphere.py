@@ -220,14 +220,35 @@ def test_rates_and_factors_start_at_one_and_the_logits_are_cosines():
     assert logits(model, IDS).abs().max() <= 1
 
 
-def test_the_scale_of_the_logits_follows_the_vocabulary():
-    model = placed("ngpt")
-    before = model.lm_head.logit_scale.detach().clone()
+@pytest.mark.parametrize("tied", [False, True])
+def test_the_scale_of_the_logits_follows_the_vocabulary(tied):
+    model = placed("ngpt", tie_word_embeddings=tied)
+    before, expected = model.lm_head.logit_scale.detach().clone(), logits(model, IDS)
     model.resize_token_embeddings(70, mean_resizing=False)
     assert isinstance(model.lm_head, ScaledHead)
+    assert (model.lm_head.weight is model.model.embed_tokens.weight) == tied
     assert torch.equal(model.lm_head.logit_scale[:64], before)
     torch.testing.assert_close(model.lm_head.logit_scale[64:], torch.full((6,), 32**-0.5))
-    assert logits(model, IDS).shape[-1] == 70
+    torch.testing.assert_close(logits(model, IDS)[..., :64], expected)
+    model.resize_token_embeddings(64)
+    torch.testing.assert_close(logits(model, IDS), expected)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+def test_whole_modules_that_peft_trains_stay_unit():
+    peft = pytest.importorskip("peft")
+    settings = peft.LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["embed_tokens", "lm_head"])
+    model = peft.get_peft_model(placed("ngpt"), settings)
+    trained = {name: value for name, value in model.named_parameters() if "modules_to_save" in name and value.ndim == 2}
+    assert len(trained) == 2
+    with torch.no_grad():
+        for value in model.parameters():
+            value.mul_(2)
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    mixln.set_step(model, 1)
+    assert {name for name, value in model.named_parameters() if not torch.equal(value, before[name])} == trained.keys()
+    for value in trained.values():
+        torch.testing.assert_close(value.norm(dim=-1), torch.ones(64))
 
 
 def test_a_classifier_has_no_scale_of_tokens():

@@ -165,31 +165,43 @@ class PlacedModel(Stepped):
     def to_step(self, step: int) -> None:
         """Makes unit vectors of the matrices of layers that have rates; a head leaves those of its model to that."""
         placement = check(self.host, self.config)  # type: ignore[attr-defined]
-        if not any(placement.unit):
+        unit = tuple(part.unit for part in placement.stacks)
+        if not any(map(any, unit)):
             return
         inner = next((child for child in self.children() if isinstance(child, PlacedModel)), None)  # type: ignore[attr-defined]
         of_inner = {id(parameter) for parameter in inner.parameters()} if inner is not None else set()  # type: ignore[attr-defined]
         for path, module in self.named_modules():  # type: ignore[attr-defined]
             for local, weight in module.named_parameters(recurse=False):
-                name = f"{path}.{local}".removeprefix(self.base_model_prefix + ".")  # type: ignore[attr-defined]
+                # PEFT trains a copy of a whole module within a wrapper.
+                own = re.sub(r"\.modules_to_save\.\w+$", "", path)
+                name = f"{own}.{local}".removeprefix(self.base_model_prefix + ".")  # type: ignore[attr-defined]
                 if weight.ndim < 2 or not weight.requires_grad or id(weight) in of_inner:
                     continue
-                if (axis := self._unit_axis(placement, name, weight, module)) is not None:
+                if (axis := self._unit_axis(unit, name, weight, module)) is not None:
                     to_unit(weight, axis)
 
-    def _unit_axis(self, placement: Placement, name: str, weight: Tensor, module: nn.Module) -> int | None:
-        """The axis of a matrix along which it is to hold unit vectors, if any; embeddings and head belong to the layers beside them."""
+    def _unit_axis(
+        self, unit: tuple[tuple[bool, ...], ...], name: str, weight: Tensor, module: nn.Module
+    ) -> int | None:
+        """The axis of a matrix along which it is to hold unit vectors, if any; embeddings and head belong to the layers beside them.
+
+        :param unit: for each stack, :attr:`Placement.unit`.
+        """
         size: int = self.config.hidden_size  # type: ignore[attr-defined]
-        inside = re.match(rf"{re.escape(self.host.layers)}\.(\d+)\.", name)
+        stack = self.host.stack_of(name)
+        inside = re.match(rf"{re.escape(stack.layers)}\.(\d+)\.", name)
         layer = int(inside[1]) if inside else -1 if self.host.role(name) == "head" else 0
-        return self.host.hidden_axis(name, weight, module, size) if placement.unit[layer] else None
+        wanted = unit[self.host.stacks.index(stack)][layer]
+        return self.host.hidden_axis(name, weight, module, size) if wanted else None
 
     def _get_resized_lm_head(self, old_lm_head: nn.Linear, *args: Any, **kwargs: Any) -> nn.Linear:
         resized: nn.Linear = super()._get_resized_lm_head(old_lm_head, *args, **kwargs)  # type: ignore[misc]
-        if not isinstance(old_lm_head, ScaledHead) or isinstance(resized, ScaledHead):
+        if not isinstance(old_lm_head, ScaledHead):
             return resized
-        scaled, kept = ScaledHead.of(resized), min(old_lm_head.out_features, resized.out_features)
-        scaled.logit_scale.data[:kept] = old_lm_head.logit_scale.data[:kept]
+        # Where the weight is tied, it has been resized with the embeddings, and this is the old head.
+        old = old_lm_head.logit_scale.data
+        scaled, kept = ScaledHead.of(resized), min(len(old), resized.out_features)
+        scaled.logit_scale.data[:kept] = old[:kept]
         return scaled
 
     def initialize_weights(self) -> None:
