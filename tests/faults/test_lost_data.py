@@ -320,6 +320,7 @@ def test_a_report_takes_the_place_of_the_one_before_and_of_nothing_else(tmp_path
 def test_the_commands_refuse_before_they_look_at_the_model(tmp_path, command, capsys):
     for name in ("report.html", "table.md", "diagnosis.json", "evaluation.json"):
         (tmp_path / name).write_text('{"mine": 1}')
+    (tmp_path / "no-model").mkdir()
     before = content(tmp_path)
     tasks = ["--tasks", "piqa"] if command == "evaluate" else []
     assert main([command, str(tmp_path / "no-model"), *tasks, "--out", str(tmp_path)]) == 2

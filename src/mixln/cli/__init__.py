@@ -29,6 +29,7 @@ from mixln.cli.reproduce import Reproduce
 from mixln.cli.stress import StressCommand
 from mixln.cli.terminal import plain
 from mixln.cli.tune import TuneCommand
+from mixln.compare.settings import ExperimentSettings
 from mixln.errors import MixlnError, SettingsError, Stopped
 from mixln.launch import launched
 
@@ -132,8 +133,10 @@ def _parse(arguments: list[str]) -> Any:
     """
     check_filled(arguments)
     command = parse(_commands(arguments), arguments)
-    check_together(given(arguments), command)
-    check_command(command)
+    options = given(arguments)
+    check_together(options, command)
+    # What a stored experiment names need not be there any more.
+    check_command(command, options if isinstance(command, ExperimentSettings) else None)
     return command
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -29,6 +29,8 @@ CHECKS: dict[str, Check] = {
     "checkpoint": check_local_model,
 }
 """Name of a setting → the check of its value, or of each of its values."""
+RENAMED = {"checkpoint": "from"}
+"""Setting → its option, if that has another name."""
 OWN_CHECKS: dict[type, dict[str, Check]] = {
     CorpusSettings: {"data": check_exists},
     LanguageSettings: {"model": lambda model: check_model(model, PRESETS)},
@@ -39,9 +41,10 @@ OWN_CHECKS: dict[type, dict[str, Check]] = {
 """Class of settings → checks in place of those of :data:`CHECKS`."""
 
 
-def check_command(command: Any) -> None:
+def check_command(command: Any, options: Collection[str] | None = None) -> None:
     """Checks the names in a command and in the settings that it contains.
 
+    :param options: the options whose values are checked, without leading dashes; all settings if it is `None`.
     :raises MixlnError: if a placement, an initialisation or a preset is unknown, or a local path does not exist.
     """
     own = {
@@ -52,10 +55,14 @@ def check_command(command: Any) -> None:
     }
     for name, value in _settings(command):
         if is_dataclass(value):
-            check_command(value)
-        elif (check := (CHECKS | own).get(name)) is not None and value is not None:
+            check_command(value, options)
+        elif (check := (CHECKS | own).get(name)) is not None and value is not None and _is_given(name, options):
             for text in value if isinstance(value, tuple) else (value,):
                 check(text)
+
+
+def _is_given(setting: str, options: Collection[str] | None) -> bool:
+    return options is None or RENAMED.get(setting, setting.replace("_", "-")) in options
 
 
 def _settings(command: Any) -> Iterator[tuple[str, Any]]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from mixln.errors import SettingsError
 from mixln.nn.mixing import AnchorMix, FirstValues, Packing
 from mixln.nn.ramp import RampedScale
 from mixln.nn.sphere import RateGate
@@ -391,7 +392,14 @@ class PlacedLayer(GradientCheckpointingLayer):
 
     def _with_values(self, entry_BTD: Tensor, first: FirstValues) -> Tensor:
         """The attention's input with its values beside it, (B, T, D + K), which it takes apart: `add_norms` of the projections."""
-        values = self.get_submodule(self.value_projection)(entry_BTD)
+        try:
+            projection = self.get_submodule(self.value_projection)
+        except AttributeError as error:
+            raise SettingsError(
+                f"{self.value_projection} is no longer in its place: adaption prompts wrap the attention, and vres+ computes the values "
+                "before it; use LoRA, or a placement without vres+"
+            ) from error
+        values = projection(entry_BTD)
         if first.values is None:
             first.values = values
         if self.value_mix is not None:
