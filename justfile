@@ -13,6 +13,10 @@ check:
 test:
     {{python}} -m pytest
 
+# All tests but the slow ones, as in CI
+test-all:
+    {{python}} -m pytest -m "not slow"
+
 # The slow tests: worker processes killed and resumed, torch.compile
 test-slow:
     {{python}} -m pytest -n 0 -m slow

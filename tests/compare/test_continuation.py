@@ -26,6 +26,8 @@ from mixln.training.settings import EngineSettings, TrainSettings
 from tests import decoders, small, tiny
 from tests.training.tuned import cut_at, source
 
+pytestmark = pytest.mark.long
+
 PLAIN = """
 import json, sys, torch, transformers
 model = transformers.AutoModelForCausalLM.from_pretrained(sys.argv[1])

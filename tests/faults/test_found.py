@@ -26,6 +26,8 @@ from mixln.training.resuming import resumption
 from tests import decoders, small
 from tests.faults.fuzz.commands import BASES
 
+pytestmark = pytest.mark.long
+
 # Nothing that we did not write is removed.
 
 

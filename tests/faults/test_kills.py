@@ -27,6 +27,7 @@ from mixln.runs.trials import RESULT
 from tests import small
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.skipif(os.name != "posix", reason="SIGKILL"),
     pytest.mark.skipif(torch.cuda.is_available(), reason="the numbers are those of a machine without a GPU"),
 ]

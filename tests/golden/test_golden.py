@@ -7,6 +7,8 @@ import pytest
 from tests.golden.compared import differences
 from tests.golden.runs import RUNS
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_gives_the_golden_numbers(name, tmp_path):

@@ -31,6 +31,8 @@ from mixln.training.settings import TrainSettings
 from tests import small
 from tests.report import samples
 
+pytestmark = pytest.mark.long
+
 UNEVEN, ANGLE = "gradient-unevenness", "deep-angle"
 
 

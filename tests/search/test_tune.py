@@ -26,6 +26,8 @@ from tests.runs.jobs import write_result
 from tests.search.records import proxy
 from tests.search.test_stress import code_of, options
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):

@@ -14,6 +14,7 @@ from mixln.training.compiling import LEAST_STEPS, compile_layers, obstacle
 from tests import small
 
 pytestmark = [
+    pytest.mark.long,
     # torch's compiler imports what torch itself has deprecated, and looks at the gradients of all inputs of a graph.
     pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning:torch"),
     pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning"),

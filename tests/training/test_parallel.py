@@ -26,6 +26,8 @@ from mixln.training.sharding import OPTIMIZER
 from mixln.training.trainers import per_process
 from tests.training import together
 
+pytestmark = pytest.mark.long
+
 TRAINING = {"steps": 50, "evaluations": 5, "learning_rate": 3e-3, "batch_size": 8}
 EXPERTS = {
     "model_type": "olmoe", "intermediate_size": 16, "num_experts": 4, "num_experts_per_tok": 2, "eos_token_id": None,

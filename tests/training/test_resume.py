@@ -25,6 +25,8 @@ from tests import small
 from tests.hosts import former
 from tests.training import together
 
+pytestmark = pytest.mark.long
+
 STEPS = 240
 """More than five passes over the data, and more than 200, so that only every second step is logged."""
 

@@ -16,7 +16,10 @@ from tests import small
 from tests.training import together
 from tests.training.test_parallel import assert_same, run_pair
 
-pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create 3 worker processes")  # on two cores
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.filterwarnings("ignore:This DataLoader will create 3 worker processes"),  # on two cores
+]
 TRAINING = {"steps": 40, "evaluations": 4, "learning_rate": 3e-3, "batch_size": 4}
 
 

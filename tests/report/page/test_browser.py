@@ -18,7 +18,10 @@ from tests.conftest import NEEDS
 from tests.report import diagnosis_samples, samples
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-pytestmark = pytest.mark.needs("chromium")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.needs("chromium"),
+]
 
 ARGUMENTS = (
     "--headless",
