@@ -50,7 +50,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             (pytest.fail if item.config.getoption("--no-missing") else pytest.skip)(f"needs {name}: {remedy}")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    # Who names a file or a test wants it run, however long it takes.
+    marked = any(str(argument).startswith("-m") for argument in config.invocation_params.args)
+    if config.args_source is pytest.Config.ArgsSource.ARGS and not marked:
+        config.option.markexpr = config.option.markexpr.replace("not slow and not long", "not slow")
     # huggingface_hub reads the variable when it is imported, so it comes first.
     os.environ["HF_HUB_OFFLINE"] = "1"
     import torch
