@@ -48,7 +48,7 @@ class Reader(Expressions):
         self.beside = returned.items[1:] if isinstance(returned, Tupled) else None
         """Variables beside the stream in the returned tuple; `None` if no tuple is returned."""
         self.passed: list[str] = []
-        """Those of them that are not attention weights: what later layers use, such as T5's position bias."""
+        """Those that are not attention weights, such as T5's position bias, which later layers use."""
         for other in self.beside or ():
             unnamed = other.startswith("value__")
             text = ast.unparse(self.definitions[other].statements[-1]) if unnamed else other
@@ -58,6 +58,7 @@ class Reader(Expressions):
                 self.passed.append(other)
 
     def returns_more(self) -> Unreadable:
+        """The refusal of a layer that returns something else beside its stream."""
         return self.unreadable(
             self.definition.body[-1], "returns more than the stream, attention weights and what a branch returns"
         )
@@ -143,7 +144,7 @@ class Reader(Expressions):
         return self.run(taken, scope)
 
     def _clamps(self, node: ast.If, scope: Scope) -> bool:
-        """Whether a statement keeps the stream within the range of float16, in BART, T5 and their relatives; placed layers do not."""
+        """Whether a statement clamps the stream to the range of float16, as BART, T5 and their relatives do; placed layers omit it."""
         first = (
             node.test.values[0]
             if isinstance(node.test, ast.BoolOp) and isinstance(node.test.op, ast.And)

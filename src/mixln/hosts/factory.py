@@ -136,6 +136,8 @@ class PlacedModel(Stepped):
     experts stay fused in our files: Trainer resumes without conversions, and expects the names in the file to be those of the model.
     """
 
+    unit: tuple[tuple[bool, ...], ...] = ()
+    """For each stack, :attr:`Placement.unit`."""
     constants: frozenset[str] = frozenset()
     """Names of parameters that the family's code does not train; transformers forgets that of those which a checkpoint lacks."""
 
@@ -164,9 +166,7 @@ class PlacedModel(Stepped):
 
     def to_step(self, step: int) -> None:
         """Makes unit vectors of the matrices of layers that have rates; a head leaves those of its model to that."""
-        placement = check(self.host, self.config)  # type: ignore[attr-defined]
-        unit = tuple(part.unit for part in placement.stacks)
-        if not any(map(any, unit)):
+        if not any(map(any, self.unit)):
             return
         inner = next((child for child in self.children() if isinstance(child, PlacedModel)), None)  # type: ignore[attr-defined]
         of_inner = {id(parameter) for parameter in inner.parameters()} if inner is not None else set()  # type: ignore[attr-defined]
@@ -177,21 +177,16 @@ class PlacedModel(Stepped):
                 name = f"{own}.{local}".removeprefix(self.base_model_prefix + ".")  # type: ignore[attr-defined]
                 if weight.ndim < 2 or not weight.requires_grad or id(weight) in of_inner:
                     continue
-                if (axis := self._unit_axis(unit, name, weight, module)) is not None:
+                if (axis := self._unit_axis(name, weight, module)) is not None:
                     to_unit(weight, axis)
 
-    def _unit_axis(
-        self, unit: tuple[tuple[bool, ...], ...], name: str, weight: Tensor, module: nn.Module
-    ) -> int | None:
-        """The axis of a matrix along which it is to hold unit vectors, if any; embeddings and head belong to the layers beside them.
-
-        :param unit: for each stack, :attr:`Placement.unit`.
-        """
+    def _unit_axis(self, name: str, weight: Tensor, module: nn.Module) -> int | None:
+        """The axis of a matrix along which it is to hold unit vectors, if any; embeddings and head belong to the layers beside them."""
         size: int = self.config.hidden_size  # type: ignore[attr-defined]
         stack = self.host.stack_of(name)
         inside = re.match(rf"{re.escape(stack.layers)}\.(\d+)\.", name)
         layer = int(inside[1]) if inside else -1 if self.host.role(name) == "head" else 0
-        wanted = unit[self.host.stacks.index(stack)][layer]
+        wanted = self.unit[self.host.stacks.index(stack)][layer]
         return self.host.hidden_axis(name, weight, module, size) if wanted else None
 
     def _get_resized_lm_head(self, old_lm_head: nn.Linear, *args: Any, **kwargs: Any) -> nn.Linear:
@@ -305,6 +300,7 @@ def _base_class(host: Host, config_class: type, module: str) -> type[PreTrainedM
                 delattr(self, name)
             self.stream_fold = host.fold(list(layers), config, placement)
             self.packing = layers[0].packing
+            self.unit = tuple(part.unit for part in placement.stacks)
         if getattr(config, "is_causal", True) is False:
             _see_both_ways(self)
         self.post_init()
@@ -428,11 +424,13 @@ def _head_class(stock: type[PreTrainedModel], base: type, config_class: type, mo
     host: Host = base.host  # type: ignore[attr-defined]
 
     def __init__(self: Any, config: Any) -> None:
+        placement = check(host, config)
         # No weights are drawn until post_init: the stock base model is built only to be replaced.
         with no_init_weights():
             stock.__init__(self, config)
+            self.unit = tuple(part.unit for part in placement.stacks)
             if host.has_stacks(self):
-                _install(host, self, config, check(host, config))
+                _install(host, self, config, placement)
             else:
                 name, inner = next((n, child) for n, child in self.named_children() if isinstance(child, host.base))
                 pooled = host.pooler and getattr(inner, host.pooler, None) is not None
@@ -440,7 +438,7 @@ def _head_class(stock: type[PreTrainedModel], base: type, config_class: type, mo
                     self, name, base(config, **({"add_pooling_layer": False} if host.pooler and not pooled else {}))
                 )
             output = self.get_output_embeddings()
-            if check(host, config).unit[-1] and type(output) is nn.Linear:
+            if placement.unit[-1] and type(output) is nn.Linear:
                 ScaledHead.of(output)
         self.post_init()
 

@@ -190,7 +190,7 @@ class Host:
                     )
 
     def has_stacks(self, model: nn.Module) -> bool:
-        """Whether a class of an encoder-decoder holds both stacks itself, as in T5, and not in a model without a head."""
+        """Whether a model holds both stacks itself, as T5 with a head does, and not in a model without a head."""
         return self.encoder is not None and {self.layers, self.encoder.layers} <= dict(model.named_modules()).keys()
 
     def install(self, model: PreTrainedModel, config: Any, placement: Placement) -> None:

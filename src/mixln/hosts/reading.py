@@ -148,7 +148,7 @@ class _Match:
         return tuple(made.get(name) for name in self.reader.beside)
 
     def _reach(self, read: Read) -> tuple[int, bool]:
-        """How much of the layer's arguments a branch takes: their number, and whether `**kwargs` is one of them."""
+        """The number of the layer's arguments that a branch uses, and whether `**kwargs` is among them."""
         rest = self.reader.definition.args.kwarg
         return len(read.arguments), rest is not None and rest.arg in read.arguments
 

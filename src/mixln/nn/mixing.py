@@ -49,7 +49,7 @@ class Packing:
 
     def split(self, packed: Tensor) -> tuple[Tensor | None, Tensor]:
         """(v₁, states); `None` where there is no v₁ yet, as in the input of the first layer that is not skipped."""
-        # Only packings that v₁ is in are wider than what enters the first layer, or layers add states to it and are never skipped.
+        # A tensor with v₁ is wider than the input of the first layer. So is a stream that grows, but its layers are never skipped.
         if not self.values or packed.shape[-1] <= self.states:
             return None, packed
         return packed[..., : self.values], packed[..., self.values :]

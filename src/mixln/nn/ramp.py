@@ -1,4 +1,4 @@
-"""What changes with the optimizer step, and branches that grow with it (ProRes, arXiv:2603.05369)."""
+"""Modules that depend on the optimizer step, and branches that grow with it (ProRes, arXiv:2603.05369)."""
 
 from __future__ import annotations
 

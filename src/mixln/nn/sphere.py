@@ -1,4 +1,4 @@
-"""What a stream of unit vectors needs: a rate between skip and branch, factors, and matrices of unit vectors (nGPT, arXiv:2410.01131).
+"""Modules of nGPT (arXiv:2410.01131): rates between skip and branch, learnable scales, and matrices of unit vectors.
 
 Shapes: B batch, T tokens, D hidden size, F features of a projection, V vocabulary.
 """
@@ -28,7 +28,7 @@ class RateGate(nn.Module, Stepped):
         super().__init__()
         self.initial, self.size = record.initial, size
         self.moved = False
-        """Whether something has made the matrices unit vectors."""
+        """Whether the matrices have been normalized."""
         self.weight = nn.Parameter(torch.full((size,), size**-0.5))
 
     def starting_values(self) -> dict[str, float]:
@@ -83,7 +83,7 @@ class ScaledHead(nn.Linear):
 
     @classmethod
     def of(cls, head: nn.Linear) -> ScaledHead:
-        """The same module with a scale; it keeps its weight, to which the embeddings may be tied."""
+        """Adds a scale to a head, in place: its weight may stay tied to the embeddings."""
         head.__class__ = cls
         assert isinstance(head, cls)
         scale = head.weight.new_full((head.out_features,), head.in_features**-0.5)

@@ -514,12 +514,12 @@ class Placement(Sparse):
 
     @property
     def unit(self) -> tuple[bool, ...]:
-        """Whether the matrices of each layer are to be unit vectors."""
+        """For each layer, whether its matrices hold unit vectors."""
         return tuple(any(sub.rate is not None for sub in layer.sublayers) for layer in self.layers)
 
     @property
     def carries_values(self) -> bool:
-        """Whether the first layer's values go along with the stream, because a layer reads them."""
+        """Whether the first layer's values travel with the stream, because a layer reads them."""
         return any(layer.projections.first_value is not None for layer in self.layers)
 
     @property
