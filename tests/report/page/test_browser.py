@@ -1,7 +1,8 @@
 """The page in a real browser, without a network."""
 
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -82,7 +83,7 @@ class Visit:
         self.page.on("dialog", lambda dialog: (self.trouble.append(f"dialog: {dialog.message}"), dialog.dismiss()))
         self.page.route("**/*", lambda route: self.answer(route, file.as_uri()))
         self.page.goto(file.as_uri())
-        self.page.wait_for_timeout(100)
+        self.wait_until(lambda: self.page.locator(".plot .plot-container").count() >= len(self.panels))
 
     def answer(self, route, own: str) -> None:
         if route.request.url == own or route.request.url.startswith("data:"):
@@ -91,10 +92,23 @@ class Visit:
             self.trouble.append(f"request: {route.request.url}")
             route.abort()
 
+    def wait_until(self, holds: Callable[[], bool]) -> None:
+        """Waits for what the page does in its own time (drawing, a change of width), 30 s at most.
+
+        Whether it came is for the caller to assert: a busy machine may take any time, and the assertion says what is wrong.
+        """
+        end = time.monotonic() + 30
+        while not holds() and time.monotonic() < end:
+            self.page.wait_for_timeout(50)
+
+    def scroll_width(self) -> int:
+        return self.page.evaluate("document.documentElement.scrollWidth")
+
     def check(self, width: int) -> None:
         """Every panel is drawn, and nothing is wider than the window."""
         self.page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
-        assert self.page.evaluate("document.documentElement.scrollWidth") <= width
+        self.wait_until(lambda: self.scroll_width() <= width)
+        assert self.scroll_width() <= width
         assert self.page.evaluate("document.querySelector('.verdict').getBoundingClientRect().top") < 250
         assert self.page.locator(".plot .plot-container").count() == len(self.panels)
         for name, panel in self.panels.items():
@@ -115,7 +129,6 @@ def test_the_page_works_offline_and_after_a_change_of_width(browser, tmp_path: P
     visit = Visit(browser, tmp_path, make(), DESKTOP)
     visit.check(DESKTOP)
     visit.page.set_viewport_size({"width": PHONE, "height": 844})
-    visit.page.wait_for_timeout(400)
     visit.check(PHONE)
     visit.page.close()
 
@@ -134,11 +147,11 @@ def test_the_legend_hides_a_placement_in_every_figure(browser, tmp_path: Path) -
     button = visit.page.locator("button[data-key='1']")
     before = lines.count()
     button.first.click()
-    visit.page.wait_for_timeout(200)
+    visit.wait_until(lambda: lines.count() == before - 1)
     assert lines.count() == before - 1
     assert {each.get_attribute("aria-pressed") for each in button.all()} == {"false"}
     button.last.click()
-    visit.page.wait_for_timeout(200)
+    visit.wait_until(lambda: lines.count() == before)
     assert lines.count() == before
     assert visit.trouble == []
     visit.page.close()
@@ -149,14 +162,18 @@ def test_the_legend_hides_a_model_with_the_panels_that_are_its_own(browser, tmp_
     lines = visit.page.locator("#residual-0 .scatterlayer path.js-line")
     own = visit.page.locator("#angular-1, #drops-1, #gates-1")
     button = visit.page.locator("button[data-key='1']")
-    assert [lines.count(), sum(plot.is_visible() for plot in own.all())] == [4, 3]
+
+    def drawn() -> list[int]:
+        return [lines.count(), sum(plot.is_visible() for plot in own.all())]
+
+    assert drawn() == [4, 3]
     button.first.click()
     visit.page.set_viewport_size({"width": 900, "height": 900})
-    visit.page.wait_for_timeout(400)
-    assert [lines.count(), sum(plot.is_visible() for plot in own.all())] == [3, 0]
+    visit.wait_until(lambda: drawn() == [3, 0])
+    assert drawn() == [3, 0]
     button.last.click()
-    visit.page.wait_for_timeout(200)
-    assert [lines.count(), sum(plot.is_visible() for plot in own.all())] == [4, 3]
+    visit.wait_until(lambda: drawn() == [4, 3])
+    assert drawn() == [4, 3]
     visit.check(900)
     visit.page.close()
 
@@ -184,5 +201,6 @@ def hovered(visit: Visit, selector: str, x: float, y: float) -> str:
     box = place.bounding_box()
     assert box is not None
     visit.page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
-    visit.page.wait_for_timeout(300)
-    return " ".join(visit.page.locator(".hoverlayer .hovertext").all_text_contents())
+    texts = visit.page.locator(".hoverlayer .hovertext")
+    visit.wait_until(lambda: texts.count() > 0)
+    return " ".join(texts.all_text_contents())
