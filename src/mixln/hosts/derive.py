@@ -175,6 +175,12 @@ def _example(cls: type[PreTrainedConfig], base: type[PreTrainedModel]) -> tuple[
 def _layer_list(model: PreTrainedModel, config: Any, stack: str = "") -> str:
     """The attribute of a model that holds its layers; with `stack`, those inside this attribute."""
     depth = getattr(config, "num_hidden_layers", None)
+    if depth is None:
+        parts = ", ".join(sorted(config.sub_configs))
+        raise Unreadable(
+            f"the config of {type(model).__name__} does not say how many layers it has (num_hidden_layers)"
+            + (f"; it is made of several models ({parts}), and each may be a family by itself" if parts else "")
+        )
     lists = [
         name
         for name, module in model.named_modules()

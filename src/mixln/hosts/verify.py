@@ -102,7 +102,11 @@ def verify(host: Host) -> Verification:
 
 
 def _failed(error: Exception) -> Verification:
-    return Verification(failure=f"{type(error).__name__}: {first_line(error)}")
+    if isinstance(error, MixlnError):
+        return Verification(failure=first_line(error))
+    return Verification(
+        failure=f"the check against the stock model stopped with {type(error).__name__}: {first_line(error)}"
+    )
 
 
 def _verify(host: Host) -> Verification:
