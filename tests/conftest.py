@@ -39,6 +39,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         parameters = item.name.partition("[")[2].rstrip("]").split("-")
         if not {*ALIKE}.isdisjoint(parameters):
             item.add_marker("slow")
+        # What a module's tests share is made once, by the one worker that runs them.
+        shared = [fixture.scope for found in item._fixtureinfo.name2fixturedefs.values() for fixture in found]  # type: ignore[attr-defined]
+        if "module" in shared:
+            item.add_marker(pytest.mark.xdist_group(item.location[0]))
 
 
 @pytest.hookimpl(tryfirst=True)

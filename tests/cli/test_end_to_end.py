@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from mixln.compare.findings import NothingTrained
 from mixln.report.wording.comparison import sentence
 from tests import small
 from tests.cli.test_commands import run
+
+pytestmark = pytest.mark.long
 
 
 def test_compare_from_the_command_line_to_the_report(tmp_path):

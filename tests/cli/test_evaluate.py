@@ -16,7 +16,10 @@ from mixln.report.wording import tables
 from mixln.report.wording.evaluation import notes
 from tests import decoders
 
-pytestmark = pytest.mark.filterwarnings("default")  # lm-eval's own
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.filterwarnings("default"),  # lm-eval's own
+]
 
 
 @pytest.fixture(scope="module")

@@ -64,6 +64,7 @@ def test_is_one_trial_of_a_comparison(arguments, tmp_path, capsys):
     assert "report: " in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_two_processes_save_at_sigterm_and_one_goes_on(arguments, tmp_path):
     command = ["pretrain", *arguments, "--steps", "4000", "--out", str(tmp_path / "out"), "--parallel", "fsdp"]
     process = started(TOGETHER, *command)
@@ -75,6 +76,7 @@ def test_two_processes_save_at_sigterm_and_one_goes_on(arguments, tmp_path):
     assert 0 < step < 4000
 
 
+@pytest.mark.long
 def test_of_two_processes_one_says_what_is_wrong(arguments, tmp_path):
     process = started(
         TOGETHER, "pretrain", *arguments, "--steps", "6", "--batch-size", "3", "--out", str(tmp_path / "out")

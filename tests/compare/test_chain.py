@@ -30,7 +30,10 @@ from tests.compare.recorder import Recorder
 from tests.diagnostics import zoo
 from tests.training.tuned import ROWS
 
-pytestmark = pytest.mark.filterwarnings("default")  # lm-eval's and TRL's own
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.filterwarnings("default"),  # lm-eval's and TRL's own
+]
 TUNING = {"precision": "float32", "steps": 4, "batch_size": 4, "evaluations": 1}
 
 

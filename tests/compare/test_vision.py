@@ -49,6 +49,7 @@ def done(files, tmp_path_factory):
     return out
 
 
+@pytest.mark.long
 def test_a_comparison_from_files_to_report(done):
     found = json.loads((done / "results.json").read_text())
     assert found["task"] == "vision"

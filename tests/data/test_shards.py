@@ -100,6 +100,7 @@ def test_what_is_done_is_not_done_again(corpus, whole, tmp_path):
     assert again.info == whole.info
 
 
+@pytest.mark.long
 def test_two_processes_one_of_them_killed_leave_the_same_text(corpus, whole, tmp_path):
     wanted = settings(corpus, tmp_path / "text")
     command = [sys.executable, "-m", "mixln", "data", "prepare", "--data", wanted.data, "--out", str(wanted.out)]

@@ -31,6 +31,7 @@ def measure(family):
     return TokenLoss(shift=0 if family == "bert" else 1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "family", [*zoo.PLACED, *zoo.KEEPING, "llama", "olmoe", "gemma2", "gemma3_text", "gpt2", "bert", "vit"]
 )

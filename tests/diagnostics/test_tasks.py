@@ -12,6 +12,8 @@ from mixln.evaluation.harness import Harness
 from tests import tiny
 from tests.diagnostics import zoo
 
+pytestmark = pytest.mark.long
+
 QUESTIONS = [
     ("abcd", ["efg", "hij", "k"], 0),
     ("lmno", ["p", "qrst"], 1),

@@ -14,7 +14,10 @@ from mixln.evaluation.harness import Harness
 from tests import decoders
 from tests.diagnostics import zoo
 
-pytestmark = pytest.mark.filterwarnings("default")  # lm-eval's own
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.filterwarnings("default"),  # lm-eval's own
+]
 QUESTIONS = [
     ("one two three", ["four", "nine", "two two"], 0),
     ("seven eight", ["nine", "one"], 1),

@@ -139,6 +139,7 @@ def test_variables_and_the_umask_reach_the_command(materials, monkeypatch):
     assert "out/new has the permissions 644 at umask 077" in complaint(case, materials)[1]
 
 
+@pytest.mark.long
 def test_the_inputs_are_always_the_same_ones_and_all_different():
     assert sum(kind.slow for kind in KINDS.values()) > 1000
     for name, kind in KINDS.items():

@@ -198,6 +198,7 @@ def test_derived_models_can_be_pickled_and_copied():
         assert torch.equal(again(input_ids=ids).logits, model(input_ids=ids).logits)
 
 
+@pytest.mark.long
 def test_another_process_opens_a_derived_checkpoint_with_the_auto_classes(tmp_path):
     model = mixln.from_config(shrunken(CONFIG_MAPPING["smollm3"]), placement="mix(0.5)").eval()
     model.save_pretrained(tmp_path)
@@ -217,6 +218,7 @@ def test_placing_and_unplacing_keep_the_weights():
         assert torch.equal(again.state_dict()[name], value)
 
 
+@pytest.mark.long
 def test_importing_mixln_derives_nothing():
     code = "import sys, mixln, transformers, mixln.hosts; print('transformers.models.qwen2' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

@@ -31,6 +31,7 @@ def python(code: str, *arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "first", ["import mixln\nimport transformers", "import transformers\nimport mixln"], ids=["mixln", "transformers"]
 )
@@ -47,6 +48,7 @@ print(adapters["placed_llama"], experts["placed_olmoe"], names["placed_gpt2"], h
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "first",
     [

@@ -23,6 +23,7 @@ def test_document_is_about_every_pair_and_says_how_it_is_made():
     assert CELLS.keys() == {(host, placement) for host in HOSTS for placement in EVERY}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("host", "placement"), CELLS)
 def test_pair_does_what_the_document_says(host, placement):
     cell = CELLS[host, placement]

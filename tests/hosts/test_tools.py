@@ -152,6 +152,7 @@ SPREAD = [
 """Norms per head and over the full width, inside the feed-forward, a family's own; several streams; experts; gates and gains of heads."""
 
 
+@pytest.mark.long
 def test_two_processes_share_every_layer(tmp_path):
     folders = []
     for number, (name, placement) in enumerate(SPREAD):

@@ -42,6 +42,7 @@ def test_what_fits_needs_no_remedy():
     assert plan.remedy is None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("changes", "remedy"),
     [
@@ -71,6 +72,7 @@ def test_checkpointing_is_the_remedy_where_one_long_sequence_is_too_much():
     assert make_plan(plan.remedy).fits
 
 
+@pytest.mark.long
 def test_where_nothing_helps_there_is_no_remedy():
     plan = change(model="1b", memory_per_device=2.0)
     assert not plan.fits

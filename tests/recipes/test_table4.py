@@ -77,6 +77,7 @@ def test_what_is_not_known(arguments, said, capsys):
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_a_small_run_stands_beside_what_was_published(tmp_path, monkeypatch, capsys):
     """The recipe itself with fewer and smaller images, steps and seeds."""
     recipe = RECIPES["table4"]

@@ -89,6 +89,7 @@ def maps_of(name: str) -> dict[str, Tensor]:
     return {key: value for key, value in weights(placed(name)).items() if ".maps." in key}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", REFERENCES)
 def test_reference_tells_every_other_placement_apart_by_structure_alone(name):
     model = placed(name, gains=False)

@@ -17,6 +17,8 @@ from mixln.report.writing import write, write_diagnosis
 from mixln.runs.trials import TrialResult
 from tests.report import diagnosis_samples, samples
 
+pytestmark = pytest.mark.long
+
 NAMES = ["results.json", "table.md", "loss.png", "perplexity.png", "gradients.png", "residual.png", "report.html"]
 
 

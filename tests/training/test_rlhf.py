@@ -15,7 +15,10 @@ from mixln.training.settings import RlhfSettings
 from tests import decoders
 from tests.training.tuned import PAIRS, common, cut_at, judge, source
 
-pytestmark = pytest.mark.filterwarnings("default")  # TRL's own
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.filterwarnings("default"),  # TRL's own
+]
 
 
 def settings(**changes) -> RlhfSettings:

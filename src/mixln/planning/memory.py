@@ -112,11 +112,33 @@ def fake_model(config: PreTrainedConfig, settings: PlanSettings) -> PreTrainedMo
     return model.train()
 
 
+MEASURED: dict[tuple[Any, ...], Memory] = {}
+"""What this process has measured, by what it depends on. The search for a remedy and the plan of the remedy measure the same steps,
+and so do most runs of a recipe."""
+
+
 def measure(config: PreTrainedConfig, settings: PlanSettings) -> Memory:
     """The memory of one device in the second or any later step. The first step has no moments yet.
 
     :param config: stock config of the model.
     """
+    key = (
+        config.to_json_string(use_diff=False),
+        settings.placement,
+        settings.micro_batch,
+        settings.sequence_length,
+        settings.accumulation > 1,
+        settings.devices,
+        settings.parallel,
+        settings.activation_checkpointing,
+        settings.precision,
+    )
+    if key not in MEASURED:
+        MEASURED[key] = _measure(config, settings)
+    return MEASURED[key]
+
+
+def _measure(config: PreTrainedConfig, settings: PlanSettings) -> Memory:
     shards = settings.devices if settings.sharded else 1
     with quiet(), _devices(settings) as mesh, FakeTensorMode():
         model = fake_model(config, settings)

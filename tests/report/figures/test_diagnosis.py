@@ -56,6 +56,7 @@ def test_every_figure_says_what_it_shows(make) -> None:
                 assert all(panel.y.holds(y) for y in trace.y if not math.isnan(y))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("make", EVERY)
 def test_pngs_show_every_model_in_its_colour(make) -> None:
     record = make()

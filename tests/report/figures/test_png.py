@@ -17,6 +17,7 @@ def rgb(colour: str) -> tuple[int, ...]:
     return tuple(bytes.fromhex(colour[1:]))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("make", EVERY)
 def test_pngs_show_every_placement_in_its_colour(make) -> None:
     for chart in charts.prepare(make()):
