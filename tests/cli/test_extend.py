@@ -199,6 +199,7 @@ def test_an_option_of_a_step_is_taken_with_the_step(monkeypatch):
     assert parsed(monkeypatch, "compare", "--chain", "evaluate", "--evaluate.limit", "3").after.evaluate.limit == 3
 
 
+@pytest.mark.long
 def test_a_command_that_the_verdict_prints_works_as_it_is(tmp_path, monkeypatch, capsys):
     """The whole of it, through the real command: a small comparison with other settings than the defaults, then what it says."""
     monkeypatch.chdir(tmp_path)

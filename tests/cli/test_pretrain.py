@@ -47,6 +47,7 @@ def result(folder: Path) -> dict:
     return json.loads(path.read_text())
 
 
+@pytest.mark.long
 def test_is_one_trial_of_a_comparison(arguments, tmp_path, capsys):
     steps = ["--steps", "6", "--evaluations", "2"]
     assert (

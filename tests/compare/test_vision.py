@@ -15,6 +15,8 @@ from mixln.errors import SettingsError
 from mixln.presets import VISION_PRESETS, vision_config
 from tests.data.image_files import write_images
 
+pytestmark = pytest.mark.long
+
 SMALL = {
     "model_type": "vit", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4,
     "image_size": 8, "patch_size": 4, "num_channels": 3,
@@ -49,7 +51,6 @@ def done(files, tmp_path_factory):
     return out
 
 
-@pytest.mark.long
 def test_a_comparison_from_files_to_report(done):
     found = json.loads((done / "results.json").read_text())
     assert found["task"] == "vision"

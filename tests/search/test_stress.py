@@ -52,6 +52,7 @@ def test_the_ramp_rises_by_the_same_factor():
     assert rates == pytest.approx([10**-2, 10**-1.5, 10**-1, 10**-0.5, 1])
 
 
+@pytest.mark.long
 def test_a_stress_test_orders_placements_and_depths(files, capsys):
     """Whoever it is, at learning rate 1,000 it does not train any more."""
     out = files / "out"

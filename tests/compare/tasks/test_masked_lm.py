@@ -168,6 +168,7 @@ def done(files, tmp_path_factory):
     return out
 
 
+@pytest.mark.long
 def test_a_comparison_from_the_command_line_to_its_report(done, capsys):
     found = json.loads((done / "results.json").read_text())
     assert found["task"] == "masked-lm"
@@ -182,6 +183,7 @@ def test_a_comparison_from_the_command_line_to_its_report(done, capsys):
     assert "2 of 2 done, nothing to run" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_a_trial_is_diagnosed_on_hidden_tokens_and_asked_no_questions(files, done, tmp_path, capsys):
     trial = str(done / "pre_lr0.003_seed0")
     shared = ("--cache", str(files / "cache"))
