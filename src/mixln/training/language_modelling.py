@@ -8,11 +8,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-import datasets
 import torch
-from datasets import Dataset
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase, TrainingArguments
@@ -30,6 +28,9 @@ from mixln.training.pretraining import Assessment, Objective, ScratchTrainer, Tr
 from mixln.training.private_methods import each_row_one_sequence
 from mixln.training.settings import TrainSettings
 from mixln.training.trainers import per_process
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 PLACE = Schema(kind="stream-position", file="position.json", record=Position)
 """The position in a checkpoint at which a stream resumes."""
@@ -237,6 +238,8 @@ def shared_out(rows: Dataset, multiple: int) -> Dataset:
     missing = -len(rows) % multiple if ranks.size() > 1 else 0
     if not missing:
         return rows
+    import datasets
+
     blank = {name: [value.tolist()] * missing for name, value in rows[0].items()}
     blank["labels"] = [[IGNORED] * len(labels) for labels in blank["labels"]]
     added = datasets.Dataset.from_dict(blank, features=rows.features)
