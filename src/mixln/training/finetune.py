@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from datasets import Dataset
+from torch import Tensor, nn
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from mixln.hosts.sources import load
+from mixln.training.lengths import split
 from mixln.training.lora import lora
 from mixln.training.post_training_run import PostTrainingRun
 from mixln.training.run import TrainerParts
@@ -17,7 +21,20 @@ from mixln.training.trainers import FairTrainer
 
 
 class FineTuner(FairTrainer, SFTTrainer):
-    """TRL's `SFTTrainer` with the schedule, weight decay and evaluation of :class:`FairTrainer`."""
+    """TRL's `SFTTrainer` with the schedule, weight decay and evaluation of :class:`FairTrainer`.
+
+    On a processor, a batch passes in parts of similar length, because padding costs as much as text there. Gradients are those of the
+    whole batch up to rounding: each token has the weight of the whole batch's tokens, and parts add up.
+    """
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        # The load-balancing loss of experts is a mean over a batch, which its parts do not add up to.
+        whole = num_items_in_batch is None or self.aux_loss_enabled or not self.args.use_cpu
+        parts = [inputs] if whole else split(inputs)
+        losses = [super(FineTuner, self).training_step(model, part, num_items_in_batch) for part in parts]
+        return torch.stack(losses).sum()
 
 
 @dataclass(frozen=True, kw_only=True)
