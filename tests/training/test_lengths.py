@@ -9,9 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixln.training import finetune
+from mixln.training import finetune, reward
 from mixln.training.lengths import cuts, split
-from tests.training.tuned import source, tune
+from tests.training.tuned import judge, source, tune
 
 pytestmark = pytest.mark.filterwarnings("default")  # TRL's own
 
@@ -44,19 +44,28 @@ def test_every_row_is_in_one_part_without_columns_of_padding():
     assert [part["input_ids"][:, 0].tolist() for part in parts] == [[2, 4], [3, 1, 5]]
 
 
+def test_the_two_answers_of_a_prompt_stay_together():
+    lengths = torch.tensor([3, 200, 4, 8, 190, 3])  # chosen 3, 200, 4; rejected 8, 190, 3
+    mask = (torch.arange(200) < lengths[:, None]).long()
+    parts = split({"input_ids": mask * torch.arange(1, 7)[:, None], "attention_mask": mask}, answers=2)
+    assert [part["input_ids"].shape for part in parts] == [(2, 200), (4, 8)]
+    assert [part["input_ids"][:, 0].tolist() for part in parts] == [[2, 5], [1, 3, 4, 6]]
+
+
 def test_equal_lengths_are_one_part():
     assert cuts([50] * 16) == [16]
 
 
-def test_a_fine_tuning_in_parts_gives_the_numbers_of_whole_batches(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("module", "train"), [(finetune, tune), (reward, judge)], ids=["completions", "pairs"])
+def test_a_training_in_parts_gives_the_numbers_of_whole_batches(tmp_path, monkeypatch, module, train):
     model = source(tmp_path, "mix(0.5)")
     seen = []
     monkeypatch.setattr("mixln.training.lengths.PASS", 0)
-    monkeypatch.setattr(finetune, "split", lambda batch: seen.append(parts := split(batch)) or parts)
-    parted = tune(tmp_path / "parted", model)
+    monkeypatch.setattr(module, "split", lambda *batch, **more: seen.append(parts := split(*batch, **more)) or parts)
+    parted = train(tmp_path / "parted", model)
     assert max(map(len, seen)) > 1
-    monkeypatch.setattr(finetune, "split", lambda batch: [batch])
-    whole = tune(tmp_path / "whole", model)
+    monkeypatch.setattr(module, "split", lambda batch, **_: [batch])
+    whole = train(tmp_path / "whole", model)
     for name in ("loss", "eval_loss"):
         assert dict(parted.curves[name]) == pytest.approx(dict(whole.curves[name]), rel=1e-5)
     assert parted.gradient_norms[-1].attention == pytest.approx(whole.gradient_norms[-1].attention, rel=1e-3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 PASS = 64
@@ -11,18 +12,20 @@ PASS = 64
 default comparison's model, and less for larger ones."""
 
 
-def split(batch: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
-    """The rows of a batch in parts of similar length, longest first, each padded only to its own longest row.
+def split(batch: Mapping[str, Tensor], answers: int = 1) -> list[dict[str, Tensor]]:
+    """The examples of a batch in parts of similar length, longest first, each padded only to its own longest row.
 
-    :param batch: columns (B, T) with an `attention_mask` whose zeros are at the right.
+    :param batch: columns (answers · B, T) with an `attention_mask` whose zeros are at the right.
+    :param answers: rows of an example. The first ones of all examples come first, then the second ones, in the parts too.
     """
-    lengths = batch["attention_mask"].sum(dim=1)
-    order = lengths.argsort(descending=True, stable=True)
+    lengths = batch["attention_mask"].sum(dim=1).view(answers, -1)
+    examples = lengths.amax(dim=0)
+    order = examples.argsort(descending=True, stable=True)
     parts, start = [], 0
-    for count in cuts(lengths[order].tolist()):
-        rows = order[start : start + count]
-        longest = int(lengths[rows[0]])
-        parts.append({name: column[rows, :longest] for name, column in batch.items()})
+    for count in cuts(examples[order].tolist()):
+        chosen = order[start : start + count]
+        rows = torch.cat([chosen + number * len(examples) for number in range(answers)])
+        parts.append({name: column[rows, : int(examples[chosen[0]])] for name, column in batch.items()})
         start += count
     return parts
 

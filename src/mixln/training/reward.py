@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from datasets import Dataset
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
     AutoModelForSequenceClassification,
     PreTrainedModel,
@@ -30,6 +30,7 @@ from mixln.hosts.sources import (
     stored_at,
 )
 from mixln.quiet import quiet
+from mixln.training.lengths import split
 from mixln.training.lora import lora
 from mixln.training.post_training_run import PostTrainingRun, mean, share, with_padding
 from mixln.training.run import TrainerParts
@@ -41,7 +42,25 @@ HEAD = "score"
 
 
 class RewardTuner(FairTrainer, RewardTrainer):
-    """TRL's `RewardTrainer` with the schedule, weight decay and evaluation of :class:`FairTrainer`."""
+    """TRL's `RewardTrainer` with the schedule, weight decay and evaluation of :class:`FairTrainer`.
+
+    On a processor, a batch passes in parts of similar length, as in :class:`~mixln.training.finetune.FineTuner`.
+    """
+
+    weight = 1.0
+    """Share of the batch's pairs in the part that passes; the loss is a mean over pairs."""
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        losses = []
+        for part in split(inputs, answers=2) if self.args.use_cpu else [inputs]:
+            self.weight = len(part["input_ids"]) / len(inputs["input_ids"])
+            losses.append(super().training_step(model, part, num_items_in_batch))
+        return torch.stack(losses).sum()
+
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *more: Any, **others: Any) -> Any:
+        return self.weight * super().compute_loss(model, inputs, *more, **others)
 
     @torch.no_grad()
     def measure(self) -> dict[str, float]:
@@ -178,14 +197,16 @@ class Scorer:
     def scores(self, texts: Sequence[str]) -> Tensor:
         """:returns: (N,), float64."""
         end = str(self.tokenizer.eos_token)
-        scores = []
+        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))  # little padding in each batch
+        scores = torch.empty(len(texts), dtype=torch.float64)
         for start in range(0, len(texts), self.batch_size):
-            batch = [text if text.endswith(end) else text + end for text in texts[start : start + self.batch_size]]
+            chosen = order[start : start + self.batch_size]
+            batch = [text if text.endswith(end) else text + end for text in (texts[index] for index in chosen)]
             inputs = self.tokenizer(batch, return_tensors="pt", padding=True, padding_side="right").to(
                 self.model.device
             )
             logits = self.model(
                 input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
             ).logits
-            scores.append(logits[:, 0].double().cpu())
-        return torch.cat(scores)
+            scores[chosen] = logits[:, 0].double().cpu()
+        return scores
