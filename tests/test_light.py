@@ -80,6 +80,7 @@ def run(light: Path, program: str, *arguments: object) -> subprocess.CompletedPr
     return subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True)
 
 
+@pytest.mark.long
 def test_placing_needs_only_torch_transformers_and_safetensors(light, tmp_path):
     done = run(light, PROGRAM, tmp_path / "model")
     assert done.returncode == 0, done.stderr

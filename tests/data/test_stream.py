@@ -123,6 +123,7 @@ def test_order_is_shuffled_and_another_with_each_epoch_and_seed(tmp_path):
     assert documents(read(settings, 200, seed=6)[0])[: len(every)] != one
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("size", "workers"), SHARES)
 @pytest.mark.parametrize("cut", [8, 24, 40, 48])
 @pytest.mark.parametrize("files", [1, 3])

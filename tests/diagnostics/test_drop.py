@@ -76,6 +76,7 @@ def loss(model, family, batches) -> float:
     return total / count
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", FAMILIES)
 def test_equal_to_reloads_without_the_layers(family):
     model, batches = zoo.model(family), zoo.batches(family)

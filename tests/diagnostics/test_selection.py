@@ -71,6 +71,7 @@ def test_one_idle_attention_and_one_idle_feed_forward_are_found():
     assert found.sets[0].parameters == attention + other
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2", "olmoe", "mix(0.5)", "post", "keel"])
 def test_losses_are_those_of_the_pruned_models(family):
     """All pairs of five layers: the greedy pair is the best one with the layer that is least needed alone."""

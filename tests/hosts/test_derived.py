@@ -58,6 +58,7 @@ FORMS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", FORMS)
 def test_form(name: str, tmp_path):
     check_family(host_of(name), tmp_path)

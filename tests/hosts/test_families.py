@@ -213,6 +213,7 @@ def test_dropout_of_the_stock_layer_falls_on_the_branches():
     assert torch.equal(*results)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("placement", EVERY)
 def test_every_placement_takes_stochastic_depth(placement, tmp_path):
     model, inputs = tiny.placed(placement), tiny.tokens()
@@ -249,6 +250,7 @@ print(chosen.config._experts_implementation)
 """
 
 
+@pytest.mark.long
 def test_experts_run_as_the_familys_do_whatever_was_built_before():
     done = subprocess.run([sys.executable, "-c", EXPERTS_FIRST], capture_output=True, text=True, check=True)
     (placed, stock), (chosen,) = (line.split() for line in done.stdout.splitlines())

@@ -22,6 +22,7 @@ PLACEMENTS = (
 )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("placement", PLACEMENTS)
 @pytest.mark.parametrize("name", ["llama", "qwen3", "olmoe"])
 def test_several_streams_work_on_dense_normed_and_routed_families(name, placement, tmp_path):

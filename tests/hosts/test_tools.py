@@ -179,6 +179,7 @@ def test_two_processes_share_every_layer(tmp_path):
 # --- stacks that are cut ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("placement", EVERY)
 def test_early_exit_gives_the_tokens_of_plain_greedy_search(placement):
     model, ids = placed(placement), tokens(batch=1)

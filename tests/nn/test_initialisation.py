@@ -125,6 +125,7 @@ def test_deepnorm_gain_follows_the_depth():
         assert values(shallow, role).std() / values(deep, role).std() == pytest.approx(ratio, rel=0.03)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("init", SCHEMES)
 @pytest.mark.parametrize("placement", [name for name in EVERY if name != "pre"])
 def test_placements_share_bit_identical_weights_under_one_seed_and_init(placement, init):

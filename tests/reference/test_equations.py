@@ -102,6 +102,7 @@ def test_reference_tells_every_other_placement_apart_by_structure_alone(name):
     assert alike == ALIKE.get(name, [])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", REFERENCES)
 def test_a_lost_gain_shows(name):
     """Gains taken for 1 are what careless loading leaves; each of them moves the logits far beyond the tolerance."""

@@ -65,6 +65,7 @@ def test_fused_family_trains(text, tmp_path):
     assert len(outcome.gradient_norms[0].attention) == 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("placement", ["dlcl", "resi-dual", "mhc", "siamese", "attnres", "gpas+mix(0.5)", "rezero"])
 def test_every_kind_of_stream_trains(text, tmp_path, placement):
     outcome = small.train(text, tmp_path, placement, steps=60)

@@ -51,6 +51,7 @@ def test_the_loss_is_that_of_the_completions_alone_and_falls(tmp_path, placement
     assert len(found.gradient_norms[0].attention) == 3  # of stock models whose branches are known too
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("lora", [None, 4])
 def test_an_interrupted_run_ends_like_an_uninterrupted_one(tmp_path, monkeypatch, lora):
     model = source(tmp_path)

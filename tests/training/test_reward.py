@@ -88,6 +88,7 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(tmp_path):
     assert (cut.before, cut.after, cut.curves) == (whole.before, whole.after, whole.curves)
 
 
+@pytest.mark.long
 def test_a_first_batch_that_happens_to_be_easy_is_no_divergence(tmp_path):
     """Pairs without a signal: every loss is near ln 2, the first by chance below those that come."""
     for seed in range(4):

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from torch import Tensor, nn
+from torch import Tensor
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
@@ -27,13 +27,13 @@ class FineTuner(FairTrainer, SFTTrainer):
     whole batch up to rounding: each token has the weight of the whole batch's tokens, and parts add up.
     """
 
-    def training_step(
-        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
-    ) -> Tensor:
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        model, batch, tokens = args  # as the Trainer calls it
         # The load-balancing loss of experts is a mean over a batch, which its parts do not add up to.
-        whole = num_items_in_batch is None or self.aux_loss_enabled or not self.args.use_cpu
-        parts = [inputs] if whole else split(inputs)
-        losses = [super(FineTuner, self).training_step(model, part, num_items_in_batch) for part in parts]
+        whole = tokens is None or self.aux_loss_enabled or not self.args.use_cpu
+        losses = []
+        for part in [batch] if whole else split(batch):
+            losses.append(super().training_step(model, part, tokens, **kwargs))
         return torch.stack(losses).sum()
 
 

@@ -50,17 +50,24 @@ class RewardTuner(FairTrainer, RewardTrainer):
     weight = 1.0
     """Share of the batch's pairs in the part that passes; the loss is a mean over pairs."""
 
-    def training_step(
-        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
-    ) -> Tensor:
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        model, batch, *more = args  # as the Trainer calls it
         losses = []
-        for part in split(inputs, answers=2) if self.args.use_cpu else [inputs]:
-            self.weight = len(part["input_ids"]) / len(inputs["input_ids"])
-            losses.append(super().training_step(model, part, num_items_in_batch))
+        for part in split(batch, answers=2) if self.args.use_cpu else [batch]:
+            self.weight = len(part["input_ids"]) / len(batch["input_ids"])
+            losses.append(super().training_step(model, part, *more, **kwargs))
         return torch.stack(losses).sum()
 
-    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *more: Any, **others: Any) -> Any:
-        return self.weight * super().compute_loss(model, inputs, *more, **others)
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        loss = self.weight * loss
+        return (loss, outputs) if return_outputs else loss
 
     @torch.no_grad()
     def measure(self) -> dict[str, float]:

@@ -284,6 +284,7 @@ class Here:
     def close(self, *, kill: bool) -> None: ...
 
 
+@pytest.mark.long
 def test_a_trial_that_another_has_ended_meanwhile_is_not_trained_again(settings_for, tmp_path):
     """A worker that waited for the lock of one whose driver had died."""
     settings = settings_for(tmp_path / "out")

@@ -192,6 +192,7 @@ def test_a_trial_is_diagnosed_on_hidden_tokens_and_asked_no_questions(files, don
     assert "decoder" in capsys.readouterr().err
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("more", "said"),
     [
