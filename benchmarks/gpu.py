@@ -2,7 +2,8 @@
 
     PYTHONPATH=src python benchmarks/gpu.py --json gpu.json
 
-Needs torch, transformers, accelerate and numpy, and a checkout; tokens are random. Ends within --minutes: what is left out is said.
+Needs torch, transformers, accelerate and numpy, and a checkout; tokens are random. After --minutes nothing new is begun, and what is
+left out is said.
 
 All contestants are trained by transformers' `Trainer`, with bfloat16 by autocast, float32 weights, and fused AdamW: the stock Llama as it
 comes, compiled whole, and with Liger's kernels where they are installed; and placed models with the loss in chunks, as `mixln compare`
@@ -122,6 +123,10 @@ def tokens_per_second(
             optim="adamw_torch_fused",
             bf16=True,
             use_cpu=device == "cpu",
+            tf32=False
+            if device == "cuda"
+            else None,  # else torch_compile would switch it on for all contestants that follow
+            logging_nan_inf_filter=False,  # it waits for the device in every step
             use_liger_kernel=one.liger,
             torch_compile=one.placement is None and one.compiled,
             logging_steps=WARM + steps,
@@ -179,16 +184,19 @@ def main() -> None:
     end = time.monotonic() + 60 * chosen.minutes
     machine = torch.cuda.get_device_name() if chosen.device == "cuda" else platform.processor()
     print(f"{machine}; torch {torch.__version__}, transformers {transformers.__version__}")
-    found = {
-        "machine": machine,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "stacked": stacked(chosen, end),
-        "sizes": {model: compare(model, chosen, end) for model in chosen.models},
-    }
-    if chosen.json:
-        chosen.json.write_text(json.dumps(found, indent=1) + "\n")
-        print(f"wrote {chosen.json}")
+    found: dict[str, Any] = {"machine": machine, "torch": torch.__version__, "transformers": transformers.__version__}
+    for model in chosen.models:
+        found[model] = compare(model, chosen, end)
+        keep(found, chosen.json)
+    found["stacked"] = stacked(chosen, end)
+    keep(found, chosen.json)
+
+
+def keep(found: dict[str, Any], file: Path | None) -> None:
+    """Writes what was found so far: a node may end a job at any time."""
+    sys.stdout.flush()
+    if file:
+        file.write_text(json.dumps(found, indent=1) + "\n")
 
 
 def stacked(chosen: argparse.Namespace, end: float) -> dict[str, float]:
@@ -199,7 +207,11 @@ def stacked(chosen: argparse.Namespace, end: float) -> dict[str, float]:
         if time.monotonic() > end:
             print(f"{count} stacked trials: left out, --minutes {chosen.minutes:g} are over")
             continue
-        ratio = compared(config, "pre", count, batch=8, length=128, device=chosen.device, repeats=10)
+        try:
+            ratio = compared(config, "pre", count, batch=8, length=128, device=chosen.device, repeats=10)
+        except Exception as error:  # out of memory, a kernel without a batched form
+            print(f"{count} stacked trials: {type(error).__name__}: {error}")
+            continue
         ratios[str(count)] = ratio
         print(f"tiny, {count} trials: stacked steps are {ratio:.2f} times as fast as separate ones")
     return ratios
@@ -219,20 +231,20 @@ def compare(model: str, chosen: argparse.Namespace, end: float) -> dict[str, Any
             if time.monotonic() > end:
                 trouble.setdefault(name, f"round {round + 1} left out, --minutes {chosen.minutes:g} are over")
                 continue
-            try:
-                with cleared(chosen.device):
+            with cleared(chosen.device):  # outside: what an error holds is freed when its handler ends
+                try:
                     seen = tokens_per_second(
                         CONTESTANTS[name], config, batch=batch, length=length, steps=chosen.steps, device=chosen.device
                     )
-            except Exception as error:  # of a contestant's own: out of memory, a kernel that does not compile
-                trouble[name] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-                continue
-            speeds[name].append(seen["tokens_per_second"])
-            memory[name] = seen["peak_memory"]
+                    speeds[name].append(seen["tokens_per_second"])
+                    memory[name] = seen["peak_memory"]
+                except Exception as error:  # of a contestant's own: out of memory, a kernel that does not compile
+                    trouble[name] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     with torch.device("meta"):
         flops = count_flops(mixln.from_config(config, placement="pre", init=None), length).model
     peak = peak_flops(chosen.device)
     print(f"\n{model}, {batch} x {length} tokens a step, {chosen.rounds} rounds of {chosen.steps} steps")
+    print(f"MFU of {peak / 1e12:,.0f} TFLOP/s (data sheet, SXM)" if peak else "no MFU: the device is not in the table")
     print(f"{'':<20} {'tokens/s':>12} {'ratio':>6} {'MFU':>5} {'memory GB':>10}")
     rows = {}
     for name in names:

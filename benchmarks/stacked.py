@@ -13,7 +13,6 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -51,9 +50,8 @@ class StackedTrials:
             inputs = {"input_ids": tokens, "labels": tokens, "use_cache": False}
             return functional_call(self.base, (weights, buffers), (), inputs).loss
 
-        # On a processor, vmap would run the fused attention trial by trial.
-        kernel = sdpa_kernel(SDPBackend.MATH) if tokens.device.type == "cpu" else nullcontext()
-        with each_row_one_sequence(), kernel:
+        # Inside vmap, fused attention runs trial by trial on a processor, and on a GPU it does not keep what its backward pass needs.
+        with each_row_one_sequence(), sdpa_kernel(SDPBackend.MATH):
             return vmap(loss, randomness="different")(self.weights, self.buffers, tokens)
 
     def step(self, tokens: Tensor) -> Tensor:

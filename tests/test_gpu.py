@@ -1,4 +1,5 @@
-"""What runs on a GPU: skipped without one. `pytest tests/test_gpu.py` where there is one.
+"""What runs on a GPU: skipped without one. `pytest tests/test_gpu.py` where there is one; on a node with pytest and little else,
+`PYTHONPATH=src pytest -o addopts= tests/test_gpu.py`.
 
 MIXLN_TEST_DEVICE=cpu runs these tests on a processor, to try the tests themselves.
 """

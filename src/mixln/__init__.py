@@ -11,7 +11,7 @@ It imports neither torch nor transformers, so that the command line starts quick
 
 import logging
 from importlib import import_module
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from mixln import _libraries
@@ -34,7 +34,10 @@ if TYPE_CHECKING:
     from mixln.nn.ramp import set_step
     from mixln.nn.step_callback import StepCallback
 
-__version__ = version("mixln")
+try:
+    __version__ = version("mixln")
+except PackageNotFoundError:  # a checkout on the path, as on a cluster's node where nothing can be installed
+    __version__ = "0"
 logging.getLogger("mixln").addHandler(logging.NullHandler())  # silent unless the application configures logging
 
 _LAZY = dict.fromkeys(("from_config", "from_pretrained", "placed_config"), "mixln.hosts") | {

@@ -194,8 +194,8 @@ def model_config(
 
     if "causal-lm" not in family(config).heads:
         raise SettingsError(
-            f"model {model} is a {config.model_type!r} config, a family without a causal language model, "
-            "which the tasks language and masked-lm train (masked-lm without its causal mask); mixln families lists those that have one"
+            f"model {model} is a {config.model_type!r} config, a family without a causal language model; "
+            "the tasks language and masked-lm need one, and mixln families lists the families that have one"
         )
     if layers is not None:
         config = _with_layers(model, config, layers)

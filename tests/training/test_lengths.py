@@ -66,6 +66,7 @@ def test_a_training_in_parts_gives_the_numbers_of_whole_batches(tmp_path, monkey
     assert max(map(len, seen)) > 1
     monkeypatch.setattr(module, "split", lambda batch, **_: [batch])
     whole = train(tmp_path / "whole", model)
-    for name in ("loss", "eval_loss"):
+    assert ("accuracy" in parted.curves) == (module is reward)
+    for name in {"loss", "eval_loss", "accuracy"} & parted.curves.keys():
         assert dict(parted.curves[name]) == pytest.approx(dict(whole.curves[name]), rel=1e-5)
     assert parted.gradient_norms[-1].attention == pytest.approx(whole.gradient_norms[-1].attention, rel=1e-3)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 
+from mixln import __version__
 from mixln.compare.results import DiagnosisFailure, RunWarning, RunWarnings, UnequalSeeds
 from mixln.compare.sources import representatives
 from mixln.data.settings import NamedText
@@ -76,7 +76,7 @@ def diagnose_trial(source: Source, settings: MeasureSettings, *, cache: Path) ->
     weights = [
         [file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in sorted(checkpoint.glob("*.safetensors"))
     ]
-    asked = {"version": version("mixln"), "weights": weights, **to_json(settings)}
+    asked = {"version": __version__, "weights": weights, **to_json(settings)}
     del asked["trust_task_code"]  # a permission, which changes no result
     if (diagnosis := trial.recall(KEPT, asked)) is None:
         prepared = prepare_models([source], NamedText(), settings, cache=cache)

@@ -23,13 +23,14 @@ from mixln.training.trainers import FairTrainer
 class FineTuner(FairTrainer, SFTTrainer):
     """TRL's `SFTTrainer` with the schedule, weight decay and evaluation of :class:`FairTrainer`.
 
-    On a processor, a batch passes in parts of similar length, because padding costs as much as text there. Gradients are those of the
-    whole batch up to rounding: each token has the weight of the whole batch's tokens, and parts add up.
+    On a processor, a batch passes in parts of similar length, because padding costs as much as text there. Each part's loss is divided
+    by the batch's number of tokens, so without dropout the gradients of the parts add up to the batch's. With dropout, other masks are
+    drawn.
     """
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         model, batch, tokens = args  # as the Trainer calls it
-        # The load-balancing loss of experts is a mean over a batch, which its parts do not add up to.
+        # The load-balancing loss of experts is a mean over the batch; the losses of parts do not add up to it.
         whole = tokens is None or self.aux_loss_enabled or not self.args.use_cpu
         losses = []
         for part in [batch] if whole else split(batch):

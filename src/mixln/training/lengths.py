@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 PASS = 64
-"""What a forward and backward pass costs in itself on a processor, in tokens: a part of its own has to save as many. Measured on the
-default comparison's model, and less for larger ones."""
+"""Cost of one more forward and backward pass on a processor, in tokens. Rows become a separate part only if that saves more padding.
+An estimate for the default comparison's model; larger models cost fewer tokens."""
 
 
 def split(batch: Mapping[str, Tensor], answers: int = 1) -> list[dict[str, Tensor]]:
@@ -18,7 +18,9 @@ def split(batch: Mapping[str, Tensor], answers: int = 1) -> list[dict[str, Tenso
     :param batch: columns (answers · B, T) with an `attention_mask` whose zeros are at the right.
     :param answers: rows of an example. The first ones of all examples come first, then the second ones, in the parts too.
     """
-    lengths = batch["attention_mask"].sum(dim=1).view(answers, -1)
+    mask = batch["attention_mask"]
+    assert mask[:, 0].all(), "padding must be at the right"
+    lengths = mask.sum(dim=1).view(answers, -1)
     examples = lengths.amax(dim=0)
     order = examples.argsort(descending=True, stable=True)
     parts, start = [], 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import mul
 from typing import Any
 
 import torch
@@ -37,6 +38,8 @@ from mixln.training.run import TrainerParts
 from mixln.training.settings import PostTrainingSettings
 from mixln.training.trainers import FairTrainer
 
+MEANS = ("accuracy", "margin", "mean_reward")
+"""What TRL records of each pass as a mean over its pairs."""
 HEAD = "score"
 """Name of the head of a sequence classifier in transformers."""
 
@@ -52,10 +55,15 @@ class RewardTuner(FairTrainer, RewardTrainer):
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         model, batch, *more = args  # as the Trainer calls it
+        parts = split(batch, answers=2) if self.args.use_cpu else [batch]
+        weights = [len(part["input_ids"]) / len(batch["input_ids"]) for part in parts]
         losses = []
-        for part in split(batch, answers=2) if self.args.use_cpu else [batch]:
-            self.weight = len(part["input_ids"]) / len(batch["input_ids"])
+        for part, self.weight in zip(parts, weights, strict=True):
             losses.append(super().training_step(model, part, *more, **kwargs))
+        self.weight = 1.0
+        for name in MEANS:  # of which TRL has recorded one value a part
+            recorded = self._metrics["train"][name]
+            recorded[-len(parts) :] = [sum(map(mul, recorded[-len(parts) :], weights))]
         return torch.stack(losses).sum()
 
     def compute_loss(
