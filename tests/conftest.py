@@ -2,7 +2,10 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator
+from functools import cache
 from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,10 +46,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         parameters = item.name.partition("[")[2].rstrip("]").split("-")
         if not {*ALIKE}.isdisjoint(parameters):
             item.add_marker("slow")
-        # What a module's tests share is made once, by the one worker that runs them.
-        shared = [fixture.scope for found in item._fixtureinfo.name2fixturedefs.values() for fixture in found]  # type: ignore[attr-defined]
-        if "module" in shared:
-            item.add_marker(pytest.mark.xdist_group(item.location[0]))
+
+
+@cache
+def shares(module: str) -> bool:
+    """Whether tests of a module share a fixture that is made once."""
+    return 'scope="module"' in (Path(__file__).parents[1] / module).read_text(encoding="utf-8")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Each test goes to any worker, but all tests of a module with a shared fixture to one, which then makes it once.
+
+    pytest-xdist's own `--dist loadgroup` does nothing with pytest 9.2.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            module = nodeid.partition("::")[0]
+            return module if shares(module) else nodeid
+
+    return Scheduling(config, log) if config.getvalue("dist") == "load" else None
 
 
 @pytest.hookimpl(tryfirst=True)
