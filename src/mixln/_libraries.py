@@ -117,7 +117,11 @@ def _modules(auto_mappings: Any, hosts: Hosts) -> None:
 
 
 def _preprocessors(auto: Any, hosts: Hosts) -> None:
-    """A placed model has the tokenizer or image processor of its family."""
+    """A placed model has the tokenizer or image processor of its family, unless its files name another class.
+
+    Of some families (Qwen2) transformers does not believe the files, because many checkpoints name a wrong class. The files of placed
+    models were read back when they were written, and may hold a tokenizer of another kind.
+    """
     from transformers.models.auto.auto_factory import _LazyAutoMapping
 
     for mapping in list(vars(auto).values()):
@@ -126,12 +130,6 @@ def _preprocessors(auto: Any, hosts: Hosts) -> None:
             for host in hosts:
                 # By name, so that the config class is imported only when it is used.
                 mapping._reverse_config_mapping.setdefault(f"Placed{host.config.__name__}", host.model_type)
-
-
-def _tokenizers(tokenization_auto: Any, hosts: Hosts) -> None:
-    _preprocessors(tokenization_auto, hosts)
-    wrong = tokenization_auto.MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS
-    wrong.update(placed for stock, placed in _types(hosts).items() if stock in wrong)
 
 
 def _conversions(conversion_mapping: Any, hosts: Hosts) -> None:
@@ -324,7 +322,7 @@ TABLES: dict[str, Callable[[Any, Hosts], None]] = {
     "transformers": _namespace,
     "transformers.models.auto.modeling_auto": _models,
     "transformers.models.auto.auto_mappings": _modules,
-    "transformers.models.auto.tokenization_auto": _tokenizers,
+    "transformers.models.auto.tokenization_auto": _preprocessors,
     "transformers.models.auto.image_processing_auto": _preprocessors,
     "transformers.models.auto.feature_extraction_auto": _preprocessors,
     "transformers.models.auto.video_processing_auto": _preprocessors,

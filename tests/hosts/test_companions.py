@@ -10,6 +10,7 @@ import pytest
 import transformers
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, LlamaTokenizer, PreTrainedTokenizerBase
 
+from mixln import placed_config
 from mixln.cli import main
 from mixln.data.preparation import prepare
 from mixln.data.settings import ExampleSettings, TextSettings
@@ -17,6 +18,7 @@ from mixln.errors import DataError
 from mixln.hosts import companions
 from mixln.hosts.companions import write_companion
 from mixln.hosts.sources import find_model
+from mixln.presets import model_config
 from mixln.training.settings import PostTrainingSettings
 from tests import small
 
@@ -167,3 +169,13 @@ def test_a_tokenizer_that_was_made_here_is_saved(tmp_path):
     (tmp_path / "out").mkdir()
     write_companion(tokenizer, tmp_path / "out")
     assert AutoTokenizer.from_pretrained(tmp_path / "out").get_vocab() == tokenizer.get_vocab()
+
+
+@pytest.mark.parametrize("preset", ["tiny", "olmoe-tiny", "qwen2-tiny", "smollm3-tiny", "gemma2-tiny"])
+def test_a_tokenizer_that_was_made_here_is_read_beside_every_preset(tmp_path, preset):
+    """transformers does not believe the tokenizer class in the files of some families, such as Qwen2."""
+    tokenizer: PreTrainedTokenizerBase = small.prepared(tmp_path).tokenizer()
+    (tmp_path / "out").mkdir()
+    write_companion(tokenizer, tmp_path / "out", config=placed_config(model_config(preset), placement="pre"))
+    read = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert read(companions.PROBE)["input_ids"] == tokenizer(companions.PROBE)["input_ids"]
