@@ -17,7 +17,7 @@ test:
 test-all:
     {{python}} -m pytest -m "not slow"
 
-# The slow tests: worker processes killed and resumed, torch.compile
+# The slow tests: what a plan says against what a training takes, malformed inputs, torch.compile
 test-slow:
     {{python}} -m pytest -n 0 -m slow
 

@@ -19,7 +19,7 @@ from tests.faults.fuzz.judge import complaint, examine
 from tests.faults.fuzz.kinds import KINDS, inputs_of
 from tests.faults.fuzz.materials import make
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.slow
 
 FAST = tuple({name: None for kind in KINDS.values() if kind.fast for name in kind.needs})
 """All that the kinds of the fast tests need."""

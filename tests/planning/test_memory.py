@@ -21,7 +21,7 @@ from mixln.presets import model_config
 from tests.hosts.families import config_of
 from tests.tiny import tiny_config
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.slow
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "plan_memory.py"
 TINY = PlanSettings(model="tiny", batch_size=4, sequence_length=64, precision="float32")

@@ -404,6 +404,7 @@ def test_the_scale_of_the_paper_on_a_cluster_wants_gpus(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("recipe", "alone"),
     [
