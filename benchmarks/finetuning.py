@@ -11,6 +11,7 @@ import argparse
 import statistics
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,14 @@ class Turns(TrainerCallback):
 
     def __init__(self) -> None:
         self.parted, self.began = False, 0.0
-        self.tokens, self.padded, self.count = 0, 0, 0
+        self.tokens, self.count = 0, 0
         self.speeds: dict[bool, list[float]] = {False: [], True: []}
-        self.passed: dict[bool, int] = {False: 0, True: 0}
+        self.padding: dict[bool, int] = {False: 0, True: 0}
 
     def split(self, batch: dict[str, Any]) -> list[dict[str, Any]]:
         parts = split(batch) if self.parted else [batch]
         self.tokens = int(batch["attention_mask"].sum())
-        self.passed[self.parted] += sum(part["input_ids"].numel() for part in parts) - self.tokens
+        self.padding[self.parted] += sum(part["input_ids"].numel() for part in parts) - self.tokens
         return parts
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
@@ -55,6 +56,7 @@ class Turns(TrainerCallback):
             self.speeds[self.parted].append(self.tokens / (time.perf_counter() - self.began))
 
 
+@dataclass(frozen=True, kw_only=True)
 class Timed(FinetuningRun):
     turns: Turns
 
@@ -84,12 +86,12 @@ def main() -> None:
             settings=settings,
             folder=Path(folder) / "run",
             seed=0,
+            turns=turns,
         )
-        object.__setattr__(training, "turns", turns)
         run(training)
     medians = {parted: statistics.median(speeds) for parted, speeds in turns.speeds.items()}
-    print(f"whole batches {medians[False]:,.0f} tokens/s, {turns.passed[False]:,} tokens of padding")
-    print(f"in parts      {medians[True]:,.0f} tokens/s, {turns.passed[True]:,} tokens of padding")
+    print(f"whole batches {medians[False]:,.0f} tokens/s, {turns.padding[False]:,} tokens of padding")
+    print(f"in parts      {medians[True]:,.0f} tokens/s, {turns.padding[True]:,} tokens of padding")
     print(f"ratio {medians[True] / medians[False]:.2f}, {chosen.batch} examples a step")
 
 

@@ -2,8 +2,8 @@
 
     PYTHONPATH=src python benchmarks/gpu.py --json gpu.json
 
-Needs torch, transformers, accelerate and numpy, and a checkout; tokens are random. After --minutes nothing new is begun, and what is
-left out is said.
+Needs torch, transformers, accelerate and numpy, and a checkout; tokens are random. It begins no measurement after
+--minutes, and lists those that it left out.
 
 All contestants are trained by transformers' `Trainer`, with bfloat16 by autocast, float32 weights, and fused AdamW: the stock Llama as it
 comes, compiled whole, and with Liger's kernels where they are installed; and placed models with the loss in chunks, as `mixln compare`
@@ -22,8 +22,6 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,6 +34,7 @@ from torch import nn
 from transformers import LlamaForCausalLM, PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 import mixln
+from mixln.errors import first_line
 from mixln.nn.loss import without_logits
 from mixln.planning.flops import count_flops
 from mixln.planning.settings import DEVICES
@@ -123,9 +122,8 @@ def tokens_per_second(
             optim="adamw_torch_fused",
             bf16=True,
             use_cpu=device == "cpu",
-            tf32=False
-            if device == "cuda"
-            else None,  # else torch_compile would switch it on for all contestants that follow
+            # torch_compile would switch TF32 on for all contestants that follow. Only a GPU has the setting.
+            tf32=False if device == "cuda" else None,
             logging_nan_inf_filter=False,  # it waits for the device in every step
             use_liger_kernel=one.liger,
             torch_compile=one.placement is None and one.compiled,
@@ -145,16 +143,12 @@ def tokens_per_second(
     return {"tokens_per_second": batch * length * steps / clock.seconds, "peak_memory": float(peak)}
 
 
-@contextmanager
-def cleared(device: str) -> Iterator[None]:
-    """Frees what a contestant held, also after an error."""
-    try:
-        yield
-    finally:
-        gc.collect()
-        torch.compiler.reset()
-        if device == "cuda":
-            torch.cuda.empty_cache()
+def clear(device: str) -> None:
+    """Frees what a contestant held. After an error, call it outside the handler, which still holds the traceback."""
+    gc.collect()
+    torch.compiler.reset()
+    if device == "cuda":
+        torch.cuda.empty_cache()
 
 
 def peak_flops(device: str) -> float | None:
@@ -210,7 +204,7 @@ def stacked(chosen: argparse.Namespace, end: float) -> dict[str, float]:
         try:
             ratio = compared(config, "pre", count, batch=8, length=128, device=chosen.device, repeats=10)
         except Exception as error:  # out of memory, a kernel without a batched form
-            print(f"{count} stacked trials: {type(error).__name__}: {error}")
+            print(f"{count} stacked trials: {type(error).__name__}: {first_line(error)}")
             continue
         ratios[str(count)] = ratio
         print(f"tiny, {count} trials: stacked steps are {ratio:.2f} times as fast as separate ones")
@@ -231,15 +225,15 @@ def compare(model: str, chosen: argparse.Namespace, end: float) -> dict[str, Any
             if time.monotonic() > end:
                 trouble.setdefault(name, f"round {round + 1} left out, --minutes {chosen.minutes:g} are over")
                 continue
-            with cleared(chosen.device):  # outside: what an error holds is freed when its handler ends
-                try:
-                    seen = tokens_per_second(
-                        CONTESTANTS[name], config, batch=batch, length=length, steps=chosen.steps, device=chosen.device
-                    )
-                    speeds[name].append(seen["tokens_per_second"])
-                    memory[name] = seen["peak_memory"]
-                except Exception as error:  # of a contestant's own: out of memory, a kernel that does not compile
-                    trouble[name] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            try:
+                seen = tokens_per_second(
+                    CONTESTANTS[name], config, batch=batch, length=length, steps=chosen.steps, device=chosen.device
+                )
+                speeds[name].append(seen["tokens_per_second"])
+                memory[name] = seen["peak_memory"]
+            except Exception as error:  # of a contestant's own: out of memory, a kernel that does not compile
+                trouble[name] = f"{type(error).__name__}: {first_line(error)}"
+            clear(chosen.device)
     with torch.device("meta"):
         flops = count_flops(mixln.from_config(config, placement="pre", init=None), length).model
     peak = peak_flops(chosen.device)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixln.training import finetune, reward
-from mixln.training.lengths import cuts, split
+from mixln.training.lengths import PASS, cuts, split
 from tests.training.tuned import judge, source, tune
 
 pytestmark = pytest.mark.filterwarnings("default")  # TRL's own
@@ -53,7 +53,7 @@ def test_the_two_answers_of_a_prompt_stay_together():
 
 
 def test_equal_lengths_are_one_part():
-    assert cuts([50] * 16) == [16]
+    assert cuts([50] * 16, PASS) == [16]
 
 
 @pytest.mark.parametrize(("module", "train"), [(finetune, tune), (reward, judge)], ids=["completions", "pairs"])

@@ -48,7 +48,7 @@ class Reader(Expressions):
         self.beside = returned.items[1:] if isinstance(returned, Tupled) else None
         """Variables beside the stream in the returned tuple; `None` if no tuple is returned."""
         self.passed: list[str] = []
-        """Those that are not attention weights, such as T5's position bias, which later layers use."""
+        """The names in :attr:`beside` that are not attention weights. Later layers use them; T5's position bias is one."""
         for other in self.beside or ():
             unnamed = other.startswith("value__")
             text = ast.unparse(self.definitions[other].statements[-1]) if unnamed else other
@@ -144,7 +144,7 @@ class Reader(Expressions):
         return self.run(taken, scope)
 
     def _clamps(self, node: ast.If, scope: Scope) -> bool:
-        """Whether a statement clamps the stream to the range of float16, as BART, T5 and their relatives do; placed layers omit it."""
+        """Whether a statement clamps the stream to the range of float16, as in BART and T5. Placed layers omit it."""
         first = (
             node.test.values[0]
             if isinstance(node.test, ast.BoolOp) and isinstance(node.test.op, ast.And)

@@ -190,7 +190,7 @@ class Host:
                     )
 
     def has_stacks(self, model: nn.Module) -> bool:
-        """Whether a model holds both stacks itself, as T5 with a head does, and not in a model without a head."""
+        """Whether both stacks are direct parts of the model, as in T5 with a head; BART with a head keeps them in its base model."""
         return self.encoder is not None and {self.layers, self.encoder.layers} <= dict(model.named_modules()).keys()
 
     def install(self, model: PreTrainedModel, config: Any, placement: Placement) -> None:

@@ -28,7 +28,7 @@ class RateGate(nn.Module, Stepped):
         super().__init__()
         self.initial, self.size = record.initial, size
         self.moved = False
-        """Whether the matrices have been normalized."""
+        """True once the matrices have been normalized."""
         self.weight = nn.Parameter(torch.full((size,), size**-0.5))
 
     def starting_values(self) -> dict[str, float]:

@@ -519,7 +519,7 @@ class Placement(Sparse):
 
     @property
     def carries_values(self) -> bool:
-        """Whether the first layer's values travel with the stream, because a layer reads them."""
+        """Whether a layer reads the first layer's values, which the stream then carries."""
         return any(layer.projections.first_value is not None for layer in self.layers)
 
     @property

@@ -113,8 +113,8 @@ def fake_model(config: PreTrainedConfig, settings: PlanSettings) -> PreTrainedMo
 
 
 MEASURED: dict[tuple[Any, ...], Memory] = {}
-"""What this process has measured, by what it depends on. The search for a remedy and the plan of the remedy measure the same steps,
-and so do most runs of a recipe."""
+"""Results of :func:`measure` in this process. The key holds everything that they depend on. A search for a remedy and the plan of that
+remedy ask for the same steps, and so do most runs of a recipe."""
 
 
 def measure(config: PreTrainedConfig, settings: PlanSettings) -> Memory:

@@ -24,7 +24,7 @@ def split(batch: Mapping[str, Tensor], answers: int = 1) -> list[dict[str, Tenso
     examples = lengths.amax(dim=0)
     order = examples.argsort(descending=True, stable=True)
     parts, start = [], 0
-    for count in cuts(examples[order].tolist()):
+    for count in cuts(examples[order].tolist(), PASS):
         chosen = order[start : start + count]
         rows = torch.cat([chosen + number * len(examples) for number in range(answers)])
         parts.append({name: column[rows, : int(examples[chosen[0]])] for name, column in batch.items()})
@@ -32,15 +32,14 @@ def split(batch: Mapping[str, Tensor], answers: int = 1) -> list[dict[str, Tenso
     return parts
 
 
-def cuts(lengths: Sequence[int], cost: int | None = None) -> list[int]:
-    """How many rows each part has, so that padded tokens and :data:`PASS` a part sum to the least.
+def cuts(lengths: Sequence[int], cost: int) -> list[int]:
+    """The number of rows in each part of the cheapest split.
 
-    :param lengths: of the rows, descending.
-    :param cost: by default :data:`PASS`.
+    :param lengths: of the rows, in tokens, descending.
+    :param cost: of a part, in tokens, besides its rows padded to the longest of them.
     """
-    cost = PASS if cost is None else cost
     best: list[tuple[int, list[int]]] = [(0, [])]
-    """For the first n rows: the least sum, and the parts."""
+    """For the first n rows: the lowest cost, and the parts."""
     for end in range(1, len(lengths) + 1):
         sums = [(best[start][0] + cost + lengths[start] * (end - start), start) for start in range(end)]
         least, start = min(sums)

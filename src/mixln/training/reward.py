@@ -39,7 +39,7 @@ from mixln.training.settings import PostTrainingSettings
 from mixln.training.trainers import FairTrainer
 
 MEANS = ("accuracy", "margin", "mean_reward")
-"""What TRL records of each pass as a mean over its pairs."""
+"""Metrics that TRL records for each forward pass, as means over its pairs."""
 HEAD = "score"
 """Name of the head of a sequence classifier in transformers."""
 
@@ -51,7 +51,7 @@ class RewardTuner(FairTrainer, RewardTrainer):
     """
 
     weight = 1.0
-    """Share of the batch's pairs in the part that passes; the loss is a mean over pairs."""
+    """Share of the batch's pairs that are in the current part. The loss is a mean over pairs, so this is the weight of the part's loss."""
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         model, batch, *more = args  # as the Trainer calls it
@@ -61,7 +61,7 @@ class RewardTuner(FairTrainer, RewardTrainer):
         for part, self.weight in zip(parts, weights, strict=True):
             losses.append(super().training_step(model, part, *more, **kwargs))
         self.weight = 1.0
-        for name in MEANS:  # of which TRL has recorded one value a part
+        for name in MEANS:  # TRL has recorded one value for each part
             recorded = self._metrics["train"][name]
             recorded[-len(parts) :] = [sum(map(mul, recorded[-len(parts) :], weights))]
         return torch.stack(losses).sum()
